@@ -1,0 +1,1 @@
+//! `artfs`: a FUSE-mounted versioned filesystem for machine-learning artifacts.
