@@ -1,1 +1,20 @@
 //! `artfs`: a FUSE-mounted versioned filesystem for machine-learning artifacts.
+//!
+//! Modules stand in ranks and import downwards only (`tests/layers.rs` holds that):
+//!
+//! | rank | modules | what they are |
+//! |---|---|---|
+//! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
+//! | 1 | `store durable` | hash-checked bytes under typed keys; temporary file, fsync, rename |
+//! | 2 | `catalog cache` | names to versions (the log); the bounded disk cache |
+//! | 3 | `view staging` | reading one version; the writable overlay |
+//! | 4 | `commit verify` | the multi-object protocols |
+//! | 5 | `fs` | file-system semantics in our own types |
+//! | 6 | `fuse cli` | the kernel's front door and the user's |
+
+pub mod chunk;
+pub mod clock;
+pub mod format;
+pub mod id;
+pub mod name;
+pub mod path;

@@ -1,0 +1,356 @@
+//! What a version holds at one path, and its record in a manifest block.
+//!
+//! ```text
+//! record  = path length u16 | path | kind u8 | flags u8 | mtime seconds i64 | mtime nanoseconds u32 | body
+//!           | extensions length u16 | extensions
+//! body    = file:      size u64 | hash algorithm u8 | hash 32 | rule u8 | content
+//!           directory: nothing
+//!           symlink:   target length u16 | target
+//! content = 0 u8 | length u16 | bytes                              the bytes themselves
+//!         | 1 u8 | stored form                                     one chunk, whose hash is the file's
+//!         | 2 u8 | level u8 | count u8 | count x chunk reference    level 0: data; level n: lists of level n-1
+//! chunk reference = hash 32 | span u64 | raw length u32 | stored form
+//! stored form     = codec u8 | pack u16 | offset u64 | stored length u32
+//! extension       = type u16 | length u16 | bytes                  skipped when not known
+//! ```
+//! `pack` counts into the list of pack ids at the head of the block.
+
+use super::FormatError;
+use super::codec::{Codec, MAX_RAW_BYTES};
+use super::wire::{Reader, put_short_bytes};
+use crate::chunk::Rule;
+use crate::id::{ALGORITHM_BLAKE3, ChunkId, FileHash, PackId};
+use crate::path::TreePath;
+
+/// Files up to this many bytes are kept in the manifest itself.
+pub const MAX_INLINE_BYTES: usize = 512;
+/// Up to this many chunk references stand in an entry; more go to list blocks.
+pub const MAX_INLINE_REFS: usize = 4;
+/// The highest level of chunk lists: 512 references a block make 4 x 512^4 chunks, far beyond any file.
+pub const MAX_LIST_LEVEL: u8 = 4;
+/// The longest symbolic link target in bytes, as Linux has it.
+pub const MAX_TARGET_BYTES: usize = 4095;
+
+/// A modification time: seconds and nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Mtime {
+    /// Whole seconds; negative before 1970.
+    pub seconds: i64,
+    /// Nanoseconds, below 10^9.
+    pub nanos: u32,
+}
+
+/// One path of a version and what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where.
+    pub path: TreePath,
+    /// Whether a file may be executed (mode 0755 rather than 0644).
+    pub executable: bool,
+    /// Kept, but not part of the version's digest.
+    pub mtime: Mtime,
+    /// What.
+    pub body: Body,
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A directory.
+    Directory,
+    /// A symbolic link, kept verbatim.
+    Symlink {
+        /// Its target; not empty, no NUL.
+        target: Box<[u8]>,
+    },
+    /// A regular file.
+    File(FileBody),
+}
+
+/// A regular file's content: enough to fetch and to prove every byte of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileBody {
+    /// Length in bytes.
+    pub size: u64,
+    /// BLAKE3 of the whole content.
+    pub hash: FileHash,
+    /// How it was cut.
+    pub rule: Rule,
+    /// Where its bytes are.
+    pub content: Content,
+}
+
+/// Where a file's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// In the manifest.
+    Inline(Box<[u8]>),
+    /// In chunks, or in lists of chunks.
+    Chunks {
+        /// 0: the references are to the file's data in order. n: to list blocks of level n-1.
+        level: u8,
+        /// At most [`MAX_INLINE_REFS`]; their spans add up to the file's size.
+        refs: Vec<ChunkRef>,
+    },
+}
+
+/// A chunk and where to find it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkRef {
+    /// The hash of its raw bytes.
+    pub id: ChunkId,
+    /// How many bytes of the file it stands for (for a data chunk, its raw length).
+    pub span: u64,
+    /// Its own raw length in bytes.
+    pub raw_len: u32,
+    /// Where it is stored: a hint, the hash is the proof.
+    pub place: Place,
+}
+
+/// Where the stored form of a chunk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The pack; all zero bytes for a chunk of zeros, which is stored nowhere.
+    pub pack: PackId,
+    /// First byte in the pack.
+    pub offset: u64,
+    /// Length there in bytes.
+    pub stored_len: u32,
+    /// How to decode it.
+    pub codec: Codec,
+}
+
+impl Place {
+    /// The place of a chunk of zeros.
+    pub fn zero() -> Self {
+        Self { pack: PackId::from_bytes([0; 32]), offset: 0, stored_len: 0, codec: Codec::Zero }
+    }
+}
+
+impl Entry {
+    /// The permission bits that a version shows and its listing names: 0644 or 0755.
+    pub fn mode(&self) -> u32 {
+        match self.body {
+            Body::File(_) if self.executable => 0o755,
+            Body::File(_) => 0o644,
+            Body::Directory => 0o755,
+            Body::Symlink { .. } => 0o777,
+        }
+    }
+
+    /// Length in bytes of a file or of a link's target; 0 for a directory.
+    pub fn size(&self) -> u64 {
+        match &self.body {
+            Body::Directory => 0,
+            Body::Symlink { target } => target.len() as u64,
+            Body::File(file) => file.size,
+        }
+    }
+
+    /// An entry by itself with the packs it names, for keeping outside a block.
+    pub fn encode_alone(&self) -> Vec<u8> {
+        let mut packs = PackNames::default();
+        let mut record = Vec::new();
+        encode_record(self, &mut packs, &mut record);
+        let mut out = vec![packs.list.len() as u8];
+        packs.list.iter().for_each(|p| out.extend_from_slice(p.as_bytes()));
+        out.extend_from_slice(&record);
+        out
+    }
+
+    /// The inverse of [`Entry::encode_alone`].
+    pub fn decode_alone(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut r = Reader::new("entry", bytes);
+        let count = r.u8()?;
+        let packs = (0..count)
+            .map(|_| Ok(PackId::from_bytes(r.array()?)))
+            .collect::<Result<Vec<_>, FormatError>>()?;
+        let entry = decode_record(&mut r, &|i| packs.get(usize::from(i)).copied())?;
+        r.end()?;
+        Ok(entry)
+    }
+}
+
+/// The packs that a block's rows name, by number.
+#[derive(Default)]
+pub(super) struct PackNames {
+    pub list: Vec<PackId>,
+    numbers: std::collections::HashMap<PackId, u16>,
+}
+
+impl PackNames {
+    fn number(&mut self, pack: PackId) -> u16 {
+        *self.numbers.entry(pack).or_insert_with(|| {
+            self.list.push(pack);
+            u16::try_from(self.list.len() - 1).expect("a block's rows name fewer than 65,536 packs")
+        })
+    }
+}
+
+const KIND_FILE: u8 = 1;
+const KIND_DIRECTORY: u8 = 2;
+const KIND_SYMLINK: u8 = 3;
+const FLAG_EXECUTABLE: u8 = 1;
+const CONTENT_INLINE: u8 = 0;
+const CONTENT_ONE_CHUNK: u8 = 1;
+const CONTENT_CHUNKS: u8 = 2;
+
+pub(super) fn encode_place(place: &Place, packs: &mut PackNames, out: &mut Vec<u8>) {
+    let pack = if place.codec == Codec::Zero { u16::MAX } else { packs.number(place.pack) };
+    out.push(place.codec.to_byte());
+    out.extend_from_slice(&pack.to_le_bytes());
+    out.extend_from_slice(&place.offset.to_le_bytes());
+    out.extend_from_slice(&place.stored_len.to_le_bytes());
+}
+
+pub(super) fn decode_place(
+    r: &mut Reader<'_>,
+    pack: &dyn Fn(u16) -> Option<PackId>,
+) -> Result<Place, FormatError> {
+    let codec = Codec::from_byte(r.u8()?)?;
+    let (number, offset, stored_len) = (r.u16()?, r.u64()?, r.u32()?);
+    if codec == Codec::Zero {
+        return Ok(Place::zero());
+    }
+    if stored_len > MAX_RAW_BYTES || offset > u64::from(u32::MAX) * 4096 {
+        return Err(r.error(format!("a chunk at {offset} of {stored_len} bytes is beyond any pack")));
+    }
+    let pack =
+        pack(number).ok_or_else(|| r.error(format!("pack number {number} is not in the block's list")))?;
+    Ok(Place { pack, offset, stored_len, codec })
+}
+
+pub(super) fn encode_ref(chunk: &ChunkRef, packs: &mut PackNames, out: &mut Vec<u8>) {
+    out.extend_from_slice(chunk.id.as_bytes());
+    out.extend_from_slice(&chunk.span.to_le_bytes());
+    out.extend_from_slice(&chunk.raw_len.to_le_bytes());
+    encode_place(&chunk.place, packs, out);
+}
+
+pub(super) fn decode_ref(
+    r: &mut Reader<'_>,
+    pack: &dyn Fn(u16) -> Option<PackId>,
+) -> Result<ChunkRef, FormatError> {
+    let id = ChunkId::from_bytes(r.array()?);
+    let (span, raw_len) = (r.u64()?, r.u32()?);
+    if raw_len > MAX_RAW_BYTES {
+        return Err(r.error(format!("chunk {id} has {raw_len} raw bytes, over the limit of {MAX_RAW_BYTES}")));
+    }
+    Ok(ChunkRef { id, span, raw_len, place: decode_place(r, pack)? })
+}
+
+pub(super) fn encode_record(entry: &Entry, packs: &mut PackNames, out: &mut Vec<u8>) {
+    put_short_bytes(out, entry.path.as_bytes());
+    let kind = match &entry.body {
+        Body::File(_) => KIND_FILE,
+        Body::Directory => KIND_DIRECTORY,
+        Body::Symlink { .. } => KIND_SYMLINK,
+    };
+    out.extend_from_slice(&[kind, if entry.executable { FLAG_EXECUTABLE } else { 0 }]);
+    out.extend_from_slice(&entry.mtime.seconds.to_le_bytes());
+    out.extend_from_slice(&entry.mtime.nanos.to_le_bytes());
+    match &entry.body {
+        Body::Directory => {}
+        Body::Symlink { target } => put_short_bytes(out, target),
+        Body::File(file) => encode_file(file, packs, out),
+    }
+    out.extend_from_slice(&0u16.to_le_bytes());
+}
+
+fn encode_file(file: &FileBody, packs: &mut PackNames, out: &mut Vec<u8>) {
+    out.extend_from_slice(&file.size.to_le_bytes());
+    out.push(ALGORITHM_BLAKE3);
+    out.extend_from_slice(file.hash.as_bytes());
+    out.push(file.rule.to_byte());
+    match &file.content {
+        Content::Inline(bytes) => {
+            out.push(CONTENT_INLINE);
+            put_short_bytes(out, bytes);
+        }
+        Content::Chunks { level: 0, refs } if is_one_chunk(file, refs) => {
+            out.push(CONTENT_ONE_CHUNK);
+            encode_place(&refs[0].place, packs, out);
+        }
+        Content::Chunks { level, refs } => {
+            out.extend_from_slice(&[CONTENT_CHUNKS, *level, refs.len() as u8]);
+            refs.iter().for_each(|r| encode_ref(r, packs, out));
+        }
+    }
+}
+
+fn is_one_chunk(file: &FileBody, refs: &[ChunkRef]) -> bool {
+    matches!(refs, [one] if one.id == file.hash.into() && one.span == file.size && u64::from(one.raw_len) == file.size)
+}
+
+/// Only the path of a record, for searching.
+pub(super) fn record_path(record: &[u8]) -> Result<&[u8], FormatError> {
+    Reader::new("manifest entry", record).short_bytes()
+}
+
+pub(super) fn decode_record(
+    r: &mut Reader<'_>,
+    pack: &dyn Fn(u16) -> Option<PackId>,
+) -> Result<Entry, FormatError> {
+    let path = TreePath::new(r.short_bytes()?).map_err(|e| r.error(e.to_string()))?;
+    let (kind, flags) = (r.u8()?, r.u8()?);
+    let mtime = Mtime { seconds: r.i64()?, nanos: r.u32()? };
+    if mtime.nanos >= 1_000_000_000 {
+        return Err(r.error(format!("{path}: {} nanoseconds", mtime.nanos)));
+    }
+    let body = match kind {
+        KIND_DIRECTORY => Body::Directory,
+        KIND_SYMLINK => {
+            let target = r.short_bytes()?;
+            if target.is_empty() || target.contains(&0) || target.len() > MAX_TARGET_BYTES {
+                return Err(r.error(format!("{path}: a link's target is empty, too long or has a NUL")));
+            }
+            Body::Symlink { target: target.into() }
+        }
+        KIND_FILE => Body::File(decode_file(r, pack)?),
+        other => return Err(r.error(format!("{path}: kind {other} is not known to this version of artfs"))),
+    };
+    r.short_bytes()?;
+    Ok(Entry { path, executable: flags & FLAG_EXECUTABLE != 0, mtime, body })
+}
+
+fn decode_file(r: &mut Reader<'_>, pack: &dyn Fn(u16) -> Option<PackId>) -> Result<FileBody, FormatError> {
+    let size = r.u64()?;
+    let algorithm = r.u8()?;
+    if algorithm != ALGORITHM_BLAKE3 {
+        return Err(r.error(format!("hash algorithm {algorithm} is not known to this version of artfs")));
+    }
+    let hash = FileHash::from_bytes(r.array()?);
+    let rule = r.u8()?;
+    let rule = Rule::from_byte(rule).ok_or_else(|| r.error(format!("chunking rule {rule} is not known")))?;
+    let content = match r.u8()? {
+        CONTENT_INLINE => Content::Inline(r.short_bytes()?.into()),
+        CONTENT_ONE_CHUNK => {
+            let raw_len = u32::try_from(size).ok().filter(|len| *len <= MAX_RAW_BYTES);
+            let raw_len = raw_len.ok_or_else(|| r.error(format!("{size} bytes in one chunk")))?;
+            let place = decode_place(r, pack)?;
+            Content::Chunks { level: 0, refs: vec![ChunkRef { id: hash.into(), span: size, raw_len, place }] }
+        }
+        CONTENT_CHUNKS => {
+            let (level, count) = (r.u8()?, r.u8()?);
+            if level > MAX_LIST_LEVEL || usize::from(count) > MAX_INLINE_REFS {
+                return Err(r.error(format!("{count} chunk references of level {level} in an entry")));
+            }
+            let refs = (0..count).map(|_| decode_ref(r, pack)).collect::<Result<Vec<_>, _>>()?;
+            Content::Chunks { level, refs }
+        }
+        other => return Err(r.error(format!("content of form {other} is not known"))),
+    };
+    let held = match &content {
+        Content::Inline(bytes) => Some(bytes.len() as u64),
+        Content::Chunks { refs, .. } => sum_spans(refs),
+    };
+    if held != Some(size) {
+        return Err(r.error(format!("a file of {size} bytes has content for {held:?}")));
+    }
+    Ok(FileBody { size, hash, rule, content })
+}
+
+/// The file bytes that these references stand for; none if they are more than 2^64.
+pub fn sum_spans(refs: &[ChunkRef]) -> Option<u64> {
+    refs.iter().try_fold(0u64, |sum, r| sum.checked_add(r.span))
+}

@@ -1,0 +1,403 @@
+//! Events: the records of an artifact's log, each naming the hash of the one before.
+//!
+//! An event is one JSON object on one line. Its members stand in the order of [`Event`], `body` last; an SSH
+//! signature, when there is one, follows as the member `sig` and covers the object without it, byte for byte.
+//! A line of `log.jsonl` is the stored object.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::details::DetailsRef;
+use super::{FORMAT_VERSION, FormatError};
+use crate::clock::Timestamp;
+use crate::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
+use crate::name::{AliasName, ArtifactName, ProjectName, VersionNumber};
+
+/// Metadata of a version: JSON values under names.
+pub type Metadata = BTreeMap<String, serde_json::Value>;
+
+/// The largest event object in bytes; bounds what a reader takes in.
+pub const MAX_EVENT_BYTES: usize = 4 << 20;
+
+/// One record of an artifact's log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The store it belongs to.
+    pub store: StoreId,
+    /// The project it belongs to.
+    pub project: ProjectName,
+    /// The artifact's name.
+    pub name: ArtifactName,
+    /// The artifact's random identity, chosen by its first event.
+    pub artifact: ArtifactId,
+    /// Its place in the log, from 0.
+    pub seq: u64,
+    /// The hash of the event before; none for the first.
+    pub prev: Option<EventHash>,
+    /// Random, kept over all attempts to append it.
+    pub id: EventId,
+    /// When its writer made it, by the writer's clock.
+    pub time: Timestamp,
+    /// Who made it: the user name of the caller.
+    pub actor: String,
+    /// Where.
+    pub host: String,
+    /// What happened.
+    pub body: Body,
+}
+
+/// What an event says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// The artifact begins.
+    Create,
+    /// A new version.
+    Commit(Commit),
+    /// A commit whose content was that of an existing version.
+    Recommit(Recommit),
+    /// An alias was set or removed.
+    Alias(AliasMove),
+    /// Tags of a version were added or removed.
+    Tag(TagChange),
+    /// Metadata of a version was set or removed.
+    Meta(MetaChange),
+    /// A version's time to live was set or cleared.
+    Ttl(TtlChange),
+    /// A version's message was replaced.
+    Message(MessageChange),
+    /// Of a kind this program does not know and need not.
+    Unknown {
+        /// Its kind.
+        kind: String,
+    },
+}
+
+/// A new version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Its number: one more than the highest before.
+    pub version: VersionNumber,
+    /// The digest of its content.
+    pub digest: Digest,
+    /// Its manifest's root.
+    pub manifest: ManifestId,
+    /// Entries of any kind.
+    pub entries: u64,
+    /// Regular files.
+    pub files: u64,
+    /// Sum of their sizes in bytes.
+    pub bytes: u64,
+    /// Bytes this commit added to the store in packs.
+    pub stored_bytes: u64,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub settings: CommitSettings,
+}
+
+/// What a committer may say along with the content.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct CommitSettings {
+    /// `model`, `dataset`, ….
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// Aliases moved to the version by the same event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<AliasName>,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Its metadata.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub meta: Metadata,
+    /// Seconds after its creation at which it may be deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// References to the versions it was made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<String>,
+    /// Message and run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<DetailsRef>,
+}
+
+/// A commit whose content was that of an existing version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recommit {
+    /// The existing version.
+    pub version: VersionNumber,
+    /// Its digest.
+    pub digest: Digest,
+    /// What the committer said; added to what the version says.
+    #[serde(flatten)]
+    pub settings: CommitSettings,
+}
+
+/// An alias was set or removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AliasMove {
+    /// Which.
+    pub alias: AliasName,
+    /// Where it points now; none when it was removed.
+    pub to: Option<AliasTarget>,
+    /// Where it pointed before.
+    pub from: Option<VersionNumber>,
+}
+
+/// What an alias points to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AliasTarget {
+    /// The version.
+    pub version: VersionNumber,
+    /// Its digest.
+    pub digest: Digest,
+    /// Its manifest's root.
+    pub manifest: ManifestId,
+}
+
+/// Tags of a version were added or removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TagChange {
+    /// Whose.
+    pub version: VersionNumber,
+    /// Added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<String>,
+    /// Removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+}
+
+/// Metadata of a version was set or removed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetaChange {
+    /// Whose.
+    pub version: VersionNumber,
+    /// Set.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub set: Metadata,
+    /// Removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+}
+
+/// A version's time to live was set or cleared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TtlChange {
+    /// Whose.
+    pub version: VersionNumber,
+    /// Seconds after its creation; none: for ever.
+    pub ttl_seconds: Option<u64>,
+}
+
+/// A version's message was replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MessageChange {
+    /// Whose.
+    pub version: VersionNumber,
+    /// The details object with the new message.
+    pub details: DetailsRef,
+}
+
+/// The frame as it stands in JSON.
+#[derive(Serialize, Deserialize)]
+struct Frame<'a> {
+    format: u32,
+    store: StoreId,
+    project: ProjectName,
+    name: ArtifactName,
+    artifact: ArtifactId,
+    seq: u64,
+    prev: Option<EventHash>,
+    id: EventId,
+    time: Timestamp,
+    actor: String,
+    host: String,
+    kind: String,
+    must_understand: bool,
+    #[serde(borrow)]
+    body: &'a RawValue,
+}
+
+const WHAT: &str = "event";
+
+impl Body {
+    /// The text of `kind`.
+    pub fn kind(&self) -> &str {
+        match self {
+            Body::Create => "create",
+            Body::Commit(_) => "commit",
+            Body::Recommit(_) => "recommit",
+            Body::Alias(_) => "alias",
+            Body::Tag(_) => "tag",
+            Body::Meta(_) => "meta",
+            Body::Ttl(_) => "ttl",
+            Body::Message(_) => "message",
+            Body::Unknown { kind } => kind,
+        }
+    }
+
+    fn to_json(&self) -> Box<RawValue> {
+        let raw = match self {
+            Body::Create | Body::Unknown { .. } => serde_json::value::to_raw_value(&serde_json::json!({})),
+            Body::Commit(body) => serde_json::value::to_raw_value(body),
+            Body::Recommit(body) => serde_json::value::to_raw_value(body),
+            Body::Alias(body) => serde_json::value::to_raw_value(body),
+            Body::Tag(body) => serde_json::value::to_raw_value(body),
+            Body::Meta(body) => serde_json::value::to_raw_value(body),
+            Body::Ttl(body) => serde_json::value::to_raw_value(body),
+            Body::Message(body) => serde_json::value::to_raw_value(body),
+        };
+        raw.expect("event bodies are plain data")
+    }
+
+    fn from_json(kind: &str, must_understand: bool, body: &str) -> Result<Self, FormatError> {
+        let parsed = match kind {
+            "create" => Ok(Body::Create),
+            "commit" => serde_json::from_str(body).map(Body::Commit),
+            "recommit" => serde_json::from_str(body).map(Body::Recommit),
+            "alias" => serde_json::from_str(body).map(Body::Alias),
+            "tag" => serde_json::from_str(body).map(Body::Tag),
+            "meta" => serde_json::from_str(body).map(Body::Meta),
+            "ttl" => serde_json::from_str(body).map(Body::Ttl),
+            "message" => serde_json::from_str(body).map(Body::Message),
+            other if must_understand => {
+                let problem =
+                    format!("kind {other:?} must be understood, and is not by this version of artfs");
+                return Err(FormatError::new(WHAT, problem));
+            }
+            other => Ok(Body::Unknown { kind: other.to_owned() }),
+        };
+        parsed.map_err(|e| FormatError::new(WHAT, format!("{kind}: {e}")))
+    }
+}
+
+impl Event {
+    /// The stored object: one line without a newline at its end.
+    pub fn encode(&self) -> Vec<u8> {
+        let body = self.body.to_json();
+        let frame = Frame {
+            format: FORMAT_VERSION,
+            store: self.store,
+            project: self.project.clone(),
+            name: self.name.clone(),
+            artifact: self.artifact,
+            seq: self.seq,
+            prev: self.prev,
+            id: self.id,
+            time: self.time,
+            actor: self.actor.clone(),
+            host: self.host.clone(),
+            kind: self.body.kind().to_owned(),
+            must_understand: true,
+            body: &body,
+        };
+        serde_json::to_vec(&frame).expect("an event is plain data")
+    }
+
+    /// Reads a stored object. The caller checks that it stands where it belongs.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        if bytes.len() > MAX_EVENT_BYTES {
+            return Err(FormatError::new(WHAT, format!("{} bytes are too many", bytes.len())));
+        }
+        if bytes.contains(&b'\n') {
+            return Err(FormatError::new(WHAT, "it is not on one line"));
+        }
+        let frame: Frame<'_> =
+            serde_json::from_slice(bytes).map_err(|e| FormatError::new(WHAT, e.to_string()))?;
+        if frame.format > FORMAT_VERSION {
+            let problem = format!("format {} is newer than this version of artfs reads", frame.format);
+            return Err(FormatError::new(WHAT, problem));
+        }
+        Ok(Self {
+            store: frame.store,
+            project: frame.project,
+            name: frame.name,
+            artifact: frame.artifact,
+            seq: frame.seq,
+            prev: frame.prev,
+            id: frame.id,
+            time: frame.time,
+            actor: frame.actor,
+            host: frame.host,
+            body: Body::from_json(&frame.kind, frame.must_understand, frame.body.get())?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(body: Body) -> Event {
+        Event {
+            store: StoreId::from_bytes([1; 16]),
+            project: "p".parse().unwrap(),
+            name: "a".parse().unwrap(),
+            artifact: ArtifactId::from_bytes([2; 16]),
+            seq: 3,
+            prev: Some(EventHash::of(b"before")),
+            id: EventId::from_bytes([4; 16]),
+            time: Timestamp::from_unix_millis(1_700_000_000_123),
+            actor: "ann".into(),
+            host: "h".into(),
+            body,
+        }
+    }
+
+    #[test]
+    fn every_kind_round_trips() {
+        let settings = CommitSettings {
+            artifact_type: Some("model".into()),
+            aliases: vec!["best".parse().unwrap()],
+            tags: vec!["t".into()],
+            meta: [("f1".to_owned(), serde_json::json!(0.89))].into(),
+            ttl_seconds: Some(60),
+            inputs: vec!["p/ds:v3".into()],
+            details: None,
+        };
+        let (version, digest, manifest) = (VersionNumber(7), Digest::of(b"d"), ManifestId::of(b"m"));
+        let bodies = [
+            Body::Create,
+            Body::Commit(Commit {
+                version,
+                digest,
+                manifest,
+                entries: 3,
+                files: 2,
+                bytes: 1,
+                stored_bytes: 9,
+                settings: settings.clone(),
+            }),
+            Body::Recommit(Recommit { version, digest, settings }),
+            Body::Alias(AliasMove {
+                alias: "x".parse().unwrap(),
+                to: Some(AliasTarget { version, digest, manifest }),
+                from: None,
+            }),
+            Body::Alias(AliasMove { alias: "x".parse().unwrap(), to: None, from: Some(version) }),
+            Body::Tag(TagChange { version, add: vec!["a".into()], remove: vec![] }),
+            Body::Meta(MetaChange { version, set: Metadata::new(), remove: vec!["k".into()] }),
+            Body::Ttl(TtlChange { version, ttl_seconds: None }),
+        ];
+        for body in bodies {
+            let event = event(body);
+            assert_eq!(Event::decode(&event.encode()).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_are_skipped_only_when_they_allow_it() {
+        let text = String::from_utf8(event(Body::Create).encode()).unwrap();
+        let novel = text.replace("\"create\"", "\"novel\"");
+        assert!(Event::decode(novel.as_bytes()).is_err());
+        let optional = novel.replace("\"must_understand\":true", "\"must_understand\":false");
+        assert_eq!(Event::decode(optional.as_bytes()).unwrap().body, Body::Unknown { kind: "novel".into() });
+        let signed = format!("{},\"sig\":\"AAAA\"}}", &text[..text.len() - 1]);
+        assert_eq!(Event::decode(signed.as_bytes()).unwrap().body, Body::Create);
+        let newer = text.replace("\"format\":1", "\"format\":2");
+        assert!(Event::decode(newer.as_bytes()).is_err());
+        assert!(Event::decode(b"{}").is_err());
+    }
+}

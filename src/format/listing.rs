@@ -1,0 +1,123 @@
+//! The canonical listing, whose BLAKE3 is a version's digest, and `b3sum --check` input.
+//!
+//! One line an entry in manifest order: `kind mode size hash-or-target path`, where kind is `f`, `d` or `l`, a
+//! directory has size 0 and `-`, and in targets and paths `%`, bytes up to 0x20, 0x7f and bytes that are not
+//! UTF-8 stand as `%XX`. Nothing in it depends on chunking, packs, compression or times.
+
+use std::fmt::Write as _;
+
+use super::entry::{Body, Entry};
+use crate::id::Digest;
+
+/// Builds a digest, and if wanted the text, from entries given in path order.
+#[derive(Default)]
+pub struct ListingHasher {
+    hasher: blake3::Hasher,
+    line: String,
+}
+
+impl ListingHasher {
+    /// Takes the next entry and gives its line, newline included.
+    pub fn push(&mut self, entry: &Entry) -> &str {
+        self.line.clear();
+        write_line(entry, &mut self.line);
+        self.hasher.update(self.line.as_bytes());
+        &self.line
+    }
+
+    /// The digest of all entries so far.
+    pub fn digest(&self) -> Digest {
+        Digest::from_hash(self.hasher.finalize())
+    }
+}
+
+fn write_line(entry: &Entry, out: &mut String) {
+    let mode = entry.mode();
+    let write = match &entry.body {
+        Body::Directory => write!(out, "d {mode:o} 0 -"),
+        Body::File(file) => write!(out, "f {mode:o} {} {}", file.size, file.hash),
+        Body::Symlink { target } => {
+            let head = write!(out, "l {mode:o} {} ", target.len());
+            escape(target, out);
+            head
+        }
+    };
+    write.expect("writing to a String cannot fail");
+    out.push(' ');
+    escape(entry.path.as_bytes(), out);
+    out.push('\n');
+}
+
+fn escape(bytes: &[u8], out: &mut String) {
+    let hex = |byte: &u8, out: &mut String| {
+        write!(out, "%{byte:02X}").expect("writing to a String cannot fail");
+    };
+    for piece in bytes.utf8_chunks() {
+        for c in piece.valid().chars() {
+            match c {
+                '%' | '\0'..=' ' | '\x7f' => hex(&(c as u8), out),
+                c => out.push(c),
+            }
+        }
+        piece.invalid().iter().for_each(|b| hex(b, out));
+    }
+}
+
+/// The line of a file in `b3sum --check` input; none for what is no file or has a name `b3sum` cannot read back
+/// (not UTF-8, or with the replacement character in it).
+pub fn b3sums_line(entry: &Entry) -> Option<String> {
+    let Body::File(file) = &entry.body else { return None };
+    let path = std::str::from_utf8(entry.path.as_bytes()).ok().filter(|p| !p.contains('\u{fffd}'))?;
+    if path.contains(['\\', '\n', '\r']) {
+        let path = path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
+        return Some(format!("\\{}  {path}\n", file.hash));
+    }
+    Some(format!("{}  {path}\n", file.hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::Rule;
+    use crate::format::entry::{Content, FileBody, Mtime};
+    use crate::id::FileHash;
+    use crate::path::TreePath;
+
+    fn entry(path: &[u8], body: Body) -> Entry {
+        Entry { path: TreePath::new(path).unwrap(), executable: true, mtime: Mtime::default(), body }
+    }
+
+    fn file(content: &[u8]) -> Body {
+        Body::File(FileBody {
+            size: content.len() as u64,
+            hash: FileHash::of(content),
+            rule: Rule::Text,
+            content: Content::Inline(content.into()),
+        })
+    }
+
+    #[test]
+    fn the_lines_are_as_documented() {
+        let mut listing = ListingHasher::default();
+        let mut text = String::new();
+        for e in [
+            entry(b"a b%\n\xff\xc3\xa9", file(b"x")),
+            entry(b"d", Body::Directory),
+            entry(b"l", Body::Symlink { target: (*b"../t t").into() }),
+        ] {
+            text += listing.push(&e);
+        }
+        let hash = FileHash::of(b"x");
+        assert_eq!(text, format!("f 755 1 {hash} a%20b%25%0A%FF\u{e9}\nd 755 0 - d\nl 777 6 ../t%20t l\n"));
+        assert_eq!(listing.digest(), Digest::of(text.as_bytes()));
+    }
+
+    #[test]
+    fn b3sums_lines_escape_what_b3sum_escapes_and_skip_what_it_cannot_name() {
+        let hash = FileHash::of(b"x");
+        assert_eq!(b3sums_line(&entry(b"a b", file(b"x"))).unwrap(), format!("{hash}  a b\n"));
+        assert_eq!(b3sums_line(&entry(b"a\\\nb", file(b"x"))).unwrap(), format!("\\{hash}  a\\\\\\nb\n"));
+        assert_eq!(b3sums_line(&entry(b"\xff", file(b"x"))), None);
+        assert_eq!(b3sums_line(&entry(b"d", Body::Directory)), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! The stored formats: pure encoders and decoders. `docs/format.md` gives the bytes.
+//!
+//! Everything read here may come from a hostile store, so decoders return [`FormatError`] for anything that is
+//! not exactly as written, allocate no more than their input warrants and never panic.
+
+pub mod codec;
+pub mod details;
+pub mod entry;
+pub mod event;
+pub mod header;
+pub mod listing;
+pub mod manifest;
+pub mod pack;
+mod wire;
+
+/// The format version that this program writes and the newest it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Bytes that are not the structure they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("damaged {what}: {problem}")]
+pub struct FormatError {
+    /// Which structure.
+    pub what: &'static str,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl FormatError {
+    pub(crate) fn new(what: &'static str, problem: impl Into<String>) -> Self {
+        Self { what, problem: problem.into() }
+    }
+}
