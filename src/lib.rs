@@ -14,7 +14,9 @@
 
 pub mod chunk;
 pub mod clock;
+pub mod durable;
 pub mod format;
 pub mod id;
 pub mod name;
 pub mod path;
+pub mod store;
