@@ -205,9 +205,12 @@ mod tests {
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .into();
-        for (url, name) in
-            [("s3://b/p", "AmazonS3(b)"), ("az://c", "MicrosoftAzure"), ("gs://b", "GoogleCloudStorage")]
-        {
+        for (url, name) in [
+            ("s3://b/p", "PrefixObjectStore(p)"),
+            ("s3://b", "AmazonS3(b)"),
+            ("az://c", "MicrosoftAzure"),
+            ("gs://b", "GoogleCloudStorage"),
+        ] {
             let client = url.parse::<StoreUrl>().unwrap().connect(&settings, false).unwrap();
             assert!(client.to_string().contains(name), "{client}");
         }
