@@ -126,6 +126,10 @@ impl Chunker {
             return data.len();
         }
         let end = data.len().min(max);
+        // Zeros match neither mask (a test holds that), so a run of them ends at the longest length.
+        if data[0] == 0 && data[..end].iter().all(|b| *b == 0) {
+            return end;
+        }
         let middle = end.min(average);
         let mut hash = 0u64;
         for byte in &data[min - WINDOW_BYTES..min] {
@@ -200,6 +204,16 @@ mod tests {
             assert!(inner.iter().all(|l| (sizes.min..=sizes.max).contains(l)) && *last <= sizes.max);
             let mean = data.len() / lengths.len();
             assert!((sizes.average / 2..sizes.average * 2).contains(&mean), "{rule:?}: {mean}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_cut_by_length_alone() {
+        for rule in [Rule::Text, Rule::Binary] {
+            let Chunker { gear, strict, lax, .. } = Chunker::new(rule);
+            let hash = (0..WINDOW_BYTES).fold(0u64, |h, _| (h << 1).wrapping_add(gear[0]));
+            assert!(hash & strict != 0 && hash & lax != 0);
+            assert_eq!(Chunker::new(rule).cut(&vec![0; 4 << 20]), rule.sizes().max);
         }
     }
 

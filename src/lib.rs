@@ -12,6 +12,7 @@
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli` | the kernel's front door and the user's |
 
+pub mod catalog;
 pub mod chunk;
 pub mod clock;
 pub mod durable;
@@ -19,4 +20,5 @@ pub mod format;
 pub mod id;
 pub mod name;
 pub mod path;
+pub mod sqlite;
 pub mod store;

@@ -1,0 +1,239 @@
+//! Changes that need no new content: aliases, tags, metadata, time to live, messages.
+
+use std::sync::Arc;
+
+use super::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
+use crate::format::details::Details;
+use crate::format::event::{
+    AliasMove, AliasTarget, Body, MessageChange, MetaChange, Metadata, TagChange, TtlChange,
+};
+use crate::id::{DetailsId, EventId};
+use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
+use crate::store::Key;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The catalog or the store failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The target is not a living version.
+    #[error("{artifact} has no version or alias {target}; `artfs ls {artifact}` lists what there is")]
+    NoTarget {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// What was asked for.
+        target: String,
+    },
+    /// The alias to remove is not set.
+    #[error("{artifact} has no alias {alias}")]
+    NoAlias {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its alias.
+        alias: AliasName,
+    },
+    /// The alias does not point where the caller said it does.
+    #[error("{alias} of {artifact} points to {found}, not to {expected}: nothing was changed")]
+    Precondition {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its alias.
+        alias: AliasName,
+        /// Where it was to point.
+        expected: String,
+        /// Where it does.
+        found: String,
+    },
+}
+
+/// Where an alias must point for a move to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AliasPrecondition {
+    /// Anywhere.
+    Any,
+    /// To this version.
+    At(VersionNumber),
+}
+
+impl Catalog {
+    /// Points an alias to the version that `target` selects when the event is written. Setting it to where it
+    /// points already is no event.
+    pub async fn set_alias(
+        &self,
+        key: &ArtifactKey,
+        alias: &AliasName,
+        target: &Selector,
+        precondition: AliasPrecondition,
+        actor: &Actor,
+    ) -> Result<VersionNumber, EditError> {
+        let mut chosen = None;
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            let from = check_alias(state, alias, precondition)?;
+            chosen = Some(version.version);
+            if from == Some(version.version) {
+                return Ok(Step::Nothing);
+            }
+            let to =
+                AliasTarget { version: version.version, digest: version.digest, manifest: version.manifest };
+            Ok(Step::Append(Body::Alias(AliasMove { alias: alias.clone(), to: Some(to), from })))
+        })
+        .await?;
+        Ok(chosen.expect("the plan ran at least once and set it"))
+    }
+
+    /// Removes an alias.
+    pub async fn remove_alias(
+        &self,
+        key: &ArtifactKey,
+        alias: &AliasName,
+        precondition: AliasPrecondition,
+        actor: &Actor,
+    ) -> Result<(), EditError> {
+        self.edit(key, actor, |state| match check_alias(state, alias, precondition)? {
+            None => Err(EditError::NoAlias { artifact: key.clone(), alias: alias.clone() }),
+            from => Ok(Step::Append(Body::Alias(AliasMove { alias: alias.clone(), to: None, from }))),
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Adds and removes tags of a version.
+    pub async fn change_tags(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        add: &[String],
+        remove: &[String],
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            let add: Vec<String> = add.iter().filter(|t| !version.tags.contains(*t)).cloned().collect();
+            let remove: Vec<String> = remove.iter().filter(|t| version.tags.contains(*t)).cloned().collect();
+            if add.is_empty() && remove.is_empty() {
+                return Ok(Step::Nothing);
+            }
+            Ok(Step::Append(Body::Tag(TagChange { version: version.version, add, remove })))
+        })
+        .await
+    }
+
+    /// Replaces the tags of a version.
+    pub async fn set_tags(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        tags: &[String],
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            let add: Vec<String> = tags.iter().filter(|t| !version.tags.contains(*t)).cloned().collect();
+            let remove: Vec<String> = version.tags.iter().filter(|t| !tags.contains(t)).cloned().collect();
+            if add.is_empty() && remove.is_empty() {
+                return Ok(Step::Nothing);
+            }
+            Ok(Step::Append(Body::Tag(TagChange { version: version.version, add, remove })))
+        })
+        .await
+    }
+
+    /// Sets and removes metadata of a version.
+    pub async fn change_meta(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        set: &Metadata,
+        remove: &[String],
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            let changed =
+                |(name, value): &(&String, &serde_json::Value)| version.meta.get(*name) != Some(*value);
+            let set: Metadata = set.iter().filter(changed).map(|(n, v)| (n.clone(), v.clone())).collect();
+            let remove: Vec<String> =
+                remove.iter().filter(|n| version.meta.contains_key(*n)).cloned().collect();
+            if set.is_empty() && remove.is_empty() {
+                return Ok(Step::Nothing);
+            }
+            Ok(Step::Append(Body::Meta(MetaChange { version: version.version, set, remove })))
+        })
+        .await
+    }
+
+    /// Sets or clears a version's time to live, in seconds after its creation.
+    pub async fn set_ttl(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        ttl_seconds: Option<u64>,
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            if version.ttl_seconds == ttl_seconds {
+                return Ok(Step::Nothing);
+            }
+            Ok(Step::Append(Body::Ttl(TtlChange { version: version.version, ttl_seconds })))
+        })
+        .await
+    }
+
+    /// Replaces a version's message.
+    pub async fn set_message(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        message: &str,
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        let details = Details { message: Some(message.to_owned()), run: None };
+        let (reference, bytes) = details.encode(DetailsId::from_bytes(self.store.env().random16()));
+        let object = Key::Details(key.clone(), reference.id);
+        self.store.put(&object, vec![bytes.into()]).await.map_err(CatalogError::from)?;
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?.version;
+            Ok(Step::Append(Body::Message(MessageChange { version, details: reference })))
+        })
+        .await
+    }
+
+    /// Appends one event of its own to an artifact that exists.
+    async fn edit(
+        &self,
+        key: &ArtifactKey,
+        actor: &Actor,
+        plan: impl FnMut(&ArtifactState) -> Result<Step, EditError>,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        // An edit never creates an artifact.
+        self.existing(key, std::time::Duration::MAX).await?;
+        let id = EventId::from_bytes(self.store.env().random16());
+        Ok(self.append(key, id, actor, plan).await?.state)
+    }
+}
+
+fn select<'a>(state: &'a ArtifactState, target: &Selector) -> Result<&'a VersionRecord, EditError> {
+    state
+        .select(target)
+        .ok_or_else(|| EditError::NoTarget { artifact: state.key().clone(), target: target.to_string() })
+}
+
+fn check_alias(
+    state: &ArtifactState,
+    alias: &AliasName,
+    precondition: AliasPrecondition,
+) -> Result<Option<VersionNumber>, EditError> {
+    let now = state.alias(alias).map(|record| record.version);
+    match precondition {
+        AliasPrecondition::At(expected) if now != Some(expected) => Err(EditError::Precondition {
+            artifact: state.key().clone(),
+            alias: alias.clone(),
+            expected: expected.to_string(),
+            found: now.map_or("nothing".to_owned(), |v| v.to_string()),
+        }),
+        _ => Ok(now),
+    }
+}

@@ -1,0 +1,345 @@
+//! What an artifact's log adds up to: versions, aliases, metadata.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::clock::Timestamp;
+use crate::format::details::DetailsRef;
+use crate::format::event::{AliasMove, AliasTarget, Body, Commit, CommitSettings, Event, Metadata};
+use crate::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
+use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
+
+/// An event that does not belong where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {seq} of {artifact} {problem}")]
+pub struct ChainError {
+    /// The artifact.
+    pub artifact: ArtifactKey,
+    /// Its place in the log.
+    pub seq: u64,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// Everything a log says, up to its event number `seq`.
+#[derive(Debug, Clone)]
+pub struct ArtifactState {
+    key: ArtifactKey,
+    artifact: ArtifactId,
+    seq: u64,
+    head: EventHash,
+    versions: BTreeMap<VersionNumber, VersionRecord>,
+    aliases: BTreeMap<AliasName, AliasRecord>,
+    outcomes: HashMap<EventId, Option<VersionNumber>>,
+}
+
+/// What the log says of one version.
+#[derive(Debug, Clone)]
+pub struct VersionRecord {
+    /// Its number.
+    pub version: VersionNumber,
+    /// The digest of its content.
+    pub digest: Digest,
+    /// Its manifest's root.
+    pub manifest: ManifestId,
+    /// Entries of any kind.
+    pub entries: u64,
+    /// Regular files.
+    pub files: u64,
+    /// Sum of their sizes in bytes.
+    pub bytes: u64,
+    /// Bytes its commit added to the store.
+    pub stored_bytes: u64,
+    /// When it was committed, by the writer's clock.
+    pub created: Timestamp,
+    /// Who committed it.
+    pub actor: String,
+    /// Where.
+    pub host: String,
+    /// `model`, `dataset`, ….
+    pub artifact_type: Option<String>,
+    /// Tags, as they are now.
+    pub tags: BTreeSet<String>,
+    /// Metadata, as it is now.
+    pub meta: Metadata,
+    /// Seconds after its creation at which it may be deleted.
+    pub ttl_seconds: Option<u64>,
+    /// References to the versions it was made from.
+    pub inputs: Vec<String>,
+    /// Where its current message stands, and the run that made it.
+    pub details: Option<DetailsRef>,
+    /// The message that replaced the first one.
+    pub newer_message: Option<DetailsRef>,
+    /// Later commits of the same content.
+    pub producers: Vec<Producer>,
+    /// The place of its commit in the log.
+    pub seq: u64,
+}
+
+/// A later commit of the content of a version.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    /// When.
+    pub time: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// Where.
+    pub host: String,
+    /// Message and run.
+    pub details: Option<DetailsRef>,
+}
+
+/// Where an alias points, and since when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AliasRecord {
+    /// The version.
+    pub version: VersionNumber,
+    /// The event that set it.
+    pub seq: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Who.
+    pub actor: String,
+}
+
+impl ArtifactState {
+    /// The state after an artifact's first event, which must be its `create`.
+    pub fn begin(
+        store: StoreId,
+        key: &ArtifactKey,
+        event: &Event,
+        hash: EventHash,
+    ) -> Result<Self, ChainError> {
+        let state = Self {
+            key: key.clone(),
+            artifact: event.artifact,
+            seq: 0,
+            head: hash,
+            versions: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            outcomes: HashMap::from([(event.id, None)]),
+        };
+        let error = |problem: &str| Err(state.error(event.seq, problem));
+        if event.body != Body::Create {
+            return error("should be the artifact's creation");
+        }
+        if event.seq != 0 || event.prev.is_some() {
+            return error("is the first but does not say so");
+        }
+        state.check_place(store, event)?;
+        Ok(state)
+    }
+
+    /// The state after one more event; `hash` is that of its stored bytes.
+    pub fn apply(&mut self, store: StoreId, event: &Event, hash: EventHash) -> Result<(), ChainError> {
+        self.check_place(store, event)?;
+        if event.seq != self.seq + 1 {
+            return Err(self.error(event.seq, &format!("stands where number {} should be", self.seq + 1)));
+        }
+        if event.prev != Some(self.head) {
+            return Err(self.error(event.seq, "does not name the hash of the event before it"));
+        }
+        let outcome = self.apply_body(event).map_err(|problem| self.error(event.seq, &problem))?;
+        self.outcomes.insert(event.id, outcome);
+        self.seq = event.seq;
+        self.head = hash;
+        Ok(())
+    }
+
+    fn check_place(&self, store: StoreId, event: &Event) -> Result<(), ChainError> {
+        if event.store != store {
+            return Err(self.error(event.seq, "belongs to another store"));
+        }
+        if event.project != self.key.project || event.name != self.key.name || event.artifact != self.artifact
+        {
+            return Err(self.error(event.seq, "belongs to another artifact"));
+        }
+        Ok(())
+    }
+
+    fn error(&self, seq: u64, problem: &str) -> ChainError {
+        ChainError { artifact: self.key.clone(), seq, problem: problem.to_owned() }
+    }
+
+    fn apply_body(&mut self, event: &Event) -> Result<Option<VersionNumber>, String> {
+        match &event.body {
+            Body::Create => Err("creates the artifact a second time".into()),
+            Body::Commit(commit) => self.apply_commit(event, commit).map(Some),
+            Body::Recommit(again) => {
+                let version = self.version_mut(again.version)?;
+                if version.digest != again.digest {
+                    return Err(format!("names another digest for {}", again.version));
+                }
+                version.producers.push(Producer {
+                    time: event.time,
+                    actor: event.actor.clone(),
+                    host: event.host.clone(),
+                    details: again.settings.details,
+                });
+                version.tags.extend(again.settings.tags.iter().cloned());
+                version.meta.extend(again.settings.meta.clone());
+                version.ttl_seconds = again.settings.ttl_seconds.or(version.ttl_seconds);
+                if version.artifact_type.is_none() {
+                    version.artifact_type.clone_from(&again.settings.artifact_type);
+                }
+                self.move_aliases(event, &again.settings, again.version);
+                Ok(Some(again.version))
+            }
+            Body::Alias(change) => self.apply_alias(event, change).map(|()| None),
+            Body::Tag(change) => {
+                let version = self.version_mut(change.version)?;
+                change.remove.iter().for_each(|tag| {
+                    version.tags.remove(tag);
+                });
+                version.tags.extend(change.add.iter().cloned());
+                Ok(None)
+            }
+            Body::Meta(change) => {
+                let version = self.version_mut(change.version)?;
+                change.remove.iter().for_each(|name| {
+                    version.meta.remove(name);
+                });
+                version.meta.extend(change.set.clone());
+                Ok(None)
+            }
+            Body::Ttl(change) => {
+                self.version_mut(change.version)?.ttl_seconds = change.ttl_seconds;
+                Ok(None)
+            }
+            Body::Message(change) => {
+                self.version_mut(change.version)?.newer_message = Some(change.details);
+                Ok(None)
+            }
+            Body::Unknown { .. } => Ok(None),
+        }
+    }
+
+    fn apply_commit(&mut self, event: &Event, commit: &Commit) -> Result<VersionNumber, String> {
+        let number = self.next_version();
+        if commit.version != number {
+            return Err(format!("commits {} where {number} is next", commit.version));
+        }
+        let record = VersionRecord {
+            version: number,
+            digest: commit.digest,
+            manifest: commit.manifest,
+            entries: commit.entries,
+            files: commit.files,
+            bytes: commit.bytes,
+            stored_bytes: commit.stored_bytes,
+            created: event.time,
+            actor: event.actor.clone(),
+            host: event.host.clone(),
+            artifact_type: commit.settings.artifact_type.clone(),
+            tags: commit.settings.tags.iter().cloned().collect(),
+            meta: commit.settings.meta.clone(),
+            ttl_seconds: commit.settings.ttl_seconds,
+            inputs: commit.settings.inputs.clone(),
+            details: commit.settings.details,
+            newer_message: None,
+            producers: vec![],
+            seq: event.seq,
+        };
+        self.versions.insert(number, record);
+        self.move_aliases(event, &commit.settings, number);
+        Ok(number)
+    }
+
+    fn apply_alias(&mut self, event: &Event, change: &AliasMove) -> Result<(), String> {
+        match &change.to {
+            None => {
+                self.aliases.remove(&change.alias);
+            }
+            Some(AliasTarget { version, digest, manifest }) => {
+                let record = self.version_mut(*version)?;
+                if (record.digest, record.manifest) != (*digest, *manifest) {
+                    return Err(format!("names another content for {version}"));
+                }
+                self.set_alias(event, &change.alias, *version);
+            }
+        }
+        Ok(())
+    }
+
+    fn move_aliases(&mut self, event: &Event, settings: &CommitSettings, version: VersionNumber) {
+        settings.aliases.iter().for_each(|alias| self.set_alias(event, alias, version));
+    }
+
+    fn set_alias(&mut self, event: &Event, alias: &AliasName, version: VersionNumber) {
+        let record = AliasRecord { version, seq: event.seq, time: event.time, actor: event.actor.clone() };
+        self.aliases.insert(alias.clone(), record);
+    }
+
+    fn version_mut(&mut self, number: VersionNumber) -> Result<&mut VersionRecord, String> {
+        self.versions.get_mut(&number).ok_or_else(|| format!("speaks of {number}, which there is not"))
+    }
+
+    /// The artifact's name.
+    pub fn key(&self) -> &ArtifactKey {
+        &self.key
+    }
+
+    /// The artifact's random identity.
+    pub fn artifact_id(&self) -> ArtifactId {
+        self.artifact
+    }
+
+    /// The number of the last event.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The hash of the last event.
+    pub fn head(&self) -> EventHash {
+        self.head
+    }
+
+    /// The number that the next commit gets. Numbers are never reused.
+    pub fn next_version(&self) -> VersionNumber {
+        VersionNumber(self.versions.last_key_value().map_or(0, |(n, _)| n.0 + 1))
+    }
+
+    /// The living versions, oldest first.
+    pub fn versions(&self) -> impl DoubleEndedIterator<Item = &VersionRecord> {
+        self.versions.values()
+    }
+
+    /// A living version.
+    pub fn version(&self, number: VersionNumber) -> Option<&VersionRecord> {
+        self.versions.get(&number)
+    }
+
+    /// The highest living version.
+    pub fn latest(&self) -> Option<&VersionRecord> {
+        self.versions.values().next_back()
+    }
+
+    /// The aliases that users set, in the order of their names.
+    pub fn aliases(&self) -> impl Iterator<Item = (&AliasName, &AliasRecord)> {
+        self.aliases.iter()
+    }
+
+    /// Where an alias points.
+    pub fn alias(&self, name: &AliasName) -> Option<&AliasRecord> {
+        self.aliases.get(name)
+    }
+
+    /// The names of the aliases that point to a version.
+    pub fn aliases_of(&self, version: VersionNumber) -> impl Iterator<Item = &AliasName> {
+        self.aliases.iter().filter(move |(_, record)| record.version == version).map(|(name, _)| name)
+    }
+
+    /// The version a selector means.
+    pub fn select(&self, selector: &Selector) -> Option<&VersionRecord> {
+        match selector {
+            Selector::Latest => self.latest(),
+            Selector::Version(number) => self.version(*number),
+            Selector::Alias(alias) => self.aliases.get(alias).and_then(|a| self.version(a.version)),
+            Selector::Digest(digest) => self.versions.values().rev().find(|v| v.digest == *digest),
+        }
+    }
+
+    /// Whether an event with this id is in the log, and if it was a commit, the version it made or found.
+    pub fn outcome(&self, id: &EventId) -> Option<Option<VersionNumber>> {
+        self.outcomes.get(id).copied()
+    }
+}
