@@ -15,6 +15,7 @@
 pub mod catalog;
 pub mod chunk;
 pub mod clock;
+pub mod commit;
 pub mod durable;
 pub mod format;
 pub mod id;

@@ -1,0 +1,256 @@
+//! Reading, cutting, hashing and compressing on all cores, with results in the order of the input.
+//!
+//! ```text
+//! reader (one thread: read, cut) → batches of about 4 MiB → workers (hash, compress) → collector, in order
+//! ```
+//! Every queue is bounded by [`IN_FLIGHT`] batches, so memory does not grow with the input.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use super::item::{self, Item, What};
+use super::{CommitError, Progress};
+use crate::chunk::{Chunker, HEAD_BYTES, Rule};
+use crate::format::codec::{Codec, Encoder};
+use crate::id::ChunkId;
+
+/// Bytes of file content in one batch.
+const BATCH_BYTES: usize = 4 << 20;
+/// Batches between reader and collector.
+const IN_FLIGHT: usize = 8;
+
+/// What the collector is given, in path order.
+pub(super) enum Done<'a> {
+    /// An entry that has no bytes to read, or a file whose chunks follow.
+    Begin(Item, Rule),
+    /// The next chunk of the file begun last.
+    Chunk { raw: &'a [u8], id: ChunkId, codec: Codec, stored: &'a [u8] },
+    /// The file begun last has no more chunks.
+    End,
+}
+
+/// Consecutive steps of the reader: their bytes, and what they mean.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    steps: Vec<Step>,
+}
+
+enum Step {
+    Begin(Box<Item>, Rule),
+    Chunk(Range<usize>),
+    End,
+}
+
+/// Stored forms of a batch's chunks, in order.
+struct Encoded {
+    batch: Batch,
+    chunks: Vec<(ChunkId, Codec, Option<Vec<u8>>)>,
+}
+
+/// Takes in everything that `walk` visits and hands it to `collect` in the same order. `known` says which
+/// chunks are stored already; those are not compressed.
+///
+/// Blocks until all is done; runs its own threads. The first error of any part ends it.
+pub(super) fn ingest(
+    walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
+    known: impl Fn(&ChunkId) -> bool + Sync,
+    progress: &Progress,
+    mut collect: impl FnMut(Done<'_>) -> Result<(), CommitError>,
+) -> Result<(), CommitError> {
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let (to_workers, batches) = sync_channel::<(u64, Batch)>(IN_FLIGHT);
+    let (to_collector, encoded) = sync_channel::<(u64, Encoded)>(IN_FLIGHT);
+    let batches = Mutex::new(batches);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || Reader::new(to_workers, progress).run(walk));
+        for _ in 0..workers {
+            let (to_collector, batches, known) = (to_collector.clone(), &batches, &known);
+            scope.spawn(move || work(batches, &to_collector, known));
+        }
+        drop(to_collector);
+        let collected = in_order(&encoded, &mut collect);
+        // With the receiver gone, workers and reader stop at their next step.
+        drop(encoded);
+        let read = reader.join().expect("the reader does not panic");
+        // A reader that was told to stop reports that; the collector's own error is the cause.
+        match (collected, read) {
+            (Err(e), _) | (Ok(()), Err(e)) => Err(e),
+            (Ok(()), Ok(())) => Ok(()),
+        }
+    })
+}
+
+fn work(
+    batches: &Mutex<Receiver<(u64, Batch)>>,
+    to_collector: &SyncSender<(u64, Encoded)>,
+    known: &(impl Fn(&ChunkId) -> bool + Sync),
+) {
+    let mut encoder = match Encoder::new() {
+        Ok(encoder) => encoder,
+        Err(e) => {
+            tracing::error!(error = %e, "no memory for compression");
+            return;
+        }
+    };
+    loop {
+        let next = batches.lock().expect("no holder of the queue's lock panics").recv();
+        let Ok((number, batch)) = next else { return };
+        let ranges = batch.steps.iter().filter_map(|step| match step {
+            Step::Chunk(range) => Some(range.clone()),
+            _ => None,
+        });
+        let chunks = ranges
+            .map(|range| {
+                let raw = &batch.bytes[range];
+                let id = ChunkId::of(raw);
+                if known(&id) {
+                    return (id, Codec::Raw, None);
+                }
+                match encoder.encode(raw) {
+                    (codec, Cow::Owned(stored)) => (id, codec, Some(stored)),
+                    (codec, Cow::Borrowed(_)) => (id, codec, None),
+                }
+            })
+            .collect();
+        if to_collector.send((number, Encoded { batch, chunks })).is_err() {
+            return;
+        }
+    }
+}
+
+fn in_order(
+    encoded: &Receiver<(u64, Encoded)>,
+    collect: &mut impl FnMut(Done<'_>) -> Result<(), CommitError>,
+) -> Result<(), CommitError> {
+    let mut early = BTreeMap::new();
+    let mut next = 0;
+    while let Ok((number, batch)) = encoded.recv() {
+        early.insert(number, batch);
+        while let Some(Encoded { batch, chunks }) = early.remove(&next) {
+            next += 1;
+            let mut chunks = chunks.into_iter();
+            for step in batch.steps {
+                match step {
+                    Step::Begin(item, rule) => collect(Done::Begin(*item, rule))?,
+                    Step::End => collect(Done::End)?,
+                    Step::Chunk(range) => {
+                        let (id, codec, own) = chunks.next().expect("the worker gave one result a chunk");
+                        let raw = &batch.bytes[range];
+                        let stored = match (&own, codec) {
+                            (Some(stored), _) => stored.as_slice(),
+                            (None, Codec::Zero) => &[],
+                            (None, _) => raw,
+                        };
+                        collect(Done::Chunk { raw, id, codec, stored })?;
+                    }
+                }
+            }
+        }
+    }
+    if early.is_empty() { Ok(()) } else { Err(CommitError::Worker) }
+}
+
+struct Reader<'a> {
+    out: SyncSender<(u64, Batch)>,
+    number: u64,
+    batch: Batch,
+    progress: &'a Progress,
+    text: Chunker,
+    binary: Chunker,
+}
+
+impl<'a> Reader<'a> {
+    fn new(out: SyncSender<(u64, Batch)>, progress: &'a Progress) -> Self {
+        let (text, binary) = (Chunker::new(Rule::Text), Chunker::new(Rule::Binary));
+        Self { out, number: 0, batch: Batch::default(), progress, text, binary }
+    }
+
+    fn run(
+        mut self,
+        walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>,
+    ) -> Result<(), CommitError> {
+        walk(&mut |item| self.take(item))?;
+        self.flush()
+    }
+
+    fn take(&mut self, item: Item) -> Result<(), CommitError> {
+        self.progress.check()?;
+        self.progress.entries.add(1);
+        let What::File(path) = &item.what else {
+            self.batch.steps.push(Step::Begin(Box::new(item), Rule::Binary));
+            return self.flush_if_long();
+        };
+        let path = path.clone();
+        let file = item::open(&path).map_err(|e| CommitError::io(&path, e))?;
+        let expected = file.metadata().map_err(|e| CommitError::io(&path, e))?.len();
+        self.read(item, file, expected, &path)
+    }
+
+    /// Reads a file to its end, whatever length it had when it was found.
+    fn read(
+        &mut self,
+        item: Item,
+        mut file: impl Read,
+        expected: u64,
+        path: &Path,
+    ) -> Result<(), CommitError> {
+        let mut at = self.batch.bytes.len();
+        let failed = |e| CommitError::io(path, e);
+        let mut ended = fill(&mut file, &mut self.batch.bytes, expected).map_err(failed)?;
+        let head = &self.batch.bytes[at..self.batch.bytes.len().min(at + HEAD_BYTES)];
+        let rule = Rule::choose(item.path.file_name(), head);
+        let max = rule.sizes().max;
+        self.batch.steps.push(Step::Begin(Box::new(item), rule));
+        loop {
+            while at < self.batch.bytes.len() && (ended || self.batch.bytes.len() - at >= max) {
+                let chunker = if rule == Rule::Text { &self.text } else { &self.binary };
+                let len = chunker.cut(&self.batch.bytes[at..]);
+                self.batch.steps.push(Step::Chunk(at..at + len));
+                self.progress.bytes.add(len as u64);
+                at += len;
+            }
+            if ended {
+                break;
+            }
+            // What is left is too short to be cut safely: it begins the next batch.
+            let rest = self.batch.bytes.split_off(at);
+            self.flush()?;
+            self.batch.bytes = rest;
+            at = 0;
+            ended = fill(&mut file, &mut self.batch.bytes, expected).map_err(failed)?;
+        }
+        self.batch.steps.push(Step::End);
+        self.flush_if_long()
+    }
+
+    fn flush_if_long(&mut self) -> Result<(), CommitError> {
+        // Room for a whole longest chunk is kept, so that a file's beginning is cut where it stands.
+        let full = self.batch.bytes.len() + Rule::Binary.sizes().max > BATCH_BYTES;
+        if full || self.batch.steps.len() >= 4096 { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), CommitError> {
+        self.progress.check()?;
+        let batch = std::mem::take(&mut self.batch);
+        if batch.steps.is_empty() && batch.bytes.is_empty() {
+            return Ok(());
+        }
+        self.number += 1;
+        self.out.send((self.number - 1, batch)).map_err(|_| CommitError::Worker)
+    }
+}
+
+/// Appends bytes of `file`, which is about `expected` bytes long, until the batch is full; tells whether the file
+/// ended.
+fn fill(file: &mut impl Read, bytes: &mut Vec<u8>, expected: u64) -> io::Result<bool> {
+    let room = BATCH_BYTES - bytes.len().min(BATCH_BYTES);
+    bytes.reserve(room.min(usize::try_from(expected).unwrap_or(room).saturating_add(1)));
+    let got = file.take(room as u64).read_to_end(bytes)?;
+    Ok(got < room)
+}

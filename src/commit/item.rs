@@ -1,0 +1,122 @@
+//! What a commit takes in: a tree as items in path order, whoever walked it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::CommitError;
+use crate::format::entry::{Entry, MAX_TARGET_BYTES, Mtime};
+use crate::path::TreePath;
+
+/// One path of the tree that is to become a version.
+#[derive(Debug)]
+pub struct Item {
+    /// Where in the version.
+    pub path: TreePath,
+    /// Whether a file may be executed.
+    pub executable: bool,
+    /// When it was modified.
+    pub mtime: Mtime,
+    /// What it is.
+    pub what: What,
+}
+
+/// What stands at a path of the tree.
+#[derive(Debug)]
+pub enum What {
+    /// A directory.
+    Directory,
+    /// A symbolic link with its target.
+    Symlink(Box<[u8]>),
+    /// A file whose bytes are to be read.
+    File(PathBuf),
+    /// A file whose content is known to be that of this entry: nothing is read.
+    Known(Box<Entry>),
+}
+
+/// Opens a file to be read from front to end, never through a symbolic link at its last component.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// Where in the version what the user named goes: one directory becomes the root; files, or several paths, keep
+/// their own names.
+pub fn roots(paths: &[PathBuf]) -> Result<Vec<(Option<TreePath>, PathBuf)>, CommitError> {
+    if let [one] = paths
+        && std::fs::metadata(one).map_err(|e| CommitError::io(one, e))?.is_dir()
+    {
+        return Ok(vec![(None, one.clone())]);
+    }
+    let mut roots = Vec::new();
+    for path in paths {
+        let real = std::path::absolute(path).map_err(|e| CommitError::io(path, e))?;
+        let name = real.file_name().map(|n| n.as_bytes().to_vec()).unwrap_or_default();
+        let at = TreePath::new(name).map_err(|_| CommitError::NoName { path: path.clone() })?;
+        if roots.iter().any(|(other, _)| other == &Some(at.clone())) {
+            return Err(CommitError::SameName { name: at.to_string() });
+        }
+        roots.push((Some(at), path.clone()));
+    }
+    roots.sort();
+    Ok(roots)
+}
+
+/// Walks local directories and gives their content in path order. Special files are gathered and refused
+/// together at the end. Memory: the names of the directories on the way down.
+pub fn walk(
+    roots: &[(Option<TreePath>, PathBuf)],
+    visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+) -> Result<(), CommitError> {
+    let mut special = Vec::new();
+    // Depth first with an explicit stack: a deep tree must not overflow the thread's own.
+    let mut stack: Vec<(Option<TreePath>, PathBuf)> = roots.iter().rev().cloned().collect();
+    while let Some((at, path)) = stack.pop() {
+        let failed = |e| CommitError::io(&path, e);
+        let meta = std::fs::symlink_metadata(&path).map_err(failed)?;
+        let kind = meta.file_type();
+        if let Some(at) = &at {
+            let what = if kind.is_dir() {
+                What::Directory
+            } else if kind.is_symlink() {
+                let target = std::fs::read_link(&path).map_err(failed)?.into_os_string().into_vec();
+                if target.is_empty() || target.len() > MAX_TARGET_BYTES {
+                    return Err(failed(io::ErrorKind::InvalidFilename.into()));
+                }
+                What::Symlink(target.into())
+            } else if kind.is_file() {
+                What::File(path.clone())
+            } else {
+                let kind = if kind.is_fifo() {
+                    "FIFO"
+                } else if kind.is_socket() {
+                    "socket"
+                } else {
+                    "device"
+                };
+                special.push(format!("{at} ({kind})"));
+                continue;
+            };
+            let mtime = Mtime { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 };
+            let executable = kind.is_file() && meta.mode() & 0o100 != 0;
+            visit(Item { path: at.clone(), executable, mtime, what })?;
+        }
+        if kind.is_dir() {
+            let mut names = std::fs::read_dir(&path)
+                .and_then(|entries| entries.map(|e| e.map(|e| e.file_name())).collect::<io::Result<Vec<_>>>())
+                .map_err(failed)?;
+            // Names descend, because the stack turns them round.
+            names.sort_unstable_by(|a, b| b.as_bytes().cmp(a.as_bytes()));
+            for name in names {
+                let below = match &at {
+                    Some(at) => at.join(name.as_bytes()),
+                    None => TreePath::new(name.as_bytes()),
+                };
+                let below = below.map_err(|problem| CommitError::Path { path: path.join(&name), problem })?;
+                stack.push((Some(below), path.join(&name)));
+            }
+        }
+    }
+    if special.is_empty() { Ok(()) } else { Err(CommitError::Special(special)) }
+}

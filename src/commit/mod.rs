@@ -1,0 +1,424 @@
+//! Committing: a tree becomes a new immutable version, whole or not at all.
+//!
+//! Order of writing: packs, manifest root and details, event. Nothing before the event is visible to anyone; the
+//! event is created by one writer only under its number. The event's random id is the caller's, made durable
+//! before the first attempt, so that a repeat finds the success of an attempt whose answer was lost.
+
+mod dedup;
+mod ingest;
+mod item;
+mod packs;
+mod progress;
+mod tree;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+pub use self::dedup::ChunkIndex;
+use self::ingest::{Done, ingest};
+pub use self::item::{Item, What, roots, walk};
+use self::packs::PackWriter;
+pub use self::progress::{Progress, Snapshot};
+use self::tree::{ManifestWriter, Tree, TreeBuilder};
+use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step};
+use crate::format::details::{Details, DetailsRef};
+use crate::format::entry::ChunkRef;
+use crate::format::event::{Body, Commit, CommitSettings, Metadata, Recommit};
+use crate::id::{DetailsId, Digest, EventId, ManifestId};
+use crate::name::{AliasName, ArtifactKey, VersionNumber};
+use crate::path::PathError;
+use crate::store::{Key, StoreError};
+
+/// Why there is no new version. Nothing is visible to anyone, and what was staged is untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// There is nothing in the tree.
+    #[error("nothing is staged: a version needs at least one entry")]
+    Empty,
+    /// Files that cannot be kept in a version.
+    #[error("special files cannot be kept in a version, remove them first: {}", .0.join(", "))]
+    Special(Vec<String>),
+    /// The number asked for is not the next one.
+    #[error("{demanded} was asked for, but the next version of {artifact} is {next}")]
+    WrongNumber {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// What was asked for.
+        demanded: VersionNumber,
+        /// What a commit would get.
+        next: VersionNumber,
+    },
+    /// A number was asked for, but the content is that of an existing version.
+    #[error("the content is that of {version} already, so {demanded} was not made")]
+    Identical {
+        /// What was asked for.
+        demanded: VersionNumber,
+        /// The version with this content.
+        version: VersionNumber,
+    },
+    /// A path that cannot be kept.
+    #[error("{} cannot be kept in a version: {problem}", path.display())]
+    Path {
+        /// The local path.
+        path: PathBuf,
+        /// Why.
+        problem: PathError,
+    },
+    /// A path without a last component.
+    #[error("{} has no name of its own; give the directory by itself to commit its contents", path.display())]
+    NoName {
+        /// The local path.
+        path: PathBuf,
+    },
+    /// Two of the paths given have the same last component.
+    #[error("two of the paths are called {name:?}; a version holds each name once")]
+    SameName {
+        /// The component.
+        name: String,
+    },
+    /// A local file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The local path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The caller asked to stop.
+    #[error("the commit was interrupted; what was staged is untouched and it can be repeated")]
+    Interrupted,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log could not be appended to.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A part of the pipeline stopped.
+    #[error("a worker stopped before its work was done (out of memory?)")]
+    Worker,
+    /// Something this program wrote does not read back.
+    #[error("a manifest block just made is wrong: {0}")]
+    Own(String),
+}
+
+impl CommitError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        CommitError::Io { path: path.to_owned(), source }
+    }
+}
+
+/// What a committer says along with the content.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, serde::Deserialize)]
+pub struct Settings {
+    /// A message for people.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// `model`, `dataset`, ….
+    #[serde(default)]
+    pub artifact_type: Option<String>,
+    /// Aliases to move to the version.
+    #[serde(default)]
+    pub aliases: Vec<AliasName>,
+    /// Tags to add to it.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Metadata to set on it.
+    #[serde(default)]
+    pub meta: Metadata,
+    /// Seconds after its creation at which it may be deleted.
+    #[serde(default)]
+    pub ttl_seconds: Option<u64>,
+    /// References to the versions it was made from.
+    #[serde(default)]
+    pub inputs: Vec<String>,
+}
+
+impl Settings {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn body(&self, details: Option<DetailsRef>) -> CommitSettings {
+        CommitSettings {
+            artifact_type: self.artifact_type.clone(),
+            aliases: self.aliases.clone(),
+            tags: self.tags.clone(),
+            meta: self.meta.clone(),
+            ttl_seconds: self.ttl_seconds,
+            inputs: self.inputs.clone(),
+            details,
+        }
+    }
+}
+
+/// A commit to be made.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The artifact.
+    pub artifact: ArtifactKey,
+    /// The random identity of the commit, durable before the first attempt.
+    pub id: EventId,
+    /// Who commits.
+    pub actor: Actor,
+    /// What they say.
+    pub settings: Settings,
+    /// The number the version must get.
+    pub demanded: Option<VersionNumber>,
+}
+
+/// A commit that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// The artifact.
+    pub artifact: ArtifactKey,
+    /// The version with the content.
+    pub version: VersionNumber,
+    /// Its digest.
+    pub digest: Digest,
+    /// Whether it is new; not if its content was that of the latest version.
+    pub created: bool,
+    /// Regular files in it.
+    pub files: u64,
+    /// Sum of their sizes in bytes.
+    pub bytes: u64,
+    /// Bytes written to packs for it.
+    pub stored_bytes: u64,
+}
+
+/// Makes commits to one store.
+#[derive(Debug, Clone)]
+pub struct Committer {
+    catalog: Arc<Catalog>,
+    index: Arc<ChunkIndex>,
+}
+
+impl Committer {
+    /// A committer that looks for stored chunks in `index`.
+    pub fn new(catalog: Arc<Catalog>, index: Arc<ChunkIndex>) -> Self {
+        Self { catalog, index }
+    }
+
+    /// The index of stored chunks.
+    pub fn index(&self) -> &ChunkIndex {
+        &self.index
+    }
+
+    /// Commits the tree that `walk` visits. When this returns, the version is durable in the store.
+    ///
+    /// Content identical to the latest version makes no new one: its aliases, tags and metadata are changed as
+    /// asked. Cost: one request a pack, and up to five for manifest, details and event.
+    pub async fn commit(
+        &self,
+        request: &Request,
+        progress: Arc<Progress>,
+        walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>
+        + Send
+        + 'static,
+    ) -> Result<Outcome, CommitError> {
+        let artifact = &request.artifact;
+        if let Some(done) = self.earlier_success(request).await? {
+            return Ok(done);
+        }
+        self.check_number(request).await?;
+        let (this, progress_of_writer) = (self.clone(), progress.clone());
+        let runtime = Handle::current();
+        let prepared = tokio::task::spawn_blocking(move || {
+            let packs = PackWriter::new(this.catalog.store().clone(), runtime, progress_of_writer.clone());
+            prepare(&this.index, packs, &progress_of_writer, walk)
+        });
+        let mut prepared = prepared.await.map_err(|_| CommitError::Worker)??;
+        let details = self.write_details(request).await?;
+        // The manifest is written only when the event will name it.
+        loop {
+            progress.check()?;
+            match self.append(request, &prepared, details).await {
+                Err(AppendError::NeedsManifest) => self.write_manifest(artifact, &mut prepared).await?,
+                Err(AppendError::Commit(e)) => return Err(e),
+                Ok(outcome) => {
+                    if let Some((id, _)) = prepared.manifest.filter(|_| outcome.created) {
+                        self.index.add_manifest(&id, &prepared.chunks);
+                    }
+                    return Ok(outcome);
+                }
+            }
+        }
+    }
+
+    /// The outcome of an earlier attempt at the same commit, if it succeeded.
+    pub async fn earlier_success(&self, request: &Request) -> Result<Option<Outcome>, CommitError> {
+        let found = self.catalog.outcome(&request.artifact, &request.id).await?;
+        let Some(Some(version)) = found else { return Ok(None) };
+        let state = self.catalog.existing(&request.artifact, std::time::Duration::MAX).await?;
+        Ok(state.version(version).map(|record| Outcome {
+            artifact: request.artifact.clone(),
+            version,
+            digest: record.digest,
+            created: true,
+            files: record.files,
+            bytes: record.bytes,
+            stored_bytes: 0,
+        }))
+    }
+
+    /// A demanded number that is wrong already need not wait for the upload.
+    async fn check_number(&self, request: &Request) -> Result<(), CommitError> {
+        let Some(state) = self.catalog.known(&request.artifact) else {
+            return check_demand(request, VersionNumber(0));
+        };
+        check_demand(request, state.next_version())
+    }
+
+    async fn write_details(&self, request: &Request) -> Result<Option<DetailsRef>, CommitError> {
+        let details = Details { message: request.settings.message.clone(), run: None };
+        if details.is_empty() {
+            return Ok(None);
+        }
+        let store = self.catalog.store();
+        let (reference, bytes) = details.encode(DetailsId::from_bytes(store.env().random16()));
+        store.put(&Key::Details(request.artifact.clone(), reference.id), vec![bytes.into()]).await?;
+        Ok(Some(reference))
+    }
+
+    async fn write_manifest(
+        &self,
+        artifact: &ArtifactKey,
+        prepared: &mut Prepared,
+    ) -> Result<(), CommitError> {
+        let store = self.catalog.store();
+        let (id, bytes) = &prepared.root;
+        store.put(&Key::Manifest(artifact.clone(), *id), vec![bytes.clone()]).await?;
+        prepared.manifest = Some((*id, bytes.len() as u64));
+        Ok(())
+    }
+
+    async fn append(
+        &self,
+        request: &Request,
+        prepared: &Prepared,
+        details: Option<DetailsRef>,
+    ) -> Result<Outcome, AppendError> {
+        let settings = || request.settings.body(details);
+        let appended = self
+            .catalog
+            .append(&request.artifact, request.id, &request.actor, |state: &ArtifactState| {
+                let identical = state.latest().filter(|latest| latest.digest == prepared.digest);
+                if let Some(latest) = identical {
+                    if let Some(demanded) = request.demanded {
+                        let error = CommitError::Identical { demanded, version: latest.version };
+                        return Err(AppendError::Commit(error));
+                    }
+                    if request.settings.is_empty() {
+                        return Ok(Step::Nothing);
+                    }
+                    let again =
+                        Recommit { version: latest.version, digest: latest.digest, settings: settings() };
+                    return Ok(Step::Append(Body::Recommit(again)));
+                }
+                check_demand(request, state.next_version()).map_err(AppendError::Commit)?;
+                let Some((manifest, root_bytes)) = prepared.manifest else {
+                    return Err(AppendError::NeedsManifest);
+                };
+                Ok(Step::Append(Body::Commit(Commit {
+                    version: state.next_version(),
+                    digest: prepared.digest,
+                    manifest,
+                    entries: prepared.entries,
+                    files: prepared.files,
+                    bytes: prepared.bytes,
+                    stored_bytes: prepared.stored_bytes + root_bytes,
+                    settings: settings(),
+                })))
+            })
+            .await?;
+        let latest = || appended.state.latest().map(|v| v.version);
+        let version = appended.outcome.flatten().or_else(latest).ok_or(CommitError::Empty)?;
+        let record = appended.state.version(version).ok_or(CommitError::Empty)?;
+        let created = prepared.manifest.is_some_and(|(id, _)| id == record.manifest);
+        Ok(Outcome {
+            artifact: request.artifact.clone(),
+            version,
+            digest: record.digest,
+            created,
+            files: record.files,
+            bytes: record.bytes,
+            stored_bytes: if created { record.stored_bytes } else { prepared.stored_bytes },
+        })
+    }
+}
+
+fn check_demand(request: &Request, next: VersionNumber) -> Result<(), CommitError> {
+    match request.demanded {
+        Some(demanded) if demanded != next => {
+            Err(CommitError::WrongNumber { artifact: request.artifact.clone(), demanded, next })
+        }
+        _ => Ok(()),
+    }
+}
+
+enum AppendError {
+    NeedsManifest,
+    Commit(CommitError),
+}
+
+impl From<CatalogError> for AppendError {
+    fn from(e: CatalogError) -> Self {
+        AppendError::Commit(e.into())
+    }
+}
+
+impl From<CommitError> for AppendError {
+    fn from(e: CommitError) -> Self {
+        AppendError::Commit(e)
+    }
+}
+
+/// A tree whose content and blocks are in the store, and whose root is not.
+struct Prepared {
+    digest: Digest,
+    root: (ManifestId, bytes::Bytes),
+    manifest: Option<(ManifestId, u64)>,
+    entries: u64,
+    files: u64,
+    bytes: u64,
+    stored_bytes: u64,
+    chunks: Vec<ChunkRef>,
+}
+
+fn prepare(
+    index: &ChunkIndex,
+    packs: PackWriter,
+    progress: &Progress,
+    walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
+) -> Result<Prepared, CommitError> {
+    let env = packs.env();
+    let mut builder = TreeBuilder::new(index, packs);
+    let known = |id: &_| index.find(id).is_some();
+    ingest(walk, known, progress, |done| match done {
+        Done::Begin(item, rule) => builder.begin(item, rule),
+        Done::Chunk { raw, id, codec, stored } => builder.chunk(raw, id, codec, stored),
+        Done::End => {
+            builder.end();
+            Ok(())
+        }
+    })?;
+    let (tree, mut writer): (Tree, ManifestWriter<'_>) = builder.finish()?;
+    if tree.entries.is_empty() {
+        return Err(CommitError::Empty);
+    }
+    let root = writer.write(&tree)?;
+    let (id, bytes) = root.encode(env.random16(), writer.encoder());
+    Ok(Prepared {
+        digest: tree.digest,
+        root: (id, bytes.into()),
+        manifest: None,
+        entries: tree.entries.len() as u64,
+        files: tree.files,
+        bytes: tree.bytes,
+        stored_bytes: writer.packs.stored_bytes,
+        chunks: std::mem::take(&mut writer.written),
+    })
+}

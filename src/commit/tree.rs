@@ -1,0 +1,355 @@
+//! From ingested files to a manifest: entries, chunk lists, blocks, root.
+
+use std::collections::HashMap;
+
+use super::CommitError;
+use super::dedup::ChunkIndex;
+use super::item::{Item, What};
+use super::packs::{NewPlace, PackWriter};
+use crate::chunk::Rule;
+use crate::format::codec::{Codec, Encoder};
+use crate::format::entry::{
+    Body, ChunkRef, Content, Entry, FileBody, MAX_INLINE_BYTES, MAX_INLINE_REFS, Mtime, Place,
+};
+use crate::format::listing::ListingHasher;
+use crate::format::manifest::{
+    Block, IndexRow, Root, Splitter, encode_index, encode_leaf, encode_list, ends_list_block,
+};
+use crate::id::{ChunkId, Digest, FileHash};
+use crate::path::TreePath;
+
+/// A chunk of a file being committed.
+#[derive(Debug, Clone)]
+enum NewChunk {
+    Stored(ChunkRef),
+    Written { id: ChunkId, raw_len: u32, place: NewPlace },
+}
+
+/// An entry whose new chunks have no final place yet.
+struct NewEntry {
+    path: TreePath,
+    executable: bool,
+    mtime: Mtime,
+    body: NewBody,
+}
+
+enum NewBody {
+    Ready(Body),
+    File { size: u64, hash: FileHash, rule: Rule, chunks: Vec<NewChunk> },
+}
+
+/// Takes the ordered results of reading and becomes a manifest.
+pub(super) struct TreeBuilder<'a> {
+    index: &'a ChunkIndex,
+    packs: PackWriter,
+    entries: Vec<NewEntry>,
+    new_chunks: HashMap<ChunkId, NewPlace>,
+    file: Option<OpenFile>,
+}
+
+struct OpenFile {
+    item: Item,
+    rule: Rule,
+    size: u64,
+    hasher: blake3::Hasher,
+    inline: Vec<u8>,
+    chunks: Vec<NewChunk>,
+}
+
+/// A tree whose content is in the store, but whose manifest is not yet.
+pub(super) struct Tree {
+    pub entries: Vec<Entry>,
+    pub digest: Digest,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl<'a> TreeBuilder<'a> {
+    pub fn new(index: &'a ChunkIndex, packs: PackWriter) -> Self {
+        Self { index, packs, entries: vec![], new_chunks: HashMap::new(), file: None }
+    }
+
+    /// Takes an item; a file's chunks follow, then [`TreeBuilder::end`].
+    pub fn begin(&mut self, item: Item, rule: Rule) -> Result<(), CommitError> {
+        let body = match item.what {
+            What::File(_) => {
+                let (hasher, inline, chunks) = (blake3::Hasher::new(), vec![], vec![]);
+                self.file = Some(OpenFile { item, rule, size: 0, hasher, inline, chunks });
+                return Ok(());
+            }
+            What::Directory => Body::Directory,
+            What::Symlink(target) => Body::Symlink { target },
+            What::Known(entry) => entry.body,
+        };
+        let Item { path, executable, mtime, .. } = item;
+        self.push(NewEntry { path, executable, mtime, body: NewBody::Ready(body) });
+        Ok(())
+    }
+
+    pub fn chunk(&mut self, raw: &[u8], id: ChunkId, codec: Codec, stored: &[u8]) -> Result<(), CommitError> {
+        let file = self.file.as_mut().expect("chunks follow the beginning of their file");
+        file.size += raw.len() as u64;
+        file.hasher.update(raw);
+        if file.chunks.is_empty() && raw.len() <= MAX_INLINE_BYTES {
+            // Tiny files are kept in the manifest; that this is the last chunk shows by its length.
+            file.inline = raw.to_vec();
+            return Ok(());
+        }
+        let raw_len = raw.len() as u32;
+        let chunk = if let Some(found) = self.index.find(&id) {
+            NewChunk::Stored(found)
+        } else if codec == Codec::Zero {
+            NewChunk::Stored(ChunkRef { id, span: raw.len() as u64, raw_len, place: Place::zero() })
+        } else if let Some(place) = self.new_chunks.get(&id) {
+            NewChunk::Written { id, raw_len, place: *place }
+        } else {
+            let place = self.packs.add(id, raw_len, codec, stored)?;
+            self.new_chunks.insert(id, place);
+            NewChunk::Written { id, raw_len, place }
+        };
+        file.chunks.push(chunk);
+        Ok(())
+    }
+
+    pub fn end(&mut self) {
+        let OpenFile { item, rule, size, hasher, inline, chunks } =
+            self.file.take().expect("a file ends after it began");
+        let hash = FileHash::from_hash(hasher.finalize());
+        let body = if chunks.is_empty() {
+            NewBody::Ready(Body::File(FileBody { size, hash, rule, content: Content::Inline(inline.into()) }))
+        } else {
+            NewBody::File { size, hash, rule, chunks }
+        };
+        let Item { path, executable, mtime, .. } = item;
+        self.push(NewEntry { path, executable, mtime, body });
+    }
+
+    fn push(&mut self, entry: NewEntry) {
+        debug_assert!(
+            self.entries.last().is_none_or(|last| last.path < entry.path),
+            "items come in path order"
+        );
+        self.entries.push(entry);
+    }
+
+    /// Makes all content durable in the store and gives the tree, with the writer for its manifest.
+    pub fn finish(mut self) -> Result<(Tree, ManifestWriter<'a>), CommitError> {
+        self.packs.flush()?;
+        let mut writer =
+            ManifestWriter { index: self.index, packs: self.packs, encoder: new_encoder()?, written: vec![] };
+        for entry in &self.entries {
+            if let NewBody::File { chunks, .. } = &entry.body {
+                let placed: Vec<ChunkRef> = chunks.iter().map(|c| writer.place(c)).collect();
+                writer.written.extend(placed);
+            }
+        }
+        // Chunk lists of large files first: entries name their places.
+        let mut level = 0;
+        let mut open: Vec<(usize, Vec<ChunkRef>)> = Vec::new();
+        for (i, entry) in self.entries.iter().enumerate() {
+            if let NewBody::File { chunks, .. } = &entry.body
+                && chunks.len() > MAX_INLINE_REFS
+            {
+                open.push((i, chunks.iter().map(|c| writer.place(c)).collect()));
+            }
+        }
+        let mut lists: HashMap<usize, (u8, Vec<ChunkRef>)> = HashMap::new();
+        while !open.is_empty() {
+            let written = open
+                .into_iter()
+                .map(|(i, refs)| Ok((i, writer.write_lists(&refs)?)))
+                .collect::<Result<Vec<_>, CommitError>>()?;
+            writer.packs.flush()?;
+            level += 1;
+            open = Vec::new();
+            for (i, blocks) in written {
+                let refs: Vec<ChunkRef> = blocks.iter().map(|b| writer.place(b)).collect();
+                if refs.len() > MAX_INLINE_REFS {
+                    open.push((i, refs));
+                } else {
+                    lists.insert(i, (level, refs));
+                }
+            }
+        }
+        let mut listing = ListingHasher::default();
+        let (mut files, mut bytes) = (0, 0);
+        let mut entries = Vec::with_capacity(self.entries.len());
+        for (i, entry) in self.entries.into_iter().enumerate() {
+            let NewEntry { path, executable, mtime, body } = entry;
+            let body = match body {
+                NewBody::Ready(body) => body,
+                NewBody::File { size, hash, rule, chunks } => {
+                    let (level, refs) = lists
+                        .remove(&i)
+                        .unwrap_or_else(|| (0, chunks.iter().map(|c| writer.place(c)).collect()));
+                    Body::File(FileBody { size, hash, rule, content: Content::Chunks { level, refs } })
+                }
+            };
+            if let Body::File(file) = &body {
+                files += 1;
+                bytes += file.size;
+            }
+            let entry = Entry { path, executable, mtime, body };
+            listing.push(&entry);
+            entries.push(entry);
+        }
+        Ok((Tree { entries, digest: listing.digest(), files, bytes }, writer))
+    }
+}
+
+fn new_encoder() -> Result<Encoder, CommitError> {
+    Encoder::new().map_err(|_| CommitError::Worker)
+}
+
+/// Writes the blocks of a manifest.
+pub(super) struct ManifestWriter<'a> {
+    index: &'a ChunkIndex,
+    pub packs: PackWriter,
+    encoder: Encoder,
+    /// Every chunk of the version that was read or written for it, blocks included.
+    pub written: Vec<ChunkRef>,
+}
+
+impl ManifestWriter<'_> {
+    fn place(&self, chunk: &NewChunk) -> ChunkRef {
+        match chunk {
+            NewChunk::Stored(stored) => stored.clone(),
+            NewChunk::Written { id, raw_len, place } => ChunkRef {
+                id: *id,
+                span: u64::from(*raw_len),
+                raw_len: *raw_len,
+                place: self.packs.resolve(place),
+            },
+        }
+    }
+
+    /// Writes one block as a chunk; blocks that the store holds already are not written again.
+    fn write_block(&mut self, block: &[u8]) -> Result<NewChunk, CommitError> {
+        let id = ChunkId::of(block);
+        if let Some(found) = self.index.find(&id) {
+            return Ok(NewChunk::Stored(found));
+        }
+        let raw_len = block.len() as u32;
+        let (codec, stored) = self.encoder.encode(block);
+        let place = self.packs.add(id, raw_len, codec, &stored)?;
+        Ok(NewChunk::Written { id, raw_len, place })
+    }
+
+    /// Writes chunk references as list blocks, cut by the hashes they hold. A list block's span is the file
+    /// bytes below it.
+    fn write_lists(&mut self, refs: &[ChunkRef]) -> Result<Vec<NewChunk>, CommitError> {
+        let mut blocks = Vec::new();
+        let mut start = 0;
+        for i in 0..refs.len() {
+            if i + 1 == refs.len() || ends_list_block(i + 1 - start, &refs[i].id) {
+                let rows = &refs[start..=i];
+                let block = self.write_block(&encode_list(rows))?;
+                blocks.push((block, rows.iter().map(|r| r.span).sum::<u64>()));
+                start = i + 1;
+            }
+        }
+        // Places are known only when the pack is sealed; a list block's span is not its length, so the chunk is
+        // finished here.
+        self.packs.flush()?;
+        let mut finished = Vec::with_capacity(blocks.len());
+        for (block, span) in blocks {
+            let block = self.place(&block);
+            self.written.push(block.clone());
+            finished.push(NewChunk::Stored(ChunkRef { span, ..block }));
+        }
+        Ok(finished)
+    }
+
+    /// Writes all blocks but the top one and gives the root, which is not written.
+    pub fn write(&mut self, tree: &Tree) -> Result<Root, CommitError> {
+        let mut splitter = Splitter::new(0);
+        let mut cuts = vec![];
+        for (i, entry) in tree.entries.iter().enumerate() {
+            if splitter.begins_block(entry.path.as_bytes()) {
+                cuts.push(i);
+            }
+        }
+        cuts.push(tree.entries.len());
+        let mut blocks = Vec::new();
+        let mut start = 0;
+        for end in cuts {
+            let entries = &tree.entries[start..end];
+            let row = Row {
+                first_path: entries.first().map(|e| e.path.as_bytes().to_vec()).unwrap_or_default(),
+                entries: entries.len() as u64,
+                bytes: entries.iter().map(file_size).sum(),
+            };
+            blocks.push((row, encode_leaf(entries)));
+            start = end;
+        }
+        let mut depth = 0;
+        while blocks.len() > 1 {
+            depth += 1;
+            blocks = self.write_level(blocks, depth)?;
+        }
+        let (_, top) = blocks.pop().expect("there is a leaf at least");
+        let top = Block::parse(top.into()).map_err(|e| CommitError::Own(e.to_string()))?;
+        Ok(Root {
+            digest: tree.digest,
+            entries: tree.entries.len() as u64,
+            files: tree.files,
+            bytes: tree.bytes,
+            depth,
+            top,
+        })
+    }
+
+    /// Writes blocks and gives the index blocks above them.
+    fn write_level(
+        &mut self,
+        blocks: Vec<(Row, Vec<u8>)>,
+        depth: u8,
+    ) -> Result<Vec<(Row, Vec<u8>)>, CommitError> {
+        let mut written = Vec::with_capacity(blocks.len());
+        for (row, block) in blocks {
+            written.push((row, self.write_block(&block)?));
+        }
+        self.packs.flush()?;
+        let mut splitter = Splitter::new(depth);
+        let mut above: Vec<(Row, Vec<IndexRow>)> = Vec::new();
+        for (row, block) in written {
+            let block = self.place(&block);
+            self.written.push(block.clone());
+            let index_row = IndexRow {
+                first_path: row.first_path.clone(),
+                block: ChunkRef { span: 0, ..block },
+                entries: row.entries,
+                bytes: row.bytes,
+            };
+            let begins = splitter.begins_block(&row.first_path);
+            match above.last_mut() {
+                Some((whole, rows)) if !begins => {
+                    whole.entries += row.entries;
+                    whole.bytes += row.bytes;
+                    rows.push(index_row);
+                }
+                _ => above.push((row, vec![index_row])),
+            }
+        }
+        Ok(above.into_iter().map(|(row, rows)| (row, encode_index(&rows))).collect())
+    }
+
+    /// The encoder, for the root.
+    pub fn encoder(&mut self) -> &mut Encoder {
+        &mut self.encoder
+    }
+}
+
+/// What an index row says of a block, besides where it is.
+struct Row {
+    first_path: Vec<u8>,
+    entries: u64,
+    bytes: u64,
+}
+
+fn file_size(entry: &Entry) -> u64 {
+    match &entry.body {
+        Body::File(file) => file.size,
+        _ => 0,
+    }
+}
