@@ -24,6 +24,7 @@ pub struct Actor {
 
 /// What a plan says when it is shown the newest state.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once for each attempt and moved once")]
 pub enum Step {
     /// Append this.
     Append(Body),

@@ -73,6 +73,8 @@ pub struct VersionRecord {
     pub producers: Vec<Producer>,
     /// The place of its commit in the log.
     pub seq: u64,
+    /// The id of its commit event.
+    pub id: EventId,
 }
 
 /// A later commit of the content of a version.
@@ -238,6 +240,7 @@ impl ArtifactState {
             newer_message: None,
             producers: vec![],
             seq: event.seq,
+            id: event.id,
         };
         self.versions.insert(number, record);
         self.move_aliases(event, &commit.settings, number);

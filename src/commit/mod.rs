@@ -1,8 +1,9 @@
 //! Committing: a tree becomes a new immutable version, whole or not at all.
 //!
 //! Order of writing: packs, manifest root and details, event. Nothing before the event is visible to anyone; the
-//! event is created by one writer only under its number. The event's random id is the caller's, made durable
-//! before the first attempt, so that a repeat finds the success of an attempt whose answer was lost.
+//! event is created by one writer only under its number. The event's id follows from the caller's random id and
+//! the content's digest, so that a repeat finds the success of an attempt whose answer was lost, and a commit of
+//! other content is never taken for it.
 
 mod dedup;
 mod ingest;
@@ -160,8 +161,8 @@ impl Settings {
 pub struct Request {
     /// The artifact.
     pub artifact: ArtifactKey,
-    /// The random identity of the commit, durable before the first attempt.
-    pub id: EventId,
+    /// Random and the same over all attempts; a staging session has its own.
+    pub origin: [u8; 16],
     /// Who commits.
     pub actor: Actor,
     /// What they say.
@@ -210,7 +211,8 @@ impl Committer {
     /// Commits the tree that `walk` visits. When this returns, the version is durable in the store.
     ///
     /// Content identical to the latest version makes no new one: its aliases, tags and metadata are changed as
-    /// asked. Cost: one request a pack, and up to five for manifest, details and event.
+    /// asked. `before_event` is told the event's id before the first attempt to write it, to make it durable.
+    /// Cost: one request a pack, and up to five for manifest, details and event.
     pub async fn commit(
         &self,
         request: &Request,
@@ -220,9 +222,6 @@ impl Committer {
         + 'static,
     ) -> Result<Outcome, CommitError> {
         let artifact = &request.artifact;
-        if let Some(done) = self.earlier_success(request).await? {
-            return Ok(done);
-        }
         self.check_number(request).await?;
         let (this, progress_of_writer) = (self.clone(), progress.clone());
         let runtime = Handle::current();
@@ -231,11 +230,13 @@ impl Committer {
             prepare(&this.index, packs, &progress_of_writer, walk)
         });
         let mut prepared = prepared.await.map_err(|_| CommitError::Worker)??;
+        let id = event_id(&request.origin, &prepared.digest);
+        before_event(id).map_err(|e| CommitError::io(Path::new("the state folder"), e))?;
         let details = self.write_details(request).await?;
         // The manifest is written only when the event will name it.
         loop {
             progress.check()?;
-            match self.append(request, &prepared, details).await {
+            match self.append(request, id, &prepared, details).await {
                 Err(AppendError::NeedsManifest) => self.write_manifest(artifact, &mut prepared).await?,
                 Err(AppendError::Commit(e)) => return Err(e),
                 Ok(outcome) => {
@@ -246,22 +247,6 @@ impl Committer {
                 }
             }
         }
-    }
-
-    /// The outcome of an earlier attempt at the same commit, if it succeeded.
-    pub async fn earlier_success(&self, request: &Request) -> Result<Option<Outcome>, CommitError> {
-        let found = self.catalog.outcome(&request.artifact, &request.id).await?;
-        let Some(Some(version)) = found else { return Ok(None) };
-        let state = self.catalog.existing(&request.artifact, std::time::Duration::MAX).await?;
-        Ok(state.version(version).map(|record| Outcome {
-            artifact: request.artifact.clone(),
-            version,
-            digest: record.digest,
-            created: true,
-            files: record.files,
-            bytes: record.bytes,
-            stored_bytes: 0,
-        }))
     }
 
     /// A demanded number that is wrong already need not wait for the upload.
@@ -298,13 +283,14 @@ impl Committer {
     async fn append(
         &self,
         request: &Request,
+        id: EventId,
         prepared: &Prepared,
         details: Option<DetailsRef>,
     ) -> Result<Outcome, AppendError> {
         let settings = || request.settings.body(details);
         let appended = self
             .catalog
-            .append(&request.artifact, request.id, &request.actor, |state: &ArtifactState| {
+            .append(&request.artifact, id, &request.actor, |state: &ArtifactState| {
                 let identical = state.latest().filter(|latest| latest.digest == prepared.digest);
                 if let Some(latest) = identical {
                     if let Some(demanded) = request.demanded {
@@ -337,7 +323,7 @@ impl Committer {
         let latest = || appended.state.latest().map(|v| v.version);
         let version = appended.outcome.flatten().or_else(latest).ok_or(CommitError::Empty)?;
         let record = appended.state.version(version).ok_or(CommitError::Empty)?;
-        let created = prepared.manifest.is_some_and(|(id, _)| id == record.manifest);
+        let created = record.id == id;
         Ok(Outcome {
             artifact: request.artifact.clone(),
             version,
@@ -348,6 +334,11 @@ impl Committer {
             stored_bytes: if created { record.stored_bytes } else { prepared.stored_bytes },
         })
     }
+}
+
+fn event_id(origin: &[u8; 16], digest: &Digest) -> EventId {
+    let hash = blake3::Hasher::new().update(origin).update(digest.as_bytes()).finalize();
+    EventId::from_bytes(*hash.as_bytes().first_chunk().expect("16 of 32 bytes"))
 }
 
 fn check_demand(request: &Request, next: VersionNumber) -> Result<(), CommitError> {
