@@ -220,6 +220,7 @@ impl Committer {
         walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>
         + Send
         + 'static,
+        before_event: impl FnOnce(EventId) -> io::Result<()>,
     ) -> Result<Outcome, CommitError> {
         let artifact = &request.artifact;
         self.check_number(request).await?;
