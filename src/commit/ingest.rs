@@ -7,17 +7,20 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::item::{self, Item, What};
+use super::item::{Item, What};
 use super::{CommitError, Progress};
 use crate::chunk::{Chunker, HEAD_BYTES, Rule};
 use crate::format::codec::{Codec, Encoder};
+use crate::format::entry::{Body, Mtime};
 use crate::id::ChunkId;
+use crate::path::TreePath;
 
 /// Bytes of file content in one batch.
 const BATCH_BYTES: usize = 4 << 20;
@@ -27,11 +30,27 @@ const IN_FLIGHT: usize = 8;
 /// What the collector is given, in path order.
 pub(super) enum Done<'a> {
     /// An entry that has no bytes to read, or a file whose chunks follow.
-    Begin(Item, Rule),
+    Begin(Head),
     /// The next chunk of the file begun last.
     Chunk { raw: &'a [u8], id: ChunkId, codec: Codec, stored: &'a [u8] },
     /// The file begun last has no more chunks.
     End,
+}
+
+/// An entry without its bytes.
+pub(super) struct Head {
+    pub path: TreePath,
+    pub executable: bool,
+    pub mtime: Mtime,
+    pub what: HeadKind,
+}
+
+/// What an entry is.
+pub(super) enum HeadKind {
+    /// Complete.
+    Ready(Body),
+    /// A file cut by this rule.
+    File(Rule),
 }
 
 /// Consecutive steps of the reader: their bytes, and what they mean.
@@ -42,7 +61,7 @@ struct Batch {
 }
 
 enum Step {
-    Begin(Box<Item>, Rule),
+    Begin(Box<Head>),
     Chunk(Range<usize>),
     End,
 }
@@ -137,7 +156,7 @@ fn in_order(
             let mut chunks = chunks.into_iter();
             for step in batch.steps {
                 match step {
-                    Step::Begin(item, rule) => collect(Done::Begin(*item, rule))?,
+                    Step::Begin(head) => collect(Done::Begin(*head))?,
                     Step::End => collect(Done::End)?,
                     Step::Chunk(range) => {
                         let (id, codec, own) = chunks.next().expect("the worker gave one result a chunk");
@@ -182,31 +201,40 @@ impl<'a> Reader<'a> {
     fn take(&mut self, item: Item) -> Result<(), CommitError> {
         self.progress.check()?;
         self.progress.entries.add(1);
-        let What::File(path) = &item.what else {
-            self.batch.steps.push(Step::Begin(Box::new(item), Rule::Binary));
-            return self.flush_if_long();
+        let Item { path, executable, mtime, what } = item;
+        let body = match what {
+            What::File(file) => return self.read(path, executable, mtime, file),
+            What::Directory => Body::Directory,
+            What::Symlink(target) => Body::Symlink { target },
+            What::Known(entry) => entry.body,
         };
-        let path = path.clone();
-        let file = item::open(&path).map_err(|e| CommitError::io(&path, e))?;
-        let expected = file.metadata().map_err(|e| CommitError::io(&path, e))?.len();
-        self.read(item, file, expected, &path)
+        self.batch.steps.push(Step::Begin(Box::new(Head {
+            path,
+            executable,
+            mtime,
+            what: HeadKind::Ready(body),
+        })));
+        self.flush_if_long()
     }
 
     /// Reads a file to its end, whatever length it had when it was found.
     fn read(
         &mut self,
-        item: Item,
-        mut file: impl Read,
-        expected: u64,
-        path: &Path,
+        path: TreePath,
+        executable: bool,
+        mtime: Mtime,
+        mut file: File,
     ) -> Result<(), CommitError> {
+        let shown = path.clone();
+        let failed = |e| CommitError::io(Path::new(&*shown.to_string_lossy()), e);
+        let expected = file.metadata().map_err(failed)?.len();
         let mut at = self.batch.bytes.len();
-        let failed = |e| CommitError::io(path, e);
         let mut ended = fill(&mut file, &mut self.batch.bytes, expected).map_err(failed)?;
         let head = &self.batch.bytes[at..self.batch.bytes.len().min(at + HEAD_BYTES)];
-        let rule = Rule::choose(item.path.file_name(), head);
+        let rule = Rule::choose(path.file_name(), head);
         let max = rule.sizes().max;
-        self.batch.steps.push(Step::Begin(Box::new(item), rule));
+        let head = Head { path, executable, mtime, what: HeadKind::File(rule) };
+        self.batch.steps.push(Step::Begin(Box::new(head)));
         loop {
             while at < self.batch.bytes.len() && (ended || self.batch.bytes.len() - at >= max) {
                 let chunker = if rule == Rule::Text { &self.text } else { &self.binary };

@@ -30,14 +30,14 @@ pub enum What {
     Directory,
     /// A symbolic link with its target.
     Symlink(Box<[u8]>),
-    /// A file whose bytes are to be read.
-    File(PathBuf),
+    /// A file, open to be read from its beginning to its end.
+    File(File),
     /// A file whose content is known to be that of this entry: nothing is read.
     Known(Box<Entry>),
 }
 
 /// Opens a file to be read from front to end, never through a symbolic link at its last component.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path) -> io::Result<File> {
     File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
@@ -86,7 +86,7 @@ pub fn walk(
                 }
                 What::Symlink(target.into())
             } else if kind.is_file() {
-                What::File(path.clone())
+                What::File(open(&path).map_err(failed)?)
             } else {
                 let kind = if kind.is_fifo() {
                     "FIFO"

@@ -390,7 +390,10 @@ fn prepare(
     let mut builder = TreeBuilder::new(index, packs);
     let known = |id: &_| index.find(id).is_some();
     ingest(walk, known, progress, |done| match done {
-        Done::Begin(item, rule) => builder.begin(item, rule),
+        Done::Begin(head) => {
+            builder.begin(head);
+            Ok(())
+        }
         Done::Chunk { raw, id, codec, stored } => builder.chunk(raw, id, codec, stored),
         Done::End => {
             builder.end();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::CommitError;
 use super::dedup::ChunkIndex;
-use super::item::{Item, What};
+use super::ingest::{Head, HeadKind};
 use super::packs::{NewPlace, PackWriter};
 use crate::chunk::Rule;
 use crate::format::codec::{Codec, Encoder};
@@ -48,7 +48,9 @@ pub(super) struct TreeBuilder<'a> {
 }
 
 struct OpenFile {
-    item: Item,
+    path: TreePath,
+    executable: bool,
+    mtime: Mtime,
     rule: Rule,
     size: u64,
     hasher: blake3::Hasher,
@@ -69,21 +71,18 @@ impl<'a> TreeBuilder<'a> {
         Self { index, packs, entries: vec![], new_chunks: HashMap::new(), file: None }
     }
 
-    /// Takes an item; a file's chunks follow, then [`TreeBuilder::end`].
-    pub fn begin(&mut self, item: Item, rule: Rule) -> Result<(), CommitError> {
-        let body = match item.what {
-            What::File(_) => {
-                let (hasher, inline, chunks) = (blake3::Hasher::new(), vec![], vec![]);
-                self.file = Some(OpenFile { item, rule, size: 0, hasher, inline, chunks });
-                return Ok(());
+    /// Takes an entry; a file's chunks follow, then [`TreeBuilder::end`].
+    pub fn begin(&mut self, head: Head) {
+        let Head { path, executable, mtime, what } = head;
+        match what {
+            HeadKind::Ready(body) => {
+                self.push(NewEntry { path, executable, mtime, body: NewBody::Ready(body) })
             }
-            What::Directory => Body::Directory,
-            What::Symlink(target) => Body::Symlink { target },
-            What::Known(entry) => entry.body,
-        };
-        let Item { path, executable, mtime, .. } = item;
-        self.push(NewEntry { path, executable, mtime, body: NewBody::Ready(body) });
-        Ok(())
+            HeadKind::File(rule) => {
+                let (hasher, inline, chunks) = (blake3::Hasher::new(), vec![], vec![]);
+                self.file = Some(OpenFile { path, executable, mtime, rule, size: 0, hasher, inline, chunks });
+            }
+        }
     }
 
     pub fn chunk(&mut self, raw: &[u8], id: ChunkId, codec: Codec, stored: &[u8]) -> Result<(), CommitError> {
@@ -112,7 +111,7 @@ impl<'a> TreeBuilder<'a> {
     }
 
     pub fn end(&mut self) {
-        let OpenFile { item, rule, size, hasher, inline, chunks } =
+        let OpenFile { path, executable, mtime, rule, size, hasher, inline, chunks } =
             self.file.take().expect("a file ends after it began");
         let hash = FileHash::from_hash(hasher.finalize());
         let body = if chunks.is_empty() {
@@ -120,7 +119,6 @@ impl<'a> TreeBuilder<'a> {
         } else {
             NewBody::File { size, hash, rule, chunks }
         };
-        let Item { path, executable, mtime, .. } = item;
         self.push(NewEntry { path, executable, mtime, body });
     }
 
