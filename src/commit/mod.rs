@@ -32,6 +32,7 @@ use crate::format::event::{Body, Commit, CommitSettings, Metadata, Recommit};
 use crate::id::{DetailsId, Digest, EventId, ManifestId};
 use crate::name::{AliasName, ArtifactKey, VersionNumber};
 use crate::path::PathError;
+use crate::staging::StagingError;
 use crate::store::{Key, StoreError};
 
 /// Why there is no new version. Nothing is visible to anyone, and what was staged is untouched.
@@ -98,6 +99,9 @@ pub enum CommitError {
     /// The log could not be appended to.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// A staged file cannot be read.
+    #[error("{0}")]
+    Staged(StagingError),
     /// A part of the pipeline stopped.
     #[error("a worker stopped before its work was done (out of memory?)")]
     Worker,
@@ -141,6 +145,21 @@ pub struct Settings {
 impl Settings {
     fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Adds what was said in a second place; where both speak of one thing, `other` counts.
+    pub fn add(&mut self, other: Settings) {
+        let Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs } = other;
+        self.message = message.or(self.message.take());
+        self.artifact_type = artifact_type.or(self.artifact_type.take());
+        self.ttl_seconds = ttl_seconds.or(self.ttl_seconds);
+        self.meta.extend(meta);
+        for (all, more) in [(&mut self.tags, tags), (&mut self.inputs, inputs)] {
+            let new: Vec<String> = more.into_iter().filter(|m| !all.contains(m)).collect();
+            all.extend(new);
+        }
+        let new: Vec<AliasName> = aliases.into_iter().filter(|a| !self.aliases.contains(a)).collect();
+        self.aliases.extend(new);
     }
 
     fn body(&self, details: Option<DetailsRef>) -> CommitSettings {

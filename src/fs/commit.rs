@@ -1,0 +1,358 @@
+//! Committing a staging session: shut out changes, commit, and put an empty session in its place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+
+use super::sessions::{Live, OpenSession, directory_name};
+use super::{Errno, Fs, Result};
+use crate::catalog::Actor;
+use crate::commit::{CommitError, Item, Outcome, Progress, Request, Settings, What};
+use crate::format::entry::Body;
+use crate::name::{ArtifactKey, SessionName, VersionNumber};
+use crate::staging::{Caller, FreezeError, RegistryError, Session, Source, Staged, StagingError};
+use crate::view::VersionView;
+
+/// How long a rename waits for its commit. The commit goes on after that, and a repeat finds it.
+const RENAME_WAIT: Duration = Duration::from_secs(60);
+
+/// A commit at work, which any number of callers may wait for.
+pub(super) type RunningCommit = Shared<BoxFuture<'static, std::result::Result<Outcome, Arc<SessionCommitError>>>>;
+
+/// Why a session was not committed. It is untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionCommitError {
+    /// Files are open for writing.
+    #[error("files are open for writing, close them first: {}", .0.join(", "))]
+    Busy(Vec<String>),
+    /// The mount has no staging.
+    #[error("the mount is read-only: it has no staging")]
+    ReadOnly,
+    /// A setting given as an attribute makes no sense.
+    #[error("the attribute user.artfs.next.{attribute} is not valid: {problem}")]
+    Setting {
+        /// Its name behind `user.artfs.next.`.
+        attribute: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The commit failed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The session failed.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// The state folder failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl SessionCommitError {
+    /// As the caller of `rename` sees it.
+    pub fn errno(&self) -> Errno {
+        match self {
+            SessionCommitError::Busy(_) => Errno(libc::EBUSY),
+            SessionCommitError::ReadOnly => Errno::READ_ONLY,
+            SessionCommitError::Setting { .. } => Errno(libc::EIO),
+            SessionCommitError::Commit(e) => e.into(),
+            SessionCommitError::Staging(e) => Errno(e.errno()),
+            SessionCommitError::Registry(_) => Errno::IO,
+        }
+    }
+}
+
+/// A session to be committed, and how.
+#[derive(Debug)]
+pub struct SessionCommit {
+    /// The artifact.
+    pub artifact: ArtifactKey,
+    /// The session; none for plain `staging`.
+    pub session: Option<SessionName>,
+    /// Who commits.
+    pub actor: Actor,
+    /// The number it must get.
+    pub demanded: Option<VersionNumber>,
+    /// What the committer says, besides what stands in the session's attributes.
+    pub settings: Settings,
+    /// Where to follow it.
+    pub progress: Arc<Progress>,
+}
+
+impl Fs {
+    /// `mv staging next` and `mv staging v<N>`.
+    pub(super) async fn commit_by_rename(
+        self: &Arc<Self>,
+        caller: Caller,
+        artifact: &ArtifactKey,
+        session: Option<&SessionName>,
+        demanded: Option<VersionNumber>,
+    ) -> Result<()> {
+        let commit = SessionCommit {
+            artifact: artifact.clone(),
+            session: session.cloned(),
+            actor: self.actor(caller),
+            demanded,
+            settings: Settings::default(),
+            progress: Arc::default(),
+        };
+        match tokio::time::timeout(RENAME_WAIT, self.commit_session(commit)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(e.errno()),
+            Err(_) => {
+                tracing::warn!("{artifact}: the commit goes on; repeat the rename to wait for its end");
+                Err(Errno(libc::ETIMEDOUT))
+            }
+        }
+    }
+
+    /// Commits a session. A second call while one is at work waits for the same outcome. The work goes on when
+    /// the caller stops waiting.
+    pub async fn commit_session(
+        self: &Arc<Self>,
+        commit: SessionCommit,
+    ) -> std::result::Result<Outcome, Arc<SessionCommitError>> {
+        if self.options.read_only {
+            return Err(Arc::new(SessionCommitError::ReadOnly));
+        }
+        let artifact = commit.artifact.clone();
+        let session = self.session(&artifact, commit.session.as_ref());
+        let live = match self.live_for_commit(&session) {
+            Ok(Some(live)) => live,
+            Ok(None) => {
+                let e = Arc::new(CommitError::Empty.into());
+                self.note_commit(&session, Err(&e));
+                return Err(e);
+            }
+            Err(e) => return Err(Arc::new(StagingError::new(e.0).into())),
+        };
+        let running = {
+            let mut committing = live.committing.lock().expect("no holder of this lock panics");
+            let unfinished = committing.as_ref().filter(|running| running.peek().is_none()).cloned();
+            unfinished.unwrap_or_else(|| {
+                let (this, live, session) = (self.clone(), live.clone(), session.clone());
+                let work = async move { this.commit_live(commit, &session, live).await };
+                let task = self.runtime.spawn(work);
+                let end = async move {
+                    task.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Worker.into())))
+                };
+                let running: RunningCommit = end.boxed().shared();
+                *committing = Some(running.clone());
+                running
+            })
+        };
+        running.await
+    }
+
+    async fn commit_live(
+        self: &Arc<Self>,
+        commit: SessionCommit,
+        session: &Arc<OpenSession>,
+        live: Arc<Live>,
+    ) -> std::result::Result<Outcome, Arc<SessionCommitError>> {
+        let this = self.clone();
+        let (freezing, for_frozen) = (live.clone(), session.clone());
+        // The guard borrows the session, so the whole work runs where it is held.
+        let runtime = self.runtime.clone();
+        let frozen = tokio::task::spawn_blocking(move || {
+            let guard = freezing.session.freeze().map_err(|e| match e {
+                FreezeError::Busy(files) => SessionCommitError::Busy(files),
+                FreezeError::Other(e) => e.into(),
+            })?;
+            let outcome = runtime.block_on(this.commit_frozen(commit, &freezing))?;
+            // In this order: after a crash in between, the next start finds the session's commit in the log.
+            this.registry.retire(freezing.id)?;
+            guard.retire();
+            this.detach_session(&for_frozen);
+            Ok::<Outcome, SessionCommitError>(outcome)
+        });
+        let result = match frozen.await {
+            Ok(Ok(outcome)) => {
+                self.names_changed(&session.artifact);
+                self.settle_name(&session.artifact);
+                self.keep_committed(session, &live, &outcome);
+                Ok(outcome)
+            }
+            Ok(Err(e)) => Err(Arc::new(e)),
+            Err(_) => Err(Arc::new(CommitError::Worker.into())),
+        };
+        self.note_commit(session, result.as_ref());
+        result
+    }
+
+    async fn commit_frozen(
+        self: &Arc<Self>,
+        commit: SessionCommit,
+        live: &Arc<Live>,
+    ) -> std::result::Result<Outcome, SessionCommitError> {
+        if live.session.is_empty()? {
+            return Err(CommitError::Empty.into());
+        }
+        let record = self.registry.get(live.id)?;
+        let mut settings = super::xattr::settings_of(&record.settings)?;
+        settings.add(commit.settings);
+        let request = Request {
+            artifact: commit.artifact,
+            origin: live.id.to_bytes(),
+            actor: commit.actor,
+            settings,
+            demanded: commit.demanded,
+        };
+        let (registry, id) = (self.registry.clone(), live.id);
+        let before_event =
+            move |event| registry.set_commit_id(id, Some(event)).map_err(|e| std::io::Error::other(e.to_string()));
+        let scanned = live.clone();
+        let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
+            scan(&scanned.session, visit)
+        };
+        let outcome = self.committer.commit(&request, commit.progress, walk, before_event).await;
+        if outcome.is_err() {
+            // The session goes on and may change: what a crash would leave must not be taken for this commit.
+            self.registry.set_commit_id(live.id, None)?;
+        }
+        Ok(outcome?)
+    }
+
+    /// An artifact that was this host's alone is in the store now.
+    fn settle_name(&self, artifact: &ArtifactKey) {
+        let forget = self
+            .registry
+            .remove_local_name(&artifact.project, Some(&artifact.name))
+            .and_then(|()| self.registry.remove_local_name(&artifact.project, None));
+        if let Err(e) = forget {
+            tracing::warn!("{e}");
+        }
+    }
+
+    /// Moves committed files into the cache, so that what was just written is local, and removes the session.
+    fn keep_committed(self: &Arc<Self>, session: &Arc<OpenSession>, live: &Arc<Live>, outcome: &Outcome) {
+        let (this, live, outcome) = (self.clone(), live.clone(), outcome.clone());
+        let artifact = session.artifact.clone();
+        self.runtime.spawn(async move {
+            if let Err(e) = this.admit(&artifact, &live, &outcome).await {
+                tracing::warn!("{artifact}: committed files were not kept in the cache: {e}");
+            }
+            this.delete_in_background(live.id);
+        });
+    }
+
+    async fn admit(
+        self: &Arc<Self>,
+        artifact: &ArtifactKey,
+        live: &Arc<Live>,
+        outcome: &Outcome,
+    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let Some(state) = self.catalog.known(artifact) else { return Ok(()) };
+        let Some(record) = state.version(outcome.version) else { return Ok(()) };
+        let label = format!("{artifact}:{}", outcome.version);
+        let view = VersionView::open(&self.context, artifact, &record.manifest, &label).await?;
+        let tree = self.registry.directory(live.id).join("tree");
+        let mut next = 0;
+        loop {
+            let page = view.entries(next, 1024).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            next = last + 1;
+            let (this, tree) = (self.clone(), tree.clone());
+            let admitted = tokio::task::spawn_blocking(move || {
+                page.iter().for_each(|(_, entry)| {
+                    if let Body::File(file) = &entry.body {
+                        this.context.admit_staged(file, &tree, &entry.path);
+                    }
+                });
+            });
+            admitted.await?;
+        }
+    }
+
+    fn live_for_commit(&self, session: &OpenSession) -> Result<Option<Arc<Live>>> {
+        self.open_existing(session)
+    }
+
+    /// Commits that were at work when the daemon was killed: those that reached the log are finished here.
+    pub(super) async fn settle_interrupted_commits(self: &Arc<Self>) {
+        let records = match self.registry.list() {
+            Ok(records) => records,
+            Err(e) => {
+                tracing::error!("{e}");
+                return;
+            }
+        };
+        for record in records {
+            let Some(id) = record.commit_id else { continue };
+            match self.catalog.outcome(&record.artifact, &id).await {
+                Ok(Some(_)) => {
+                    tracing::info!("{}: a commit that was interrupted had succeeded", record.artifact);
+                    if let Err(e) = self.registry.retire(record.id) {
+                        tracing::error!("{e}");
+                        continue;
+                    }
+                    self.settle_name(&record.artifact);
+                    self.delete_in_background(record.id);
+                }
+                Ok(None) => {}
+                Err(e) => tracing::warn!(
+                    "{}: whether an interrupted commit succeeded cannot be known yet: {e}",
+                    record.artifact
+                ),
+            }
+        }
+    }
+
+    /// Remembers how a commit ended, for `.artfs/last-commit.json` and the log.
+    fn note_commit(
+        &self,
+        session: &OpenSession,
+        result: std::result::Result<&Outcome, &Arc<SessionCommitError>>,
+    ) {
+        let name = directory_name(session.name.as_ref());
+        let note = match result {
+            Ok(outcome) => {
+                tracing::info!(artifact = %session.artifact, version = %outcome.version, "committed");
+                serde_json::json!({ "session": name, "time": self.now(), "ok": true, "outcome": outcome })
+            }
+            Err(e) => {
+                tracing::warn!(artifact = %session.artifact, session = name, "commit failed: {e}");
+                serde_json::json!({
+                    "session": name, "time": self.now(), "ok": false,
+                    "error": e.to_string(), "errno": e.errno().0,
+                })
+            }
+        };
+        self.generated.set_last_commit(&session.artifact, note);
+    }
+}
+
+/// Gives a session's content to a commit.
+fn scan(
+    session: &Session,
+    visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
+) -> std::result::Result<(), CommitError> {
+    let mut failed = None;
+    let scanned = session.scan(&mut |staged| {
+        let visited = item_of(session, staged).and_then(&mut *visit);
+        visited.map_err(|e| {
+            failed = Some(e);
+            StagingError::new(libc::ECANCELED)
+        })
+    });
+    match (failed, scanned) {
+        (Some(e), _) => Err(e),
+        (None, Err(e)) => Err(CommitError::Staged(e)),
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+fn item_of(session: &Session, staged: Staged) -> std::result::Result<Item, CommitError> {
+    let Staged { path, executable, mtime, source } = staged;
+    let what = match source {
+        Source::Directory => What::Directory,
+        Source::Symlink(target) => What::Symlink(target),
+        Source::Known(entry) => What::Known(Box::new(entry)),
+        Source::Local(file) => {
+            let open = session.open_staged(&path, &file.identity);
+            What::File(open.map_err(CommitError::Staged)?)
+        }
+    };
+    Ok(Item { path, executable, mtime, what })
+}

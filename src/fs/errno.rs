@@ -1,0 +1,117 @@
+//! Errors as the kernel wants them: one match for each layer's error, without a catch-all.
+
+use crate::catalog::{CatalogError, EditError};
+use crate::commit::CommitError;
+use crate::staging::{FreezeError, RegistryError, StagingError};
+use crate::store::StoreError;
+use crate::view::ReadError;
+
+/// The number of a failed system call, as the caller will see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+/// The result of a file-system operation.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+impl Errno {
+    pub(super) const NOT_FOUND: Errno = Errno(libc::ENOENT);
+    pub(super) const READ_ONLY: Errno = Errno(libc::EROFS);
+    pub(super) const NOT_PERMITTED: Errno = Errno(libc::EPERM);
+    pub(super) const DENIED: Errno = Errno(libc::EACCES);
+    pub(super) const INVALID: Errno = Errno(libc::EINVAL);
+    pub(super) const STALE: Errno = Errno(libc::ESTALE);
+    pub(super) const IO: Errno = Errno(libc::EIO);
+    pub(super) const NO_ATTRIBUTE: Errno = Errno(libc::ENODATA);
+}
+
+impl From<StagingError> for Errno {
+    fn from(e: StagingError) -> Self {
+        if let Some(message) = e.message() {
+            tracing::warn!(errno = e.errno(), "{message}");
+        }
+        Errno(e.errno())
+    }
+}
+
+impl From<std::io::Error> for Errno {
+    fn from(e: std::io::Error) -> Self {
+        Errno(e.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<StoreError> for Errno {
+    fn from(e: StoreError) -> Self {
+        tracing::warn!("{e}");
+        match e {
+            StoreError::NotFound { .. } | StoreError::Corrupt { .. } | StoreError::Unavailable { .. } => Errno::IO,
+            // The store's refusal is of this mount's credentials, not of the caller's.
+            StoreError::Denied { .. } => Errno::IO,
+            StoreError::Full { .. } => Errno(libc::ENOSPC),
+        }
+    }
+}
+
+impl From<CatalogError> for Errno {
+    fn from(e: CatalogError) -> Self {
+        match e {
+            CatalogError::Store(e) => e.into(),
+            CatalogError::NoArtifact(_) | CatalogError::NoVersion { .. } => Errno::NOT_FOUND,
+            CatalogError::Damaged { .. } | CatalogError::Doubt { .. } | CatalogError::Contention(_) => {
+                tracing::error!("{e}");
+                Errno::IO
+            }
+        }
+    }
+}
+
+impl From<EditError> for Errno {
+    fn from(e: EditError) -> Self {
+        match e {
+            EditError::Catalog(e) => e.into(),
+            EditError::NoTarget { .. } | EditError::NoAlias { .. } => Errno::NOT_FOUND,
+            EditError::Precondition { .. } => Errno(libc::EBUSY),
+        }
+    }
+}
+
+impl From<ReadError> for Errno {
+    fn from(e: ReadError) -> Self {
+        tracing::warn!("{e}");
+        // Whatever kept the true bytes away, a reader gets no others.
+        Errno::IO
+    }
+}
+
+impl From<RegistryError> for Errno {
+    fn from(e: RegistryError) -> Self {
+        tracing::error!("{e}");
+        Errno::IO
+    }
+}
+
+impl From<&CommitError> for Errno {
+    /// Never EINVAL or EXDEV: `mv` would mislead, or begin to copy.
+    fn from(e: &CommitError) -> Self {
+        Errno(match e {
+            CommitError::Empty => libc::ENODATA,
+            CommitError::Special(_) => libc::EPERM,
+            CommitError::WrongNumber { .. } | CommitError::Identical { .. } => libc::EEXIST,
+            CommitError::Path { .. } => libc::ENAMETOOLONG,
+            CommitError::NoName { .. } | CommitError::SameName { .. } => libc::EIO,
+            CommitError::Io { source, .. } => match source.raw_os_error() {
+                Some(libc::EINVAL | libc::EXDEV) | None => libc::EIO,
+                Some(errno) => errno,
+            },
+            CommitError::Staged(e) => e.errno(),
+            CommitError::Interrupted => libc::EINTR,
+            CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
+            CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => libc::EIO,
+        })
+    }
+}
+
+impl From<&FreezeError> for Errno {
+    fn from(e: &FreezeError) -> Self {
+        Errno(e.errno())
+    }
+}

@@ -1,0 +1,290 @@
+//! The files of `.artfs`: made when they are looked up, of what is known then.
+//!
+//! A generated file is true of one event of the log and has a number of its own for each: what was opened does
+//! not change under its reader.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::num::NonZeroUsize;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use lru::LruCache;
+use serde_json::{Value, json};
+
+use super::inode::{Node, NodeKey};
+use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result};
+use crate::clock::Timestamp;
+use crate::format::listing::{ListingHasher, b3sums_line};
+use crate::name::{ArtifactKey, VersionNumber};
+use crate::staging::{Attr, Kind};
+
+/// Generated files whose content is kept.
+const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
+/// Entries of a version read at once.
+const PAGE: usize = 4096;
+
+/// A generated file.
+#[derive(Debug)]
+pub(super) struct Generated {
+    what: What,
+    artifact: Option<ArtifactKey>,
+    size: u64,
+    made: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Status,
+    Log,
+    LastCommit,
+    Record(VersionNumber),
+    B3sums(VersionNumber),
+    Listing(VersionNumber),
+}
+
+/// Contents at hand. The locks are held for look-ups only.
+#[derive(Debug)]
+pub(super) struct GeneratedFiles {
+    contents: Mutex<LruCache<u64, Arc<File>>>,
+    last_commits: Mutex<HashMap<ArtifactKey, (u64, Value)>>,
+}
+
+impl Default for GeneratedFiles {
+    fn default() -> Self {
+        Self { contents: Mutex::new(LruCache::new(KEPT)), last_commits: Mutex::default() }
+    }
+}
+
+impl GeneratedFiles {
+    pub fn set_last_commit(&self, artifact: &ArtifactKey, note: Value) {
+        let mut notes = self.last_commits.lock().expect("no holder of this lock panics");
+        let serial = notes.get(artifact).map_or(1, |(serial, _)| serial + 1);
+        notes.insert(artifact.clone(), (serial, note));
+    }
+
+    fn last_commit(&self, artifact: &ArtifactKey) -> Option<(u64, Value)> {
+        self.last_commits.lock().expect("no holder of this lock panics").get(artifact).cloned()
+    }
+
+    fn keep(&self, ino: u64, file: Arc<File>) {
+        self.contents.lock().expect("no holder of this lock panics").put(ino, file);
+    }
+
+    fn get(&self, ino: u64) -> Option<Arc<File>> {
+        self.contents.lock().expect("no holder of this lock panics").get(&ino).cloned()
+    }
+}
+
+fn parse(name: &[u8]) -> Option<What> {
+    let name = std::str::from_utf8(name).ok()?;
+    match name {
+        "log.jsonl" => return Some(What::Log),
+        "last-commit.json" => return Some(What::LastCommit),
+        _ => {}
+    }
+    let (version, kind) = name.split_once('.')?;
+    let version = version.parse().ok()?;
+    match kind {
+        "json" => Some(What::Record(version)),
+        "b3sums" => Some(What::B3sums(version)),
+        "listing" => Some(What::Listing(version)),
+        _ => None,
+    }
+}
+
+impl Fs {
+    /// Finds, and makes, a file of `.artfs`; none is the mount's own.
+    pub(super) async fn lookup_generated(
+        self: &Arc<Self>,
+        artifact: Option<&ArtifactKey>,
+        name: &[u8],
+    ) -> Result<Answer> {
+        let what = match artifact {
+            None if name == b"status.json" => What::Status,
+            None => return Err(Errno::NOT_FOUND),
+            Some(_) => parse(name).ok_or(Errno::NOT_FOUND)?,
+        };
+        let text = String::from_utf8_lossy(name).into_owned();
+        let serial = self.serial(artifact, what).await?;
+        let key = NodeKey::Generated(artifact.cloned(), text, serial);
+        if let Some(ino) = self.inodes.known(&key)
+            && let Some(super::Resolved::Node(Node::Generated(file))) = self.inodes.resolve(ino)
+        {
+            return Ok(self.generated_answer(ino, &file));
+        }
+        let content = self.generate(artifact, what).await?;
+        let size = content.metadata()?.len();
+        let file = Arc::new(Generated { what, artifact: artifact.cloned(), size, made: self.now() });
+        let ino = self.inodes.number(key, || Node::Generated(file.clone()));
+        self.generated.keep(ino, Arc::new(content));
+        Ok(self.generated_answer(ino, &file))
+    }
+
+    pub(super) fn generated_answer(&self, ino: u64, file: &Generated) -> Answer {
+        let attr = self.directory_attr(ino, file.made);
+        let attr =
+            Attr { kind: Kind::File, perm: 0o444, size: file.size, blocks: file.size.div_ceil(512), ..attr };
+        self.name_answer(attr)
+    }
+
+    /// What tells two contents of the same name apart.
+    async fn serial(&self, artifact: Option<&ArtifactKey>, what: What) -> Result<u64> {
+        let Some(artifact) = artifact else { return Ok(self.inodes.next()) };
+        match what {
+            What::Status => Ok(self.inodes.next()),
+            What::LastCommit => {
+                Ok(self.generated.last_commit(artifact).ok_or(Errno::NOT_FOUND)?.0)
+            }
+            What::Log => Ok(self.state(artifact).await?.map_or(0, |state| state.seq())),
+            What::Record(version) => {
+                let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
+                state.version(version).ok_or(Errno::NOT_FOUND)?;
+                Ok(state.seq())
+            }
+            What::B3sums(version) | What::Listing(version) => {
+                let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
+                Ok(state.version(version).ok_or(Errno::NOT_FOUND)?.seq)
+            }
+        }
+    }
+
+    async fn generate(self: &Arc<Self>, artifact: Option<&ArtifactKey>, what: What) -> Result<File> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_TMPFILE)
+            .mode(0o600)
+            .open(&self.options.state)?;
+        let mut out = BufWriter::new(file);
+        let pretty = |value: &Value| serde_json::to_vec_pretty(value).unwrap_or_default();
+        match (artifact, what) {
+            (None, _) | (_, What::Status) => {
+                let status = (self.status.lock().expect("no holder of this lock panics"))();
+                out.write_all(&pretty(&status))?;
+                out.write_all(b"\n")?;
+            }
+            (Some(artifact), What::Log) => {
+                for line in self.catalog.log_lines(artifact) {
+                    out.write_all(&line)?;
+                    out.write_all(b"\n")?;
+                }
+            }
+            (Some(artifact), What::LastCommit) => {
+                let (_, note) = self.generated.last_commit(artifact).ok_or(Errno::NOT_FOUND)?;
+                out.write_all(&pretty(&note))?;
+                out.write_all(b"\n")?;
+            }
+            (Some(artifact), What::Record(version)) => {
+                let record = self.record(artifact, version).await?;
+                out.write_all(&pretty(&record))?;
+                out.write_all(b"\n")?;
+            }
+            (Some(artifact), What::B3sums(version)) => {
+                self.each_entry(artifact, version, |entry| {
+                    b3sums_line(entry).map_or(Ok(()), |line| out.write_all(line.as_bytes()))
+                })
+                .await?;
+            }
+            (Some(artifact), What::Listing(version)) => {
+                let mut listing = ListingHasher::default();
+                self.each_entry(artifact, version, |entry| out.write_all(listing.push(entry).as_bytes())).await?;
+            }
+        }
+        out.into_inner().map_err(|e| e.into_error().into())
+    }
+
+    async fn each_entry(
+        self: &Arc<Self>,
+        artifact: &ArtifactKey,
+        version: VersionNumber,
+        mut take: impl FnMut(&crate::format::entry::Entry) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
+        let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
+        let view = self.view(&self.inodes.version(artifact, record)).await?;
+        let mut next = 0;
+        loop {
+            let page = view.entries(next, PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            next = last + 1;
+            page.iter().try_for_each(|(_, entry)| take(entry))?;
+        }
+    }
+
+    async fn record(self: &Arc<Self>, artifact: &ArtifactKey, version: VersionNumber) -> Result<Value> {
+        let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
+        let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
+        let message = self.catalog.message(artifact, record).await?;
+        let run = match &record.details {
+            Some(reference) => self.catalog.details(artifact, reference).await.ok().and_then(|d| d.run),
+            None => None,
+        };
+        let (mut files, mut listed) = (0, 0);
+        self.each_entry(artifact, version, |entry| {
+            files += u64::from(matches!(entry.body, crate::format::entry::Body::File(_)));
+            listed += u64::from(b3sums_line(entry).is_some());
+            Ok(())
+        })
+        .await?;
+        Ok(super::record_json(&state, record, message.as_deref(), run.as_ref(), Some(files - listed)))
+    }
+
+    pub(super) async fn open_generated(self: &Arc<Self>, ino: u64, file: &Generated) -> Result<Opened> {
+        let content = match self.generated.get(ino) {
+            Some(content) => content,
+            None => {
+                let content = Arc::new(self.generate(file.artifact.as_ref(), file.what).await?);
+                self.generated.keep(ino, content.clone());
+                content
+            }
+        };
+        let handle = self.inodes.next();
+        let open = OpenVersionFile::Generated(content);
+        self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
+        Ok(Opened { handle, mode: OpenMode::Direct })
+    }
+
+    /// The names of a `.artfs` that there are now.
+    pub(super) async fn list_generated(self: &Arc<Self>, node: &Node) -> Result<Vec<(Vec<u8>, u64, Kind)>> {
+        let file = |name: String| (name.into_bytes(), crate::staging::UNKNOWN_INO, Kind::File);
+        let Node::ArtifactControl(artifact) = node else { return Ok(vec![file("status.json".into())]) };
+        let mut names = vec![file("log.jsonl".into())];
+        if self.generated.last_commit(artifact).is_some() {
+            names.push(file("last-commit.json".into()));
+        }
+        if let Some(state) = self.state(artifact).await? {
+            for record in state.versions() {
+                let version = record.version;
+                names.extend(["json", "b3sums", "listing"].map(|kind| file(format!("{version}.{kind}"))));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+/// Reads of a generated file's content.
+pub(super) fn read(file: &File, offset: u64, len: u32) -> Result<Bytes> {
+    let mut bytes = vec![0; len as usize];
+    let mut got = 0;
+    while got < bytes.len() {
+        match file.read_at(&mut bytes[got..], offset + got as u64)? {
+            0 => break,
+            n => got += n,
+        }
+    }
+    bytes.truncate(got);
+    Ok(bytes.into())
+}
+
+/// What `.artfs/status.json` and `artfs status` say of the store's requests and the cache.
+pub fn traffic_json(fs: &Fs) -> Value {
+    let store = fs.catalog.store();
+    json!({
+        "requests": store.counts(),
+        "offline_since": fs.catalog.offline_since(),
+    })
+}

@@ -1,0 +1,665 @@
+//! File-system semantics in our own types: what every call on the mount means, without FUSE.
+//!
+//! Calls are asynchronous; those that need neither the store nor a blocking step are ready at their first poll.
+//! Errors are the errnos that the caller of the system call sees; what an errno cannot say is logged.
+
+mod alias;
+mod commit;
+mod directory;
+mod errno;
+mod generated;
+mod inode;
+mod names;
+mod record;
+mod sessions;
+mod version;
+mod xattr;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::alias::Temporaries;
+pub use self::commit::{SessionCommit, SessionCommitError};
+use self::directory::DirectoryHandle;
+pub use self::directory::{Listed, ListedKind};
+pub use self::errno::{Errno, Result};
+use self::generated::GeneratedFiles;
+pub use self::inode::ROOT;
+use self::inode::{Inodes, Node, NodeKey, Resolved};
+pub use self::record::record_json;
+use self::sessions::Sessions;
+pub use self::sessions::{SessionSummary, StageError};
+use crate::catalog::{Actor, Catalog};
+use crate::clock::Timestamp;
+use crate::commit::Committer;
+use crate::format::entry::Mtime;
+use crate::name::ArtifactKey;
+use crate::staging::{Attr, Caller, CopySource, FsStat, Kind, OpenContent, SessionRegistry, SetAttr};
+use crate::view::{FileContent, ReadContext};
+
+/// How long the kernel may keep what never changes.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long the kernel may keep what is in a session: only this mount changes it, but through passed-through
+/// handles and mappings also without our knowing.
+const SESSION_TTL: Duration = Duration::from_secs(1);
+/// Files of a version from this size on are handed to the kernel whole; smaller ones are opened faster from the
+/// page cache.
+const PASSTHROUGH_MIN_BYTES: u64 = 128 << 10;
+
+/// How a mount behaves.
+pub struct Options {
+    /// No staging, no changes.
+    pub read_only: bool,
+    /// How old names may be.
+    pub refresh: Duration,
+    /// User and group of the mounter, who own everything in versions.
+    pub owner: (u32, u32),
+    /// A further group that may stage, commit and move aliases.
+    pub allow_commit: Option<u32>,
+    /// The state folder.
+    pub state: PathBuf,
+    /// The name of a user by number.
+    pub user_name: fn(u32) -> String,
+    /// This host's name.
+    pub host: String,
+}
+
+/// What a mount stands on.
+pub struct Services {
+    /// Names to versions.
+    pub catalog: Arc<Catalog>,
+    /// Reading of content.
+    pub context: Arc<ReadContext>,
+    /// Staging sessions.
+    pub registry: Arc<SessionRegistry>,
+    /// Commits.
+    pub committer: Committer,
+}
+
+/// Something the kernel should forget. Told from threads that serve no request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Invalidation {
+    /// A name in a directory.
+    Entry {
+        /// The directory.
+        parent: u64,
+        /// The name.
+        name: Vec<u8>,
+    },
+}
+
+/// An object's attributes and how long the kernel may keep them.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    /// What `stat` says.
+    pub attr: Attr,
+    /// How long the name may be kept.
+    pub entry_ttl: Duration,
+    /// How long the attributes may be kept.
+    pub attr_ttl: Duration,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct Opened {
+    /// Names it to the other calls until it is released.
+    pub handle: u64,
+    /// How the kernel should read it.
+    pub mode: OpenMode,
+}
+
+/// How the kernel should serve an open file.
+#[derive(Debug)]
+pub enum OpenMode {
+    /// By itself from this local file, if it can; else as `Cached`.
+    Local {
+        /// The file that holds all bytes.
+        file: Arc<std::fs::File>,
+        /// Whether the content can never change.
+        immutable: bool,
+    },
+    /// By asking us, keeping what it got before.
+    Cached {
+        /// Whether the content can never change.
+        immutable: bool,
+    },
+    /// By asking us at every read: the size is not known to the kernel.
+    Direct,
+}
+
+/// A mounted tree. One for each mount, shared by all its threads.
+pub struct Fs {
+    options: Options,
+    catalog: Arc<Catalog>,
+    context: Arc<ReadContext>,
+    registry: Arc<SessionRegistry>,
+    committer: Committer,
+    inodes: Inodes,
+    sessions: Sessions,
+    temporaries: Temporaries,
+    generated: GeneratedFiles,
+    files: Mutex<HashMap<u64, OpenVersionFile>>,
+    directories: Mutex<HashMap<u64, Arc<DirectoryHandle>>>,
+    invalidations: mpsc::Sender<Invalidation>,
+    status: Mutex<Box<dyn Fn() -> serde_json::Value + Send>>,
+    started: Timestamp,
+    runtime: tokio::runtime::Handle,
+}
+
+/// An open file of a version or of a `.artfs`.
+#[derive(Clone)]
+enum OpenVersionFile {
+    Content { content: Arc<FileContent>, neighbours: Option<(Arc<inode::VersionNode>, u64)> },
+    Generated(Arc<std::fs::File>),
+}
+
+impl std::fmt::Debug for Fs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fs").field("state", &self.options.state).finish_non_exhaustive()
+    }
+}
+
+impl Fs {
+    /// A tree over these services, and what the kernel is to be told to forget. Must be called within a tokio
+    /// runtime. Commits that a crash interrupted are looked into before anything is served.
+    pub async fn new(options: Options, services: Services) -> (Arc<Self>, mpsc::Receiver<Invalidation>) {
+        let (invalidations, receiver) = mpsc::channel();
+        let Services { catalog, context, registry, committer } = services;
+        let fs = Arc::new(Self {
+            started: catalog.store().env().now(),
+            options,
+            catalog,
+            context,
+            registry,
+            committer,
+            inodes: Inodes::new(),
+            sessions: Sessions::default(),
+            temporaries: Temporaries::default(),
+            generated: GeneratedFiles::default(),
+            files: Mutex::default(),
+            directories: Mutex::default(),
+            invalidations,
+            status: Mutex::new(Box::new(|| serde_json::Value::Null)),
+            runtime: tokio::runtime::Handle::current(),
+        });
+        fs.settle_interrupted_commits().await;
+        (fs, receiver)
+    }
+
+    /// Says what `.artfs/status.json` shows.
+    pub fn set_status(&self, status: impl Fn() -> serde_json::Value + Send + 'static) {
+        *self.status.lock().expect("no holder of this lock panics") = Box::new(status);
+    }
+
+    /// The catalog in use.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// How the mount behaves.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    fn now(&self) -> Timestamp {
+        self.catalog.store().env().now()
+    }
+
+    /// How old names may be when they are given to the kernel, which keeps them for as long again.
+    fn max_age(&self) -> Duration {
+        self.options.refresh / 2
+    }
+
+    fn actor(&self, caller: Caller) -> Actor {
+        Actor { user: (self.options.user_name)(caller.uid), host: self.options.host.clone() }
+    }
+
+    /// EROFS on a read-only mount, EACCES for those who may only read.
+    fn check_writable(&self, caller: Caller) -> Result<()> {
+        if self.options.read_only {
+            return Err(Errno::READ_ONLY);
+        }
+        let is_member = |group| caller.gid == group || supplementary_groups(caller.pid).contains(&group);
+        match caller.uid {
+            0 => Ok(()),
+            uid if uid == self.options.owner.0 => Ok(()),
+            _ if self.options.allow_commit.is_some_and(is_member) => Ok(()),
+            _ => Err(Errno::DENIED),
+        }
+    }
+
+    fn resolve(&self, ino: u64) -> Result<Resolved> {
+        self.inodes.resolve(ino).ok_or(Errno::STALE)
+    }
+
+    fn name_answer(&self, attr: Attr) -> Answer {
+        Answer { attr, entry_ttl: self.max_age(), attr_ttl: self.max_age() }
+    }
+
+    fn directory_attr(&self, ino: u64, time: Timestamp) -> Attr {
+        let millis = time.unix_millis();
+        let time =
+            Mtime { seconds: millis.div_euclid(1000), nanos: millis.rem_euclid(1000) as u32 * 1_000_000 };
+        let (uid, gid) = self.options.owner;
+        // Those who may commit, and only they, are let through by our own check, which knows their groups.
+        let perm = if self.options.allow_commit.is_some() { 0o777 } else { 0o755 };
+        Attr {
+            ino,
+            kind: Kind::Directory,
+            perm,
+            nlink: 1,
+            uid,
+            gid,
+            rdev: 0,
+            size: 4096,
+            blocks: 8,
+            blksize: 4096,
+            atime: time,
+            mtime: time,
+            ctime: time,
+        }
+    }
+
+    fn link_attr(&self, ino: u64, target_len: u64, time: Timestamp) -> Attr {
+        Attr { kind: Kind::Symlink, perm: 0o777, size: target_len, blocks: 0, ..self.directory_attr(ino, time) }
+    }
+
+    /// Lets the kernel forget a name in an artifact's directory.
+    fn forget_name(&self, artifact: &ArtifactKey, name: &[u8]) {
+        if let Some(parent) = self.inodes.known(&NodeKey::Artifact(artifact.clone())) {
+            // The receiver is gone when the mount is being taken down: nothing is cached then.
+            let _ = self.invalidations.send(Invalidation::Entry { parent, name: name.to_vec() });
+        }
+    }
+
+    /// Lets the kernel forget the names of an artifact that a commit or alias move changes.
+    fn names_changed(&self, artifact: &ArtifactKey) {
+        let mut names = vec![b"latest".to_vec(), b"next".to_vec()];
+        if let Some(state) = self.catalog.known(artifact) {
+            names.extend(state.aliases().map(|(alias, _)| alias.as_str().as_bytes().to_vec()));
+        }
+        names.iter().for_each(|name| self.forget_name(artifact, name));
+    }
+
+    /// Finds a name in a directory.
+    pub async fn lookup(self: &Arc<Self>, parent: u64, name: &[u8]) -> Result<Answer> {
+        match self.resolve(parent)? {
+            Resolved::Node(node) => self.lookup_name(&node, name).await,
+            Resolved::Version(version, ordinal) => self.lookup_in_version(&version, ordinal, name).await,
+            Resolved::Session(session) => {
+                let name = name.to_vec();
+                let attr = self.in_session(&session, move |s| s.lookup(parent, &name)).await?;
+                Ok(session_answer(attr))
+            }
+        }
+    }
+
+    /// The kernel has dropped `count` look-ups of a number.
+    pub fn forget(&self, ino: u64, count: u64) {
+        if let Some(Resolved::Session(session)) = self.inodes.resolve(ino)
+            && let Some(live) = session.live_now()
+        {
+            live.session.forget(ino, count);
+        }
+    }
+
+    /// What `stat` says of a number.
+    pub async fn getattr(self: &Arc<Self>, ino: u64) -> Result<Answer> {
+        match self.resolve(ino)? {
+            Resolved::Node(node) => self.node_attr(ino, &node).await,
+            Resolved::Version(version, ordinal) => self.version_attr(&version, ordinal).await,
+            Resolved::Session(session) if session.base == ino => self.session_root(&session).await,
+            Resolved::Session(session) => {
+                Ok(session_answer(self.in_session(&session, move |s| s.getattr(ino)).await?))
+            }
+        }
+    }
+
+    /// Changes attributes.
+    pub async fn setattr(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: u64,
+        set: SetAttr,
+        handle: Option<u64>,
+    ) -> Result<Answer> {
+        let session = self.session_of(caller, ino)?;
+        let attr = self.in_session(&session, move |s| s.setattr(ino, &set, handle)).await?;
+        Ok(session_answer(attr))
+    }
+
+    /// The target of a symbolic link.
+    pub async fn readlink(self: &Arc<Self>, ino: u64) -> Result<Vec<u8>> {
+        match self.resolve(ino)? {
+            Resolved::Node(Node::Alias { target, .. }) => Ok(target.into_bytes()),
+            Resolved::Node(Node::Temporary { target, .. }) => Ok(target),
+            Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno::INVALID),
+            Resolved::Version(version, Some(ordinal)) => self.version_readlink(&version, ordinal).await,
+            Resolved::Session(session) => self.in_session(&session, move |s| s.readlink(ino)).await,
+        }
+    }
+
+    /// The session that an object to be changed is in; EROFS or EPERM for everything else.
+    fn session_of(&self, caller: Caller, ino: u64) -> Result<Arc<sessions::OpenSession>> {
+        match self.resolve(ino)? {
+            Resolved::Session(session) => {
+                self.check_writable(caller)?;
+                Ok(session)
+            }
+            Resolved::Version(..) => Err(Errno::READ_ONLY),
+            Resolved::Node(_) if self.options.read_only => Err(Errno::READ_ONLY),
+            Resolved::Node(_) => Err(Errno::NOT_PERMITTED),
+        }
+    }
+
+    /// Makes a device, FIFO, socket or file.
+    pub async fn mknod(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+        rdev: u64,
+    ) -> Result<Answer> {
+        let session = self.session_of(caller, parent)?;
+        let name = name.to_vec();
+        let made = move |s: &crate::staging::Session| s.mknod(caller, parent, &name, mode, umask, rdev);
+        Ok(session_answer(self.in_new_session(&session, made).await?))
+    }
+
+    /// Makes a directory; in the upper levels a project, an artifact or a session.
+    pub async fn mkdir(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+    ) -> Result<Answer> {
+        if let Resolved::Node(node) = self.resolve(parent)? {
+            return self.make_name(caller, &node, name).await;
+        }
+        let session = self.session_of(caller, parent)?;
+        let name = name.to_vec();
+        let made = move |s: &crate::staging::Session| s.mkdir(caller, parent, &name, mode, umask);
+        Ok(session_answer(self.in_new_session(&session, made).await?))
+    }
+
+    /// Removes a name that is no directory.
+    pub async fn unlink(self: &Arc<Self>, caller: Caller, parent: u64, name: &[u8]) -> Result<()> {
+        if let Resolved::Node(Node::Artifact(artifact)) = self.resolve(parent)? {
+            return self.remove_link(caller, &artifact, name).await;
+        }
+        let session = self.session_of(caller, parent)?;
+        let name = name.to_vec();
+        self.in_session(&session, move |s| s.unlink(parent, &name)).await
+    }
+
+    /// Removes an empty directory; in the upper levels a project, an artifact or a session that has nothing.
+    pub async fn rmdir(self: &Arc<Self>, caller: Caller, parent: u64, name: &[u8]) -> Result<()> {
+        if let Resolved::Node(node) = self.resolve(parent)? {
+            return self.remove_name(caller, &node, name).await;
+        }
+        let session = self.session_of(caller, parent)?;
+        let name = name.to_vec();
+        self.in_session(&session, move |s| s.rmdir(parent, &name)).await
+    }
+
+    /// Makes a symbolic link; in an artifact's directory an alias.
+    pub async fn symlink(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Answer> {
+        if let Resolved::Node(Node::Artifact(artifact)) = self.resolve(parent)? {
+            return self.make_link(caller, &artifact, name, target).await;
+        }
+        let session = self.session_of(caller, parent)?;
+        let (name, target) = (name.to_vec(), target.to_vec());
+        let made = move |s: &crate::staging::Session| s.symlink(caller, parent, &name, &target);
+        Ok(session_answer(self.in_new_session(&session, made).await?))
+    }
+
+    /// Gives a file one more name.
+    pub async fn link(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: u64,
+        parent: u64,
+        name: &[u8],
+    ) -> Result<Answer> {
+        let session = self.session_of(caller, parent)?;
+        match self.resolve(ino)? {
+            Resolved::Session(from) if Arc::ptr_eq(&from, &session) => {}
+            _ => return Err(Errno(libc::EXDEV)),
+        }
+        let name = name.to_vec();
+        Ok(session_answer(self.in_session(&session, move |s| s.link(ino, parent, &name)).await?))
+    }
+
+    /// Moves a name: files within a session, aliases, and the commit `mv staging next`.
+    #[expect(clippy::too_many_arguments, reason = "as rename(2), with its caller")]
+    pub async fn rename(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        new_parent: u64,
+        new_name: &[u8],
+        flags: u32,
+    ) -> Result<()> {
+        match (self.resolve(parent)?, self.resolve(new_parent)?) {
+            (_, Resolved::Version(..)) | (Resolved::Version(..), _) => Err(Errno::READ_ONLY),
+            (Resolved::Node(Node::Artifact(a)), Resolved::Node(Node::Artifact(b))) if a == b => {
+                self.rename_in_artifact(caller, &a, name, new_name, flags).await
+            }
+            (Resolved::Session(from), Resolved::Session(to)) => {
+                self.check_writable(caller)?;
+                if !Arc::ptr_eq(&from, &to) {
+                    return Err(Errno(libc::EXDEV));
+                }
+                let (name, new_name) = (name.to_vec(), new_name.to_vec());
+                self.in_session(&from, move |s| s.rename(parent, &name, new_parent, &new_name, flags)).await
+            }
+            // A file moved out of a session, or a link out of an artifact, may be copied by `mv`; folders not.
+            (Resolved::Session(_), Resolved::Node(_)) => Err(Errno(libc::EXDEV)),
+            (Resolved::Node(_), _) => {
+                tracing::warn!("projects, artifacts, sessions and aliases cannot be moved to another directory");
+                Err(Errno::NOT_PERMITTED)
+            }
+        }
+    }
+
+    /// Opens a file; `flags` as of `open(2)`.
+    pub async fn open(self: &Arc<Self>, caller: Caller, ino: u64, flags: i32) -> Result<Opened> {
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+        match self.resolve(ino)? {
+            Resolved::Node(_) | Resolved::Version(..) if writes => Err(Errno::READ_ONLY),
+            Resolved::Node(Node::Generated(file)) => self.open_generated(ino, &file).await,
+            Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno(libc::EISDIR)),
+            Resolved::Version(version, Some(ordinal)) => self.open_in_version(&version, ordinal).await,
+            Resolved::Session(session) => {
+                if writes {
+                    self.check_writable(caller)?;
+                }
+                let opened = self.in_session(&session, move |s| s.open(ino, flags)).await?;
+                Ok(session_opened(opened))
+            }
+        }
+    }
+
+    /// Makes and opens a file.
+    pub async fn create(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+        flags: i32,
+    ) -> Result<(Answer, Opened)> {
+        let session = self.session_of(caller, parent)?;
+        let name = name.to_vec();
+        let made = move |s: &crate::staging::Session| s.create(caller, parent, &name, mode, umask, flags);
+        let (attr, opened) = self.in_new_session(&session, made).await?;
+        Ok((session_answer(attr), session_opened(opened)))
+    }
+
+    /// Closes a file.
+    pub async fn release(self: &Arc<Self>, ino: u64, handle: u64) -> Result<()> {
+        if let Resolved::Session(session) = self.resolve(ino)? {
+            let live = session.live_now().ok_or(Errno::STALE)?;
+            return Ok(live.session.release(handle)?);
+        }
+        self.files.lock().expect("no holder of the files' lock panics").remove(&handle);
+        Ok(())
+    }
+
+    /// Reads from an open file; fewer bytes than asked for only at its end.
+    pub async fn read(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, len: u32) -> Result<Bytes> {
+        if let Resolved::Session(session) = self.resolve(ino)? {
+            let read = move |s: &crate::staging::Session| {
+                let mut bytes = vec![0; len as usize];
+                let got = s.read(handle, offset, &mut bytes)?;
+                bytes.truncate(got);
+                Ok(bytes)
+            };
+            return Ok(self.in_session(&session, read).await?.into());
+        }
+        let open = self.files.lock().expect("no holder of the files' lock panics").get(&handle).cloned();
+        match open.ok_or(Errno(libc::EBADF))? {
+            OpenVersionFile::Generated(file) => generated::read(&file, offset, len),
+            OpenVersionFile::Content { content, neighbours } => {
+                self.read_content(&content, neighbours, offset, len).await
+            }
+        }
+    }
+
+    /// Writes to an open file.
+    pub async fn write(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, data: Bytes) -> Result<u32> {
+        let Resolved::Session(session) = self.resolve(ino)? else { return Err(Errno::READ_ONLY) };
+        self.in_session(&session, move |s| s.write(handle, offset, &data).map(|n| n as u32)).await
+    }
+
+    /// Makes an open file's content durable.
+    pub async fn fsync(self: &Arc<Self>, ino: u64, handle: u64, datasync: bool) -> Result<()> {
+        match self.resolve(ino)? {
+            Resolved::Session(session) => self.blocking(&session, move |s| s.fsync(handle, datasync)).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a directory's names durable.
+    pub async fn fsyncdir(self: &Arc<Self>, ino: u64) -> Result<()> {
+        match self.resolve(ino)? {
+            Resolved::Session(session) => self.blocking(&session, move |s| s.fsyncdir(ino)).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Allocates, punches or zeroes a range.
+    pub async fn fallocate(
+        self: &Arc<Self>,
+        ino: u64,
+        handle: u64,
+        offset: u64,
+        len: u64,
+        mode: i32,
+    ) -> Result<()> {
+        let Resolved::Session(session) = self.resolve(ino)? else { return Err(Errno::READ_ONLY) };
+        self.blocking(&session, move |s| s.fallocate(handle, mode, offset, len)).await
+    }
+
+    /// Finds data or a hole.
+    pub async fn lseek(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, whence: i32) -> Result<u64> {
+        match self.resolve(ino)? {
+            Resolved::Session(session) => {
+                self.in_session(&session, move |s| s.lseek(handle, offset, whence)).await
+            }
+            _ => {
+                let size = self.getattr(ino).await?.attr.size;
+                match whence {
+                    libc::SEEK_DATA if offset < size => Ok(offset),
+                    libc::SEEK_HOLE if offset < size => Ok(size),
+                    libc::SEEK_DATA | libc::SEEK_HOLE => Err(Errno(libc::ENXIO)),
+                    _ => Err(Errno::INVALID),
+                }
+            }
+        }
+    }
+
+    /// Copies between open files. A whole file of a version copied into a new file is remembered as a clone.
+    #[expect(clippy::too_many_arguments, reason = "as copy_file_range(2)")]
+    pub async fn copy_file_range(
+        self: &Arc<Self>,
+        ino_in: u64,
+        handle_in: u64,
+        offset_in: u64,
+        ino_out: u64,
+        handle_out: u64,
+        offset_out: u64,
+        len: u64,
+    ) -> Result<u32> {
+        // The answer has 32 bits.
+        let len = len.min(u64::from(u32::MAX) & !0xffff);
+        let Resolved::Session(to) = self.resolve(ino_out)? else { return Err(Errno::READ_ONLY) };
+        let copied = match self.resolve(ino_in)? {
+            Resolved::Session(from) => {
+                let live = from.live_now().ok_or(Errno::STALE)?;
+                let source = self.runtime.spawn_blocking(move || live.session.local_file(handle_in));
+                let source = source.await.map_err(|_| Errno::IO)??;
+                let copy = move |s: &crate::staging::Session| {
+                    s.copy_range(CopySource::File(&source), offset_in, handle_out, offset_out, len)
+                };
+                self.blocking(&to, copy).await?
+            }
+            Resolved::Version(version, Some(ordinal)) => {
+                let entry = self.entry(&version, ordinal).await?;
+                let source = self.whole_file(&version, &entry).await?;
+                let whole = offset_in == 0 && offset_out == 0 && len >= entry.size();
+                let copy = move |s: &crate::staging::Session| {
+                    let source = CopySource::File(&source);
+                    let copied = s.copy_range(source, offset_in, handle_out, offset_out, len)?;
+                    if whole && copied == entry.size() {
+                        s.clone_into(handle_out, &entry)?;
+                    }
+                    Ok(copied)
+                };
+                self.blocking(&to, copy).await?
+            }
+            _ => return Err(Errno(libc::EXDEV)),
+        };
+        Ok(copied as u32)
+    }
+
+    /// The disk of the state folder: staging and cache are on it.
+    pub fn statfs(&self) -> Result<FsStat> {
+        Ok(crate::staging::disk(&self.options.state)?)
+    }
+}
+
+fn session_answer(attr: Attr) -> Answer {
+    Answer { attr, entry_ttl: SESSION_TTL, attr_ttl: SESSION_TTL }
+}
+
+fn session_opened(opened: crate::staging::OpenFile) -> Opened {
+    let mode = match opened.content {
+        OpenContent::Local(file) => OpenMode::Local { file, immutable: false },
+        OpenContent::Lower(_) => OpenMode::Cached { immutable: false },
+    };
+    Opened { handle: opened.handle, mode }
+}
+
+/// The further groups of a calling thread; none if it is gone or in another process namespace.
+fn supplementary_groups(pid: u32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    groups.split_ascii_whitespace().filter_map(|g| g.parse().ok()).collect()
+}

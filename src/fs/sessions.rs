@@ -1,0 +1,513 @@
+//! The staging sessions of a mount: which stands where, opened when first used.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use super::commit::RunningCommit;
+use super::{Answer, Errno, Fs, Result, session_answer};
+use crate::catalog::VersionRecord;
+use crate::format::entry::{Entry, FileBody};
+use crate::id::ManifestId;
+use crate::name::{ArtifactKey, Selector, SessionName};
+use crate::path::TreePath;
+use crate::staging::{
+    self, Content, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions, SessionRecord,
+    StagingError,
+};
+use crate::view::{ReadContext, ReadError, VersionView};
+
+/// A session as the mount knows it: a slot of inode numbers, and the session itself once something is in it.
+#[derive(Debug)]
+pub(super) struct OpenSession {
+    /// The number of its root, and the first of its slot.
+    pub base: u64,
+    pub artifact: ArtifactKey,
+    pub name: Option<SessionName>,
+    live: OnceLock<Arc<Live>>,
+    /// Held while the session is opened, so that it is opened once.
+    opening: Mutex<()>,
+}
+
+/// A session that is open.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub id: SessionId,
+    pub session: Session,
+    /// Whether calls may wait for the store.
+    pub blocks: bool,
+    pub committing: Mutex<Option<RunningCommit>>,
+}
+
+impl OpenSession {
+    /// The session, if it was opened.
+    pub fn live_now(&self) -> Option<Arc<Live>> {
+        self.live.get().cloned()
+    }
+}
+
+/// The current session under each name. The lock is held for look-ups only.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    current: Mutex<HashMap<(ArtifactKey, Option<SessionName>), Arc<OpenSession>>>,
+}
+
+/// A session in words.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionSummary {
+    /// The artifact.
+    pub artifact: ArtifactKey,
+    /// `staging` or `staging.<session>`.
+    pub session: String,
+    /// The version it stands on.
+    pub from: Option<String>,
+}
+
+/// Why a session was not set up as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// There is something in it.
+    #[error("{session} of {artifact} is not empty; commit it, or empty it with artfs stage --discard")]
+    NotEmpty {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// The directory's name.
+        session: String,
+    },
+    /// Files are open for writing.
+    #[error("files are open for writing in {session} of {artifact}: {}", files.join(", "))]
+    Busy {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// The directory's name.
+        session: String,
+        /// The open files.
+        files: Vec<String>,
+    },
+    /// The mount is read-only.
+    #[error("the mount is read-only: it has no staging")]
+    ReadOnly,
+    /// The catalog or the store failed.
+    #[error(transparent)]
+    Catalog(#[from] crate::catalog::CatalogError),
+    /// The state folder failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The session failed.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+}
+
+/// The name of a session's directory.
+pub(super) fn directory_name(name: Option<&SessionName>) -> String {
+    name.map_or_else(|| "staging".to_owned(), |name| format!("staging.{name}"))
+}
+
+impl Fs {
+    /// The current session under a name, whether anything is in it or not.
+    pub(super) fn session(&self, artifact: &ArtifactKey, name: Option<&SessionName>) -> Arc<OpenSession> {
+        let mut current = self.sessions.current.lock().expect("no holder of the sessions' lock panics");
+        let key = (artifact.clone(), name.cloned());
+        let make = || {
+            self.inodes.add_session(|base| OpenSession {
+                base,
+                artifact: artifact.clone(),
+                name: name.cloned(),
+                live: OnceLock::new(),
+                opening: Mutex::default(),
+            })
+        };
+        current.entry(key).or_insert_with(make).clone()
+    }
+
+    /// Takes a session out of its place: the next look-up finds a new, empty one.
+    pub(super) fn detach_session(&self, session: &OpenSession) {
+        let mut current = self.sessions.current.lock().expect("no holder of the sessions' lock panics");
+        let key = (session.artifact.clone(), session.name.clone());
+        if current.get(&key).is_some_and(|s| s.base == session.base) {
+            current.remove(&key);
+        }
+        drop(current);
+        self.forget_name(&session.artifact, directory_name(session.name.as_ref()).as_bytes());
+    }
+
+    fn is_current(&self, session: &OpenSession) -> bool {
+        let current = self.sessions.current.lock().expect("no holder of the sessions' lock panics");
+        let key = (session.artifact.clone(), session.name.clone());
+        current.get(&key).is_some_and(|s| s.base == session.base)
+    }
+
+    /// The session opened; made in the registry if `make` is set, none if there is none and it is not.
+    fn open_live(&self, session: &OpenSession, make: bool) -> Result<Option<Arc<Live>>> {
+        if let Some(live) = session.live.get() {
+            return Ok(Some(live.clone()));
+        }
+        let _opening = session.opening.lock().expect("no holder of a session's opening lock panics");
+        if let Some(live) = session.live.get() {
+            return Ok(Some(live.clone()));
+        }
+        // A session that was replaced before anything was in it stays empty.
+        if !self.is_current(session) {
+            return Err(Errno::STALE);
+        }
+        let name = session.name.as_ref();
+        let record = match self.registry.find(&session.artifact, name)? {
+            Some(record) => record,
+            None if make => self.registry.create(&session.artifact, name, None)?,
+            None => return Ok(None),
+        };
+        let live = Arc::new(self.open_record(&record, session.base)?);
+        session.live.get_or_init(|| live.clone());
+        Ok(Some(live))
+    }
+
+    fn open_record(&self, record: &SessionRecord, base: u64) -> Result<Live> {
+        let content = Arc::new(SessionContent { runtime: self.runtime.clone(), context: self.context.clone() });
+        let lower = record.lower.as_ref().map(|lower| {
+            Arc::new(SessionLower {
+                runtime: self.runtime.clone(),
+                context: self.context.clone(),
+                artifact: record.artifact.clone(),
+                manifest: lower.manifest,
+                label: format!("{}:{}", record.artifact, lower.version),
+                view: tokio::sync::OnceCell::new(),
+            }) as Arc<dyn Lower>
+        });
+        let blocks = lower.is_some();
+        let session = Session::open(SessionOptions {
+            directory: self.registry.directory(record.id),
+            ids: Arc::new(base.into()),
+            content,
+            lower,
+        })?;
+        Ok(Live { id: record.id, session, blocks, committing: Mutex::default() })
+    }
+
+    /// Runs a call on a session that must have been opened before (what it names came from it).
+    pub(super) async fn in_session<T: Send + 'static>(
+        self: &Arc<Self>,
+        session: &Arc<OpenSession>,
+        call: impl FnOnce(&Session) -> staging::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match self.open_live(session, false)? {
+            Some(live) => self.run(live, call).await,
+            // Nothing was ever put into it.
+            None => Err(Errno::NOT_FOUND),
+        }
+    }
+
+    /// Runs a call that puts something into a session.
+    pub(super) async fn in_new_session<T: Send + 'static>(
+        self: &Arc<Self>,
+        session: &Arc<OpenSession>,
+        call: impl FnOnce(&Session) -> staging::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let live = self.open_live(session, true)?.ok_or(Errno::IO)?;
+        self.run(live, call).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        live: Arc<Live>,
+        call: impl FnOnce(&Session) -> staging::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if !live.blocks {
+            return Ok(call(&live.session)?);
+        }
+        let done = self.runtime.spawn_blocking(move || call(&live.session)).await;
+        Ok(done.map_err(|_| Errno::IO)??)
+    }
+
+    /// Runs a call that may take long away from the threads that serve requests.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        session: &Arc<OpenSession>,
+        call: impl FnOnce(&Session) -> staging::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let live = self.open_live(session, true)?.ok_or(Errno::IO)?;
+        let done = self.runtime.spawn_blocking(move || call(&live.session)).await;
+        Ok(done.map_err(|_| Errno::IO)??)
+    }
+
+    /// `staging` is always there; `staging.<session>` if it was made.
+    pub(super) async fn lookup_session(
+        self: &Arc<Self>,
+        artifact: &ArtifactKey,
+        name: Option<&SessionName>,
+    ) -> Result<Answer> {
+        if self.options.read_only {
+            return Err(Errno::NOT_FOUND);
+        }
+        if name.is_some() && self.registry.find(artifact, name)?.is_none() {
+            return Err(Errno::NOT_FOUND);
+        }
+        let session = self.session(artifact, name);
+        self.session_root(&session).await
+    }
+
+    /// The attributes of a session's root, whether it was opened or not.
+    pub(super) async fn session_root(self: &Arc<Self>, session: &Arc<OpenSession>) -> Result<Answer> {
+        let base = session.base;
+        let Some(live) = self.open_live(session, false)? else {
+            let attr = self.directory_attr(base, self.started);
+            return Ok(self.name_answer(attr));
+        };
+        let attr = self.run(live, move |s| s.getattr(base)).await?;
+        let answer = session_answer(attr);
+        Ok(Answer { entry_ttl: self.max_age(), ..answer })
+    }
+
+    pub(super) async fn list_session(
+        self: &Arc<Self>,
+        session: &Arc<OpenSession>,
+        ino: u64,
+    ) -> Result<Vec<(Vec<u8>, u64, Kind)>> {
+        let Some(live) = self.open_live(session, false)? else { return Ok(Vec::new()) };
+        let entries = self.run(live, move |s| s.readdir(ino)).await?;
+        Ok(entries.into_iter().map(|e| (e.name.into(), e.ino, e.kind)).collect())
+    }
+
+    /// The names of an artifact's session directories.
+    pub(super) fn session_names(&self, artifact: &ArtifactKey) -> Result<Vec<String>> {
+        let records = self.registry.list()?;
+        let named = records.iter().filter(|r| r.artifact == *artifact).filter_map(|r| r.name.as_ref());
+        let mut names: Vec<String> = named.map(|name| directory_name(Some(name))).collect();
+        names.push(directory_name(None));
+        Ok(names)
+    }
+
+    /// All sessions with something in them, or on a version.
+    pub fn sessions(&self) -> std::result::Result<Vec<SessionSummary>, RegistryError> {
+        let summary = |record: SessionRecord| SessionSummary {
+            session: directory_name(record.name.as_ref()),
+            from: record.lower.as_ref().map(|lower| lower.version.to_string()),
+            artifact: record.artifact,
+        };
+        Ok(self.registry.list()?.into_iter().map(summary).collect())
+    }
+
+    pub(super) async fn make_session(
+        self: &Arc<Self>,
+        artifact: &ArtifactKey,
+        name: &SessionName,
+    ) -> Result<Answer> {
+        match self.registry.create(artifact, Some(name), None) {
+            Ok(_) => self.lookup_session(artifact, Some(name)).await,
+            Err(RegistryError::Exists(_)) => Err(Errno(libc::EEXIST)),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Removes a session that has nothing in it.
+    pub(super) async fn remove_session(
+        self: &Arc<Self>,
+        artifact: &ArtifactKey,
+        name: &SessionName,
+    ) -> Result<()> {
+        let record = self.registry.find(artifact, Some(name))?.ok_or(Errno::NOT_FOUND)?;
+        let session = self.session(artifact, Some(name));
+        if let Some(live) = self.open_live(&session, false)? {
+            let empty = self.run(live.clone(), |s| s.is_empty()).await?;
+            if !empty {
+                return Err(Errno(libc::ENOTEMPTY));
+            }
+            live.session.retire();
+        }
+        self.registry.retire(record.id)?;
+        self.detach_session(&session);
+        self.delete_in_background(record.id);
+        Ok(())
+    }
+
+    /// Removes all sessions of an artifact; ENOTEMPTY if there is something in one.
+    pub(super) async fn remove_empty_sessions(self: &Arc<Self>, artifact: &ArtifactKey) -> Result<()> {
+        let records: Vec<SessionRecord> =
+            self.registry.list()?.into_iter().filter(|r| r.artifact == *artifact).collect();
+        for record in &records {
+            let session = self.session(artifact, record.name.as_ref());
+            if let Some(live) = self.open_live(&session, false)?
+                && !self.run(live, |s| s.is_empty()).await?
+            {
+                return Err(Errno(libc::ENOTEMPTY));
+            }
+        }
+        for record in records {
+            let session = self.session(artifact, record.name.as_ref());
+            self.registry.retire(record.id)?;
+            self.detach_session(&session);
+            self.delete_in_background(record.id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn delete_in_background(&self, id: SessionId) {
+        let registry = self.registry.clone();
+        self.runtime.spawn_blocking(move || {
+            if let Err(e) = registry.delete_files(id) {
+                tracing::warn!("the files of a finished session stay until the next start: {e}");
+            }
+        });
+    }
+
+    /// Empties a session.
+    pub async fn discard(
+        self: &Arc<Self>,
+        artifact: &ArtifactKey,
+        name: Option<&SessionName>,
+    ) -> std::result::Result<(), StageError> {
+        if self.options.read_only {
+            return Err(StageError::ReadOnly);
+        }
+        let Some(record) = self.registry.find(artifact, name)? else { return Ok(()) };
+        let session = self.session(artifact, name);
+        let live = self.open_live(&session, false).map_err(|e| StagingError::new(e.0))?;
+        if let Some(live) = live {
+            self.freeze(&session, &live)?.retire();
+        }
+        self.registry.retire(record.id)?;
+        self.detach_session(&session);
+        self.delete_in_background(record.id);
+        if let Some(name) = name {
+            self.registry.create(artifact, Some(name), None)?;
+        }
+        Ok(())
+    }
+
+    fn freeze<'a>(
+        &self,
+        session: &OpenSession,
+        live: &'a Live,
+    ) -> std::result::Result<staging::FreezeGuard<'a>, StageError> {
+        live.session.freeze().map_err(|e| match e {
+            staging::FreezeError::Busy(files) => StageError::Busy {
+                artifact: session.artifact.clone(),
+                session: directory_name(session.name.as_ref()),
+                files,
+            },
+            staging::FreezeError::Other(e) => e.into(),
+        })
+    }
+
+    /// Lets an empty session start from a version, without moving its bytes.
+    pub async fn stage_from(
+        self: &Arc<Self>,
+        artifact: &ArtifactKey,
+        name: Option<&SessionName>,
+        from: &Selector,
+    ) -> std::result::Result<VersionRecord, StageError> {
+        if self.options.read_only {
+            return Err(StageError::ReadOnly);
+        }
+        let state = self.catalog.existing(artifact, Duration::ZERO).await?;
+        let version = state.select(from).cloned().ok_or_else(|| crate::catalog::CatalogError::NoVersion {
+            artifact: artifact.clone(),
+            what: format!("version or alias {from}"),
+        })?;
+        let session = self.session(artifact, name);
+        let live = self.open_live(&session, false).map_err(|e| StagingError::new(e.0))?;
+        if let Some(live) = live {
+            let guard = self.freeze(&session, &live)?;
+            if !live.session.is_empty()? {
+                let session = directory_name(name);
+                return Err(StageError::NotEmpty { artifact: artifact.clone(), session });
+            }
+            guard.retire();
+            self.registry.retire(live.id)?;
+            self.delete_in_background(live.id);
+        } else if let Some(record) = self.registry.find(artifact, name)? {
+            self.registry.retire(record.id)?;
+        }
+        let lower = LowerVersion { manifest: version.manifest, version: version.version };
+        self.registry.create(artifact, name, Some(lower))?;
+        self.detach_session(&session);
+        Ok(version)
+    }
+}
+
+/// Bytes of staged files that have no local copy.
+#[derive(Debug)]
+struct SessionContent {
+    runtime: Handle,
+    context: Arc<ReadContext>,
+}
+
+fn to_io(e: ReadError) -> std::io::Error {
+    tracing::warn!("{e}");
+    std::io::Error::from_raw_os_error(libc::EIO)
+}
+
+impl SessionContent {
+    async fn open(&self, file: &FileBody) -> std::result::Result<Arc<crate::view::FileContent>, ReadError> {
+        let path = TreePath::new(*b"staged").expect("a plain name is a path");
+        self.context.open_file(file, "a staged file", &path).await
+    }
+}
+
+impl Content for SessionContent {
+    fn copy_out(&self, file: &FileBody, dest: &std::fs::File) -> std::io::Result<()> {
+        let whole = self.runtime.block_on(async { self.open(file).await?.materialize().await }).map_err(to_io)?;
+        staging::copy_file(&whole, dest, file.size)
+    }
+
+    fn read(&self, file: &FileBody, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = async { self.open(file).await?.read(offset, buf.len() as u64).await };
+        let bytes = self.runtime.block_on(read).map_err(to_io)?;
+        buf[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+}
+
+/// The version below a session.
+#[derive(Debug)]
+struct SessionLower {
+    runtime: Handle,
+    context: Arc<ReadContext>,
+    artifact: ArtifactKey,
+    manifest: ManifestId,
+    label: String,
+    view: tokio::sync::OnceCell<Arc<VersionView>>,
+}
+
+/// Entries of a directory fetched at once.
+const PAGE: usize = 4096;
+
+impl SessionLower {
+    fn with<T, F>(&self, work: impl FnOnce(Arc<VersionView>) -> F) -> std::io::Result<T>
+    where
+        F: Future<Output = std::result::Result<T, ReadError>>,
+    {
+        let open = || VersionView::open(&self.context, &self.artifact, &self.manifest, &self.label);
+        let done = async { work(self.view.get_or_try_init(open).await?.clone()).await };
+        self.runtime.block_on(done).map_err(to_io)
+    }
+}
+
+impl Lower for SessionLower {
+    fn find(&self, path: &TreePath) -> std::io::Result<Option<Entry>> {
+        self.with(|view| async move { Ok(view.find(path).await?.map(|(_, entry)| entry)) })
+    }
+
+    fn children(&self, directory: Option<&TreePath>) -> std::io::Result<Vec<Entry>> {
+        self.with(|view| async move {
+            let mut all: Vec<Entry> = Vec::new();
+            loop {
+                let after = all.last().map(|e| e.path.file_name().to_vec());
+                let page = view.children(directory, after.as_deref(), PAGE).await?;
+                if page.is_empty() {
+                    return Ok(all);
+                }
+                all.extend(page.into_iter().map(|(_, entry)| entry));
+            }
+        })
+    }
+
+    fn subtree(&self, directory: &TreePath) -> std::io::Result<Vec<Entry>> {
+        self.with(|view| async move {
+            let found = view.subtree(directory).await?;
+            Ok(found.into_iter().map(|(_, entry)| entry).collect())
+        })
+    }
+}

@@ -1,0 +1,133 @@
+//! Inside a version: immutable, read-only, kept by the kernel for ever.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::inode::VersionNode;
+use super::{Answer, Errno, FOREVER, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES, Result};
+use crate::format::entry::{Body, Entry};
+use crate::staging::Attr;
+use crate::view::VersionView;
+
+impl Fs {
+    /// The version's manifest, opened at first use.
+    pub(super) async fn view(&self, version: &Arc<VersionNode>) -> Result<Arc<VersionView>> {
+        let open = || async {
+            let record = &version.record;
+            let view =
+                VersionView::open(&self.context, &version.artifact, &record.manifest, &version.label()).await?;
+            if view.digest() != record.digest || view.entry_count() != record.entries {
+                tracing::error!("{}: its manifest is not the one that its commit describes", version.label());
+                return Err(Errno::IO);
+            }
+            Ok(view)
+        };
+        version.view.get_or_try_init(open).await.cloned()
+    }
+
+    pub(super) async fn entry(&self, version: &Arc<VersionNode>, ordinal: u64) -> Result<Entry> {
+        Ok(self.view(version).await?.entry_at(ordinal).await?)
+    }
+
+    pub(super) fn version_root_answer(&self, version: &Arc<VersionNode>) -> Answer {
+        let attr = self.directory_attr(version.base, version.record.created);
+        Answer { attr: Attr { perm: 0o755, ..attr }, attr_ttl: FOREVER, entry_ttl: self.max_age() }
+    }
+
+    pub(super) fn entry_answer(&self, version: &Arc<VersionNode>, ordinal: u64, entry: &Entry) -> Answer {
+        let attr = Attr::of_entry(version.ino(ordinal), entry, self.options.owner);
+        Answer { attr, entry_ttl: FOREVER, attr_ttl: FOREVER }
+    }
+
+    pub(super) async fn lookup_in_version(
+        self: &Arc<Self>,
+        version: &Arc<VersionNode>,
+        directory: Option<u64>,
+        name: &[u8],
+    ) -> Result<Answer> {
+        let path = match directory {
+            None => crate::path::TreePath::new(name),
+            Some(ordinal) => {
+                let parent = self.entry(version, ordinal).await?;
+                if parent.body != Body::Directory {
+                    return Err(Errno(libc::ENOTDIR));
+                }
+                parent.path.join(name)
+            }
+        };
+        let path = path.map_err(|e| match e {
+            crate::path::PathError::TooLong { .. } => Errno(libc::ENAMETOOLONG),
+            _ => Errno::NOT_FOUND,
+        })?;
+        let found = self.view(version).await?.find(&path).await?;
+        let (ordinal, entry) = found.ok_or(Errno::NOT_FOUND)?;
+        Ok(self.entry_answer(version, ordinal, &entry))
+    }
+
+    pub(super) async fn version_attr(
+        self: &Arc<Self>,
+        version: &Arc<VersionNode>,
+        ordinal: Option<u64>,
+    ) -> Result<Answer> {
+        match ordinal {
+            None => Ok(self.version_root_answer(version)),
+            Some(ordinal) => Ok(self.entry_answer(version, ordinal, &self.entry(version, ordinal).await?)),
+        }
+    }
+
+    pub(super) async fn version_readlink(
+        self: &Arc<Self>,
+        version: &Arc<VersionNode>,
+        ordinal: u64,
+    ) -> Result<Vec<u8>> {
+        match self.entry(version, ordinal).await?.body {
+            Body::Symlink { target } => Ok(target.into()),
+            _ => Err(Errno::INVALID),
+        }
+    }
+
+    pub(super) async fn open_in_version(
+        self: &Arc<Self>,
+        version: &Arc<VersionNode>,
+        ordinal: u64,
+    ) -> Result<Opened> {
+        let entry = self.entry(version, ordinal).await?;
+        let body = match &entry.body {
+            Body::File(body) => body,
+            Body::Directory => return Err(Errno(libc::EISDIR)),
+            Body::Symlink { .. } => return Err(Errno(libc::ELOOP)),
+        };
+        let content = self.context.open_file(body, &version.label(), &entry.path).await?;
+        let mode = match content.whole().await.filter(|_| body.size >= PASSTHROUGH_MIN_BYTES) {
+            Some(file) => OpenMode::Local { file: Arc::new(file), immutable: true },
+            None => OpenMode::Cached { immutable: true },
+        };
+        let handle = self.inodes.next();
+        let open = OpenVersionFile::Content { content, neighbours: Some((version.clone(), ordinal)) };
+        self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
+        Ok(Opened { handle, mode })
+    }
+
+    pub(super) async fn read_content(
+        self: &Arc<Self>,
+        content: &Arc<crate::view::FileContent>,
+        neighbours: Option<(Arc<VersionNode>, u64)>,
+        offset: u64,
+        len: u32,
+    ) -> Result<Bytes> {
+        if let Some((version, ordinal)) = neighbours {
+            let view = self.view(&version).await?;
+            return Ok(content.read_with_neighbours(&view, ordinal, offset, u64::from(len)).await?);
+        }
+        Ok(content.read(offset, u64::from(len)).await?)
+    }
+
+    /// A file of a version with all its bytes on the local disk.
+    pub(super) async fn whole_file(&self, version: &Arc<VersionNode>, entry: &Entry) -> Result<File> {
+        let Body::File(body) = &entry.body else { return Err(Errno::INVALID) };
+        let content = self.context.open_file(body, &version.label(), &entry.path).await?;
+        Ok(content.materialize().await?)
+    }
+}
