@@ -18,3 +18,4 @@ pub mod format;
 pub mod id;
 pub mod name;
 pub mod path;
+pub mod staging;
