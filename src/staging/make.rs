@@ -68,15 +68,15 @@ impl Session {
         let _change = self.gate.change()?;
         let fd = {
             let mut tree = self.tree();
+            if self.resolve_opt(&mut tree, parent, name)?.is_some() {
+                return Err(StagingError::new(libc::EEXIST));
+            }
             let known = tree.node(node)?;
             if known.kind == Kind::Directory {
                 return Err(StagingError::new(libc::EPERM));
             }
             if known.names.is_empty() && self.attr_of(&mut tree, node)?.nlink == 0 {
                 return Err(StagingError::new(libc::ENOENT));
-            }
-            if self.resolve_opt(&mut tree, parent, name)?.is_some() {
-                return Err(StagingError::new(libc::EEXIST));
             }
             self.ensure_upper(&mut tree, node)?;
             self.node_fd(&mut tree, node)?
