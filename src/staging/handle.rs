@@ -356,7 +356,7 @@ impl Session {
     /// file. If this is its only handle, the file gets a new mtime that any later write changes, and is recorded as
     /// identical to the entry when it is closed unchanged. False if it could not be noted; the file is fine then
     /// too, and is read again at commit.
-    pub fn clone_into(&self, handle: u64, entry: &Entry) -> Result<bool> {
+    pub fn note_clone(&self, handle: u64, entry: &Entry) -> Result<bool> {
         let handle = self.handle(handle)?;
         let file = handle.writable()?;
         let tree = self.tree();

@@ -138,12 +138,12 @@ impl Session {
         if self.resolve_opt(&mut tree, parent, name)?.is_some() {
             return Err(StagingError::new(libc::EEXIST));
         }
-        self.ensure_upper(&mut tree, parent)?;
-        let dir_fd = self.dir_fd(&mut tree, parent)?;
-        let dir = dir_fd.as_raw_fd();
         if tree.node(parent)?.names.is_empty() && parent != self.root {
             return Err(StagingError::new(libc::ENOENT));
         }
+        self.ensure_upper(&mut tree, parent)?;
+        let dir_fd = self.dir_fd(&mut tree, parent)?;
+        let dir = dir_fd.as_raw_fd();
         let parent_stat = sys::stat_fd(dir)?;
         // What is here and not visible is a whiteout.
         let is_hidden = self.overlaid && sys::stat_at(dir, name).is_ok();

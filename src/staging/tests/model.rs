@@ -27,7 +27,19 @@ enum Op {
     Link(String, String),
     Symlink(String),
     Chmod(String, u32),
+    /// Opens (to write, or only to read) and keeps the handle, in place of one held before.
+    Hold(String, bool),
+    HeldWrite(u64, Vec<u8>),
+    HeldTruncate(u64),
     Reopen,
+}
+
+/// A handle that outlives operations on its file's names.
+struct Held {
+    node: u64,
+    handle: u64,
+    plain: fs::File,
+    writes: bool,
 }
 
 fn any_path() -> impl Strategy<Value = String> {
@@ -50,6 +62,9 @@ fn any_op() -> impl Strategy<Value = Op> {
         2 => (p(), p()).prop_map(|(a, b)| Op::Link(a, b)),
         1 => p().prop_map(Op::Symlink),
         1 => (p(), prop::sample::select(vec![0o644u32, 0o755])).prop_map(|(a, m)| Op::Chmod(a, m)),
+        2 => (p(), any::<bool>()).prop_map(|(a, w)| Op::Hold(a, w)),
+        1 => (0u64..30, bytes()).prop_map(|(o, b)| Op::HeldWrite(o, b)),
+        1 => (0u64..30).prop_map(Op::HeldTruncate),
         1 => Just(Op::Reopen),
     ]
 }
@@ -98,7 +113,59 @@ fn apply(fixture: &mut Fixture, op: &Op) -> Result<()> {
             fixture.reopen();
             Ok(())
         }
+        Op::Hold(..) | Op::HeldWrite(..) | Op::HeldTruncate(_) => Ok(()),
     }
+}
+
+/// Operations on the held handle, on both sides at once.
+fn apply_held(
+    fixture: &Fixture,
+    plain: &Path,
+    held: &mut Option<Held>,
+    op: &Op,
+) -> std::result::Result<(), TestCaseError> {
+    match (op, held.as_mut()) {
+        (Op::Hold(path, writes), _) => {
+            if let Some(old) = held.take() {
+                fixture.release(old.handle).unwrap();
+            }
+            let mut options = OpenOptions::new();
+            let file = open_plain(&plain.join(path), options.read(true).write(*writes));
+            let flags = if *writes { libc::O_RDWR } else { libc::O_RDONLY };
+            let opened = fixture.at(path).and_then(|node| Ok((node, fixture.open(node, flags)?.handle)));
+            match (opened, file) {
+                (Ok((node, handle)), Ok(plain)) => {
+                    *held = Some(Held { node, handle, plain, writes: *writes });
+                }
+                (opened, file) => {
+                    let got = opened.map(drop).map_err(|e| e.errno());
+                    // A directory may be opened to read, but not by this call.
+                    prop_assert_eq!(got, file.map(drop).map_err(|e| e.raw_os_error().unwrap()));
+                }
+            }
+        }
+        (Op::HeldWrite(offset, data), Some(held)) if held.writes => {
+            fixture.write(held.handle, *offset, data).unwrap();
+            held.plain.write_all_at(data, *offset).unwrap();
+        }
+        (Op::HeldTruncate(size), Some(held)) if held.writes => {
+            let set = SetAttr { size: Some(*size), ..SetAttr::default() };
+            fixture.setattr(held.node, &set, Some(held.handle)).unwrap();
+            held.plain.set_len(*size).unwrap();
+        }
+        (Op::Reopen, _) => *held = None,
+        _ => {}
+    }
+    let Some(held) = held else { return Ok(()) };
+    let (meta, attr) = (held.plain.metadata().unwrap(), fixture.getattr(held.node).unwrap());
+    prop_assert_eq!((attr.size, u64::from(attr.nlink)), (meta.len(), meta.nlink()));
+    let mut expected = vec![0; meta.len() as usize];
+    held.plain.read_exact_at(&mut expected, 0).unwrap();
+    let mut got = vec![0; expected.len() + 1];
+    let len = fixture.read(held.handle, 0, &mut got).unwrap();
+    got.truncate(len);
+    prop_assert_eq!(got, expected);
+    Ok(())
 }
 
 fn open_plain(path: &Path, options: &mut OpenOptions) -> io::Result<fs::File> {
@@ -133,7 +200,7 @@ fn apply_plain(root: &Path, op: &Op) -> io::Result<()> {
         Op::Symlink(path) => std::os::unix::fs::symlink(TARGET, root.join(path)),
         Op::Chmod(path, mode) => open_plain(&root.join(path), options.read(true))?
             .set_permissions(fs::Permissions::from_mode(*mode)),
-        Op::Reopen => Ok(()),
+        Op::Reopen | Op::Hold(..) | Op::HeldWrite(..) | Op::HeldTruncate(_) => Ok(()),
     }
 }
 
@@ -175,10 +242,12 @@ fn run(mut fixture: Fixture, ops: &[Op]) -> std::result::Result<(), TestCaseErro
             }
         }
     }
+    let mut held = None;
     for (step, op) in ops.iter().enumerate() {
         let expected = apply_plain(plain.path(), op).map_err(|e| e.raw_os_error().unwrap());
         let got = apply(&mut fixture, op).map_err(|e| e.errno());
         prop_assert_eq!(got, expected, "step {}: {:?}", step, op);
+        apply_held(&fixture, plain.path(), &mut held, op)?;
         prop_assert_eq!(fixture.show(), show_plain(plain.path()), "after step {}: {:?}", step, op);
     }
     let shown: Vec<String> = fixture.show().into_keys().collect();
@@ -206,8 +275,14 @@ fn version() -> Version {
         .dir("c/c")
 }
 
+/// `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(64), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn an_empty_session_behaves_as_a_directory_does(ops in vec(any_op(), 1..40)) {
