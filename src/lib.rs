@@ -5,7 +5,7 @@
 //! | rank | modules | what they are |
 //! |---|---|---|
 //! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
-//! | 1 | `store durable` | hash-checked bytes under typed keys; temporary file, fsync, rename |
+//! | 1 | `store durable sqlite` | hash-checked bytes under typed keys; temporary file, fsync, rename |
 //! | 2 | `catalog cache` | names to versions (the log); the bounded disk cache |
 //! | 3 | `view staging` | reading one version; the writable overlay |
 //! | 4 | `commit verify` | the multi-object protocols |
@@ -22,4 +22,5 @@ pub mod id;
 pub mod name;
 pub mod path;
 pub mod sqlite;
+pub mod staging;
 pub mod store;

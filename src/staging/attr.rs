@@ -1,0 +1,184 @@
+//! What callers give and get: who asks, what an object is like, what is to change.
+
+use super::sys::Stat;
+pub use super::sys::{FsStat, TimeChange};
+use crate::format::entry::{Body, Entry, Mtime};
+
+/// Who makes a call; new objects are theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Thread, 0 if not known.
+    pub pid: u32,
+}
+
+/// What kind of object stands at a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+impl Kind {
+    pub(super) fn from_bits(mode: u32) -> Self {
+        match mode & libc::S_IFMT {
+            libc::S_IFDIR => Kind::Directory,
+            libc::S_IFLNK => Kind::Symlink,
+            libc::S_IFIFO => Kind::Fifo,
+            libc::S_IFSOCK => Kind::Socket,
+            libc::S_IFCHR => Kind::CharDevice,
+            libc::S_IFBLK => Kind::BlockDevice,
+            _ => Kind::File,
+        }
+    }
+
+    pub(super) fn of(entry: &Entry) -> Self {
+        match entry.body {
+            Body::File(_) => Kind::File,
+            Body::Directory => Kind::Directory,
+            Body::Symlink { .. } => Kind::Symlink,
+        }
+    }
+}
+
+/// What `stat` says of an object in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// The node, which is also the inode number.
+    pub ino: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission, set-id and sticky bits.
+    pub perm: u32,
+    /// Hard links; 1 for directories, 0 once removed.
+    pub nlink: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Device number of a special file.
+    pub rdev: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// 512-byte blocks.
+    pub blocks: u64,
+    /// Preferred length of I/O in bytes.
+    pub blksize: u32,
+    /// Last access.
+    pub atime: Mtime,
+    /// Last change of content.
+    pub mtime: Mtime,
+    /// Last change of the object.
+    pub ctime: Mtime,
+}
+
+fn time((seconds, nanos): (i64, u32)) -> Mtime {
+    Mtime { seconds, nanos }
+}
+
+impl Attr {
+    pub(super) fn of_stat(ino: u64, stat: &Stat) -> Self {
+        Self {
+            ino,
+            kind: Kind::from_bits(stat.mode()),
+            perm: stat.perm(),
+            nlink: if stat.is_dir() { stat.nlink().min(1) as u32 } else { stat.nlink() as u32 },
+            uid: stat.uid(),
+            gid: stat.gid(),
+            rdev: stat.rdev(),
+            size: stat.size(),
+            blocks: stat.blocks(),
+            blksize: stat.blksize(),
+            atime: time(stat.atime()),
+            mtime: time(stat.mtime()),
+            ctime: time(stat.ctime()),
+        }
+    }
+
+    /// An object of the lower version, shown as the process's own.
+    pub(super) fn of_entry(ino: u64, entry: &Entry, (uid, gid): (u32, u32)) -> Self {
+        let size = if matches!(entry.body, Body::Directory) { 4096 } else { entry.size() };
+        Self {
+            ino,
+            kind: Kind::of(entry),
+            perm: entry.mode(),
+            nlink: 1,
+            uid,
+            gid,
+            rdev: 0,
+            size,
+            blocks: size.div_ceil(512),
+            blksize: 4096,
+            atime: entry.mtime,
+            mtime: entry.mtime,
+            ctime: entry.mtime,
+        }
+    }
+
+    /// A stub: what is not true of its upper file comes from the entry it stands for.
+    pub(super) fn with_stub(mut self, entry: &Entry) -> Self {
+        self.size = entry.size();
+        self.blocks = self.size.div_ceil(512);
+        self.mtime = entry.mtime;
+        self
+    }
+}
+
+/// What `setattr` shall change; none leaves a thing as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetAttr {
+    /// Permission, set-id and sticky bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length in bytes.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: TimeChange,
+    /// Last change of content.
+    pub mtime: TimeChange,
+}
+
+impl Default for SetAttr {
+    fn default() -> Self {
+        Self {
+            mode: None,
+            uid: None,
+            gid: None,
+            size: None,
+            atime: TimeChange::Keep,
+            mtime: TimeChange::Keep,
+        }
+    }
+}
+
+/// One name of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The name.
+    pub name: Box<[u8]>,
+    /// What stands there.
+    pub kind: Kind,
+    /// Its inode number, where one is known; else [`UNKNOWN_INO`].
+    pub ino: u64,
+}
+
+/// The inode number that a listing shows for what has not been looked up yet.
+pub const UNKNOWN_INO: u64 = 0xffff_ffff;

@@ -1,0 +1,102 @@
+//! What a commit does to a session besides reading it: freeze, retire, discard.
+
+use std::os::fd::AsRawFd;
+
+use super::error::{Result, StagingError};
+use super::readdir::list_upper;
+use super::session::Session;
+use super::sys;
+
+/// Why a session could not be frozen.
+#[derive(Debug, thiserror::Error)]
+pub enum FreezeError {
+    /// These files (or, with none named, changes under way) are in the way.
+    #[error("{}", describe(.0))]
+    Busy(Vec<String>),
+    /// Anything else; EBUSY if it is frozen already, ESTALE once retired.
+    #[error(transparent)]
+    Other(#[from] StagingError),
+}
+
+fn describe(paths: &[String]) -> String {
+    match paths {
+        [] => "changes to the staging session are still under way; try again".to_owned(),
+        paths => format!("open for writing: {}; close and try again", paths.join(", ")),
+    }
+}
+
+impl FreezeError {
+    /// The errno for a caller that can be told no more.
+    pub fn errno(&self) -> i32 {
+        match self {
+            FreezeError::Busy(_) => libc::EBUSY,
+            FreezeError::Other(e) => e.errno(),
+        }
+    }
+}
+
+/// A frozen session: every change answers EBUSY until this is dropped. Reads go on.
+#[derive(Debug)]
+pub struct FreezeGuard<'a>(&'a Session);
+
+impl Drop for FreezeGuard<'_> {
+    fn drop(&mut self) {
+        self.0.gate.thaw();
+    }
+}
+
+impl FreezeGuard<'_> {
+    /// Ends the session for good, after its commit: every call by path or node answers ESTALE; open read handles go
+    /// on. Its directory may be deleted.
+    pub fn retire(self) {
+        self.0.gate.retire();
+    }
+}
+
+impl Session {
+    /// Shuts out changes. Handles that are just being released are waited for, 2 s at most; then the error names
+    /// the files that are open for writing.
+    pub fn freeze(&self) -> std::result::Result<FreezeGuard<'_>, FreezeError> {
+        if self.gate.freeze()? {
+            return Ok(FreezeGuard(self));
+        }
+        let tree = self.tree();
+        let writing = tree.nodes.iter().filter(|(_, node)| node.writers > 0);
+        let mut paths: Vec<String> = writing
+            .map(|(id, _)| match tree.path(*id) {
+                Some(path) => String::from_utf8_lossy(&path).into_owned(),
+                None => "(a deleted file)".to_owned(),
+            })
+            .collect();
+        paths.sort();
+        Err(FreezeError::Busy(paths))
+    }
+
+    /// Ends the session for good; see [`FreezeGuard::retire`].
+    pub fn retire(&self) {
+        self.gate.retire();
+    }
+
+    /// Empties the session, of the version below too (tell the registry first). Nodes other than the root are
+    /// ESTALE then; EBUSY, naming the files, while any is open for writing.
+    pub fn discard(&self) -> std::result::Result<(), FreezeError> {
+        let _frozen = self.freeze()?;
+        let doomed = self.tmp_name();
+        self.empty_tree(&doomed)?;
+        Ok(sys::remove_tree(self.tmp(), &doomed).map_err(StagingError::from)?)
+    }
+
+    fn empty_tree(&self, doomed: &[u8]) -> Result<()> {
+        let mut tree = self.tree();
+        self.drop_lower();
+        tree.cut_lower(self.root);
+        sys::mkdir_at(self.tmp(), doomed, 0o700)?;
+        let into = sys::open_at(self.tmp(), doomed, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        let top = self.tree_fd.as_raw_fd();
+        for entry in list_upper(&self.tree_fd)? {
+            sys::rename_at(top, &entry.name, into.as_raw_fd(), &entry.name, 0)?;
+        }
+        tree.clear();
+        Ok(())
+    }
+}

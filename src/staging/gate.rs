@@ -1,0 +1,102 @@
+//! Who may change a session: counts changes under way and open writers, and shuts them out for a commit.
+//!
+//! Lock order in `staging`: the gate's lock is taken alone; a pass through the gate is taken before the tree's lock.
+
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::error::{Result, StagingError};
+use super::nodes::lock;
+
+/// How long a freeze waits for writers that are just closing.
+const MAX_SETTLE: Duration = Duration::from_secs(2);
+
+#[derive(Default)]
+struct State {
+    frozen: bool,
+    retired: bool,
+    changes: u32,
+    writers: u32,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Gate {
+    state: Mutex<State>,
+    settled: Condvar,
+}
+
+/// A change under way.
+pub(super) struct Change<'a>(&'a Gate);
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).changes -= 1;
+        self.0.settled.notify_all();
+    }
+}
+
+impl Gate {
+    /// Lets a change begin: EBUSY while frozen, ESTALE once retired.
+    pub fn change(&self) -> Result<Change<'_>> {
+        let mut state = lock(&self.state);
+        if state.retired {
+            return Err(StagingError::new(libc::ESTALE));
+        }
+        if state.frozen {
+            return Err(StagingError::with(libc::EBUSY, "this staging session is being committed"));
+        }
+        state.changes += 1;
+        Ok(Change(self))
+    }
+
+    /// ESTALE once retired.
+    pub fn check_alive(&self) -> Result<()> {
+        if lock(&self.state).retired { Err(StagingError::new(libc::ESTALE)) } else { Ok(()) }
+    }
+
+    /// Counts a writer; only during a change.
+    pub fn add_writer(&self) {
+        lock(&self.state).writers += 1;
+    }
+
+    pub fn remove_writer(&self) {
+        lock(&self.state).writers -= 1;
+        self.settled.notify_all();
+    }
+
+    /// Shuts changes out; false (and open again) if there are still writers after [`MAX_SETTLE`], or if it is shut.
+    pub fn freeze(&self) -> Result<bool> {
+        let deadline = Instant::now() + MAX_SETTLE;
+        let mut state = lock(&self.state);
+        if state.retired {
+            return Err(StagingError::new(libc::ESTALE));
+        }
+        if state.frozen {
+            return Err(StagingError::with(libc::EBUSY, "this staging session is being committed already"));
+        }
+        state.frozen = true;
+        loop {
+            if state.writers == 0 && state.changes == 0 {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                state.frozen = false;
+                return Ok(false);
+            }
+            state = match self.settled.wait_timeout(state, left) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+    }
+
+    pub fn thaw(&self) {
+        lock(&self.state).frozen = false;
+    }
+
+    pub fn retire(&self) {
+        lock(&self.state).retired = true;
+    }
+}

@@ -1,0 +1,424 @@
+//! Open files: where their bytes are is a property of the file, not of the handle.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, PoisonError};
+
+use super::attr::{Kind, TimeChange};
+use super::copyup::{file_body, insist};
+use super::error::{Result, StagingError};
+use super::marks::{self, Identity};
+use super::nodes::{FileState, lock};
+use super::session::Session;
+use super::sys;
+use crate::format::entry::{Body, Entry, FileBody, Mtime};
+
+/// Bytes copied at a time where the kernel cannot do it.
+const COPY_BUFFER_BYTES: usize = 1 << 20;
+
+/// An open file.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// Names it to [`Session::read`] and the others, until [`Session::release`].
+    pub handle: u64,
+    /// Where its bytes are now.
+    pub content: OpenContent,
+}
+
+/// Where an open file's bytes are.
+#[derive(Debug, Clone)]
+pub enum OpenContent {
+    /// In this file, which the kernel may be given to read and write by itself.
+    Local(Arc<File>),
+    /// In the version below: reads must come to [`Session::read`]. They go on there when a writer brings the bytes.
+    Lower(Arc<Entry>),
+}
+
+impl OpenFile {
+    /// Whether all bytes are in a local file.
+    pub fn is_local(&self) -> bool {
+        matches!(self.content, OpenContent::Local(_))
+    }
+
+    /// The file of the version that it reads, if it is not local.
+    pub fn lower_body(&self) -> Option<&FileBody> {
+        match &self.content {
+            OpenContent::Local(_) => None,
+            OpenContent::Lower(entry) => match &entry.body {
+                Body::File(body) => Some(body),
+                Body::Directory | Body::Symlink { .. } => None,
+            },
+        }
+    }
+}
+
+/// What [`Session::copy_range`] copies from.
+pub enum CopySource<'a> {
+    /// A local file.
+    File(&'a File),
+    /// A version's file.
+    Version(&'a FileBody),
+}
+
+/// One open of a file.
+pub(super) struct Handle {
+    node: u64,
+    state: Arc<FileState>,
+    /// None for one that was opened to read while the bytes were in the version.
+    file: Option<Arc<File>>,
+    is_writer: bool,
+    appends: bool,
+}
+
+fn is_write(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0
+}
+
+impl Session {
+    /// Opens a regular file; `flags` as of `open(2)`. A file of the version is copied up first if it may be written
+    /// (not with `O_TRUNC`). Any identity recorded for it is gone before a writable open returns.
+    pub fn open(&self, node: u64, flags: i32) -> Result<OpenFile> {
+        let writes = is_write(flags);
+        let change = if writes { Some(self.gate.change()?) } else { None };
+        self.gate.check_alive()?;
+        let (state, fd) = {
+            let mut tree = self.tree();
+            let state = file_state(&tree, node)?;
+            if writes {
+                self.ensure_upper(&mut tree, node)?;
+            }
+            let is_remote = state.remote().is_some();
+            let fd = if writes || !is_remote { Some(self.node_fd(&mut tree, node)?) } else { None };
+            let known = tree.node_mut(node)?;
+            known.opens += 1;
+            if writes {
+                known.writers += 1;
+                self.gate.add_writer();
+            }
+            (state, fd)
+        };
+        let opened = match fd {
+            None => Ok(None),
+            Some(fd) => self.open_local(&state, &fd, flags).map(Some),
+        };
+        drop(change);
+        match opened {
+            Ok(file) => Ok(self.add_handle(node, state, file.map(Arc::new), flags)),
+            Err(e) => {
+                self.close(node, &state, writes, None);
+                Err(e)
+            }
+        }
+    }
+
+    fn open_local(&self, state: &FileState, fd: &std::os::fd::OwnedFd, flags: i32) -> Result<File> {
+        let at = fd.as_raw_fd();
+        let sync = flags & (libc::O_SYNC | libc::O_DSYNC);
+        let reopen = |flags| sys::reopen(at, flags | libc::O_NONBLOCK | sync);
+        if !is_write(flags) {
+            return Ok(reopen(libc::O_RDONLY)?.into());
+        }
+        *lock(&state.candidate) = None;
+        if self.marks {
+            insist(at, || marks::remove_identity(at))?;
+        }
+        if flags & libc::O_TRUNC != 0 {
+            self.empty(state, fd)?;
+        } else {
+            self.copy_up(state, fd)?;
+        }
+        if flags & libc::O_ACCMODE == libc::O_RDONLY {
+            return Ok(reopen(libc::O_RDONLY)?.into());
+        }
+        match reopen(libc::O_RDWR) {
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) && flags & libc::O_ACCMODE == libc::O_WRONLY => {
+                Ok(reopen(libc::O_WRONLY)?.into())
+            }
+            other => Ok(other?.into()),
+        }
+    }
+
+    /// A handle for a file that was just made and opened.
+    pub(super) fn opened_new(&self, node: u64, file: File, flags: i32) -> Result<OpenFile> {
+        // The gate is passed once more: a freeze in between must not miss this writer.
+        let change = self.gate.change();
+        let mut tree = self.tree();
+        let change = change.inspect_err(|_| {
+            if let Ok(known) = tree.node_mut(node) {
+                known.lookups = known.lookups.saturating_sub(1);
+            }
+            tree.touch(node);
+        })?;
+        let state = file_state(&tree, node)?;
+        let known = tree.node_mut(node)?;
+        known.opens += 1;
+        if is_write(flags) {
+            known.writers += 1;
+            self.gate.add_writer();
+        }
+        drop((tree, change));
+        Ok(self.add_handle(node, state, Some(Arc::new(file)), flags))
+    }
+
+    fn add_handle(&self, node: u64, state: Arc<FileState>, file: Option<Arc<File>>, flags: i32) -> OpenFile {
+        let content = match (&file, state.remote()) {
+            (Some(file), _) => OpenContent::Local(file.clone()),
+            (None, Some(entry)) => OpenContent::Lower(entry),
+            // A writer came since: the handle reads the upper file, but has none of its own.
+            (None, None) => {
+                let reader = lock(&state.reader).clone();
+                OpenContent::Local(
+                    reader.expect("this open was counted before the bytes came, so a reader was kept"),
+                )
+            }
+        };
+        let handle = self.next_id();
+        let entry =
+            Handle { node, state, file, is_writer: is_write(flags), appends: flags & libc::O_APPEND != 0 };
+        self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(entry));
+        OpenFile { handle, content }
+    }
+
+    pub(super) fn handle(&self, handle: u64) -> Result<Arc<Handle>> {
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        handles.get(&handle).cloned().ok_or_else(|| StagingError::new(libc::EBADF))
+    }
+
+    /// Closes a handle. With the last writer of a clone its identity is recorded.
+    pub fn release(&self, handle: u64) -> Result<()> {
+        let removed = self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+        let removed = removed.ok_or_else(|| StagingError::new(libc::EBADF))?;
+        self.close(removed.node, &removed.state, removed.is_writer, removed.file.as_deref());
+        Ok(())
+    }
+
+    fn close(&self, node: u64, state: &FileState, is_writer: bool, file: Option<&File>) {
+        let mut tree = self.tree();
+        if let Ok(known) = tree.node_mut(node) {
+            known.opens -= 1;
+            known.writers -= u32::from(is_writer);
+            if known.opens == 0 {
+                *lock(&state.reader) = None;
+            }
+            if is_writer && known.writers == 0 {
+                let candidate = lock(&state.candidate).take();
+                if let (Some(candidate), Some(file)) = (candidate, file) {
+                    // Without its mark the file is hashed at commit: no error of the close.
+                    let _ = record_identity(file, &candidate);
+                }
+            }
+        }
+        tree.touch(node);
+        drop(tree);
+        if is_writer {
+            self.gate.remove_writer();
+        }
+    }
+
+    /// Reads at an offset; fewer bytes than asked for only at the end.
+    pub fn read(&self, handle: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let handle = self.handle(handle)?;
+        if let Some(entry) = handle.state.remote() {
+            return Ok(self.content.read(file_body(&entry)?, offset, buf)?);
+        }
+        let file = handle.local()?;
+        let mut done = 0;
+        while done < buf.len() {
+            match file.read_at(&mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes at an offset, or at the end for a handle opened with `O_APPEND`. Returns the bytes written.
+    pub fn write(&self, handle: u64, offset: u64, data: &[u8]) -> Result<usize> {
+        let handle = self.handle(handle)?;
+        let file = handle.writable()?;
+        *lock(&handle.state.candidate) = None;
+        let _appending = handle.appends.then(|| lock(&handle.state.copying));
+        let offset = if handle.appends { file.metadata()?.len() } else { offset };
+        let mut done = 0;
+        while done < data.len() {
+            match file.write_at(&data[done..], offset + done as u64) {
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Makes a file's content durable; its metadata too unless `datasync`.
+    pub fn fsync(&self, handle: u64, datasync: bool) -> Result<()> {
+        let handle = self.handle(handle)?;
+        if handle.state.remote().is_some() {
+            return Ok(());
+        }
+        let file = handle.local()?;
+        Ok(if datasync { file.sync_data() } else { file.sync_all() }?)
+    }
+
+    /// Makes a directory's names durable.
+    pub fn fsyncdir(&self, directory: u64) -> Result<()> {
+        self.gate.check_alive()?;
+        let fd = {
+            let mut tree = self.tree();
+            let node = tree.directory(directory)?;
+            if matches!(node.place, super::nodes::Place::Lower(_)) {
+                return Ok(());
+            }
+            self.dir_fd(&mut tree, directory)?
+        };
+        let at = fd.as_raw_fd();
+        let dir = insist(at, || sys::open_at(at, b".", libc::O_RDONLY | libc::O_DIRECTORY, 0))?;
+        Ok(File::from(dir).sync_all()?)
+    }
+
+    /// `fallocate` with its own mode bits.
+    pub fn fallocate(&self, handle: u64, mode: i32, offset: u64, len: u64) -> Result<()> {
+        let handle = self.handle(handle)?;
+        let file = handle.writable()?;
+        *lock(&handle.state.candidate) = None;
+        Ok(sys::fallocate(file, mode, offset, len)?)
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE`. A file of the version is data throughout.
+    pub fn lseek(&self, handle: u64, offset: u64, whence: i32) -> Result<u64> {
+        let handle = self.handle(handle)?;
+        if !matches!(whence, libc::SEEK_DATA | libc::SEEK_HOLE) {
+            return Err(StagingError::new(libc::EINVAL));
+        }
+        if let Some(entry) = handle.state.remote() {
+            return match whence {
+                _ if offset >= entry.size() => Err(StagingError::new(libc::ENXIO)),
+                libc::SEEK_DATA => Ok(offset),
+                _ => Ok(entry.size()),
+            };
+        }
+        let offset = i64::try_from(offset).map_err(|_| StagingError::new(libc::ENXIO))?;
+        Ok(sys::lseek(handle.local()?.as_ref(), offset, whence)?)
+    }
+
+    /// Copies into an open file, in the kernel (sharing blocks where it can) if possible. Returns the bytes copied,
+    /// fewer than asked for only at the source's end.
+    pub fn copy_range(
+        &self,
+        from: CopySource<'_>,
+        from_offset: u64,
+        handle: u64,
+        offset: u64,
+        len: u64,
+    ) -> Result<u64> {
+        let handle = self.handle(handle)?;
+        let to = handle.writable()?;
+        *lock(&handle.state.candidate) = None;
+        if handle.appends {
+            return Err(StagingError::new(libc::EBADF));
+        }
+        let mut done = 0;
+        if let CopySource::File(from) = &from {
+            while done < len {
+                let step = usize::try_from(len - done).unwrap_or(usize::MAX).min(1 << 30);
+                match sys::copy_file_range(from, from_offset + done, to, offset + done, step) {
+                    Ok(0) => return Ok(done),
+                    Ok(n) => done += n as u64,
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    Err(e) if done == 0 && is_unable(&e) => break,
+                    Err(_) if done > 0 => return Ok(done),
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        let mut buf = vec![0u8; COPY_BUFFER_BYTES.min(usize::try_from(len).unwrap_or(COPY_BUFFER_BYTES))];
+        while done < len {
+            let step = buf.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
+            let got = match &from {
+                CopySource::File(from) => from.read_at(&mut buf[..step], from_offset + done)?,
+                CopySource::Version(body) => self.content.read(body, from_offset + done, &mut buf[..step])?,
+            };
+            if got == 0 {
+                break;
+            }
+            to.write_all_at(&buf[..got], offset + done)?;
+            done += got as u64;
+        }
+        Ok(done)
+    }
+
+    /// Says that the whole content of `entry` (a version's file) was just copied into an open, before that empty
+    /// file. If this is its only handle, the file gets a new mtime that any later write changes, and is recorded as
+    /// identical to the entry when it is closed unchanged. False if it could not be noted; the file is fine then
+    /// too, and is read again at commit.
+    pub fn note_clone(&self, handle: u64, entry: &Entry) -> Result<bool> {
+        let handle = self.handle(handle)?;
+        let file = handle.writable()?;
+        let tree = self.tree();
+        let is_alone = tree.node(handle.node).is_ok_and(|n| n.opens == 1);
+        let before = sys::stat_fd(file.as_raw_fd())?;
+        if !self.marks || !is_alone || before.size() != file_body(entry)?.size {
+            return Ok(false);
+        }
+        let (seconds, nanos) = sys::realtime();
+        sys::utimens_fd(file.as_raw_fd(), TimeChange::Keep, TimeChange::To(seconds, nanos))?;
+        let (seconds, nanos) = sys::stat_fd(file.as_raw_fd())?.mtime();
+        let mtime = Mtime { seconds, nanos };
+        *lock(&handle.state.candidate) =
+            Some(Identity { entry: marks::pathless(entry), size: before.size(), mtime });
+        Ok(true)
+    }
+}
+
+fn is_unable(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EXDEV | libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EBADF)
+    )
+}
+
+fn record_identity(file: &File, candidate: &Identity) -> io::Result<()> {
+    let fd = file.as_raw_fd();
+    if !candidate.holds(&sys::stat_fd(fd)?) {
+        return Ok(());
+    }
+    insist(fd, || marks::set_identity(fd, candidate))
+}
+
+/// The shared state of a node that must be a regular file.
+pub(super) fn file_state(tree: &super::nodes::Tree, node: u64) -> Result<Arc<FileState>> {
+    let known = tree.node(node)?;
+    known.state.clone().ok_or_else(|| {
+        StagingError::new(match known.kind {
+            Kind::Directory => libc::EISDIR,
+            Kind::Symlink => libc::ELOOP,
+            Kind::File => libc::EIO,
+            Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => libc::ENXIO,
+        })
+    })
+}
+
+impl Handle {
+    pub(super) fn node(&self) -> u64 {
+        self.node
+    }
+
+    /// The upper file, whose bytes are there.
+    pub(super) fn local(&self) -> Result<Arc<File>> {
+        let file = self.file.clone().or_else(|| lock(&self.state.reader).clone());
+        file.ok_or_else(|| StagingError::with(libc::EIO, "an open staged file has lost its local bytes"))
+    }
+
+    /// The upper file, if this handle may write.
+    pub(super) fn writable(&self) -> Result<&File> {
+        match &self.file {
+            Some(file) if self.is_writer => Ok(file),
+            _ => Err(StagingError::new(libc::EBADF)),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The writable overlay: staging sessions, each an upper tree of real files over an optional immutable version.
+//!
+//! [`SessionRegistry`] knows which sessions exist (`state.db`); a [`Session`] is one of them, opened. It is
+//! synchronous and speaks in nodes, as a kernel does, but knows nothing of FUSE. What is fsynced in a session
+//! survives any end of the process: the upper tree is the truth and needs no shutdown.
+
+mod attr;
+mod change;
+mod commit;
+mod copyup;
+mod error;
+mod gate;
+mod handle;
+mod lower;
+mod make;
+mod marks;
+mod nodes;
+mod readdir;
+mod registry;
+mod remove;
+mod rename;
+mod scan;
+mod session;
+mod sys;
+mod xattr;
+
+#[cfg(test)]
+mod tests;
+
+pub use attr::{Attr, Caller, DirEntry, FsStat, Kind, SetAttr, TimeChange, UNKNOWN_INO};
+pub use commit::{FreezeError, FreezeGuard};
+pub use error::{Result, StagingError};
+pub use handle::{CopySource, OpenContent, OpenFile};
+pub use lower::{Content, Lower};
+pub use registry::{LowerVersion, RegistryError, SessionId, SessionRecord, SessionRegistry};
+pub use scan::{LocalFile, Source, Staged, StatIdentity};
+pub use session::{Session, SessionOptions};

@@ -1,0 +1,151 @@
+//! Names that go: unlink and rmdir, and the whiteouts that keep a version's names hidden.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
+
+use super::attr::Kind;
+use super::copyup::insist;
+use super::error::{Result, StagingError};
+use super::marks;
+use super::nodes::{Place, Tree};
+use super::session::Session;
+use super::sys;
+
+impl Session {
+    /// Removes a name that is not a directory's.
+    pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
+        let _change = self.gate.change()?;
+        self.warm(parent, name);
+        let mut tree = self.tree();
+        let id = self.resolve(&mut tree, parent, name)?;
+        if tree.node(id)?.kind == Kind::Directory {
+            return Err(StagingError::new(libc::EISDIR));
+        }
+        let shows_below = self.lower_at(&tree, parent, name)?.is_some();
+        self.ensure_upper(&mut tree, parent)?;
+        let is_last = self.before_unlink(&mut tree, id)?;
+        let dir = self.dir_fd(&mut tree, parent)?;
+        if shows_below {
+            let whiteout = self.new_whiteout()?;
+            sys::rename_at(self.tmp(), &whiteout, dir.as_raw_fd(), name, 0)?;
+        } else {
+            sys::unlink_at(dir.as_raw_fd(), name)?;
+        }
+        self.after_removal(&mut tree, parent, name, id, is_last);
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    pub fn rmdir(&self, parent: u64, name: &[u8]) -> Result<()> {
+        let _change = self.gate.change()?;
+        match name {
+            b"." => return Err(StagingError::new(libc::EINVAL)),
+            b".." => return Err(StagingError::new(libc::ENOTEMPTY)),
+            _ => self.warm(parent, name),
+        }
+        let mut tree = self.tree();
+        let id = self.resolve(&mut tree, parent, name)?;
+        if tree.node(id)?.kind != Kind::Directory {
+            return Err(StagingError::new(libc::ENOTDIR));
+        }
+        if !self.list(&mut tree, id)?.is_empty() {
+            return Err(StagingError::new(libc::ENOTEMPTY));
+        }
+        let shows_below = self.lower_at(&tree, parent, name)?.is_some();
+        self.ensure_upper(&mut tree, parent)?;
+        let dir = self.dir_fd(&mut tree, parent)?;
+        let dir = dir.as_raw_fd();
+        let is_upper = matches!(tree.node(id)?.place, Place::Upper(_));
+        if is_upper {
+            self.clear_whiteouts(&mut tree, id)?;
+            let fd = self.dir_fd(&mut tree, id)?;
+            tree.pin(id, fd);
+        }
+        match (is_upper, shows_below) {
+            (true, false) => sys::rmdir_at(dir, name)?,
+            (true, true) => {
+                let whiteout = self.new_whiteout()?;
+                sys::rename_at(self.tmp(), &whiteout, dir, name, libc::RENAME_EXCHANGE)?;
+                sys::rmdir_at(self.tmp(), &whiteout)?;
+            }
+            (false, _) => {
+                let whiteout = self.new_whiteout()?;
+                sys::rename_at(self.tmp(), &whiteout, dir, name, 0)?;
+            }
+        }
+        self.after_removal(&mut tree, parent, name, id, true);
+        Ok(())
+    }
+
+    /// Before a name of an object goes: what the kernel still knows must stay reachable. True if no name is left
+    /// on disk then.
+    pub(super) fn before_unlink(&self, tree: &mut Tree, id: u64) -> Result<bool> {
+        let node = tree.node(id)?;
+        if let Place::Lower(_) = node.place {
+            if node.opens == 0 {
+                return Ok(true);
+            }
+            // Handles on it may yet be used to change it.
+            self.ensure_upper(tree, id)?;
+        }
+        let node = tree.node(id)?;
+        let (is_held, names) = (node.lookups > 0 || node.opens > 0, node.names.len());
+        let fd = self.node_fd(tree, id)?;
+        let links = sys::stat_fd(fd.as_raw_fd())?.nlink();
+        if is_held && names <= 1 {
+            tree.pin(id, fd);
+        }
+        Ok(links <= 1)
+    }
+
+    /// After a name has gone from disk.
+    pub(super) fn after_removal(&self, tree: &mut Tree, parent: u64, name: &[u8], id: u64, is_last: bool) {
+        tree.remove_name(id, parent, name);
+        let Ok(node) = tree.node_mut(id) else { return };
+        if !is_last {
+            return;
+        }
+        node.lower = None;
+        if let Place::Upper(ino) = node.place {
+            tree.by_backing.remove(&ino);
+        }
+        tree.dirs.pop(&id);
+    }
+
+    /// A new whiteout in `tmp/`, to be renamed into place.
+    pub(super) fn new_whiteout(&self) -> Result<Vec<u8>> {
+        let name = self.tmp_name();
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
+        let file = File::from(sys::open_at(self.tmp(), &name, flags, 0o600)?);
+        marks::set_whiteout(file.as_raw_fd())?;
+        sys::chmod_fd(file.as_raw_fd(), 0)?;
+        Ok(name)
+    }
+
+    /// Puts a whiteout where no upper object is.
+    pub(super) fn white_out(&self, dir: RawFd, name: &[u8]) -> Result<()> {
+        let whiteout = self.new_whiteout()?;
+        Ok(sys::rename_at(self.tmp(), &whiteout, dir, name, libc::RENAME_NOREPLACE)?)
+    }
+
+    /// Empties an upper directory that shows nothing. It becomes opaque first, so that nothing shows on the way.
+    pub(super) fn clear_whiteouts(&self, tree: &mut Tree, id: u64) -> Result<()> {
+        if !self.overlaid {
+            return Ok(());
+        }
+        let fd = self.dir_fd(tree, id)?;
+        let listing = insist(fd.as_raw_fd(), || {
+            sys::open_at(fd.as_raw_fd(), b".", libc::O_RDONLY | libc::O_DIRECTORY, 0)
+        })?;
+        let names = sys::list_dir(listing.as_raw_fd())?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        insist(fd.as_raw_fd(), || marks::set_opaque(fd.as_raw_fd()))?;
+        tree.cut_lower(id);
+        for entry in names {
+            insist(fd.as_raw_fd(), || sys::unlink_at(fd.as_raw_fd(), &entry.name))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! Extended attributes that users see: `user.*` on files and directories, without the overlay's own.
+
+use std::os::fd::AsRawFd;
+
+use super::attr::Kind;
+use super::error::{Result, StagingError};
+use super::marks::PREFIX;
+use super::nodes::Place;
+use super::session::Session;
+use super::sys;
+
+fn fail<T>(errno: i32) -> Result<T> {
+    Err(StagingError::new(errno))
+}
+
+fn check_namespace(name: &[u8]) -> Result<()> {
+    if name.starts_with(b"user.") { Ok(()) } else { fail(libc::EOPNOTSUPP) }
+}
+
+impl Session {
+    /// The value of an attribute; ENODATA if it is not there.
+    pub fn getxattr(&self, node: u64, name: &[u8]) -> Result<Vec<u8>> {
+        self.gate.check_alive()?;
+        check_namespace(name)?;
+        let mut tree = self.tree();
+        let known = tree.node(node)?;
+        let has_any = matches!(known.kind, Kind::File | Kind::Directory);
+        if !has_any || name.starts_with(PREFIX) || matches!(known.place, Place::Lower(_)) {
+            return fail(libc::ENODATA);
+        }
+        let fd = self.node_fd(&mut tree, node)?;
+        sys::xattr(fd.as_raw_fd(), name)?.ok_or_else(|| StagingError::new(libc::ENODATA))
+    }
+
+    /// The names of all attributes.
+    pub fn listxattr(&self, node: u64) -> Result<Vec<Vec<u8>>> {
+        self.gate.check_alive()?;
+        let mut tree = self.tree();
+        let known = tree.node(node)?;
+        if !matches!(known.kind, Kind::File | Kind::Directory) || matches!(known.place, Place::Lower(_)) {
+            return Ok(Vec::new());
+        }
+        let fd = self.node_fd(&mut tree, node)?;
+        let mut names = sys::list_xattrs(fd.as_raw_fd())?;
+        names.retain(|n| n.starts_with(b"user.") && !n.starts_with(PREFIX));
+        Ok(names)
+    }
+
+    /// Sets an attribute; `flags` 0, `XATTR_CREATE` or `XATTR_REPLACE`. `user.artfs.*` is accepted and dropped.
+    pub fn setxattr(&self, node: u64, name: &[u8], value: &[u8], flags: i32) -> Result<()> {
+        let _change = self.gate.change()?;
+        check_namespace(name)?;
+        let mut tree = self.tree();
+        if !matches!(tree.node(node)?.kind, Kind::File | Kind::Directory) {
+            return fail(libc::EPERM);
+        }
+        if name.starts_with(PREFIX) {
+            return Ok(());
+        }
+        self.ensure_upper(&mut tree, node)?;
+        let fd = self.node_fd(&mut tree, node)?;
+        Ok(sys::set_xattr(fd.as_raw_fd(), name, value, flags)?)
+    }
+
+    /// Removes an attribute; ENODATA if it is not there.
+    pub fn removexattr(&self, node: u64, name: &[u8]) -> Result<()> {
+        let _change = self.gate.change()?;
+        check_namespace(name)?;
+        let mut tree = self.tree();
+        let known = tree.node(node)?;
+        if !matches!(known.kind, Kind::File | Kind::Directory) {
+            return fail(libc::EPERM);
+        }
+        if name.starts_with(PREFIX) || matches!(known.place, Place::Lower(_)) {
+            return fail(libc::ENODATA);
+        }
+        let fd = self.node_fd(&mut tree, node)?;
+        Ok(sys::remove_xattr(fd.as_raw_fd(), name)?)
+    }
+}
