@@ -12,6 +12,7 @@
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli` | the kernel's front door and the user's |
 
+pub mod cache;
 pub mod chunk;
 pub mod clock;
 pub mod durable;
@@ -20,3 +21,4 @@ pub mod id;
 pub mod name;
 pub mod path;
 pub mod store;
+pub mod view;
