@@ -147,7 +147,8 @@ pub(super) fn save(connection: &mut Connection, changes: &Changes) -> rusqlite::
     let boot_now = sys::boot_id();
     let transaction = connection.transaction()?;
     {
-        let mut delete = transaction.prepare_cached("DELETE FROM cache_items WHERE kind = ?1 AND hash = ?2")?;
+        let mut delete =
+            transaction.prepare_cached("DELETE FROM cache_items WHERE kind = ?1 AND hash = ?2")?;
         let mut forget = transaction.prepare_cached("DELETE FROM cache_chunks WHERE file = ?1")?;
         for (kind, hash) in &changes.removed {
             delete.execute(params![kind.to_number(), hash])?;
@@ -155,8 +156,8 @@ pub(super) fn save(connection: &mut Connection, changes: &Changes) -> rusqlite::
                 forget.execute(params![hash])?;
             }
         }
-        let mut put =
-            transaction.prepare_cached("INSERT OR REPLACE INTO cache_items VALUES(?1,?2,?3,?4,?5,?6,?7,?8)")?;
+        let mut put = transaction
+            .prepare_cached("INSERT OR REPLACE INTO cache_items VALUES(?1,?2,?3,?4,?5,?6,?7,?8)")?;
         for ((kind, hash), size, charge, proof, last_use) in &changes.rows {
             let (boot, stamp) = match proof {
                 Proof::None => (NO_PROOF, Stamp { mtime_ns: 0, ctime_ns: 0 }),
@@ -197,7 +198,8 @@ pub(super) fn save_chunks(
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     {
-        let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO cache_chunks VALUES(?1,?2,?3,?4)")?;
+        let mut put =
+            transaction.prepare_cached("INSERT OR REPLACE INTO cache_chunks VALUES(?1,?2,?3,?4)")?;
         for (chunk, offset, len) in chunks {
             put.execute(params![chunk.as_bytes(), file.as_bytes(), *offset as i64, len])?;
         }
@@ -207,8 +209,7 @@ pub(super) fn save_chunks(
 
 /// Where a chunk lies in a whole cached file, as far as is known: a hint, to be proved by the chunk's hash.
 pub(super) fn find_chunk(connection: &Connection, chunk: &ChunkId) -> rusqlite::Result<Option<ChunkPlace>> {
-    let mut get =
-        connection.prepare_cached("SELECT file, offset, len FROM cache_chunks WHERE chunk = ?1")?;
+    let mut get = connection.prepare_cached("SELECT file, offset, len FROM cache_chunks WHERE chunk = ?1")?;
     get.query_row(params![chunk.as_bytes()], |r| {
         let offset = r.get::<_, i64>(1)?.max(0) as u64;
         Ok(ChunkPlace { file: FileHash::from_bytes(r.get(0)?), offset, len: r.get(2)? })

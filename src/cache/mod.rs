@@ -37,12 +37,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rusqlite::Connection;
 use serde::Serialize;
 
+use self::blocks::BlockMemory;
 pub use self::db::ChunkPlace;
 pub use self::files::{Admission, Lookup, WholeFile};
-pub use self::partial::{ChunkState, Finish, PartialFile};
-use self::blocks::BlockMemory;
 use self::keeper::Keeper;
 use self::ledger::{ItemKey, Kind, Ledger, Pinned};
+pub use self::partial::{ChunkState, Finish, PartialFile};
 use crate::clock::Env;
 use crate::durable;
 use crate::id::{ChunkId, FileHash};

@@ -61,11 +61,11 @@ struct State {
     bytes: u64,
     /// Stored chunks, oldest first; dropped ones may linger.
     order: VecDeque<u64>,
-    /// Counts drops, so that a hash of bytes read before one is not trusted after it.
+    /// It has its name among the whole files; nothing changes any more.
     is_finished: bool,
     /// No chunk is dropped while this is not zero.
     keepers: u32,
-    /// Bytes written since holes were all there was outside `chunks`.
+    /// Bytes of an earlier run may lie where a hole is wanted.
     has_foreign_bytes: bool,
 }
 
@@ -183,7 +183,9 @@ impl PartialFile {
             None => partial.reset()?,
         }
         let partial = Arc::new(partial);
-        shared.ledger().set_partial(&key, Arc::downgrade(&partial));
+        if !is_private {
+            shared.ledger().set_partial(&key, Arc::downgrade(&partial));
+        }
         Ok(partial)
     }
 
@@ -396,6 +398,17 @@ impl PartialFile {
         }
     }
 
+    fn hash_rest(&self, prefix: &mut Prefix) -> io::Result<()> {
+        let mut buffer = vec![0; HASH_BYTES];
+        while prefix.bytes < self.size {
+            let want = (self.size - prefix.bytes).min(HASH_BYTES as u64) as usize;
+            self.data.read_exact_at(&mut buffer[..want], prefix.bytes)?;
+            prefix.hasher.update(&buffer[..want]);
+            prefix.bytes += want as u64;
+        }
+        Ok(())
+    }
+
     /// Proves the whole file by its hash and gives it its name among the whole files. Reads what was not hashed
     /// on the way.
     pub fn finish(&self) -> io::Result<Finish> {
@@ -404,20 +417,21 @@ impl PartialFile {
         }
         let mut prefix = self.prefix.lock().expect("no holder panics");
         self.advance(&mut prefix)?;
-        let mut buffer = vec![0; HASH_BYTES];
+        {
+            let mut state = self.state.write().expect("no holder panics");
+            if state.is_finished {
+                return Ok(Finish::Whole);
+            }
+            if state.bytes < self.size {
+                return Ok(Finish::Incomplete);
+            }
+            // Readers go on while the rest is hashed, but nothing is dropped.
+            state.keepers += 1;
+        }
+        let hashed = self.hash_rest(&mut prefix);
         let mut state = self.state.write().expect("no holder panics");
-        if state.is_finished {
-            return Ok(Finish::Whole);
-        }
-        if state.bytes < self.size {
-            return Ok(Finish::Incomplete);
-        }
-        while prefix.bytes < self.size {
-            let want = (self.size - prefix.bytes).min(HASH_BYTES as u64) as usize;
-            self.data.read_exact_at(&mut buffer[..want], prefix.bytes)?;
-            prefix.hasher.update(&buffer[..want]);
-            prefix.bytes += want as u64;
-        }
+        state.keepers -= 1;
+        hashed?;
         let found = FileHash::from_hash(prefix.hasher.finalize());
         *prefix = Prefix::default();
         if found != self.hash {
