@@ -12,15 +12,20 @@
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli` | the kernel's front door and the user's |
 
+<<<<<<< HEAD
+pub mod cache;
 pub mod catalog;
 pub mod chunk;
 pub mod clock;
 pub mod commit;
 pub mod durable;
 pub mod format;
+pub mod fs;
+pub mod fuse;
 pub mod id;
 pub mod name;
 pub mod path;
 pub mod sqlite;
 pub mod staging;
 pub mod store;
+pub mod view;

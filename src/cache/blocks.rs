@@ -1,0 +1,103 @@
+//! Manifest blocks and roots: parsed ones in memory, their bytes on disk.
+
+use std::fs;
+use std::num::NonZeroUsize;
+
+use bytes::Bytes;
+use lru::LruCache;
+
+use super::Cache;
+use super::ledger::{ItemKey, Kind};
+use crate::format::manifest::Block;
+use crate::id::{ChunkId, ManifestId};
+
+/// Bytes of parsed blocks kept in memory: some 400 blocks of average size, the working set of a tree walk.
+const MEMORY_BYTES: usize = 32 << 20;
+/// No more blocks than this are kept in memory, however small.
+const MEMORY_BLOCKS: NonZeroUsize = NonZeroUsize::new(64 << 10).expect("not zero");
+
+/// Parsed blocks, least recently used first to go.
+#[derive(Debug)]
+pub(super) struct BlockMemory {
+    blocks: LruCache<ChunkId, Block>,
+    bytes: usize,
+}
+
+impl Default for BlockMemory {
+    fn default() -> Self {
+        Self { blocks: LruCache::new(MEMORY_BLOCKS), bytes: 0 }
+    }
+}
+
+impl BlockMemory {
+    fn insert(&mut self, id: ChunkId, block: Block) {
+        self.bytes += block.size_bytes();
+        if let Some((_, old)) = self.blocks.push(id, block) {
+            self.bytes -= old.size_bytes();
+        }
+        while self.bytes > MEMORY_BYTES {
+            let Some((_, old)) = self.blocks.pop_lru() else { break };
+            self.bytes -= old.size_bytes();
+        }
+    }
+}
+
+impl Cache {
+    /// A manifest block, from memory or from disk (proved by its hash).
+    pub fn block(&self, id: &ChunkId) -> Option<Block> {
+        if let Some(block) = self.memory.lock().expect("no holder panics").blocks.get(id) {
+            return Some(block.clone());
+        }
+        let bytes = self.read_proved((Kind::Block, *id.as_bytes()))?;
+        // Bytes with the right hash that are no block are the store's fault, found again when it is asked.
+        let block = Block::parse(bytes).ok()?;
+        self.memory.lock().expect("no holder panics").insert(*id, block.clone());
+        Some(block)
+    }
+
+    /// Whether a block may be here; proves nothing.
+    pub fn may_have_block(&self, id: &ChunkId) -> bool {
+        self.memory.lock().expect("no holder panics").blocks.contains(id)
+            || self.shared.ledger().get(&(Kind::Block, *id.as_bytes())).is_some()
+    }
+
+    /// Keeps a block, whose bytes the caller has proved. Trouble with the disk is no failure.
+    pub fn put_block(&self, id: &ChunkId, raw: &Bytes, block: &Block) {
+        self.memory.lock().expect("no holder panics").insert(*id, block.clone());
+        self.put_proved((Kind::Block, *id.as_bytes()), raw);
+    }
+
+    /// The bytes of a manifest root (proved by their hash).
+    pub fn root(&self, id: &ManifestId) -> Option<Bytes> {
+        self.read_proved((Kind::Block, *id.as_bytes()))
+    }
+
+    /// Keeps a manifest root, whose bytes the caller has proved. Trouble with the disk is no failure.
+    pub fn put_root(&self, id: &ManifestId, bytes: &[u8]) {
+        self.put_proved((Kind::Block, *id.as_bytes()), bytes);
+    }
+
+    fn read_proved(&self, key: ItemKey) -> Option<Bytes> {
+        let bytes = fs::read(self.shared.path(&key)).ok()?;
+        if blake3::hash(&bytes).as_bytes() != &key.1 {
+            self.shared.drop_damaged(&key, "its bytes changed");
+            return None;
+        }
+        self.shared.ledger().touch(&key, self.shared.now());
+        Some(bytes.into())
+    }
+
+    fn put_proved(&self, key: ItemKey, bytes: &[u8]) {
+        if self.shared.ledger().get(&key).is_some() && self.shared.path(&key).exists() {
+            return;
+        }
+        let mut written = self.shared.put_bytes(key, bytes);
+        if written.as_ref().is_err_and(super::is_full) {
+            self.make_room(bytes.len() as u64);
+            written = self.shared.put_bytes(key, bytes);
+        }
+        if let Err(error) = written {
+            tracing::debug!(%error, "a manifest block was not kept on disk");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Whole files: opening with proof, and the two ways in (bytes, or a file that exists already).
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::ledger::{ItemKey, Kind, Proof, Stamp};
+use super::{Cache, Lease, Shared, sys};
+use crate::id::FileHash;
+
+/// A whole file, open and counted as in use for as long as this lives.
+#[derive(Debug)]
+pub struct WholeFile {
+    file: File,
+    size: u64,
+    _lease: Lease,
+}
+
+impl WholeFile {
+    /// The file, opened for reading only.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// How [`Cache::look_up`] ended.
+#[derive(Debug)]
+pub enum Lookup {
+    /// The whole file.
+    Found(WholeFile),
+    /// There is a file, and [`Cache::prove`] must hash it first.
+    Unproved,
+    /// No such file.
+    Absent,
+}
+
+/// How a file comes into the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is moved; copied where it lies on another file system.
+    Rename,
+    /// It stays where it is; blocks are shared where the file system can, copied elsewhere.
+    Copy,
+}
+
+const MODE: u32 = 0o444;
+const COPY_BYTES: usize = 1 << 20;
+
+impl Cache {
+    /// Opens a whole file if it is here and its size and times are those it had when it was proved.
+    pub fn look_up(&self, hash: &FileHash, size: u64) -> Lookup {
+        let found = self.shared.look_up(&key(hash), size);
+        let counters = &self.shared.counters;
+        match found {
+            Lookup::Found(_) => counters.hits.fetch_add(1, Ordering::Relaxed),
+            Lookup::Absent => counters.misses.fetch_add(1, Ordering::Relaxed),
+            Lookup::Unproved => 0,
+        };
+        found
+    }
+
+    /// Opens a proved whole file of any size; not counted as a hit or a miss.
+    pub fn open_proved(&self, hash: &FileHash) -> Option<WholeFile> {
+        let key = key(hash);
+        let size = self.shared.ledger().get(&key)?.size;
+        match self.shared.look_up(&key, size) {
+            Lookup::Found(whole) => Some(whole),
+            Lookup::Unproved | Lookup::Absent => None,
+        }
+    }
+
+    /// Whether the index has the file; costs no disk access and proves nothing.
+    pub fn has(&self, hash: &FileHash) -> bool {
+        self.shared.ledger().get(&key(hash)).is_some()
+    }
+
+    /// Hashes a whole file and opens it; one that is not what its name says is removed. Reads all of it.
+    pub fn prove(&self, hash: &FileHash, size: u64) -> Option<WholeFile> {
+        let found = self.shared.prove(hash, size);
+        let counters = &self.shared.counters;
+        let counter = if found.is_some() { &counters.hits } else { &counters.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// Puts in a file with these bytes, which the caller has proved to have this hash.
+    ///
+    /// # Errors
+    /// Trouble with the local disk; [`super::is_full`] tells a full one after room was made once.
+    pub fn put_file(&self, hash: &FileHash, bytes: &[u8]) -> io::Result<()> {
+        match self.shared.put_file(hash, bytes) {
+            Err(e) if super::is_full(&e) => {
+                self.make_room(bytes.len() as u64);
+                self.shared.put_file(hash, bytes)
+            }
+            other => other,
+        }
+    }
+
+    /// Takes in an existing file, which the caller has hashed and nobody writes any more. One that is here
+    /// already stays, and with [`Admission::Rename`] the source is removed then.
+    pub fn admit_file(&self, hash: &FileHash, size: u64, source: &Path, how: Admission) -> io::Result<()> {
+        let shared = &self.shared;
+        let meta = fs::symlink_metadata(source)?;
+        if !meta.is_file() || meta.len() != size {
+            let problem = format!("{} is not a file of {size} bytes", source.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
+        if matches!(shared.look_up(&key(hash), size), Lookup::Found(_)) {
+            return if how == Admission::Rename { fs::remove_file(source) } else { Ok(()) };
+        }
+        if how == Admission::Rename {
+            fs::set_permissions(source, Permissions::from_mode(MODE))?;
+            match shared.publish(source, key(hash), size, charge_of(&meta)) {
+                Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {}
+                other => return other,
+            }
+        }
+        match shared.copy_in(hash, size, source) {
+            Err(e) if super::is_full(&e) => {
+                self.make_room(size);
+                shared.copy_in(hash, size, source)?;
+            }
+            other => other?,
+        }
+        if how == Admission::Rename { fs::remove_file(source) } else { Ok(()) }
+    }
+}
+
+pub(super) fn key(hash: &FileHash) -> ItemKey {
+    (Kind::File, *hash.as_bytes())
+}
+
+fn charge_of(meta: &fs::Metadata) -> u64 {
+    (meta.blocks() * 512).min(meta.len())
+}
+
+pub(super) fn stamp_of(meta: &fs::Metadata) -> Stamp {
+    let ns = |seconds: i64, nanos: i64| seconds.saturating_mul(1_000_000_000).saturating_add(nanos);
+    Stamp { mtime_ns: ns(meta.mtime(), meta.mtime_nsec()), ctime_ns: ns(meta.ctime(), meta.ctime_nsec()) }
+}
+
+/// BLAKE3 of what is in the file, from its beginning.
+pub(super) fn hash_file(mut file: &File) -> io::Result<FileHash> {
+    io::Seek::rewind(&mut file)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(FileHash::from_hash(hasher.finalize())),
+            Ok(n) => drop(hasher.update(&buffer[..n])),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+impl Shared {
+    fn look_up(self: &Arc<Self>, key: &ItemKey, size: u64) -> Lookup {
+        let opened = File::open(self.path(key)).and_then(|file| Ok((file.metadata()?, file)));
+        let Ok((meta, file)) = opened else {
+            // Evicted by another process, or by hand.
+            if self.ledger().get(key).is_some() {
+                self.ledger().remove(key);
+            }
+            return Lookup::Absent;
+        };
+        let proved =
+            self.ledger().get(key).is_some_and(|i| i.size == size && i.proof.covers(stamp_of(&meta)));
+        if !proved || meta.len() != size {
+            return Lookup::Unproved;
+        }
+        match Lease::take(self, *key) {
+            Some(lease) => Lookup::Found(WholeFile { file, size, _lease: lease }),
+            None => Lookup::Absent,
+        }
+    }
+
+    fn prove(self: &Arc<Self>, hash: &FileHash, size: u64) -> Option<WholeFile> {
+        let key = key(hash);
+        let file = File::open(self.path(&key)).ok()?;
+        let meta = file.metadata().ok()?;
+        if meta.len() != size {
+            self.drop_damaged(&key, "its length changed");
+            return None;
+        }
+        let found = hash_file(&file);
+        if found.as_ref().ok() != Some(hash) {
+            self.drop_damaged(&key, "its bytes changed");
+            return None;
+        }
+        let proof = Proof::ThisBoot(stamp_of(&meta));
+        {
+            let now = self.now();
+            let mut ledger = self.ledger();
+            if ledger.get(&key).is_some_and(|i| i.size == size) {
+                ledger.prove(&key, proof);
+            } else {
+                ledger.insert(key, size, charge_of(&meta), proof, now);
+            }
+        }
+        Some(WholeFile { file, size, _lease: Lease::take(self, key)? })
+    }
+
+    fn put_file(&self, hash: &FileHash, bytes: &[u8]) -> io::Result<()> {
+        self.put_bytes(key(hash), bytes)
+    }
+
+    /// Makes a file with these bytes under its name.
+    pub(super) fn put_bytes(&self, key: ItemKey, bytes: &[u8]) -> io::Result<()> {
+        let temporary = self.temporary();
+        let mut options = OpenOptions::new();
+        let written = options
+            .write(true)
+            .create_new(true)
+            .mode(MODE)
+            .open(&temporary)
+            .and_then(|mut file| file.write_all(bytes));
+        let size = bytes.len() as u64;
+        let published = written.and_then(|()| self.publish(&temporary, key, size, size));
+        published.inspect_err(|_| drop(fs::remove_file(&temporary)))
+    }
+
+    fn copy_in(&self, hash: &FileHash, size: u64, source: &Path) -> io::Result<()> {
+        let temporary = self.temporary();
+        let copied = (|| {
+            let from = File::open(source)?;
+            let to = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary)?;
+            if sys::share_blocks(&from, &to).is_err() {
+                io::copy(&mut &from, &mut &to)?;
+            }
+            if to.metadata()?.len() != size {
+                return Err(io::Error::other(format!("{} changed while it was copied", source.display())));
+            }
+            self.publish(&temporary, key(hash), size, size)
+        })();
+        copied.inspect_err(|_| drop(fs::remove_file(&temporary)))
+    }
+
+    /// Gives a finished file its name in the cache and enters it as proved.
+    pub(super) fn publish(&self, from: &Path, key: ItemKey, size: u64, charge: u64) -> io::Result<()> {
+        let to = self.path(&key);
+        match fs::rename(from, &to) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let folder = to.parent().ok_or(io::ErrorKind::InvalidInput)?;
+                crate::durable::create_private_directory(folder)?;
+                fs::rename(from, &to)?;
+            }
+            other => other?,
+        }
+        // The rename sets the change time, so the stamp is taken after it.
+        let stamp = stamp_of(&fs::symlink_metadata(&to)?);
+        self.ledger().insert(key, size, charge, Proof::ThisBoot(stamp), self.now());
+        self.check_limit();
+        Ok(())
+    }
+}

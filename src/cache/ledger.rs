@@ -1,0 +1,334 @@
+//! What the cache holds: one item for each file, with its size on disk, its last use and who is using it.
+//!
+//! Pure bookkeeping under one lock ([`Ledger`]); disk and database follow it. Bytes of an item that was removed
+//! while someone had it open stay counted until the last user is gone, because the disk still holds them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Weak;
+
+use super::partial::PartialFile;
+
+/// What an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// A whole file in `files/`.
+    File,
+    /// A partly fetched file in `partial/`.
+    Partial,
+    /// A manifest block or root in `blocks/`.
+    Block,
+}
+
+impl Kind {
+    pub fn to_number(self) -> i64 {
+        match self {
+            Kind::File => 1,
+            Kind::Partial => 2,
+            Kind::Block => 3,
+        }
+    }
+
+    pub fn from_number(number: i64) -> Option<Self> {
+        [Kind::File, Kind::Partial, Kind::Block].into_iter().find(|k| k.to_number() == number)
+    }
+}
+
+/// An item's name: its kind and its hash.
+pub(super) type ItemKey = (Kind, [u8; 32]);
+
+/// Times of a file that change when its content does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub mtime_ns: i64,
+    pub ctime_ns: i64,
+}
+
+/// What is known about a whole file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// Nothing: it must be hashed before it is used.
+    None,
+    /// Hashed in this boot when it had this stamp; a crash of the machine voids it.
+    ThisBoot(Stamp),
+    /// Hashed when it had this stamp, and on the disk since.
+    Synced(Stamp),
+}
+
+impl Proof {
+    pub fn covers(&self, stamp: Stamp) -> bool {
+        matches!(self, Proof::ThisBoot(s) | Proof::Synced(s) if *s == stamp)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    /// Tells this item from an earlier one of the same name.
+    serial: u64,
+    /// The file's length in bytes.
+    pub size: u64,
+    /// Bytes on disk: less than `size` where there are holes.
+    pub charge: u64,
+    /// Milliseconds since the epoch, strictly ascending within a process.
+    pub last_use: u64,
+    pub proof: Proof,
+    users: u32,
+    pins: u32,
+    /// The open partly fetched file, whose chunks can be dropped while it is in use.
+    pub partial: Weak<PartialFile>,
+}
+
+impl Item {
+    fn is_idle(&self) -> bool {
+        self.users == 0 && self.pins == 0
+    }
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    items: HashMap<ItemKey, Item>,
+    /// Removed items that are still open: charge and users by serial.
+    lingering: HashMap<u64, (u64, u32)>,
+    bytes: u64,
+    next_serial: u64,
+    clock: u64,
+    /// Rows to write and rows to delete at the next flush.
+    dirty: HashSet<ItemKey>,
+    removed: HashSet<ItemKey>,
+}
+
+impl Ledger {
+    /// Bytes on disk, lingering ones included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn count(&self, kind: Kind) -> u64 {
+        self.items.keys().filter(|(k, _)| *k == kind).count() as u64
+    }
+
+    pub fn get(&self, key: &ItemKey) -> Option<&Item> {
+        self.items.get(key)
+    }
+
+    fn tick(&mut self, now: u64) -> u64 {
+        self.clock = now.max(self.clock + 1);
+        self.clock
+    }
+
+    /// Takes in an item, replacing one of the same name.
+    pub fn insert(&mut self, key: ItemKey, size: u64, charge: u64, proof: Proof, now: u64) {
+        self.remove(&key);
+        let last_use = self.tick(now);
+        self.insert_loaded(key, size, charge, proof, last_use);
+        self.removed.remove(&key);
+        self.dirty.insert(key);
+    }
+
+    /// Takes in an item that the database or a scan of the disk knows; one that is here already stays.
+    pub fn insert_loaded(&mut self, key: ItemKey, size: u64, charge: u64, proof: Proof, last_use: u64) {
+        if self.items.contains_key(&key) {
+            return;
+        }
+        self.next_serial += 1;
+        let item = Item {
+            serial: self.next_serial,
+            size,
+            charge,
+            last_use,
+            proof,
+            users: 0,
+            pins: 0,
+            partial: Weak::new(),
+        };
+        self.bytes = self.bytes.saturating_add(charge);
+        self.items.insert(key, item);
+    }
+
+    /// Counts a user and tells the serial to [`Ledger::leave`] with.
+    pub fn enter(&mut self, key: &ItemKey, now: u64) -> Option<u64> {
+        let last_use = self.tick(now);
+        let item = self.items.get_mut(key)?;
+        item.users += 1;
+        item.last_use = last_use;
+        self.dirty.insert(*key);
+        Some(item.serial)
+    }
+
+    pub fn leave(&mut self, key: &ItemKey, serial: u64) {
+        if let Some(item) = self.items.get_mut(key).filter(|i| i.serial == serial) {
+            item.users = item.users.saturating_sub(1);
+        } else if let Some((charge, users)) = self.lingering.get_mut(&serial) {
+            *users -= 1;
+            if *users == 0 {
+                self.bytes = self.bytes.saturating_sub(*charge);
+                self.lingering.remove(&serial);
+            }
+        }
+    }
+
+    pub fn touch(&mut self, key: &ItemKey, now: u64) {
+        let last_use = self.tick(now);
+        if let Some(item) = self.items.get_mut(key) {
+            item.last_use = last_use;
+            self.dirty.insert(*key);
+        }
+    }
+
+    /// Keeps an item from eviction, or lets it go again.
+    pub fn pin(&mut self, key: &ItemKey, pinned: Pinned) {
+        if let Some(item) = self.items.get_mut(key) {
+            match pinned {
+                Pinned::Yes => item.pins += 1,
+                Pinned::No => item.pins = item.pins.saturating_sub(1),
+            }
+        }
+    }
+
+    pub fn prove(&mut self, key: &ItemKey, proof: Proof) {
+        if let Some(item) = self.items.get_mut(key) {
+            item.proof = proof;
+            self.dirty.insert(*key);
+        }
+    }
+
+    pub fn set_partial(&mut self, key: &ItemKey, partial: Weak<PartialFile>) {
+        if let Some(item) = self.items.get_mut(key) {
+            item.partial = partial;
+        }
+    }
+
+    /// Adds bytes on disk to an item, or takes some away.
+    pub fn charge(&mut self, key: &ItemKey, serial: u64, added: i64) {
+        if let Some(item) = self.items.get_mut(key).filter(|i| i.serial == serial) {
+            item.charge = item.charge.saturating_add_signed(added);
+        } else if let Some((charge, _)) = self.lingering.get_mut(&serial) {
+            *charge = charge.saturating_add_signed(added);
+        } else {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add_signed(added);
+        self.dirty.insert(*key);
+    }
+
+    /// Forgets an item. Its bytes stay counted while it has users.
+    pub fn remove(&mut self, key: &ItemKey) {
+        if let Some(item) = self.items.remove(key) {
+            if item.users > 0 {
+                self.lingering.insert(item.serial, (item.charge, item.users));
+            } else {
+                self.bytes = self.bytes.saturating_sub(item.charge);
+            }
+        }
+        self.dirty.remove(key);
+        self.removed.insert(*key);
+    }
+
+    /// Removes the least recently used idle items until `bytes` are at most `target`; the caller unlinks them.
+    pub fn take_idle(&mut self, target: u64) -> Vec<ItemKey> {
+        if self.bytes <= target {
+            return vec![];
+        }
+        let mut idle: Vec<(u64, ItemKey)> =
+            self.items.iter().filter(|(_, i)| i.is_idle()).map(|(k, i)| (i.last_use, *k)).collect();
+        idle.sort_unstable();
+        let mut taken = vec![];
+        for (_, key) in idle {
+            if self.bytes <= target {
+                break;
+            }
+            self.remove(&key);
+            taken.push(key);
+        }
+        taken
+    }
+
+    /// Open partly fetched files, least recently used first.
+    pub fn open_partials(&self) -> Vec<Weak<PartialFile>> {
+        let mut open: Vec<(u64, Weak<PartialFile>)> = self
+            .items
+            .values()
+            .filter(|i| i.users > 0 && i.pins == 0 && i.partial.strong_count() > 0)
+            .map(|i| (i.last_use, i.partial.clone()))
+            .collect();
+        open.sort_unstable_by_key(|(last_use, _)| *last_use);
+        open.into_iter().map(|(_, partial)| partial).collect()
+    }
+
+    /// The changes since the last call, for the database.
+    pub fn take_changes(&mut self) -> Changes {
+        let rows = std::mem::take(&mut self.dirty).into_iter().filter_map(|key| {
+            let i = self.items.get(&key)?;
+            Some((key, i.size, i.charge, i.proof, i.last_use))
+        });
+        Changes { rows: rows.collect(), removed: std::mem::take(&mut self.removed).into_iter().collect() }
+    }
+
+    /// Turns proofs of this boot into lasting ones, after a sync of everything they cover.
+    pub fn mark_synced(&mut self) {
+        for (key, item) in &mut self.items {
+            if let Proof::ThisBoot(stamp) = item.proof {
+                item.proof = Proof::Synced(stamp);
+                self.dirty.insert(*key);
+            }
+        }
+    }
+}
+
+/// Whether an item is kept from eviction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pinned {
+    Yes,
+    No,
+}
+
+/// A row of the index: name, size, bytes on disk, proof, last use.
+pub(super) type Row = (ItemKey, u64, u64, Proof, u64);
+
+/// What the database has to learn.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub rows: Vec<Row>,
+    pub removed: Vec<ItemKey>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ItemKey = (Kind::File, [1; 32]);
+    const B: ItemKey = (Kind::File, [2; 32]);
+
+    #[test]
+    fn the_least_recently_used_idle_item_goes_first_and_open_or_pinned_ones_stay() {
+        let mut ledger = Ledger::default();
+        for key in [A, B] {
+            ledger.insert(key, 10, 10, Proof::None, 5);
+        }
+        ledger.touch(&A, 5);
+        let serial = ledger.enter(&B, 4).unwrap();
+        ledger.touch(&A, 5);
+        assert_eq!(ledger.take_idle(15), vec![A]);
+        assert_eq!(ledger.take_idle(0), vec![]);
+        ledger.leave(&B, serial);
+        ledger.pin(&B, Pinned::Yes);
+        assert_eq!(ledger.take_idle(0), vec![]);
+        ledger.pin(&B, Pinned::No);
+        assert_eq!(ledger.take_idle(0), vec![B]);
+        assert_eq!(ledger.bytes(), 0);
+    }
+
+    #[test]
+    fn bytes_of_a_removed_item_count_until_its_last_user_leaves() {
+        let mut ledger = Ledger::default();
+        ledger.insert(A, 10, 10, Proof::None, 0);
+        let (one, two) = (ledger.enter(&A, 0).unwrap(), ledger.enter(&A, 0).unwrap());
+        ledger.remove(&A);
+        ledger.insert(A, 3, 3, Proof::None, 0);
+        assert_eq!(ledger.bytes(), 13);
+        ledger.leave(&A, one);
+        assert_eq!(ledger.bytes(), 13);
+        ledger.leave(&A, two);
+        assert_eq!(ledger.bytes(), 3);
+    }
+}

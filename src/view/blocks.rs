@@ -1,0 +1,145 @@
+//! Manifest and list blocks: from the cache, or fetched with their neighbours, each once.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::error::{Origin, ReadError};
+use super::fetch::{Fetcher, Urgency};
+use super::flight::{Departure, Landing, flight};
+use super::group::{Group, group};
+use crate::format::codec::Codec;
+use crate::format::entry::ChunkRef;
+use crate::format::manifest::{Block, BlockKind};
+use crate::id::ChunkId;
+
+/// Attempts to get a block whose fetch was abandoned.
+const MAX_ATTEMPTS: usize = 3;
+
+type BlockLanding = Landing<Result<Block, ReadError>>;
+
+/// The right to fetch a block; gives it back when dropped.
+struct Claim {
+    fetcher: Arc<Fetcher>,
+    id: ChunkId,
+    departure: Option<Departure<Result<Block, ReadError>>>,
+}
+
+impl Claim {
+    fn land(mut self, result: Result<Block, ReadError>) {
+        let departure = self.departure.take();
+        // Out of the map first: who comes now looks into the cache.
+        drop(self);
+        if let Some(departure) = departure {
+            departure.land(result);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.fetcher.block_flights.lock().expect("no holder panics").remove(&self.id);
+    }
+}
+
+impl Fetcher {
+    /// A block of this kind. `siblings` are fetched with it if it is not in the cache.
+    pub async fn block(
+        self: &Arc<Self>,
+        origin: &Origin,
+        chunk: &ChunkRef,
+        kind: BlockKind,
+        siblings: &[ChunkRef],
+    ) -> Result<Block, ReadError> {
+        let mut block = None;
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(cached) = self.cache.block(&chunk.id) {
+                block = Some(cached);
+                break;
+            }
+            if self.is_stopped() {
+                return Err(ReadError::Stopped);
+            }
+            let landing = self.request_blocks(origin, chunk, siblings);
+            if let Some(result) = landing.wait().await {
+                block = Some(result?);
+                break;
+            }
+        }
+        let block = block.ok_or(ReadError::Stopped)?;
+        if block.kind() != kind {
+            let problem = format!("block {} is of kind {:?}, {kind:?} was expected", chunk.id, block.kind());
+            return Err(origin.contradiction(problem));
+        }
+        Ok(block)
+    }
+
+    /// Begins to fetch these blocks, as far as they are not there and nobody does.
+    fn request_blocks(
+        self: &Arc<Self>,
+        origin: &Origin,
+        first: &ChunkRef,
+        siblings: &[ChunkRef],
+    ) -> BlockLanding {
+        let mut claims = vec![];
+        let mut wanted = vec![];
+        let mut landing = None;
+        {
+            let mut flights = self.block_flights.lock().expect("no holder panics");
+            for (i, chunk) in std::iter::once(first).chain(siblings).enumerate() {
+                if let Some(found) = flights.get(&chunk.id) {
+                    if i == 0 {
+                        return found.clone();
+                    }
+                    continue;
+                }
+                if i > 0 && self.cache.may_have_block(&chunk.id) {
+                    continue;
+                }
+                let (departure, found) = flight();
+                flights.insert(chunk.id, found.clone());
+                landing = landing.or(Some(found));
+                claims.push(Claim { fetcher: self.clone(), id: chunk.id, departure: Some(departure) });
+                wanted.push(chunk.clone());
+            }
+        }
+        let (fetcher, origin) = (self.clone(), origin.clone());
+        self.spawn(async move { fetcher.fetch_blocks(&origin, wanted, claims).await });
+        landing.expect("the first block was claimed or in flight")
+    }
+
+    async fn fetch_blocks(self: Arc<Self>, origin: &Origin, wanted: Vec<ChunkRef>, claims: Vec<Claim>) {
+        let mut claims: Vec<Option<Claim>> = claims.into_iter().map(Some).collect();
+        let places: Vec<_> = wanted.iter().map(|c| c.place).collect();
+        // No block is all zeros, so nothing is stored nowhere.
+        for (claim, place) in claims.iter_mut().zip(&places) {
+            if place.codec == Codec::Zero
+                && let Some(claim) = claim.take()
+            {
+                let problem = format!("block {} is stored nowhere", claim.id);
+                claim.land(Err(origin.contradiction(problem)));
+            }
+        }
+        let mut jobs: Vec<(Group, Vec<(usize, Claim)>)> = vec![];
+        for mut group in group(&places) {
+            group.members.retain(|i| claims[*i].is_some());
+            let taken: Vec<_> = group.members.iter().filter_map(|i| Some((*i, claims[*i].take()?))).collect();
+            if !taken.is_empty() {
+                jobs.push((group, taken));
+            }
+        }
+        let (fetcher, wanted) = (&self, &wanted);
+        join_all(jobs.into_iter().map(|(group, claims)| async move {
+            let fetched = fetcher.fetch(origin, &group, wanted, Urgency::Now).await;
+            for (bytes, (i, claim)) in fetched.chunks.into_iter().zip(claims) {
+                let block = bytes.and_then(|bytes| {
+                    let block = Block::parse(bytes.clone()).map_err(|e| origin.damaged(&e))?;
+                    fetcher.cache.put_block(&wanted[i].id, &bytes, &block);
+                    Ok(block)
+                });
+                claim.land(block);
+            }
+        }))
+        .await;
+    }
+}

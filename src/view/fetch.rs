@@ -1,0 +1,302 @@
+//! Getting proved chunks out of packs: range requests in parallel, within one memory budget.
+//!
+//! Every chunk is decoded and hashed before it leaves this file. One whose bytes are wrong is fetched once more
+//! by itself. Background fetches never take the last requests and memory, so that a reader who waits is served.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+
+use super::content::{ContentKey, FileContent};
+use super::error::{Origin, ReadError};
+use super::flight::Landing;
+use super::group::{Group, group};
+use super::small::SmallLanding;
+use crate::cache::Cache;
+use crate::format::codec::{self, Codec};
+use crate::format::entry::ChunkRef;
+use crate::format::manifest::Block;
+use crate::id::ChunkId;
+use crate::store::{Key, Store, StoreError};
+
+/// What a permit of the memory budget stands for.
+const BUDGET_UNIT_BYTES: u64 = 64 << 10;
+
+/// How soon the result is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Somebody waits.
+    Now,
+    /// Somebody may ask for it.
+    Ahead,
+}
+
+/// Limits of a [`super::ReadContext`].
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Bytes in flight: as stored and as decoded, until they are in the cache.
+    pub memory_bytes: u64,
+    /// Range requests at once.
+    pub requests: usize,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self { memory_bytes: 256 << 20, requests: 16 }
+    }
+}
+
+/// What all readers of one store share.
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    pub store: Arc<Store>,
+    pub cache: Arc<Cache>,
+    limits: ReadLimits,
+    memory: Arc<Semaphore>,
+    background_memory: Arc<Semaphore>,
+    requests: Semaphore,
+    background_requests: Semaphore,
+    tasks: Mutex<JoinSet<()>>,
+    is_stopped: AtomicBool,
+    /// Live files by content, so that equal ones share their fetches.
+    pub(super) files: Mutex<HashMap<ContentKey, Weak<FileContent>>>,
+    pub(super) block_flights: Mutex<HashMap<ChunkId, Landing<Result<Block, ReadError>>>>,
+    pub(super) small_flights: Mutex<HashMap<ContentKey, SmallLanding>>,
+}
+
+/// Chunks as they came, with the memory they take.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// In the order of the group's members.
+    pub chunks: Vec<Result<Bytes, ReadError>>,
+    _memory: Memory,
+}
+
+/// A part of the memory budget.
+#[derive(Debug)]
+pub(super) struct Memory {
+    _all: OwnedSemaphorePermit,
+    _background: Option<OwnedSemaphorePermit>,
+}
+
+impl Fetcher {
+    pub fn new(store: Arc<Store>, cache: Arc<Cache>, limits: ReadLimits) -> Self {
+        let units = units(limits.memory_bytes).max(1) as usize;
+        let requests = limits.requests.max(1);
+        Self {
+            store,
+            cache,
+            limits,
+            memory: Arc::new(Semaphore::new(units)),
+            background_memory: Arc::new(Semaphore::new((units / 4 * 3).max(1))),
+            requests: Semaphore::new(requests),
+            background_requests: Semaphore::new((requests / 4 * 3).max(1)),
+            tasks: Mutex::new(JoinSet::new()),
+            is_stopped: AtomicBool::new(false),
+            files: Mutex::default(),
+            block_flights: Mutex::default(),
+            small_flights: Mutex::default(),
+        }
+    }
+
+    /// How far ahead of one reader to fetch.
+    pub fn window_bytes(&self) -> u64 {
+        self.limits.memory_bytes / 4
+    }
+
+    /// Runs a task until it ends or the context is shut down.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().expect("no holder panics");
+        while tasks.try_join_next().is_some() {}
+        // Checked under the lock, so that no task is added after they were aborted.
+        if !self.is_stopped() {
+            tasks.spawn(task);
+        }
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Stops all tasks; waiters fail with [`ReadError::Stopped`].
+    pub fn stop(&self) -> JoinSet<()> {
+        let mut tasks = self.tasks.lock().expect("no holder panics");
+        self.is_stopped.store(true, Ordering::Release);
+        tasks.abort_all();
+        std::mem::take(&mut tasks)
+    }
+
+    async fn reserve(&self, bytes: u64, urgency: Urgency) -> Memory {
+        const OPEN: &str = "the semaphores are never closed";
+        let background = match urgency {
+            Urgency::Now => None,
+            Urgency::Ahead => {
+                let most = (units(self.limits.memory_bytes) / 4 * 3).max(1);
+                let wanted = units(bytes).min(most);
+                Some(self.background_memory.clone().acquire_many_owned(wanted).await.expect(OPEN))
+            }
+        };
+        let most = units(self.limits.memory_bytes).max(1);
+        // One oversized group may pass alone rather than never.
+        let all = self.memory.clone().acquire_many_owned(units(bytes).min(most)).await.expect(OPEN);
+        Memory { _all: all, _background: background }
+    }
+
+    async fn range(
+        &self,
+        key: &Key,
+        range: std::ops::Range<u64>,
+        urgency: Urgency,
+    ) -> Result<Bytes, StoreError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let _background = match urgency {
+            Urgency::Now => None,
+            Urgency::Ahead => self.background_requests.acquire().await.ok(),
+        };
+        let _request = self.requests.acquire().await.expect("the semaphore is never closed");
+        self.store.get_range(key, range).await
+    }
+
+    /// A part of the budget if it is free now.
+    pub fn try_reserve(&self, bytes: u64) -> Option<Memory> {
+        let all = self.memory.clone().try_acquire_many_owned(units(bytes)).ok()?;
+        Some(Memory { _all: all, _background: None })
+    }
+
+    /// Fetches and proves the chunks of one group. Cost: one range request; one more for each wrong chunk.
+    pub async fn fetch(
+        &self,
+        origin: &Origin,
+        group: &Group,
+        chunks: &[ChunkRef],
+        urgency: Urgency,
+    ) -> Fetched {
+        let memory = self.reserve(cost(group, chunks), urgency).await;
+        let chunks = self.fetch_unbudgeted(origin, group, chunks, urgency).await;
+        Fetched { chunks, _memory: memory }
+    }
+
+    /// Fetches and proves any chunks and gives them in their order. All of the memory is taken at once: who
+    /// held some and waited for more could wait for another who does the same.
+    pub async fn fetch_all(&self, origin: &Origin, chunks: &[ChunkRef], urgency: Urgency) -> Fetched {
+        let places: Vec<_> = chunks.iter().map(|c| c.place).collect();
+        let groups = group(&places);
+        let memory = self.reserve(groups.iter().map(|g| cost(g, chunks)).sum(), urgency).await;
+        let fetched =
+            join_all(groups.iter().map(|g| self.fetch_unbudgeted(origin, g, chunks, urgency))).await;
+        let mut out: Vec<Result<Bytes, ReadError>> = vec![Err(ReadError::Stopped); chunks.len()];
+        for (group, results) in groups.iter().zip(fetched) {
+            for (i, result) in group.members.iter().zip(results) {
+                out[*i] = result;
+            }
+        }
+        Fetched { chunks: out, _memory: memory }
+    }
+
+    async fn fetch_unbudgeted(
+        &self,
+        origin: &Origin,
+        group: &Group,
+        chunks: &[ChunkRef],
+        urgency: Urgency,
+    ) -> Vec<Result<Bytes, ReadError>> {
+        let members: Vec<ChunkRef> = group.members.iter().map(|i| chunks[*i].clone()).collect();
+        let key = Key::Pack(group.pack);
+        match self.range(&key, group.range.clone(), urgency).await {
+            Ok(bytes) => {
+                let start = group.range.start;
+                let (decoded, members) = blocking(move || {
+                    let decoded: Vec<_> =
+                        members.iter().map(|chunk| decode_in(chunk, &bytes, start)).collect();
+                    (decoded, members)
+                })
+                .await;
+                let mut out = Vec::with_capacity(members.len());
+                for (result, chunk) in decoded.into_iter().zip(&members) {
+                    out.push(match result {
+                        Ok(bytes) => Ok(bytes),
+                        Err(problem) => self.fetch_again(origin, &key, chunk, &problem, urgency).await,
+                    });
+                }
+                out
+            }
+            // A pack that was cut short still has its beginning.
+            Err(StoreError::Corrupt { .. }) if members.len() > 1 => {
+                let mut out = Vec::with_capacity(members.len());
+                for chunk in &members {
+                    out.push(self.fetch_again(origin, &key, chunk, "the pack is cut short", urgency).await);
+                }
+                out
+            }
+            Err(error) => {
+                let error = origin.failed(error);
+                vec![Err(error); members.len()]
+            }
+        }
+    }
+
+    async fn fetch_again(
+        &self,
+        origin: &Origin,
+        key: &Key,
+        chunk: &ChunkRef,
+        problem: &str,
+        urgency: Urgency,
+    ) -> Result<Bytes, ReadError> {
+        tracing::warn!(version = %origin, chunk = %chunk.id, pack = %chunk.place.pack, problem, "fetched again");
+        let start = chunk.place.offset;
+        let range = start..start + u64::from(chunk.place.stored_len);
+        match self.range(key, range, urgency).await {
+            Ok(bytes) => decode_in(chunk, &bytes, start).map_err(|p| origin.wrong_chunk(chunk, &p)),
+            Err(StoreError::Corrupt { problem, .. }) => Err(origin.wrong_chunk(chunk, &problem)),
+            Err(error) => Err(origin.failed(error)),
+        }
+    }
+}
+
+/// The memory that a group takes: as stored and as decoded.
+fn cost(group: &Group, chunks: &[ChunkRef]) -> u64 {
+    let raw: u64 = group.members.iter().map(|i| u64::from(chunks[*i].raw_len)).sum();
+    group.range.end - group.range.start + raw
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX >> 4)
+}
+
+/// Decodes and proves a chunk from a piece of its pack that begins at `start`.
+fn decode_in(chunk: &ChunkRef, piece: &Bytes, start: u64) -> Result<Bytes, String> {
+    let from = chunk.place.offset.checked_sub(start).and_then(|at| usize::try_from(at).ok());
+    let end = from.and_then(|from| from.checked_add(chunk.place.stored_len as usize));
+    let (Some(from), Some(end)) = (from, end.filter(|end| *end <= piece.len())) else {
+        return Err("it lies outside of what came".into());
+    };
+    let stored = piece.slice(from..end);
+    let raw = match chunk.place.codec {
+        // Copied out, so that a chunk that is kept does not keep its neighbours.
+        Codec::Raw if stored.len() == chunk.raw_len as usize => Bytes::copy_from_slice(&stored),
+        codec => codec::decode(codec, &stored, chunk.raw_len).map_err(|e| e.to_string())?.into_owned().into(),
+    };
+    if ChunkId::of(&raw) != chunk.id {
+        return Err("its bytes have another hash".into());
+    }
+    Ok(raw)
+}
+
+/// Runs blocking work on the pool for it.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is going down, and this task with it.
+        Err(_) => std::future::pending().await,
+    }
+}

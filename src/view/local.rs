@@ -1,0 +1,280 @@
+//! Filling a partly fetched file: what its journal claims, what other cached files hold, and the rest from the
+//! store; and proving it when all is there.
+
+use std::collections::HashMap;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures::future::join_all;
+
+use super::chunks::Piece;
+use super::content::{ChunkLanding, FileContent};
+use super::error::ReadError;
+use super::fetch::{Urgency, blocking};
+use super::flight::{Departure, flight};
+use super::group::{REQUEST_BYTES, group};
+use crate::cache::{Cache, ChunkState, Finish, PartialFile};
+use crate::format::codec::Codec;
+use crate::id::ChunkId;
+
+/// Chunks located at once when a whole file is gone through, in file bytes.
+const WALK_BYTES: u64 = 256 << 20;
+
+type Loose = Result<Arc<HashMap<u64, Bytes>>, ReadError>;
+
+/// The right to fetch some chunks of a file; gives it back when dropped.
+struct Claim {
+    content: Arc<FileContent>,
+    offsets: Vec<u64>,
+    departure: Option<Departure<Loose>>,
+}
+
+impl Claim {
+    fn land(mut self, result: Loose) {
+        let departure = self.departure.take();
+        // Out of the map first: who comes now finds the chunks in the file.
+        drop(self);
+        if let Some(departure) = departure {
+            departure.land(result);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut flights = self.content.flights.lock().expect("no holder panics");
+        self.offsets.iter().for_each(|offset| drop(flights.remove(offset)));
+    }
+}
+
+impl FileContent {
+    /// Begins to fetch these chunks, as far as they are not there and nobody does; gives what to wait for.
+    pub(super) fn request(
+        self: &Arc<Self>,
+        partial: Option<&Arc<PartialFile>>,
+        pieces: &[Piece],
+        urgency: Urgency,
+    ) -> Vec<(u64, ChunkLanding)> {
+        let mut landings = vec![];
+        let mut batches: Vec<(Claim, Vec<Piece>)> = vec![];
+        {
+            let mut flights = self.flights.lock().expect("no holder panics");
+            let mut batch_bytes = 0u64;
+            let mut current = None;
+            for piece in pieces {
+                let is_there =
+                    |p: &Arc<PartialFile>| p.chunk(piece.offset, piece.len()) == ChunkState::Present;
+                if partial.is_some_and(is_there) {
+                    continue;
+                }
+                if let Some(landing) = flights.get(&piece.offset) {
+                    landings.push((piece.offset, landing.clone()));
+                    continue;
+                }
+                let stored = u64::from(piece.chunk.place.stored_len);
+                batch_bytes = batch_bytes.saturating_add(stored);
+                let landing = match current.clone().filter(|_| batch_bytes <= REQUEST_BYTES) {
+                    Some(landing) => landing,
+                    None => {
+                        batch_bytes = stored;
+                        let (departure, landing) = flight();
+                        let claim =
+                            Claim { content: self.clone(), offsets: vec![], departure: Some(departure) };
+                        batches.push((claim, vec![]));
+                        current.insert(landing).clone()
+                    }
+                };
+                if let Some((claim, members)) = batches.last_mut() {
+                    claim.offsets.push(piece.offset);
+                    members.push(piece.clone());
+                }
+                flights.insert(piece.offset, landing.clone());
+                landings.push((piece.offset, landing));
+            }
+        }
+        for (claim, members) in batches {
+            let (content, partial) = (self.clone(), partial.cloned());
+            self.fetcher.spawn(async move {
+                let result = content.fill(partial.as_ref(), members, urgency).await;
+                claim.land(result.map(Arc::new));
+                if let Some(partial) = partial.filter(|p| p.is_complete())
+                    && content.begin_proving()
+                {
+                    // A failure shows at the next read or materialisation.
+                    let _ = content.prove(&partial).await;
+                    content.is_proving.store(false, Ordering::Release);
+                }
+            });
+        }
+        landings
+    }
+
+    /// Gets chunks into the partly fetched file; gives those that could not be written there.
+    async fn fill(
+        self: &Arc<Self>,
+        partial: Option<&Arc<PartialFile>>,
+        pieces: Vec<Piece>,
+        urgency: Urgency,
+    ) -> Result<HashMap<u64, Bytes>, ReadError> {
+        let Some(partial) = partial else { return self.fetch_loose(&pieces, urgency).await };
+        let (cache, target) = (self.fetcher.cache.clone(), partial.clone());
+        let missing = blocking(move || {
+            let missing = take_local(&cache, &target, pieces);
+            target.hash_ahead();
+            missing
+        })
+        .await;
+        let chunks: Vec<_> = missing.iter().map(|p| p.chunk.clone()).collect();
+        let places: Vec<_> = chunks.iter().map(|c| c.place).collect();
+        let (chunks, missing) = (&chunks, &missing);
+        let parts = join_all(group(&places).into_iter().map(|group| async move {
+            let fetched = self.fetcher.fetch(&self.origin, &group, chunks, urgency).await;
+            let mut good = vec![];
+            let mut failed = None;
+            for (result, i) in fetched.chunks.iter().zip(&group.members) {
+                match (result, missing.get(*i)) {
+                    (Ok(bytes), Some(piece)) => good.push((piece.offset, bytes.clone())),
+                    (Err(error), _) => failed = Some(error.clone()),
+                    (Ok(_), None) => {}
+                }
+            }
+            let target = partial.clone();
+            let (written, good) = blocking(move || {
+                let written = target.write(&good);
+                target.hash_ahead();
+                (written, good)
+            })
+            .await;
+            match (failed, written) {
+                (Some(error), _) => Err(error),
+                (None, Ok(())) => Ok(vec![]),
+                (None, Err(error)) => {
+                    tracing::warn!(file = %self.origin, %error, "chunks were not kept in the cache");
+                    Ok(good)
+                }
+            }
+        }))
+        .await;
+        let mut loose = HashMap::new();
+        for part in parts {
+            loose.extend(part?);
+        }
+        Ok(loose)
+    }
+
+    /// Fetches chunks into memory only.
+    pub(super) async fn fetch_loose(
+        self: &Arc<Self>,
+        pieces: &[Piece],
+        urgency: Urgency,
+    ) -> Result<HashMap<u64, Bytes>, ReadError> {
+        let chunks: Vec<_> = pieces.iter().map(|p| p.chunk.clone()).collect();
+        let fetched = self.fetcher.fetch_all(&self.origin, &chunks, urgency).await;
+        fetched.chunks.into_iter().zip(pieces).map(|(bytes, piece)| Ok((piece.offset, bytes?))).collect()
+    }
+
+    /// Proves the file by its own hash, if all is there, and makes it whole.
+    pub(super) async fn prove(self: &Arc<Self>, partial: &Arc<PartialFile>) -> Result<(), ReadError> {
+        let target = partial.clone();
+        match blocking(move || target.finish()).await {
+            Ok(Finish::Whole) => {
+                self.take_whole().await;
+                self.note_chunks().await;
+                Ok(())
+            }
+            Ok(Finish::Incomplete) => Ok(()),
+            Ok(Finish::Mismatch) => self.audit(partial).await,
+            Err(error) => Err(self.origin.local(&error)),
+        }
+    }
+
+    /// Finds whether the local disk or the version is to blame for a wrong hash of the whole.
+    async fn audit(self: &Arc<Self>, partial: &Arc<PartialFile>) -> Result<(), ReadError> {
+        let mut at = 0;
+        while at < self.body.size {
+            let range = at..at.saturating_add(WALK_BYTES).min(self.body.size);
+            at = range.end;
+            let pieces = self.map.locate(&self.fetcher, &self.origin, range).await?;
+            let target = partial.clone();
+            let all_right = blocking(move || {
+                pieces.iter().all(|p| target.verify(p.offset, p.len(), &p.chunk.id) == ChunkState::Present)
+            })
+            .await;
+            if !all_right {
+                tracing::warn!(file = %self.origin, "a partly fetched file is damaged and is begun anew");
+                return partial.reset().map_err(|e| self.origin.local(&e));
+            }
+        }
+        let error = self.origin.contradiction(format!(
+            "its chunks are as committed, but the whole has not the hash {}",
+            self.body.hash
+        ));
+        Err(self.condemned.get_or_init(|| error).clone())
+    }
+
+    /// Tells the cache where the chunks of the file lie that just became whole.
+    async fn note_chunks(self: &Arc<Self>) {
+        let mut at = 0;
+        while at < self.body.size {
+            let range = at..at.saturating_add(WALK_BYTES).min(self.body.size);
+            at = range.end;
+            let Ok(pieces) = self.map.locate(&self.fetcher, &self.origin, range.clone()).await else {
+                return;
+            };
+            if range.start == 0 && range.end == self.body.size && pieces.len() < 2 {
+                return;
+            }
+            let is_stored = |p: &&Piece| p.chunk.place.codec != Codec::Zero && p.offset >= range.start;
+            let rows: Vec<_> =
+                pieces.iter().filter(is_stored).map(|p| (p.chunk.id, p.offset, p.len())).collect();
+            let (cache, hash) = (self.fetcher.cache.clone(), self.body.hash);
+            blocking(move || cache.note_chunks(&hash, &rows)).await;
+        }
+    }
+}
+
+/// Takes what is on this disk into the partly fetched file; gives what is not. Blocks.
+fn take_local(cache: &Cache, partial: &PartialFile, pieces: Vec<Piece>) -> Vec<Piece> {
+    let mut missing = vec![];
+    for piece in pieces {
+        let (offset, len, id) = (piece.offset, piece.len(), &piece.chunk.id);
+        let is_there = match partial.chunk(offset, len) {
+            ChunkState::Present => true,
+            ChunkState::Claimed => partial.verify(offset, len, id) == ChunkState::Present,
+            ChunkState::Absent => false,
+        };
+        // Zeros are as good as their hash; what lies about it is fetched, and refused there.
+        let is_hole = || piece.chunk.place.codec == Codec::Zero && zeros_have(id, len);
+        if !is_there && !(is_hole() && partial.write_zeros(&[(offset, len)]).is_ok()) {
+            missing.push(piece);
+        }
+    }
+    let ids: Vec<ChunkId> = missing.iter().map(|p| p.chunk.id).collect();
+    let places = cache.find_chunks(&ids);
+    let mut still_missing = vec![];
+    for (piece, place) in missing.into_iter().zip(places) {
+        let copied = place.and_then(|place| copy_of(cache, &piece, place));
+        let is_written = copied.is_some_and(|bytes| partial.write(&[(piece.offset, bytes)]).is_ok());
+        if !is_written {
+            still_missing.push(piece);
+        }
+    }
+    still_missing
+}
+
+fn zeros_have(id: &ChunkId, len: u32) -> bool {
+    ChunkId::of(&vec![0; len as usize]) == *id
+}
+
+/// The chunk's bytes from another file in the cache, proved.
+fn copy_of(cache: &Cache, piece: &Piece, place: crate::cache::ChunkPlace) -> Option<Bytes> {
+    if place.len != piece.len() {
+        return None;
+    }
+    let whole = cache.open_proved(&place.file)?;
+    let mut bytes = vec![0; piece.len() as usize];
+    whole.file().read_exact_at(&mut bytes, place.offset).ok()?;
+    (ChunkId::of(&bytes) == piece.chunk.id).then(|| bytes.into())
+}

@@ -1,0 +1,108 @@
+//! Which bytes to fetch beside those asked for: several sequential streams in one file, each with a window that
+//! doubles while it goes on.
+
+use std::ops::Range;
+
+/// Streams remembered for one file: a loader's worker processes share one descriptor.
+const MAX_STREAMS: usize = 8;
+/// The first request of a stream.
+const FIRST_WINDOW: u64 = 1 << 20;
+/// The farthest that is fetched ahead of a reader.
+pub(super) const MAX_WINDOW: u64 = 64 << 20;
+/// Reads may come out of order by this much and still belong to a stream: the kernel sends several at once.
+const SLACK: u64 = 1 << 20;
+
+#[derive(Debug, Clone, Copy)]
+struct Stream {
+    /// Where the next read is expected.
+    next: u64,
+    /// Fetched or asked for up to here.
+    ahead: u64,
+    window: u64,
+}
+
+/// What to fetch for one read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Together with what was asked for; holds it.
+    pub now: Range<u64>,
+    /// In the background.
+    pub ahead: Range<u64>,
+}
+
+/// The streams of one file, the latest used last.
+#[derive(Debug, Default)]
+pub(super) struct Streams(Vec<Stream>);
+
+impl Streams {
+    /// Notes a read of these bytes in a file of `size` bytes. `window_limit` bounds the window.
+    pub fn plan(&mut self, read: Range<u64>, size: u64, window_limit: u64) -> Plan {
+        let belongs = |s: &Stream| {
+            read.start >= s.next.saturating_sub(SLACK) && read.start <= s.next.saturating_add(SLACK)
+        };
+        let Some(i) = self.0.iter().rposition(belongs) else {
+            return self.begin(read, size);
+        };
+        let mut stream = self.0.remove(i);
+        stream.next = stream.next.max(read.end);
+        stream.ahead = stream.ahead.max(stream.next);
+        // Half a window in hand is enough; a new request for every read would be small ones.
+        let ahead = if stream.ahead - stream.next <= stream.window / 2 {
+            stream.window = (stream.window * 2).clamp(FIRST_WINDOW, window_limit.max(FIRST_WINDOW));
+            let from = stream.ahead.min(size);
+            let to = stream.next.saturating_add(stream.window).min(size).max(from);
+            stream.ahead = to;
+            from..to
+        } else {
+            stream.ahead..stream.ahead
+        };
+        self.0.push(stream);
+        Plan { now: read, ahead }
+    }
+
+    /// A first read at the file's start is taken for the start of a scan; anywhere else only what was asked for
+    /// is fetched, until a second read follows it.
+    fn begin(&mut self, read: Range<u64>, size: u64) -> Plan {
+        let window = if read.start == 0 { FIRST_WINDOW } else { 0 };
+        let now = read.start..read.end.max(read.start.saturating_add(window).min(size));
+        if self.0.len() == MAX_STREAMS {
+            self.0.remove(0);
+        }
+        self.0.push(Stream { next: read.end, ahead: now.end, window });
+        Plan { ahead: now.end..now.end, now }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn a_sequential_reader_has_ever_more_in_hand_up_to_the_limit() {
+        let mut streams = Streams::default();
+        let (mut asked, mut longest) = (0, 0);
+        for i in 0..8192u64 {
+            let read = i << 17..(i + 1) << 17;
+            let plan = streams.plan(read.clone(), GIB, MAX_WINDOW);
+            assert!(plan.now.start <= read.start && plan.now.end >= read.end);
+            asked = asked.max(plan.now.end).max(plan.ahead.end);
+            longest = longest.max(plan.ahead.end - plan.ahead.start);
+            assert!(asked >= (read.end + (1 << 19)).min(GIB) && asked <= read.end + MAX_WINDOW);
+        }
+        assert_eq!(asked, GIB);
+        assert!(longest > 16 << 20);
+    }
+
+    #[test]
+    fn a_far_seek_asks_for_nothing_more_and_other_streams_go_on() {
+        let mut streams = Streams::default();
+        streams.plan(0..1000, GIB, MAX_WINDOW);
+        let far = streams.plan(500 << 20..(500 << 20) + 4096, GIB, MAX_WINDOW);
+        assert_eq!(far.now, 500 << 20..(500 << 20) + 4096);
+        assert!(far.ahead.is_empty());
+        assert!(!streams.plan((500 << 20) + 4096..(500 << 20) + 8192, GIB, MAX_WINDOW).ahead.is_empty());
+        assert!(streams.plan(1 << 20..2 << 20, GIB, MAX_WINDOW).ahead.end > 2 << 20);
+    }
+}
