@@ -12,7 +12,6 @@
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli` | the kernel's front door and the user's |
 
-<<<<<<< HEAD
 pub mod cache;
 pub mod catalog;
 pub mod chunk;

@@ -1,5 +1,8 @@
 //! Committing a staging session: shut out changes, commit, and put an empty session in its place.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +11,10 @@ use futures::future::{BoxFuture, Shared};
 
 use super::sessions::{Live, OpenSession, directory_name};
 use super::{Errno, Fs, Result};
+use crate::cache::Admission;
 use crate::catalog::Actor;
 use crate::commit::{CommitError, Item, Outcome, Progress, Request, Settings, What};
-use crate::format::entry::Body;
+use crate::format::entry::{Body, Content, Entry};
 use crate::name::{ArtifactKey, SessionName, VersionNumber};
 use crate::staging::{Caller, FreezeError, RegistryError, Session, Source, Staged, StagingError};
 use crate::view::VersionView;
@@ -118,7 +122,7 @@ impl Fs {
         }
         let artifact = commit.artifact.clone();
         let session = self.session(&artifact, commit.session.as_ref());
-        let live = match self.live_for_commit(&session) {
+        let live = match self.open_live(&session, false) {
             Ok(Some(live)) => live,
             Ok(None) => {
                 let e = Arc::new(CommitError::Empty.into());
@@ -246,27 +250,29 @@ impl Fs {
         let Some(state) = self.catalog.known(artifact) else { return Ok(()) };
         let Some(record) = state.version(outcome.version) else { return Ok(()) };
         let label = format!("{artifact}:{}", outcome.version);
-        let view = VersionView::open(&self.context, artifact, &record.manifest, &label).await?;
+        let view = VersionView::open(&self.context, artifact, record.manifest, &label).await?;
         let tree = self.registry.directory(live.id).join("tree");
-        let mut next = 0;
+        let mut entries = view.entries(0);
         loop {
-            let page = view.entries(next, 1024).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            next = last + 1;
+            let batch = entries.next_batch().await?;
+            if batch.is_empty() {
+                return Ok(());
+            }
             let (this, tree) = (self.clone(), tree.clone());
-            let admitted = tokio::task::spawn_blocking(move || {
-                page.iter().for_each(|(_, entry)| {
-                    if let Body::File(file) = &entry.body {
-                        this.context.admit_staged(file, &tree, &entry.path);
-                    }
-                });
-            });
-            admitted.await?;
+            tokio::task::spawn_blocking(move || batch.iter().for_each(|(_, e)| this.admit_one(&tree, e))).await?;
         }
     }
 
-    fn live_for_commit(&self, session: &OpenSession) -> Result<Option<Arc<Live>>> {
-        self.open_existing(session)
+    fn admit_one(&self, tree: &Path, entry: &Entry) {
+        let Body::File(file) = &entry.body else { return };
+        let staged = tree.join(OsStr::from_bytes(entry.path.as_bytes()));
+        // What was a clone, or shown through from below, has no file here.
+        if matches!(file.content, Content::Inline(_)) || !staged.is_file() {
+            return;
+        }
+        if let Err(e) = self.context.cache().admit_file(&file.hash, file.size, &staged, Admission::Rename) {
+            tracing::debug!(path = %entry.path, "not kept in the cache: {e}");
+        }
     }
 
     /// Commits that were at work when the daemon was killed: those that reached the log are finished here.

@@ -23,8 +23,6 @@ use crate::staging::{Attr, Kind};
 
 /// Generated files whose content is kept.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
-/// Entries of a version read at once.
-const PAGE: usize = 4096;
 
 /// A generated file.
 #[derive(Debug)]
@@ -205,12 +203,13 @@ impl Fs {
         let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
         let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
         let view = self.view(&self.inodes.version(artifact, record)).await?;
-        let mut next = 0;
+        let mut entries = view.entries(0);
         loop {
-            let page = view.entries(next, PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            next = last + 1;
-            page.iter().try_for_each(|(_, entry)| take(entry))?;
+            let batch = entries.next_batch().await?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            batch.iter().try_for_each(|(_, entry)| take(entry))?;
         }
     }
 

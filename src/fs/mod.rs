@@ -153,7 +153,7 @@ pub struct Fs {
 /// An open file of a version or of a `.artfs`.
 #[derive(Clone)]
 enum OpenVersionFile {
-    Content { content: Arc<FileContent>, neighbours: Option<(Arc<inode::VersionNode>, u64)> },
+    Content(Arc<FileContent>),
     Generated(Arc<std::fs::File>),
 }
 
@@ -536,9 +536,7 @@ impl Fs {
         let open = self.files.lock().expect("no holder of the files' lock panics").get(&handle).cloned();
         match open.ok_or(Errno(libc::EBADF))? {
             OpenVersionFile::Generated(file) => generated::read(&file, offset, len),
-            OpenVersionFile::Content { content, neighbours } => {
-                self.read_content(&content, neighbours, offset, len).await
-            }
+            OpenVersionFile::Content(content) => Ok(content.read(offset, len as usize).await?),
         }
     }
 

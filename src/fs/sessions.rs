@@ -141,7 +141,7 @@ impl Fs {
     }
 
     /// The session opened; made in the registry if `make` is set, none if there is none and it is not.
-    fn open_live(&self, session: &OpenSession, make: bool) -> Result<Option<Arc<Live>>> {
+    pub(super) fn open_live(&self, session: &OpenSession, make: bool) -> Result<Option<Arc<Live>>> {
         if let Some(live) = session.live.get() {
             return Ok(Some(live.clone()));
         }
@@ -453,7 +453,7 @@ impl Content for SessionContent {
     }
 
     fn read(&self, file: &FileBody, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
-        let read = async { self.open(file).await?.read(offset, buf.len() as u64).await };
+        let read = async { self.open(file).await?.read(offset, buf.len()).await };
         let bytes = self.runtime.block_on(read).map_err(to_io)?;
         buf[..bytes.len()].copy_from_slice(&bytes);
         Ok(bytes.len())
@@ -479,7 +479,7 @@ impl SessionLower {
     where
         F: Future<Output = std::result::Result<T, ReadError>>,
     {
-        let open = || VersionView::open(&self.context, &self.artifact, &self.manifest, &self.label);
+        let open = || VersionView::open(&self.context, &self.artifact, self.manifest, &self.label);
         let done = async { work(self.view.get_or_try_init(open).await?.clone()).await };
         self.runtime.block_on(done).map_err(to_io)
     }
@@ -506,8 +506,15 @@ impl Lower for SessionLower {
 
     fn subtree(&self, directory: &TreePath) -> std::io::Result<Vec<Entry>> {
         self.with(|view| async move {
-            let found = view.subtree(directory).await?;
-            Ok(found.into_iter().map(|(_, entry)| entry).collect())
+            let mut entries = view.subtree(directory);
+            let mut all = Vec::new();
+            loop {
+                let batch = entries.next_batch().await?;
+                if batch.is_empty() {
+                    return Ok(all);
+                }
+                all.extend(batch.into_iter().map(|(_, entry)| entry));
+            }
         })
     }
 }

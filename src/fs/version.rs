@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::inode::VersionNode;
 use super::{Answer, Errno, FOREVER, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES, Result};
 use crate::format::entry::{Body, Entry};
@@ -17,8 +15,9 @@ impl Fs {
         let open = || async {
             let record = &version.record;
             let view =
-                VersionView::open(&self.context, &version.artifact, &record.manifest, &version.label()).await?;
-            if view.digest() != record.digest || view.entry_count() != record.entries {
+                VersionView::open(&self.context, &version.artifact, record.manifest, &version.label()).await?;
+            let totals = view.totals();
+            if totals.digest != record.digest || totals.entries != record.entries {
                 tracing::error!("{}: its manifest is not the one that its commit describes", version.label());
                 return Err(Errno::IO);
             }
@@ -28,7 +27,7 @@ impl Fs {
     }
 
     pub(super) async fn entry(&self, version: &Arc<VersionNode>, ordinal: u64) -> Result<Entry> {
-        Ok(self.view(version).await?.entry_at(ordinal).await?)
+        self.view(version).await?.entry_at(ordinal).await?.ok_or(Errno::STALE)
     }
 
     pub(super) fn version_root_answer(&self, version: &Arc<VersionNode>) -> Answer {
@@ -99,29 +98,15 @@ impl Fs {
             Body::Directory => return Err(Errno(libc::EISDIR)),
             Body::Symlink { .. } => return Err(Errno(libc::ELOOP)),
         };
-        let content = self.context.open_file(body, &version.label(), &entry.path).await?;
-        let mode = match content.whole().await.filter(|_| body.size >= PASSTHROUGH_MIN_BYTES) {
+        let content = self.view(version).await?.open_file(ordinal, &entry.path, body).await?;
+        let mode = match content.whole().filter(|_| body.size >= PASSTHROUGH_MIN_BYTES) {
             Some(file) => OpenMode::Local { file: Arc::new(file), immutable: true },
             None => OpenMode::Cached { immutable: true },
         };
         let handle = self.inodes.next();
-        let open = OpenVersionFile::Content { content, neighbours: Some((version.clone(), ordinal)) };
+        let open = OpenVersionFile::Content(content);
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
         Ok(Opened { handle, mode })
-    }
-
-    pub(super) async fn read_content(
-        self: &Arc<Self>,
-        content: &Arc<crate::view::FileContent>,
-        neighbours: Option<(Arc<VersionNode>, u64)>,
-        offset: u64,
-        len: u32,
-    ) -> Result<Bytes> {
-        if let Some((version, ordinal)) = neighbours {
-            let view = self.view(&version).await?;
-            return Ok(content.read_with_neighbours(&view, ordinal, offset, u64::from(len)).await?);
-        }
-        Ok(content.read(offset, u64::from(len)).await?)
     }
 
     /// A file of a version with all its bytes on the local disk.

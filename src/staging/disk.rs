@@ -1,0 +1,61 @@
+//! The disk below the sessions, and local files as sources of copies.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::attr::FsStat;
+use super::error::{Result, StagingError};
+use super::session::Session;
+use super::sys;
+
+/// The file system that a path is on.
+pub fn disk(path: &Path) -> io::Result<FsStat> {
+    sys::statfs(File::open(path)?.as_raw_fd())
+}
+
+/// Copies the first `len` bytes of a file into another, in the kernel (sharing blocks where it can).
+pub fn copy_file(from: &File, to: &File, len: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let step = usize::try_from(len - done).unwrap_or(usize::MAX).min(1 << 30);
+        match sys::copy_file_range(from, done, to, done, step) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => done += n as u64,
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EXDEV | libc::EOPNOTSUPP | libc::EINVAL)) => {
+                return copy_by_hand(from, to, done, len);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn copy_by_hand(from: &File, to: &File, mut done: u64, len: u64) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = vec![0; 1 << 20];
+    while done < len {
+        let step = buffer.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
+        let got = from.read_at(&mut buffer[..step], done)?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        to.write_all_at(&buffer[..got], done)?;
+        done += got as u64;
+    }
+    Ok(())
+}
+
+impl Session {
+    /// The local file behind a handle, as a source for [`Session::copy_range`]. EXDEV if its bytes are in the
+    /// version below: the kernel then copies by reading.
+    pub fn local_file(&self, handle: u64) -> Result<Arc<File>> {
+        let handle = self.handle(handle)?;
+        if handle.is_remote() {
+            return Err(StagingError::new(libc::EXDEV));
+        }
+        handle.local()
+    }
+}
