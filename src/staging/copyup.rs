@@ -130,13 +130,13 @@ impl Session {
         file.set_len(0)?;
         file.set_len(body.size)?;
         self.content.copy_out(body, &file)?;
-        let mtime = state.remote().map_or(entry.mtime, |e| e.mtime);
-        sys::utimens_fd(at, TimeChange::To(seconds, nanos), exactly(mtime))?;
         // The mark may go only after the bytes are there to stay.
         file.sync_data()?;
         self.serve_locally(state, fd)?;
-        insist(at, || marks::remove_stub(at))?;
-        state.set_remote(None);
+        state.settle(|entry| {
+            sys::utimens_fd(at, TimeChange::To(seconds, nanos), exactly(entry.mtime))?;
+            insist(at, || marks::remove_stub(at))
+        })?;
         Ok(())
     }
 
@@ -147,8 +147,7 @@ impl Session {
         sys::truncate_fd(at, 0)?;
         if state.remote().is_some() {
             self.serve_locally(state, fd)?;
-            insist(at, || marks::remove_stub(at))?;
-            state.set_remote(None);
+            state.settle(|_| insist(at, || marks::remove_stub(at)))?;
         }
         Ok(())
     }
@@ -183,7 +182,7 @@ impl Session {
         while let Some(id) = queue.pop() {
             let Some(dir) = tree.node(id)?.lower.clone() else { continue };
             let path = crate::path::TreePath::new(dir.clone()).ok();
-            for entry in lower.children(path.as_ref())? {
+            for entry in lower.children(path.as_ref())?.iter() {
                 let name = entry.path.file_name();
                 if child_path(&dir, name).is_none() {
                     continue;

@@ -61,13 +61,13 @@ impl Session {
         if let (Some(dir), Some(lower)) = (below, self.lower()) {
             let path = TreePath::new(dir.clone()).ok();
             let children = &tree.node(id)?.children;
-            for entry in lower.children(path.as_ref())? {
+            for entry in lower.children(path.as_ref())?.iter() {
                 let name = entry.path.file_name();
                 if hidden.contains(name) || child_path(&dir, name).is_none() {
                     continue;
                 }
                 let ino = children.get(name).copied().unwrap_or(UNKNOWN_INO);
-                entries.push(DirEntry { name: name.into(), kind: Kind::of(&entry), ino });
+                entries.push(DirEntry { name: name.into(), kind: Kind::of(entry), ino });
             }
         }
         Ok(entries)

@@ -209,3 +209,15 @@ fn stubs_keep_their_content_when_the_session_stands_on_nothing_any_more() {
     assert_eq!(f.names(""), ["top"]);
     assert_eq!(f.get("top").unwrap(), b"top file");
 }
+
+#[test]
+fn a_directory_with_too_much_of_the_version_is_not_moved() {
+    let mut version = Version::default().dir("big");
+    for n in 0..=200_000 {
+        let entry = Entry { path: path(&format!("big/{n}")), ..file_entry("x", b"") };
+        version.entries.insert(entry.path.clone(), entry);
+    }
+    let f = Fixture::over(version);
+    assert_eq!(errno(f.mv("big", "moved", 0)), libc::EXDEV);
+    assert_eq!(upper_count(&f), 0);
+}
