@@ -4,14 +4,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::attr::{Attr, Kind, SetAttr, TimeChange};
-use super::copyup::insist;
 use super::error::{Result, StagingError};
 use super::handle::file_state;
 use super::marks::{self, Identity};
 use super::nodes::{FileState, Place, lock};
 use super::scan::StatIdentity;
 use super::session::Session;
-use super::sys;
+use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, Mtime};
 
 impl Session {

@@ -7,12 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 
 use super::attr::{Kind, TimeChange};
-use super::copyup::{file_body, insist};
+use super::copyup::file_body;
 use super::error::{Result, StagingError};
 use super::marks::{self, Identity};
 use super::nodes::{FileState, lock};
 use super::session::Session;
-use super::sys;
+use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, FileBody, Mtime};
 
 /// Bytes copied at a time where the kernel cannot do it.

@@ -8,13 +8,12 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::attr::{Attr, Caller, Kind};
-use super::copyup::insist;
 use super::error::{Result, StagingError};
 use super::handle::OpenFile;
 use super::marks;
 use super::nodes::Tree;
 use super::session::Session;
-use super::sys;
+use super::sys::{self, insist};
 
 /// The longest target of a symbolic link in bytes, as Linux has it.
 const MAX_TARGET_BYTES: usize = 4095;

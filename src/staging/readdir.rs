@@ -4,12 +4,11 @@ use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::attr::{DirEntry, Kind, UNKNOWN_INO};
-use super::copyup::insist;
 use super::error::Result;
 use super::marks;
 use super::nodes::{Place, Tree};
 use super::session::{Session, child_path};
-use super::sys;
+use super::sys::{self, insist};
 use crate::path::TreePath;
 
 impl Session {
@@ -77,6 +76,5 @@ impl Session {
 /// The raw names of an upper directory given by an `O_PATH` descriptor.
 pub(super) fn list_upper(dir: &OwnedFd) -> Result<Vec<sys::RawEntry>> {
     let at = dir.as_raw_fd();
-    let listing = insist(at, || sys::open_at(at, b".", libc::O_RDONLY | libc::O_DIRECTORY, 0))?;
-    Ok(sys::list_dir(listing.as_raw_fd())?)
+    Ok(insist(at, || sys::list_dir(at))?)
 }

@@ -7,13 +7,12 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::attr::Kind;
-use super::copyup::insist;
 use super::error::{Result, StagingError};
 use super::marks;
 use super::nodes::lock;
 use super::readdir::list_upper;
 use super::session::{Session, child_path};
-use super::sys;
+use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, Mtime};
 use crate::path::TreePath;
 
