@@ -4,21 +4,24 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::attr::{Attr, Kind, SetAttr, TimeChange};
-use super::copyup::insist;
 use super::error::{Result, StagingError};
 use super::handle::file_state;
 use super::marks::{self, Identity};
 use super::nodes::{FileState, Place, lock};
 use super::scan::StatIdentity;
 use super::session::Session;
-use super::sys;
+use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, Mtime};
 
 impl Session {
-    /// The attributes of a node, which may be unlinked if a handle or the kernel still holds it.
+    /// The attributes of a node, which may be unlinked if a handle or the kernel still holds it. Of an
+    /// ended session, only what is still open has any.
     pub fn getattr(&self, node: u64) -> Result<Attr> {
-        self.gate.check_alive()?;
-        self.attr_of(&mut self.tree(), node)
+        let mut tree = self.tree();
+        if tree.node(node)?.opens == 0 {
+            self.gate.check_alive()?;
+        }
+        self.attr_of(&mut tree, node)
     }
 
     /// The target of a symbolic link.
@@ -103,12 +106,12 @@ impl Session {
             // Off while the mtime changes, so that it never vouches for what it was not made for.
             insist(at, || marks::remove_identity(at))?;
         }
-        sys::utimens_fd(at, set.atime, set.mtime)?;
-        let (seconds, nanos) = sys::stat_fd(at)?.mtime();
-        let mtime = Mtime { seconds, nanos };
-        if let Some(entry) = state.set_remote_mtime(mtime) {
-            insist(at, || marks::set_stub(at, &entry))?;
-        }
+        let set = || {
+            sys::utimens_fd(at, set.atime, set.mtime)?;
+            let (seconds, nanos) = sys::stat_fd(at)?.mtime();
+            Ok(Mtime { seconds, nanos })
+        };
+        let mtime = state.change_mtime(set, |entry| insist(at, || marks::set_stub(at, entry)))?;
         if let Some(identity) = identity {
             insist(at, || marks::set_identity(at, &Identity { mtime, ..identity.clone() }))?;
         }

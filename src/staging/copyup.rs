@@ -5,8 +5,7 @@
 //! hard links and names do not matter, and nothing but this file is locked meanwhile.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::attr::TimeChange;
@@ -14,26 +13,11 @@ use super::error::{Result, StagingError};
 use super::marks;
 use super::nodes::{FileState, Place, Tree, lock};
 use super::session::{Session, child_path};
-use super::sys;
+use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, FileBody, Mtime};
 
 /// Entries that a rename of a directory may have to make stubs for; beyond, the caller copies.
 const MAX_MOVED_ENTRIES: usize = 200_000;
-
-/// Does what needs write permission on an object, lifting the owner's own prohibition for the time being.
-pub(super) fn insist<T>(fd: RawFd, act: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    match act() {
-        Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
-            let perm = sys::stat_fd(fd)?.perm();
-            let needed = if sys::stat_fd(fd)?.is_dir() { 0o700 } else { 0o600 };
-            sys::chmod_fd(fd, perm | needed)?;
-            let done = act();
-            sys::chmod_fd(fd, perm)?;
-            done
-        }
-        other => other,
-    }
-}
 
 pub(super) fn exactly(mtime: Mtime) -> TimeChange {
     TimeChange::To(mtime.seconds, mtime.nanos)
@@ -130,13 +114,13 @@ impl Session {
         file.set_len(0)?;
         file.set_len(body.size)?;
         self.content.copy_out(body, &file)?;
-        let mtime = state.remote().map_or(entry.mtime, |e| e.mtime);
-        sys::utimens_fd(at, TimeChange::To(seconds, nanos), exactly(mtime))?;
         // The mark may go only after the bytes are there to stay.
         file.sync_data()?;
         self.serve_locally(state, fd)?;
-        insist(at, || marks::remove_stub(at))?;
-        state.set_remote(None);
+        state.settle(|entry| {
+            sys::utimens_fd(at, TimeChange::To(seconds, nanos), exactly(entry.mtime))?;
+            insist(at, || marks::remove_stub(at))
+        })?;
         Ok(())
     }
 
@@ -147,8 +131,7 @@ impl Session {
         sys::truncate_fd(at, 0)?;
         if state.remote().is_some() {
             self.serve_locally(state, fd)?;
-            insist(at, || marks::remove_stub(at))?;
-            state.set_remote(None);
+            state.settle(|_| insist(at, || marks::remove_stub(at)))?;
         }
         Ok(())
     }
@@ -183,7 +166,7 @@ impl Session {
         while let Some(id) = queue.pop() {
             let Some(dir) = tree.node(id)?.lower.clone() else { continue };
             let path = crate::path::TreePath::new(dir.clone()).ok();
-            for entry in lower.children(path.as_ref())? {
+            for entry in lower.children(path.as_ref())?.iter() {
                 let name = entry.path.file_name();
                 if child_path(&dir, name).is_none() {
                     continue;

@@ -7,12 +7,12 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, PoisonError};
 
 use super::attr::{Kind, TimeChange};
-use super::copyup::{file_body, insist};
+use super::copyup::file_body;
 use super::error::{Result, StagingError};
 use super::marks::{self, Identity};
 use super::nodes::{FileState, lock};
 use super::session::Session;
-use super::sys;
+use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, FileBody, Mtime};
 
 /// Bytes copied at a time where the kernel cannot do it.
@@ -116,7 +116,7 @@ impl Session {
     fn open_local(&self, state: &FileState, fd: &std::os::fd::OwnedFd, flags: i32) -> Result<File> {
         let at = fd.as_raw_fd();
         let sync = flags & (libc::O_SYNC | libc::O_DSYNC);
-        let reopen = |flags| sys::reopen(at, flags | libc::O_NONBLOCK | sync);
+        let reopen = |flags| sys::reopen(at, flags | sync);
         if !is_write(flags) {
             return Ok(reopen(libc::O_RDONLY)?.into());
         }
@@ -140,17 +140,9 @@ impl Session {
         }
     }
 
-    /// A handle for a file that was just made and opened.
+    /// A handle for a file that was just made and opened, by a caller that has passed the gate.
     pub(super) fn opened_new(&self, node: u64, file: File, flags: i32) -> Result<OpenFile> {
-        // The gate is passed once more: a freeze in between must not miss this writer.
-        let change = self.gate.change();
         let mut tree = self.tree();
-        let change = change.inspect_err(|_| {
-            if let Ok(known) = tree.node_mut(node) {
-                known.lookups = known.lookups.saturating_sub(1);
-            }
-            tree.touch(node);
-        })?;
         let state = file_state(&tree, node)?;
         let known = tree.node_mut(node)?;
         known.opens += 1;
@@ -158,7 +150,7 @@ impl Session {
             known.writers += 1;
             self.gate.add_writer();
         }
-        drop((tree, change));
+        drop(tree);
         Ok(self.add_handle(node, state, Some(Arc::new(file)), flags))
     }
 

@@ -2,12 +2,18 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
 
+use lru::LruCache;
+
+use super::nodes::lock;
 use crate::format::entry::{Entry, FileBody};
 use crate::path::TreePath;
 
-/// An immutable version seen through a session. Calls may block on the store; none is made under a lock that a
-/// read needs, and answers never change.
+/// An immutable version seen through a session. Answers never change. Calls may block on the store; look-ups and
+/// listings are asked for, and remembered, before a session's lock is taken (only a rename of a directory of the
+/// version asks under it), and reads of open files never wait for that lock.
 pub trait Lower: Send + Sync {
     /// What the version has at a path.
     fn find(&self, path: &TreePath) -> io::Result<Option<Entry>>;
@@ -24,4 +30,49 @@ pub trait Content: Send + Sync {
     fn copy_out(&self, file: &FileBody, dest: &File) -> io::Result<()>;
     /// Reads at an offset; fewer bytes than asked for only at the end of the file.
     fn read(&self, file: &FileBody, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+}
+
+/// Answers of [`Lower::find`] that are remembered: enough for those in flight, the store has its own cache.
+const MAX_FOUND: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+/// Listings that are remembered, and how long each may be.
+const MAX_LISTED: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+const MAX_LISTING: usize = 50_000;
+
+/// A lower version with its last answers. Both locks are leaves and not held while the version is asked.
+pub(super) struct Remembered {
+    lower: Arc<dyn Lower>,
+    found: Mutex<LruCache<TreePath, Option<Entry>>>,
+    listed: Mutex<LruCache<Option<TreePath>, Arc<Vec<Entry>>>>,
+}
+
+impl Remembered {
+    pub fn new(lower: Arc<dyn Lower>) -> Self {
+        let (found, listed) = (LruCache::new(MAX_FOUND), LruCache::new(MAX_LISTED));
+        Self { lower, found: Mutex::new(found), listed: Mutex::new(listed) }
+    }
+
+    pub fn find(&self, path: &TreePath) -> io::Result<Option<Entry>> {
+        if let Some(known) = lock(&self.found).get(path) {
+            return Ok(known.clone());
+        }
+        let answer = self.lower.find(path)?;
+        lock(&self.found).put(path.clone(), answer.clone());
+        Ok(answer)
+    }
+
+    pub fn children(&self, directory: Option<&TreePath>) -> io::Result<Arc<Vec<Entry>>> {
+        let key = directory.cloned();
+        if let Some(known) = lock(&self.listed).get(&key) {
+            return Ok(known.clone());
+        }
+        let answer = Arc::new(self.lower.children(directory)?);
+        if answer.len() <= MAX_LISTING {
+            lock(&self.listed).put(key, answer.clone());
+        }
+        Ok(answer)
+    }
+
+    pub fn subtree(&self, directory: &TreePath) -> io::Result<Vec<Entry>> {
+        self.lower.subtree(directory)
+    }
 }

@@ -8,13 +8,12 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::attr::{Attr, Caller, Kind};
-use super::copyup::insist;
 use super::error::{Result, StagingError};
 use super::handle::OpenFile;
 use super::marks;
 use super::nodes::Tree;
 use super::session::Session;
-use super::sys;
+use super::sys::{self, insist};
 
 /// The longest target of a symbolic link in bytes, as Linux has it.
 const MAX_TARGET_BYTES: usize = 4095;
@@ -81,7 +80,7 @@ impl Session {
             self.ensure_upper(&mut tree, node)?;
             self.node_fd(&mut tree, node)?
         };
-        self.make(parent, name, None, |dir, name| sys::link_fd(fd.as_raw_fd(), dir, name))
+        self.make_admitted(parent, name, None, |dir, name| sys::link_fd(fd.as_raw_fd(), dir, name))
     }
 
     /// Makes a regular file and opens it. With `O_EXCL` in `flags` it must not exist; without, one that exists is
@@ -97,7 +96,8 @@ impl Session {
     ) -> Result<(Attr, OpenFile)> {
         let dress = Dress { caller, perm: Some(mode & 0o7777 & !umask), is_dir: false };
         let made = std::cell::Cell::new(None);
-        let attr = self.make(parent, name, Some(dress), |dir, name| {
+        let change = self.gate.change()?;
+        let attr = self.make_admitted(parent, name, Some(dress), |dir, name| {
             let sync = flags & (libc::O_SYNC | libc::O_DSYNC);
             let how = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | sync;
             made.set(Some(File::from(sys::open_at(dir, name, how, 0o600)?)));
@@ -106,6 +106,7 @@ impl Session {
         match (attr, made.take()) {
             (Ok(attr), Some(file)) => Ok((attr, self.opened_new(attr.ino, file, flags)?)),
             (Err(e), _) if e.errno() == libc::EEXIST && flags & libc::O_EXCL == 0 => {
+                drop(change);
                 let attr = self.lookup(parent, name)?;
                 if attr.kind == Kind::Directory {
                     self.forget(attr.ino, 1);
@@ -133,6 +134,17 @@ impl Session {
         build: impl Fn(RawFd, &[u8]) -> io::Result<()>,
     ) -> Result<Attr> {
         let _change = self.gate.change()?;
+        self.make_admitted(parent, name, dress, build)
+    }
+
+    /// The same for a caller that has passed the gate.
+    fn make_admitted(
+        &self,
+        parent: u64,
+        name: &[u8],
+        dress: Option<Dress>,
+        build: impl Fn(RawFd, &[u8]) -> io::Result<()>,
+    ) -> Result<Attr> {
         self.warm(parent, name);
         let mut tree = self.tree();
         if self.resolve_opt(&mut tree, parent, name)?.is_some() {

@@ -5,12 +5,12 @@
 //! | mark | on | says |
 //! |---|---|---|
 //! | `stub` | a regular file | its content, size and mtime are those of this entry; its own bytes mean nothing |
-//! | `whiteout` | an empty file of mode 0 | the lower version's name here is removed |
+//! | `whiteout` | an empty file of mode 0400 | the lower version's name here is removed |
 //! | `opaque` | a directory | nothing of the lower version shows in or below it |
 //! | `identity` | a regular file | it has exactly this entry's content as long as size, mtime and boot agree |
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 
 use super::sys;
@@ -22,6 +22,8 @@ const STUB: &[u8] = b"user.artfs.stub";
 const WHITEOUT: &[u8] = b"user.artfs.whiteout";
 const OPAQUE: &[u8] = b"user.artfs.opaque";
 const IDENTITY: &[u8] = b"user.artfs.identity";
+/// Readable by its owner, who could not read the mark otherwise; rare enough on empty files.
+pub(super) const WHITEOUT_PERM: u32 = 0o400;
 const PROBE: &[u8] = b"user.artfs.probe";
 /// First byte of an identity: its encoding.
 const IDENTITY_FORM: u8 = 1;
@@ -35,8 +37,19 @@ fn damaged(what: &str, error: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("the overlay's {what} mark on a staged file is damaged: {error}"))
 }
 
+/// A mark of a name in a directory, of a file without read permission too.
+fn of_child(dir: RawFd, name: &[u8], mark: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    match sys::xattr_of_child(dir, name, mark) {
+        Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
+            let fd = sys::open_at(dir, name, libc::O_PATH, 0)?;
+            sys::insist(fd.as_raw_fd(), || sys::xattr(fd.as_raw_fd(), mark))
+        }
+        other => other,
+    }
+}
+
 pub(super) fn stub_of_child(dir: RawFd, name: &[u8]) -> io::Result<Option<Entry>> {
-    let Some(bytes) = sys::xattr_of_child(dir, name, STUB)? else { return Ok(None) };
+    let Some(bytes) = of_child(dir, name, STUB)? else { return Ok(None) };
     Entry::decode_alone(&bytes).map(Some).map_err(|e| damaged("stub", e))
 }
 
@@ -50,10 +63,10 @@ pub(super) fn remove_stub(fd: RawFd) -> io::Result<()> {
 
 /// A whiteout is told by its mark; size and mode spare the look at other files.
 pub(super) fn is_whiteout(dir: RawFd, name: &[u8], stat: &sys::Stat) -> io::Result<bool> {
-    if !stat.is_file() || stat.size() != 0 || stat.perm() != 0 {
+    if !stat.is_file() || stat.size() != 0 || stat.perm() != WHITEOUT_PERM {
         return Ok(false);
     }
-    Ok(sys::xattr_of_child(dir, name, WHITEOUT)?.is_some())
+    Ok(of_child(dir, name, WHITEOUT)?.is_some())
 }
 
 pub(super) fn set_whiteout(fd: RawFd) -> io::Result<()> {
@@ -61,7 +74,7 @@ pub(super) fn set_whiteout(fd: RawFd) -> io::Result<()> {
 }
 
 pub(super) fn is_opaque(dir: RawFd, name: &[u8]) -> io::Result<bool> {
-    Ok(sys::xattr_of_child(dir, name, OPAQUE)?.is_some())
+    Ok(of_child(dir, name, OPAQUE)?.is_some())
 }
 
 pub(super) fn set_opaque(fd: RawFd) -> io::Result<()> {
@@ -118,11 +131,11 @@ pub(super) fn remove_identity(fd: RawFd) -> io::Result<()> {
 
 /// The claim on a file, if it is of this boot. One that cannot be read is none: the file is hashed again.
 pub(super) fn identity(fd: RawFd) -> io::Result<Option<Identity>> {
-    Ok(sys::xattr(fd, IDENTITY)?.and_then(|bytes| decode_identity(&bytes)))
+    Ok(sys::insist(fd, || sys::xattr(fd, IDENTITY))?.and_then(|bytes| decode_identity(&bytes)))
 }
 
 pub(super) fn identity_of_child(dir: RawFd, name: &[u8]) -> io::Result<Option<Identity>> {
-    Ok(sys::xattr_of_child(dir, name, IDENTITY)?.and_then(|bytes| decode_identity(&bytes)))
+    Ok(of_child(dir, name, IDENTITY)?.and_then(|bytes| decode_identity(&bytes)))
 }
 
 fn decode_identity(bytes: &[u8]) -> Option<Identity> {

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -63,12 +64,31 @@ impl FileState {
         *self.remote.write().unwrap_or_else(PoisonError::into_inner) = entry;
     }
 
-    /// A stub whose mtime was set stands for its entry with that mtime.
-    pub fn set_remote_mtime(&self, mtime: Mtime) -> Option<Arc<Entry>> {
+    /// Ends being remote by `act`, unless it is not remote (any more): nobody reads or changes the entry meanwhile.
+    pub fn settle(&self, act: impl FnOnce(&Entry) -> io::Result<()>) -> io::Result<()> {
         let mut remote = self.remote.write().unwrap_or_else(PoisonError::into_inner);
-        let entry = Arc::new(Entry { mtime, ..remote.as_deref()?.clone() });
-        *remote = Some(entry.clone());
-        Some(entry)
+        if let Some(entry) = remote.as_deref() {
+            act(entry)?;
+            *remote = None;
+        }
+        Ok(())
+    }
+
+    /// Sets times by `set`, which tells the mtime it got. A stub stands for its entry with that mtime from then on,
+    /// recorded by `mark`.
+    pub fn change_mtime(
+        &self,
+        set: impl FnOnce() -> io::Result<Mtime>,
+        mark: impl FnOnce(&Entry) -> io::Result<()>,
+    ) -> io::Result<Mtime> {
+        let mut remote = self.remote.write().unwrap_or_else(PoisonError::into_inner);
+        let mtime = set()?;
+        if let Some(entry) = remote.as_deref() {
+            let entry = Entry { mtime, ..entry.clone() };
+            mark(&entry)?;
+            *remote = Some(Arc::new(entry));
+        }
+        Ok(mtime)
     }
 }
 

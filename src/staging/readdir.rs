@@ -4,12 +4,11 @@ use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::attr::{DirEntry, Kind, UNKNOWN_INO};
-use super::copyup::insist;
 use super::error::Result;
 use super::marks;
 use super::nodes::{Place, Tree};
 use super::session::{Session, child_path};
-use super::sys;
+use super::sys::{self, insist};
 use crate::path::TreePath;
 
 impl Session {
@@ -61,13 +60,13 @@ impl Session {
         if let (Some(dir), Some(lower)) = (below, self.lower()) {
             let path = TreePath::new(dir.clone()).ok();
             let children = &tree.node(id)?.children;
-            for entry in lower.children(path.as_ref())? {
+            for entry in lower.children(path.as_ref())?.iter() {
                 let name = entry.path.file_name();
                 if hidden.contains(name) || child_path(&dir, name).is_none() {
                     continue;
                 }
                 let ino = children.get(name).copied().unwrap_or(UNKNOWN_INO);
-                entries.push(DirEntry { name: name.into(), kind: Kind::of(&entry), ino });
+                entries.push(DirEntry { name: name.into(), kind: Kind::of(entry), ino });
             }
         }
         Ok(entries)
@@ -77,6 +76,5 @@ impl Session {
 /// The raw names of an upper directory given by an `O_PATH` descriptor.
 pub(super) fn list_upper(dir: &OwnedFd) -> Result<Vec<sys::RawEntry>> {
     let at = dir.as_raw_fd();
-    let listing = insist(at, || sys::open_at(at, b".", libc::O_RDONLY | libc::O_DIRECTORY, 0))?;
-    Ok(sys::list_dir(listing.as_raw_fd())?)
+    Ok(insist(at, || sys::list_dir(at))?)
 }

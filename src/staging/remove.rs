@@ -4,12 +4,12 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::attr::Kind;
-use super::copyup::insist;
 use super::error::{Result, StagingError};
 use super::marks;
 use super::nodes::{Place, Tree};
+use super::readdir::list_upper;
 use super::session::Session;
-use super::sys;
+use super::sys::{self, insist};
 
 impl Session {
     /// Removes a name that is not a directory's.
@@ -118,7 +118,7 @@ impl Session {
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
         let file = File::from(sys::open_at(self.tmp(), &name, flags, 0o600)?);
         marks::set_whiteout(file.as_raw_fd())?;
-        sys::chmod_fd(file.as_raw_fd(), 0)?;
+        sys::chmod_fd(file.as_raw_fd(), marks::WHITEOUT_PERM)?;
         Ok(name)
     }
 
@@ -134,10 +134,7 @@ impl Session {
             return Ok(());
         }
         let fd = self.dir_fd(tree, id)?;
-        let listing = insist(fd.as_raw_fd(), || {
-            sys::open_at(fd.as_raw_fd(), b".", libc::O_RDONLY | libc::O_DIRECTORY, 0)
-        })?;
-        let names = sys::list_dir(listing.as_raw_fd())?;
+        let names = list_upper(&fd)?;
         if names.is_empty() {
             return Ok(());
         }

@@ -86,9 +86,10 @@ impl Session {
     ) -> Result<()> {
         let is_dir = tree.node(source)?.kind == Kind::Directory;
         let shows_below = self.lower_at(tree, from.0, from.1)?.is_some();
-        self.ensure_upper(tree, source)?;
         if is_dir {
             self.detach_from_lower(tree, source)?;
+        } else {
+            self.ensure_upper(tree, source)?;
         }
         self.ensure_upper(tree, to.0)?;
         let mut target_goes = false;

@@ -1,20 +1,18 @@
 //! A session's whole content in a version's order, for a commit: what is known already, and what must be read.
 //!
-//! The walk reads the disk, not the nodes, and holds one directory's names a level; of a directory that only the
-//! version has, it takes the version's own list.
+//! The walk reads the disk, not the nodes. It holds one directory's names a level and one descriptor in all.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::attr::Kind;
-use super::copyup::insist;
 use super::error::{Result, StagingError};
 use super::marks;
 use super::nodes::lock;
 use super::readdir::list_upper;
 use super::session::{Session, child_path};
-use super::sys;
+use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, Mtime};
 use crate::path::TreePath;
 
@@ -126,7 +124,11 @@ impl Session {
             let below = level.below;
             if !next.is_upper {
                 if let Some(entry) = next.lower {
-                    self.visit_lower(entry, visit)?;
+                    let is_dir = matches!(entry.body, Body::Directory);
+                    visit(of_entry(entry))?;
+                    if is_dir {
+                        levels.push(self.level_of_lower(path)?);
+                    }
                 }
                 continue;
             }
@@ -168,7 +170,7 @@ impl Session {
         names.sort_unstable_by(|a, b| b.name.cmp(&a.name));
         if let Some(lower) = self.lower().filter(|_| below) {
             let upper_count = names.len();
-            for entry in lower.children(TreePath::new(path.clone()).ok().as_ref())? {
+            for entry in lower.children(TreePath::new(path.clone()).ok().as_ref())?.iter().cloned() {
                 let name = entry.path.file_name();
                 match names[..upper_count].binary_search_by(|n| name.cmp(&n.name)) {
                     Ok(at) => names[at].lower = Some(entry),
@@ -195,15 +197,20 @@ impl Session {
         Ok(Level { path, fd: Some(fd), below, names })
     }
 
-    fn visit_lower(&self, entry: Entry, visit: &mut dyn FnMut(Staged) -> Result<()>) -> Result<()> {
-        let directory = matches!(entry.body, Body::Directory).then(|| entry.path.clone());
-        visit(of_entry(entry))?;
-        if let (Some(directory), Some(lower)) = (directory, self.lower()) {
-            for entry in lower.subtree(&directory)? {
-                visit(of_entry(entry))?;
+    /// Lists a directory that only the version has.
+    fn level_of_lower(&self, path: TreePath) -> Result<Level> {
+        let mut names: Vec<Named> = Vec::new();
+        if let Some(lower) = self.lower() {
+            for entry in lower.children(Some(&path))?.iter().cloned() {
+                names.push(Named {
+                    name: entry.path.file_name().into(),
+                    lower: Some(entry),
+                    is_upper: false,
+                });
             }
         }
-        Ok(())
+        names.sort_unstable_by(|a, b| b.name.cmp(&a.name));
+        Ok(Level { path: path.as_bytes().into(), fd: None, below: true, names })
     }
 
     /// Whether nothing is staged and nothing of a version shows.

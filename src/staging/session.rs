@@ -17,7 +17,7 @@ use super::attr::{Attr, FsStat, Kind};
 use super::error::{Result, StagingError};
 use super::gate::Gate;
 use super::handle::Handle;
-use super::lower::{Content, Lower};
+use super::lower::{Content, Lower, Remembered};
 use super::marks;
 use super::nodes::{FileState, Locked, Place, Tree, lock};
 use super::sys;
@@ -47,7 +47,7 @@ pub struct Session {
     pub(super) session_fd: OwnedFd,
     ids: Arc<AtomicU64>,
     pub(super) content: Arc<dyn Content>,
-    lower: RwLock<Option<Arc<dyn Lower>>>,
+    lower: RwLock<Option<Arc<Remembered>>>,
     /// Whether whiteouts and opaque directories may exist.
     pub(super) overlaid: bool,
     /// Whether the file system keeps user attributes.
@@ -111,7 +111,7 @@ impl Session {
             session_fd,
             ids,
             content,
-            lower: RwLock::new(lower),
+            lower: RwLock::new(lower.map(|l| Arc::new(Remembered::new(l)))),
             overlaid,
             marks: kept,
             own: sys::own_ids(),
@@ -143,7 +143,7 @@ impl Session {
         Locked(lock(&self.tree))
     }
 
-    pub(super) fn lower(&self) -> Option<Arc<dyn Lower>> {
+    pub(super) fn lower(&self) -> Option<Arc<Remembered>> {
         self.lower.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -209,3 +209,46 @@ fn stubs_keep_their_content_when_the_session_stands_on_nothing_any_more() {
     assert_eq!(f.names(""), ["top"]);
     assert_eq!(f.get("top").unwrap(), b"top file");
 }
+
+#[test]
+fn a_directory_with_too_much_of_the_version_is_not_moved() {
+    let mut version = Version::default().dir("big");
+    for n in 0..=200_000 {
+        let entry = Entry { path: path(&format!("big/{n}")), ..file_entry("x", b"") };
+        version.entries.insert(entry.path.clone(), entry);
+    }
+    let f = Fixture::over(version);
+    assert_eq!(errno(f.mv("big", "moved", 0)), libc::EXDEV);
+    assert_eq!(upper_count(&f), 0);
+}
+
+#[test]
+fn files_and_directories_without_permissions_are_staged_like_others() {
+    let mut f = Fixture::over(version());
+    f.put("secret", b"data").unwrap();
+    f.chmod("secret", 0).unwrap();
+    f.chmod("top", 0).unwrap();
+    f.new_dir("closed").unwrap();
+    f.chmod("closed", 0).unwrap();
+    f.put("none", b"").unwrap();
+    f.chmod("none", 0o400).unwrap();
+    f.reopen();
+    assert_eq!(f.names(""), ["closed", "d", "empty", "link", "none", "secret", "top"]);
+    assert_eq!(f.names("closed"), [""; 0]);
+    assert_eq!((f.attr("secret").perm, f.attr("top").perm, f.attr("closed").perm), (0, 0, 0));
+    assert_eq!(f.get("top").unwrap(), b"top file");
+    let mut seen = Vec::new();
+    f.scan(&mut |staged| {
+        if let Source::Local(file) = &staged.source {
+            seen.push((
+                staged.path.to_string(),
+                f.open_staged(&staged.path, &file.identity)?.metadata()?.len(),
+            ));
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(seen, [("none".to_owned(), 0), ("secret".to_owned(), 4)]);
+    assert_eq!(f.attr("secret").perm, 0);
+    f.rm_dir("closed").unwrap();
+}
