@@ -198,7 +198,7 @@ impl Fs {
         settings.add(commit.settings);
         let request = Request {
             artifact: commit.artifact,
-            origin: live.id.to_bytes(),
+            origin: *live.id.as_bytes(),
             actor: commit.actor,
             settings,
             demanded: commit.demanded,

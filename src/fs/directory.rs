@@ -164,7 +164,7 @@ impl Fs {
                 if !self.options.read_only {
                     names.extend(self.session_names(artifact)?.iter().map(|name| directory(name)));
                 }
-                names.sort_unstable();
+                names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
                 Ok(names)
             }
             Node::Control | Node::ArtifactControl(_) => self.list_generated(node).await,

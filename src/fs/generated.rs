@@ -260,7 +260,7 @@ impl Fs {
                 names.extend(["json", "b3sums", "listing"].map(|kind| file(format!("{version}.{kind}"))));
             }
         }
-        names.sort_unstable();
+        names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(names)
     }
 }

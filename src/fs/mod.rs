@@ -232,6 +232,11 @@ impl Fs {
         }
     }
 
+    /// Whether a number belongs to a staging session.
+    pub fn is_session(&self, ino: u64) -> bool {
+        matches!(self.inodes.resolve(ino), Some(Resolved::Session(_)))
+    }
+
     fn resolve(&self, ino: u64) -> Result<Resolved> {
         self.inodes.resolve(ino).ok_or(Errno::STALE)
     }
@@ -626,7 +631,7 @@ impl Fs {
                     let source = CopySource::File(&source);
                     let copied = s.copy_range(source, offset_in, handle_out, offset_out, len)?;
                     if whole && copied == entry.size() {
-                        s.clone_into(handle_out, &entry)?;
+                        s.note_clone(handle_out, &entry)?;
                     }
                     Ok(copied)
                 };

@@ -172,12 +172,12 @@ impl Fs {
                 context: self.context.clone(),
                 artifact: record.artifact.clone(),
                 manifest: lower.manifest,
-                label: format!("{}:{}", record.artifact, lower.version),
+                label: format!("{}:{}", record.artifact, lower.number),
                 view: tokio::sync::OnceCell::new(),
             }) as Arc<dyn Lower>
         });
         let blocks = lower.is_some();
-        let session = Session::open(SessionOptions {
+        let session = Session::start(SessionOptions {
             directory: self.registry.directory(record.id),
             ids: Arc::new(base.into()),
             content,
@@ -283,7 +283,7 @@ impl Fs {
     pub fn sessions(&self) -> std::result::Result<Vec<SessionSummary>, RegistryError> {
         let summary = |record: SessionRecord| SessionSummary {
             session: directory_name(record.name.as_ref()),
-            from: record.lower.as_ref().map(|lower| lower.version.to_string()),
+            from: record.lower.as_ref().map(|lower| lower.number.to_string()),
             artifact: record.artifact,
         };
         Ok(self.registry.list()?.into_iter().map(summary).collect())
@@ -420,7 +420,7 @@ impl Fs {
         } else if let Some(record) = self.registry.find(artifact, name)? {
             self.registry.retire(record.id)?;
         }
-        let lower = LowerVersion { manifest: version.manifest, version: version.version };
+        let lower = LowerVersion { manifest: version.manifest, number: version.version };
         self.registry.create(artifact, name, Some(lower))?;
         self.detach_session(&session);
         Ok(version)

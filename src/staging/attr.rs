@@ -111,7 +111,7 @@ impl Attr {
     }
 
     /// An object of the lower version, shown as the process's own.
-    pub(super) fn of_entry(ino: u64, entry: &Entry, (uid, gid): (u32, u32)) -> Self {
+    pub fn of_entry(ino: u64, entry: &Entry, (uid, gid): (u32, u32)) -> Self {
         let size = if matches!(entry.body, Body::Directory) { 4096 } else { entry.size() };
         Self {
             ino,

@@ -16,6 +16,12 @@ pub fn disk(path: &Path) -> io::Result<FsStat> {
     sys::statfs(File::open(path)?.as_raw_fd())
 }
 
+/// Whether a path is on an overlay file system, below which there is at least one more.
+pub fn is_overlayfs(path: &Path) -> io::Result<bool> {
+    const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
+    Ok(sys::fs_magic(File::open(path)?.as_raw_fd())? == OVERLAYFS_MAGIC)
+}
+
 /// Copies the first `len` bytes of a file into another, in the kernel (sharing blocks where it can).
 pub fn copy_file(from: &File, to: &File, len: u64) -> io::Result<()> {
     let mut done = 0;

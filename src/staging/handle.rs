@@ -406,6 +406,11 @@ impl Handle {
         file.ok_or_else(|| StagingError::with(libc::EIO, "an open staged file has lost its local bytes"))
     }
 
+    /// Whether its bytes are in the version below.
+    pub(super) fn is_remote(&self) -> bool {
+        self.state.remote().is_some()
+    }
+
     /// The upper file, if this handle may write.
     pub(super) fn writable(&self) -> Result<&File> {
         match &self.file {

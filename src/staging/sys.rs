@@ -424,6 +424,17 @@ pub struct FsStat {
     pub max_name_bytes: u32,
 }
 
+/// The kernel's number for the kind of file system that holds a descriptor.
+pub fn fs_magic(fd: RawFd) -> io::Result<i64> {
+    // SAFETY: statfs64 is plain integers, for which zero is a valid value.
+    let mut stat: libc::statfs64 = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open and the struct is writable for the call.
+    match unsafe { libc::fstatfs64(fd, &raw mut stat) } {
+        0 => Ok(stat.f_type),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// `statfs` of the file system that holds a descriptor.
 pub fn statfs(fd: RawFd) -> io::Result<FsStat> {
     // SAFETY: statvfs64 is plain integers, for which zero is a valid value.
