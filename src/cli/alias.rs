@@ -29,8 +29,8 @@ enum Action {
 Examples:
   artfs alias set proj/bert production v8
   artfs alias set proj/bert:production v8
-  artfs alias set proj/bert production candidate      to where another alias points now
-  artfs alias set proj/bert production v8 --if v7     only if it points to v7 now"
+  artfs alias set proj/bert production candidate    where another alias points now
+  artfs alias set proj/bert production v8 --if v7   only if it points to v7"
     )]
     Set {
         /// The artifact, the alias, and where it is to point: v8, another alias, latest or @digest

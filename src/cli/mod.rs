@@ -38,15 +38,15 @@ use crate::daemon::Start;
     subcommand_required = true,
     arg_required_else_help = true,
     after_help = "\
-A version is written project/name:v7, project/name:alias or project/name@digest; project/name alone means its
-latest version.
+A version is written project/name:v7, project/name:alias or project/name@digest;
+project/name alone means its latest version.
 
 Examples:
-  artfs mount /artifacts                          serve the store as files
-  cp model.pth /artifacts/proj/bert/staging/      stage,
-  mv /artifacts/proj/bert/staging /artifacts/proj/bert/next      and commit: there is proj/bert:v0
-  artfs ls proj/bert                              its versions
-  artfs alias set proj/bert production v0         name one
+  artfs mount /artifacts                           serve the store as files
+  cd /artifacts/proj/bert && cp ~/model.pth staging/
+  mv staging next                                  now there is proj/bert:v0
+  artfs ls proj/bert                               its versions
+  artfs alias set proj/bert production v0          name one
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a difference was found."
 )]

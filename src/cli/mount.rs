@@ -29,7 +29,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
     after_help = "\
 Examples:
   artfs mount /artifacts
-  artfs mount --store s3://bucket/team --read-only --allow-other --cache-size 200G /artifacts
+  artfs mount --store s3://bucket/team --read-only --allow-other /artifacts
   artfs mount --foreground /artifacts        for systemd and containers"
 )]
 pub struct MountArgs {
@@ -154,7 +154,8 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     for _ in 0..context.verbose() {
         add(&[&"--verbose"]);
     }
-    add(&[&"--", &options.mountpoint]);
+    // Absolute, so it cannot be taken for an option.
+    add(&[&options.mountpoint]);
     let served = spawn::spawn(&arguments, &options.state)?;
     match context.format() {
         Format::Json => output::print_json(&served)?,

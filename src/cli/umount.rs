@@ -31,7 +31,7 @@ Returns when the mount is gone and the daemon has ended.
 
 Examples:
   artfs umount /artifacts
-  artfs umount --lazy /artifacts      even if files in it are open: they stay readable until closed")]
+  artfs umount --lazy /artifacts      even if files in it are open")]
 pub struct UmountArgs {
     /// The mount point [default: that of the daemon on the state folder]
     #[arg(value_name = "DIR")]

@@ -18,7 +18,7 @@ use crate::name::{ArtifactKey, Reference};
 Exit code 3 means that something is not what it should be.
 
 Example:
-  artfs verify --log proj/bert      read the whole log from the store and check its chain of hashes")]
+  artfs verify --log proj/bert      read the whole log and check its chain of hashes")]
 pub struct VerifyArgs {
     /// Check the artifact's log
     #[arg(long, required = true)]

@@ -95,7 +95,6 @@ pub fn run(
     match begin(options, actor, runtime, open, start) {
         Ok(life) => life.live(runtime, ready),
         Err(error) => {
-            tracing::error!(error = %error, "cannot mount");
             ready.failed(&error);
             Err(error)
         }
@@ -208,11 +207,7 @@ impl Life {
         std::mem::forget(lock);
         let shown = mountpoint.display();
         tracing::info!(mountpoint = %shown, "unmounted");
-        outcome.map_err(|e| {
-            let error = WireError::new(format!("serving {shown} failed: {e}"));
-            tracing::error!(error = %error);
-            error
-        })
+        outcome.map_err(|e| WireError::new(format!("serving {shown} failed: {e}")))
     }
 }
 
