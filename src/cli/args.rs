@@ -1,5 +1,6 @@
 //! Values on the command line, and the options that several commands share.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
@@ -31,9 +32,9 @@ pub struct SettingsArgs {
     /// A version it was made from (repeatable)
     #[arg(long = "input", value_name = "REF")]
     pub inputs: Vec<Reference>,
-    /// May be deleted this long after its creation: 30d, 12h
-    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
-    pub ttl: Option<Duration>,
+    /// May be deleted this long after its creation: 30d, 12h, or never
+    #[arg(long, value_name = "SPAN")]
+    pub ttl: Option<Ttl>,
     /// Do not record the run that made it
     #[arg(long)]
     pub no_lineage: bool,
@@ -47,7 +48,7 @@ impl From<SettingsArgs> for VersionSettings {
             aliases: args.aliases,
             tags: args.tags,
             meta: args.meta.into_iter().collect(),
-            ttl_seconds: args.ttl.map(|span| span.as_secs()),
+            ttl_seconds: args.ttl.and_then(|Ttl(seconds)| seconds),
             inputs: args.inputs.iter().map(Reference::to_string).collect(),
             lineage: if args.no_lineage { Lineage::Omit } else { Lineage::Record },
         }
@@ -95,14 +96,21 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
 }
 
-/// A time to live: a span in whole seconds, or `never` to have none.
-pub fn parse_ttl(text: &str) -> Result<Option<u64>, String> {
-    if text == "never" {
-        return Ok(None);
-    }
-    match parse_span(text)?.as_secs() {
-        0 => Err("a version lives for a second at least; `never` takes the limit away".into()),
-        seconds => Ok(Some(seconds)),
+/// A time to live in seconds: a span, or `never` to have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttl(pub Option<u64>);
+
+impl FromStr for Ttl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Ttl(None));
+        }
+        match parse_span(text)?.as_secs() {
+            0 => Err("a version lives for a second at least; `never` takes the limit away".into()),
+            seconds => Ok(Ttl(Some(seconds))),
+        }
     }
 }
 
@@ -151,9 +159,9 @@ mod tests {
         assert_eq!(parse_span("12h").unwrap(), Duration::from_secs(43_200));
         assert_eq!(parse_span("500ms").unwrap(), Duration::from_millis(500));
         assert!(["", "d", "-1s", "1y", "99999999999999w"].iter().all(|t| parse_span(t).is_err()));
-        assert_eq!(parse_ttl("never").unwrap(), None);
-        assert_eq!(parse_ttl("30d").unwrap(), Some(2_592_000));
-        assert!(parse_ttl("0s").is_err());
+        assert_eq!("never".parse(), Ok(Ttl(None)));
+        assert_eq!("30d".parse(), Ok(Ttl(Some(2_592_000))));
+        assert!("0s".parse::<Ttl>().is_err());
         let sizes = ["10G", "512m", "1.5GiB", "4096", "1KB"].map(|t| parse_size(t).unwrap());
         assert_eq!(sizes, [10 << 30, 512 << 20, 3 << 29, 4096, 1024]);
         assert!(["", "G", "1X", "1.2.3", "99999999T"].iter().all(|t| parse_size(t).is_err()));

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::args::parse_ttl;
+use super::args::Ttl;
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
@@ -21,8 +21,8 @@ pub struct TtlArgs {
     #[arg(value_name = "REF")]
     reference: Reference,
     /// 90s, 15m, 12h, 30d, 2w, counted from its creation; or never
-    #[arg(value_name = "SPAN", value_parser = parse_ttl)]
-    ttl: Option<Option<u64>>,
+    #[arg(value_name = "SPAN")]
+    ttl: Option<Ttl>,
 }
 
 /// Runs it.
@@ -32,7 +32,7 @@ pub fn run(context: &Context, args: &TtlArgs) -> Result<Outcome, CliError> {
     let version = opened.runtime.block_on(catalog.resolve(&args.reference))?;
     let ttl = match args.ttl {
         None => version.ttl_seconds,
-        Some(ttl) => {
+        Some(Ttl(ttl)) => {
             let target = Selector::Version(version.version);
             let actor = context.actor();
             opened.runtime.block_on(catalog.set_ttl(key, &target, ttl, &actor))?;
