@@ -10,13 +10,15 @@
 //! | 3 | `view staging` | reading one version; the writable overlay |
 //! | 4 | `commit verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
-//! | 6 | `fuse cli` | the kernel's front door and the user's |
+//! | 6 | `fuse cli daemon` | the kernel's front door and the user's; the process between them |
 
 pub mod cache;
 pub mod catalog;
 pub mod chunk;
+pub mod cli;
 pub mod clock;
 pub mod commit;
+pub mod daemon;
 pub mod durable;
 pub mod format;
 pub mod fs;
@@ -24,6 +26,7 @@ pub mod fuse;
 pub mod id;
 pub mod name;
 pub mod path;
+pub mod serve;
 pub mod sqlite;
 pub mod staging;
 pub mod store;

@@ -6,6 +6,7 @@
 mod append;
 mod edit;
 mod mirror;
+mod record;
 mod state;
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,6 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 pub use self::append::{Actor, Appended, Step};
 pub use self::edit::{AliasPrecondition, EditError};
 use self::mirror::Mirror;
+pub use self::record::{ProducerRecord, Record, names_of};
 pub use self::state::{AliasRecord, ArtifactState, ChainError, Producer, VersionRecord};
 use crate::format::FormatError;
 use crate::format::details::{Details, DetailsRef};

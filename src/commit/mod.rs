@@ -15,6 +15,7 @@ mod tree;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -25,7 +26,7 @@ pub use self::item::{Item, What, roots, walk};
 use self::packs::PackWriter;
 pub use self::progress::{Progress, Snapshot};
 use self::tree::{ManifestWriter, Tree, TreeBuilder};
-use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step};
+use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
 use crate::format::details::{Details, DetailsRef};
 use crate::format::entry::ChunkRef;
 use crate::format::event::{Body, Commit, CommitSettings, Metadata, Recommit};
@@ -33,7 +34,11 @@ use crate::id::{DetailsId, Digest, EventId, ManifestId};
 use crate::name::{AliasName, ArtifactKey, VersionNumber};
 use crate::path::PathError;
 use crate::staging::StagingError;
+use crate::view::{ReadContext, ReadError, VersionView};
 use crate::store::{Key, StoreError};
+
+/// How old the state may be that a commit begins with; the newest decides in the end.
+const KNOWN_AGE: Duration = Duration::from_secs(1);
 
 /// Why there is no new version. Nothing is visible to anyone, and what was staged is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -213,13 +218,16 @@ pub struct Outcome {
 #[derive(Debug, Clone)]
 pub struct Committer {
     catalog: Arc<Catalog>,
+    context: Arc<ReadContext>,
     index: Arc<ChunkIndex>,
 }
 
 impl Committer {
     /// A committer that looks for stored chunks in `index`.
-    pub fn new(catalog: Arc<Catalog>, index: Arc<ChunkIndex>) -> Self {
-        Self { catalog, index }
+    ///
+    /// `context` reads the manifests of earlier versions that this host did not write.
+    pub fn new(catalog: Arc<Catalog>, context: Arc<ReadContext>, index: Arc<ChunkIndex>) -> Self {
+        Self { catalog, context, index }
     }
 
     /// The index of stored chunks.
@@ -242,7 +250,13 @@ impl Committer {
         before_event: impl FnOnce(EventId) -> io::Result<()>,
     ) -> Result<Outcome, CommitError> {
         let artifact = &request.artifact;
-        self.check_number(request).await?;
+        let state = self.catalog.state(artifact, KNOWN_AGE).await?;
+        let next = state.as_ref().map_or(VersionNumber(0), |state| state.next_version());
+        // A demanded number that is wrong already need not wait for the upload.
+        check_demand(request, next)?;
+        if let Some(latest) = state.as_ref().and_then(|state| state.latest()) {
+            self.learn_chunks(artifact, latest).await;
+        }
         let (this, progress_of_writer) = (self.clone(), progress.clone());
         let runtime = Handle::current();
         let prepared = tokio::task::spawn_blocking(move || {
@@ -269,12 +283,34 @@ impl Committer {
         }
     }
 
-    /// A demanded number that is wrong already need not wait for the upload.
-    async fn check_number(&self, request: &Request) -> Result<(), CommitError> {
-        let Some(state) = self.catalog.known(&request.artifact) else {
-            return check_demand(request, VersionNumber(0));
-        };
-        check_demand(request, state.next_version())
+    /// Takes the chunks of the latest version into the index, so that what is in it is not stored again. A host
+    /// that wrote that version itself knows them already. Without them more is stored, and nothing is lost.
+    async fn learn_chunks(&self, artifact: &ArtifactKey, latest: &VersionRecord) {
+        if self.index.knows_manifest(&latest.manifest) {
+            return;
+        }
+        if let Err(e) = self.read_chunks(artifact, latest).await {
+            tracing::warn!("{artifact}:{}: its chunks are not known, more will be stored: {e}", latest.version);
+        }
+    }
+
+    async fn read_chunks(&self, artifact: &ArtifactKey, latest: &VersionRecord) -> Result<(), ReadError> {
+        let label = format!("{artifact}:{}", latest.version);
+        let view = VersionView::open(&self.context, artifact, latest.manifest, &label).await?;
+        let mut entries = view.entries(0);
+        loop {
+            let batch = entries.next_batch().await?;
+            if batch.is_empty() {
+                self.index.add_manifest(&latest.manifest, &[]);
+                return Ok(());
+            }
+            for (ordinal, entry) in &batch {
+                if let crate::format::entry::Body::File(file) = &entry.body {
+                    let content = view.open_file(*ordinal, &entry.path, file).await?;
+                    self.index.add_chunks(&content.chunks().await?);
+                }
+            }
+        }
     }
 
     async fn write_details(&self, request: &Request) -> Result<Option<DetailsRef>, CommitError> {

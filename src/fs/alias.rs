@@ -118,8 +118,7 @@ impl Fs {
     pub(super) fn temporary_answer(&self, artifact: &ArtifactKey, name: &[u8], temporary: &Temporary) -> Answer {
         let key = NodeKey::Temporary(artifact.clone(), name.to_vec(), temporary.serial);
         let since = self.now();
-        let node =
-            Node::Temporary { artifact: artifact.clone(), target: temporary.target.clone(), since };
+        let node = Node::Temporary { target: temporary.target.clone(), since };
         let ino = self.inodes.number(key, || node);
         self.name_answer(self.link_attr(ino, temporary.target.len() as u64, since))
     }

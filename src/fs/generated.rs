@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use lru::LruCache;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::inode::{Node, NodeKey};
 use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result};
@@ -277,13 +277,4 @@ pub(super) fn read(file: &File, offset: u64, len: u32) -> Result<Bytes> {
     }
     bytes.truncate(got);
     Ok(bytes.into())
-}
-
-/// What `.artfs/status.json` and `artfs status` say of the store's requests and the cache.
-pub fn traffic_json(fs: &Fs) -> Value {
-    let store = fs.catalog.store();
-    json!({
-        "requests": store.counts(),
-        "offline_since": fs.catalog.offline_since(),
-    })
 }

@@ -41,7 +41,7 @@ pub(super) enum Node {
     /// An alias, `latest` included, as it was set by one event.
     Alias { target: String, since: Timestamp },
     /// A symbolic link on its way to become an alias, or a local temporary.
-    Temporary { artifact: ArtifactKey, target: Vec<u8>, since: Timestamp },
+    Temporary { target: Vec<u8>, since: Timestamp },
 }
 
 /// What a name's number is found by, so that the same thing keeps its number.

@@ -352,6 +352,35 @@ impl Fs {
         });
     }
 
+    /// Makes a session if it is not there.
+    pub fn open_session(
+        &self,
+        artifact: &ArtifactKey,
+        name: Option<&SessionName>,
+    ) -> std::result::Result<(), StageError> {
+        if self.options.read_only {
+            return Err(StageError::ReadOnly);
+        }
+        self.registry.add_local_name(&artifact.project, Some(&artifact.name))?;
+        self.registry.get_or_create(artifact, name)?;
+        Ok(())
+    }
+
+    /// Writes everything staged through to the disk.
+    pub async fn sync_all(self: &Arc<Self>) -> std::result::Result<(), String> {
+        let state = self.options.state.clone();
+        let synced = self.runtime.spawn_blocking(move || staging::sync_disk(&state)).await;
+        synced.map_err(|e| e.to_string())?.map_err(|e| format!("cannot sync the state folder: {e}"))
+    }
+
+    /// An artifact was changed by another process of this host: shows its names as they are now.
+    pub async fn refresh(self: &Arc<Self>, artifact: &ArtifactKey) {
+        if let Err(e) = self.catalog.state(artifact, Duration::ZERO).await {
+            tracing::debug!("{e}");
+        }
+        self.names_changed(artifact);
+    }
+
     /// Empties a session.
     pub async fn discard(
         self: &Arc<Self>,

@@ -22,6 +22,11 @@ pub fn is_overlayfs(path: &Path) -> io::Result<bool> {
     Ok(sys::fs_magic(File::open(path)?.as_raw_fd())? == OVERLAYFS_MAGIC)
 }
 
+/// Writes everything on the file system that a path is on through to its disk.
+pub fn sync_disk(path: &Path) -> io::Result<()> {
+    sys::sync_fs(File::open(path)?.as_raw_fd())
+}
+
 /// Copies the first `len` bytes of a file into another, in the kernel (sharing blocks where it can).
 pub fn copy_file(from: &File, to: &File, len: u64) -> io::Result<()> {
     let mut done = 0;

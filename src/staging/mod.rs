@@ -30,7 +30,7 @@ mod tests;
 
 pub use attr::{Attr, Caller, DirEntry, FsStat, Kind, SetAttr, TimeChange, UNKNOWN_INO};
 pub use commit::{FreezeError, FreezeGuard};
-pub use disk::{copy_file, disk, is_overlayfs};
+pub use disk::{copy_file, disk, is_overlayfs, sync_disk};
 pub use error::{Result, StagingError};
 pub use handle::{CopySource, OpenContent, OpenFile};
 pub use lower::{Content, Lower};

@@ -424,6 +424,15 @@ pub struct FsStat {
     pub max_name_bytes: u32,
 }
 
+/// `syncfs` of the file system that holds a descriptor.
+pub fn sync_fs(fd: RawFd) -> io::Result<()> {
+    // SAFETY: the descriptor is open.
+    match unsafe { libc::syncfs(fd) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The kernel's number for the kind of file system that holds a descriptor.
 pub fn fs_magic(fd: RawFd) -> io::Result<i64> {
     // SAFETY: statfs64 is plain integers, for which zero is a valid value.

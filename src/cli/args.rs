@@ -1,0 +1,170 @@
+//! Values on the command line, and the options that several commands share.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::daemon::wire::{Lineage, VersionSettings};
+use crate::name::{AliasName, Reference, Selector};
+
+/// The longest tag and the longest name of metadata in bytes; both stand in xattr names and values too.
+const MAX_LABEL_BYTES: usize = 128;
+
+/// What a committer says of a version; shared by `commit` and `put`.
+#[derive(Debug, Clone, Args)]
+pub struct SettingsArgs {
+    /// What changed and why
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Move this alias to the version, in the same step (repeatable)
+    #[arg(long = "alias", value_name = "ALIAS")]
+    pub aliases: Vec<AliasName>,
+    /// Metadata: a JSON value, or else text (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_meta)]
+    pub meta: Vec<(String, serde_json::Value)>,
+    /// What it is: model, dataset, …
+    #[arg(long = "type", value_name = "TYPE")]
+    pub artifact_type: Option<String>,
+    /// A tag (repeatable)
+    #[arg(long = "tag", value_name = "TAG", value_parser = parse_tag)]
+    pub tags: Vec<String>,
+    /// A version it was made from (repeatable)
+    #[arg(long = "input", value_name = "REF")]
+    pub inputs: Vec<Reference>,
+    /// May be deleted this long after its creation: 30d, 12h, or never
+    #[arg(long, value_name = "SPAN")]
+    pub ttl: Option<Ttl>,
+    /// Do not record the run that made it
+    #[arg(long)]
+    pub no_lineage: bool,
+}
+
+impl From<SettingsArgs> for VersionSettings {
+    fn from(args: SettingsArgs) -> Self {
+        VersionSettings {
+            message: args.message,
+            artifact_type: args.artifact_type,
+            aliases: args.aliases,
+            tags: args.tags,
+            meta: args.meta.into_iter().collect(),
+            ttl_seconds: args.ttl.and_then(|Ttl(seconds)| seconds),
+            inputs: args.inputs.iter().map(Reference::to_string).collect(),
+            lineage: if args.no_lineage { Lineage::Omit } else { Lineage::Record },
+        }
+    }
+}
+
+/// `key=value`; the value is JSON if it can be read as JSON, else text.
+pub fn parse_meta(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
+    let key = parse_label(key)?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((key, value))
+}
+
+/// A tag: short, on one line, without the comma that separates tags.
+pub fn parse_tag(text: &str) -> Result<String, String> {
+    match parse_label(text)? {
+        tag if tag.contains(',') => Err("a tag has no comma in it".into()),
+        tag => Ok(tag),
+    }
+}
+
+/// The name of metadata.
+pub fn parse_label(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.len() > MAX_LABEL_BYTES || text.chars().any(char::is_control) {
+        return Err(format!("use 1 to {MAX_LABEL_BYTES} bytes without control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A span of time: `500ms`, `90s`, `15m`, `12h`, `30d`, `2w`; no unit means seconds.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "w" => 7 * 86_400_000,
+        _ => return Err("write it as 500ms, 90s, 15m, 12h, 30d or 2w".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write it as 500ms, 90s, 15m, 12h, 30d or 2w")?;
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
+}
+
+/// A time to live in seconds: a span, or `never` to have none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ttl(pub Option<u64>);
+
+impl FromStr for Ttl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "never" {
+            return Ok(Ttl(None));
+        }
+        match parse_span(text)?.as_secs() {
+            0 => Err("a version lives for a second at least; `never` takes the limit away".into()),
+            seconds => Ok(Ttl(Some(seconds))),
+        }
+    }
+}
+
+/// A number of bytes: `10G`, `512M`, `1.5GiB`, `4096`; units are powers of 1024.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = "write it as 10G, 512M or a number of bytes";
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let unit = unit.to_ascii_uppercase();
+    let shift = match unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(&unit) {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(wrong.into()),
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(1 << shift).ok_or_else(|| "that is too much".into());
+    }
+    let number: f64 = number.parse().map_err(|_| wrong)?;
+    Ok((number * (1u64 << shift) as f64) as u64)
+}
+
+/// Where an alias is to point: `v8`, another alias, `latest`, or `@` and a digest.
+pub fn parse_target(text: &str) -> Result<Selector, String> {
+    match text.strip_prefix('@') {
+        Some(digest) => {
+            digest.parse().map(Selector::Digest).map_err(|e: crate::id::ParseIdError| e.to_string())
+        }
+        None => text.parse().map_err(|e: crate::name::NameError| e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_read_as_people_write_them() {
+        assert_eq!(parse_meta("f1=0.89").unwrap(), ("f1".into(), json!(0.89)));
+        assert_eq!(parse_meta("a=b=c").unwrap(), ("a".into(), json!("b=c")));
+        assert_eq!(parse_meta("l=[1]").unwrap().1, json!([1]));
+        assert!(parse_meta("novalue").is_err() && parse_meta("=x").is_err());
+        assert_eq!(parse_span("12h").unwrap(), Duration::from_secs(43_200));
+        assert_eq!(parse_span("500ms").unwrap(), Duration::from_millis(500));
+        assert!(["", "d", "-1s", "1y", "99999999999999w"].iter().all(|t| parse_span(t).is_err()));
+        assert_eq!("never".parse(), Ok(Ttl(None)));
+        assert_eq!("30d".parse(), Ok(Ttl(Some(2_592_000))));
+        assert!("0s".parse::<Ttl>().is_err());
+        let sizes = ["10G", "512m", "1.5GiB", "4096", "1KB"].map(|t| parse_size(t).unwrap());
+        assert_eq!(sizes, [10 << 30, 512 << 20, 3 << 29, 4096, 1024]);
+        assert!(["", "G", "1X", "1.2.3", "99999999T"].iter().all(|t| parse_size(t).is_err()));
+        assert!(parse_tag("a,b").is_err() && parse_tag("\n").is_err() && parse_tag("ok").is_ok());
+    }
+}

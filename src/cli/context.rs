@@ -1,0 +1,226 @@
+//! What commands work with: places, the store, the catalog, the user.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use super::Globals;
+use super::error::CliError;
+use super::output::Format;
+use crate::catalog::{Actor, Catalog};
+use crate::clock;
+use crate::daemon::client::{self, Client};
+use crate::daemon::sys;
+use crate::daemon::wire::Request;
+use crate::durable;
+use crate::format::header::StoreHeader;
+use crate::name::ArtifactKey;
+use crate::store::{OnMissing, OpenError, Store, StoreUrl};
+
+/// Digits of the hash of a store's URL that name the file with its header.
+const URL_HASH_DIGITS: usize = 16;
+/// Environment variables that clients of the clouds take their settings from.
+const SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
+
+/// The environment of one command. Opens nothing until it is asked to.
+#[derive(Debug)]
+pub struct Context {
+    globals: Globals,
+}
+
+/// A runtime with the catalog of a store.
+#[derive(Debug)]
+pub struct Opened {
+    /// The runtime the store is used in.
+    pub runtime: Runtime,
+    /// The catalog.
+    pub catalog: Arc<Catalog>,
+}
+
+/// A store's header, remembered so that the store can be used without being asked.
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    url: String,
+    header: StoreHeader,
+}
+
+impl Context {
+    /// The context that the global options describe.
+    pub fn new(globals: &Globals) -> Self {
+        Self { globals: globals.clone() }
+    }
+
+    /// Whom to print for.
+    pub fn format(&self) -> Format {
+        if self.globals.json { Format::Json } else { Format::Text }
+    }
+
+    /// How much is said of what is done.
+    pub fn verbose(&self) -> u8 {
+        self.globals.verbose
+    }
+
+    /// Where the store is.
+    pub fn store_url(&self) -> Result<StoreUrl, CliError> {
+        match &self.globals.store {
+            Some(url) => Ok(url.parse::<StoreUrl>()?),
+            None => Ok(StoreUrl::Directory(data_folder("--store or $ARTFS_STORE")?.join("artfs/store"))),
+        }
+    }
+
+    /// Where the state folder is; it may not be there yet.
+    pub fn state_path(&self) -> Result<PathBuf, CliError> {
+        let path = match &self.globals.state {
+            Some(path) => path.clone(),
+            None => data_folder("--state or $ARTFS_STATE")?.join("artfs/state"),
+        };
+        let absolute = std::path::absolute(&path);
+        absolute.map_err(|e| CliError::io(format!("cannot use the state folder {}", path.display()), &e))
+    }
+
+    /// The state folder, made for this user alone if it was not there.
+    pub fn state(&self) -> Result<PathBuf, CliError> {
+        let path = self.state_path()?;
+        if path.is_dir() {
+            return Ok(path);
+        }
+        durable::create_private_directory(&path).map_err(|e| {
+            CliError::io(format!("cannot make the state folder {}", path.display()), &e)
+                .with_hint("--state DIR or $ARTFS_STATE puts it elsewhere")
+        })?;
+        Ok(path)
+    }
+
+    /// A runtime for asynchronous work.
+    pub fn runtime(&self) -> Result<Runtime, CliError> {
+        Runtime::new().map_err(|e| CliError::io("cannot start threads", &e))
+    }
+
+    /// Opens the store for reading and changing what is in it; there must be one.
+    pub fn open(&self) -> Result<Opened, CliError> {
+        self.open_or(OnMissing::Fail)
+    }
+
+    /// Opens the store; `on_missing` says what to do if there is none.
+    pub fn open_or(&self, on_missing: OnMissing) -> Result<Opened, CliError> {
+        let runtime = self.runtime()?;
+        let catalog = self.catalog(&runtime, on_missing)?;
+        Ok(Opened { runtime, catalog })
+    }
+
+    /// Opens the store in a runtime that is there.
+    pub fn catalog(&self, runtime: &Runtime, on_missing: OnMissing) -> Result<Arc<Catalog>, CliError> {
+        let state = self.state()?;
+        let store = Arc::new(self.open_store(runtime, &state, on_missing)?);
+        Ok(Arc::new(Catalog::new(store, Some(&state.join("cache.db")))))
+    }
+
+    fn open_store(&self, runtime: &Runtime, state: &Path, on_missing: OnMissing) -> Result<Store, CliError> {
+        let url = self.store_url()?;
+        let file = remembered_file(state, &url);
+        let remembered = recall(&file, &url);
+        // Where a store has been, an empty place is a disk that is not mounted and not the wish for a new store.
+        let make = on_missing == OnMissing::Create && remembered.is_none();
+        let on_missing = if make { OnMissing::Create } else { OnMissing::Fail };
+        let gone = |error: OpenError| match (&error, &remembered) {
+            (OpenError::NotAStore { .. }, Some(_)) => CliError::failed(error.to_string()).with_hint(format!(
+                "it was a store before: mount its disk; or, if it was deleted for good, remove {}",
+                file.display()
+            )),
+            _ => error.into(),
+        };
+        let env = clock::system();
+        let backend = url.connect(&settings(), make).map_err(gone)?;
+        let opened = Store::open(backend.clone(), url.to_string(), on_missing, env.clone());
+        match runtime.block_on(opened) {
+            Ok(store) => {
+                if remembered.as_ref() != Some(store.header()) {
+                    if remembered.is_some() {
+                        tracing::warn!(store = %url, "this is another store than the one that was here before");
+                    }
+                    remember(&file, &url, store.header());
+                }
+                Ok(store)
+            }
+            Err(OpenError::Store { source, url: shown }) if source.may_pass() => match remembered {
+                Some(header) => {
+                    tracing::warn!(problem = %source, "the store cannot be reached: using what is known here");
+                    Ok(Store::assume(backend, url.to_string(), header, env))
+                }
+                None => Err(OpenError::Store { source, url: shown }.into()),
+            },
+            Err(error) => Err(gone(error)),
+        }
+    }
+
+    /// The user on whose behalf a command works.
+    pub fn actor(&self) -> Actor {
+        let uid = sys::effective_uid();
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim();
+        Actor {
+            user: sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")),
+            host: if host.is_empty() { "localhost".to_owned() } else { host.to_owned() },
+        }
+    }
+
+    /// The daemon that runs on the state folder, if one does.
+    pub fn daemon(&self) -> Result<Option<Client>, CliError> {
+        let state = self.state_path()?;
+        client::connect(&state)
+            .map_err(|e| CliError::io(format!("cannot talk to the daemon of {}", state.display()), &e))
+    }
+
+    /// Tells the daemon, if there is one, that an artifact was changed: its mount shows it at once.
+    pub fn changed(&self, artifact: &ArtifactKey) {
+        if let Ok(Some(client)) = self.daemon() {
+            let request = Request::Refresh { artifact: artifact.clone() };
+            // It would find out by itself a little later.
+            if let Err(error) = client.call(&request, |_| {}) {
+                tracing::debug!(%error, "the daemon was not told");
+            }
+        }
+    }
+}
+
+/// The settings of the clouds' clients in this process's environment.
+fn settings() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| SETTINGS.iter().any(|prefix| name.starts_with(prefix)))
+        .collect()
+}
+
+/// `$XDG_DATA_HOME`, or `~/.local/share`.
+fn data_folder(instead: &str) -> Result<PathBuf, CliError> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share"))).ok_or_else(|| {
+        CliError::usage("there is no data folder: neither $XDG_DATA_HOME nor $HOME is set")
+            .with_hint(format!("say where with {instead}"))
+    })
+}
+
+fn remembered_file(state: &Path, url: &StoreUrl) -> PathBuf {
+    let hash = blake3::hash(url.to_string().as_bytes()).to_hex();
+    state.join("stores").join(format!("{}.json", &hash[..URL_HASH_DIGITS]))
+}
+
+fn recall(file: &Path, url: &StoreUrl) -> Option<StoreHeader> {
+    let remembered: Remembered = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    (remembered.url == url.to_string()).then_some(remembered.header)
+}
+
+/// Keeps a header. Without it the store is asked again next time, so failing is no failure.
+fn remember(file: &Path, url: &StoreUrl, header: &StoreHeader) {
+    let remembered = Remembered { url: url.to_string(), header: header.clone() };
+    let text = serde_json::to_vec_pretty(&remembered).expect("plain data");
+    let folder = file.parent().expect("the file stands in a folder of the state folder");
+    let kept =
+        durable::create_private_directory(folder).and_then(|()| durable::write_atomically(file, &text));
+    if let Err(error) = kept {
+        tracing::warn!(file = %file.display(), %error, "cannot remember the store");
+    }
+}

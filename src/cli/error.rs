@@ -1,0 +1,161 @@
+//! What the user is told when something fails: the one place for exit codes and hints.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage, 3 a difference was found.
+
+use std::io;
+
+use crate::catalog::{CatalogError, EditError};
+use crate::daemon::wire::WireError;
+use crate::name::NameError;
+use crate::store::{OpenError, StoreError};
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Done, and a difference was found: the answer of `verify` and `diff`.
+    Difference,
+    /// Done, but what it looked at needs attention: the answer of `doctor`.
+    Attention,
+}
+
+impl Outcome {
+    /// The exit code.
+    pub fn code(self) -> u8 {
+        match self {
+            Outcome::Done => 0,
+            Outcome::Attention => 1,
+            Outcome::Difference => 3,
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum CliError {
+    /// What failed, and what to do next.
+    Failed(WireError),
+    /// Nobody reads the output any more.
+    BrokenPipe,
+}
+
+impl CliError {
+    /// A failure: exit code 1.
+    pub fn failed(message: impl Into<String>) -> Self {
+        CliError::Failed(WireError::new(message))
+    }
+
+    /// A command line that makes no sense: exit code 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        CliError::Failed(WireError { code: 2, ..WireError::new(message) })
+    }
+
+    /// A difference where there should be none: exit code 3.
+    pub fn difference(message: impl Into<String>) -> Self {
+        CliError::Failed(WireError { code: 3, ..WireError::new(message) })
+    }
+
+    /// The same with advice.
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        match self {
+            CliError::Failed(error) => CliError::Failed(error.with_hint(hint)),
+            CliError::BrokenPipe => CliError::BrokenPipe,
+        }
+    }
+
+    /// Something with a file or a system call went wrong.
+    pub fn io(what: impl std::fmt::Display, error: &io::Error) -> Self {
+        CliError::failed(format!("{what}: {error}"))
+    }
+
+    /// As it goes over a pipe or a socket.
+    pub fn into_wire(self) -> WireError {
+        match self {
+            CliError::Failed(error) => error,
+            CliError::BrokenPipe => WireError::new("nobody reads the output"),
+        }
+    }
+}
+
+impl From<WireError> for CliError {
+    fn from(error: WireError) -> Self {
+        CliError::Failed(error)
+    }
+}
+
+impl From<NameError> for CliError {
+    fn from(error: NameError) -> Self {
+        CliError::usage(error.to_string())
+    }
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        let failed = CliError::failed(error.to_string());
+        match &error {
+            OpenError::Url { .. } => CliError::usage(error.to_string())
+                .with_hint("a store is a directory, or file:///dir, s3://bucket/prefix, gs://… or az://…"),
+            OpenError::NotAStore { .. } => failed.with_hint(
+                "--store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place",
+            ),
+            OpenError::Store { source, .. } => match store_hint(source) {
+                Some(hint) => failed.with_hint(hint),
+                None => failed,
+            },
+            OpenError::Connect { .. } | OpenError::NoBucket { .. } | OpenError::Header { .. } => failed,
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        let failed = CliError::failed(error.to_string());
+        match store_hint(&error) {
+            Some(hint) => failed.with_hint(hint),
+            None => failed,
+        }
+    }
+}
+
+impl From<CatalogError> for CliError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Store(error) => error.into(),
+            CatalogError::Damaged { ref artifact, .. } => {
+                let hint = format!("`artfs verify --log {artifact}` checks the whole log");
+                CliError::failed(error.to_string()).with_hint(hint)
+            }
+            CatalogError::NoArtifact(_)
+            | CatalogError::NoVersion { .. }
+            | CatalogError::Doubt { .. }
+            | CatalogError::Contention(_) => CliError::failed(error.to_string()),
+        }
+    }
+}
+
+impl From<EditError> for CliError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Catalog(error) => error.into(),
+            EditError::NoAlias { ref artifact, .. } => {
+                let hint = format!("`artfs alias ls {artifact}` lists the aliases");
+                CliError::failed(error.to_string()).with_hint(hint)
+            }
+            EditError::NoTarget { .. } | EditError::Precondition { .. } => {
+                CliError::failed(error.to_string())
+            }
+        }
+    }
+}
+
+fn store_hint(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::Unavailable { .. } => {
+            Some("`artfs doctor` looks into it; check the network, the endpoint and the region")
+        }
+        StoreError::Full { .. } => Some("make room in the store, then repeat the command"),
+        StoreError::Corrupt { .. } => Some("nothing that the store gave was used; restore the object"),
+        StoreError::NotFound { .. } | StoreError::Denied { .. } => None,
+    }
+}

@@ -1,0 +1,143 @@
+//! `artfs log`: what happened to an artifact.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::context::Context;
+use super::error::{CliError, Outcome};
+use super::output::{self, Align, Format, Table};
+use super::target::Named;
+use crate::catalog::CatalogError;
+use crate::format::event::{Body, CommitSettings, Event};
+use crate::name::VersionNumber;
+
+/// Show the log of an artifact, oldest event first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --json the events are printed as they are stored, byte for byte, one a line: each holds the BLAKE3 of the
+line before, so the chain can be checked with stock tools.
+
+Examples:
+  artfs log proj/bert          all that happened
+  artfs log proj/bert:v7       what concerns one version
+  artfs log --json proj/bert | jq -r .kind")]
+pub struct LogArgs {
+    /// The artifact, or one of its versions
+    #[arg(value_name = "REF")]
+    target: Named,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
+    let opened = context.open()?;
+    let catalog = &opened.catalog;
+    let key = &args.target.reference.artifact;
+    let state = opened.runtime.block_on(catalog.existing(key, Duration::ZERO))?;
+    let only = match &args.target.selector {
+        None => None,
+        Some(selector) => {
+            let version = state.select(selector).ok_or_else(|| CatalogError::NoVersion {
+                artifact: key.clone(),
+                what: format!("version or alias {selector}"),
+            })?;
+            Some(version.version)
+        }
+    };
+    let lines = catalog.log_lines(key);
+    if (lines.len() as u64) <= state.seq() {
+        return Err(CliError::failed(format!("the local copy of the log of {key} cannot be read"))
+            .with_hint(
+                "cache.db in the state folder can be deleted at any time; `artfs doctor` checks the folder",
+            ));
+    }
+    let mut stored = Vec::new();
+    let mut table = Table::new(&[
+        ("SEQ", Align::Right),
+        ("TIME (UTC)", Align::Left),
+        ("BY", Align::Left),
+        ("EVENT", Align::Left),
+    ]);
+    for line in lines {
+        let event = Event::decode(&line).map_err(|e| CliError::failed(format!("the log of {key}: {e}")))?;
+        if only.is_some_and(|version| !concerns(&event.body, version)) {
+            continue;
+        }
+        table.row([
+            event.seq.to_string(),
+            output::time(event.time),
+            format!("{}@{}", event.actor, event.host),
+            sentence(&event.body),
+        ]);
+        stored.extend_from_slice(&line);
+        stored.push(b'\n');
+    }
+    match context.format() {
+        Format::Json => output::print_bytes(&stored)?,
+        Format::Text => output::print(&table.to_text())?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn concerns(body: &Body, version: VersionNumber) -> bool {
+    match body {
+        Body::Commit(commit) => commit.version == version,
+        Body::Recommit(again) => again.version == version,
+        Body::Alias(change) => {
+            change.from == Some(version) || change.to.as_ref().is_some_and(|to| to.version == version)
+        }
+        Body::Tag(change) => change.version == version,
+        Body::Meta(change) => change.version == version,
+        Body::Ttl(change) => change.version == version,
+        Body::Message(change) => change.version == version,
+        Body::Create | Body::Unknown { .. } => false,
+    }
+}
+
+fn sentence(body: &Body) -> String {
+    match body {
+        Body::Create => "created the artifact".into(),
+        Body::Commit(commit) => format!(
+            "committed {}: {}, {} ({} new){}",
+            commit.version,
+            output::count(commit.files, "file"),
+            output::size(commit.bytes),
+            output::size(commit.stored_bytes),
+            also(&commit.settings)
+        ),
+        Body::Recommit(again) => {
+            format!("committed the content of {} again{}", again.version, also(&again.settings))
+        }
+        Body::Alias(change) => {
+            let from = change.from.map_or(String::new(), |from| format!(" (was {from})"));
+            match &change.to {
+                Some(to) => format!("set {} -> {}{from}", change.alias, to.version),
+                None => format!("removed alias {}{from}", change.alias),
+            }
+        }
+        Body::Tag(change) => {
+            let add = change.add.iter().map(|tag| format!("+{tag}"));
+            let remove = change.remove.iter().map(|tag| format!("-{tag}"));
+            format!("tags of {}: {}", change.version, add.chain(remove).collect::<Vec<_>>().join(" "))
+        }
+        Body::Meta(change) => {
+            let set = change.set.iter().map(|(name, value)| format!("{name}={value}"));
+            let remove = change.remove.iter().map(|name| format!("-{name}"));
+            format!("metadata of {}: {}", change.version, set.chain(remove).collect::<Vec<_>>().join(" "))
+        }
+        Body::Ttl(change) => match change.ttl_seconds {
+            Some(seconds) => format!("time to live of {}: {}", change.version, output::seconds(seconds)),
+            None => format!("time to live of {}: none", change.version),
+        },
+        Body::Message(change) => format!("new message for {}", change.version),
+        Body::Unknown { kind } => format!("{kind} (of a newer artfs)"),
+    }
+}
+
+fn also(settings: &CommitSettings) -> String {
+    if settings.aliases.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = settings.aliases.iter().map(|alias| alias.as_str()).collect();
+    format!(", as {}", names.join(", "))
+}

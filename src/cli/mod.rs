@@ -1,0 +1,171 @@
+//! The command line: one file a command.
+
+mod alias;
+pub mod args;
+mod completions;
+mod context;
+mod doctor;
+pub mod error;
+mod log;
+mod ls;
+mod meta;
+mod mount;
+pub mod output;
+mod show;
+mod status;
+mod tag;
+mod target;
+mod ttl;
+mod umount;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::context::Context;
+use self::error::{CliError, Outcome};
+use crate::daemon::Start;
+
+/// Versioned artifacts as plain files: a mounted tree of immutable versions, aliases and staging areas.
+#[derive(Debug, Parser)]
+#[command(
+    name = "artfs",
+    version,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "\
+A version is written project/name:v7, project/name:alias or project/name@digest;
+project/name alone means its latest version.
+
+Examples:
+  artfs mount /artifacts                           serve the store as files
+  cd /artifacts/proj/bert && cp ~/model.pth staging/
+  mv staging next                                  now there is proj/bert:v0
+  artfs ls proj/bert                               its versions
+  artfs alias set proj/bert production v0          name one
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a difference was found."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// The store: a directory, file:///dir, s3://bucket/prefix, gs://… or az://… [default: a directory in the
+    /// user's data folder]
+    #[arg(long, value_name = "URL", env = "ARTFS_STORE", global = true, hide_env_values = true)]
+    pub store: Option<String>,
+    /// The state folder, with cache and staging areas of this host [default: one in the user's data folder]
+    #[arg(long, value_name = "DIR", env = "ARTFS_STATE", global = true, hide_env_values = true)]
+    pub state: Option<PathBuf>,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more of what is done (twice: much more)
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Mount(mount::MountArgs),
+    Umount(umount::UmountArgs),
+    Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
+    Ls(ls::LsArgs),
+    Show(show::ShowArgs),
+    Log(log::LogArgs),
+    Alias(alias::AliasArgs),
+    Tag(tag::TagArgs),
+    Meta(meta::MetaArgs),
+    Ttl(ttl::TtlArgs),
+    Verify(verify::VerifyArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the command line of this process. `start` mounts the file system.
+pub fn main(start: Start) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = error.exit_code();
+            // A reader that has gone away needs no help text.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(code).unwrap_or(2));
+        }
+    };
+    let daemon = matches!(&cli.command, Command::Mount(args) if args.is_daemon());
+    start_tracing(cli.globals.verbose, daemon);
+    match dispatch(cli, start) {
+        Ok(outcome) => ExitCode::from(outcome.code()),
+        Err(CliError::BrokenPipe) => ExitCode::SUCCESS,
+        Err(CliError::Failed(error)) => {
+            use std::io::Write;
+            let mut text = format!("error: {}\n", output::clean_lines(&error.message));
+            if let Some(hint) = &error.hint {
+                text.push_str(&format!("hint: {}\n", output::clean_lines(hint)));
+            }
+            // Nowhere is left to complain when this fails.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            ExitCode::from(error.code)
+        }
+    }
+}
+
+fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
+    let context = Context::new(&cli.globals);
+    match cli.command {
+        Command::Mount(args) => mount::run(&context, &args, start),
+        Command::Umount(args) => umount::run(&context, &args),
+        Command::Status(_) => status::run(&context),
+        Command::Doctor(_) => doctor::run(&context),
+        Command::Ls(args) => ls::run(&context, &args),
+        Command::Show(args) => show::run(&context, &args),
+        Command::Log(args) => log::run(&context, &args),
+        Command::Alias(args) => alias::run(&context, &args),
+        Command::Tag(args) => tag::run(&context, &args),
+        Command::Meta(args) => meta::run(&context, &args),
+        Command::Ttl(args) => ttl::run(&context, &args),
+        Command::Verify(args) => verify::run(&context, &args),
+        Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Diagnostics go to standard error; a daemon's is its log.
+fn start_tracing(verbose: u8, daemon: bool) {
+    let level = match (verbose, daemon) {
+        (0, false) => "warn",
+        (0, true) | (1, false) => "info",
+        (1, true) | (2, _) => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::new(format!("warn,artfs={level}"));
+    let format =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    if daemon {
+        format.with_target(false).init();
+    } else {
+        format.with_target(false).without_time().init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,168 @@
+//! `artfs mount`: starts the daemon that serves the store as files.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::args::{parse_size, parse_span};
+use super::context::Context;
+use super::error::{CliError, Outcome};
+use super::output::{self, Format};
+use crate::daemon::spawn::{self, Ready};
+use crate::daemon::{self, Options, Start, mounts, sys};
+use crate::store::OnMissing;
+
+/// How long the daemon's last work may take after the mount is gone.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Mount the store as a directory of plain files
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Mount the store as a directory of plain files.\n\n\
+        Returns when the mount serves and leaves a daemon in the background, whose log is daemon.log in the state \
+        folder. `artfs umount`, SIGTERM and SIGINT end it. A store that is not there yet is made.",
+    after_help = "\
+Examples:
+  artfs mount /artifacts
+  artfs mount --store s3://bucket/team --read-only --allow-other /artifacts
+  artfs mount --foreground /artifacts        for systemd and containers"
+)]
+pub struct MountArgs {
+    /// Where: an empty directory
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Stay in the foreground; log to standard error
+    #[arg(short, long)]
+    foreground: bool,
+    /// No staging, no commits, no changes of aliases
+    #[arg(short, long)]
+    read_only: bool,
+    /// Let other users read
+    #[arg(long)]
+    allow_other: bool,
+    /// Let the members of a group stage, commit and move aliases (implies --allow-other)
+    #[arg(long, value_name = "GROUP", conflicts_with = "read_only")]
+    allow_commit: Option<String>,
+    /// Keep the cache below this: 10G, 512M
+    #[arg(long, value_name = "SIZE", default_value = "10G", value_parser = parse_size)]
+    cache_size: u64,
+    /// How old the names that are shown may be: 1s, 500ms
+    #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span)]
+    refresh: Duration,
+    /// The pipe on which to say that the mount serves
+    #[arg(long, value_name = "N", hide = true, requires = "foreground")]
+    ready_fd: Option<RawFd>,
+}
+
+impl MountArgs {
+    /// Whether this process is the daemon and not the one that starts it.
+    pub fn is_daemon(&self) -> bool {
+        self.foreground
+    }
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: &MountArgs, start: Start) -> Result<Outcome, CliError> {
+    if !args.foreground {
+        return background(context, args);
+    }
+    let ready = match args.ready_fd {
+        Some(fd) => Ready::inherited(fd).map_err(|e| CliError::io("the ready pipe", &e))?,
+        None => Ready::Foreground,
+    };
+    let options = match options(context, args) {
+        Ok(options) => options,
+        Err(error) => {
+            let error = error.into_wire();
+            ready.failed(&error);
+            return Err(error.into());
+        }
+    };
+    let runtime = context.runtime()?;
+    let open = || context.catalog(&runtime, OnMissing::Create).map_err(CliError::into_wire);
+    let outcome = daemon::run(options, context.actor(), &runtime, open, start, ready);
+    runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+    outcome?;
+    Ok(Outcome::Done)
+}
+
+fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
+    let state = context.state()?;
+    let mountpoint = mountpoint(&args.directory)?;
+    let store = context.store_url()?;
+    for (what, path) in [("state folder", Some(&*state)), ("store", store.directory())] {
+        if path.is_some_and(|path| path.starts_with(&mountpoint)) {
+            let message = format!("the {what} cannot stand below the mount point {}", mountpoint.display());
+            return Err(CliError::usage(message));
+        }
+    }
+    let allow_commit = match &args.allow_commit {
+        None => None,
+        Some(group) => Some(
+            sys::group_id(group)
+                .ok_or_else(|| CliError::failed(format!("there is no group {group} on this host")))?,
+        ),
+    };
+    Ok(Options {
+        state,
+        mountpoint,
+        read_only: args.read_only,
+        allow_other: args.allow_other || allow_commit.is_some(),
+        allow_commit,
+        cache_bytes: args.cache_size,
+        refresh: args.refresh,
+    })
+}
+
+fn mountpoint(directory: &Path) -> Result<PathBuf, CliError> {
+    mounts::resolve(directory).map_err(|e| {
+        let shown = directory.display();
+        match e.kind() {
+            io::ErrorKind::NotFound => CliError::failed(format!("there is no directory {shown}"))
+                .with_hint(format!("`mkdir -p {shown}` makes it")),
+            _ => CliError::io(format!("cannot use {shown} as mount point"), &e),
+        }
+    })
+}
+
+/// Starts the daemon and waits until it serves.
+fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> {
+    // What can be refused here needs no daemon and no log.
+    let options = options(context, args)?;
+    let store = context.store_url()?;
+    let mut arguments: Vec<OsString> = vec!["mount".into(), "--foreground".into()];
+    let mut add = |words: &[&dyn AsRef<std::ffi::OsStr>]| {
+        arguments.extend(words.iter().map(|word| word.as_ref().to_owned()));
+    };
+    add(&[&"--store", &store.to_string(), &"--state", &options.state]);
+    add(&[&"--cache-size", &options.cache_bytes.to_string()]);
+    add(&[&"--refresh", &format!("{}ms", options.refresh.as_millis())]);
+    if args.read_only {
+        add(&[&"--read-only"]);
+    }
+    if args.allow_other {
+        add(&[&"--allow-other"]);
+    }
+    if let Some(group) = &args.allow_commit {
+        add(&[&"--allow-commit", group]);
+    }
+    for _ in 0..context.verbose() {
+        add(&[&"--verbose"]);
+    }
+    // Absolute, so it cannot be taken for an option.
+    add(&[&options.mountpoint]);
+    let served = spawn::spawn(&arguments, &options.state)?;
+    match context.format() {
+        Format::Json => output::print_json(&served)?,
+        Format::Text => {
+            let pid = served.get("pid").and_then(Value::as_u64).unwrap_or_default();
+            output::print(&format!("{store} is mounted on {} (pid {pid})\n", options.mountpoint.display()))?;
+        }
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,87 @@
+//! `artfs show`: everything about one version.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::context::Context;
+use super::error::{CliError, Outcome};
+use super::output::{self, Format};
+use crate::catalog::{CatalogError, Record};
+use crate::name::Reference;
+
+/// Show everything about a version
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  artfs show proj/bert              the latest version
+  artfs show proj/bert:production
+  artfs show --json proj/bert:v7 | jq .meta")]
+pub struct ShowArgs {
+    /// The version
+    #[arg(value_name = "REF")]
+    reference: Reference,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: &ShowArgs) -> Result<Outcome, CliError> {
+    let opened = context.open()?;
+    let catalog = &opened.catalog;
+    let record: Result<Record, CatalogError> = opened.runtime.block_on(async {
+        let version = catalog.resolve(&args.reference).await?;
+        let state = catalog.existing(&args.reference.artifact, Duration::MAX).await?;
+        // What was resolved may be older than the state by now; the state has it, too.
+        let version = state.version(version.version).unwrap_or(&version);
+        catalog.record(&state, version).await
+    });
+    let record = record?;
+    match context.format() {
+        Format::Json => output::print_json(&record)?,
+        Format::Text => output::print(&text(&record))?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn text(record: &Record) -> String {
+    let mut lines = vec![
+        ("version", format!("{}:{}", record.artifact, record.version)),
+        ("digest", record.digest.to_string()),
+    ];
+    let mut optional = |name: &'static str, value: String| {
+        if !value.is_empty() {
+            lines.push((name, value));
+        }
+    };
+    optional("type", record.artifact_type.clone().unwrap_or_default());
+    optional("aliases", record.aliases.join(", "));
+    optional("message", record.message.clone().unwrap_or_default());
+    let files = output::count(record.files, "file");
+    optional("content", format!("{files}, {} ({} bytes)", output::size(record.bytes), record.bytes));
+    optional("stored", format!("{} added to the store", output::size(record.stored_bytes)));
+    optional(
+        "created",
+        format!("{} UTC by {} on {}", output::time(record.created), record.actor, record.host),
+    );
+    optional("ttl", record.ttl_seconds.map(output::seconds).unwrap_or_default());
+    optional("tags", record.tags.join(", "));
+    let meta: Vec<String> =
+        record.meta.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
+    optional("meta", meta.join("\n"));
+    optional("inputs", record.inputs.join("\n"));
+    optional("run", record.run.as_ref().map(plain).unwrap_or_default());
+    let producers: Vec<String> = record
+        .producers
+        .iter()
+        .map(|p| {
+            let message = p.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
+            format!("{} UTC by {} on {}{message}", output::time(p.time), p.actor, p.host)
+        })
+        .collect();
+    optional("also made", producers.join("\n"));
+    output::fields(&lines)
+}
+
+/// JSON for people: text without its quotes.
+fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,137 @@
+//! One daemon for one state folder: a lock that ends with the process that holds it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::client;
+
+/// How long a lock without an answering daemon may stay: a killed process holds it until the kernel has cleared
+/// up, and a daemon that starts answers only when it serves.
+const GRACE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Who holds the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The daemon's process.
+    pub pid: u32,
+    /// What it mounts, for messages.
+    pub mountpoint: String,
+}
+
+/// Why the lock was not given.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another daemon has it; who, if it says so.
+    Held(Option<Holder>),
+    /// The file cannot be used.
+    Io(io::Error),
+}
+
+/// The lock on a state folder, held until it is dropped or the process ends, however it does.
+#[derive(Debug)]
+pub struct DaemonLock {
+    _file: File,
+}
+
+impl DaemonLock {
+    /// Takes the lock for a daemon that is about to mount `mountpoint`.
+    pub fn acquire(state: &Path, mountpoint: &Path) -> Result<Self, LockError> {
+        let mut file = open(state).map_err(LockError::Io)?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(e)) => return Err(LockError::Io(e)),
+                Err(TryLockError::WouldBlock) => {
+                    let answers = client::connect(state).is_ok_and(|client| client.is_some());
+                    if answers || begun.elapsed() > GRACE {
+                        return Err(LockError::Held(read(&mut file)));
+                    }
+                    std::thread::sleep(POLL);
+                }
+            }
+        }
+        let mountpoint = mountpoint.to_string_lossy().into_owned();
+        let holder = Holder { pid: std::process::id(), mountpoint };
+        let text = serde_json::to_vec(&holder).expect("plain data");
+        file.set_len(0).and_then(|()| file.rewind()).map_err(LockError::Io)?;
+        file.write_all(&text).map_err(LockError::Io)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Whether a daemon holds the lock on a state folder now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockState {
+    /// None does.
+    Free,
+    /// One does; who, if it says so.
+    Held(Option<Holder>),
+}
+
+/// Looks at the lock of a state folder without keeping it.
+pub fn look(state: &Path) -> io::Result<LockState> {
+    let mut file = match File::open(path(state)) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
+        Err(e) => return Err(e),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(LockState::Free),
+        Err(TryLockError::WouldBlock) => Ok(LockState::Held(read(&mut file))),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// Waits until no daemon holds the lock; false if `limit` passed first.
+pub fn wait_free(state: &Path, limit: Duration) -> io::Result<bool> {
+    let begun = Instant::now();
+    while look(state)? != LockState::Free {
+        if begun.elapsed() > limit {
+            return Ok(false);
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(true)
+}
+
+fn path(state: &Path) -> PathBuf {
+    state.join("daemon.lock")
+}
+
+fn open(state: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path(state))
+}
+
+fn read(file: &mut File) -> Option<Holder> {
+    let mut text = Vec::new();
+    file.rewind().ok()?;
+    file.take(1 << 16).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_and_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(look(dir.path()).unwrap(), LockState::Free);
+        let lock = DaemonLock::acquire(dir.path(), Path::new("/m")).unwrap();
+        let holder = Holder { pid: std::process::id(), mountpoint: "/m".into() };
+        assert_eq!(look(dir.path()).unwrap(), LockState::Held(Some(holder)));
+        assert!(!wait_free(dir.path(), Duration::ZERO).unwrap());
+        drop(lock);
+        assert!(wait_free(dir.path(), Duration::ZERO).unwrap());
+        DaemonLock::acquire(dir.path(), Path::new("/longer/path")).unwrap();
+        DaemonLock::acquire(dir.path(), Path::new("/m")).unwrap();
+    }
+}

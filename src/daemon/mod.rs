@@ -1,0 +1,311 @@
+//! The process that serves a mount: started in the background, found again by its lock and its socket, ended by
+//! signal, by `artfs umount` or by an outside `umount`.
+//!
+//! [`run`] is the daemon's whole life: lock on the state folder, mount point cleared and checked, store opened,
+//! file system started, readiness told, requests served, and at the end the lock given back as the very last
+//! thing, so that whoever waits for it finds nothing of this daemon left. What is mounted is not known here:
+//! [`Start`] brings it in.
+
+pub mod client;
+pub mod lock;
+pub mod mounts;
+mod server;
+mod socket;
+pub mod spawn;
+pub mod sys;
+pub mod wire;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::runtime::{Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use self::lock::{DaemonLock, LockError};
+use self::server::Server;
+pub use self::server::{Caller, Handler, ProgressSender};
+use self::spawn::Ready;
+use self::sys::Detach;
+use self::wire::{Request, WireError};
+use crate::catalog::{Actor, Catalog};
+use crate::clock::Timestamp;
+
+/// How long a mount may take to answer its first question.
+const FIRST_ANSWER: Duration = Duration::from_secs(30);
+
+/// What the user asked of a mount.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The state folder; it exists.
+    pub state: PathBuf,
+    /// Where to mount, as [`mounts::resolve`] gives it.
+    pub mountpoint: PathBuf,
+    /// Whether anything can be staged and committed.
+    pub read_only: bool,
+    /// Whether other users can read.
+    pub allow_other: bool,
+    /// The group whose members can also stage, commit and move aliases.
+    pub allow_commit: Option<u32>,
+    /// The cache is kept below this.
+    pub cache_bytes: u64,
+    /// How old what is shown of names may be.
+    pub refresh: Duration,
+}
+
+/// What a file system is started with.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// What the user asked for.
+    pub options: Options,
+    /// The catalog and, in it, the store.
+    pub catalog: Arc<Catalog>,
+    /// Who mounts.
+    pub actor: Actor,
+    /// Where asynchronous work runs. [`Start`] is called outside of it and may block on it.
+    pub runtime: Handle,
+}
+
+/// A file system that is mounted.
+pub struct Mounted {
+    /// Serves until the mount is gone, however that happens, and returns when nothing is left of it. Runs on a
+    /// thread of its own.
+    pub serve: Box<dyn FnOnce() -> io::Result<()> + Send>,
+    /// Answers `Status` (members are added to the daemon's own), `Commit`, `Stage`, `Sync` and `Refresh`.
+    /// `Unmount` never reaches it.
+    pub handler: Arc<dyn Handler>,
+}
+
+/// Mounts on `options.mountpoint`, under the name [`mounts::FS_NAME`], and returns at once.
+pub type Start = fn(&Services) -> Result<Mounted, WireError>;
+
+/// Runs a daemon until its mount is gone. `open` opens the store; it is called when the lock is held.
+pub fn run(
+    options: Options,
+    actor: Actor,
+    runtime: &Runtime,
+    open: impl FnOnce() -> Result<Arc<Catalog>, WireError>,
+    start: Start,
+    ready: Ready,
+) -> Result<(), WireError> {
+    match begin(options, actor, runtime, open, start) {
+        Ok(life) => life.live(runtime, ready),
+        Err(error) => {
+            ready.failed(&error);
+            Err(error)
+        }
+    }
+}
+
+/// A daemon that is mounted.
+struct Life {
+    services: Services,
+    mounted: Mounted,
+    server: Server,
+    signals: Signals,
+    lock: DaemonLock,
+}
+
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+fn begin(
+    options: Options,
+    actor: Actor,
+    runtime: &Runtime,
+    open: impl FnOnce() -> Result<Arc<Catalog>, WireError>,
+    start: Start,
+) -> Result<Life, WireError> {
+    let lock = DaemonLock::acquire(&options.state, &options.mountpoint).map_err(|e| refusal(&options, e))?;
+    mounts::prepare(&options.mountpoint)?;
+    let catalog = open()?;
+    let _in_runtime = runtime.enter();
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |e: io::Error| WireError::new(format!("cannot {what}: {e}"))
+    };
+    // Before the mount, so that a signal cannot end the process between the two and leave a dead mount.
+    let term = signal(SignalKind::terminate()).map_err(failed("watch for SIGTERM"))?;
+    let int = signal(SignalKind::interrupt()).map_err(failed("watch for SIGINT"))?;
+    let place = options.state.display();
+    let server =
+        Server::bind(&options.state).map_err(failed(&format!("listen on the control socket in {place}")))?;
+    drop(_in_runtime);
+    let services = Services { options, catalog, actor, runtime: runtime.handle().clone() };
+    let mounted = start(&services)?;
+    Ok(Life { services, mounted, server, signals: Signals { term, int }, lock })
+}
+
+fn refusal(options: &Options, error: LockError) -> WireError {
+    let state = options.state.display();
+    match error {
+        LockError::Io(e) => WireError::new(format!("cannot lock the state folder {state}: {e}")),
+        LockError::Held(Some(holder)) => WireError::new(format!(
+            "a daemon (pid {}) already serves {} from the state folder {state}",
+            holder.pid, holder.mountpoint
+        ))
+        .with_hint(format!(
+            "`artfs umount {}` ends it; for a second mount, give it a state folder of its own with --state",
+            holder.mountpoint
+        )),
+        LockError::Held(None) => {
+            WireError::new(format!("a daemon already serves from the state folder {state}"))
+                .with_hint("for a second mount, give it a state folder of its own with --state")
+        }
+    }
+}
+
+impl Life {
+    fn live(self, runtime: &Runtime, ready: Ready) -> Result<(), WireError> {
+        let Life { services, mounted, server, mut signals, lock } = self;
+        let mountpoint = services.options.mountpoint.clone();
+        let (ended, mut end) = oneshot::channel();
+        let serve = mounted.serve;
+        let session = std::thread::Builder::new().name("session".into()).spawn(move || {
+            // The receiver lives until the session ends.
+            let _ = ended.send(serve());
+        });
+        let session = session.map_err(|e| WireError::new(format!("cannot start the session: {e}")))?;
+        let handler: Arc<dyn Handler> =
+            Arc::new(Control { own: own_status(&services), services, inner: mounted.handler });
+
+        let outcome = runtime.block_on(async {
+            let requests = server.serve(handler);
+            tokio::pin!(requests);
+            let answers = first_answer(mountpoint.clone());
+            tokio::pin!(answers);
+            let mut ready = Some(ready);
+            loop {
+                tokio::select! {
+                    result = &mut end => break result.unwrap_or_else(|_| Err(io::Error::other("it panicked"))),
+                    () = &mut requests => {}
+                    answer = &mut answers, if ready.is_some() => {
+                        let Some(ready) = ready.take() else { continue };
+                        match answer {
+                            Ok(()) => ready.serving(&mountpoint),
+                            Err(error) => {
+                                ready.failed(&error);
+                                detach(&mountpoint);
+                            }
+                        }
+                    }
+                    _ = signals.term.recv() => detach(&mountpoint),
+                    _ = signals.int.recv() => detach(&mountpoint),
+                }
+            }
+        });
+        // It has sent its result, or panicked; either way nothing of it goes on.
+        let _ = session.join();
+        drop(server);
+        // Given back by the end of the process, when nothing of this daemon is left.
+        std::mem::forget(lock);
+        let shown = mountpoint.display();
+        tracing::info!(mountpoint = %shown, "unmounted");
+        outcome.map_err(|e| WireError::new(format!("serving {shown} failed: {e}")))
+    }
+}
+
+/// Asks the new mount a question that goes all the way to the daemon.
+async fn first_answer(mountpoint: PathBuf) -> Result<(), WireError> {
+    let shown = mountpoint.display().to_string();
+    let failed = |problem: String| WireError::new(format!("the mount on {shown} does not serve: {problem}"));
+    let question = tokio::task::spawn_blocking(move || sys::space(&mountpoint));
+    match tokio::time::timeout(FIRST_ANSWER, question).await {
+        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Err(e))) => Err(failed(e.to_string())),
+        Ok(Err(e)) => Err(failed(e.to_string())),
+        Err(_) => Err(failed(format!("no answer in {} s", FIRST_ANSWER.as_secs()))),
+    }
+}
+
+/// Unmounts for a signal. A mount in use loses its name now and is served until its last open file is closed.
+fn detach(mountpoint: &std::path::Path) {
+    let shown = mountpoint.display();
+    match sys::unmount(mountpoint, Detach::Now) {
+        Ok(()) => {}
+        Err(e) if sys::is_busy(&e) => {
+            tracing::warn!(mountpoint = %shown, "in use: unmounted for new users, ending when the last is done");
+            if let Err(e) = sys::unmount(mountpoint, Detach::Lazily) {
+                tracing::error!(mountpoint = %shown, error = %e, "cannot unmount");
+            }
+        }
+        Err(e) => tracing::error!(mountpoint = %shown, error = %e, "cannot unmount"),
+    }
+}
+
+fn own_status(services: &Services) -> Value {
+    let options = &services.options;
+    json!({
+        "pid": std::process::id(),
+        "mountpoint": options.mountpoint.to_string_lossy(),
+        "store": services.catalog.store().url(),
+        "state": options.state.to_string_lossy(),
+        "read_only": options.read_only,
+        "allow_other": options.allow_other,
+        "version": env!("CARGO_PKG_VERSION"),
+        "since": services.catalog.store().env().now(),
+    })
+}
+
+/// Answers what concerns the process and hands on the rest.
+struct Control {
+    services: Services,
+    own: Value,
+    inner: Arc<dyn Handler>,
+}
+
+impl Handler for Control {
+    fn handle(
+        &self,
+        caller: Caller,
+        request: Request,
+        progress: ProgressSender,
+    ) -> BoxFuture<'_, Result<Value, WireError>> {
+        Box::pin(async move {
+            match request {
+                Request::Status => {
+                    let mut status = self.own.clone();
+                    let offline: Option<Timestamp> = self.services.catalog.offline_since();
+                    status["store_offline_since"] = json!(offline);
+                    status["requests"] = json!(self.services.catalog.store().counts());
+                    let more = self.inner.handle(caller, Request::Status, progress).await?;
+                    if let (Value::Object(status), Value::Object(more)) = (&mut status, more) {
+                        status.extend(more);
+                    }
+                    Ok(status)
+                }
+                Request::Unmount { lazy } => {
+                    let mountpoint = self.services.options.mountpoint.clone();
+                    let how = if lazy { Detach::Lazily } else { Detach::Now };
+                    let shown = mountpoint.display().to_string();
+                    let done = tokio::task::spawn_blocking(move || sys::unmount(&mountpoint, how)).await;
+                    match done.unwrap_or_else(|e| Err(io::Error::other(e))) {
+                        Ok(()) => Ok(json!({ "mountpoint": shown })),
+                        Err(e) => Err(unmount_error(&shown, &e)),
+                    }
+                }
+                other => self.inner.handle(caller, other, progress).await,
+            }
+        })
+    }
+}
+
+/// Why a mount could not be taken away, in words.
+pub fn unmount_error(shown: &str, error: &io::Error) -> WireError {
+    if sys::is_busy(error) {
+        return WireError::new(format!(
+            "{shown} is in use: a file below it is open, or a shell stands in it"
+        ))
+        .with_hint(format!(
+            "`fuser -vm {shown}` names the processes; `artfs umount --lazy {shown}` takes the name away now \
+                 and the rest when they are done"
+        ));
+    }
+    WireError::new(format!("cannot unmount {shown}: {error}"))
+}

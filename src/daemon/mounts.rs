@@ -1,0 +1,183 @@
+//! The mount table, and whether a directory can become a mount point.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use super::sys::{self, Detach};
+use super::wire::WireError;
+
+/// The source of our mounts in the mount table; the file system is mounted under this name.
+pub const FS_NAME: &str = "artfs";
+/// Mounts of dead daemons on top of each other that are cleared away.
+const MAX_STACKED: usize = 16;
+
+/// One line of the mount table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountEntry {
+    /// Where.
+    pub mount_point: PathBuf,
+    /// `ext4`, `fuse`, `fuse.artfs`, ….
+    pub fs_type: String,
+    /// The device, or the name the file system gave itself.
+    pub source: String,
+}
+
+impl MountEntry {
+    /// Whether it is one of ours.
+    pub fn is_artfs(&self) -> bool {
+        self.fs_type == "fuse.artfs" || (self.fs_type == "fuse" && self.source == FS_NAME)
+    }
+
+    /// Whether the daemon behind it is gone.
+    pub fn is_dead(&self) -> bool {
+        // Attributes may come from the kernel's cache; this question always goes to the daemon.
+        self.fs_type.starts_with("fuse")
+            && sys::space(&self.mount_point).is_err_and(|e| sys::is_dead_mount(&e))
+    }
+}
+
+/// All mounts that this process sees, in the order they were made.
+pub fn mounts() -> io::Result<Vec<MountEntry>> {
+    Ok(parse(&fs::read("/proc/self/mountinfo")?))
+}
+
+/// The topmost mount on a directory.
+pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
+    Ok(mounts()?.into_iter().rev().find(|entry| entry.mount_point == path))
+}
+
+fn parse(table: &[u8]) -> Vec<MountEntry> {
+    table.split(|b| *b == b'\n').filter_map(parse_line).collect()
+}
+
+/// `36 35 98:0 /root /mnt/point rw,noatime shared:1 - ext3 /dev/root rw`: any number of optional fields before
+/// the lone hyphen.
+fn parse_line(line: &[u8]) -> Option<MountEntry> {
+    let mut fields = line.split(|b| *b == b' ');
+    let mount_point = PathBuf::from(unescape(fields.nth(4)?));
+    fields.find(|field| *field == b"-")?;
+    let text = |field: &[u8]| unescape(field).to_string_lossy().into_owned();
+    Some(MountEntry { mount_point, fs_type: text(fields.next()?), source: text(fields.next()?) })
+}
+
+/// Blanks and backslashes stand as three octal digits.
+fn unescape(field: &[u8]) -> OsString {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, tail)) = rest.split_first() {
+        let octal = tail
+            .get(..3)
+            .filter(|_| byte == b'\\')
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match octal {
+            Some(value) => {
+                out.push(value);
+                rest = &tail[3..];
+            }
+            None => {
+                out.push(byte);
+                rest = tail;
+            }
+        }
+    }
+    OsString::from_vec(out)
+}
+
+/// The path under which the mount table names a directory. Works on dead mounts too.
+pub fn resolve(dir: &Path) -> io::Result<PathBuf> {
+    let error = match fs::canonicalize(dir) {
+        Ok(path) => return Ok(path),
+        Err(error) => error,
+    };
+    if error.kind() == io::ErrorKind::NotFound {
+        return Err(error);
+    }
+    // The directory itself may belong to a dead daemon or to another user; its parent does not.
+    let absolute = std::path::absolute(dir)?;
+    match (absolute.parent(), absolute.file_name()) {
+        (Some(parent), Some(name)) => Ok(fs::canonicalize(parent)?.join(name)),
+        _ => Err(error),
+    }
+}
+
+/// Makes sure that a resolved path can be mounted on: an empty directory on which nothing is mounted. Mounts that
+/// dead daemons left there are cleared away.
+pub fn prepare(mountpoint: &Path) -> Result<(), WireError> {
+    let shown = mountpoint.display();
+    let table = |e: io::Error| WireError::new(format!("cannot read the mount table: {e}"));
+    for _ in 0..MAX_STACKED {
+        let Some(entry) = mount_at(mountpoint).map_err(table)? else { return check_empty(mountpoint) };
+        if !entry.is_dead() {
+            let what = if entry.is_artfs() { "artfs".to_owned() } else { entry.fs_type.clone() };
+            // Mounting over a mounted file system is fine as long as it is not another daemon's.
+            if !entry.fs_type.starts_with("fuse") {
+                return check_empty(mountpoint);
+            }
+            return Err(WireError::new(format!("{shown} is a mount point already ({what})"))
+                .with_hint(format!("`artfs umount {shown}` takes it away; or choose another directory")));
+        }
+        if !entry.is_artfs() {
+            let message = format!("{shown} holds a dead mount of another program ({})", entry.source);
+            return Err(WireError::new(message).with_hint(format!("`umount -l {shown}` takes it away")));
+        }
+        tracing::warn!(mountpoint = %shown, "clearing away the mount of a daemon that is gone");
+        sys::unmount(mountpoint, Detach::Lazily).map_err(|e| {
+            WireError::new(format!("cannot clear away the dead mount on {shown}: {e}"))
+                .with_hint(format!("as root: `umount -l {shown}`"))
+        })?;
+    }
+    Err(WireError::new(format!("too many dead mounts on {shown}"))
+        .with_hint(format!("as root: `umount -l {shown}`, repeatedly")))
+}
+
+fn check_empty(mountpoint: &Path) -> Result<(), WireError> {
+    let shown = mountpoint.display();
+    let meta = fs::metadata(mountpoint)
+        .map_err(|e| WireError::new(format!("cannot use {shown} as mount point: {e}")))?;
+    if !meta.is_dir() {
+        return Err(WireError::new(format!("{shown} is not a directory"))
+            .with_hint("a mount point is an empty directory".to_owned()));
+    }
+    let mut entries = fs::read_dir(mountpoint)
+        .map_err(|e| WireError::new(format!("cannot read the directory {shown}: {e}")))?;
+    if entries.next().is_some() {
+        return Err(WireError::new(format!("{shown} is not empty"))
+            .with_hint("mounting there would hide what is in it: choose or make an empty directory"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_table_is_read_with_its_escapes_and_optional_fields() {
+        let table = b"36 35 98:0 / / rw - ext4 /dev/root rw\n\
+            40 36 0:50 / /mnt/a\\040b\\134c rw shared:1 master:2 - fuse artfs rw,user_id=0\n\
+            41 36 0:51 / /mnt/x rw - fuse.artfs whatever rw\n\
+            garbage\n\n";
+        let entries = parse(table);
+        assert_eq!(entries.len(), 3);
+        assert_eq!(entries[1].mount_point, Path::new("/mnt/a b\\c"));
+        let ours: Vec<bool> = entries.iter().map(MountEntry::is_artfs).collect();
+        assert_eq!(ours, [false, true, true]);
+        assert!(!mounts().unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_an_empty_directory_becomes_a_mount_point() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m");
+        assert!(resolve(&path).is_err());
+        fs::create_dir(&path).unwrap();
+        let resolved = resolve(&path).unwrap();
+        prepare(&resolved).unwrap();
+        fs::write(path.join("x"), "").unwrap();
+        assert!(prepare(&resolved).unwrap_err().message.contains("not empty"));
+        assert!(prepare(&resolved.join("x")).unwrap_err().message.contains("not a directory"));
+    }
+}

@@ -1,0 +1,268 @@
+//! The control socket's other end: takes requests and hands them to the file system.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use super::socket::{self, Address};
+use super::sys;
+use super::wire::{MAX_LINE_BYTES, Progress, Reply, Request, WireError, to_line};
+
+/// Connections served at once; further ones wait.
+const MAX_CONNECTIONS: usize = 64;
+/// Progress that was not sent yet; more is dropped, the next line says it all anyhow.
+const PROGRESS_LINES: usize = 8;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The user.
+    pub uid: u32,
+    /// The user's group.
+    pub gid: u32,
+}
+
+/// Tells the client how far its request is. Never blocks; what the client does not take in time is dropped.
+#[derive(Debug, Clone)]
+pub struct ProgressSender(mpsc::Sender<Progress>);
+
+impl ProgressSender {
+    /// Says how far it is.
+    pub fn send(&self, progress: Progress) {
+        // Full or closed: the client is slow or gone, and neither matters to the work.
+        let _ = self.0.try_send(progress);
+    }
+}
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Does what is asked. The future is dropped where it stands when the client goes away or the daemon ends,
+    /// so it must leave nothing half done at any await (as it must for a crash).
+    fn handle(
+        &self,
+        caller: Caller,
+        request: Request,
+        progress: ProgressSender,
+    ) -> BoxFuture<'_, Result<serde_json::Value, WireError>>;
+}
+
+/// A listening control socket; only its owner and root can use it. Dropped, it is gone from the state folder.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    file: PathBuf,
+}
+
+impl Server {
+    /// Listens in a state folder whose daemon lock the caller holds, so that a socket found there is a dead
+    /// one's. Must be called in a tokio runtime.
+    pub fn bind(state: &Path) -> io::Result<Self> {
+        let file = socket::file(state);
+        match fs::remove_file(&file) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let address = Address::of(state)?;
+        let listener = UnixListener::bind(address.path())?;
+        // Until here the folder, which is private, keeps others out.
+        fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+        Ok(Self { listener, file })
+    }
+
+    /// Serves until it is dropped, which also drops the requests in progress.
+    pub async fn serve(&self, handler: Arc<dyn Handler>) {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        loop {
+            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+            while connections.try_join_next().is_some() {}
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let handler = handler.clone();
+                    connections.spawn(async move {
+                        if let Err(e) = converse(stream, &*handler).await {
+                            tracing::debug!(error = %e, "control connection broke");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(e) => {
+                    tracing::warn!(error = %e, "control socket cannot accept");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // A file left behind is taken for a dead one's.
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    let caller = Caller { uid: peer.uid(), gid: peer.gid() };
+    let (reader, mut writer) = stream.into_split();
+    if caller.uid != 0 && caller.uid != sys::effective_uid() {
+        let error = WireError::new("this daemon belongs to another user");
+        return writer.write_all(&to_line(&Reply::Error(error))).await;
+    }
+    let mut reader = BufReader::new(reader).take(MAX_LINE_BYTES);
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line).await?;
+    let reply = match serde_json::from_slice::<Request>(&line) {
+        Ok(request) => match answer(caller, request, handler, &mut reader.into_inner(), &mut writer).await? {
+            Some(reply) => reply,
+            None => return Ok(()),
+        },
+        Err(e) => Reply::Error(
+            WireError::new(format!("the daemon does not understand the request: {e}"))
+                .with_hint("it may be of another version of artfs: unmount and mount again"),
+        ),
+    };
+    writer.write_all(&to_line(&reply)).await
+}
+
+/// The last line of the answer; none if the client went away first.
+async fn answer(
+    caller: Caller,
+    request: Request,
+    handler: &dyn Handler,
+    reader: &mut BufReader<OwnedReadHalf>,
+    writer: &mut OwnedWriteHalf,
+) -> io::Result<Option<Reply>> {
+    let (sender, mut progress) = mpsc::channel(PROGRESS_LINES);
+    let mut work = handler.handle(caller, request, ProgressSender(sender));
+    let mut ignored = [0; 64];
+    loop {
+        tokio::select! {
+            outcome = &mut work => {
+                return Ok(Some(match outcome {
+                    Ok(value) => Reply::Ok(value),
+                    Err(error) => Reply::Error(error),
+                }));
+            }
+            Some(step) = progress.recv() => writer.write_all(&to_line(&Reply::Progress(step))).await?,
+            read = reader.read(&mut ignored) => {
+                if read? == 0 {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::client;
+    use super::*;
+
+    struct Echo {
+        dropped: mpsc::UnboundedSender<()>,
+    }
+
+    struct Guard(mpsc::UnboundedSender<()>);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+
+    impl Handler for Echo {
+        fn handle(
+            &self,
+            caller: Caller,
+            request: Request,
+            progress: ProgressSender,
+        ) -> BoxFuture<'_, Result<serde_json::Value, WireError>> {
+            Box::pin(async move {
+                progress.send(Progress { step: "echoing".into(), done_bytes: 1, total_bytes: None });
+                match request {
+                    Request::Status => Ok(serde_json::json!({ "uid": caller.uid })),
+                    Request::Sync => {
+                        let _guard = Guard(self.dropped.clone());
+                        std::future::pending().await
+                    }
+                    _ => Err(WireError::new("no").with_hint("ask otherwise")),
+                }
+            })
+        }
+    }
+
+    async fn check(state: PathBuf) {
+        assert!(client::connect(&state).unwrap().is_none());
+        let (dropped, mut drops) = mpsc::unbounded_channel();
+        let server = Server::bind(&state).unwrap();
+        let mode = fs::metadata(socket::file(&state)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let serving = tokio::spawn(async move { server.serve(Arc::new(Echo { dropped })).await });
+        let at = state.clone();
+        let ask = move |request: Request| {
+            let mut steps = 0;
+            let client = client::connect(&at).unwrap().expect("it listens");
+            let outcome = client.call(&request, |_| steps += 1);
+            (outcome, steps)
+        };
+        let asked = tokio::task::spawn_blocking(move || {
+            (ask(Request::Status), ask(Request::Unmount { lazy: false }))
+        });
+        let ((status, _), (refused, _)) = asked.await.unwrap();
+        assert_eq!(status.unwrap()["uid"], sys::effective_uid());
+        assert_eq!(refused.unwrap_err(), WireError::new("no").with_hint("ask otherwise"));
+
+        let address = Address::of(&state).unwrap();
+        let mut stream = UnixStream::connect(address.path()).await.unwrap();
+        stream.write_all(&to_line(&Request::Sync)).await.unwrap();
+        let mut line = String::new();
+        BufReader::new(&mut stream).read_line(&mut line).await.unwrap();
+        assert_eq!(line, "{\"progress\":{\"step\":\"echoing\",\"done_bytes\":1,\"total_bytes\":null}}\n");
+        drop(stream);
+        drops.recv().await.expect("the work of a client that is gone is dropped");
+
+        let mut stream = UnixStream::connect(address.path()).await.unwrap();
+        stream.write_all(b"{\"request\":\"dance\"}\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.contains("does not understand"), "{text}");
+        serving.abort();
+        let _ = serving.await;
+        assert!(client::connect(&state).unwrap().is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn requests_are_answered_with_progress_and_dropped_with_their_client() {
+        let dir = tempfile::tempdir().unwrap();
+        check(dir.path().to_owned()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_state_folder_with_a_long_path_has_a_socket_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = dir.path().join("x".repeat(100)).join("y".repeat(100));
+        fs::create_dir_all(&long).unwrap();
+        check(long).await;
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_a_dead_daemon_left_counts_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(std::os::unix::net::UnixListener::bind(socket::file(dir.path())).unwrap());
+        assert!(socket::file(dir.path()).exists());
+        assert!(client::connect(dir.path()).unwrap().is_none());
+        drop(Server::bind(dir.path()).unwrap());
+        assert!(!socket::file(dir.path()).exists());
+    }
+}

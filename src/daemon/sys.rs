@@ -1,0 +1,189 @@
+//! System calls that std has no safe form of: the only `unsafe` of the command line and the daemon.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Buffer for one entry of the user or group database; entries with very many members need this much.
+const DATABASE_ENTRY_BYTES: usize = 1 << 20;
+
+/// Whether a mount goes away at once or when its last user does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detach {
+    /// Now, or not at all if it is in use.
+    Now,
+    /// Its name now, the rest when the last open file is closed.
+    Lazily,
+}
+
+/// Space on a file system in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// In all.
+    pub total_bytes: u64,
+    /// Left for this user.
+    pub free_bytes: u64,
+}
+
+/// The user this process acts as.
+pub fn effective_uid() -> u32 {
+    // SAFETY: cannot fail and touches no memory.
+    unsafe { libc::geteuid() }
+}
+
+/// The name of a user; none if the system does not know the number.
+pub fn user_name(uid: u32) -> Option<String> {
+    let mut entry = MaybeUninit::<libc::passwd>::uninit();
+    let mut found = std::ptr::null_mut();
+    let mut buffer = vec![0; DATABASE_ENTRY_BYTES];
+    // SAFETY: all pointers are to live memory of the stated length.
+    let failed = unsafe {
+        libc::getpwuid_r(uid, entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found)
+    };
+    if failed != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: the call succeeded, so the entry is filled and its name is a C string inside `buffer`.
+    let name = unsafe { CStr::from_ptr((*found).pw_name) };
+    Some(name.to_string_lossy().into_owned())
+}
+
+/// The number of a group; none if there is no group of that name.
+pub fn group_id(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    let mut entry = MaybeUninit::<libc::group>::uninit();
+    let mut found = std::ptr::null_mut();
+    let mut buffer = vec![0; DATABASE_ENTRY_BYTES];
+    // SAFETY: all pointers are to live memory of the stated length; `name` ends with NUL.
+    let failed = unsafe {
+        libc::getgrnam_r(name.as_ptr(), entry.as_mut_ptr(), buffer.as_mut_ptr(), buffer.len(), &raw mut found)
+    };
+    if failed != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: the call succeeded, so `found` points to the filled entry.
+    Some(unsafe { (*found).gr_gid })
+}
+
+/// The space of the file system that holds `path`. On a FUSE mount the daemon is asked, so a dead one answers
+/// ENOTCONN.
+pub fn space(path: &Path) -> io::Result<Space> {
+    let path = c_path(path)?;
+    let mut answer = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with NUL and the answer has the type that the call fills.
+    if unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded.
+    let answer = unsafe { answer.assume_init() };
+    let unit = answer.f_frsize;
+    Ok(Space {
+        total_bytes: answer.f_blocks.saturating_mul(unit),
+        free_bytes: answer.f_bavail.saturating_mul(unit),
+    })
+}
+
+/// Takes a mount away: as root by umount2, else through the setuid helper fusermount3.
+pub fn unmount(mountpoint: &Path, detach: Detach) -> io::Result<()> {
+    if effective_uid() != 0 {
+        return fusermount(mountpoint, detach);
+    }
+    let flags = match detach {
+        Detach::Now => libc::UMOUNT_NOFOLLOW,
+        Detach::Lazily => libc::UMOUNT_NOFOLLOW | libc::MNT_DETACH,
+    };
+    let path = c_path(mountpoint)?;
+    // SAFETY: the path ends with NUL.
+    match unsafe { libc::umount2(path.as_ptr(), flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn fusermount(mountpoint: &Path, detach: Detach) -> io::Result<()> {
+    let mut command = Command::new("fusermount3");
+    command.arg("-u");
+    if detach == Detach::Lazily {
+        command.arg("-z");
+    }
+    let output = command.arg("--").arg(mountpoint).env("LC_ALL", "C").stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let text = text.trim();
+    // The helper has only its words to say what happened.
+    match text {
+        busy if busy.contains("busy") => Err(io::Error::from_raw_os_error(libc::EBUSY)),
+        absent if absent.contains("not found in /etc/mtab") || absent.contains("Invalid argument") => {
+            Err(io::Error::from_raw_os_error(libc::EINVAL))
+        }
+        other => Err(io::Error::other(format!("fusermount3: {other}"))),
+    }
+}
+
+/// Whether an error says that the mount is in use.
+pub fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBUSY)
+}
+
+/// Whether an error says that the daemon behind a mount is gone.
+pub fn is_dead_mount(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED))
+}
+
+/// Makes the process that `command` starts a session of its own, without a terminal, and lets it inherit `fd`.
+pub fn detach_with(command: &mut Command, fd: &OwnedFd) {
+    let fd = fd.as_raw_fd();
+    let prepare = move || {
+        // SAFETY: both calls are allowed between fork and exec, and touch no memory.
+        let failed = unsafe { libc::setsid() == -1 || libc::fcntl(fd, libc::F_SETFD, 0) == -1 };
+        if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the closure calls only what is safe after fork in a process with threads.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Takes over a descriptor that this process inherited and was told the number of, closed at exec from now on.
+pub fn inherited(fd: RawFd) -> io::Result<File> {
+    // SAFETY: fcntl on any number is harmless; it fails if the number is not open.
+    if fd <= 2 || unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number is open, and the caller says that nothing else in this process uses it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    let bytes: &OsStr = path.as_os_str();
+    CString::new(bytes.as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_groups_and_space_are_told() {
+        assert_eq!(user_name(0).as_deref(), Some("root"));
+        assert_eq!(user_name(4_000_000_000), None);
+        assert_eq!(group_id("root"), Some(0));
+        assert_eq!(group_id("no such group\0"), None);
+        let space = space(Path::new("/")).unwrap();
+        assert!(space.total_bytes >= space.free_bytes && space.total_bytes > 0);
+    }
+
+    #[test]
+    fn a_directory_that_is_no_mount_cannot_be_unmounted() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = unmount(dir.path(), Detach::Now).unwrap_err();
+        assert!(!is_busy(&error) && !is_dead_mount(&error), "{error}");
+        assert!(inherited(9999).is_err());
+    }
+}

@@ -1,0 +1,187 @@
+//! What passes over the control socket: one JSON line asks, JSON lines answer.
+//!
+//! An answer is any number of `{"progress":…}` lines and then one `{"ok":…}` or `{"error":…}` line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::format::event::Metadata;
+use crate::name::{AliasName, ArtifactKey, SessionName, VersionNumber};
+
+/// The longest line in bytes; bounds what either side takes in.
+pub const MAX_LINE_BYTES: u64 = 16 << 20;
+
+/// What a daemon is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// The state of the mount, as an object.
+    Status,
+    /// Take the mount away and end.
+    Unmount {
+        /// Even if it is in use: its name goes now, the daemon when the last open file is closed.
+        lazy: bool,
+    },
+    /// Make a version of what is staged.
+    Commit(CommitRequest),
+    /// Start a session from a version, or empty it.
+    Stage(StageRequest),
+    /// Write everything staged through to the disk.
+    Sync,
+    /// An artifact was changed from this host: look at its log now.
+    Refresh {
+        /// Which.
+        artifact: ArtifactKey,
+    },
+}
+
+/// A commit of a staging session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommitRequest {
+    /// The artifact.
+    pub artifact: ArtifactKey,
+    /// The session; none is `staging` itself.
+    #[serde(default)]
+    pub session: Option<SessionName>,
+    /// The number that the version must get.
+    #[serde(default)]
+    pub number: Option<VersionNumber>,
+    /// What the committer says of it.
+    #[serde(default)]
+    pub settings: VersionSettings,
+}
+
+/// What a committer says of a version.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VersionSettings {
+    /// What changed and why.
+    pub message: Option<String>,
+    /// `model`, `dataset`, ….
+    #[serde(rename = "type")]
+    pub artifact_type: Option<String>,
+    /// Aliases to move to it.
+    pub aliases: Vec<AliasName>,
+    /// Tags to add.
+    pub tags: Vec<String>,
+    /// Metadata to set.
+    pub meta: Metadata,
+    /// Seconds after its creation at which it may be deleted.
+    pub ttl_seconds: Option<u64>,
+    /// References to the versions it was made from.
+    pub inputs: Vec<String>,
+    /// Whether the run that made it is recorded.
+    pub lineage: Lineage,
+}
+
+/// Whether a commit records the run that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lineage {
+    /// Yes.
+    #[default]
+    Record,
+    /// No.
+    Omit,
+}
+
+/// A change of a staging session as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRequest {
+    /// The artifact.
+    pub artifact: ArtifactKey,
+    /// The session; none is `staging` itself.
+    #[serde(default)]
+    pub session: Option<SessionName>,
+    /// What to do with it.
+    pub action: StageAction,
+}
+
+/// What to do with a staging session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageAction {
+    /// Start from a version without copying it. The session must be empty.
+    From(VersionNumber),
+    /// Throw away what is staged.
+    Discard,
+    /// Make the session if it is not there.
+    Open,
+}
+
+/// How far long work is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done now: `hashing`, `uploading`, ….
+    pub step: String,
+    /// Bytes of it that are done.
+    pub done_bytes: u64,
+    /// Bytes in all, where that is known.
+    #[serde(default)]
+    pub total_bytes: Option<u64>,
+}
+
+/// A failure in words, as it is shown to the user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct WireError {
+    /// What failed, on what.
+    pub message: String,
+    /// What to do next.
+    #[serde(default)]
+    pub hint: Option<String>,
+    /// The exit code of the command.
+    pub code: u8,
+}
+
+impl WireError {
+    /// A plain failure.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, code: 1 }
+    }
+
+    /// The same with advice.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// One line of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Work goes on.
+    Progress(Progress),
+    /// Done; the last line.
+    Ok(serde_json::Value),
+    /// Failed; the last line.
+    Error(WireError),
+}
+
+/// One line of JSON with its newline.
+pub fn to_line(value: &impl Serialize) -> Vec<u8> {
+    let mut line = serde_json::to_vec(value).expect("what is sent is plain data");
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_replies_are_as_documented() {
+        let line = |value: &Request| String::from_utf8(to_line(value)).unwrap();
+        assert_eq!(line(&Request::Status), "{\"request\":\"status\"}\n");
+        assert_eq!(line(&Request::Unmount { lazy: true }), "{\"request\":\"unmount\",\"lazy\":true}\n");
+        let short = r#"{"request":"commit","artifact":"p/a"}"#;
+        let Request::Commit(commit) = serde_json::from_str(short).unwrap() else { panic!() };
+        assert_eq!(commit.settings, VersionSettings::default());
+        let stage = r#"{"request":"stage","artifact":"p/a","action":{"from":"v3"}}"#;
+        let Request::Stage(stage) = serde_json::from_str(stage).unwrap() else { panic!() };
+        assert_eq!(stage.action, StageAction::From(VersionNumber(3)));
+        let error = Reply::Error(WireError::new("m").with_hint("h"));
+        let text = r#"{"error":{"message":"m","hint":"h","code":1}}"#;
+        assert_eq!(serde_json::to_string(&error).unwrap(), text);
+    }
+}

@@ -1,0 +1,218 @@
+//! A mount put together: the file system over its services, mounted, and the answers to the control socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use crate::cache::{Cache, CacheOptions};
+use crate::catalog::Actor;
+use crate::commit::{ChunkIndex, Committer, Progress as CommitProgress, Settings};
+use crate::daemon::wire::{
+    CommitReply, CommitRequest, Outcome, Progress, Request, StageAction, StageRequest, VersionSettings, WireError,
+};
+use crate::daemon::{Caller, Handler, Mounted, ProgressSender, Services, sys};
+use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
+use crate::fuse::{self, MountOptions};
+use crate::name::{Selector, SessionName};
+use crate::staging::SessionRegistry;
+use crate::view::{ReadContext, ReadLimits};
+
+/// How often a client that waits for a commit is told how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Mounts what `services` describe.
+pub fn start(services: &Services) -> Result<Mounted, WireError> {
+    let options = &services.options;
+    let store = services.catalog.store();
+    let database = options.state.join("cache.db");
+    let cache = Cache::open(CacheOptions {
+        folder: options.state.join("cache"),
+        database: database.clone(),
+        limit_bytes: options.cache_bytes,
+        env: store.env().clone(),
+    })
+    .map_err(|e| WireError::new(e.to_string()))?;
+    let registry = SessionRegistry::open(&options.state, store.env().clone())
+        .map_err(|e| WireError::new(e.to_string()))?;
+    let context = Arc::new(ReadContext::new(store.clone(), cache.clone(), ReadLimits::default()));
+    let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
+    let owner = (sys::effective_uid(), sys::effective_gid());
+    let fs_options = Options {
+        read_only: options.read_only,
+        refresh: options.refresh,
+        owner,
+        allow_commit: options.allow_commit,
+        state: options.state.clone(),
+        user_name: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")),
+        host: services.actor.host.clone(),
+    };
+    let fs_services = crate::fs::Services {
+        catalog: services.catalog.clone(),
+        context: context.clone(),
+        registry: Arc::new(registry),
+        committer: Committer::new(services.catalog.clone(), context.clone(), index),
+    };
+    let (fs, invalidations) = services.runtime.block_on(Fs::new(fs_options, fs_services));
+    let mount_options = MountOptions {
+        allow_other: options.allow_other || options.allow_commit.is_some(),
+        read_only: options.read_only,
+        passthrough: true,
+    };
+    let mounted =
+        fuse::mount(fs.clone(), invalidations, &options.mountpoint, &mount_options, services.runtime.clone())
+            .map_err(|e| mount_error(&options.mountpoint.display().to_string(), &e))?;
+    let control = Control { fs: fs.clone(), cache: cache.clone(), actor: services.actor.clone() };
+    let (status_fs, status_cache) = (fs.clone(), cache.clone());
+    fs.set_status(move || status(&status_fs, &status_cache));
+    let runtime = services.runtime.clone();
+    let serve = move || {
+        let ended = mounted.wait();
+        runtime.block_on(context.shutdown());
+        cache.shutdown();
+        ended
+    };
+    Ok(Mounted { serve: Box::new(serve), handler: Arc::new(control) })
+}
+
+fn mount_error(shown: &str, error: &std::io::Error) -> WireError {
+    let hint = match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENODEV) => "is the fuse module loaded, and fuse3 installed?",
+        Some(libc::EACCES | libc::EPERM) => {
+            "an ordinary user needs fusermount3 (package fuse3) and a readable /dev/fuse; --allow-other also needs \
+             user_allow_other in /etc/fuse.conf"
+        }
+        _ => "`artfs doctor` looks for the cause",
+    };
+    WireError::new(format!("cannot mount on {shown}: {error}")).with_hint(hint)
+}
+
+fn status(fs: &Fs, cache: &Cache) -> Value {
+    let sessions = fs.sessions().unwrap_or_default();
+    let stats = cache.stats();
+    json!({
+        "pid": std::process::id(),
+        "cache": stats,
+        "staging": sessions,
+        "bytes_fetched": fs.catalog().store().counts().bytes_fetched,
+        "requests": fs.catalog().store().counts(),
+        "store": fs.catalog().store().url(),
+        "store_offline_since": fs.catalog().offline_since(),
+        "read_only": fs.options().read_only,
+    })
+}
+
+struct Control {
+    fs: Arc<Fs>,
+    cache: Arc<Cache>,
+    actor: Actor,
+}
+
+impl Handler for Control {
+    fn handle(
+        &self,
+        caller: Caller,
+        request: Request,
+        progress: ProgressSender,
+    ) -> BoxFuture<'_, Result<Value, WireError>> {
+        Box::pin(async move {
+            match request {
+                Request::Status => Ok(status(&self.fs, &self.cache)),
+                Request::Commit(commit) => self.commit(caller, commit, progress).await,
+                Request::Stage(stage) => self.stage(stage).await,
+                Request::Sync => self.fs.sync_all().await.map(|()| json!({})).map_err(WireError::new),
+                Request::Refresh { artifact } => {
+                    self.fs.refresh(&artifact).await;
+                    Ok(json!({}))
+                }
+                Request::Unmount { .. } => Err(WireError::new("unmounting is not this layer's")),
+            }
+        })
+    }
+}
+
+/// Asks a commit to end when the client that waits for it goes away.
+struct InterruptOnDrop(Arc<CommitProgress>);
+
+impl Drop for InterruptOnDrop {
+    fn drop(&mut self) {
+        self.0.interrupt();
+    }
+}
+
+impl Control {
+    async fn commit(
+        &self,
+        caller: Caller,
+        request: CommitRequest,
+        sender: ProgressSender,
+    ) -> Result<Value, WireError> {
+        let followed = Arc::new(CommitProgress::default());
+        let user = sys::user_name(caller.uid).unwrap_or_else(|| self.actor.user.clone());
+        let commit = SessionCommit {
+            artifact: request.artifact.clone(),
+            session: request.session,
+            actor: Actor { user, host: self.actor.host.clone() },
+            demanded: request.number,
+            settings: settings(request.settings),
+            progress: followed.clone(),
+        };
+        let _interrupt = InterruptOnDrop(followed.clone());
+        let work = self.fs.commit_session(commit);
+        tokio::pin!(work);
+        let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                _ = ticks.tick() => {
+                    let now = followed.snapshot();
+                    sender.send(Progress { step: "committing".into(), done_bytes: now.bytes, total_bytes: None });
+                }
+            }
+        };
+        let outcome = done.map_err(|e| commit_error(&request.artifact.to_string(), &e))?;
+        let reply = CommitReply {
+            artifact: outcome.artifact,
+            version: outcome.version,
+            outcome: if outcome.created { Outcome::Created } else { Outcome::Identical },
+            digest: outcome.digest,
+            files: outcome.files,
+            bytes: outcome.bytes,
+            stored_bytes: outcome.stored_bytes,
+        };
+        Ok(json!(reply))
+    }
+
+    async fn stage(&self, request: StageRequest) -> Result<Value, WireError> {
+        let StageRequest { artifact, session, action } = request;
+        let done = match action {
+            StageAction::From(version) => {
+                let from = Selector::Version(version);
+                self.fs.stage_from(&artifact, session.as_ref(), &from).await.map(|_| ())
+            }
+            StageAction::Discard => self.fs.discard(&artifact, session.as_ref()).await,
+            StageAction::Open => self.fs.open_session(&artifact, session.as_ref()),
+        };
+        done.map_err(|e: StageError| WireError::new(e.to_string()))?;
+        Ok(json!({ "path": format!("{artifact}/{}", directory(session.as_ref())) }))
+    }
+}
+
+fn directory(session: Option<&SessionName>) -> String {
+    session.map_or_else(|| "staging".to_owned(), |name| format!("staging.{name}"))
+}
+
+fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {
+    let hint = match error {
+        SessionCommitError::Busy(_) => "close them, or wait for the program that writes them; then repeat",
+        _ => "what is staged is untouched; mend the cause and repeat the commit",
+    };
+    WireError::new(format!("{artifact} was not committed: {error}")).with_hint(hint)
+}
+
+/// What the command line says of a version, as a commit takes it.
+pub fn settings(said: VersionSettings) -> Settings {
+    let VersionSettings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, lineage: _ } = said;
+    Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs }
+}
