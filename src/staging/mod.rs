@@ -8,6 +8,7 @@ mod attr;
 mod change;
 mod commit;
 mod copyup;
+mod delete;
 mod error;
 mod gate;
 mod handle;

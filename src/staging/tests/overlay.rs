@@ -252,3 +252,32 @@ fn files_and_directories_without_permissions_are_staged_like_others() {
     assert_eq!(f.attr("secret").perm, 0);
     f.rm_dir("closed").unwrap();
 }
+
+#[test]
+fn threads_that_change_one_session_end_with_every_change_made() {
+    let version = (0..40).fold(Version::default().dir("d"), |v, n| v.file(&format!("d/{n}"), b"version"));
+    let f = Fixture::over(version);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let f = &f;
+            scope.spawn(move || {
+                for n in (thread * 10)..(thread * 10 + 10) {
+                    let (from, to) = (format!("d/{n}"), format!("new-{n}"));
+                    let reader = f.open(f.at(&from).unwrap(), libc::O_RDONLY).unwrap();
+                    f.write_at(&from, 7, b" and more").unwrap();
+                    f.mv(&from, &to, 0).unwrap();
+                    f.setattr(f.at(&to).unwrap(), &SetAttr { mode: Some(0o600), ..SetAttr::default() }, None)
+                        .unwrap();
+                    f.names("d");
+                    f.put(&format!("d/{n}"), b"again").unwrap();
+                    f.release(reader.handle).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(f.freeze().map(drop).map_err(|e| e.to_string()), Ok(()));
+    for n in 0..40 {
+        assert_eq!(f.get(&format!("new-{n}")).unwrap(), b"version and more");
+        assert_eq!(f.get(&format!("d/{n}")).unwrap(), b"again");
+    }
+}
