@@ -281,3 +281,25 @@ fn threads_that_change_one_session_end_with_every_change_made() {
         assert_eq!(f.get(&format!("d/{n}")).unwrap(), b"again");
     }
 }
+
+#[test]
+fn a_directory_that_takes_a_removed_one_s_name_does_not_bring_its_content_back() {
+    let below = version().dir("e").file("e/old", b"1").dir("g").file("g/old", b"2").dir("g/sub").dir("h");
+    let mut f = Fixture::over(below);
+    // Over an emptied directory; a directory of the session's own; where nothing is left; over an empty one.
+    f.rm("e/old").unwrap();
+    f.mv("d", "e", 0).unwrap();
+    f.rm("g/old").unwrap();
+    f.rm_dir("g/sub").unwrap();
+    f.rm_dir("g").unwrap();
+    f.new_dir("mine").unwrap();
+    f.put("mine/x", b"3").unwrap();
+    f.mv("mine", "g", 0).unwrap();
+    f.mv("e/sub", "h", 0).unwrap();
+    for _ in 0..2 {
+        assert_eq!(f.names(""), ["e", "empty", "g", "h", "link", "top"]);
+        assert_eq!((f.names("e"), f.names("g")), (vec!["one".to_owned()], vec!["x".to_owned()]));
+        assert_eq!(f.names("h"), ["two"]);
+        f.reopen();
+    }
+}
