@@ -2,6 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
+use super::delete::remove_tree;
 use super::error::{Result, StagingError};
 use super::readdir::list_upper;
 use super::session::Session;
@@ -83,7 +84,7 @@ impl Session {
         let _frozen = self.freeze()?;
         let doomed = self.tmp_name();
         self.empty_tree(&doomed)?;
-        Ok(sys::remove_tree(self.tmp(), &doomed).map_err(StagingError::from)?)
+        Ok(remove_tree(self.tmp(), &doomed).map_err(StagingError::from)?)
     }
 
     fn empty_tree(&self, doomed: &[u8]) -> Result<()> {

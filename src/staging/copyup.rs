@@ -113,7 +113,11 @@ impl Session {
         let file = File::from(insist(at, || sys::reopen(at, libc::O_RDWR))?);
         file.set_len(0)?;
         file.set_len(body.size)?;
-        self.content.copy_out(body, &file)?;
+        if let Err(e) = self.content.copy_out(body, &file) {
+            // What came so far means nothing and may have filled the disk.
+            let _ = file.set_len(0);
+            return Err(e.into());
+        }
         // The mark may go only after the bytes are there to stay.
         file.sync_data()?;
         self.serve_locally(state, fd)?;

@@ -1,6 +1,6 @@
 //! Who may change a session: counts changes under way and open writers, and shuts them out for a commit.
 //!
-//! Lock order in `staging`: the gate's lock is taken alone; a pass through the gate is taken before the tree's lock.
+//! Order in `staging`: a pass through the gate, then the tree's lock, then leaves. The gate's own lock is a leaf.
 
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};

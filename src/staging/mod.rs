@@ -9,6 +9,7 @@ mod change;
 mod commit;
 mod copyup;
 mod disk;
+mod delete;
 mod error;
 mod gate;
 mod handle;

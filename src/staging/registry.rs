@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::delete::remove_tree;
 use super::nodes::lock;
-use super::sys;
 use crate::clock::Env;
 use crate::id::{EventId, ManifestId};
 use crate::name::{ArtifactKey, ProjectName, SessionName, VersionNumber};
@@ -394,7 +394,7 @@ impl SessionRegistry {
     }
 
     fn delete_directory(&self, name: &[u8]) -> Result<()> {
-        let done = File::open(&self.sessions).and_then(|dir| sys::remove_tree(dir.as_raw_fd(), name));
+        let done = File::open(&self.sessions).and_then(|dir| remove_tree(dir.as_raw_fd(), name));
         done.map_err(|source| RegistryError::Io {
             path: self.sessions.join(std::ffi::OsStr::from_bytes(name)).display().to_string(),
             source,

@@ -270,7 +270,11 @@ fn stage(dir: &OwnedFd, path: TreePath, has_marks: bool) -> Result<Option<(Stage
             };
             match known {
                 Some(entry) => Source::Known(Entry { path: path.clone(), executable, mtime, ..entry }),
-                None => Source::Local(LocalFile { size: stat.size(), identity: StatIdentity::of(&stat) }),
+                None => {
+                    // Once more: looking for marks on a file without read permission changes its ctime.
+                    let stat = sys::stat_at(at, name)?;
+                    Source::Local(LocalFile { size: stat.size(), identity: StatIdentity::of(&stat) })
+                }
             }
         }
         Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => return Ok(None),

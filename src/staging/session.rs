@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::attr::{Attr, FsStat, Kind};
+use super::delete::remove_tree;
 use super::error::{Result, StagingError};
 use super::gate::Gate;
 use super::handle::Handle;
@@ -81,7 +82,7 @@ impl Session {
         make_dir(&directory, 0o700)?;
         let session_fd = OwnedFd::from(File::open(&directory)?);
         let at = session_fd.as_raw_fd();
-        sys::remove_tree(at, TMP)?;
+        remove_tree(at, TMP)?;
         sys::mkdir_at(at, TMP, 0o700)?;
         match sys::mkdir_at(at, TREE, 0o755) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),

@@ -252,3 +252,54 @@ fn files_and_directories_without_permissions_are_staged_like_others() {
     assert_eq!(f.attr("secret").perm, 0);
     f.rm_dir("closed").unwrap();
 }
+
+#[test]
+fn threads_that_change_one_session_end_with_every_change_made() {
+    let version = (0..40).fold(Version::default().dir("d"), |v, n| v.file(&format!("d/{n}"), b"version"));
+    let f = Fixture::over(version);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let f = &f;
+            scope.spawn(move || {
+                for n in (thread * 10)..(thread * 10 + 10) {
+                    let (from, to) = (format!("d/{n}"), format!("new-{n}"));
+                    let reader = f.open(f.at(&from).unwrap(), libc::O_RDONLY).unwrap();
+                    f.write_at(&from, 7, b" and more").unwrap();
+                    f.mv(&from, &to, 0).unwrap();
+                    f.setattr(f.at(&to).unwrap(), &SetAttr { mode: Some(0o600), ..SetAttr::default() }, None)
+                        .unwrap();
+                    f.names("d");
+                    f.put(&format!("d/{n}"), b"again").unwrap();
+                    f.release(reader.handle).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(f.freeze().map(drop).map_err(|e| e.to_string()), Ok(()));
+    for n in 0..40 {
+        assert_eq!(f.get(&format!("new-{n}")).unwrap(), b"version and more");
+        assert_eq!(f.get(&format!("d/{n}")).unwrap(), b"again");
+    }
+}
+
+#[test]
+fn a_directory_that_takes_a_removed_one_s_name_does_not_bring_its_content_back() {
+    let below = version().dir("e").file("e/old", b"1").dir("g").file("g/old", b"2").dir("g/sub").dir("h");
+    let mut f = Fixture::over(below);
+    // Over an emptied directory; a directory of the session's own; where nothing is left; over an empty one.
+    f.rm("e/old").unwrap();
+    f.mv("d", "e", 0).unwrap();
+    f.rm("g/old").unwrap();
+    f.rm_dir("g/sub").unwrap();
+    f.rm_dir("g").unwrap();
+    f.new_dir("mine").unwrap();
+    f.put("mine/x", b"3").unwrap();
+    f.mv("mine", "g", 0).unwrap();
+    f.mv("e/sub", "h", 0).unwrap();
+    for _ in 0..2 {
+        assert_eq!(f.names(""), ["e", "empty", "g", "h", "link", "top"]);
+        assert_eq!((f.names("e"), f.names("g")), (vec!["one".to_owned()], vec!["x".to_owned()]));
+        assert_eq!(f.names("h"), ["two"]);
+        f.reopen();
+    }
+}
