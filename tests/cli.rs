@@ -169,7 +169,7 @@ For more information, try '--help'.
 error: the following required arguments were not provided:
   <REF>
 
-Usage: artfs show --store <URL> --state <DIR> <REF>
+Usage: artfs show <REF>
 
 For more information, try '--help'.
 [exit 2]

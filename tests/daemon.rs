@@ -17,8 +17,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use artfs::daemon::lock::{self, LockState};
 use artfs::daemon::mounts;
-use artfs::daemon::wire::{Progress, Request, WireError};
+use artfs::daemon::wire::{
+    CommitReply, Outcome as CommitOutcome, Progress, Request, VersionSettings, WireError,
+};
 use artfs::daemon::{Caller, Handler, Mounted, ProgressSender, Services};
+use artfs::id::Digest;
+use artfs::name::VersionNumber;
 use fuser::{Errno, FileAttr, FileHandle, FileType, Filesystem, INodeNo, MountOption, ReplyAttr, ReplyEntry};
 use serde_json::{Value, json};
 
@@ -27,7 +31,7 @@ const NEVER: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let first = std::env::args().nth(1).unwrap_or_default();
-    if ["mount", "umount", "status", "doctor", "commit"].contains(&first.as_str()) {
+    if ["mount", "umount", "status", "doctor", "commit", "stage"].contains(&first.as_str()) {
         return artfs::cli::main(start);
     }
     let fuse = File::options().read(true).write(true).open("/dev/fuse");
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
         &[
             ("mount_returns_when_it_serves_and_umount_when_all_is_gone", mount_and_umount),
             ("status_is_the_daemons_own_and_the_file_systems", status),
+            ("commit_and_stage_are_asked_of_the_daemon", commit_and_stage),
             ("a_signal_unmounts_cleanly", signals),
             ("a_signal_to_a_mount_in_use_lets_its_users_finish", signal_while_busy),
             ("a_mount_in_use_is_not_taken_away_but_lazily", busy),
@@ -94,6 +99,16 @@ impl Handler for Answers {
             progress.send(Progress { step: "thinking".into(), done_bytes: 0, total_bytes: None });
             match request {
                 Request::Status => Ok(json!({ "cache_bytes": 17, "sessions": [] })),
+                Request::Commit(commit) if commit.session.is_none() => Ok(json!(CommitReply {
+                    artifact: commit.artifact,
+                    version: VersionNumber(3),
+                    outcome: CommitOutcome::Created,
+                    digest: Digest::of(format!("{:?}", commit.settings).as_bytes()),
+                    files: 2,
+                    bytes: 1 << 30,
+                    stored_bytes: 17,
+                })),
+                Request::Stage(stage) => Ok(json!({ "path": format!("{:?}", stage.action) })),
                 _ => Err(WireError::new("too small for that")),
             }
         })
@@ -218,6 +233,37 @@ fn status() {
     assert_eq!(status["requests"]["create"], 1);
     let text = String::from_utf8(host.run(&["status"]).stdout).unwrap();
     assert!(text.contains("17 B") && text.contains("requests.create:"), "{text}");
+    assert!(host.run(&["umount"]).status.success());
+}
+
+fn commit_and_stage() {
+    let host = Host::new();
+    let text = error(&host.run(&["commit", "p/a"]));
+    assert!(text.starts_with("error: nothing is mounted from "), "{text}");
+    host.mount();
+    let words = ["commit", "p/a", "-m", "why", "--alias", "best", "--meta", "f1=0.5", "--ttl", "1h"];
+    let output = host.run(&words);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "p/a:v3: 2 files, 1.0 GiB (17 B new)\n",
+        "{output:?}"
+    );
+    assert!(output.stderr.is_empty(), "no progress in a pipe");
+    let made: Value = serde_json::from_slice(&host.run(&[&words[..], &["--json"]].concat()).stdout).unwrap();
+    let settings = VersionSettings {
+        message: Some("why".into()),
+        aliases: vec!["best".parse().unwrap()],
+        meta: [("f1".to_owned(), json!(0.5))].into(),
+        ttl_seconds: Some(3600),
+        ..VersionSettings::default()
+    };
+    assert_eq!(made["digest"], json!(Digest::of(format!("{settings:?}").as_bytes())));
+    assert_eq!(made["outcome"], "created");
+    assert_eq!(error(&host.run(&["commit", "p/a", "--session", "x"])), "error: too small for that\n");
+    let path = |words: &[&str]| String::from_utf8(host.run(words).stdout).unwrap();
+    assert_eq!(path(&["stage", "p/a"]), "Open\n");
+    assert_eq!(path(&["stage", "p/a", "--discard"]), "Discard\n");
+    assert_eq!(path(&["stage", "p/a", "--from", "v3"]), "From(VersionNumber(3))\n");
     assert!(host.run(&["umount"]).status.success());
 }
 

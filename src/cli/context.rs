@@ -1,5 +1,6 @@
 //! What commands work with: places, the store, the catalog, the user.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -65,16 +66,22 @@ impl Context {
 
     /// Where the store is.
     pub fn store_url(&self) -> Result<StoreUrl, CliError> {
-        match &self.globals.store {
-            Some(url) => Ok(url.parse::<StoreUrl>()?),
+        let named = self.globals.store.clone().map(OsString::from).or_else(|| set("ARTFS_STORE"));
+        match named {
+            Some(url) => {
+                let url =
+                    url.into_string().map_err(|_| CliError::usage("the URL of the store is not UTF-8"))?;
+                Ok(url.parse::<StoreUrl>()?)
+            }
             None => Ok(StoreUrl::Directory(data_folder("--store or $ARTFS_STORE")?.join("artfs/store"))),
         }
     }
 
     /// Where the state folder is; it may not be there yet.
     pub fn state_path(&self) -> Result<PathBuf, CliError> {
-        let path = match &self.globals.state {
-            Some(path) => path.clone(),
+        let named = self.globals.state.clone().or_else(|| set("ARTFS_STATE").map(PathBuf::from));
+        let path = match named {
+            Some(path) => path,
             None => data_folder("--state or $ARTFS_STATE")?.join("artfs/state"),
         };
         let absolute = std::path::absolute(&path);
@@ -184,6 +191,11 @@ impl Context {
             }
         }
     }
+}
+
+/// An environment variable; an empty one counts as none.
+fn set(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// The settings of the clouds' clients in this process's environment.

@@ -2,6 +2,7 @@
 
 mod alias;
 pub mod args;
+pub mod commit;
 mod completions;
 mod context;
 mod doctor;
@@ -11,7 +12,9 @@ mod ls;
 mod meta;
 mod mount;
 pub mod output;
+pub mod progress;
 mod show;
+mod stage;
 mod status;
 mod tag;
 mod target;
@@ -61,12 +64,13 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
-    /// The store: a directory, file:///dir, s3://bucket/prefix, gs://… or az://… [default: a directory in the
-    /// user's data folder]
-    #[arg(long, value_name = "URL", env = "ARTFS_STORE", global = true, hide_env_values = true)]
+    /// The store: a directory, file:///dir, s3://bucket/prefix, gs://… or az://… [env: ARTFS_STORE] [default: a
+    /// directory in the user's data folder]
+    #[arg(long, value_name = "URL", global = true)]
     pub store: Option<String>,
-    /// The state folder, with cache and staging areas of this host [default: one in the user's data folder]
-    #[arg(long, value_name = "DIR", env = "ARTFS_STATE", global = true, hide_env_values = true)]
+    /// The state folder, with cache and staging areas of this host [env: ARTFS_STATE] [default: one in the
+    /// user's data folder]
+    #[arg(long, value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
     /// Print data as JSON
     #[arg(long, global = true)]
@@ -82,6 +86,8 @@ enum Command {
     Umount(umount::UmountArgs),
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
+    Stage(stage::StageArgs),
+    Commit(commit::CommitArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
@@ -129,6 +135,8 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Umount(args) => umount::run(&context, &args),
         Command::Status(_) => status::run(&context),
         Command::Doctor(_) => doctor::run(&context),
+        Command::Stage(args) => stage::run(&context, args),
+        Command::Commit(args) => commit::run(&context, args),
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::format::event::Metadata;
+use crate::id::Digest;
 use crate::name::{AliasName, ArtifactKey, SessionName, VersionNumber};
 
 /// The longest line in bytes; bounds what either side takes in.
@@ -21,9 +22,9 @@ pub enum Request {
         /// Even if it is in use: its name goes now, the daemon when the last open file is closed.
         lazy: bool,
     },
-    /// Make a version of what is staged.
+    /// Make a version of what is staged; the answer is a [`CommitReply`].
     Commit(CommitRequest),
-    /// Start a session from a version, or empty it.
+    /// Start a session from a version, or empty it. The answer has its `path` in the mount.
     Stage(StageRequest),
     /// Write everything staged through to the disk.
     Sync,
@@ -82,6 +83,35 @@ pub enum Lineage {
     Record,
     /// No.
     Omit,
+}
+
+/// What a commit came to: the `ok` of its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitReply {
+    /// The artifact.
+    pub artifact: ArtifactKey,
+    /// The version that was made or found.
+    pub version: VersionNumber,
+    /// Which of the two.
+    pub outcome: Outcome,
+    /// The digest of its content.
+    pub digest: Digest,
+    /// Regular files in it.
+    pub files: u64,
+    /// Sum of their sizes.
+    pub bytes: u64,
+    /// Bytes this commit added to the store.
+    pub stored_bytes: u64,
+}
+
+/// Whether a commit made a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did.
+    Created,
+    /// The content was there already under this number.
+    Identical,
 }
 
 /// A change of a staging session as a whole.

@@ -1,0 +1,85 @@
+//! `artfs commit`: makes a version of what is staged in the mount.
+
+use clap::Args;
+
+use super::args::SettingsArgs;
+use super::context::Context;
+use super::error::{CliError, Outcome};
+use super::output::{self, Format};
+use super::progress::ProgressLine;
+use crate::daemon::client::Client;
+use crate::daemon::wire::{CommitReply, CommitRequest, Outcome as Made, Request};
+use crate::name::{ArtifactKey, SessionName, VersionNumber};
+
+/// Make a version of what is staged
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Make a version of what is staged in the mount.\n\n\
+        When it returns 0 the version is durable in the store. When it fails or is interrupted, nothing is visible \
+        and staging is untouched: repeat it. Content identical to the latest version makes no new one, but moves \
+        the aliases and adds the tags and metadata.",
+    after_help = "\
+Examples:
+  artfs commit proj/bert -m 'first try'
+  artfs commit proj/bert --alias best --meta f1=0.89 --type model --input proj/ds:v3
+  artfs commit proj/bert --session lr3 --ttl 30d"
+)]
+pub struct CommitArgs {
+    /// The artifact
+    #[arg(value_name = "ARTIFACT")]
+    artifact: ArtifactKey,
+    /// The staging session: what is in staging.NAME [default: what is in staging]
+    #[arg(long, value_name = "NAME")]
+    session: Option<SessionName>,
+    /// Fail unless this is the number the version gets
+    #[arg(long = "as", value_name = "VERSION")]
+    number: Option<VersionNumber>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
+    let client = mounted(context)?;
+    let request = CommitRequest {
+        artifact: args.artifact,
+        session: args.session,
+        number: args.number,
+        settings: args.settings.into(),
+    };
+    let mut line = ProgressLine::new();
+    let reply = client.call(&Request::Commit(request), |progress| line.show(&progress));
+    drop(line);
+    let reply = reply?;
+    if context.format() == Format::Json {
+        output::print_json(&reply)?;
+        return Ok(Outcome::Done);
+    }
+    let made: CommitReply = serde_json::from_value(reply)
+        .map_err(|e| CliError::failed(format!("committed, but the daemon's answer makes no sense: {e}")))?;
+    output::print(&format!("{}\n", sentence(&made)))?;
+    Ok(Outcome::Done)
+}
+
+/// The daemon, which has the staging areas.
+pub fn mounted(context: &Context) -> Result<Client, CliError> {
+    let state = context.state_path()?;
+    context.daemon()?.ok_or_else(|| {
+        CliError::failed(format!("nothing is mounted from the state folder {}", state.display()))
+            .with_hint("`artfs mount DIR` mounts; what is staged there is kept from mount to mount")
+    })
+}
+
+/// What a commit came to, in words.
+pub fn sentence(made: &CommitReply) -> String {
+    let version = format!("{}:{}", made.artifact, made.version);
+    match made.outcome {
+        Made::Created => format!(
+            "{version}: {}, {} ({} new)",
+            output::count(made.files, "file"),
+            output::size(made.bytes),
+            output::size(made.stored_bytes)
+        ),
+        Made::Identical => format!("{version} has this content already; no new version"),
+    }
+}
