@@ -83,8 +83,19 @@ impl ChunkIndex {
         found.unwrap_or(false)
     }
 
-    /// Adds the chunks of a living version.
+    /// Adds the chunks of a living version, of which [`ChunkIndex::add_chunks`] may have added more.
     pub fn add_manifest(&self, id: &ManifestId, chunks: &[ChunkRef]) {
+        self.add_chunks(chunks);
+        self.with(|db| {
+            db.execute(
+                "INSERT OR IGNORE INTO indexed_manifests VALUES (?, ?)",
+                params![self.store, &id.as_bytes()[..]],
+            )
+        });
+    }
+
+    /// Adds some chunks of a living version.
+    pub fn add_chunks(&self, chunks: &[ChunkRef]) {
         let added = self.with(|db| {
             let tx = db.transaction()?;
             {
@@ -101,10 +112,6 @@ impl ChunkIndex {
                         chunk.place.codec.to_byte(),
                     ])?;
                 }
-                tx.execute(
-                    "INSERT OR IGNORE INTO indexed_manifests VALUES (?, ?)",
-                    params![self.store, &id.as_bytes()[..]],
-                )?;
             }
             tx.commit()
         });

@@ -31,6 +31,12 @@ pub struct Space {
     pub free_bytes: u64,
 }
 
+/// The group this process acts as.
+pub fn effective_gid() -> u32 {
+    // SAFETY: cannot fail and touches no memory.
+    unsafe { libc::getegid() }
+}
+
 /// The user this process acts as.
 pub fn effective_uid() -> u32 {
     // SAFETY: cannot fail and touches no memory.

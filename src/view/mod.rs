@@ -12,6 +12,7 @@ mod error;
 mod fetch;
 mod flight;
 mod group;
+mod listed;
 mod local;
 mod readahead;
 mod small;
