@@ -706,4 +706,14 @@ fn the_state_folder_is_private_and_the_store_is_remembered_in_it() {
     assert_eq!(fs::metadata(host.state()).unwrap().permissions().mode() & 0o777, 0o700);
     let stores: Vec<_> = fs::read_dir(host.state().join("stores")).unwrap().collect();
     assert_eq!(stores.len(), 1);
+    let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let other = host.dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
+    let words = ["ls", "--state", other.to_str().unwrap()];
+    assert!(!host.say(&words).contains("[stderr]"));
+    assert_eq!(mode(&other), 0o700, "an empty one is closed");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(host.say(&words).contains("is open to other users"));
+    assert_eq!(mode(&other), 0o755, "one with things in it is not touched");
 }

@@ -43,6 +43,7 @@ fn main() -> ExitCode {
             ("commit_and_stage_are_asked_of_the_daemon", commit_and_stage),
             ("a_signal_unmounts_cleanly", signals),
             ("a_signal_to_a_mount_in_use_lets_its_users_finish", signal_while_busy),
+            ("a_second_signal_waits_for_nobody", two_signals),
             ("a_mount_in_use_is_not_taken_away_but_lazily", busy),
             ("an_outside_umount_ends_the_daemon", outside_umount),
             ("what_a_killed_daemon_left_is_replaced", killed_and_mounted_again),
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
             ("two_daemons_on_one_state_folder_are_refused", two_daemons),
             ("a_mount_point_is_an_empty_directory_and_nobody_elses", bad_mount_points),
             ("a_failing_file_system_is_reported_where_mount_was_called", failing_start),
+            ("a_failing_session_leaves_no_mount", failing_serve),
             ("a_daemon_that_dies_without_a_word_is_noticed", dying_start),
             ("in_the_foreground_it_stays_until_it_is_told", foreground),
             ("the_control_socket_takes_no_part_of_a_long_path", long_state_path),
@@ -120,6 +122,7 @@ fn start(services: &Services) -> Result<Mounted, WireError> {
     match mountpoint.file_name().and_then(|name| name.to_str()) {
         Some("refused") => return Err(WireError::new("this one is refused").with_hint("take another")),
         Some("dying") => std::process::exit(7),
+        Some("failing") => return failing_session(mountpoint),
         _ => {}
     }
     let mut config = fuser::Config::default();
@@ -128,6 +131,18 @@ fn start(services: &Services) -> Result<Mounted, WireError> {
         .map_err(|e| WireError::new(format!("cannot mount: {e}")))?;
     // After an outside umount the session tries once more itself, in vain.
     let serve = move || session.run().or_else(|e| if e.raw_os_error() == Some(22) { Ok(()) } else { Err(e) });
+    Ok(Mounted { serve: Box::new(serve), handler: Arc::new(Answers) })
+}
+
+/// A file system that mounts, and whose session fails at once while the mount is still there.
+fn failing_session(mountpoint: &std::path::Path) -> Result<Mounted, WireError> {
+    let mut config = fuser::Config::default();
+    config.mount_options = vec![MountOption::FSName(mounts::FS_NAME.into())];
+    let session = fuser::Session::new(Tiny, mountpoint, &config).unwrap();
+    let serve = move || {
+        std::mem::forget(session);
+        Err(std::io::Error::other("the session broke"))
+    };
     Ok(Mounted { serve: Box::new(serve), handler: Arc::new(Answers) })
 }
 
@@ -290,6 +305,19 @@ fn signal_while_busy() {
     host.wait_for_end();
 }
 
+fn two_signals() {
+    let host = Host::new();
+    let pid = host.mount();
+    let open = File::open(&host.mountpoint).unwrap();
+    kill(pid, "-TERM");
+    while host.is_mounted() {
+        std::thread::yield_now();
+    }
+    kill(pid, "-HUP");
+    host.wait_for_end();
+    drop(open);
+}
+
 fn busy() {
     let host = Host::new();
     host.mount();
@@ -393,6 +421,13 @@ fn failing_start() {
     fs::write(host.dir.path().join("store/artfs.json"), "{\"format\": 99}").unwrap();
     let text = error(&host.run(&["mount", host.at()]));
     assert!(text.contains("the store has format 99"), "{text}");
+}
+
+fn failing_serve() {
+    let host = Host::named("failing");
+    let text = error(&host.run(&["mount", host.at()]));
+    assert!(text.contains("failed: the session broke"), "{text}");
+    assert!(!host.is_mounted());
 }
 
 fn dying_start() {

@@ -1,7 +1,8 @@
 //! What commands work with: places, the store, the catalog, the user.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,6 +93,7 @@ impl Context {
     pub fn state(&self) -> Result<PathBuf, CliError> {
         let path = self.state_path()?;
         if path.is_dir() {
+            make_private(&path);
             return Ok(path);
         }
         durable::create_private_directory(&path).map_err(|e| {
@@ -190,6 +192,20 @@ impl Context {
                 tracing::debug!(%error, "the daemon was not told");
             }
         }
+    }
+}
+
+/// Closes an empty folder that was made to become a state folder. One with things in it is the user's to judge.
+fn make_private(state: &Path) {
+    let open = fs::metadata(state).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
+    if !open {
+        return;
+    }
+    let empty = fs::read_dir(state).is_ok_and(|mut entries| entries.next().is_none());
+    let closed = empty && fs::set_permissions(state, Permissions::from_mode(0o700)).is_ok();
+    if !closed {
+        let state = state.display();
+        tracing::warn!("the state folder {state} is open to other users; `chmod 700 {state}` closes it");
     }
 }
 

@@ -23,10 +23,11 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use self::lock::{DaemonLock, LockError};
+use self::mounts::MountEntry;
 use self::server::Server;
 pub use self::server::{Caller, Handler, ProgressSender};
 use self::spawn::Ready;
@@ -110,9 +111,29 @@ struct Life {
     lock: DaemonLock,
 }
 
+/// The signals that end a daemon.
 struct Signals {
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+            _ = self.hup.recv() => {}
+        }
+    }
 }
 
 fn begin(
@@ -131,15 +152,14 @@ fn begin(
         move |e: io::Error| WireError::new(format!("cannot {what}: {e}"))
     };
     // Before the mount, so that a signal cannot end the process between the two and leave a dead mount.
-    let term = signal(SignalKind::terminate()).map_err(failed("watch for SIGTERM"))?;
-    let int = signal(SignalKind::interrupt()).map_err(failed("watch for SIGINT"))?;
+    let signals = Signals::watch().map_err(failed("watch for signals"))?;
     let place = options.state.display();
     let server =
         Server::bind(&options.state).map_err(failed(&format!("listen on the control socket in {place}")))?;
     drop(_in_runtime);
     let services = Services { options, catalog, actor, runtime: runtime.handle().clone() };
     let mounted = start(&services)?;
-    Ok(Life { services, mounted, server, signals: Signals { term, int }, lock })
+    Ok(Life { services, mounted, server, signals, lock })
 }
 
 fn refusal(options: &Options, error: LockError) -> WireError {
@@ -165,6 +185,7 @@ impl Life {
     fn live(self, runtime: &Runtime, ready: Ready) -> Result<(), WireError> {
         let Life { services, mounted, server, mut signals, lock } = self;
         let mountpoint = services.options.mountpoint.clone();
+        let ours = mounts::mount_at(&mountpoint).ok().flatten().filter(MountEntry::is_artfs);
         let (ended, mut end) = oneshot::channel();
         let serve = mounted.serve;
         let session = std::thread::Builder::new().name("session".into()).spawn(move || {
@@ -181,9 +202,13 @@ impl Life {
             let answers = first_answer(mountpoint.clone());
             tokio::pin!(answers);
             let mut ready = Some(ready);
+            let mut signalled = false;
             loop {
                 tokio::select! {
-                    result = &mut end => break result.unwrap_or_else(|_| Err(io::Error::other("it panicked"))),
+                    result = &mut end => {
+                        let result = result.unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+                        break result.map(|()| Ended::Served);
+                    }
                     () = &mut requests => {}
                     answer = &mut answers, if ready.is_some() => {
                         let Some(ready) = ready.take() else { continue };
@@ -195,19 +220,48 @@ impl Life {
                             }
                         }
                     }
-                    _ = signals.term.recv() => detach(&mountpoint),
-                    _ = signals.int.recv() => detach(&mountpoint),
+                    () = signals.next() => {
+                        if signalled {
+                            tracing::warn!("a second signal: ending at once");
+                            break Ok(Ended::Cut);
+                        }
+                        signalled = true;
+                        detach(&mountpoint);
+                    }
                 }
             }
         });
-        // It has sent its result, or panicked; either way nothing of it goes on.
-        let _ = session.join();
+        if !matches!(outcome, Ok(Ended::Cut)) {
+            // It has sent its result, or panicked; either way nothing of it goes on.
+            let _ = session.join();
+        }
+        if outcome.is_err() {
+            clear_away(&mountpoint, ours.as_ref());
+        }
         drop(server);
         // Given back by the end of the process, when nothing of this daemon is left.
         std::mem::forget(lock);
         let shown = mountpoint.display();
         tracing::info!(mountpoint = %shown, "unmounted");
-        outcome.map_err(|e| WireError::new(format!("serving {shown} failed: {e}")))
+        outcome.map(|_| ()).map_err(|e| WireError::new(format!("serving {shown} failed: {e}")))
+    }
+}
+
+/// How serving ended.
+enum Ended {
+    /// The mount is gone and the last open file closed.
+    Served,
+    /// Before that, by a second signal.
+    Cut,
+}
+
+/// After a session that failed: leaves no dead mount behind. Asks nothing of the mount, for nobody answers.
+fn clear_away(mountpoint: &std::path::Path, ours: Option<&MountEntry>) {
+    if ours.is_none() || mounts::mount_at(mountpoint).ok().flatten().as_ref() != ours {
+        return;
+    }
+    if let Err(e) = sys::unmount(mountpoint, Detach::Lazily) {
+        tracing::error!(mountpoint = %mountpoint.display(), error = %e, "left a dead mount");
     }
 }
 

@@ -19,6 +19,8 @@ const MAX_STACKED: usize = 16;
 pub struct MountEntry {
     /// Where.
     pub mount_point: PathBuf,
+    /// The number of its device, as `major:minor`: two mounts that are there at once differ in it.
+    pub device: String,
     /// `ext4`, `fuse`, `fuse.artfs`, ….
     pub fs_type: String,
     /// The device, or the name the file system gave itself.
@@ -57,10 +59,11 @@ fn parse(table: &[u8]) -> Vec<MountEntry> {
 /// the lone hyphen.
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|b| *b == b' ');
-    let mount_point = PathBuf::from(unescape(fields.nth(4)?));
+    let device = String::from_utf8_lossy(fields.nth(2)?).into_owned();
+    let mount_point = PathBuf::from(unescape(fields.nth(1)?));
     fields.find(|field| *field == b"-")?;
     let text = |field: &[u8]| unescape(field).to_string_lossy().into_owned();
-    Some(MountEntry { mount_point, fs_type: text(fields.next()?), source: text(fields.next()?) })
+    Some(MountEntry { mount_point, device, fs_type: text(fields.next()?), source: text(fields.next()?) })
 }
 
 /// Blanks and backslashes stand as three octal digits.
@@ -163,6 +166,7 @@ mod tests {
         let entries = parse(table);
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[1].mount_point, Path::new("/mnt/a b\\c"));
+        assert_eq!(entries[1].device, "0:50");
         let ours: Vec<bool> = entries.iter().map(MountEntry::is_artfs).collect();
         assert_eq!(ours, [false, true, true]);
         assert!(!mounts().unwrap().is_empty());
