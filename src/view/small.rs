@@ -12,7 +12,7 @@ use super::chunks::ChunkMap;
 use super::content::{ContentKey, FileContent, SMALL_FILE_BYTES, content_key};
 use super::cursor::{Ahead, Cursor};
 use super::error::{Origin, ReadError};
-use super::fetch::{Fetcher, Urgency, blocking};
+use super::fetch::{Fetcher, Urgency};
 use super::flight::{Departure, Landing, flight};
 use super::group::GAP_BYTES;
 use super::version::VersionView;
@@ -289,15 +289,16 @@ impl Batch {
         let chunks: Vec<ChunkRef> = self.files.iter().flat_map(|f| f.chunks.iter().cloned()).collect();
         let fetched = fetcher.fetch_all(&first.origin, &chunks, urgency).await;
         let cache = fetcher.cache.clone();
-        blocking(move || {
-            let mut rest = &fetched.chunks[..];
-            for file in self.files {
-                let (parts, others) = rest.split_at(file.chunks.len());
-                rest = others;
-                let outcome = file.store(&cache, parts);
-                file.land(outcome);
-            }
-        })
-        .await;
+        fetcher
+            .blocking(move || {
+                let mut rest = &fetched.chunks[..];
+                for file in self.files {
+                    let (parts, others) = rest.split_at(file.chunks.len());
+                    rest = others;
+                    let outcome = file.store(&cache, parts);
+                    file.land(outcome);
+                }
+            })
+            .await;
     }
 }

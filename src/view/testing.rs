@@ -2,10 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
 use tempfile::TempDir;
 
 use super::{ReadContext, ReadLimits, VersionView};
@@ -167,12 +174,15 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        let _ = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::WARN).try_init();
         Self { backend: Arc::new(InMemory::new()), folder: tempfile::tempdir().unwrap(), limit: 1 << 40 }
     }
 
     pub async fn store(&self) -> Arc<Store> {
-        let open = Store::open(self.backend.clone(), "memory", OnMissing::Create, clock::system());
+        self.store_on(self.backend.clone()).await
+    }
+
+    pub async fn store_on(&self, backend: Arc<dyn ObjectStore>) -> Arc<Store> {
+        let open = Store::open(backend, "memory", OnMissing::Create, clock::system());
         Arc::new(open.await.unwrap())
     }
 
@@ -347,4 +357,76 @@ fn lists(cut: Cut, blocks: &mut PackMaker, mut refs: Vec<ChunkRef>) -> Content {
         level += 1;
     }
     Content::Chunks { level, refs }
+}
+
+/// A backend that can be told to flip a bit in its next answer from a pack.
+#[derive(Debug)]
+pub struct FlippingBackend {
+    inner: Arc<InMemory>,
+    armed: AtomicBool,
+}
+
+impl FlippingBackend {
+    pub fn new(inner: Arc<InMemory>) -> Arc<Self> {
+        Arc::new(Self { inner, armed: AtomicBool::new(false) })
+    }
+
+    pub fn flip_next_answer(&self) {
+        self.armed.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::SeqCst)
+    }
+}
+
+impl std::fmt::Display for FlippingBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("flipping")
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for FlippingBackend {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.inner.put_opts(at, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        let answer = self.inner.get_opts(at, options).await?;
+        if !at.as_ref().starts_with("packs/") || !self.armed.swap(false, Ordering::SeqCst) {
+            return Ok(answer);
+        }
+        let (meta, range, attributes) =
+            (answer.meta.clone(), answer.range.clone(), answer.attributes.clone());
+        let extensions = answer.extensions.clone();
+        let mut bytes = answer.bytes().await?.to_vec();
+        bytes[0] ^= 1;
+        let payload = futures::stream::iter([Ok(Bytes::from(bytes))]).boxed();
+        Ok(GetResult { payload: GetResultPayload::Stream(payload), meta, range, attributes, extensions })
+    }
+
+    fn delete_stream(&self, at: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(at)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
 }

@@ -93,6 +93,7 @@ async fn what_was_read_once_costs_no_request_again_not_even_after_a_restart() {
     content.read(at, 1000).await.unwrap();
     assert_eq!(context.store().counts(), before);
     assert!(!content.is_whole());
+    context.shutdown().await;
     drop((content, context));
 
     let context = fixture.context().await;
@@ -101,6 +102,7 @@ async fn what_was_read_once_costs_no_request_again_not_even_after_a_restart() {
     assert!(content.read(at, 1000).await.unwrap() == want[at as usize..at as usize + 1000]);
     assert_eq!(context.store().counts(), before);
     assert!(get_all(&context, &version, "big.bin").await == *want);
+    context.shutdown().await;
     drop((content, context));
 
     let context = fixture.context().await;
@@ -151,8 +153,8 @@ async fn a_walk_over_small_files_costs_a_request_for_each_stretch_of_the_pack() 
     }
     // 2.2 MB in all.
     assert!(context.store().counts().get_range <= 4, "{:?}", context.store().counts());
-    drop(view);
-    drop(context);
+    context.shutdown().await;
+    drop((view, context));
     let context = fixture.context().await;
     let view = fixture.view(&context, &version).await;
     let before = context.store().counts();
