@@ -255,7 +255,7 @@ fn take_local(cache: &Cache, partial: &PartialFile, pieces: Vec<Piece>) -> Vec<P
         };
         // Zeros are as good as their hash; what lies about it is fetched, and refused there.
         let is_hole = || piece.chunk.place.codec == Codec::Zero && zeros_have(id, len);
-        if !is_there && !(is_hole() && partial.write_zeros(&[(offset, len)]).is_ok()) {
+        if !(is_there || is_hole() && partial.write_zeros(&[(offset, len)]).is_ok()) {
             missing.push(piece);
         }
     }
