@@ -292,11 +292,16 @@ impl Batch {
         fetcher
             .blocking(move || {
                 let mut rest = &fetched.chunks[..];
-                for file in self.files {
+                for (i, file) in self.files.into_iter().enumerate() {
                     let (parts, others) = rest.split_at(file.chunks.len());
                     rest = others;
-                    let outcome = file.store(&cache, parts);
-                    file.land(outcome);
+                    match file.store(&cache, parts) {
+                        // Who waits for a neighbour fetches it alone and hears of it by its own name.
+                        Outcome::Failed(error) if i > 0 => {
+                            tracing::debug!(file = %file.origin, %error, "a neighbour was left out");
+                        }
+                        outcome => file.land(outcome),
+                    }
                 }
             })
             .await;
