@@ -181,6 +181,10 @@ impl FileContent {
         let content = self.clone();
         self.fetcher.spawn(async move {
             let mut first = first;
+            // It may have landed between the look into the cache and the claim.
+            if content.fetcher.cache.has(&content.body.hash) {
+                return first.land(Outcome::Cached);
+            }
             let pieces = content.map.locate(&content.fetcher, &content.origin, 0..content.body.size).await;
             match pieces {
                 Ok(pieces) => first.chunks = pieces.into_iter().map(|p| p.chunk).collect(),

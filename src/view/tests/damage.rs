@@ -27,11 +27,9 @@ async fn sample(fixture: &Fixture) -> Version {
 
 /// Reads all of a version: for each file its bytes or its error.
 async fn read_all(
-    fixture: &Fixture,
     context: &ReadContext,
     version: &Version,
 ) -> Result<BTreeMap<TreePath, Result<Vec<u8>, ReadError>>, ReadError> {
-    let _ = fixture;
     let view = VersionView::open(context, &artifact(), version.manifest, "p/a:v7").await?;
     let mut out = BTreeMap::new();
     for (at, want) in &version.contents {
@@ -86,7 +84,7 @@ async fn damage_in_the_store_is_named_and_never_served() {
             }
             let fresh = Fixture { backend: fixture.backend.clone(), ..Fixture::new() };
             let context = fresh.context().await;
-            let errors = match read_all(&fresh, &context, &version).await {
+            let errors = match read_all(&context, &version).await {
                 Ok(read) => check(&version, &read),
                 Err(error) => vec![error],
             };
@@ -105,7 +103,7 @@ async fn damage_in_the_store_is_named_and_never_served() {
         fixture.put(&key, good).await;
     }
     let context = fixture.context().await;
-    let read = read_all(&fixture, &context, &version).await.unwrap();
+    let read = read_all(&context, &version).await.unwrap();
     assert!(check(&version, &read).is_empty());
 }
 
@@ -119,7 +117,7 @@ async fn a_wrong_chunk_is_named_with_its_pack_and_its_neighbours_are_still_read(
     bytes[offset as usize] ^= 1;
     fixture.put(&Key::Pack(pack), bytes).await;
     let context = fixture.context().await;
-    let read = read_all(&fixture, &context, &version).await.unwrap();
+    let read = read_all(&context, &version).await.unwrap();
     let errors = check(&version, &read);
     assert_eq!(errors.len(), 1);
     let text = errors[0].to_string();
@@ -242,6 +240,21 @@ async fn index_rows_that_lie_are_found_out() {
     }
 }
 
+#[tokio::test]
+async fn no_read_fails_because_the_cache_cannot_be_written() {
+    let fixture = Fixture::new();
+    let version = sample(&fixture).await;
+    let context = fixture.context().await;
+    for part in ["tmp", "partial"] {
+        let folder = fixture.folder.path().join("cache").join(part);
+        fs::remove_dir_all(&folder).unwrap();
+        fs::write(&folder, b"in the way").unwrap();
+    }
+    let read = read_all(&context, &version).await.unwrap();
+    assert!(check(&version, &read).is_empty());
+    assert_eq!(context.cache().stats().files, 0);
+}
+
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut out = vec![];
     for name in fs::read_dir(folder).unwrap() {
@@ -294,7 +307,7 @@ async fn damage_on_the_local_disk_costs_fetches_and_nothing_else() {
             }
         }
         let context = local.context().await;
-        let read = read_all(&local, &context, &version).await.unwrap();
+        let read = read_all(&context, &version).await.unwrap();
         let errors = check(&version, &read);
         assert!(errors.is_empty(), "round {round}: {errors:?}");
     }

@@ -271,6 +271,46 @@ async fn a_file_of_five_tebibytes_costs_only_the_lists_it_is_read_through() {
     assert!(counts.get_range <= 3 + 4, "{counts:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_readers_at_once_in_a_cache_that_is_too_small_all_get_the_committed_bytes() {
+    let fixture = Fixture { limit: 3 << 20, ..Fixture::new() };
+    let mut nodes: Vec<(String, Node)> =
+        (0..60u64).map(|i| (format!("s/{i:02}"), Node::File(noise(i, 30_000 + i as usize * 100)))).collect();
+    nodes.extend((0..3u64).map(|i| (format!("b{i}"), Node::File(noise(100 + i, (2 << 20) + i as usize)))));
+    let version = std::sync::Arc::new(fixture.version(CUT, nodes).await);
+    let limits = ReadLimits { memory_bytes: 2 << 20, requests: 4 };
+    let context = ReadContext::new(fixture.store().await, fixture.cache(), limits);
+    let view = fixture.view(&context, &version).await;
+    let mut readers = tokio::task::JoinSet::new();
+    for reader in 0..8u64 {
+        let (view, version) = (view.clone(), version.clone());
+        readers.spawn(async move {
+            let names: Vec<_> = version.contents.keys().cloned().collect();
+            for step in 0..names.len() as u64 {
+                // Half of the readers walk, half jump.
+                let stride = if reader % 2 == 0 { 1 } else { 17 };
+                let at = &names[((reader * 5 + step * stride) % names.len() as u64) as usize];
+                let Some((ordinal, entry)) = view.find(at).await.unwrap() else { panic!("{at}") };
+                let crate::format::entry::Body::File(body) = &entry.body else { panic!("{at}") };
+                let content = view.open_file(ordinal, at, body).await.unwrap();
+                let want = &version.contents[at];
+                let mut got = vec![];
+                while got.len() < want.len() {
+                    got.extend_from_slice(&content.read(got.len() as u64, 100_000).await.unwrap());
+                }
+                assert!(got == *want, "{at}");
+            }
+        });
+    }
+    while let Some(result) = readers.join_next().await {
+        result.unwrap();
+    }
+    context.shutdown().await;
+    context.cache().settle();
+    let stats = context.cache().stats();
+    assert!(stats.bytes <= stats.limit, "{stats:?}");
+}
+
 #[tokio::test]
 async fn after_a_shutdown_local_bytes_are_read_and_others_fail_clearly() {
     let fixture = Fixture::new();
