@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ledger::{ItemKey, Kind, Proof};
 use super::{LOW_WATER_PERCENT, Shared};
@@ -26,6 +26,8 @@ struct State {
     /// Rounds asked for and rounds done.
     asked: u64,
     done: u64,
+    /// Somebody waits for the next round, which then leaves nothing out.
+    is_awaited: bool,
     stopped: bool,
 }
 
@@ -55,6 +57,7 @@ impl Keeper {
     pub fn settle(&self) {
         let mut state = self.state.lock().expect("no holder panics");
         state.asked += 1;
+        state.is_awaited = true;
         let mine = state.asked;
         self.changed.notify_all();
         let unfinished = |s: &mut State| s.done < mine && !s.stopped;
@@ -67,17 +70,22 @@ pub(super) fn start(shared: Arc<Shared>, scan: Scan) -> std::thread::JoinHandle<
         if scan == Scan::Yes {
             scan_disk(&shared);
         }
+        let mut fruitless: Option<Instant> = None;
         loop {
-            let (round, stopped) = {
+            let (round, is_awaited, stopped) = {
                 let keeper = &shared.keeper;
                 let state = keeper.state.lock().expect("no holder panics");
                 let idle = |s: &mut State| s.asked == s.done && !s.stopped;
                 let waited = keeper.changed.wait_timeout_while(state, FLUSH_INTERVAL, idle);
-                let (state, _) = waited.expect("no holder panics");
-                (state.asked, state.stopped)
+                let (mut state, _) = waited.expect("no holder panics");
+                (state.asked, std::mem::take(&mut state.is_awaited), state.stopped)
             };
-            if shared.ledger().bytes() > shared.limit_bytes {
+            // All in use: looking again at every write would only hold the lock.
+            let is_early = !is_awaited && fruitless.is_some_and(|at| at.elapsed() < FLUSH_INTERVAL);
+            let bytes = shared.ledger().bytes();
+            if bytes > shared.limit_bytes && !is_early {
                 shared.evict(shared.limit_bytes / 100 * LOW_WATER_PERCENT);
+                fruitless = (shared.ledger().bytes() >= bytes).then(Instant::now);
             }
             shared.flush();
             shared.keeper.state.lock().expect("no holder panics").done = round;

@@ -1,1 +1,272 @@
-//! Cache tests.
+//! What the cache promises.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock;
+
+fn open(folder: &TempDir, limit_bytes: u64) -> Arc<Cache> {
+    Cache::open(CacheOptions {
+        folder: folder.path().join("cache"),
+        database: folder.path().join("cache.db"),
+        limit_bytes,
+        env: clock::system(),
+    })
+    .unwrap()
+}
+
+fn content(i: u64) -> (FileHash, Vec<u8>) {
+    let bytes = vec![i as u8 + 1; 10_000];
+    (FileHash::of(&bytes), bytes)
+}
+
+fn file_path(folder: &TempDir, hash: &FileHash) -> PathBuf {
+    let hex = hash.to_string();
+    folder.path().join("cache/files").join(&hex[..2]).join(hex)
+}
+
+fn is_found(cache: &Cache, hash: &FileHash) -> bool {
+    matches!(cache.look_up(hash, 10_000), Lookup::Found(_))
+}
+
+#[test]
+fn the_limit_holds_and_what_was_used_last_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(&folder, 100_000);
+    for i in 0..10 {
+        let (hash, bytes) = content(i);
+        cache.put_file(&hash, &bytes).unwrap();
+    }
+    assert!(is_found(&cache, &content(0).0));
+    let (hash, bytes) = content(10);
+    cache.put_file(&hash, &bytes).unwrap();
+    cache.settle();
+    let stats = cache.stats();
+    assert!(stats.bytes <= 90_000 && stats.evicted == 2 && stats.files == 9, "{stats:?}");
+    assert!(is_found(&cache, &content(0).0) && is_found(&cache, &hash));
+    assert!(!is_found(&cache, &content(1).0) && !is_found(&cache, &content(2).0));
+}
+
+#[test]
+fn open_and_pinned_files_are_never_evicted() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(&folder, 20_000);
+    let (first, bytes) = content(0);
+    cache.put_file(&first, &bytes).unwrap();
+    let Lookup::Found(held) = cache.look_up(&first, 10_000) else { panic!() };
+    let (second, bytes) = content(1);
+    cache.put_file(&second, &bytes).unwrap();
+    cache.pin(&second);
+    for i in 2..8 {
+        let (hash, bytes) = content(i);
+        cache.put_file(&hash, &bytes).unwrap();
+        cache.settle();
+    }
+    assert!(is_found(&cache, &first) && is_found(&cache, &second));
+    drop(held);
+    cache.unpin(&second);
+    cache.make_room(20_000);
+    assert!(!is_found(&cache, &first) && !is_found(&cache, &second));
+}
+
+#[test]
+fn bytes_of_an_unlinked_open_file_count_until_it_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(&folder, 1 << 30);
+    let (hash, bytes) = content(0);
+    cache.put_file(&hash, &bytes).unwrap();
+    let Lookup::Found(held) = cache.look_up(&hash, 10_000) else { panic!() };
+    fs::remove_file(file_path(&folder, &hash)).unwrap();
+    assert!(matches!(cache.look_up(&hash, 10_000), Lookup::Absent));
+    assert_eq!((cache.stats().files, cache.stats().bytes), (0, 10_000));
+    let mut read = vec![];
+    held.file().read_to_end(&mut read).unwrap();
+    assert!(read == bytes);
+    drop(held);
+    assert_eq!(cache.stats().bytes, 0);
+}
+
+#[test]
+fn a_whole_file_that_was_changed_is_dropped_and_one_that_was_only_touched_is_proved_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(&folder, 1 << 30);
+    let (hash, bytes) = content(0);
+    cache.put_file(&hash, &bytes).unwrap();
+    let path = file_path(&folder, &hash);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o444);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(cache.look_up(&hash, 10_000), Lookup::Unproved));
+    assert!(cache.prove(&hash, 10_000).is_some());
+    assert!(is_found(&cache, &hash));
+    let mut wrong = bytes.clone();
+    wrong[77] ^= 1;
+    fs::write(&path, &wrong).unwrap();
+    assert!(matches!(cache.look_up(&hash, 10_000), Lookup::Unproved));
+    assert!(cache.prove(&hash, 10_000).is_none());
+    assert!(!path.exists());
+    assert_eq!((cache.stats().damaged, cache.stats().bytes), (1, 0));
+}
+
+#[test]
+fn the_index_outlives_a_restart_and_is_rebuilt_when_it_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(&folder, 1 << 30);
+    let (hash, bytes) = content(0);
+    cache.put_file(&hash, &bytes).unwrap();
+    cache.shutdown();
+    drop(cache);
+    let cache = open(&folder, 1 << 30);
+    assert!(is_found(&cache, &hash));
+    drop(cache);
+    for damage in [&b""[..], b"no database at all, but long enough to be one", &[0; 5000]] {
+        fs::write(folder.path().join("cache.db"), damage).unwrap();
+        let cache = open(&folder, 1 << 30);
+        cache.settle();
+        assert_eq!((cache.stats().files, cache.stats().bytes), (1, 10_000));
+        assert!(matches!(cache.look_up(&hash, 10_000), Lookup::Unproved));
+        assert!(cache.prove(&hash, 10_000).is_some());
+        drop(cache);
+    }
+}
+
+#[test]
+fn rows_of_another_boot_prove_nothing_until_a_clean_shutdown() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(&folder, 1 << 30);
+    let (hash, bytes) = content(0);
+    cache.put_file(&hash, &bytes).unwrap();
+    drop(cache);
+    let reboot = || {
+        let db = Connection::open(folder.path().join("cache.db")).unwrap();
+        db.execute("UPDATE cache_items SET boot = 'an earlier one' WHERE boot <> ''", []).unwrap();
+        db.execute("UPDATE cache_meta SET value = 'an earlier one' WHERE value <> ''", []).unwrap();
+    };
+    reboot();
+    let cache = open(&folder, 1 << 30);
+    assert!(matches!(cache.look_up(&hash, 10_000), Lookup::Unproved));
+    assert!(cache.prove(&hash, 10_000).is_some());
+    cache.shutdown();
+    drop(cache);
+    reboot();
+    let cache = open(&folder, 1 << 30);
+    assert!(is_found(&cache, &hash));
+}
+
+#[test]
+fn other_modules_keep_their_tables_in_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cache.db");
+    let other = db::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE mine(x); INSERT INTO mine VALUES(7)").unwrap();
+    let cache = open(&folder, 1 << 30);
+    cache.put_file(&content(0).0, &content(0).1).unwrap();
+    cache.settle();
+    drop(cache);
+    let x: i64 = other.query_row("SELECT x FROM mine", [], |r| r.get(0)).unwrap();
+    assert_eq!(x, 7);
+}
+
+#[test]
+fn a_staged_file_comes_in_by_rename_or_by_copy_and_is_whole_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(&folder, 1 << 30);
+    let source = folder.path().join("staged");
+    for (i, how) in [(0, Admission::Copy), (1, Admission::Rename), (1, Admission::Rename)] {
+        let (hash, bytes) = content(i);
+        fs::write(&source, &bytes).unwrap();
+        let inode = fs::metadata(&source).unwrap().ino();
+        let was_there = cache.has(&hash);
+        cache.admit_file(&hash, 10_000, &source, how).unwrap();
+        assert!(is_found(&cache, &hash));
+        assert!(fs::read(file_path(&folder, &hash)).unwrap() == bytes);
+        assert_eq!(source.exists(), how == Admission::Copy);
+        let is_same = fs::metadata(file_path(&folder, &hash)).unwrap().ino() == inode;
+        assert_eq!(is_same, how == Admission::Rename && !was_there);
+    }
+    fs::write(&source, b"of another length").unwrap();
+    assert!(cache.admit_file(&content(5).0, 10_000, &source, Admission::Rename).is_err());
+    assert!(source.exists());
+}
+
+fn pieces() -> (FileHash, Vec<Bytes>) {
+    let pieces: Vec<Bytes> = (0..8u8).map(|i| vec![i + 1; 5000].into()).collect();
+    (FileHash::of(&pieces.concat()), pieces)
+}
+
+#[test]
+fn a_partly_fetched_file_is_proved_again_after_a_restart_and_becomes_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (hash, pieces) = pieces();
+    let cache = open(&folder, 1 << 30);
+    let partial = cache.open_partial(&hash, 40_000).unwrap();
+    let second = cache.open_partial(&hash, 40_000).unwrap();
+    partial.write(&[(0, pieces[0].clone()), (5000, pieces[1].clone())]).unwrap();
+    assert_eq!(second.chunk(0, 5000), ChunkState::Absent, "who comes second has a file of its own");
+    assert_eq!(partial.read(&[(0, 5000)], 10, 20).unwrap().unwrap(), pieces[0][10..30]);
+    assert_eq!(partial.read(&[(10_000, 5000)], 10_000, 20).unwrap(), None);
+    assert_eq!(partial.finish().unwrap(), Finish::Incomplete);
+    assert_eq!(cache.stats().bytes, 10_000);
+    drop((partial, second, cache));
+
+    let cache = open(&folder, 1 << 30);
+    let partial = cache.open_partial(&hash, 40_000).unwrap();
+    assert_eq!(partial.chunk(0, 5000), ChunkState::Claimed);
+    assert_eq!(partial.read(&[(0, 5000)], 0, 20).unwrap(), None);
+    assert_eq!(partial.verify(0, 5000, &ChunkId::of(&pieces[0])), ChunkState::Present);
+    assert_eq!(partial.verify(5000, 5000, &ChunkId::of(b"other")), ChunkState::Absent);
+    let rest: Vec<_> = (1..8).map(|i| (i as u64 * 5000, pieces[i].clone())).collect();
+    partial.write(&rest).unwrap();
+    assert!(partial.is_complete());
+    assert_eq!(partial.finish().unwrap(), Finish::Whole);
+    assert_eq!(partial.finish().unwrap(), Finish::Whole);
+    let Lookup::Found(whole) = cache.look_up(&hash, 40_000) else { panic!() };
+    let mut read = vec![];
+    whole.file().read_to_end(&mut read).unwrap();
+    assert!(read == pieces.concat());
+    drop((partial, whole));
+    assert_eq!(cache.stats().bytes, 40_000);
+}
+
+#[test]
+fn open_partly_fetched_files_drop_their_oldest_chunks_when_the_limit_is_passed() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(&folder, 300_000);
+    let hash = FileHash::of(b"big");
+    let partial = cache.open_partial(&hash, 1 << 20).unwrap();
+    let piece = Bytes::from(vec![7; 65_536]);
+    for i in 0..6u64 {
+        partial.write(&[(i * 65_536, piece.clone())]).unwrap();
+        cache.settle();
+    }
+    assert!(cache.stats().bytes <= 300_000);
+    assert_eq!(partial.chunk(0, 65_536), ChunkState::Absent);
+    assert_eq!(partial.chunk(5 * 65_536, 65_536), ChunkState::Present);
+    let kept = partial.retain();
+    for i in 6..10u64 {
+        partial.write(&[(i * 65_536, piece.clone())]).unwrap();
+        cache.settle();
+    }
+    assert_eq!(partial.chunk(5 * 65_536, 65_536), ChunkState::Present);
+    assert!(cache.stats().bytes > 300_000);
+    drop(kept);
+    cache.settle();
+    assert!(cache.stats().bytes <= 300_000);
+}
+
+#[test]
+fn a_whole_with_another_hash_never_gets_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = open(&folder, 1 << 30);
+    let hash = FileHash::of(b"something else");
+    let partial = cache.open_partial(&hash, 10).unwrap();
+    partial.write(&[(0, Bytes::from_static(b"0123456789"))]).unwrap();
+    assert_eq!(partial.finish().unwrap(), Finish::Mismatch);
+    assert!(matches!(cache.look_up(&hash, 10), Lookup::Absent));
+}

@@ -111,6 +111,12 @@ impl Fetcher {
     async fn fetch_blocks(self: Arc<Self>, origin: &Origin, wanted: Vec<ChunkRef>, claims: Vec<Claim>) {
         let mut claims: Vec<Option<Claim>> = claims.into_iter().map(Some).collect();
         let places: Vec<_> = wanted.iter().map(|c| c.place).collect();
+        // It may have landed between the look into the cache and the claim.
+        if let Some(block) = wanted.first().and_then(|first| self.cache.block(&first.id))
+            && let Some(claim) = claims.first_mut().and_then(Option::take)
+        {
+            claim.land(Ok(block));
+        }
         // No block is all zeros, so nothing is stored nowhere.
         for (claim, place) in claims.iter_mut().zip(&places) {
             if place.codec == Codec::Zero

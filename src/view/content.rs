@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 use super::chunks::{ChunkMap, Piece};
 use super::error::{Origin, ReadError};
-use super::fetch::{Fetcher, Memory, Urgency, blocking};
+use super::fetch::{Fetcher, Memory, Urgency};
 use super::flight::Landing;
 use super::readahead::Streams;
 use super::version::VersionView;
@@ -149,7 +149,7 @@ impl FileContent {
         let found = match cache.look_up(&hash, size) {
             Lookup::Found(whole) => Some(whole),
             Lookup::Absent => None,
-            Lookup::Unproved => blocking(move || cache.prove(&hash, size)).await,
+            Lookup::Unproved => self.fetcher.blocking(move || cache.prove(&hash, size)).await,
         };
         match found {
             Some(whole) => {
@@ -329,7 +329,7 @@ impl FileContent {
                 Tier::Whole(whole) => return whole.file().try_clone().map_err(local),
                 Tier::Memory(bytes) => {
                     let (cache, hash) = (self.fetcher.cache.clone(), self.body.hash);
-                    blocking(move || cache.put_file(&hash, &bytes)).await.map_err(local)?;
+                    self.fetcher.blocking(move || cache.put_file(&hash, &bytes)).await.map_err(local)?;
                     self.take_whole().await;
                 }
                 Tier::Unread if self.body.size <= SMALL_FILE_BYTES => {
@@ -339,7 +339,11 @@ impl FileContent {
                 }
                 Tier::Unread | Tier::Chunks(None) => {
                     let (cache, hash, size) = (self.fetcher.cache.clone(), self.body.hash, self.body.size);
-                    let partial = blocking(move || cache.open_partial(&hash, size)).await.map_err(local)?;
+                    let partial = self
+                        .fetcher
+                        .blocking(move || cache.open_partial(&hash, size))
+                        .await
+                        .map_err(local)?;
                     self.set_tier(Tier::Chunks(Some(partial)));
                 }
                 Tier::Chunks(Some(partial)) => {

@@ -28,6 +28,9 @@ use crate::store::{Key, Store, StoreError};
 /// What a permit of the memory budget stands for.
 const BUDGET_UNIT_BYTES: u64 = 64 << 10;
 
+/// Pieces of blocking work at once; the runtime's pool holds fewer threads.
+const MAX_WORKERS: u32 = 512;
+
 /// How soon the result is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Urgency {
@@ -62,6 +65,7 @@ pub(super) struct Fetcher {
     background_memory: Arc<Semaphore>,
     requests: Semaphore,
     background_requests: Semaphore,
+    workers: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
     is_stopped: AtomicBool,
     /// Live files by content, so that equal ones share their fetches.
@@ -97,6 +101,7 @@ impl Fetcher {
             background_memory: Arc::new(Semaphore::new((units / 4 * 3).max(1))),
             requests: Semaphore::new(requests),
             background_requests: Semaphore::new((requests / 4 * 3).max(1)),
+            workers: Arc::new(Semaphore::new(MAX_WORKERS as usize)),
             tasks: Mutex::new(JoinSet::new()),
             is_stopped: AtomicBool::new(false),
             files: Mutex::default(),
@@ -130,6 +135,27 @@ impl Fetcher {
         self.is_stopped.store(true, Ordering::Release);
         tasks.abort_all();
         std::mem::take(&mut tasks)
+    }
+
+    /// Waits for blocking work that is still under way, which cannot be aborted.
+    pub async fn wait_for_workers(&self) {
+        drop(self.workers.acquire_many(MAX_WORKERS).await);
+    }
+
+    /// Runs blocking work on the pool for it.
+    pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let permit = self.workers.clone().acquire_owned().await.expect("the semaphores are never closed");
+        let counted = move || {
+            let result = work();
+            drop(permit);
+            result
+        };
+        match tokio::task::spawn_blocking(counted).await {
+            Ok(value) => value,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is going down, and this task with it.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     async fn reserve(&self, bytes: u64, urgency: Urgency) -> Memory {
@@ -213,12 +239,13 @@ impl Fetcher {
         match self.range(&key, group.range.clone(), urgency).await {
             Ok(bytes) => {
                 let start = group.range.start;
-                let (decoded, members) = blocking(move || {
-                    let decoded: Vec<_> =
-                        members.iter().map(|chunk| decode_in(chunk, &bytes, start)).collect();
-                    (decoded, members)
-                })
-                .await;
+                let (decoded, members) = self
+                    .blocking(move || {
+                        let decoded: Vec<_> =
+                            members.iter().map(|chunk| decode_in(chunk, &bytes, start)).collect();
+                        (decoded, members)
+                    })
+                    .await;
                 let mut out = Vec::with_capacity(members.len());
                 for (result, chunk) in decoded.into_iter().zip(&members) {
                     out.push(match result {
@@ -289,14 +316,4 @@ fn decode_in(chunk: &ChunkRef, piece: &Bytes, start: u64) -> Result<Bytes, Strin
         return Err("its bytes have another hash".into());
     }
     Ok(raw)
-}
-
-/// Runs blocking work on the pool for it.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        // The runtime is going down, and this task with it.
-        Err(_) => std::future::pending().await,
-    }
 }

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use super::chunks::Piece;
 use super::content::{ChunkLanding, FileContent};
 use super::error::ReadError;
-use super::fetch::{Urgency, blocking};
+use super::fetch::Urgency;
 use super::flight::{Departure, flight};
 use super::group::{REQUEST_BYTES, group};
 use crate::cache::{Cache, ChunkState, Finish, PartialFile};
@@ -120,12 +120,14 @@ impl FileContent {
     ) -> Result<HashMap<u64, Bytes>, ReadError> {
         let Some(partial) = partial else { return self.fetch_loose(&pieces, urgency).await };
         let (cache, target) = (self.fetcher.cache.clone(), partial.clone());
-        let missing = blocking(move || {
-            let missing = take_local(&cache, &target, pieces);
-            target.hash_ahead();
-            missing
-        })
-        .await;
+        let missing = self
+            .fetcher
+            .blocking(move || {
+                let missing = take_local(&cache, &target, pieces);
+                target.hash_ahead();
+                missing
+            })
+            .await;
         let chunks: Vec<_> = missing.iter().map(|p| p.chunk.clone()).collect();
         let places: Vec<_> = chunks.iter().map(|c| c.place).collect();
         let (chunks, missing) = (&chunks, &missing);
@@ -141,12 +143,14 @@ impl FileContent {
                 }
             }
             let target = partial.clone();
-            let (written, good) = blocking(move || {
-                let written = target.write(&good);
-                target.hash_ahead();
-                (written, good)
-            })
-            .await;
+            let (written, good) = self
+                .fetcher
+                .blocking(move || {
+                    let written = target.write(&good);
+                    target.hash_ahead();
+                    (written, good)
+                })
+                .await;
             match (failed, written) {
                 (Some(error), _) => Err(error),
                 (None, Ok(())) => Ok(vec![]),
@@ -178,7 +182,7 @@ impl FileContent {
     /// Proves the file by its own hash, if all is there, and makes it whole.
     pub(super) async fn prove(self: &Arc<Self>, partial: &Arc<PartialFile>) -> Result<(), ReadError> {
         let target = partial.clone();
-        match blocking(move || target.finish()).await {
+        match self.fetcher.blocking(move || target.finish()).await {
             Ok(Finish::Whole) => {
                 self.take_whole().await;
                 self.note_chunks().await;
@@ -198,10 +202,14 @@ impl FileContent {
             at = range.end;
             let pieces = self.map.locate(&self.fetcher, &self.origin, range).await?;
             let target = partial.clone();
-            let all_right = blocking(move || {
-                pieces.iter().all(|p| target.verify(p.offset, p.len(), &p.chunk.id) == ChunkState::Present)
-            })
-            .await;
+            let all_right = self
+                .fetcher
+                .blocking(move || {
+                    pieces
+                        .iter()
+                        .all(|p| target.verify(p.offset, p.len(), &p.chunk.id) == ChunkState::Present)
+                })
+                .await;
             if !all_right {
                 tracing::warn!(file = %self.origin, "a partly fetched file is damaged and is begun anew");
                 return partial.reset().map_err(|e| self.origin.local(&e));
@@ -230,7 +238,7 @@ impl FileContent {
             let rows: Vec<_> =
                 pieces.iter().filter(is_stored).map(|p| (p.chunk.id, p.offset, p.len())).collect();
             let (cache, hash) = (self.fetcher.cache.clone(), self.body.hash);
-            blocking(move || cache.note_chunks(&hash, &rows)).await;
+            self.fetcher.blocking(move || cache.note_chunks(&hash, &rows)).await;
         }
     }
 }
@@ -247,7 +255,7 @@ fn take_local(cache: &Cache, partial: &PartialFile, pieces: Vec<Piece>) -> Vec<P
         };
         // Zeros are as good as their hash; what lies about it is fetched, and refused there.
         let is_hole = || piece.chunk.place.codec == Codec::Zero && zeros_have(id, len);
-        if !is_there && !(is_hole() && partial.write_zeros(&[(offset, len)]).is_ok()) {
+        if !(is_there || is_hole() && partial.write_zeros(&[(offset, len)]).is_ok()) {
             missing.push(piece);
         }
     }

@@ -78,6 +78,7 @@ impl ReadContext {
     pub async fn shutdown(&self) {
         let mut tasks = self.fetcher.stop();
         while tasks.join_next().await.is_some() {}
+        self.fetcher.wait_for_workers().await;
     }
 }
 

@@ -44,10 +44,11 @@ impl Streams {
             return self.begin(read, size);
         };
         let mut stream = self.0.remove(i);
+        let goes_on = read.end > stream.next;
         stream.next = stream.next.max(read.end);
         stream.ahead = stream.ahead.max(stream.next);
         // Half a window in hand is enough; a new request for every read would be small ones.
-        let ahead = if stream.ahead - stream.next <= stream.window / 2 {
+        let ahead = if goes_on && stream.ahead - stream.next <= stream.window / 2 {
             stream.window = (stream.window * 2).clamp(FIRST_WINDOW, window_limit.max(FIRST_WINDOW));
             let from = stream.ahead.min(size);
             let to = stream.next.saturating_add(stream.window).min(size).max(from);

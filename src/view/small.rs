@@ -12,7 +12,7 @@ use super::chunks::ChunkMap;
 use super::content::{ContentKey, FileContent, SMALL_FILE_BYTES, content_key};
 use super::cursor::{Ahead, Cursor};
 use super::error::{Origin, ReadError};
-use super::fetch::{Fetcher, Urgency, blocking};
+use super::fetch::{Fetcher, Urgency};
 use super::flight::{Departure, Landing, flight};
 use super::group::GAP_BYTES;
 use super::version::VersionView;
@@ -181,6 +181,10 @@ impl FileContent {
         let content = self.clone();
         self.fetcher.spawn(async move {
             let mut first = first;
+            // It may have landed between the look into the cache and the claim.
+            if content.fetcher.cache.has(&content.body.hash) {
+                return first.land(Outcome::Cached);
+            }
             let pieces = content.map.locate(&content.fetcher, &content.origin, 0..content.body.size).await;
             match pieces {
                 Ok(pieces) => first.chunks = pieces.into_iter().map(|p| p.chunk).collect(),
@@ -289,15 +293,21 @@ impl Batch {
         let chunks: Vec<ChunkRef> = self.files.iter().flat_map(|f| f.chunks.iter().cloned()).collect();
         let fetched = fetcher.fetch_all(&first.origin, &chunks, urgency).await;
         let cache = fetcher.cache.clone();
-        blocking(move || {
-            let mut rest = &fetched.chunks[..];
-            for file in self.files {
-                let (parts, others) = rest.split_at(file.chunks.len());
-                rest = others;
-                let outcome = file.store(&cache, parts);
-                file.land(outcome);
-            }
-        })
-        .await;
+        fetcher
+            .blocking(move || {
+                let mut rest = &fetched.chunks[..];
+                for (i, file) in self.files.into_iter().enumerate() {
+                    let (parts, others) = rest.split_at(file.chunks.len());
+                    rest = others;
+                    match file.store(&cache, parts) {
+                        // Who waits for a neighbour fetches it alone and hears of it by its own name.
+                        Outcome::Failed(error) if i > 0 => {
+                            tracing::debug!(file = %file.origin, %error, "a neighbour was left out");
+                        }
+                        outcome => file.land(outcome),
+                    }
+                }
+            })
+            .await;
     }
 }

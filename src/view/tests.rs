@@ -1,1 +1,5 @@
+//! What reading promises.
 
+mod damage;
+mod lookups;
+mod reads;
