@@ -10,7 +10,8 @@ use crate::cache::{Cache, CacheOptions};
 use crate::catalog::Actor;
 use crate::commit::{ChunkIndex, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
-    CommitReply, CommitRequest, Outcome, Progress, Request, StageAction, StageRequest, VersionSettings, WireError,
+    CommitReply, CommitRequest, Outcome, Progress, Request, StageAction, StageRequest, VersionSettings,
+    WireError,
 };
 use crate::daemon::{Caller, Handler, Mounted, ProgressSender, Services, sys};
 use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
@@ -213,6 +214,7 @@ fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {
 
 /// What the command line says of a version, as a commit takes it.
 pub fn settings(said: VersionSettings) -> Settings {
-    let VersionSettings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, lineage: _ } = said;
+    let VersionSettings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, lineage: _ } =
+        said;
     Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs }
 }

@@ -34,8 +34,8 @@ use crate::id::{DetailsId, Digest, EventId, ManifestId};
 use crate::name::{AliasName, ArtifactKey, VersionNumber};
 use crate::path::PathError;
 use crate::staging::StagingError;
-use crate::view::{ReadContext, ReadError, VersionView};
 use crate::store::{Key, StoreError};
+use crate::view::{ReadContext, ReadError, VersionView};
 
 /// How old the state may be that a commit begins with; the newest decides in the end.
 const KNOWN_AGE: Duration = Duration::from_secs(1);
@@ -290,7 +290,10 @@ impl Committer {
             return;
         }
         if let Err(e) = self.read_chunks(artifact, latest).await {
-            tracing::warn!("{artifact}:{}: its chunks are not known, more will be stored: {e}", latest.version);
+            tracing::warn!(
+                "{artifact}:{}: its chunks are not known, more will be stored: {e}",
+                latest.version
+            );
         }
     }
 

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::client;
 
-/// How long a lock without an answering daemon may stay: a killed process holds it until the kernel has cleared
-/// up, and a daemon that starts answers only when it serves.
+/// How long a lock without an answering daemon may stay: a daemon that starts answers only when it serves.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a killed process may take to end: its threads first finish what they wait for on the disk.
+const DYING: Duration = Duration::from_secs(60);
 /// Between two tries.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -50,9 +51,11 @@ impl DaemonLock {
                 Ok(()) => break,
                 Err(TryLockError::Error(e)) => return Err(LockError::Io(e)),
                 Err(TryLockError::WouldBlock) => {
-                    let answers = client::connect(state).is_ok_and(|client| client.is_some());
-                    if answers || begun.elapsed() > GRACE {
-                        return Err(LockError::Held(read(&mut file)));
+                    let holder = read(&mut file);
+                    let is_dying = holder.as_ref().is_some_and(|holder| is_dying(holder.pid));
+                    let answers = !is_dying && client::connect(state).is_ok_and(|client| client.is_some());
+                    if answers || begun.elapsed() > if is_dying { DYING } else { GRACE } {
+                        return Err(LockError::Held(holder));
                     }
                     std::thread::sleep(POLL);
                 }
@@ -65,6 +68,16 @@ impl DaemonLock {
         file.write_all(&text).map_err(LockError::Io)?;
         Ok(Self { _file: file })
     }
+}
+
+/// Whether a process was killed and has not ended yet. Its sockets still take connections then.
+fn is_dying(pid: u32) -> bool {
+    const SIGKILL_BIT: u64 = 1 << (libc::SIGKILL - 1);
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let pending = |name: &str| field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    field("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+        || (pending("ShdPnd:") | pending("SigPnd:")) & SIGKILL_BIT != 0
 }
 
 /// Whether a daemon holds the lock on a state folder now.

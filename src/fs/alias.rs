@@ -115,7 +115,12 @@ impl Fs {
         });
     }
 
-    pub(super) fn temporary_answer(&self, artifact: &ArtifactKey, name: &[u8], temporary: &Temporary) -> Answer {
+    pub(super) fn temporary_answer(
+        &self,
+        artifact: &ArtifactKey,
+        name: &[u8],
+        temporary: &Temporary,
+    ) -> Answer {
         let key = NodeKey::Temporary(artifact.clone(), name.to_vec(), temporary.serial);
         let since = self.now();
         let node = Node::Temporary { target: temporary.target.clone(), since };
@@ -141,7 +146,12 @@ impl Fs {
     }
 
     /// `rm` of a link.
-    pub(super) async fn remove_link(&self, caller: Caller, artifact: &ArtifactKey, name: &[u8]) -> Result<()> {
+    pub(super) async fn remove_link(
+        &self,
+        caller: Caller,
+        artifact: &ArtifactKey,
+        name: &[u8],
+    ) -> Result<()> {
         self.check_writable(caller)?;
         if self.temporaries.take(artifact, name).is_some() {
             return Ok(());
@@ -209,6 +219,8 @@ mod tests {
         for bad in [&b"../a/v7"[..], b"/etc", b"", b"v07", b"staging", b"\xff"] {
             assert_eq!(parse_target(bad), Err(Errno::INVALID), "{bad:?}");
         }
-        assert!(is_ln_temporary(b"CuAb12Zz") && !is_ln_temporary(b"CuAb12Zzz") && !is_ln_temporary(b"production"));
+        assert!(
+            is_ln_temporary(b"CuAb12Zz") && !is_ln_temporary(b"CuAb12Zzz") && !is_ln_temporary(b"production")
+        );
     }
 }

@@ -23,7 +23,8 @@ use crate::view::VersionView;
 const RENAME_WAIT: Duration = Duration::from_secs(60);
 
 /// A commit at work, which any number of callers may wait for.
-pub(super) type RunningCommit = Shared<BoxFuture<'static, std::result::Result<Outcome, Arc<SessionCommitError>>>>;
+pub(super) type RunningCommit =
+    Shared<BoxFuture<'static, std::result::Result<Outcome, Arc<SessionCommitError>>>>;
 
 /// Why a session was not committed. It is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -138,9 +139,8 @@ impl Fs {
                 let (this, live, session) = (self.clone(), live.clone(), session.clone());
                 let work = async move { this.commit_live(commit, &session, live).await };
                 let task = self.runtime.spawn(work);
-                let end = async move {
-                    task.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Worker.into())))
-                };
+                let end =
+                    async move { task.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Worker.into()))) };
                 let running: RunningCommit = end.boxed().shared();
                 *committing = Some(running.clone());
                 running
@@ -204,8 +204,9 @@ impl Fs {
             demanded: commit.demanded,
         };
         let (registry, id) = (self.registry.clone(), live.id);
-        let before_event =
-            move |event| registry.set_commit_id(id, Some(event)).map_err(|e| std::io::Error::other(e.to_string()));
+        let before_event = move |event| {
+            registry.set_commit_id(id, Some(event)).map_err(|e| std::io::Error::other(e.to_string()))
+        };
         let scanned = live.clone();
         let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
             scan(&scanned.session, visit)
@@ -259,7 +260,8 @@ impl Fs {
                 return Ok(());
             }
             let (this, tree) = (self.clone(), tree.clone());
-            tokio::task::spawn_blocking(move || batch.iter().for_each(|(_, e)| this.admit_one(&tree, e))).await?;
+            tokio::task::spawn_blocking(move || batch.iter().for_each(|(_, e)| this.admit_one(&tree, e)))
+                .await?;
         }
     }
 

@@ -50,9 +50,7 @@ impl Fs {
     /// Opens a directory. Returns its handle, and whether the kernel may keep the listing.
     pub async fn opendir(self: &Arc<Self>, ino: u64) -> Result<(u64, bool)> {
         let handle = match self.resolve(ino)? {
-            Resolved::Node(node) => {
-                DirectoryHandle::Snapshot { ino, names: self.list_names(&node).await? }
-            }
+            Resolved::Node(node) => DirectoryHandle::Snapshot { ino, names: self.list_names(&node).await? },
             Resolved::Session(session) => {
                 let names = self.list_session(&session, ino).await?;
                 DirectoryHandle::Snapshot { ino, names }
@@ -85,7 +83,8 @@ impl Fs {
 
     /// Names from `offset` on, as many as are at hand at once; none at the end.
     pub async fn readdir(self: &Arc<Self>, handle: u64, offset: u64) -> Result<Vec<Listed>> {
-        let open = self.directories.lock().expect("no holder of the directories' lock panics").get(&handle).cloned();
+        let open =
+            self.directories.lock().expect("no holder of the directories' lock panics").get(&handle).cloned();
         let open = open.ok_or(Errno(libc::EBADF))?;
         let dot = |name: &[u8], next_offset, ino| Listed {
             next_offset,
@@ -110,7 +109,13 @@ impl Fs {
                 let skip = offset.saturating_sub(FIRST_ENTRY) as usize;
                 for (i, (name, ino, kind)) in names.iter().enumerate().skip(skip) {
                     let next_offset = FIRST_ENTRY + i as u64 + 1;
-                    listed.push(Listed { next_offset, ino: *ino, kind: *kind, name: name.clone(), answer: None });
+                    listed.push(Listed {
+                        next_offset,
+                        ino: *ino,
+                        kind: *kind,
+                        name: name.clone(),
+                        answer: None,
+                    });
                 }
             }
             DirectoryHandle::Version { version, path, .. } => {

@@ -43,7 +43,9 @@ impl From<StoreError> for Errno {
     fn from(e: StoreError) -> Self {
         tracing::warn!("{e}");
         match e {
-            StoreError::NotFound { .. } | StoreError::Corrupt { .. } | StoreError::Unavailable { .. } => Errno::IO,
+            StoreError::NotFound { .. } | StoreError::Corrupt { .. } | StoreError::Unavailable { .. } => {
+                Errno::IO
+            }
             // The store's refusal is of this mount's credentials, not of the caller's.
             StoreError::Denied { .. } => Errno::IO,
             StoreError::Full { .. } => Errno(libc::ENOSPC),
@@ -105,7 +107,9 @@ impl From<&CommitError> for Errno {
             CommitError::Staged(e) => e.errno(),
             CommitError::Interrupted => libc::EINTR,
             CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
-            CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => libc::EIO,
+            CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => {
+                libc::EIO
+            }
         })
     }
 }

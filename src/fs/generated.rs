@@ -133,9 +133,7 @@ impl Fs {
         let Some(artifact) = artifact else { return Ok(self.inodes.next()) };
         match what {
             What::Status => Ok(self.inodes.next()),
-            What::LastCommit => {
-                Ok(self.generated.last_commit(artifact).ok_or(Errno::NOT_FOUND)?.0)
-            }
+            What::LastCommit => Ok(self.generated.last_commit(artifact).ok_or(Errno::NOT_FOUND)?.0),
             What::Log => Ok(self.state(artifact).await?.map_or(0, |state| state.seq())),
             What::Record(version) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
@@ -188,7 +186,8 @@ impl Fs {
             }
             (Some(artifact), What::Listing(version)) => {
                 let mut listing = ListingHasher::default();
-                self.each_entry(artifact, version, |entry| out.write_all(listing.push(entry).as_bytes())).await?;
+                self.each_entry(artifact, version, |entry| out.write_all(listing.push(entry).as_bytes()))
+                    .await?;
             }
         }
         out.into_inner().map_err(|e| e.into_error().into())

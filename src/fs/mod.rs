@@ -270,7 +270,13 @@ impl Fs {
     }
 
     fn link_attr(&self, ino: u64, target_len: u64, time: Timestamp) -> Attr {
-        Attr { kind: Kind::Symlink, perm: 0o777, size: target_len, blocks: 0, ..self.directory_attr(ino, time) }
+        Attr {
+            kind: Kind::Symlink,
+            perm: 0o777,
+            size: target_len,
+            blocks: 0,
+            ..self.directory_attr(ino, time)
+        }
     }
 
     /// Lets the kernel forget a name in an artifact's directory.
@@ -476,7 +482,9 @@ impl Fs {
             // A file moved out of a session, or a link out of an artifact, may be copied by `mv`; folders not.
             (Resolved::Session(_), Resolved::Node(_)) => Err(Errno(libc::EXDEV)),
             (Resolved::Node(_), _) => {
-                tracing::warn!("projects, artifacts, sessions and aliases cannot be moved to another directory");
+                tracing::warn!(
+                    "projects, artifacts, sessions and aliases cannot be moved to another directory"
+                );
                 Err(Errno::NOT_PERMITTED)
             }
         }

@@ -229,7 +229,9 @@ impl Fs {
                 | ArtifactChild::Latest
                 | ArtifactChild::Next
                 | ArtifactChild::Alias(_) => {
-                    tracing::warn!("{artifact}: versions are made by committing (mv staging next), not by mkdir");
+                    tracing::warn!(
+                        "{artifact}: versions are made by committing (mv staging next), not by mkdir"
+                    );
                     Err(Errno::NOT_PERMITTED)
                 }
             },

@@ -15,8 +15,8 @@ use crate::id::ManifestId;
 use crate::name::{ArtifactKey, Selector, SessionName};
 use crate::path::TreePath;
 use crate::staging::{
-    self, Content, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions, SessionRecord,
-    StagingError,
+    self, Content, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions,
+    SessionRecord, StagingError,
 };
 use crate::view::{ReadContext, ReadError, VersionView};
 
@@ -165,7 +165,8 @@ impl Fs {
     }
 
     fn open_record(&self, record: &SessionRecord, base: u64) -> Result<Live> {
-        let content = Arc::new(SessionContent { runtime: self.runtime.clone(), context: self.context.clone() });
+        let content =
+            Arc::new(SessionContent { runtime: self.runtime.clone(), context: self.context.clone() });
         let lower = record.lower.as_ref().map(|lower| {
             Arc::new(SessionLower {
                 runtime: self.runtime.clone(),
@@ -477,7 +478,8 @@ impl SessionContent {
 
 impl Content for SessionContent {
     fn copy_out(&self, file: &FileBody, dest: &std::fs::File) -> std::io::Result<()> {
-        let whole = self.runtime.block_on(async { self.open(file).await?.materialize().await }).map_err(to_io)?;
+        let whole =
+            self.runtime.block_on(async { self.open(file).await?.materialize().await }).map_err(to_io)?;
         staging::copy_file(&whole, dest, file.size)
     }
 

@@ -14,8 +14,8 @@ impl Fs {
     pub(super) async fn view(&self, version: &Arc<VersionNode>) -> Result<Arc<VersionView>> {
         let open = || async {
             let record = &version.record;
-            let view =
-                VersionView::open(&self.context, &version.artifact, record.manifest, &version.label()).await?;
+            let view = VersionView::open(&self.context, &version.artifact, record.manifest, &version.label())
+                .await?;
             let totals = view.totals();
             if totals.digest != record.digest || totals.entries != record.entries {
                 tracing::error!("{}: its manifest is not the one that its commit describes", version.label());

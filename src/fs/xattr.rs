@@ -117,9 +117,12 @@ impl Fs {
     pub async fn listxattr(self: &Arc<Self>, ino: u64) -> Result<Vec<Vec<u8>>> {
         match self.resolve(ino)? {
             Resolved::Node(_) => Ok(Vec::new()),
-            Resolved::Version(version, ordinal) => {
-                Ok(self.version_attributes(&version, ordinal).await?.into_keys().map(String::into_bytes).collect())
-            }
+            Resolved::Version(version, ordinal) => Ok(self
+                .version_attributes(&version, ordinal)
+                .await?
+                .into_keys()
+                .map(String::into_bytes)
+                .collect()),
             Resolved::Session(session) => {
                 let mut names = match self.in_session(&session, move |s| s.listxattr(ino)).await {
                     Err(Errno::NOT_FOUND) if session.base == ino => Vec::new(),

@@ -16,10 +16,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fuser::{
-    AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, FileAttr, FileHandle, FileType, Filesystem,
+    FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow,
+    WriteFlags,
 };
 use tokio::runtime::Handle;
 
@@ -146,7 +147,7 @@ fn time_change(time: Option<TimeOrNow>) -> TimeChange {
         Some(TimeOrNow::SpecificTime(time)) => {
             let Mtime { seconds, nanos } = mtime(time);
             TimeChange::To(seconds, nanos)
-        },
+        }
     }
 }
 
@@ -486,10 +487,8 @@ impl Filesystem for Front {
         let fs = self.fs.clone();
         self.serve(async move {
             match fs.opendir(ino.0).await {
-                Ok((handle, true)) => reply.opened(
-                    FileHandle(handle),
-                    FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
-                ),
+                Ok((handle, true)) => reply
+                    .opened(FileHandle(handle), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE),
                 Ok((handle, false)) => reply.opened(FileHandle(handle), FopenFlags::empty()),
                 Err(e) => reply.error(errno(e)),
             }
@@ -562,7 +561,14 @@ impl Filesystem for Front {
         });
     }
 
-    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
         self.fs.releasedir(fh.0);
         reply.ok();
     }
@@ -647,7 +653,15 @@ impl Filesystem for Front {
         self.serve(async move { reply_empty(reply, fs.fallocate(ino.0, fh.0, offset, length, mode).await) });
     }
 
-    fn lseek(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
         let fs = self.fs.clone();
         let Ok(offset) = u64::try_from(offset) else { return reply.error(fuser::Errno::ENXIO) };
         self.serve(async move {
@@ -673,9 +687,8 @@ impl Filesystem for Front {
     ) {
         let fs = self.fs.clone();
         self.serve(async move {
-            let copied = fs
-                .copy_file_range(ino_in.0, fh_in.0, offset_in, ino_out.0, fh_out.0, offset_out, len)
-                .await;
+            let copied =
+                fs.copy_file_range(ino_in.0, fh_in.0, offset_in, ino_out.0, fh_out.0, offset_out, len).await;
             match copied {
                 Ok(copied) => reply.written(copied),
                 Err(e) => reply.error(errno(e)),
