@@ -93,6 +93,10 @@ impl StoreError {
                     StoreError::Full { key }
                 }
                 Some(std::io::ErrorKind::PermissionDenied) => StoreError::Denied { key, problem },
+                // A listing that is denied has no kind of its own; its status stands in the text only.
+                _ if ["401 Unauthorized", "403 Forbidden"].iter().any(|status| problem.contains(status)) => {
+                    StoreError::Denied { key, problem }
+                }
                 _ => StoreError::Unavailable { key, problem },
             },
             _ => StoreError::Unavailable { key, problem },
@@ -366,12 +370,15 @@ impl Store {
     }
 
     /// Reads a range of an object: exactly `range.end - range.start` bytes. Failures that may pass are tried
-    /// again. Cost: one request.
+    /// again. Cost: one request; none for an empty range, which is not asked for.
     ///
     /// # Errors
     /// An object that is too short for the range is [`StoreError::Corrupt`].
     pub async fn get_range(&self, key: &Key, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let want = range.end - range.start;
+        let want = range.end.saturating_sub(range.start);
+        if want == 0 {
+            return Ok(Bytes::new());
+        }
         retry::retry(&self.env, || async {
             let _permit = self.permit().await;
             self.counters.range_gets.fetch_add(1, Ordering::Relaxed);
