@@ -1,4 +1,10 @@
 //! What the integration tests share: one module per thing they stand on.
 
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod environment;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod faults;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod read_back;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod s3;
