@@ -250,10 +250,13 @@ impl Committer {
         before_event: impl FnOnce(EventId) -> io::Result<()>,
     ) -> Result<Outcome, CommitError> {
         let artifact = &request.artifact;
-        let state = self.catalog.state(artifact, KNOWN_AGE).await?;
-        let next = state.as_ref().map_or(VersionNumber(0), |state| state.next_version());
-        // A demanded number that is wrong already need not wait for the upload.
-        check_demand(request, next)?;
+        let mut state = self.catalog.state(artifact, KNOWN_AGE).await?;
+        // A demanded number that is wrong already need not wait for the upload. What is known may be old news: the
+        // store is asked before refusing.
+        if self.check_number(request, state.as_deref()).is_err() {
+            state = self.catalog.state(artifact, Duration::ZERO).await?;
+            self.check_number(request, state.as_deref())?;
+        }
         if let Some(latest) = state.as_ref().and_then(|state| state.latest()) {
             self.learn_chunks(artifact, latest).await;
         }
@@ -314,6 +317,15 @@ impl Committer {
                 }
             }
         }
+    }
+
+    /// Refuses a demanded number that is not the next one, unless this commit itself took it in an earlier attempt.
+    fn check_number(&self, request: &Request, state: Option<&ArtifactState>) -> Result<(), CommitError> {
+        let taken = request.demanded.and_then(|demanded| state?.version(demanded));
+        if taken.is_some_and(|taken| taken.id == event_id(&request.origin, &taken.digest)) {
+            return Ok(());
+        }
+        check_demand(request, state.map_or(VersionNumber(0), ArtifactState::next_version))
     }
 
     async fn write_details(&self, request: &Request) -> Result<Option<DetailsRef>, CommitError> {
