@@ -305,11 +305,26 @@ impl Catalog {
         self.mirror.events(key)
     }
 
-    /// Reads the whole log from the store again, ignoring the local copy, and checks its chain.
+    /// Reads the whole log from the store again, ignoring the local copy, and checks its chain, also that no event
+    /// stands behind its end: reading on takes the first missing number for the end.
     pub async fn verify_log(&self, key: &ArtifactKey) -> Result<ArtifactState, CatalogError> {
         let mut state = None;
         for (seq, bytes) in self.fetch_from(key, 0).await? {
             self.fold(key, &mut state, seq, &bytes)?;
+        }
+        let end = state.as_ref().map_or(0, |s: &ArtifactState| s.seq() + 1);
+        let beyond = self.store.list(&log_prefix(key), None).await?;
+        let beyond = beyond.iter().filter_map(|name| parse_seq(name.rsplit('/').next()?));
+        if beyond.max().is_some_and(|last| last >= end) {
+            // Unless it was written while this was reading.
+            match self.store.get(&Key::Event(key.clone(), end)).await {
+                Err(StoreError::NotFound { .. }) => {
+                    let problem = "it is missing, while later events are there".to_owned();
+                    return Err(CatalogError::Damaged { artifact: key.clone(), seq: end, problem });
+                }
+                Ok(_) => {}
+                Err(e) => return Err(e.into()),
+            }
         }
         state.ok_or_else(|| CatalogError::NoArtifact(key.clone()))
     }
