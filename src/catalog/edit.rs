@@ -1,6 +1,7 @@
 //! Changes that need no new content: aliases, tags, metadata, time to live, messages.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
 use crate::format::details::Details;
@@ -208,8 +209,9 @@ impl Catalog {
         actor: &Actor,
         plan: impl FnMut(&ArtifactState) -> Result<Step, EditError>,
     ) -> Result<Arc<ArtifactState>, EditError> {
-        // An edit never creates an artifact.
-        self.existing(key, std::time::Duration::MAX).await?;
+        // An edit never creates an artifact. That there is none may be old news, that there is one may not.
+        let max_age = if self.known(key).is_some() { Duration::MAX } else { Duration::ZERO };
+        self.existing(key, max_age).await?;
         let id = EventId::from_bytes(self.store.env().random16());
         Ok(self.append(key, id, actor, plan).await?.state)
     }
