@@ -74,7 +74,12 @@ pub fn walk(
     let mut stack: Vec<(Option<TreePath>, PathBuf)> = roots.iter().rev().cloned().collect();
     while let Some((at, path)) = stack.pop() {
         let failed = |e| CommitError::io(&path, e);
-        let meta = std::fs::symlink_metadata(&path).map_err(failed)?;
+        // The one directory that becomes the root may be named by a link to it.
+        let meta = match at {
+            None => std::fs::metadata(&path),
+            Some(_) => std::fs::symlink_metadata(&path),
+        };
+        let meta = meta.map_err(failed)?;
         let kind = meta.file_type();
         if let Some(at) = &at {
             let what = if kind.is_dir() {
