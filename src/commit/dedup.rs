@@ -1,6 +1,6 @@
 //! Which chunks the store holds already, and where: a local index of the chunks of living versions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -29,6 +29,7 @@ pub struct ChunkIndex {
     store: String,
     db: Mutex<Option<Connection>>,
     own: Mutex<HashMap<ChunkId, ChunkRef>>,
+    own_manifests: Mutex<HashSet<ManifestId>>,
 }
 
 impl ChunkIndex {
@@ -41,7 +42,12 @@ impl ChunkIndex {
                 )
                 .ok()
         });
-        Self { store: store.to_string(), db: Mutex::new(db), own: Mutex::default() }
+        Self {
+            store: store.to_string(),
+            db: Mutex::new(db),
+            own: Mutex::default(),
+            own_manifests: Mutex::default(),
+        }
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
@@ -80,18 +86,22 @@ impl ChunkIndex {
                 db.prepare_cached("SELECT 1 FROM indexed_manifests WHERE store = ? AND id = ?")?;
             query.exists(params![self.store, &id.as_bytes()[..]])
         });
-        found.unwrap_or(false)
+        found
+            .unwrap_or_else(|| self.own_manifests.lock().expect("no holder of this lock panics").contains(id))
     }
 
     /// Adds the chunks of a living version, of which [`ChunkIndex::add_chunks`] may have added more.
     pub fn add_manifest(&self, id: &ManifestId, chunks: &[ChunkRef]) {
         self.add_chunks(chunks);
-        self.with(|db| {
+        let added = self.with(|db| {
             db.execute(
                 "INSERT OR IGNORE INTO indexed_manifests VALUES (?, ?)",
                 params![self.store, &id.as_bytes()[..]],
             )
         });
+        if added.is_none() {
+            self.own_manifests.lock().expect("no holder of this lock panics").insert(*id);
+        }
     }
 
     /// Adds some chunks of a living version.
