@@ -1,6 +1,27 @@
 //! The promises of the layers below the mount, each tested through its public interface.
 
+use std::sync::Arc;
+
+use artfs::cache::{Cache, CacheOptions};
+use artfs::store::Store;
+use artfs::view::{ReadContext, ReadLimits};
+use tempfile::TempDir;
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commit;
 mod store;
+
+/// What a committer reads earlier versions through, with a cache that lives as long as the directory.
+fn read_context(store: &Arc<Store>) -> (TempDir, Arc<ReadContext>) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let cache = Cache::open(CacheOptions {
+        folder: directory.path().join("cache"),
+        database: directory.path().join("cache.db"),
+        limit_bytes: 64 << 20,
+        env: artfs::clock::system(), // the store's may be counted draw by draw
+    });
+    let cache = cache.expect("a new cache opens");
+    (directory, Arc::new(ReadContext::new(store.clone(), cache, ReadLimits::default())))
+}

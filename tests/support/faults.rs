@@ -91,7 +91,7 @@ struct Shared {
     calls: Mutex<Vec<Call>>,
     hook: Mutex<Arc<Hook>>,
     dead: AtomicBool,
-    /// Calls being held; the gate is open, shut, or gone for ever.
+    /// How many calls are being held.
     held: watch::Sender<usize>,
     gate: watch::Sender<Gate>,
 }
