@@ -11,6 +11,7 @@ use tempfile::TempDir;
 mod support;
 
 mod commit;
+mod golden;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.

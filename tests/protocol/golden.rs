@@ -1,0 +1,245 @@
+//! A small store of format 1, checked in byte for byte under `tests/golden/v1`: today's program reads it, and
+//! writes the same.
+//!
+//! The writer's clock, random bytes and times of modification are fixed, so the same calls give the same objects.
+//! When a change of the writer is meant (never one that today's reader of format 1 could not read), the files are
+//! made anew with `ARTFS_GOLDEN=write cargo test --test protocol golden` and the difference is reviewed. An upgrade
+//! of zstd may change how packs and roots are compressed; then the test of the reader must have passed with the old
+//! files first.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use artfs::catalog::{Actor, AliasPrecondition, Catalog};
+use artfs::commit::{ChunkIndex, Committer, Item, Outcome, Progress, Request, Settings, roots, walk};
+use artfs::format::entry::Mtime;
+use artfs::format::event::Body;
+use artfs::name::{ArtifactKey, Selector, VersionNumber};
+use artfs::store::{OnMissing, Store};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::{ObjectStore, ObjectStoreExt};
+use serde_json::json;
+
+use crate::read_context;
+use crate::support::environment::{FixedEnvironment, noise};
+use crate::support::read_back::{Judge, Kind, Node, Tree, assert_same, tree_of};
+
+const ARTIFACT: &str = "gold/mixed";
+const MTIME: Mtime = Mtime { seconds: 1_750_000_000, nanos: 123_456_789 };
+
+fn golden_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+}
+
+/// The content of v0: every kind of entry, every form of content, more than one level of manifest blocks.
+fn first_tree(root: &Path) {
+    let write = |name: &str, content: &[u8]| fs::write(root.join(name), content).expect("a file");
+    write("empty", b"");
+    write("inline.txt", b"a tiny file\n");
+    write("noise.bin", &noise(100, 1, 10_000));
+    let table: String = (0..9_000).map(|i| format!("row {i},{}\n", i % 97)).collect();
+    write("table.csv", table.as_bytes());
+    write("zeros.bin", &vec![0; 3 << 20]);
+    write("run.sh", b"#!/bin/sh\necho hello\n");
+    fs::set_permissions(root.join("run.sh"), fs::Permissions::from_mode(0o755)).expect("chmod");
+    fs::write(root.join(std::ffi::OsStr::from_bytes(b"odd \xff%\n")), b"odd").expect("a file");
+    symlink("inline.txt", root.join("link")).expect("a link");
+    fs::create_dir_all(root.join("empty directory")).expect("a directory");
+    fs::create_dir(root.join("many")).expect("a directory");
+    for f in 0..1500 {
+        write(&format!("many/{f:04}"), b"");
+    }
+}
+
+/// v1: one file changed, one added, one removed.
+fn second_tree(root: &Path) {
+    fs::write(root.join("inline.txt"), "changed\n").expect("a file");
+    fs::write(root.join("many/0700x"), "new").expect("a file");
+    fs::remove_file(root.join("empty")).expect("a removal");
+}
+
+struct Writer {
+    catalog: Arc<Catalog>,
+    committer: Committer,
+    key: ArtifactKey,
+}
+
+impl Writer {
+    fn actor(&self) -> Actor {
+        Actor { user: "ann".into(), host: "golden-host".into() }
+    }
+
+    async fn commit(&self, root: &Path, origin: u8, settings: Settings) -> Outcome {
+        let request = Request {
+            artifact: self.key.clone(),
+            origin: [origin; 16],
+            actor: self.actor(),
+            settings,
+            demanded: None,
+        };
+        let roots = roots(&[root.to_owned()]).expect("the tree is there");
+        let walked = move |visit: &mut dyn FnMut(Item) -> _| {
+            walk(&roots, &mut |item| visit(Item { mtime: MTIME, ..item }))
+        };
+        let done = self.committer.commit(&request, Arc::new(Progress::default()), walked, |_| Ok(())).await;
+        done.expect("the commit succeeds")
+    }
+}
+
+/// Writes the golden store with fixed time and randomness.
+async fn write_store(backend: Arc<dyn ObjectStore>) {
+    let environment = FixedEnvironment::shared(1);
+    let store = Store::open(backend, "golden", OnMissing::Create, environment).await.expect("it opens");
+    let store = Arc::new(store);
+    let catalog = Arc::new(Catalog::new(store.clone(), None));
+    let index = Arc::new(ChunkIndex::open(None, store.id()));
+    let (_cache, context) = read_context(&store);
+    let committer = Committer::new(catalog.clone(), context, index);
+    let writer = Writer { catalog, committer, key: ARTIFACT.parse().expect("a name") };
+    let (catalog, key, actor) = (&writer.catalog, &writer.key, &writer.actor());
+
+    let tree = tempfile::tempdir().expect("a temporary directory");
+    first_tree(tree.path());
+    let alias = |name: &str| name.parse::<artfs::name::AliasName>().expect("an alias");
+    let settings = Settings {
+        message: Some("the first".into()),
+        artifact_type: Some("dataset".into()),
+        aliases: vec![alias("best")],
+        tags: vec!["golden".into()],
+        meta: [("f1".to_owned(), json!(0.89)), ("note".to_owned(), json!({"a": [1, null, "x"]}))].into(),
+        ttl_seconds: Some(2_592_000),
+        inputs: vec!["gold/raw:v3".into()],
+    };
+    assert_eq!(writer.commit(tree.path(), 1, settings).await.version, VersionNumber(0));
+    let again = Settings { tags: vec!["twice".into()], message: Some("again".into()), ..Settings::default() };
+    assert!(!writer.commit(tree.path(), 2, again).await.created);
+    second_tree(tree.path());
+    assert_eq!(writer.commit(tree.path(), 3, Settings::default()).await.version, VersionNumber(1));
+
+    let (any, v1) = (AliasPrecondition::Any, Selector::Version(VersionNumber(1)));
+    catalog.set_alias(key, &alias("best"), &v1, any, actor).await.expect("set");
+    catalog.set_alias(key, &alias("gone"), &v1, any, actor).await.expect("set");
+    catalog.remove_alias(key, &alias("gone"), any, actor).await.expect("removed");
+    catalog.change_tags(key, &v1, &["a".into(), "b".into()], &[], actor).await.expect("tags");
+    catalog.change_tags(key, &v1, &[], &["a".into()], actor).await.expect("tags");
+    let meta = [("lr".to_owned(), json!(1e-4))].into();
+    catalog.change_meta(key, &v1, &meta, &[], actor).await.expect("meta");
+    catalog.set_ttl(key, &v1, Some(60), actor).await.expect("ttl");
+    catalog.set_message(key, &v1, "a better message", actor).await.expect("a message");
+}
+
+async fn objects(backend: &dyn ObjectStore) -> BTreeMap<String, Vec<u8>> {
+    let names: Vec<_> =
+        backend.list(None).map_ok(|meta| meta.location).try_collect().await.expect("a listing");
+    let mut objects = BTreeMap::new();
+    for name in names {
+        let bytes = backend.get(&name).await.expect("an object").bytes().await.expect("its bytes");
+        objects.insert(name.to_string(), bytes.to_vec());
+    }
+    objects
+}
+
+/// The golden objects, copied to memory so that no test can change them.
+async fn golden() -> Arc<dyn ObjectStore> {
+    let folder = golden_folder();
+    let files = object_store::local::LocalFileSystem::new_with_prefix(&folder);
+    let files = files.unwrap_or_else(|e| panic!("{} is there: {e}", folder.display()));
+    let memory = InMemory::new();
+    for (name, bytes) in objects(&files).await {
+        memory.put(&name.into(), bytes.into()).await.expect("put");
+    }
+    Arc::new(memory)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn todays_writer_writes_format_1_byte_for_byte() {
+    let backend: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    write_store(backend.clone()).await;
+    let written = objects(&*backend).await;
+    match std::env::var("ARTFS_GOLDEN").as_deref() {
+        Ok("write") => {
+            let folder = golden_folder();
+            if folder.exists() {
+                fs::remove_dir_all(&folder).expect("the old files go");
+            }
+            for (name, bytes) in &written {
+                let path = folder.join(name);
+                fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+                fs::write(path, bytes).expect("a file");
+            }
+        }
+        Ok(other) => panic!("ARTFS_GOLDEN={other:?} is not `write`"),
+        Err(_) => {
+            let golden = objects(&*golden().await).await;
+            let names = |objects: &BTreeMap<String, Vec<u8>>| objects.keys().cloned().collect::<Vec<_>>();
+            for (name, bytes) in &written {
+                if !name.starts_with("packs/") {
+                    let shown =
+                        |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(2000)]).into_owned();
+                    assert_eq!(golden.get(name).map(|b| shown(b)), Some(shown(bytes)), "{name}");
+                }
+                assert!(golden.get(name) == Some(bytes), "{name} differs");
+            }
+            assert_eq!(names(&written), names(&golden));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn format_1_is_read_as_it_was_written() {
+    let backend = golden().await;
+    let versions = Judge::new(backend.clone(), ARTIFACT).versions().await;
+    let tree = tempfile::tempdir().expect("a temporary directory");
+    let expected = |root: &Path| -> Tree {
+        tree_of(root).into_iter().map(|(path, node)| (path, Node { mtime: MTIME, ..node })).collect()
+    };
+    first_tree(tree.path());
+    assert_same(&versions[0].tree, &expected(tree.path()));
+    second_tree(tree.path());
+    assert_same(&versions[1].tree, &expected(tree.path()));
+    assert_eq!(versions.len(), 2);
+    // What the store holds is worth its bytes: blocks above blocks, lists of chunks, chunks of zeros.
+    assert_eq!(versions[0].depth, 1);
+    assert!(matches!(versions[0].chunks[&b"table.csv"[..]], Some((1, 5..))));
+    assert_eq!(versions[0].chunks[&b"zeros.bin"[..]], Some((0, 3)));
+    assert!(matches!(&versions[0].tree[&b"run.sh"[..]].kind, Kind::File { executable: true, .. }));
+    assert_eq!(
+        versions.iter().map(|version| version.commit.digest.to_string()).collect::<Vec<_>>(),
+        [
+            "5df7bbac3e6a03404920d135f263dfa8ce99418a1bd3e76bc4c5c82bf9e51d62",
+            "31abb665b3ed366e75bae504b9a900f176bcfa48464fb7acb268f20eb65fe25f",
+        ]
+    );
+
+    let store = Store::open(backend.clone(), "golden", OnMissing::Fail, FixedEnvironment::shared(2)).await;
+    let store = Arc::new(store.expect("it is a store"));
+    assert_eq!(store.header().created.to_string(), "2026-01-01T00:00:00.000Z");
+    let catalog = Catalog::new(store, None);
+    let key: ArtifactKey = ARTIFACT.parse().expect("a name");
+    let state = catalog.verify_log(&key).await.expect("a sound log");
+    let log = Judge::new(backend, ARTIFACT).log().await;
+    assert_eq!(
+        log.iter().map(|event| event.body.kind()).collect::<Vec<_>>(),
+        [
+            "create", "commit", "recommit", "commit", "alias", "alias", "alias", "tag", "tag", "meta", "ttl",
+            "message"
+        ]
+    );
+    assert!(!log.iter().any(|event| matches!(event.body, Body::Unknown { .. })));
+    let (first, second) =
+        (state.version(VersionNumber(0)).expect("v0"), state.version(VersionNumber(1)).expect("v1"));
+    assert_eq!(state.aliases().map(|(a, r)| (a.as_str(), r.version.0)).collect::<Vec<_>>(), [("best", 1)]);
+    assert_eq!(first.tags.iter().collect::<Vec<_>>(), ["golden", "twice"]);
+    assert_eq!(first.meta["note"], json!({"a": [1, null, "x"]}));
+    assert_eq!((first.ttl_seconds, first.inputs.clone()), (Some(2_592_000), vec!["gold/raw:v3".to_owned()]));
+    assert_eq!((first.artifact_type.as_deref(), first.producers.len()), (Some("dataset"), 1));
+    assert_eq!(catalog.message(&key, first).await.expect("details").as_deref(), Some("the first"));
+    assert_eq!(second.tags.iter().collect::<Vec<_>>(), ["b"]);
+    assert_eq!((second.meta["lr"].clone(), second.ttl_seconds), (json!(1e-4), Some(60)));
+    assert_eq!(catalog.message(&key, second).await.expect("details").as_deref(), Some("a better message"));
+}
