@@ -1,6 +1,6 @@
 //! `artfs`: a FUSE-mounted versioned filesystem for machine-learning artifacts.
 //!
-//! Modules stand in ranks and import downwards only (`tests/layers.rs` holds that):
+//! Modules stand in ranks and import downwards only (`tests/protocol/layers.rs` holds that):
 //!
 //! | rank | modules | what they are |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | 3 | `view staging` | reading one version; the writable overlay |
 //! | 4 | `commit verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
-//! | 6 | `fuse cli daemon` | the kernel's front door and the user's; the process between them |
+//! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
 pub mod cache;
 pub mod catalog;

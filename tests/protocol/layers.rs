@@ -1,0 +1,301 @@
+//! Modules import downwards only, by the table of ranks in the documentation of `src/lib.rs`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Ranks whose modules may import each other: pure values, and the front doors that make up one program.
+const MIXED_RANKS: [u32; 2] = [0, 6];
+/// The kernel's interface, and the one module that may name it.
+const KERNEL_CRATE: (&str, &str) = ("fuser", "fuse");
+
+type Ranks = BTreeMap<String, u32>;
+
+/// The rows `//! | rank | `modules` | …` of the crate's documentation. The program's own file stands on top.
+fn ranks(lib: &str) -> Ranks {
+    let rows = lib.lines().filter_map(|line| line.strip_prefix("//! | "));
+    let mut ranks = Ranks::new();
+    for row in rows {
+        let mut cells = row.split(" | ");
+        let Some(Ok(rank)) = cells.next().map(str::parse) else { continue };
+        let modules = cells.next().expect("a row has modules").trim_matches('`');
+        for module in modules.split(' ') {
+            assert!(ranks.insert(module.to_owned(), rank).is_none(), "{module} has two ranks");
+        }
+    }
+    ranks.insert("main".to_owned(), *ranks.values().max().expect("there are ranks"));
+    ranks
+}
+
+/// The modules that `src/lib.rs` declares.
+fn declared(lib: &str) -> Vec<String> {
+    let tokens = tokens(lib);
+    let modules = tokens.windows(2).filter(|pair| pair[0] == "mod").map(|pair| pair[1].clone());
+    modules.collect()
+}
+
+/// Identifiers and punctuation, without comments and the insides of strings. `::` is one token.
+fn tokens(source: &str) -> Vec<String> {
+    let chars: Vec<char> = source.chars().collect();
+    let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut tokens = Vec::new();
+    let mut i = 0;
+    while i < chars.len() {
+        match at(i) {
+            '/' if at(i + 1) == '/' => {
+                while i < chars.len() && at(i) != '\n' {
+                    i += 1;
+                }
+            }
+            '/' if at(i + 1) == '*' => {
+                let mut depth = 0;
+                loop {
+                    match (at(i), at(i + 1)) {
+                        ('/', '*') => (depth, i) = (depth + 1, i + 2),
+                        ('*', '/') => (depth, i) = (depth - 1, i + 2),
+                        _ => i += 1,
+                    }
+                    if depth == 0 || i >= chars.len() {
+                        break;
+                    }
+                }
+            }
+            // r"…", r#"…"#, and the same after b or c.
+            c if is_word(c) => {
+                let start = i;
+                while is_word(at(i)) {
+                    i += 1;
+                }
+                let word: String = chars[start..i].iter().collect();
+                let hashes = (i..).take_while(|i| at(*i) == '#').count();
+                if matches!(word.as_str(), "r" | "br" | "cr") && at(i + hashes) == '"' {
+                    i += hashes + 1;
+                    while i < chars.len() && !(at(i) == '"' && (1..=hashes).all(|h| at(i + h) == '#')) {
+                        i += 1;
+                    }
+                    i += 1 + hashes;
+                } else {
+                    tokens.push(word);
+                }
+            }
+            '"' => {
+                i += 1;
+                while i < chars.len() && at(i) != '"' {
+                    i += if at(i) == '\\' { 2 } else { 1 };
+                }
+                i += 1;
+            }
+            '\'' if at(i + 1) == '\\' => {
+                i += 3;
+                while i < chars.len() && at(i) != '\'' {
+                    i += 1;
+                }
+                i += 1;
+            }
+            '\'' if at(i + 2) == '\'' => i += 3,
+            ':' if at(i + 1) == ':' => {
+                tokens.push("::".to_owned());
+                i += 2;
+            }
+            c => {
+                if !c.is_whitespace() {
+                    tokens.push(c.to_string());
+                }
+                i += 1;
+            }
+        }
+    }
+    tokens
+}
+
+/// The first names of paths that begin at the root of the crate: `crate::a`, `artfs::a`, `crate::{a, b::c}`, and
+/// `super::…` that climbs to the root. `file_module` is the module that the file is.
+fn imports(tokens: &[String], file_module: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    // For each open brace, whether it is that of an inline module.
+    let mut braces: Vec<bool> = Vec::new();
+    for i in 0..tokens.len() {
+        let token = tokens[i].as_str();
+        match token {
+            "{" => braces.push(i >= 2 && tokens[i - 2] == "mod"),
+            "}" => {
+                braces.pop();
+            }
+            _ => {}
+        }
+        let continues = i > 0 && tokens[i - 1] == "::";
+        if continues || tokens.get(i + 1).map(String::as_str) != Some("::") {
+            continue;
+        }
+        let mut next = i + 2;
+        let reaches_root = match token {
+            "crate" | "artfs" => true,
+            "super" => {
+                let mut climbed = 1;
+                while tokens[next..].starts_with(&["super".to_owned(), "::".to_owned()]) {
+                    (climbed, next) = (climbed + 1, next + 2);
+                }
+                climbed >= file_module.len() + braces.iter().filter(|is_module| **is_module).count()
+            }
+            _ => false,
+        };
+        if reaches_root {
+            found.extend(heads(&tokens[next..]));
+        }
+    }
+    found
+}
+
+/// The first names of a use tree: `a::b` has `a`, `{a::b, c::{d, e}}` has `a` and `c`.
+fn heads(tokens: &[String]) -> Vec<String> {
+    if tokens.first().map(String::as_str) != Some("{") {
+        return tokens.first().cloned().into_iter().collect();
+    }
+    let mut heads = Vec::new();
+    let (mut depth, mut begins) = (0, false);
+    for token in tokens {
+        match token.as_str() {
+            "{" => (depth, begins) = (depth + 1, depth == 0),
+            "}" if depth == 1 => break,
+            "}" => depth -= 1,
+            "," if depth == 1 => begins = true,
+            _ if begins => {
+                heads.push(token.clone());
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+/// What is wrong with one file; `path` is relative to `src`.
+fn problems(path: &Path, source: &str, ranks: &Ranks) -> Vec<String> {
+    let mut module: Vec<String> =
+        path.with_extension("").iter().map(|part| part.to_str().expect("UTF-8").to_owned()).collect();
+    if module.last().is_some_and(|last| last == "mod") {
+        module.pop();
+    }
+    let own = module[0].clone();
+    let Some(own_rank) = ranks.get(&own) else {
+        return vec![format!("{}: the module {own} has no rank in src/lib.rs", path.display())];
+    };
+    let tokens = tokens(source);
+    let mut problems = Vec::new();
+    for import in imports(&tokens, &module) {
+        let Some(rank) = ranks.get(&import) else {
+            problems.push(format!("{}: imports {import} from the crate's root", path.display()));
+            continue;
+        };
+        let allowed = import == own || rank < own_rank || (rank == own_rank && MIXED_RANKS.contains(rank));
+        if !allowed {
+            let text = format!("{}: {own} (rank {own_rank}) imports {import} (rank {rank})", path.display());
+            problems.push(text);
+        }
+    }
+    let (kernel, front) = KERNEL_CRATE;
+    let named =
+        |i: usize| tokens[i] == kernel && tokens.get(i + 1).is_some_and(|next| next == "::" || next == ";");
+    if own != front && (0..tokens.len()).any(named) {
+        problems.push(format!("{}: only {front} may name {kernel}", path.display()));
+    }
+    problems.dedup();
+    problems
+}
+
+fn source_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for found in std::fs::read_dir(folder).expect("a folder") {
+        let path = found.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(source_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn every_import_goes_down_the_ranks() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let lib = std::fs::read_to_string(src.join("lib.rs")).expect("src/lib.rs");
+    let ranks = ranks(&lib);
+    let unranked: Vec<String> =
+        declared(&lib).into_iter().filter(|module| !ranks.contains_key(module)).collect();
+    assert!(unranked.is_empty(), "modules without a rank in src/lib.rs: {unranked:?}");
+    let files = source_files(&src);
+    assert!(files.len() > 30, "{} files were found", files.len());
+    let problems: Vec<String> = files
+        .iter()
+        .map(|path| (path, path.strip_prefix(&src).expect("below src")))
+        .filter(|(_, relative)| *relative != Path::new("lib.rs"))
+        .flat_map(|(path, relative)| {
+            problems(relative, &std::fs::read_to_string(path).expect("a file"), &ranks)
+        })
+        .collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+// The checker itself
+
+fn planted(path: &str, source: &str) -> Vec<String> {
+    let lib = "
+//! | rank | modules | what they are |
+//! |---|---|---|
+//! | 0 | `id path` | x |
+//! | 1 | `store durable` | x |
+//! | 2 | `catalog` | x |
+//! | 6 | `fuse cli` | x |
+";
+    problems(Path::new(path), source, &ranks(lib))
+}
+
+#[test]
+fn a_planted_upward_import_is_found_however_it_is_written() {
+    for source in [
+        "use crate::catalog::Catalog;",
+        "use crate::{id::ChunkId, catalog::{Catalog, Cell}};",
+        "pub(crate) use crate :: catalog;",
+        "fn f() -> crate::catalog::Catalog { todo!() }",
+        "fn f() { let x = \"}\"; let c = '{'; crate::catalog::new(x, c) }",
+        "mod tests { use super::super::super::catalog::x; }",
+        "use super::super::catalog::x;",
+        "use artfs::catalog::x;",
+        "/* crate::id /* nested */ */ fn f<'a>(x: &'a u8) { crate::catalog::f(r#\"\"a\"#) }",
+    ] {
+        let found = planted("store/key.rs", source);
+        assert_eq!(found, ["store/key.rs: store (rank 1) imports catalog (rank 2)"], "{source}");
+    }
+    assert_eq!(
+        planted("durable.rs", "use crate::store::Store;"),
+        ["durable.rs: durable (rank 1) imports store (rank 1)"],
+        "siblings do not know each other"
+    );
+    assert_eq!(planted("durable.rs", "use super::catalog::x;").len(), 1);
+    assert_eq!(planted("cli/mount.rs", "use fuser::Filesystem;"), ["cli/mount.rs: only fuse may name fuser"]);
+    assert_eq!(planted("new/mod.rs", ""), ["new/mod.rs: the module new has no rank in src/lib.rs"]);
+    assert_eq!(planted("store/mod.rs", "use crate::*;"), ["store/mod.rs: imports * from the crate's root"]);
+}
+
+#[test]
+fn what_is_allowed_or_no_import_is_left_alone() {
+    for (path, source) in [
+        ("store/mod.rs", "use crate::id::ChunkId; use crate::store::Key; use self::key::Key;"),
+        ("store/key.rs", "use super::catalog; // a module of store's own"),
+        ("store/key.rs", "// use crate::catalog\n/* crate::catalog */ const X: &str = \"crate::catalog\";"),
+        (
+            "store/key.rs",
+            "const X: &str = r#\"\" crate::catalog \"#; const Y: char = '\"'; const Z: char = '\\'';",
+        ),
+        ("durable.rs", "mod tests { use super::catalog; }"),
+        ("id.rs", "use crate::path::TreePath;"),
+        ("path.rs", "use crate::id::ChunkId;"),
+        ("cli/mount.rs", "use crate::fuse::mount; fn fuser() {}"),
+        ("fuse/mod.rs", "use fuser::Filesystem; use crate::cli::x; use crate::catalog::y;"),
+        ("main.rs", "fn main() { artfs::cli::main() }"),
+    ] {
+        assert_eq!(planted(path, source), [""; 0], "{path}: {source}");
+    }
+}
