@@ -164,6 +164,10 @@ impl Fs {
                 FreezeError::Busy(files) => SessionCommitError::Busy(files),
                 FreezeError::Other(e) => e.into(),
             })?;
+            // What the session stands on is asked here, outside of the runtime: its answers may have to be waited for.
+            if freezing.session.is_empty()? {
+                return Err(CommitError::Empty.into());
+            }
             let outcome = runtime.block_on(this.commit_frozen(commit, &freezing))?;
             // In this order: after a crash in between, the next start finds the session's commit in the log.
             this.registry.retire(freezing.id)?;
@@ -190,9 +194,6 @@ impl Fs {
         commit: SessionCommit,
         live: &Arc<Live>,
     ) -> std::result::Result<Outcome, SessionCommitError> {
-        if live.session.is_empty()? {
-            return Err(CommitError::Empty.into());
-        }
         let record = self.registry.get(live.id)?;
         let mut settings = super::xattr::settings_of(&record.settings)?;
         settings.add(commit.settings);

@@ -395,7 +395,12 @@ impl Fs {
         let session = self.session(artifact, name);
         let live = self.open_live(&session, false).map_err(|e| StagingError::new(e.0))?;
         if let Some(live) = live {
-            self.freeze(&session, &live)?.retire();
+            let (this, session) = (self.clone(), session.clone());
+            let retired = move || {
+                this.freeze(&session, &live)?.retire();
+                Ok::<(), StageError>(())
+            };
+            self.runtime.spawn_blocking(retired).await.map_err(|_| StagingError::new(libc::EIO))??;
         }
         self.registry.retire(record.id)?;
         self.detach_session(&session);
@@ -404,6 +409,26 @@ impl Fs {
             self.registry.create(artifact, Some(name), None)?;
         }
         Ok(())
+    }
+
+    /// Ends a session that has nothing in it.
+    async fn retire_empty(
+        self: &Arc<Self>,
+        session: &Arc<OpenSession>,
+        live: &Arc<Live>,
+    ) -> std::result::Result<(), StageError> {
+        let (this, session, live) = (self.clone(), session.clone(), live.clone());
+        // Freezing waits for handles, and what the session stands on may have to be waited for too.
+        let retired = move || {
+            let guard = this.freeze(&session, &live)?;
+            if !live.session.is_empty()? {
+                let (artifact, session) = (session.artifact.clone(), directory_name(session.name.as_ref()));
+                return Err(StageError::NotEmpty { artifact, session });
+            }
+            guard.retire();
+            Ok(())
+        };
+        self.runtime.spawn_blocking(retired).await.map_err(|_| StagingError::new(libc::EIO))?
     }
 
     fn freeze<'a>(
@@ -439,12 +464,7 @@ impl Fs {
         let session = self.session(artifact, name);
         let live = self.open_live(&session, false).map_err(|e| StagingError::new(e.0))?;
         if let Some(live) = live {
-            let guard = self.freeze(&session, &live)?;
-            if !live.session.is_empty()? {
-                let session = directory_name(name);
-                return Err(StageError::NotEmpty { artifact: artifact.clone(), session });
-            }
-            guard.retire();
+            self.retire_empty(&session, &live).await?;
             self.registry.retire(live.id)?;
             self.delete_in_background(live.id);
         } else if let Some(record) = self.registry.find(artifact, name)? {
