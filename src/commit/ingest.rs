@@ -25,7 +25,7 @@ use crate::path::TreePath;
 /// Bytes of file content in one batch.
 const BATCH_BYTES: usize = 4 << 20;
 /// Batches between reader and collector.
-const IN_FLIGHT: usize = 8;
+const IN_FLIGHT: usize = 4;
 
 /// What the collector is given, in path order.
 pub(super) enum Done<'a> {

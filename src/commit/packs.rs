@@ -15,8 +15,8 @@ use crate::format::pack::{PACK_TARGET_BYTES, PackRow, encode_footer, encode_tabl
 use crate::id::{ChunkId, PackId};
 use crate::store::{Key, Store, StoreError};
 
-/// Packs on their way to the store at once; with the one being filled they bound memory to four packs.
-const UPLOADS: usize = 3;
+/// Packs on their way to the store at once; with the one being filled they bound memory to three packs.
+const UPLOADS: usize = 2;
 /// Sealed packs below this many bytes are copied to one buffer of their own size.
 const PIECE_BYTES: usize = 4 << 20;
 

@@ -93,6 +93,7 @@ pub fn run(
     start: Start,
     ready: Ready,
 ) -> Result<(), WireError> {
+    sys::return_large_buffers();
     match begin(options, actor, runtime, open, start) {
         Ok(life) => life.live(runtime, ready),
         Err(error) => {

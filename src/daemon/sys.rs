@@ -43,6 +43,18 @@ pub fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Makes the allocator give large buffers back to the system as soon as they are freed. Left alone it learns from
+/// the first of them to keep such memory, and a daemon that once made a large commit would stay large.
+pub fn return_large_buffers() {
+    const LARGE_BYTES: libc::c_int = 1 << 20;
+    const ARENAS: libc::c_int = 4;
+    // SAFETY: both only set parameters of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+    }
+}
+
 /// The name of a user; none if the system does not know the number.
 pub fn user_name(uid: u32) -> Option<String> {
     let mut entry = MaybeUninit::<libc::passwd>::uninit();

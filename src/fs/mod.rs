@@ -456,7 +456,6 @@ impl Fs {
     }
 
     /// Moves a name: files within a session, aliases, and the commit `mv staging next`.
-    #[expect(clippy::too_many_arguments, reason = "as rename(2), with its caller")]
     pub async fn rename(
         self: &Arc<Self>,
         caller: Caller,

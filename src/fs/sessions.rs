@@ -52,8 +52,11 @@ impl OpenSession {
 /// The current session under each name. The lock is held for look-ups only.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    current: Mutex<HashMap<(ArtifactKey, Option<SessionName>), Arc<OpenSession>>>,
+    current: Mutex<HashMap<SessionPlace, Arc<OpenSession>>>,
 }
+
+/// An artifact and the name of a session in it; none for plain `staging`.
+type SessionPlace = (ArtifactKey, Option<SessionName>);
 
 /// A session in words.
 #[derive(Debug, Clone, Serialize)]

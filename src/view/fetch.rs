@@ -51,7 +51,7 @@ pub struct ReadLimits {
 
 impl Default for ReadLimits {
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20, requests: 16 }
+        Self { memory_bytes: 96 << 20, requests: 16 }
     }
 }
 
