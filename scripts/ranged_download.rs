@@ -1,0 +1,52 @@
+//! A plain parallel ranged download to a file, with the client that artfs uses: what cold reads are measured against.
+//!
+//! `ranged_download s3://bucket/prefix KEY[,KEY…] DEST [REQUESTS [BYTES]]`, or `--list-packs -` for KEY and DEST, which
+//! prints the keys of all packs, separated by commas. Settings come from the environment.
+
+use std::error::Error;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use artfs::store::StoreUrl;
+use futures::{StreamExt, TryStreamExt};
+use object_store::{ObjectStore, ObjectStoreExt};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, url, key, dest, rest @ ..] = args.as_slice() else {
+        return Err("usage: ranged_download URL KEY[,KEY…] DEST [REQUESTS [BYTES]]".into());
+    };
+    let requests = rest.first().map_or(Ok(16), |n| n.parse())?;
+    let step: u64 = rest.get(1).map_or(Ok(4 << 20), |n| n.parse())?;
+    let settings: Vec<(String, String)> = std::env::vars().collect();
+    let store = url.parse::<StoreUrl>()?.connect(&settings, false)?;
+    if key == "--list-packs" {
+        let packs = object_store::path::Path::from("packs");
+        let found: Vec<_> = store.list(Some(&packs)).try_collect().await?;
+        let keys: Vec<String> = found.iter().map(|meta| meta.location.to_string()).collect();
+        println!("{}", keys.join(","));
+        return Ok(());
+    }
+    let file = Arc::new(std::fs::File::create(dest)?);
+    for key in key.split(',') {
+        let path = object_store::path::Path::from(key);
+        let size = store.head(&path).await?.size;
+        let offset = file.metadata()?.len();
+        futures::stream::iter((0..size).step_by(step as usize))
+            .map(|start| {
+                let (store, path, file) = (store.clone(), path.clone(), file.clone());
+                async move {
+                    let bytes = store.get_range(&path, start..(start + step).min(size)).await?;
+                    let written =
+                        tokio::task::spawn_blocking(move || file.write_all_at(&bytes, offset + start));
+                    written.await??;
+                    Ok::<(), Box<dyn Error>>(())
+                }
+            })
+            .buffer_unordered(requests)
+            .try_collect::<Vec<()>>()
+            .await?;
+    }
+    Ok(())
+}
