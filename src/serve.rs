@@ -65,8 +65,13 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         fuse::mount(fs.clone(), invalidations, &options.mountpoint, &mount_options, services.runtime.clone())
             .map_err(|e| mount_error(&options.mountpoint.display().to_string(), &e))?;
     let control = Control { fs: fs.clone(), cache: cache.clone(), actor: services.actor.clone() };
-    let (status_fs, status_cache) = (fs.clone(), cache.clone());
-    fs.set_status(move || status(&status_fs, &status_cache));
+    let status_of = (Arc::downgrade(&fs), cache.clone(), options.mountpoint.to_string_lossy().into_owned());
+    fs.set_status(move || {
+        let (fs, cache, mountpoint) = &status_of;
+        let mut all = fs.upgrade().map_or(Value::Null, |fs| status(&fs, cache));
+        all["mountpoint"] = json!(mountpoint);
+        all
+    });
     let runtime = services.runtime.clone();
     let serve = move || {
         let ended = mounted.wait();

@@ -157,11 +157,12 @@ impl<'a> TreeBuilder<'a> {
                 .into_iter()
                 .map(|(i, refs)| Ok((i, writer.write_lists(&refs)?)))
                 .collect::<Result<Vec<_>, CommitError>>()?;
+            // The lists of all files share packs: places are known once these are sealed.
             writer.packs.flush()?;
             level += 1;
             open = Vec::new();
             for (i, blocks) in written {
-                let refs: Vec<ChunkRef> = blocks.iter().map(|b| writer.place(b)).collect();
+                let refs = writer.place_lists(&blocks);
                 if refs.len() > MAX_INLINE_REFS {
                     open.push((i, refs));
                 } else {
@@ -233,9 +234,8 @@ impl ManifestWriter<'_> {
         Ok(NewChunk::Written { id, raw_len, place })
     }
 
-    /// Writes chunk references as list blocks, cut by the hashes they hold. A list block's span is the file
-    /// bytes below it.
-    fn write_lists(&mut self, refs: &[ChunkRef]) -> Result<Vec<NewChunk>, CommitError> {
+    /// Writes chunk references as list blocks, cut by the hashes they hold. With each block the file bytes below it.
+    fn write_lists(&mut self, refs: &[ChunkRef]) -> Result<Vec<(NewChunk, u64)>, CommitError> {
         let mut blocks = Vec::new();
         let mut start = 0;
         for i in 0..refs.len() {
@@ -246,16 +246,14 @@ impl ManifestWriter<'_> {
                 start = i + 1;
             }
         }
-        // Places are known only when the pack is sealed; a list block's span is not its length, so the chunk is
-        // finished here.
-        self.packs.flush()?;
-        let mut finished = Vec::with_capacity(blocks.len());
-        for (block, span) in blocks {
-            let block = self.place(&block);
-            self.written.push(block.clone());
-            finished.push(NewChunk::Stored(ChunkRef { span, ..block }));
-        }
-        Ok(finished)
+        Ok(blocks)
+    }
+
+    /// References to list blocks whose packs are sealed; a list's span is the file bytes below it, not its length.
+    fn place_lists(&mut self, blocks: &[(NewChunk, u64)]) -> Vec<ChunkRef> {
+        let placed: Vec<ChunkRef> = blocks.iter().map(|(block, _)| self.place(block)).collect();
+        self.written.extend(placed.iter().cloned());
+        placed.into_iter().zip(blocks).map(|(block, (_, span))| ChunkRef { span: *span, ..block }).collect()
     }
 
     /// Writes all blocks but the top one and gives the root, which is not written.

@@ -1,5 +1,6 @@
 //! Committing a staging session: shut out changes, commit, and put an empty session in its place.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -16,6 +17,7 @@ use crate::catalog::Actor;
 use crate::commit::{CommitError, Item, Outcome, Progress, Request, Settings, What};
 use crate::format::entry::{Body, Content, Entry};
 use crate::name::{ArtifactKey, SessionName, VersionNumber};
+use crate::path::TreePath;
 use crate::staging::{Caller, FreezeError, RegistryError, Session, Source, Staged, StagingError};
 use crate::view::VersionView;
 
@@ -210,7 +212,9 @@ impl Fs {
         };
         let scanned = live.clone();
         let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
-            scan(&scanned.session, visit)
+            let read = scan(&scanned.session, visit)?;
+            *scanned.hashed.lock().expect("no holder of this lock panics") = read;
+            Ok(())
         };
         let outcome = self.committer.commit(&request, commit.progress, walk, before_event).await;
         if outcome.is_err() {
@@ -254,23 +258,29 @@ impl Fs {
         let label = format!("{artifact}:{}", outcome.version);
         let view = VersionView::open(&self.context, artifact, record.manifest, &label).await?;
         let tree = self.registry.directory(live.id).join("tree");
+        let hashed = std::mem::take(&mut *live.hashed.lock().expect("no holder of this lock panics"));
+        let hashed = Arc::new(hashed);
         let mut entries = view.entries(0);
         loop {
             let batch = entries.next_batch().await?;
             if batch.is_empty() {
                 return Ok(());
             }
-            let (this, tree) = (self.clone(), tree.clone());
-            tokio::task::spawn_blocking(move || batch.iter().for_each(|(_, e)| this.admit_one(&tree, e)))
-                .await?;
+            let (this, tree, hashed) = (self.clone(), tree.clone(), hashed.clone());
+            let admitted = tokio::task::spawn_blocking(move || {
+                // Only what the commit read itself is known to be what its name in the cache will say. A staged file
+                // without its bytes, which shows a version's through, must not come near the cache.
+                let own = batch.iter().filter(|(_, entry)| hashed.contains(&entry.path));
+                own.for_each(|(_, entry)| this.admit_one(&tree, entry));
+            });
+            admitted.await?;
         }
     }
 
     fn admit_one(&self, tree: &Path, entry: &Entry) {
         let Body::File(file) = &entry.body else { return };
         let staged = tree.join(OsStr::from_bytes(entry.path.as_bytes()));
-        // What was a clone, or shown through from below, has no file here.
-        if matches!(file.content, Content::Inline(_)) || !staged.is_file() {
+        if matches!(file.content, Content::Inline(_)) {
             return;
         }
         if let Err(e) = self.context.cache().admit_file(&file.hash, file.size, &staged, Admission::Rename) {
@@ -332,13 +342,17 @@ impl Fs {
     }
 }
 
-/// Gives a session's content to a commit.
+/// Gives a session's content to a commit. Returns the paths of the files whose bytes were read.
 fn scan(
     session: &Session,
     visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
-) -> std::result::Result<(), CommitError> {
+) -> std::result::Result<HashSet<TreePath>, CommitError> {
     let mut failed = None;
+    let mut read = HashSet::new();
     let scanned = session.scan(&mut |staged| {
+        if let Source::Local(_) = staged.source {
+            read.insert(staged.path.clone());
+        }
         let visited = item_of(session, staged).and_then(&mut *visit);
         visited.map_err(|e| {
             failed = Some(e);
@@ -348,7 +362,7 @@ fn scan(
     match (failed, scanned) {
         (Some(e), _) => Err(e),
         (None, Err(e)) => Err(CommitError::Staged(e)),
-        (None, Ok(())) => Ok(()),
+        (None, Ok(())) => Ok(read),
     }
 }
 

@@ -3,7 +3,7 @@
 //! A generated file is true of one event of the log and has a number of its own for each: what was opened does
 //! not change under its reader.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
@@ -23,6 +23,9 @@ use crate::staging::{Attr, Kind};
 
 /// Generated files whose content is kept.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
+
+/// Generated files whose numbers are remembered; those before them answer ESTALE.
+const REMEMBERED: usize = 4096;
 
 /// A generated file.
 #[derive(Debug)]
@@ -47,12 +50,18 @@ enum What {
 #[derive(Debug)]
 pub(super) struct GeneratedFiles {
     contents: Mutex<LruCache<u64, Arc<File>>>,
+    /// The newest files' keys, oldest first: older ones are forgotten, so that polling does not add up.
+    recent: Mutex<VecDeque<NodeKey>>,
     last_commits: Mutex<HashMap<ArtifactKey, (u64, Value)>>,
 }
 
 impl Default for GeneratedFiles {
     fn default() -> Self {
-        Self { contents: Mutex::new(LruCache::new(KEPT)), last_commits: Mutex::default() }
+        Self {
+            contents: Mutex::new(LruCache::new(KEPT)),
+            recent: Mutex::default(),
+            last_commits: Mutex::default(),
+        }
     }
 }
 
@@ -65,6 +74,13 @@ impl GeneratedFiles {
 
     fn last_commit(&self, artifact: &ArtifactKey) -> Option<(u64, Value)> {
         self.last_commits.lock().expect("no holder of this lock panics").get(artifact).cloned()
+    }
+
+    /// Takes in a new file's key and gives one that is to be forgotten.
+    fn add_recent(&self, key: NodeKey) -> Option<NodeKey> {
+        let mut recent = self.recent.lock().expect("no holder of this lock panics");
+        recent.push_back(key);
+        if recent.len() > REMEMBERED { recent.pop_front() } else { None }
     }
 
     fn keep(&self, ino: u64, file: Arc<File>) {
@@ -116,8 +132,11 @@ impl Fs {
         let content = self.generate(artifact, what).await?;
         let size = content.metadata()?.len();
         let file = Arc::new(Generated { what, artifact: artifact.cloned(), size, made: self.now() });
-        let ino = self.inodes.number(key, || Node::Generated(file.clone()));
+        let ino = self.inodes.number(key.clone(), || Node::Generated(file.clone()));
         self.generated.keep(ino, Arc::new(content));
+        if let Some(oldest) = self.generated.add_recent(key) {
+            self.inodes.remove(&oldest);
+        }
         Ok(self.generated_answer(ino, &file))
     }
 

@@ -362,6 +362,9 @@ impl Fs {
                 Ok(session)
             }
             Resolved::Version(..) => Err(Errno::READ_ONLY),
+            Resolved::Node(Node::Control | Node::ArtifactControl(_) | Node::Generated(_)) => {
+                Err(Errno::READ_ONLY)
+            }
             Resolved::Node(_) if self.options.read_only => Err(Errno::READ_ONLY),
             Resolved::Node(_) => Err(Errno::NOT_PERMITTED),
         }
@@ -527,8 +530,11 @@ impl Fs {
     /// Closes a file.
     pub async fn release(self: &Arc<Self>, ino: u64, handle: u64) -> Result<()> {
         if let Resolved::Session(session) = self.resolve(ino)? {
-            let live = session.live_now().ok_or(Errno::STALE)?;
-            return Ok(live.session.release(handle)?);
+            if let Some(live) = session.live_now() {
+                live.session.release(handle)?;
+                session.close_if_idle();
+            }
+            return Ok(());
         }
         self.files.lock().expect("no holder of the files' lock panics").remove(&handle);
         Ok(())

@@ -1,7 +1,7 @@
 //! The staging sessions of a mount: which stands where, opened when first used.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -15,7 +15,7 @@ use crate::id::ManifestId;
 use crate::name::{ArtifactKey, Selector, SessionName};
 use crate::path::TreePath;
 use crate::staging::{
-    self, Content, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions,
+    self, Attr, Content, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions,
     SessionRecord, StagingError,
 };
 use crate::view::{ReadContext, ReadError, VersionView};
@@ -27,7 +27,7 @@ pub(super) struct OpenSession {
     pub base: u64,
     pub artifact: ArtifactKey,
     pub name: Option<SessionName>,
-    live: OnceLock<Arc<Live>>,
+    live: Mutex<Option<Arc<Live>>>,
     /// Held while the session is opened, so that it is opened once.
     opening: Mutex<()>,
 }
@@ -40,12 +40,22 @@ pub(super) struct Live {
     /// Whether calls may wait for the store.
     pub blocks: bool,
     pub committing: Mutex<Option<RunningCommit>>,
+    /// The files whose bytes the last commit read.
+    pub hashed: Mutex<HashSet<TreePath>>,
 }
 
 impl OpenSession {
     /// The session, if it was opened.
     pub fn live_now(&self) -> Option<Arc<Live>> {
-        self.live.get().cloned()
+        self.live.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// Closes a session that is over, once nothing is open in it: its descriptors would add up otherwise.
+    pub fn close_if_idle(&self) {
+        let mut live = self.live.lock().expect("no holder of this lock panics");
+        if live.as_ref().is_some_and(|live| live.session.is_retired() && live.session.open_handles() == 0) {
+            *live = None;
+        }
     }
 }
 
@@ -119,7 +129,7 @@ impl Fs {
                 base,
                 artifact: artifact.clone(),
                 name: name.cloned(),
-                live: OnceLock::new(),
+                live: Mutex::default(),
                 opening: Mutex::default(),
             })
         };
@@ -134,6 +144,7 @@ impl Fs {
             current.remove(&key);
         }
         drop(current);
+        session.close_if_idle();
         self.forget_name(&session.artifact, directory_name(session.name.as_ref()).as_bytes());
     }
 
@@ -145,12 +156,12 @@ impl Fs {
 
     /// The session opened; made in the registry if `make` is set, none if there is none and it is not.
     pub(super) fn open_live(&self, session: &OpenSession, make: bool) -> Result<Option<Arc<Live>>> {
-        if let Some(live) = session.live.get() {
-            return Ok(Some(live.clone()));
+        if let Some(live) = session.live_now() {
+            return Ok(Some(live));
         }
         let _opening = session.opening.lock().expect("no holder of a session's opening lock panics");
-        if let Some(live) = session.live.get() {
-            return Ok(Some(live.clone()));
+        if let Some(live) = session.live_now() {
+            return Ok(Some(live));
         }
         // A session that was replaced before anything was in it stays empty.
         if !self.is_current(session) {
@@ -163,7 +174,7 @@ impl Fs {
             None => return Ok(None),
         };
         let live = Arc::new(self.open_record(&record, session.base)?);
-        session.live.get_or_init(|| live.clone());
+        *session.live.lock().expect("no holder of this lock panics") = Some(live.clone());
         Ok(Some(live))
     }
 
@@ -187,7 +198,7 @@ impl Fs {
             content,
             lower,
         })?;
-        Ok(Live { id: record.id, session, blocks, committing: Mutex::default() })
+        Ok(Live { id: record.id, session, blocks, committing: Mutex::default(), hashed: Mutex::default() })
     }
 
     /// Runs a call on a session that must have been opened before (what it names came from it).
@@ -260,7 +271,9 @@ impl Fs {
             return Ok(self.name_answer(attr));
         };
         let attr = self.run(live, move |s| s.getattr(base)).await?;
-        let answer = session_answer(attr);
+        // Those who may commit may put things here whoever owns it; who they are is checked with every change.
+        let perm = if self.options.allow_commit.is_some() { 0o777 } else { attr.perm };
+        let answer = session_answer(Attr { perm, ..attr });
         Ok(Answer { entry_ttl: self.max_age(), ..answer })
     }
 

@@ -60,6 +60,16 @@ fn copy_by_hand(from: &File, to: &File, mut done: u64, len: u64) -> io::Result<(
 }
 
 impl Session {
+    /// How many files are open in it.
+    pub fn open_handles(&self) -> usize {
+        self.handles.read().unwrap_or_else(std::sync::PoisonError::into_inner).len()
+    }
+
+    /// Whether it was committed or discarded.
+    pub fn is_retired(&self) -> bool {
+        self.gate.check_alive().is_err()
+    }
+
     /// The local file behind a handle, as a source for [`Session::copy_range`]. EXDEV if its bytes are in the
     /// version below: the kernel then copies by reading.
     pub fn local_file(&self, handle: u64) -> Result<Arc<File>> {

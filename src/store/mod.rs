@@ -4,6 +4,7 @@
 //! for one writer only; all other objects have names that nobody else can choose (hashes over random bytes).
 //! What comes back is bytes: the formats' decoders prove them.
 
+mod directory;
 mod key;
 mod retry;
 mod url;

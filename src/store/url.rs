@@ -9,12 +9,12 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::OpenError;
+use super::directory::Directory;
 
 /// A whole request ends after this, whatever it is; the largest body is one pack of about 32 MiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -169,9 +169,9 @@ impl StoreUrl {
             }
             Err(e) => return Err(failed(e)),
         }
-        let store = LocalFileSystem::new_with_prefix(path)
+        let store = Directory::open(path)
             .map_err(|e| OpenError::Connect { url: self.to_string(), problem: e.to_string() })?;
-        Ok(Arc::new(store.with_fsync(true)))
+        Ok(Arc::new(store))
     }
 }
 
