@@ -4,17 +4,19 @@ mod alias;
 pub mod args;
 pub mod commit;
 mod completions;
+mod content;
 mod context;
 mod doctor;
 pub mod error;
-pub mod get;
+mod get;
+mod interrupt;
 mod log;
 mod ls;
 mod meta;
 mod mount;
 pub mod output;
 pub mod progress;
-pub mod put;
+mod put;
 mod show;
 mod stage;
 mod status;
@@ -90,6 +92,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Stage(stage::StageArgs),
     Commit(commit::CommitArgs),
+    Put(put::PutArgs),
+    Get(get::GetArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
@@ -139,6 +143,8 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Doctor(_) => doctor::run(&context),
         Command::Stage(args) => stage::run(&context, args),
         Command::Commit(args) => commit::run(&context, args),
+        Command::Put(args) => put::run(&context, args),
+        Command::Get(args) => get::run(&context, &args),
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
