@@ -31,4 +31,5 @@ pub mod serve;
 pub mod sqlite;
 pub mod staging;
 pub mod store;
+pub mod verify;
 pub mod view;

@@ -117,7 +117,10 @@ pub fn main(start: Start) -> ExitCode {
         }
     };
     let daemon = matches!(&cli.command, Command::Mount(args) if args.is_daemon());
-    start_tracing(cli.globals.verbose, daemon);
+    // What `verify` finds is its output and need not be logged as well.
+    let verbose = cli.globals.verbose;
+    let silent = verbose == 0 && matches!(&cli.command, Command::Verify(_));
+    start_tracing(verbose, daemon, if silent { Own::Nothing } else { Own::Messages });
     match dispatch(cli, start) {
         Ok(outcome) => ExitCode::from(outcome.code()),
         Err(CliError::BrokenPipe) => ExitCode::SUCCESS,
@@ -157,9 +160,19 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
     }
 }
 
+/// What of this program's own diagnostics is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// As much as is asked for.
+    Messages,
+    /// None.
+    Nothing,
+}
+
 /// Diagnostics go to standard error; a daemon's is its log.
-fn start_tracing(verbose: u8, daemon: bool) {
+fn start_tracing(verbose: u8, daemon: bool, own: Own) {
     let level = match (verbose, daemon) {
+        _ if own == Own::Nothing => "off",
         (0, false) => "warn",
         (0, true) | (1, false) => "info",
         (1, true) | (2, _) => "debug",

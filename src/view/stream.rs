@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures::stream::{self, Stream, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt};
 
 use super::chunks::Piece;
 use super::content::{FileContent, SMALL_FILE_BYTES, Tier, slice};
@@ -36,7 +36,7 @@ enum Part {
 impl FileContent {
     /// All bytes in order, in parts of a few MiB; every chunk is proved, the whole is not: its hash is for the
     /// caller to compute. Small files are fetched with their neighbours, through the cache; of large ones nothing
-    /// is kept. Cost: as many range requests as there are stretches of packs, several at once.
+    /// is kept. After a part that cannot be read the next ones come all the same. Cost: as many range requests as there are stretches of packs, several at once.
     pub fn parts(
         self: &Arc<Self>,
         from: Source,
@@ -45,9 +45,11 @@ impl FileContent {
             let next = content.next_part(from, at).await?;
             Ok(next.map(|(part, end)| ((content.clone(), part), (content, end))))
         });
-        located
-            .map_ok(move |(content, part)| async move { content.part(part, from).await })
-            .try_buffered(PARTS_AHEAD)
+        let parts = located.map(move |found| async move {
+            let (content, part) = found?;
+            content.part(part, from).await
+        });
+        parts.buffered(PARTS_AHEAD)
     }
 
     /// The part that begins at `at`, and where it ends; none at the file's end.
