@@ -8,6 +8,7 @@ mod content;
 mod context;
 mod doctor;
 pub mod error;
+mod files;
 mod get;
 mod interrupt;
 mod log;
