@@ -8,7 +8,7 @@
 //! | 1 | `store durable sqlite` | hash-checked bytes under typed keys; temporary file, fsync, rename |
 //! | 2 | `catalog cache` | names to versions (the log); the bounded disk cache |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit verify` | the multi-object protocols |
+//! | 4 | `commit export verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod commit;
 pub mod daemon;
 pub mod durable;
+pub mod export;
 pub mod format;
 pub mod fs;
 pub mod fuse;
@@ -30,4 +31,5 @@ pub mod serve;
 pub mod sqlite;
 pub mod staging;
 pub mod store;
+pub mod verify;
 pub mod view;

@@ -8,6 +8,7 @@ use crate::catalog::{CatalogError, EditError};
 use crate::daemon::wire::WireError;
 use crate::name::NameError;
 use crate::store::{OpenError, StoreError};
+use crate::view::ReadError;
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +146,21 @@ impl From<EditError> for CliError {
             EditError::NoTarget { .. } | EditError::Precondition { .. } => {
                 CliError::failed(error.to_string())
             }
+        }
+    }
+}
+
+impl From<ReadError> for CliError {
+    fn from(error: ReadError) -> Self {
+        let failed = CliError::failed(error.to_string());
+        match error {
+            ReadError::Corrupt { .. } | ReadError::Missing { .. } => failed.with_hint(
+                "nothing wrong was given out; `artfs verify REF` names all that is damaged, restore it from a backup",
+            ),
+            ReadError::Unavailable { .. } => {
+                failed.with_hint("`artfs doctor` looks into it; check the network, the endpoint and the region")
+            }
+            ReadError::Denied { .. } | ReadError::Local { .. } | ReadError::Stopped => failed,
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::{CliError, Outcome};
+use super::files;
 use super::output::{self, Align, Format, Table};
 use super::target::Target;
 use crate::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord, names_of};
@@ -24,15 +25,26 @@ Examples:
   artfs ls proj               those of a project
   artfs ls proj/bert          the versions of an artifact
   artfs ls proj/bert:best     one of them
+  artfs ls proj/bert:v7 --files       what is in it
   artfs ls --json | jq -r '.[].artifact'")]
 pub struct LsArgs {
     /// project, project/name or project/name:version [default: everything]
     #[arg(value_name = "WHAT")]
     target: Option<Target>,
+    /// List what is in a version [default: the latest]
+    #[arg(long, requires = "target")]
+    files: bool,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
+    if args.files {
+        return match &args.target {
+            Some(Target::Artifact(named)) => files::run(context, &named.reference),
+            Some(Target::Project(_)) | None => Err(CliError::usage("--files lists what is in one version")
+                .with_hint("name it: artfs ls project/name:v7 --files")),
+        };
+    }
     let opened = context.open()?;
     let catalog = &*opened.catalog;
     match &args.target {

@@ -4,17 +4,20 @@ mod alias;
 pub mod args;
 pub mod commit;
 mod completions;
+mod content;
 mod context;
 mod doctor;
 pub mod error;
-pub mod get;
+mod files;
+mod get;
+mod interrupt;
 mod log;
 mod ls;
 mod meta;
 mod mount;
 pub mod output;
 pub mod progress;
-pub mod put;
+mod put;
 mod show;
 mod stage;
 mod status;
@@ -90,6 +93,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Stage(stage::StageArgs),
     Commit(commit::CommitArgs),
+    Put(put::PutArgs),
+    Get(get::GetArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
@@ -113,7 +118,10 @@ pub fn main(start: Start) -> ExitCode {
         }
     };
     let daemon = matches!(&cli.command, Command::Mount(args) if args.is_daemon());
-    start_tracing(cli.globals.verbose, daemon);
+    // What `verify` finds is its output and need not be logged as well.
+    let verbose = cli.globals.verbose;
+    let silent = verbose == 0 && matches!(&cli.command, Command::Verify(_));
+    start_tracing(verbose, daemon, if silent { Own::Nothing } else { Own::Messages });
     match dispatch(cli, start) {
         Ok(outcome) => ExitCode::from(outcome.code()),
         Err(CliError::BrokenPipe) => ExitCode::SUCCESS,
@@ -139,6 +147,8 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Doctor(_) => doctor::run(&context),
         Command::Stage(args) => stage::run(&context, args),
         Command::Commit(args) => commit::run(&context, args),
+        Command::Put(args) => put::run(&context, args),
+        Command::Get(args) => get::run(&context, &args),
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
@@ -151,9 +161,19 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
     }
 }
 
+/// What of this program's own diagnostics is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// As much as is asked for.
+    Messages,
+    /// None.
+    Nothing,
+}
+
 /// Diagnostics go to standard error; a daemon's is its log.
-fn start_tracing(verbose: u8, daemon: bool) {
+fn start_tracing(verbose: u8, daemon: bool, own: Own) {
     let level = match (verbose, daemon) {
+        _ if own == Own::Nothing => "off",
         (0, false) => "warn",
         (0, true) | (1, false) => "info",
         (1, true) | (2, _) => "debug",

@@ -51,6 +51,26 @@ impl Drop for ProgressLine {
     }
 }
 
+/// Does the work with a line on the terminal that says how many bytes are done.
+pub async fn with_line<T>(
+    step: &str,
+    total_bytes: Option<u64>,
+    done_bytes: impl Fn() -> u64,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut line = ProgressLine::new();
+    let mut ticks = tokio::time::interval(INTERVAL);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ticks.tick() => {
+                line.show(&Progress { step: step.into(), done_bytes: done_bytes(), total_bytes });
+            }
+        }
+    }
+}
+
 fn text(progress: &Progress) -> String {
     let step = output::clean(&progress.step);
     let done = output::size(progress.done_bytes);

@@ -1,18 +1,31 @@
 //! `artfs put`: files and directories into a version, without a mount.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::args::SettingsArgs;
+use super::commit::sentence;
+use super::content::Content;
+use super::context::Context;
+use super::error::{CliError, Outcome};
+use super::interrupt::{OnSignal, interruptible};
+use super::output::{self, Format};
+use super::progress::with_line;
+use crate::commit::{self, ChunkIndex, CommitError, Committer, Progress};
+use crate::daemon::wire;
 use crate::name::ArtifactKey;
+use crate::serve;
+use crate::store::OnMissing;
 
 /// Make a version of files and directories, without a mount
 #[derive(Debug, Args)]
 #[command(
     long_about = "Make a version of files and directories, without a mount.\n\n\
         Of one directory the contents become the version's root. Files, or several paths, stand in it under their \
-        own names.",
+        own names. A store that is not there yet is made. Content identical to the latest version makes no new one, \
+        but moves the aliases and adds the tags and metadata.",
     after_help = "\
 Examples:
   artfs put ./out proj/bert -m 'first try' --alias best
@@ -21,10 +34,104 @@ Examples:
 pub struct PutArgs {
     /// Files and directories
     #[arg(value_name = "PATH", required = true)]
-    pub paths: Vec<PathBuf>,
+    paths: Vec<PathBuf>,
     /// The artifact
     #[arg(value_name = "ARTIFACT")]
-    pub artifact: ArtifactKey,
+    artifact: ArtifactKey,
     #[command(flatten)]
-    pub settings: SettingsArgs,
+    settings: SettingsArgs,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
+    let PutArgs { paths, artifact, settings } = args;
+    // What can be refused without a store makes none.
+    let roots = commit::roots(&paths).map_err(|e| put_error(&artifact, e))?;
+    for (at, path) in &roots {
+        // The one directory may be named by a link to it.
+        let found = if at.is_none() { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
+        found.map_err(|e| CliError::io(format!("cannot read {}", path.display()), &e))?;
+    }
+    let content = Content::open(context, OnMissing::Create)?;
+    let done = put(context, &content, artifact.clone(), settings, roots);
+    content.close();
+    let made = done?;
+    context.changed(&artifact);
+    match context.format() {
+        Format::Json => output::print_json(&made)?,
+        Format::Text => output::print(&format!("{}\n", sentence(&made)))?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn put(
+    context: &Context,
+    content: &Content,
+    artifact: ArtifactKey,
+    settings: SettingsArgs,
+    roots: Vec<(Option<crate::path::TreePath>, PathBuf)>,
+) -> Result<wire::CommitReply, CliError> {
+    let catalog = &content.opened.catalog;
+    let database = context.state()?.join("cache.db");
+    let store = catalog.store();
+    let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
+    let committer = Committer::new(catalog.clone(), content.reader.clone(), index);
+    let request = commit::Request {
+        artifact: artifact.clone(),
+        origin: store.env().random16(),
+        actor: context.actor(),
+        settings: serve::settings(settings.into()),
+        demanded: None,
+    };
+    let progress = Arc::new(Progress::default());
+    let followed = progress.clone();
+    let walk =
+        move |visit: &mut dyn FnMut(commit::Item) -> Result<(), CommitError>| commit::walk(&roots, visit);
+    let outcome = content.opened.runtime.block_on(async {
+        let commit = committer.commit(&request, progress, walk, |_| Ok(()));
+        let work = with_line("putting", None, || followed.snapshot().bytes, commit);
+        let stop = || {
+            followed.interrupt();
+            OnSignal::Wait
+        };
+        interruptible(work, stop).await
+    });
+    let outcome = match outcome {
+        Some(outcome) => outcome.map_err(|e| put_error(&artifact, e))?,
+        None => {
+            let message = format!("putting into {artifact} was interrupted before it ended");
+            return Err(CliError::failed(message).with_hint(format!(
+                "`artfs ls {artifact}` shows whether the version was made; if not, repeat"
+            )));
+        }
+    };
+    Ok(wire::CommitReply {
+        artifact: outcome.artifact,
+        version: outcome.version,
+        outcome: if outcome.created { wire::Outcome::Created } else { wire::Outcome::Identical },
+        digest: outcome.digest,
+        files: outcome.files,
+        bytes: outcome.bytes,
+        stored_bytes: outcome.stored_bytes,
+    })
+}
+
+fn put_error(artifact: &ArtifactKey, error: CommitError) -> CliError {
+    let failed = |what: String| CliError::failed(format!("nothing was put into {artifact}: {what}"));
+    match error {
+        CommitError::Empty => {
+            failed("there is nothing in what was given, and a version needs at least one entry".into())
+        }
+        CommitError::Interrupted => failed("it was interrupted".into())
+            .with_hint("repeat the command; what was stored already is not stored again"),
+        CommitError::Store(error) => error.into(),
+        CommitError::Catalog(error) => error.into(),
+        error @ CommitError::Special(_) => {
+            failed(error.to_string()).with_hint("a version keeps files, directories and symbolic links")
+        }
+        error @ CommitError::SameName { .. } => {
+            failed(error.to_string()).with_hint("put them into one directory, or rename one")
+        }
+        error => failed(error.to_string()),
+    }
 }

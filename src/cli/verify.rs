@@ -1,40 +1,78 @@
-//! `artfs verify`: is what the store holds what it should be?
+//! `artfs verify`: is what the store holds, or a directory has, what was committed?
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
-use super::context::Context;
+use super::content::Content;
+use super::context::{Context, Opened};
 use super::error::{CliError, Outcome};
+use super::interrupt::interrupted;
 use super::output::{self, Format};
-use crate::catalog::CatalogError;
+use super::progress::with_line;
+use crate::catalog::{CatalogError, VersionRecord};
+use crate::durable;
 use crate::id::EventHash;
 use crate::name::{ArtifactKey, Reference};
+use crate::store::OnMissing;
+use crate::verify::{self, CopyError, Finding, Problem};
+use crate::view::{ReadError, VersionView};
 
-/// Check an artifact against its hashes
+/// Check a version against its hashes
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    long_about = "Check a version against its hashes.\n\n\
+        Reads all of the version from the store, past the cache: the log of its artifact, its manifest, every byte \
+        of its files. With --path it compares a directory with the version instead. All that is wrong is named.",
+    after_help = "\
 Exit code 3 means that something is not what it should be.
 
-Example:
-  artfs verify --log proj/bert      read the whole log and check its chain of hashes")]
+Examples:
+  artfs verify proj/bert:v7                   all that the store has of it
+  artfs verify proj/bert:v7 --path ./bert     a directory that should be a copy of it
+  artfs verify --log proj/bert                the log alone, with its chain of hashes"
+)]
 pub struct VerifyArgs {
-    /// Check the artifact's log
-    #[arg(long, required = true)]
+    /// Check the artifact's log only
+    #[arg(long, conflicts_with = "path")]
     log: bool,
-    /// The artifact
+    /// Compare this directory with the version
+    #[arg(long, value_name = "DIR")]
+    path: Option<PathBuf>,
+    /// The version
     #[arg(value_name = "REF")]
     reference: Reference,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
-    verify_log(context, &args.reference.artifact)
+    match &args.path {
+        _ if args.log => verify_log(context, &args.reference.artifact),
+        Some(directory) => verify_copy(context, &args.reference, directory),
+        None => verify_stored(context, &args.reference),
+    }
 }
 
 fn verify_log(context: &Context, key: &ArtifactKey) -> Result<Outcome, CliError> {
-    let opened = context.open()?;
+    let (events, head) = check_log(&context.open()?, key)?;
+    match context.format() {
+        Format::Json => output::print_json(&json!({
+            "artifact": key, "log": "sound", "events": events, "head": head,
+        }))?,
+        Format::Text => output::print(&format!(
+            "the log of {key} is sound: {}, the last is {head}\n",
+            output::count(events, "event"),
+        ))?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Reads the whole log; gives the number of its events and the hash of the last.
+fn check_log(opened: &Opened, key: &ArtifactKey) -> Result<(u64, EventHash), CliError> {
     let catalog = &opened.catalog;
     let seen = catalog.log_lines(key);
     let wrong = |error: CatalogError| match error {
@@ -63,15 +101,135 @@ fn verify_log(context: &Context, key: &ArtifactKey) -> Result<Outcome, CliError>
             seen.last().map_or(known.head(), |line| EventHash::of(line))
         )));
     }
+    Ok((events, state.head()))
+}
+
+fn verify_stored(context: &Context, reference: &Reference) -> Result<Outcome, CliError> {
+    let scratch = Scratch::new(context)?;
+    let content = Content::open_without_cache(context, &scratch.0)?;
+    let done = stored(&content, reference);
+    content.close();
+    let (version, findings) = done?;
+    report(context, reference, &version, &findings, "in the store")
+}
+
+fn stored(content: &Content, reference: &Reference) -> Result<(VersionRecord, Vec<Finding>), CliError> {
+    let key = &reference.artifact;
+    check_log(&content.opened, key)?;
+    content.opened.runtime.block_on(async {
+        let version = content.opened.catalog.resolve(reference).await?;
+        let label = format!("{key}:{}", version.version);
+        let view = match VersionView::open(&content.reader, key, version.manifest, &label).await {
+            Ok(view) => view,
+            Err(error) if verify::is_damage(&error) => {
+                let finding = verify::damage(version.version.to_string(), &error);
+                return Ok((version, vec![finding]));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let progress = Arc::new(verify::Progress::default());
+        let work = verify::stored(&view, &version, &progress);
+        let work = with_line("verifying", Some(version.bytes), || progress.bytes(), work);
+        tokio::select! {
+            found = work => Ok((version.clone(), found?)),
+            () = interrupted() => Err(stopped(reference)),
+        }
+    })
+}
+
+fn verify_copy(context: &Context, reference: &Reference, directory: &Path) -> Result<Outcome, CliError> {
+    let content = Content::open(context, OnMissing::Fail)?;
+    let done = content.opened.runtime.block_on(async {
+        let version = content.opened.catalog.resolve(reference).await?;
+        let view = content.view(&reference.artifact, &version).await?;
+        let progress = Arc::new(verify::Progress::default());
+        let work = verify::copy(&view, directory, &progress);
+        let work = with_line("comparing", Some(version.bytes), || progress.bytes(), work);
+        tokio::select! {
+            found = work => found.map(|found| (version.clone(), found)).map_err(CliError::from),
+            () = interrupted() => Err(stopped(reference)),
+        }
+    });
+    content.close();
+    let (version, findings) = done?;
+    report(context, reference, &version, &findings, &format!("in {}", directory.display()))
+}
+
+fn stopped(reference: &Reference) -> CliError {
+    CliError::failed(format!("verifying {reference} was interrupted, and nothing is known of it"))
+}
+
+impl From<CopyError> for CliError {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Read(error) => ReadError::into(error),
+            error @ CopyError::Io { .. } => CliError::failed(error.to_string()),
+        }
+    }
+}
+
+fn report(
+    context: &Context,
+    reference: &Reference,
+    version: &VersionRecord,
+    findings: &[Finding],
+    place: &str,
+) -> Result<Outcome, CliError> {
     match context.format() {
         Format::Json => output::print_json(&json!({
-            "artifact": key, "log": "sound", "events": events, "head": state.head(),
+            "artifact": reference.artifact,
+            "version": version.version,
+            "digest": version.digest,
+            "files": version.files,
+            "bytes": version.bytes,
+            "sound": findings.is_empty(),
+            "findings": findings,
         }))?,
-        Format::Text => output::print(&format!(
-            "the log of {key} is sound: {}, the last is {}\n",
-            output::count(events, "event"),
-            state.head()
-        ))?,
+        Format::Text => {
+            let name = format!("{}:{}", reference.artifact, version.version);
+            let files = output::count(version.files, "file");
+            let mut text: String = findings
+                .iter()
+                .map(|f| format!("{:<9} {}\n", word(f.problem), output::clean(&f.detail)))
+                .collect();
+            text.push_str(&match findings.len() as u64 {
+                0 => format!("{name} is sound {place}: {files}, {}\n", output::size(version.bytes)),
+                n => format!("{name} is not sound {place}: {}\n", output::count(n, "finding")),
+            });
+            output::print(&text)?;
+        }
     }
-    Ok(Outcome::Done)
+    Ok(if findings.is_empty() { Outcome::Done } else { Outcome::Difference })
+}
+
+fn word(problem: Problem) -> &'static str {
+    match problem {
+        Problem::Damaged => "damaged",
+        Problem::Missing => "missing",
+        Problem::Extra => "extra",
+        Problem::Different => "different",
+        Problem::Kind => "kind",
+        Problem::Mode => "mode",
+    }
+}
+
+/// A folder of its own in the state folder, gone when this is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(context: &Context) -> Result<Self, CliError> {
+        let random = u64::from_le_bytes(*crate::clock::system().random16().first_chunk().expect("8 of 16"));
+        let path = context.state()?.join(format!("verify-{random:016x}"));
+        durable::create_private_directory(&path)
+            .map_err(|e| CliError::io(format!("cannot make {}", path.display()), &e))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "cannot be removed");
+        }
+    }
 }

@@ -12,10 +12,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use lru::LruCache;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::inode::{Node, NodeKey};
 use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result};
+use crate::catalog::Record;
 use crate::clock::Timestamp;
 use crate::format::listing::{ListingHasher, b3sums_line};
 use crate::name::{ArtifactKey, VersionNumber};
@@ -44,6 +46,15 @@ enum What {
     Record(VersionNumber),
     B3sums(VersionNumber),
     Listing(VersionNumber),
+}
+
+/// The record of a version, with what the mount adds to it.
+#[derive(Debug, Serialize)]
+struct MountRecord {
+    #[serde(flatten)]
+    record: Record,
+    /// Files that `v7.b3sums` leaves out because `b3sum` cannot name them.
+    files_not_in_b3sums: u64,
 }
 
 /// Contents at hand. The locks are held for look-ups only.
@@ -90,6 +101,10 @@ impl GeneratedFiles {
     fn get(&self, ino: u64) -> Option<Arc<File>> {
         self.contents.lock().expect("no holder of this lock panics").get(&ino).cloned()
     }
+}
+
+fn pretty(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).unwrap_or_default()
 }
 
 fn parse(name: &[u8]) -> Option<What> {
@@ -174,7 +189,6 @@ impl Fs {
             .mode(0o600)
             .open(&self.options.state)?;
         let mut out = BufWriter::new(file);
-        let pretty = |value: &Value| serde_json::to_vec_pretty(value).unwrap_or_default();
         match (artifact, what) {
             (None, _) | (_, What::Status) => {
                 let status = (self.status.lock().expect("no holder of this lock panics"))();
@@ -231,14 +245,10 @@ impl Fs {
         }
     }
 
-    async fn record(self: &Arc<Self>, artifact: &ArtifactKey, version: VersionNumber) -> Result<Value> {
+    async fn record(self: &Arc<Self>, artifact: &ArtifactKey, version: VersionNumber) -> Result<MountRecord> {
         let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
         let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
-        let message = self.catalog.message(artifact, record).await?;
-        let run = match &record.details {
-            Some(reference) => self.catalog.details(artifact, reference).await.ok().and_then(|d| d.run),
-            None => None,
-        };
+        let record = self.catalog.record(&state, record).await?;
         let (mut files, mut listed) = (0, 0);
         self.each_entry(artifact, version, |entry| {
             files += u64::from(matches!(entry.body, crate::format::entry::Body::File(_)));
@@ -246,7 +256,7 @@ impl Fs {
             Ok(())
         })
         .await?;
-        Ok(super::record_json(&state, record, message.as_deref(), run.as_ref(), Some(files - listed)))
+        Ok(MountRecord { record, files_not_in_b3sums: files - listed })
     }
 
     pub(super) async fn open_generated(self: &Arc<Self>, ino: u64, file: &Generated) -> Result<Opened> {

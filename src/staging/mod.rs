@@ -23,7 +23,7 @@ mod remove;
 mod rename;
 mod scan;
 mod session;
-mod sys;
+pub(crate) mod sys;
 mod xattr;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod listed;
 mod local;
 mod readahead;
 mod small;
+mod stream;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use self::error::Origin;
 pub use self::error::ReadError;
 use self::fetch::Fetcher;
 pub use self::fetch::ReadLimits;
+pub use self::stream::Source;
 pub use self::version::{Entries, Totals, VersionView};
 use crate::cache::Cache;
 use crate::format::entry::FileBody;

@@ -1,0 +1,84 @@
+//! What commands that read or write content work with: the store, the cache of this host, and reading through it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::context::{Context, Opened};
+use super::error::CliError;
+use crate::cache::{Cache, CacheOptions};
+use crate::catalog::{Catalog, VersionRecord};
+use crate::name::ArtifactKey;
+use crate::store::OnMissing;
+use crate::view::{ReadContext, ReadLimits, VersionView};
+
+/// The limit of the cache where no mount has set another.
+pub const DEFAULT_CACHE_BYTES: u64 = 10 << 30;
+
+/// A store opened for reading and writing content.
+#[derive(Debug)]
+pub struct Content {
+    /// Runtime and catalog.
+    pub opened: Opened,
+    /// Reads content.
+    pub reader: Arc<ReadContext>,
+    cache: Arc<Cache>,
+    /// Whether no daemon uses the same cache.
+    alone: bool,
+}
+
+impl Content {
+    /// Opens the store with the cache of the state folder.
+    pub fn open(context: &Context, on_missing: OnMissing) -> Result<Self, CliError> {
+        let opened = context.open_or(on_missing)?;
+        let state = context.state()?;
+        let daemon = context
+            .daemon()?
+            .and_then(|client| client.call(&crate::daemon::wire::Request::Status, |_| {}).ok());
+        let limit = daemon.as_ref().and_then(|status| status["cache"]["limit"].as_u64());
+        let cache = open_cache(&opened.catalog, &state, limit.unwrap_or(DEFAULT_CACHE_BYTES))?;
+        Ok(Self::with(opened, cache, daemon.is_none()))
+    }
+
+    /// Opens the store with an empty cache in `folder`: everything that is read comes from the store.
+    pub fn open_without_cache(context: &Context, folder: &Path) -> Result<Self, CliError> {
+        let opened = context.open()?;
+        let cache = open_cache(&opened.catalog, folder, DEFAULT_CACHE_BYTES)?;
+        Ok(Self::with(opened, cache, false))
+    }
+
+    fn with(opened: Opened, cache: Arc<Cache>, alone: bool) -> Self {
+        let reader = ReadContext::new(opened.catalog.store().clone(), cache.clone(), ReadLimits::default());
+        Self { opened, reader: Arc::new(reader), cache, alone }
+    }
+
+    /// Opens a version for reading.
+    pub async fn view(
+        &self,
+        artifact: &ArtifactKey,
+        version: &VersionRecord,
+    ) -> Result<Arc<VersionView>, CliError> {
+        let label = format!("{artifact}:{}", version.version);
+        Ok(VersionView::open(&self.reader, artifact, version.manifest, &label).await?)
+    }
+
+    /// Ends all reading and closes the cache. What still runs is left behind.
+    pub fn close(self) {
+        let Self { opened, reader, cache, alone } = self;
+        opened.runtime.block_on(reader.shutdown());
+        opened.runtime.shutdown_background();
+        // Only its one user can say that the cache was left in order.
+        if alone {
+            cache.shutdown();
+        }
+    }
+}
+
+fn open_cache(catalog: &Catalog, folder: &Path, limit_bytes: u64) -> Result<Arc<Cache>, CliError> {
+    let options = CacheOptions {
+        folder: folder.join("cache"),
+        database: folder.join("cache.db"),
+        limit_bytes,
+        env: catalog.store().env().clone(),
+    };
+    Cache::open(options).map_err(|e| CliError::failed(e.to_string()))
+}

@@ -1,0 +1,170 @@
+//! A directory on this host that is written into and never out of: every step is one component from an open
+//! directory, and none follows a symbolic link.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Foreign, os};
+use crate::clock::Env;
+use crate::format::entry::Mtime;
+use crate::path::TreePath;
+use crate::staging::{TimeChange, sys};
+
+/// Opens a directory as a place to step on from; a symbolic link is not one.
+const STEP: libc::c_int = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+/// Attempts to make a name that others make and remove at the same time.
+const MAX_ATTEMPTS: usize = 3;
+
+/// Why a name could not be given.
+#[derive(Debug)]
+pub(super) enum Occupied {
+    /// Something else has it.
+    By { is: &'static str, replaceable: bool },
+    /// A system call failed.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Occupied {
+    fn from(error: io::Error) -> Self {
+        Occupied::Io(error)
+    }
+}
+
+/// The directory.
+#[derive(Debug)]
+pub struct Tree {
+    root: OwnedFd,
+    path: PathBuf,
+    temporaries: AtomicU64,
+}
+
+impl Tree {
+    /// Opens a directory, made with its parents if it is not there. The path itself is the user's and may have
+    /// symbolic links in it.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        Self::open(path)
+    }
+
+    /// Opens a directory that is there.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let root = OwnedFd::from(std::fs::File::open(path)?);
+        if !sys::stat_fd(root.as_raw_fd())?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Self { root, path: path.to_owned(), temporaries: AtomicU64::new(0) })
+    }
+
+    /// The path of an entry for messages.
+    pub fn shown(&self, path: &TreePath) -> PathBuf {
+        self.path.join(os(path.as_bytes()))
+    }
+
+    /// Opens a directory below (none: the root) step by step.
+    pub fn directory(&self, path: Option<&TreePath>) -> io::Result<OwnedFd> {
+        let mut at = self.root.try_clone()?;
+        let components = path.map(|p| p.as_bytes().split(|b| *b == b'/'));
+        for component in components.into_iter().flatten() {
+            at = sys::open_at(at.as_raw_fd(), component, STEP, 0)?;
+        }
+        Ok(at)
+    }
+
+    /// A name that nothing else has.
+    pub(super) fn temporary(&self, env: &Env) -> Vec<u8> {
+        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
+        let random = u64::from_le_bytes(*env.random16().first_chunk().expect("8 of 16 bytes"));
+        format!(".artfs-get-{random:016x}-{number}").into_bytes()
+    }
+}
+
+/// What stands at a name, in words; none if nothing does.
+pub(super) fn kind_at(directory: &OwnedFd, name: &[u8]) -> io::Result<Option<(sys::Stat, &'static str)>> {
+    match sys::stat_at(directory.as_raw_fd(), name) {
+        Ok(stat) => Ok(Some((stat, kind_of(&stat)))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn kind_of(stat: &sys::Stat) -> &'static str {
+    match stat.kind_bits() {
+        libc::S_IFDIR => "a directory",
+        libc::S_IFLNK => "a symbolic link",
+        libc::S_IFREG => "a file",
+        _ => "a special file",
+    }
+}
+
+/// Refuses what stands at a name, or lets it be replaced.
+pub(super) fn check_foreign(stat: &sys::Stat, is: &'static str, foreign: Foreign) -> Result<(), Occupied> {
+    let replaceable = !stat.is_dir();
+    match foreign {
+        Foreign::Replace if replaceable => Ok(()),
+        Foreign::Replace | Foreign::Keep => Err(Occupied::By { is, replaceable }),
+    }
+}
+
+/// Makes and opens a directory; one that is there will do.
+pub(super) fn make_directory(parent: &OwnedFd, name: &[u8], foreign: Foreign) -> Result<OwnedFd, Occupied> {
+    let fd = parent.as_raw_fd();
+    for _ in 0..MAX_ATTEMPTS {
+        match sys::mkdir_at(fd, name, 0o755) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e.into()),
+        }
+        match sys::open_at(fd, name, STEP, 0) {
+            Ok(opened) => return Ok(opened),
+            Err(e) if e.raw_os_error() != Some(libc::ENOTDIR) => return Err(e.into()),
+            Err(_) => {}
+        }
+        if let Some((stat, is)) = kind_at(parent, name)? {
+            check_foreign(&stat, is, foreign)?;
+            sys::unlink_at(fd, name)?;
+        }
+    }
+    Err(Occupied::Io(io::ErrorKind::AlreadyExists.into()))
+}
+
+/// Makes a symbolic link, complete with its time when it gets its name; one with the same target will do.
+pub(super) fn make_symlink(
+    parent: &OwnedFd,
+    name: &[u8],
+    target: &[u8],
+    mtime: Mtime,
+    foreign: Foreign,
+    temporary: &[u8],
+) -> Result<(), Occupied> {
+    let fd = parent.as_raw_fd();
+    if let Some((stat, is)) = kind_at(parent, name)? {
+        let is_link = stat.kind_bits() == libc::S_IFLNK;
+        if !(is_link && sys::readlink_at(fd, name)? == target) {
+            check_foreign(&stat, is, foreign)?;
+        }
+    }
+    sys::symlink_at(target, fd, temporary)?;
+    let temporary = Temporary { parent, name: temporary };
+    let link = sys::open_at(fd, temporary.name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+    set_mtime(&link, mtime)?;
+    Ok(sys::rename_at(fd, temporary.name, fd, name, 0)?)
+}
+
+/// Sets when something was modified, links not followed.
+pub(super) fn set_mtime(object: &OwnedFd, mtime: Mtime) -> io::Result<()> {
+    sys::utimens_fd(object.as_raw_fd(), TimeChange::Keep, TimeChange::To(mtime.seconds, mtime.nanos))
+}
+
+/// A temporary name, removed when this is dropped; after a rename there is nothing to remove.
+pub(super) struct Temporary<'a> {
+    pub parent: &'a OwnedFd,
+    pub name: &'a [u8],
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        let _ = sys::unlink_at(self.parent.as_raw_fd(), self.name);
+    }
+}

@@ -1,0 +1,325 @@
+//! Verifying: is what the store holds of a version, or what a directory has of it, what was committed?
+//!
+//! Neither stops at the first thing that is wrong: all of it is named. Only what leaves the question open (no
+//! connection, no permission) ends it early.
+
+mod copy;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::StreamExt;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+pub use self::copy::{CopyError, copy};
+use crate::catalog::VersionRecord;
+use crate::format::entry::{Body, Entry, FileBody};
+use crate::format::listing::ListingHasher;
+use crate::id::FileHash;
+use crate::path::TreePath;
+use crate::view::{ReadError, Source, VersionView};
+
+/// Files checked at once.
+const FILES_AT_ONCE: usize = 16;
+/// Entries looked at one by one where a batch of them cannot be read; the batch is of one block, and holds fewer.
+const MAX_SINGLE_STEPS: u64 = 16_384;
+
+/// Something that is not as it was committed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// Where: a path of the version, or the version itself.
+    pub path: String,
+    /// What is wrong.
+    pub problem: Problem,
+    /// The same in words, with what is known of it.
+    pub detail: String,
+}
+
+/// What is wrong with something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Problem {
+    /// It cannot be had as it was committed.
+    Damaged,
+    /// It is not there.
+    Missing,
+    /// It is there, and the version does not have it.
+    Extra,
+    /// Its content differs.
+    Different,
+    /// It is of another kind: a file, a directory, a symbolic link.
+    Kind,
+    /// Its exec bit differs.
+    Mode,
+}
+
+/// Bytes looked at so far.
+#[derive(Debug, Default)]
+pub struct Progress(AtomicU64);
+
+impl Progress {
+    /// Reads it.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Whether an error says that the store's content is wrong, not that it cannot be read now.
+pub fn is_damage(error: &ReadError) -> bool {
+    match error {
+        ReadError::Corrupt { .. } | ReadError::Missing { .. } => true,
+        ReadError::Denied { .. }
+        | ReadError::Unavailable { .. }
+        | ReadError::Local { .. }
+        | ReadError::Stopped => false,
+    }
+}
+
+/// What damage came to, as a finding.
+pub fn damage(path: impl Into<String>, error: &ReadError) -> Finding {
+    let problem = match error {
+        ReadError::Missing { .. } => Problem::Missing,
+        _ => Problem::Damaged,
+    };
+    Finding { path: path.into(), problem, detail: error.to_string() }
+}
+
+/// Checks every block of the manifest and every chunk of every file, by reading all of them from the store;
+/// `view` must be opened over an empty cache. Gives what is wrong, in order of path.
+///
+/// # Errors
+/// What cannot be read now, or is not allowed to be.
+pub async fn stored(
+    view: &Arc<VersionView>,
+    recorded: &VersionRecord,
+    progress: &Arc<Progress>,
+) -> Result<Vec<Finding>, ReadError> {
+    let check = Check {
+        view,
+        progress,
+        jobs: JoinSet::new(),
+        findings: BTreeSet::new(),
+        listing: ListingHasher::default(),
+        next: 0,
+        files: 0,
+        bytes: 0,
+    };
+    check.run(recorded).await
+}
+
+struct Check<'a> {
+    view: &'a Arc<VersionView>,
+    progress: &'a Arc<Progress>,
+    jobs: JoinSet<Result<Vec<Finding>, ReadError>>,
+    findings: BTreeSet<Finding>,
+    listing: ListingHasher,
+    /// Ordinal of the next entry.
+    next: u64,
+    files: u64,
+    bytes: u64,
+}
+
+impl Check<'_> {
+    async fn run(mut self, recorded: &VersionRecord) -> Result<Vec<Finding>, ReadError> {
+        let version = format!("{}", recorded.version);
+        let mut is_complete = true;
+        let mut entries = self.view.entries(0);
+        loop {
+            match entries.next_batch().await {
+                Ok(batch) if batch.is_empty() => break,
+                Ok(batch) => {
+                    for (ordinal, entry) in batch {
+                        self.take(ordinal, entry).await?;
+                    }
+                }
+                Err(error) if is_damage(&error) => {
+                    is_complete = false;
+                    if !self.pass(&version, &error).await? {
+                        break;
+                    }
+                    entries = self.view.entries(self.next);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        while !self.jobs.is_empty() {
+            self.join_one().await?;
+        }
+        if is_complete {
+            self.compare(&version, recorded);
+        }
+        Ok(self.findings.into_iter().collect())
+    }
+
+    async fn take(&mut self, ordinal: u64, entry: Entry) -> Result<(), ReadError> {
+        self.listing.push(&entry);
+        self.next = ordinal + 1;
+        if let Body::File(body) = entry.body {
+            self.files += 1;
+            self.bytes = self.bytes.saturating_add(body.size);
+            if self.jobs.len() >= FILES_AT_ONCE {
+                self.join_one().await?;
+            }
+            let (view, progress) = (self.view.clone(), self.progress.clone());
+            self.jobs.spawn(async move { check_file(&view, ordinal, &entry.path, &body, &progress).await });
+        }
+        Ok(())
+    }
+
+    /// Gets past a part of the manifest that cannot be read: takes what comes before it and finds what comes
+    /// after. Says whether there is more.
+    async fn pass(&mut self, version: &str, error: &ReadError) -> Result<bool, ReadError> {
+        let total = self.view.totals().entries;
+        for _ in 0..MAX_SINGLE_STEPS {
+            match self.view.entry_at(self.next).await {
+                Ok(Some(entry)) => self.take(self.next, entry).await?,
+                Ok(None) => break,
+                Err(error) if is_damage(&error) => {
+                    self.findings.insert(damage(version, &error));
+                    return self.leap(total).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // All can be read, and contradicts itself.
+        self.findings.insert(damage(version, error));
+        Ok(self.next < total)
+    }
+
+    /// Goes on behind entries that cannot be read.
+    async fn leap(&mut self, total: u64) -> Result<bool, ReadError> {
+        let first_bad = self.next;
+        let (mut bad, mut step) = (self.next, 1);
+        let mut good = loop {
+            let probe = bad.saturating_add(step);
+            if probe >= total {
+                // The last one decides whether any is left.
+                match total.checked_sub(1).filter(|last| *last > bad) {
+                    Some(last) if self.is_readable(last).await? => break last,
+                    _ => {
+                        self.note_unread(first_bad, total);
+                        return Ok(false);
+                    }
+                }
+            }
+            if self.is_readable(probe).await? {
+                break probe;
+            }
+            (bad, step) = (probe, step * 2);
+        };
+        while good - bad > 1 {
+            let middle = bad + (good - bad) / 2;
+            if self.is_readable(middle).await? { good = middle } else { bad = middle }
+        }
+        self.note_unread(first_bad, good);
+        self.next = good;
+        Ok(true)
+    }
+
+    fn note_unread(&mut self, from: u64, to: u64) {
+        let version = self.view.manifest();
+        let detail = format!("{} entries of manifest {version} cannot be known", to - from);
+        self.findings.insert(Finding {
+            path: format!("entries {from} to {}", to.saturating_sub(1)),
+            problem: Problem::Missing,
+            detail,
+        });
+    }
+
+    async fn is_readable(&self, ordinal: u64) -> Result<bool, ReadError> {
+        match self.view.entry_at(ordinal).await {
+            Ok(entry) => Ok(entry.is_some()),
+            Err(error) if is_damage(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Compares the whole with what the log and the manifest's root say of it.
+    fn compare(&mut self, version: &str, recorded: &VersionRecord) {
+        let totals = self.view.totals();
+        let digest = self.listing.digest();
+        let mut differs = |what: &str, found: String, stated: String| {
+            if found != stated {
+                let detail = format!("{what} should be {stated} and is {found}");
+                self.findings.insert(Finding {
+                    path: version.to_owned(),
+                    problem: Problem::Different,
+                    detail,
+                });
+            }
+        };
+        differs("the digest by the log", digest.to_string(), recorded.digest.to_string());
+        differs("the digest in the manifest", digest.to_string(), totals.digest.to_string());
+        for (by, entries, files, bytes) in [
+            ("the log", recorded.entries, recorded.files, recorded.bytes),
+            ("the manifest", totals.entries, totals.files, totals.bytes),
+        ] {
+            let shown = |entries, files, bytes| format!("{entries} entries, {files} files, {bytes} bytes");
+            let found = shown(self.next, self.files, self.bytes);
+            differs(&format!("the count by {by}"), found, shown(entries, files, bytes));
+        }
+    }
+
+    async fn join_one(&mut self) -> Result<(), ReadError> {
+        match self.jobs.join_next().await {
+            None => Ok(()),
+            Some(Ok(found)) => {
+                self.findings.extend(found?);
+                Ok(())
+            }
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Some(Err(_)) => Err(ReadError::Stopped),
+        }
+    }
+}
+
+/// Reads all of a file from the store; every stretch of it that cannot be read is a finding of its own.
+async fn check_file(
+    view: &Arc<VersionView>,
+    ordinal: u64,
+    path: &TreePath,
+    body: &FileBody,
+    progress: &Progress,
+) -> Result<Vec<Finding>, ReadError> {
+    let mut findings = vec![];
+    let mut note = |error: ReadError| {
+        if !is_damage(&error) {
+            return Err(error);
+        }
+        let found = damage(path.to_string(), &error);
+        if !findings.contains(&found) {
+            findings.push(found);
+        }
+        Ok(())
+    };
+    let content = match view.open_file(ordinal, path, body).await {
+        Ok(content) => content,
+        Err(error) => {
+            note(error)?;
+            return Ok(findings);
+        }
+    };
+    let mut hasher = blake3::Hasher::new();
+    let mut parts = Box::pin(content.parts(Source::Store));
+    while let Some(part) = parts.next().await {
+        match part {
+            Ok(bytes) => {
+                hasher.update(&bytes);
+                progress.add(bytes.len() as u64);
+            }
+            Err(error) => note(error)?,
+        }
+    }
+    let found = FileHash::from_hash(hasher.finalize());
+    if findings.is_empty() && found != body.hash {
+        let detail = format!("{path} has the hash {found}, {} was committed", body.hash);
+        findings.push(Finding { path: path.to_string(), problem: Problem::Different, detail });
+    }
+    Ok(findings)
+}
