@@ -7,9 +7,11 @@
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
@@ -30,21 +32,45 @@ fn header() -> String {
 pub(super) struct Directory {
     inner: LocalFileSystem,
     header: PathBuf,
+    /// Whether the header has been seen; before that its absence means a store that is yet to be made.
+    was_there: AtomicBool,
 }
 
 impl Directory {
     pub fn open(path: &FsPath) -> Result<Self> {
         let inner = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
-        Ok(Self { inner, header: path.join(header()) })
+        Ok(Self { inner, header: path.join(header()), was_there: AtomicBool::new(false) })
     }
 
-    /// An error unless the store is still there; its header itself may be written to an empty place.
-    async fn check_presence(&self, location: &Path) -> Result<()> {
-        if location.as_ref() == header() || tokio::fs::try_exists(&self.header).await.unwrap_or(false) {
+    /// An error unless the store is there. Cost: one `stat`.
+    fn check_presence(&self) -> Result<()> {
+        if self.header.exists() {
+            self.was_there.store(true, Ordering::Relaxed);
             return Ok(());
         }
         let problem = format!("{} is gone: is its disk mounted?", self.header.display());
         Err(object_store::Error::Generic { store: "LocalFileSystem", source: problem.into() })
+    }
+
+    /// Before a write: only the header itself may be written to an empty place.
+    fn check_write(&self, location: &Path) -> Result<()> {
+        if location.as_ref() == header() { Ok(()) } else { self.check_presence() }
+    }
+
+    /// When something was not found: nothing new in a store, and no store any more, must not look the same.
+    fn check_read(&self) -> Result<()> {
+        let present = self.check_presence();
+        if self.was_there.load(Ordering::Relaxed) { present } else { Ok(()) }
+    }
+
+    fn checked<T: Send + 'static>(
+        &self,
+        found: BoxStream<'static, Result<T>>,
+    ) -> BoxStream<'static, Result<T>> {
+        match self.check_read() {
+            Ok(()) => found,
+            Err(e) => futures::stream::once(async { Err(e) }).boxed(),
+        }
     }
 }
 
@@ -57,7 +83,7 @@ impl fmt::Display for Directory {
 #[async_trait]
 impl ObjectStore for Directory {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.check_presence(location).await?;
+        self.check_write(location)?;
         self.inner.put_opts(location, payload, opts).await
     }
 
@@ -66,15 +92,14 @@ impl ObjectStore for Directory {
         location: &Path,
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.check_presence(location).await?;
+        self.check_write(location)?;
         self.inner.put_multipart_opts(location, opts).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         match self.inner.get_opts(location, options).await {
-            // Nothing new in a log, or no store at all: these must not look the same.
             Err(e @ object_store::Error::NotFound { .. }) => {
-                self.check_presence(location).await?;
+                self.check_read()?;
                 Err(e)
             }
             other => other,
@@ -90,7 +115,7 @@ impl ObjectStore for Directory {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        self.checked(self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -98,15 +123,16 @@ impl ObjectStore for Directory {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        self.checked(self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.check_read()?;
         self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.check_presence(to).await?;
+        self.check_write(to)?;
         self.inner.copy_opts(from, to, options).await
     }
 }
@@ -129,6 +155,8 @@ mod tests {
         assert!(backend.put(&"log/1".into(), "x".into()).await.is_err());
         let missing = backend.get(&"log/1".into()).await.unwrap_err();
         assert!(matches!(missing, object_store::Error::Generic { .. }), "{missing}");
+        assert!(backend.list_with_delimiter(None).await.is_err());
+        assert!(backend.list(None).next().await.unwrap().is_err());
         assert!(!place.exists());
     }
 }
