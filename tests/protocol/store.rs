@@ -441,6 +441,12 @@ async fn a_store_of_a_newer_format_is_refused(place: Place) {
 
 /// Writes past the store, trying again where the place is in trouble.
 async fn put_raw(place: &Place, path: &str, body: String) {
+    // Into a directory by hand: the backend itself refuses to write where there is no store.
+    if let Some(directory) = place.url.to_string().strip_prefix("file://") {
+        let file = std::path::Path::new(directory).join(path);
+        std::fs::create_dir_all(file.parent().expect("it has a parent")).expect("folder");
+        return std::fs::write(file, body).expect("write");
+    }
     for _ in 0..3 {
         if place.backend.put(&path.into(), body.clone().into()).await.is_ok() {
             return;
