@@ -4,11 +4,14 @@
 //! Errors are the errnos that the caller of the system call sees; what an errno cannot say is logged.
 
 mod alias;
+mod clone;
 mod commit;
 mod directory;
 mod errno;
+mod files;
 mod generated;
 mod inode;
+mod lower;
 mod names;
 mod sessions;
 mod version;
@@ -19,9 +22,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use self::alias::Temporaries;
+use self::clone::Clones;
 pub use self::commit::{SessionCommit, SessionCommitError};
 use self::directory::DirectoryHandle;
 pub use self::directory::{Listed, ListedKind};
@@ -36,7 +38,7 @@ use crate::clock::Timestamp;
 use crate::commit::Committer;
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
-use crate::staging::{Attr, Caller, CopySource, FsStat, Kind, OpenContent, SessionRegistry, SetAttr};
+use crate::staging::{Attr, Caller, FsStat, Kind, SessionRegistry, SetAttr};
 use crate::view::{FileContent, ReadContext};
 
 /// How long the kernel may keep what never changes.
@@ -140,6 +142,7 @@ pub struct Fs {
     sessions: Sessions,
     temporaries: Temporaries,
     generated: GeneratedFiles,
+    clones: Clones,
     files: Mutex<HashMap<u64, OpenVersionFile>>,
     directories: Mutex<HashMap<u64, Arc<DirectoryHandle>>>,
     invalidations: mpsc::Sender<Invalidation>,
@@ -178,6 +181,7 @@ impl Fs {
             sessions: Sessions::default(),
             temporaries: Temporaries::default(),
             generated: GeneratedFiles::default(),
+            clones: Clones::default(),
             files: Mutex::default(),
             directories: Mutex::default(),
             invalidations,
@@ -490,169 +494,6 @@ impl Fs {
         }
     }
 
-    /// Opens a file; `flags` as of `open(2)`.
-    pub async fn open(self: &Arc<Self>, caller: Caller, ino: u64, flags: i32) -> Result<Opened> {
-        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
-        match self.resolve(ino)? {
-            Resolved::Node(_) | Resolved::Version(..) if writes => Err(Errno::READ_ONLY),
-            Resolved::Node(Node::Generated(file)) => self.open_generated(ino, &file).await,
-            Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno(libc::EISDIR)),
-            Resolved::Version(version, Some(ordinal)) => self.open_in_version(&version, ordinal).await,
-            Resolved::Session(session) => {
-                if writes {
-                    self.check_writable(caller)?;
-                }
-                let opened = self.in_session(&session, move |s| s.open(ino, flags)).await?;
-                Ok(session_opened(opened))
-            }
-        }
-    }
-
-    /// Makes and opens a file.
-    pub async fn create(
-        self: &Arc<Self>,
-        caller: Caller,
-        parent: u64,
-        name: &[u8],
-        mode: u32,
-        umask: u32,
-        flags: i32,
-    ) -> Result<(Answer, Opened)> {
-        let session = self.session_of(caller, parent)?;
-        let name = name.to_vec();
-        let made = move |s: &crate::staging::Session| s.create(caller, parent, &name, mode, umask, flags);
-        let (attr, opened) = self.in_new_session(&session, made).await?;
-        Ok((session_answer(attr), session_opened(opened)))
-    }
-
-    /// Closes a file.
-    pub async fn release(self: &Arc<Self>, ino: u64, handle: u64) -> Result<()> {
-        if let Resolved::Session(session) = self.resolve(ino)? {
-            if let Some(live) = session.live_now() {
-                live.session.release(handle)?;
-                session.close_if_idle();
-            }
-            return Ok(());
-        }
-        self.files.lock().expect("no holder of the files' lock panics").remove(&handle);
-        Ok(())
-    }
-
-    /// Reads from an open file; fewer bytes than asked for only at its end.
-    pub async fn read(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, len: u32) -> Result<Bytes> {
-        if let Resolved::Session(session) = self.resolve(ino)? {
-            let read = move |s: &crate::staging::Session| {
-                let mut bytes = vec![0; len as usize];
-                let got = s.read(handle, offset, &mut bytes)?;
-                bytes.truncate(got);
-                Ok(bytes)
-            };
-            return Ok(self.in_session(&session, read).await?.into());
-        }
-        let open = self.files.lock().expect("no holder of the files' lock panics").get(&handle).cloned();
-        match open.ok_or(Errno(libc::EBADF))? {
-            OpenVersionFile::Generated(file) => generated::read(&file, offset, len),
-            OpenVersionFile::Content(content) => Ok(content.read(offset, len as usize).await?),
-        }
-    }
-
-    /// Writes to an open file.
-    pub async fn write(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, data: Bytes) -> Result<u32> {
-        let Resolved::Session(session) = self.resolve(ino)? else { return Err(Errno::READ_ONLY) };
-        self.in_session(&session, move |s| s.write(handle, offset, &data).map(|n| n as u32)).await
-    }
-
-    /// Makes an open file's content durable.
-    pub async fn fsync(self: &Arc<Self>, ino: u64, handle: u64, datasync: bool) -> Result<()> {
-        match self.resolve(ino)? {
-            Resolved::Session(session) => self.blocking(&session, move |s| s.fsync(handle, datasync)).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Makes a directory's names durable.
-    pub async fn fsyncdir(self: &Arc<Self>, ino: u64) -> Result<()> {
-        match self.resolve(ino)? {
-            Resolved::Session(session) => self.blocking(&session, move |s| s.fsyncdir(ino)).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Allocates, punches or zeroes a range.
-    pub async fn fallocate(
-        self: &Arc<Self>,
-        ino: u64,
-        handle: u64,
-        offset: u64,
-        len: u64,
-        mode: i32,
-    ) -> Result<()> {
-        let Resolved::Session(session) = self.resolve(ino)? else { return Err(Errno::READ_ONLY) };
-        self.blocking(&session, move |s| s.fallocate(handle, mode, offset, len)).await
-    }
-
-    /// Finds data or a hole.
-    pub async fn lseek(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, whence: i32) -> Result<u64> {
-        match self.resolve(ino)? {
-            Resolved::Session(session) => {
-                self.in_session(&session, move |s| s.lseek(handle, offset, whence)).await
-            }
-            _ => {
-                let size = self.getattr(ino).await?.attr.size;
-                match whence {
-                    libc::SEEK_DATA if offset < size => Ok(offset),
-                    libc::SEEK_HOLE if offset < size => Ok(size),
-                    libc::SEEK_DATA | libc::SEEK_HOLE => Err(Errno(libc::ENXIO)),
-                    _ => Err(Errno::INVALID),
-                }
-            }
-        }
-    }
-
-    /// Copies between open files. A whole file of a version copied into a new file is remembered as a clone.
-    #[expect(clippy::too_many_arguments, reason = "as copy_file_range(2)")]
-    pub async fn copy_file_range(
-        self: &Arc<Self>,
-        ino_in: u64,
-        handle_in: u64,
-        offset_in: u64,
-        ino_out: u64,
-        handle_out: u64,
-        offset_out: u64,
-        len: u64,
-    ) -> Result<u32> {
-        // The answer has 32 bits.
-        let len = len.min(u64::from(u32::MAX) & !0xffff);
-        let Resolved::Session(to) = self.resolve(ino_out)? else { return Err(Errno::READ_ONLY) };
-        let copied = match self.resolve(ino_in)? {
-            Resolved::Session(from) => {
-                let live = from.live_now().ok_or(Errno::STALE)?;
-                let source = self.runtime.spawn_blocking(move || live.session.local_file(handle_in));
-                let source = source.await.map_err(|_| Errno::IO)??;
-                let copy = move |s: &crate::staging::Session| {
-                    s.copy_range(CopySource::File(&source), offset_in, handle_out, offset_out, len)
-                };
-                self.blocking(&to, copy).await?
-            }
-            Resolved::Version(version, Some(ordinal)) => {
-                let entry = self.entry(&version, ordinal).await?;
-                let source = self.whole_file(&version, &entry).await?;
-                let whole = offset_in == 0 && offset_out == 0 && len >= entry.size();
-                let copy = move |s: &crate::staging::Session| {
-                    let source = CopySource::File(&source);
-                    let copied = s.copy_range(source, offset_in, handle_out, offset_out, len)?;
-                    if whole && copied == entry.size() {
-                        s.note_clone(handle_out, &entry)?;
-                    }
-                    Ok(copied)
-                };
-                self.blocking(&to, copy).await?
-            }
-            _ => return Err(Errno(libc::EXDEV)),
-        };
-        Ok(copied as u32)
-    }
-
     /// The disk of the state folder: staging and cache are on it.
     pub fn statfs(&self) -> Result<FsStat> {
         Ok(crate::staging::disk(&self.options.state)?)
@@ -661,14 +502,6 @@ impl Fs {
 
 fn session_answer(attr: Attr) -> Answer {
     Answer { attr, entry_ttl: SESSION_TTL, attr_ttl: SESSION_TTL }
-}
-
-fn session_opened(opened: crate::staging::OpenFile) -> Opened {
-    let mode = match opened.content {
-        OpenContent::Local(file) => OpenMode::Local { file, immutable: false },
-        OpenContent::Lower(_) => OpenMode::Cached { immutable: false },
-    };
-    Opened { handle: opened.handle, mode }
 }
 
 /// The further groups of a calling thread; none if it is gone or in another process namespace.

@@ -5,20 +5,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::runtime::Handle;
 
 use super::commit::RunningCommit;
+use super::lower::{SessionContent, SessionLower};
 use super::{Answer, Errno, Fs, Result, session_answer};
 use crate::catalog::VersionRecord;
-use crate::format::entry::{Entry, FileBody};
-use crate::id::ManifestId;
 use crate::name::{ArtifactKey, Selector, SessionName};
 use crate::path::TreePath;
 use crate::staging::{
-    self, Attr, Content, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions,
-    SessionRecord, StagingError,
+    self, Attr, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions, SessionRecord,
+    StagingError,
 };
-use crate::view::{ReadContext, ReadError, VersionView};
 
 /// A session as the mount knows it: a slot of inode numbers, and the session itself once something is in it.
 #[derive(Debug)]
@@ -179,17 +176,13 @@ impl Fs {
     }
 
     fn open_record(&self, record: &SessionRecord, base: u64) -> Result<Live> {
-        let content =
-            Arc::new(SessionContent { runtime: self.runtime.clone(), context: self.context.clone() });
+        let content = Arc::new(SessionContent::new(self.runtime.clone(), self.context.clone()));
         let lower = record.lower.as_ref().map(|lower| {
-            Arc::new(SessionLower {
-                runtime: self.runtime.clone(),
-                context: self.context.clone(),
-                artifact: record.artifact.clone(),
-                manifest: lower.manifest,
-                label: format!("{}:{}", record.artifact, lower.number),
-                view: tokio::sync::OnceCell::new(),
-            }) as Arc<dyn Lower>
+            let label = format!("{}:{}", record.artifact, lower.number);
+            let (runtime, context, artifact) =
+                (self.runtime.clone(), self.context.clone(), record.artifact.clone());
+            let lower = SessionLower::new(runtime, context, artifact, lower.manifest, label);
+            Arc::new(lower) as Arc<dyn Lower>
         });
         let blocks = lower.is_some();
         let session = Session::start(SessionOptions {
@@ -490,98 +483,5 @@ impl Fs {
         self.registry.create(artifact, name, Some(lower))?;
         self.detach_session(&session);
         Ok(version)
-    }
-}
-
-/// Bytes of staged files that have no local copy.
-#[derive(Debug)]
-struct SessionContent {
-    runtime: Handle,
-    context: Arc<ReadContext>,
-}
-
-fn to_io(e: ReadError) -> std::io::Error {
-    tracing::warn!("{e}");
-    std::io::Error::from_raw_os_error(libc::EIO)
-}
-
-impl SessionContent {
-    async fn open(&self, file: &FileBody) -> std::result::Result<Arc<crate::view::FileContent>, ReadError> {
-        let path = TreePath::new(*b"staged").expect("a plain name is a path");
-        self.context.open_file(file, "a staged file", &path).await
-    }
-}
-
-impl Content for SessionContent {
-    fn copy_out(&self, file: &FileBody, dest: &std::fs::File) -> std::io::Result<()> {
-        let whole =
-            self.runtime.block_on(async { self.open(file).await?.materialize().await }).map_err(to_io)?;
-        staging::copy_file(&whole, dest, file.size)
-    }
-
-    fn read(&self, file: &FileBody, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
-        let read = async { self.open(file).await?.read(offset, buf.len()).await };
-        let bytes = self.runtime.block_on(read).map_err(to_io)?;
-        buf[..bytes.len()].copy_from_slice(&bytes);
-        Ok(bytes.len())
-    }
-}
-
-/// The version below a session.
-#[derive(Debug)]
-struct SessionLower {
-    runtime: Handle,
-    context: Arc<ReadContext>,
-    artifact: ArtifactKey,
-    manifest: ManifestId,
-    label: String,
-    view: tokio::sync::OnceCell<Arc<VersionView>>,
-}
-
-/// Entries of a directory fetched at once.
-const PAGE: usize = 4096;
-
-impl SessionLower {
-    fn with<T, F>(&self, work: impl FnOnce(Arc<VersionView>) -> F) -> std::io::Result<T>
-    where
-        F: Future<Output = std::result::Result<T, ReadError>>,
-    {
-        let open = || VersionView::open(&self.context, &self.artifact, self.manifest, &self.label);
-        let done = async { work(self.view.get_or_try_init(open).await?.clone()).await };
-        self.runtime.block_on(done).map_err(to_io)
-    }
-}
-
-impl Lower for SessionLower {
-    fn find(&self, path: &TreePath) -> std::io::Result<Option<Entry>> {
-        self.with(|view| async move { Ok(view.find(path).await?.map(|(_, entry)| entry)) })
-    }
-
-    fn children(&self, directory: Option<&TreePath>) -> std::io::Result<Vec<Entry>> {
-        self.with(|view| async move {
-            let mut all: Vec<Entry> = Vec::new();
-            loop {
-                let after = all.last().map(|e| e.path.file_name().to_vec());
-                let page = view.children(directory, after.as_deref(), PAGE).await?;
-                if page.is_empty() {
-                    return Ok(all);
-                }
-                all.extend(page.into_iter().map(|(_, entry)| entry));
-            }
-        })
-    }
-
-    fn subtree(&self, directory: &TreePath) -> std::io::Result<Vec<Entry>> {
-        self.with(|view| async move {
-            let mut entries = view.subtree(directory);
-            let mut all = Vec::new();
-            loop {
-                let batch = entries.next_batch().await?;
-                if batch.is_empty() {
-                    return Ok(all);
-                }
-                all.extend(batch.into_iter().map(|(_, entry)| entry));
-            }
-        })
     }
 }

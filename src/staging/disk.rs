@@ -6,10 +6,11 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::attr::FsStat;
+use super::attr::{FsStat, TimeChange};
 use super::error::{Result, StagingError};
 use super::session::Session;
 use super::sys;
+use crate::format::entry::Mtime;
 
 /// The file system that a path is on.
 pub fn disk(path: &Path) -> io::Result<FsStat> {
@@ -63,6 +64,20 @@ impl Session {
     /// How many files are open in it.
     pub fn open_handles(&self) -> usize {
         self.handles.read().unwrap_or_else(std::sync::PoisonError::into_inner).len()
+    }
+
+    /// Gives an open file an mtime that any later write changes, and returns it.
+    pub fn stamp(&self, handle: u64) -> Result<Mtime> {
+        let open = self.handle(handle)?;
+        let (seconds, nanos) = sys::realtime();
+        sys::utimens_fd(open.writable()?.as_raw_fd(), TimeChange::Keep, TimeChange::To(seconds, nanos))?;
+        self.stamp_of(handle)
+    }
+
+    /// The mtime of an open file.
+    pub fn stamp_of(&self, handle: u64) -> Result<Mtime> {
+        let (seconds, nanos) = sys::stat_fd(self.handle(handle)?.writable()?.as_raw_fd())?.mtime();
+        Ok(Mtime { seconds, nanos })
     }
 
     /// Whether it was committed or discarded.

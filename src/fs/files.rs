@@ -1,0 +1,197 @@
+//! Open files: reading, writing and copying, in versions and in sessions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::clone::Part;
+use super::inode::{Node, Resolved};
+use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result, generated, session_answer};
+use crate::staging::{Caller, CopySource, OpenContent, OpenFile, Session};
+
+impl Fs {
+    /// Opens a file; `flags` as of `open(2)`.
+    pub async fn open(self: &Arc<Self>, caller: Caller, ino: u64, flags: i32) -> Result<Opened> {
+        let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
+        match self.resolve(ino)? {
+            Resolved::Node(_) | Resolved::Version(..) if writes => Err(Errno::READ_ONLY),
+            Resolved::Node(Node::Generated(file)) => self.open_generated(ino, &file).await,
+            Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno(libc::EISDIR)),
+            Resolved::Version(version, Some(ordinal)) => self.open_in_version(&version, ordinal).await,
+            Resolved::Session(session) => {
+                if writes {
+                    self.check_writable(caller)?;
+                }
+                let opened = self.in_session(&session, move |s| s.open(ino, flags)).await?;
+                Ok(session_opened(opened))
+            }
+        }
+    }
+
+    /// Makes and opens a file.
+    pub async fn create(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+        umask: u32,
+        flags: i32,
+    ) -> Result<(Answer, Opened)> {
+        let session = self.session_of(caller, parent)?;
+        let name = name.to_vec();
+        let made = move |s: &Session| s.create(caller, parent, &name, mode, umask, flags);
+        let (attr, opened) = self.in_new_session(&session, made).await?;
+        Ok((session_answer(attr), session_opened(opened)))
+    }
+
+    /// Closes a file.
+    pub async fn release(self: &Arc<Self>, ino: u64, handle: u64) -> Result<()> {
+        if let Resolved::Session(session) = self.resolve(ino)? {
+            self.clones.keep(handle, None);
+            if let Some(live) = session.live_now() {
+                live.session.release(handle)?;
+                session.close_if_idle();
+            }
+            return Ok(());
+        }
+        self.files.lock().expect("no holder of the files' lock panics").remove(&handle);
+        Ok(())
+    }
+
+    /// Reads from an open file; fewer bytes than asked for only at its end.
+    pub async fn read(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, len: u32) -> Result<Bytes> {
+        if let Resolved::Session(session) = self.resolve(ino)? {
+            let read = move |s: &Session| {
+                let mut bytes = vec![0; len as usize];
+                let got = s.read(handle, offset, &mut bytes)?;
+                bytes.truncate(got);
+                Ok(bytes)
+            };
+            return Ok(self.in_session(&session, read).await?.into());
+        }
+        let open = self.files.lock().expect("no holder of the files' lock panics").get(&handle).cloned();
+        match open.ok_or(Errno(libc::EBADF))? {
+            OpenVersionFile::Generated(file) => generated::read(&file, offset, len),
+            OpenVersionFile::Content(content) => Ok(content.read(offset, len as usize).await?),
+        }
+    }
+
+    /// Writes to an open file.
+    pub async fn write(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, data: Bytes) -> Result<u32> {
+        let Resolved::Session(session) = self.resolve(ino)? else { return Err(Errno::READ_ONLY) };
+        self.in_session(&session, move |s| s.write(handle, offset, &data).map(|n| n as u32)).await
+    }
+
+    /// Makes an open file's content durable.
+    pub async fn fsync(self: &Arc<Self>, ino: u64, handle: u64, datasync: bool) -> Result<()> {
+        match self.resolve(ino)? {
+            Resolved::Session(session) => self.blocking(&session, move |s| s.fsync(handle, datasync)).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a directory's names durable.
+    pub async fn fsyncdir(self: &Arc<Self>, ino: u64) -> Result<()> {
+        match self.resolve(ino)? {
+            Resolved::Session(session) => self.blocking(&session, move |s| s.fsyncdir(ino)).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Allocates, punches or zeroes a range.
+    pub async fn fallocate(
+        self: &Arc<Self>,
+        ino: u64,
+        handle: u64,
+        offset: u64,
+        len: u64,
+        mode: i32,
+    ) -> Result<()> {
+        let Resolved::Session(session) = self.resolve(ino)? else { return Err(Errno::READ_ONLY) };
+        self.blocking(&session, move |s| s.fallocate(handle, mode, offset, len)).await
+    }
+
+    /// Finds data or a hole.
+    pub async fn lseek(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, whence: i32) -> Result<u64> {
+        match self.resolve(ino)? {
+            Resolved::Session(session) => {
+                self.in_session(&session, move |s| s.lseek(handle, offset, whence)).await
+            }
+            _ => {
+                let size = self.getattr(ino).await?.attr.size;
+                match whence {
+                    libc::SEEK_DATA if offset < size => Ok(offset),
+                    libc::SEEK_HOLE if offset < size => Ok(size),
+                    libc::SEEK_DATA | libc::SEEK_HOLE => Err(Errno(libc::ENXIO)),
+                    _ => Err(Errno::INVALID),
+                }
+            }
+        }
+    }
+
+    /// Copies between open files. A whole file of a version copied into a new file is remembered as a clone.
+    #[expect(clippy::too_many_arguments, reason = "as copy_file_range(2)")]
+    pub async fn copy_file_range(
+        self: &Arc<Self>,
+        ino_in: u64,
+        handle_in: u64,
+        offset_in: u64,
+        ino_out: u64,
+        handle_out: u64,
+        offset_out: u64,
+        len: u64,
+    ) -> Result<u32> {
+        // The answer has 32 bits.
+        let len = len.min(u64::from(u32::MAX) & !0xffff);
+        let Resolved::Session(to) = self.resolve(ino_out)? else { return Err(Errno::READ_ONLY) };
+        let copied = match self.resolve(ino_in)? {
+            Resolved::Session(from) => {
+                let live = from.live_now().ok_or(Errno::STALE)?;
+                let source = self.runtime.spawn_blocking(move || live.session.local_file(handle_in));
+                let source = source.await.map_err(|_| Errno::IO)??;
+                let copy = move |s: &Session| {
+                    s.copy_range(CopySource::File(&source), offset_in, handle_out, offset_out, len)
+                };
+                self.blocking(&to, copy).await?
+            }
+            Resolved::Version(version, Some(ordinal)) => {
+                let entry = self.entry(&version, ordinal).await?;
+                let source = self.whole_file(&version, &entry).await?;
+                let before = self.clones.begin(handle_out, &entry, offset_in, offset_out);
+                let copy = move |s: &Session| {
+                    let untouched = match before {
+                        Some(Part { stamp: Some(stamp), .. }) => s.stamp_of(handle_out)? == stamp,
+                        Some(_) => true,
+                        None => false,
+                    };
+                    let source = CopySource::File(&source);
+                    let copied = s.copy_range(source, offset_in, handle_out, offset_out, len)?;
+                    let done = offset_in + copied;
+                    if !untouched {
+                        return Ok((copied, None));
+                    }
+                    if done == entry.size() {
+                        s.note_clone(handle_out, &entry)?;
+                        return Ok((copied, None));
+                    }
+                    let stamp = s.stamp(handle_out)?;
+                    Ok((copied, before.map(|part| part.and(done, stamp))))
+                };
+                let (copied, part) = self.blocking(&to, copy).await?;
+                self.clones.keep(handle_out, part);
+                copied
+            }
+            _ => return Err(Errno(libc::EXDEV)),
+        };
+        Ok(copied as u32)
+    }
+}
+
+fn session_opened(opened: OpenFile) -> Opened {
+    let mode = match opened.content {
+        OpenContent::Local(file) => OpenMode::Local { file, immutable: false },
+        OpenContent::Lower(_) => OpenMode::Cached { immutable: false },
+    };
+    Opened { handle: opened.handle, mode }
+}

@@ -1,0 +1,121 @@
+//! A version below a session, and the bytes of its files: what [`crate::staging`] asks for, answered by
+//! [`crate::view`]. Calls wait for the store, so they come from threads outside of the runtime.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::format::entry::{Entry, FileBody};
+use crate::id::ManifestId;
+use crate::name::ArtifactKey;
+use crate::path::TreePath;
+use crate::staging::{self, Content, Lower};
+use crate::view::{FileContent, ReadContext, ReadError, VersionView};
+
+/// Bytes of staged files that have no local copy.
+#[derive(Debug)]
+pub(super) struct SessionContent {
+    runtime: Handle,
+    context: Arc<ReadContext>,
+}
+
+fn to_io(e: ReadError) -> std::io::Error {
+    tracing::warn!("{e}");
+    std::io::Error::from_raw_os_error(libc::EIO)
+}
+
+impl SessionContent {
+    pub fn new(runtime: Handle, context: Arc<ReadContext>) -> Self {
+        Self { runtime, context }
+    }
+
+    async fn open(&self, file: &FileBody) -> std::result::Result<Arc<FileContent>, ReadError> {
+        let path = TreePath::new(*b"staged").expect("a plain name is a path");
+        self.context.open_file(file, "a staged file", &path).await
+    }
+}
+
+impl Content for SessionContent {
+    fn copy_out(&self, file: &FileBody, dest: &std::fs::File) -> std::io::Result<()> {
+        let whole =
+            self.runtime.block_on(async { self.open(file).await?.materialize().await }).map_err(to_io)?;
+        staging::copy_file(&whole, dest, file.size)
+    }
+
+    fn read(&self, file: &FileBody, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = async { self.open(file).await?.read(offset, buf.len()).await };
+        let bytes = self.runtime.block_on(read).map_err(to_io)?;
+        buf[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+}
+
+/// The version below a session.
+#[derive(Debug)]
+pub(super) struct SessionLower {
+    runtime: Handle,
+    context: Arc<ReadContext>,
+    artifact: ArtifactKey,
+    manifest: ManifestId,
+    label: String,
+    view: tokio::sync::OnceCell<Arc<VersionView>>,
+}
+
+/// Entries of a directory fetched at once.
+const PAGE: usize = 4096;
+
+impl SessionLower {
+    /// `label` names the version in messages.
+    pub fn new(
+        runtime: Handle,
+        context: Arc<ReadContext>,
+        artifact: ArtifactKey,
+        manifest: ManifestId,
+        label: String,
+    ) -> Self {
+        Self { runtime, context, artifact, manifest, label, view: tokio::sync::OnceCell::new() }
+    }
+
+    fn with<T, F>(&self, work: impl FnOnce(Arc<VersionView>) -> F) -> std::io::Result<T>
+    where
+        F: Future<Output = std::result::Result<T, ReadError>>,
+    {
+        let open = || VersionView::open(&self.context, &self.artifact, self.manifest, &self.label);
+        let done = async { work(self.view.get_or_try_init(open).await?.clone()).await };
+        self.runtime.block_on(done).map_err(to_io)
+    }
+}
+
+impl Lower for SessionLower {
+    fn find(&self, path: &TreePath) -> std::io::Result<Option<Entry>> {
+        self.with(|view| async move { Ok(view.find(path).await?.map(|(_, entry)| entry)) })
+    }
+
+    fn children(&self, directory: Option<&TreePath>) -> std::io::Result<Vec<Entry>> {
+        self.with(|view| async move {
+            let mut all: Vec<Entry> = Vec::new();
+            loop {
+                let after = all.last().map(|e| e.path.file_name().to_vec());
+                let page = view.children(directory, after.as_deref(), PAGE).await?;
+                if page.is_empty() {
+                    return Ok(all);
+                }
+                all.extend(page.into_iter().map(|(_, entry)| entry));
+            }
+        })
+    }
+
+    fn subtree(&self, directory: &TreePath) -> std::io::Result<Vec<Entry>> {
+        self.with(|view| async move {
+            let mut entries = view.subtree(directory);
+            let mut all = Vec::new();
+            loop {
+                let batch = entries.next_batch().await?;
+                if batch.is_empty() {
+                    return Ok(all);
+                }
+                all.extend(batch.into_iter().map(|(_, entry)| entry));
+            }
+        })
+    }
+}
