@@ -8,6 +8,7 @@ mod runner;
 mod support;
 
 mod host;
+mod staging;
 mod story;
 mod sys;
 
@@ -20,5 +21,5 @@ fn main() -> ExitCode {
     if let Err(reason) = &possible {
         eprintln!("NOT TESTED: nothing of the mount is tested here: {reason}");
     }
-    runner::run(possible, &[story::TESTS].concat())
+    runner::run(possible, &[story::TESTS, staging::TESTS].concat())
 }
