@@ -7,6 +7,7 @@ mod runner;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod commit;
 mod host;
 mod staging;
 mod story;
@@ -21,5 +22,5 @@ fn main() -> ExitCode {
     if let Err(reason) = &possible {
         eprintln!("NOT TESTED: nothing of the mount is tested here: {reason}");
     }
-    runner::run(possible, &[story::TESTS, staging::TESTS].concat())
+    runner::run(possible, &[story::TESTS, staging::TESTS, commit::TESTS].concat())
 }
