@@ -63,7 +63,7 @@ impl SessionCommitError {
             SessionCommitError::Setting { .. } => Errno(libc::EIO),
             SessionCommitError::Commit(e) => e.into(),
             SessionCommitError::Staging(e) => Errno(e.errno()),
-            SessionCommitError::Registry(_) => Errno::IO,
+            SessionCommitError::Registry(e) => Errno(e.errno()),
         }
     }
 }

@@ -87,7 +87,7 @@ impl From<ReadError> for Errno {
 impl From<RegistryError> for Errno {
     fn from(e: RegistryError) -> Self {
         tracing::error!("{e}");
-        Errno::IO
+        Errno(e.errno())
     }
 }
 

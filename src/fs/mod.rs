@@ -529,7 +529,9 @@ impl Fs {
     pub async fn release(self: &Arc<Self>, ino: u64, handle: u64) -> Result<()> {
         if let Resolved::Session(session) = self.resolve(ino)? {
             let live = session.live_now().ok_or(Errno::STALE)?;
-            return Ok(live.session.release(handle)?);
+            let released = live.session.release(handle);
+            session.drop_if_ended();
+            return Ok(released?);
         }
         self.files.lock().expect("no holder of the files' lock panics").remove(&handle);
         Ok(())

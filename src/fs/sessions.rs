@@ -1,7 +1,7 @@
 //! The staging sessions of a mount: which stands where, opened when first used.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -27,7 +27,8 @@ pub(super) struct OpenSession {
     pub base: u64,
     pub artifact: ArtifactKey,
     pub name: Option<SessionName>,
-    live: OnceLock<Arc<Live>>,
+    /// The lock is held for look-ups only.
+    live: Mutex<Option<Arc<Live>>>,
     /// Held while the session is opened, so that it is opened once.
     opening: Mutex<()>,
 }
@@ -45,7 +46,16 @@ pub(super) struct Live {
 impl OpenSession {
     /// The session, if it was opened.
     pub fn live_now(&self) -> Option<Arc<Live>> {
-        self.live.get().cloned()
+        self.live.lock().expect("no holder of this lock panics").clone()
+    }
+
+    /// Lets the session itself go, with its descriptors, once it has ended and no file of it is open. Its numbers
+    /// answer ESTALE from then on.
+    pub fn drop_if_ended(&self) {
+        let mut live = self.live.lock().expect("no holder of this lock panics");
+        if live.as_ref().is_some_and(|live| live.session.has_ended() && live.session.open_files() == 0) {
+            *live = None;
+        }
     }
 }
 
@@ -116,7 +126,7 @@ impl Fs {
                 base,
                 artifact: artifact.clone(),
                 name: name.cloned(),
-                live: OnceLock::new(),
+                live: Mutex::default(),
                 opening: Mutex::default(),
             })
         };
@@ -131,6 +141,7 @@ impl Fs {
             current.remove(&key);
         }
         drop(current);
+        session.drop_if_ended();
         self.forget_name(&session.artifact, directory_name(session.name.as_ref()).as_bytes());
     }
 
@@ -142,12 +153,12 @@ impl Fs {
 
     /// The session opened; made in the registry if `make` is set, none if there is none and it is not.
     pub(super) fn open_live(&self, session: &OpenSession, make: bool) -> Result<Option<Arc<Live>>> {
-        if let Some(live) = session.live.get() {
-            return Ok(Some(live.clone()));
+        if let Some(live) = session.live_now() {
+            return Ok(Some(live));
         }
         let _opening = session.opening.lock().expect("no holder of a session's opening lock panics");
-        if let Some(live) = session.live.get() {
-            return Ok(Some(live.clone()));
+        if let Some(live) = session.live_now() {
+            return Ok(Some(live));
         }
         // A session that was replaced before anything was in it stays empty.
         if !self.is_current(session) {
@@ -160,7 +171,7 @@ impl Fs {
             None => return Ok(None),
         };
         let live = Arc::new(self.open_record(&record, session.base)?);
-        session.live.get_or_init(|| live.clone());
+        *session.live.lock().expect("no holder of this lock panics") = Some(live.clone());
         Ok(Some(live))
     }
 

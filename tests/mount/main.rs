@@ -9,6 +9,7 @@ mod support;
 
 mod commit;
 mod host;
+mod reading;
 mod staging;
 mod story;
 mod sys;
@@ -22,5 +23,5 @@ fn main() -> ExitCode {
     if let Err(reason) = &possible {
         eprintln!("NOT TESTED: nothing of the mount is tested here: {reason}");
     }
-    runner::run(possible, &[story::TESTS, staging::TESTS, commit::TESTS].concat())
+    runner::run(possible, &[story::TESTS, staging::TESTS, commit::TESTS, reading::TESTS].concat())
 }
