@@ -9,6 +9,8 @@ mod support;
 
 mod commit;
 mod host;
+mod programs;
+mod property;
 mod reading;
 mod staging;
 mod story;
@@ -23,5 +25,5 @@ fn main() -> ExitCode {
     if let Err(reason) = &possible {
         eprintln!("NOT TESTED: nothing of the mount is tested here: {reason}");
     }
-    runner::run(possible, &[story::TESTS, staging::TESTS, commit::TESTS, reading::TESTS].concat())
+    runner::run(possible, &[story::TESTS, staging::TESTS, programs::TESTS, property::TESTS, commit::TESTS, reading::TESTS].concat())
 }
