@@ -203,7 +203,8 @@ impl<'a> Case<'a> {
                 }
                 let is_new = self.snapshots.last().is_none_or(|last| tree(last) != tree(&self.model));
                 let next = self.model.with_extension(format!("v{}", self.snapshots.len()));
-                let old = std::mem::replace(&mut self.model, self.model.with_extension(format!("s{number}")));
+                let new = self.model.with_extension(format!("s{number}"));
+                let old = std::mem::replace(&mut self.model, new);
                 fs::create_dir(&self.model).unwrap();
                 if is_new {
                     fs::create_dir(&next).unwrap();
