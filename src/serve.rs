@@ -59,7 +59,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     let mount_options = MountOptions {
         allow_other: options.allow_other || options.allow_commit.is_some(),
         read_only: options.read_only,
-        passthrough: true,
+        passthrough: options.passthrough,
     };
     let mounted =
         fuse::mount(fs.clone(), invalidations, &options.mountpoint, &mount_options, services.runtime.clone())

@@ -5,6 +5,7 @@
 //! system fail.
 
 #[path = "support/runner.rs"]
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 mod runner;
 
 use std::fs::{self, File};

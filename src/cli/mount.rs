@@ -54,6 +54,9 @@ pub struct MountArgs {
     /// How old the names that are shown may be: 1s, 500ms
     #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span)]
     refresh: Duration,
+    /// Serve every file by the daemon, never by the kernel itself: how it is where passthrough is not granted
+    #[arg(long, hide = true)]
+    no_passthrough: bool,
     /// The pipe on which to say that the mount serves
     #[arg(long, value_name = "N", hide = true, requires = "foreground")]
     ready_fd: Option<RawFd>,
@@ -116,6 +119,7 @@ fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
         allow_commit,
         cache_bytes: args.cache_size,
         refresh: args.refresh,
+        passthrough: !args.no_passthrough,
     })
 }
 
@@ -147,6 +151,9 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     }
     if args.allow_other {
         add(&[&"--allow-other"]);
+    }
+    if args.no_passthrough {
+        add(&[&"--no-passthrough"]);
     }
     if let Some(group) = &args.allow_commit {
         add(&[&"--allow-commit", group]);

@@ -56,6 +56,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// How old what is shown of names may be.
     pub refresh: Duration,
+    /// Whether files may be handed to the kernel.
+    pub passthrough: bool,
 }
 
 /// What a file system is started with.

@@ -65,7 +65,7 @@ impl SessionCommitError {
             SessionCommitError::Setting { .. } => Errno(libc::EIO),
             SessionCommitError::Commit(e) => e.into(),
             SessionCommitError::Staging(e) => Errno(e.errno()),
-            SessionCommitError::Registry(_) => Errno::IO,
+            SessionCommitError::Registry(e) => Errno(e.errno()),
         }
     }
 }
@@ -208,7 +208,10 @@ impl Fs {
         };
         let (registry, id) = (self.registry.clone(), live.id);
         let before_event = move |event| {
-            registry.set_commit_id(id, Some(event)).map_err(|e| std::io::Error::other(e.to_string()))
+            registry.set_commit_id(id, Some(event)).map_err(|e| match e.errno() {
+                libc::ENOSPC => std::io::Error::new(std::io::ErrorKind::StorageFull, e.to_string()),
+                _ => std::io::Error::other(e.to_string()),
+            })
         };
         let scanned = live.clone();
         let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {

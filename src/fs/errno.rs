@@ -87,7 +87,7 @@ impl From<ReadError> for Errno {
 impl From<RegistryError> for Errno {
     fn from(e: RegistryError) -> Self {
         tracing::error!("{e}");
-        Errno::IO
+        Errno(e.errno())
     }
 }
 
@@ -101,6 +101,7 @@ impl From<&CommitError> for Errno {
             CommitError::Path { .. } => libc::ENAMETOOLONG,
             CommitError::NoName { .. } | CommitError::SameName { .. } => libc::EIO,
             CommitError::Io { source, .. } => match source.raw_os_error() {
+                None if source.kind() == std::io::ErrorKind::StorageFull => libc::ENOSPC,
                 Some(libc::EINVAL | libc::EXDEV) | None => libc::EIO,
                 Some(errno) => errno,
             },

@@ -9,6 +9,7 @@ use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -159,7 +160,12 @@ impl Fs {
         let attr = self.directory_attr(ino, file.made);
         let attr =
             Attr { kind: Kind::File, perm: 0o444, size: file.size, blocks: file.size.div_ceil(512), ..attr };
-        self.name_answer(attr)
+        // The next content has another number. A name kept for a while would show this mount's own last event late.
+        let entry_ttl = match file.what {
+            What::B3sums(_) | What::Listing(_) => self.max_age(),
+            What::Status | What::Log | What::LastCommit | What::Record(_) => Duration::ZERO,
+        };
+        Answer { entry_ttl, ..self.name_answer(attr) }
     }
 
     /// What tells two contents of the same name apart.

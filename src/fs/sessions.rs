@@ -50,7 +50,7 @@ impl OpenSession {
     /// Closes a session that is over, once nothing is open in it: its descriptors would add up otherwise.
     pub fn close_if_idle(&self) {
         let mut live = self.live.lock().expect("no holder of this lock panics");
-        if live.as_ref().is_some_and(|live| live.session.is_retired() && live.session.open_handles() == 0) {
+        if live.as_ref().is_some_and(|live| live.session.has_ended() && live.session.open_files() == 0) {
             *live = None;
         }
     }

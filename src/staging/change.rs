@@ -20,6 +20,11 @@ impl Session {
         let mut tree = self.tree();
         if tree.node(node)?.opens == 0 {
             self.gate.check_alive()?;
+        } else if self.gate.check_alive().is_err()
+            && let Some(file) = self.open_file_of(node)
+        {
+            // Its name may have been moved away since.
+            return Ok(Attr::of_stat(node, &sys::stat_fd(file.as_raw_fd())?));
         }
         self.attr_of(&mut tree, node)
     }

@@ -78,6 +78,11 @@ impl Session {
         self.gate.retire();
     }
 
+    /// Whether it was retired.
+    pub fn has_ended(&self) -> bool {
+        self.gate.check_alive().is_err()
+    }
+
     /// Empties the session, of the version below too (tell the registry first). Nodes other than the root are
     /// ESTALE then; EBUSY, naming the files, while any is open for writing.
     pub fn discard(&self) -> std::result::Result<(), FreezeError> {

@@ -61,11 +61,6 @@ fn copy_by_hand(from: &File, to: &File, mut done: u64, len: u64) -> io::Result<(
 }
 
 impl Session {
-    /// How many files are open in it.
-    pub fn open_handles(&self) -> usize {
-        self.handles.read().unwrap_or_else(std::sync::PoisonError::into_inner).len()
-    }
-
     /// Gives an open file an mtime that any later write changes, and returns it.
     pub fn stamp(&self, handle: u64) -> Result<Mtime> {
         let open = self.handle(handle)?;
@@ -78,11 +73,6 @@ impl Session {
     pub fn stamp_of(&self, handle: u64) -> Result<Mtime> {
         let (seconds, nanos) = sys::stat_fd(self.handle(handle)?.writable()?.as_raw_fd())?.mtime();
         Ok(Mtime { seconds, nanos })
-    }
-
-    /// Whether it was committed or discarded.
-    pub fn is_retired(&self) -> bool {
-        self.gate.check_alive().is_err()
     }
 
     /// The local file behind a handle, as a source for [`Session::copy_range`]. EXDEV if its bytes are in the

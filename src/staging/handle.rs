@@ -186,6 +186,17 @@ impl Session {
         Ok(())
     }
 
+    /// How many files are open.
+    pub fn open_files(&self) -> usize {
+        self.handles.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The local file of some open handle of a node.
+    pub(super) fn open_file_of(&self, node: u64) -> Option<Arc<File>> {
+        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        handles.values().find(|h| h.node == node).and_then(|h| h.file.clone())
+    }
+
     fn close(&self, node: u64, state: &FileState, is_writer: bool, file: Option<&File>) {
         let mut tree = self.tree();
         if let Ok(known) = tree.node_mut(node) {

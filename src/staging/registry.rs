@@ -85,6 +85,25 @@ pub enum RegistryError {
     NotFound(SessionId),
 }
 
+impl RegistryError {
+    /// The errno for a caller that can be told no more: ENOSPC where room is wanted, else EIO.
+    pub fn errno(&self) -> i32 {
+        match self {
+            RegistryError::Database { source, .. }
+                if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
+            {
+                libc::ENOSPC
+            }
+            RegistryError::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => libc::ENOSPC,
+            RegistryError::Damaged { .. }
+            | RegistryError::Database { .. }
+            | RegistryError::Io { .. }
+            | RegistryError::Exists(_)
+            | RegistryError::NotFound(_) => libc::EIO,
+        }
+    }
+}
+
 /// The random name of a session and of its directory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(EventId);

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use super::attr::Kind;
 use super::error::{Result, StagingError};
@@ -18,6 +19,10 @@ use crate::path::TreePath;
 
 /// Special files that an error names; the others are counted.
 const MAX_NAMED: usize = 10;
+/// How long the kernel may take to let go of a file that was closed.
+const MAX_CLOSING: Duration = Duration::from_secs(2);
+/// Between two looks whether it did.
+const CLOSING_POLL: Duration = Duration::from_millis(2);
 
 /// One entry of the merged tree.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,13 +223,25 @@ impl Session {
         Ok(self.level(Box::default(), self.lower().is_some())?.names.is_empty())
     }
 
-    /// Opens a file that [`Self::scan`] told of, to read it. ESTALE if it is another file or has changed since.
+    /// Opens a file that [`Self::scan`] told of, to read it. ESTALE if it is another file or has changed since,
+    /// EBUSY if a program still has it mapped and can write to it: with passthrough such a mapping holds the local
+    /// file alone, and no handle of ours tells of it.
     pub fn open_staged(&self, path: &TreePath, identity: &StatIdentity) -> Result<File> {
         let fd = sys::open_beneath(self.tree_fd.as_raw_fd(), path.as_bytes(), libc::O_PATH)?;
         if StatIdentity::of(&sys::stat_fd(fd.as_raw_fd())?) != *identity {
             return Err(StagingError::with(libc::ESTALE, format!("{path} has changed while it was read")));
         }
-        Ok(insist(fd.as_raw_fd(), || sys::reopen(fd.as_raw_fd(), libc::O_RDONLY))?.into())
+        let file: File = insist(fd.as_raw_fd(), || sys::reopen(fd.as_raw_fd(), libc::O_RDONLY))?.into();
+        // The kernel's own hold of a file that was just closed ends a moment after its release is told.
+        let deadline = Instant::now() + MAX_CLOSING;
+        while sys::has_writer(&file) {
+            if Instant::now() > deadline {
+                let message = format!("{path} is still mapped by a program that can write to it");
+                return Err(StagingError::with(libc::EBUSY, message));
+            }
+            std::thread::sleep(CLOSING_POLL);
+        }
+        Ok(file)
     }
 
     /// Which file a node is, and in which state: what [`Self::set_identity`] wants. None if its bytes are not here.

@@ -13,6 +13,9 @@ use std::path::Path;
 /// The longest relative path that is given to one `openat2`; deeper paths are opened in several steps.
 const MAX_STEP_BYTES: usize = 3900;
 
+/// `fcntl` command: which signal tells of a broken lease. Not in `libc` for all targets.
+const F_SETSIG: libc::c_int = 10;
+
 fn c_string(bytes: &[u8]) -> io::Result<CString> {
     CString::new(bytes).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
@@ -170,6 +173,22 @@ pub fn stat_at(dir: RawFd, name: &[u8]) -> io::Result<Stat> {
 /// `stat` of a descriptor, `O_PATH` included.
 pub fn stat_fd(fd: RawFd) -> io::Result<Stat> {
     stat_at(fd, b"")
+}
+
+/// Whether anything, a mapping included, holds a file open for writing: the kernel then refuses a read lease.
+/// False too where a file system has no leases.
+pub fn has_writer(file: &File) -> bool {
+    let fd = file.as_raw_fd();
+    // SAFETY: these commands take a number and touch no memory. The signal that tells of a broken lease would end
+    // the process; SIGURG is ignored by default.
+    unsafe {
+        libc::fcntl(fd, F_SETSIG, libc::SIGURG);
+        if libc::fcntl(fd, libc::F_SETLEASE, libc::F_RDLCK) == -1 {
+            return io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock;
+        }
+        libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK);
+    }
+    false
 }
 
 /// Makes a directory.

@@ -1,0 +1,33 @@
+//! The program through the kernel: real mounts, ordinary system calls, real programs.
+//!
+//! Every test has a host of its own: store, state folder, mount point and daemon.
+
+#[path = "../support/runner.rs"]
+mod runner;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commit;
+mod host;
+mod programs;
+mod property;
+mod reading;
+mod staging;
+mod story;
+mod sys;
+
+use std::fs::File;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let fuse = File::options().read(true).write(true).open("/dev/fuse");
+    let possible = fuse.map(drop).map_err(|e| format!("/dev/fuse cannot be opened: {e}"));
+    if let Err(reason) = &possible {
+        eprintln!("NOT TESTED: nothing of the mount is tested here: {reason}");
+    }
+    runner::run(
+        possible,
+        &[story::TESTS, staging::TESTS, programs::TESTS, property::TESTS, commit::TESTS, reading::TESTS]
+            .concat(),
+    )
+}
