@@ -289,13 +289,9 @@ impl Fs {
         }
     }
 
-    /// Lets the kernel forget the names of an artifact that a commit or alias move changes.
+    /// Lets the kernel forget the name that a committed session had for its caller.
     fn names_changed(&self, artifact: &ArtifactKey) {
-        let mut names = vec![b"latest".to_vec(), b"next".to_vec()];
-        if let Some(state) = self.catalog.known(artifact) {
-            names.extend(state.aliases().map(|(alias, _)| alias.as_str().as_bytes().to_vec()));
-        }
-        names.iter().for_each(|name| self.forget_name(artifact, name));
+        self.forget_name(artifact, b"next");
     }
 
     /// Finds a name in a directory.

@@ -1,6 +1,7 @@
 //! The upper levels of the tree: projects, artifacts, and what stands in an artifact's directory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::inode::{Node, NodeKey};
 use super::{Answer, Errno, Fs, Result};
@@ -191,7 +192,9 @@ impl Fs {
         let len = target.len() as u64;
         let key = NodeKey::Alias(artifact.clone(), name.to_owned(), version, seq);
         let ino = self.inodes.number(key, || Node::Alias { target, since });
-        self.name_answer(self.link_attr(ino, len, since))
+        // Asked for at every use, so that whoever moved an alias, or committed, sees it at once.
+        let answer = self.name_answer(self.link_attr(ino, len, since));
+        Answer { entry_ttl: Duration::ZERO, ..answer }
     }
 
     /// `mkdir` in the upper levels.

@@ -4,6 +4,7 @@
 //! goes on as a task of the runtime and answers from there, so no thread of fuser ever waits for the store.
 
 mod backing;
+mod busy;
 
 use std::ffi::OsStr;
 use std::io;
@@ -25,6 +26,7 @@ use fuser::{
 use tokio::runtime::Handle;
 
 use self::backing::{Backings, CreateReply};
+use self::busy::BusyDirectories;
 use crate::format::entry::Mtime;
 use crate::fs::{Answer, Errno, Fs, Invalidation};
 use crate::staging::{Attr, Caller, Kind, SetAttr, TimeChange};
@@ -82,10 +84,12 @@ pub fn mount(
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
     let state = fs.options().state.clone();
+    let busy = Arc::new(BusyDirectories::default());
     let front = Front {
         fs,
         runtime,
         backings: Arc::new(Backings::new(options.passthrough)),
+        busy: busy.clone(),
         // A backing file on an overlay counts as one more layer.
         stack_depth: if crate::staging::is_overlayfs(&state).unwrap_or(false) { 2 } else { 1 },
     };
@@ -94,6 +98,9 @@ pub fn mount(
     std::thread::Builder::new().name("invalidate".into()).spawn(move || {
         // On a thread of its own: a notification waits for the directory's lock, which a request under way holds.
         for Invalidation::Entry { parent, name } in invalidations {
+            if !busy.wait_idle(parent) {
+                continue;
+            }
             if let Err(e) = notifier.inval_entry(INodeNo(parent), OsStr::from_bytes(&name))
                 && e.kind() != io::ErrorKind::NotFound
             {
@@ -109,6 +116,7 @@ struct Front {
     fs: Arc<Fs>,
     runtime: Handle,
     backings: Arc<Backings>,
+    busy: Arc<BusyDirectories>,
     stack_depth: u32,
 }
 
@@ -274,7 +282,11 @@ impl Filesystem for Front {
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (fs, name) = (self.fs.clone(), name.as_bytes().to_vec());
-        self.serve(async move { reply_entry(reply, fs.lookup(parent.0, &name).await) });
+        let under_way = self.busy.enter(parent.0, parent.0);
+        self.serve(async move {
+            let _under_way = under_way;
+            reply_entry(reply, fs.lookup(parent.0, &name).await)
+        });
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -332,30 +344,48 @@ impl Filesystem for Front {
         reply: ReplyEntry,
     ) {
         let (fs, caller, name) = (self.fs.clone(), caller(req), name.as_bytes().to_vec());
+        let under_way = self.busy.enter(parent.0, parent.0);
         self.serve(async move {
+            let _under_way = under_way;
             reply_entry(reply, fs.mknod(caller, parent.0, &name, mode, umask, u64::from(rdev)).await);
         });
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let (fs, caller, name) = (self.fs.clone(), caller(req), name.as_bytes().to_vec());
-        self.serve(async move { reply_entry(reply, fs.mkdir(caller, parent.0, &name, mode, umask).await) });
+        let under_way = self.busy.enter(parent.0, parent.0);
+        self.serve(async move {
+            let _under_way = under_way;
+            reply_entry(reply, fs.mkdir(caller, parent.0, &name, mode, umask).await)
+        });
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, caller, name) = (self.fs.clone(), caller(req), name.as_bytes().to_vec());
-        self.serve(async move { reply_empty(reply, fs.unlink(caller, parent.0, &name).await) });
+        let under_way = self.busy.enter(parent.0, parent.0);
+        self.serve(async move {
+            let _under_way = under_way;
+            reply_empty(reply, fs.unlink(caller, parent.0, &name).await)
+        });
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, caller, name) = (self.fs.clone(), caller(req), name.as_bytes().to_vec());
-        self.serve(async move { reply_empty(reply, fs.rmdir(caller, parent.0, &name).await) });
+        let under_way = self.busy.enter(parent.0, parent.0);
+        self.serve(async move {
+            let _under_way = under_way;
+            reply_empty(reply, fs.rmdir(caller, parent.0, &name).await)
+        });
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (fs, caller, name) = (self.fs.clone(), caller(req), link_name.as_bytes().to_vec());
         let target = target.as_os_str().as_bytes().to_vec();
-        self.serve(async move { reply_entry(reply, fs.symlink(caller, parent.0, &name, &target).await) });
+        let under_way = self.busy.enter(parent.0, parent.0);
+        self.serve(async move {
+            let _under_way = under_way;
+            reply_entry(reply, fs.symlink(caller, parent.0, &name, &target).await)
+        });
     }
 
     fn rename(
@@ -370,7 +400,9 @@ impl Filesystem for Front {
     ) {
         let (fs, caller) = (self.fs.clone(), caller(req));
         let (name, newname) = (name.as_bytes().to_vec(), newname.as_bytes().to_vec());
+        let under_way = self.busy.enter(parent.0, newparent.0);
         self.serve(async move {
+            let _under_way = under_way;
             let done = fs.rename(caller, parent.0, &name, newparent.0, &newname, flags.bits()).await;
             reply_empty(reply, done);
         });
@@ -378,7 +410,11 @@ impl Filesystem for Front {
 
     fn link(&self, req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
         let (fs, caller, name) = (self.fs.clone(), caller(req), newname.as_bytes().to_vec());
-        self.serve(async move { reply_entry(reply, fs.link(caller, ino.0, newparent.0, &name).await) });
+        let under_way = self.busy.enter(newparent.0, newparent.0);
+        self.serve(async move {
+            let _under_way = under_way;
+            reply_entry(reply, fs.link(caller, ino.0, newparent.0, &name).await)
+        });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -403,7 +439,9 @@ impl Filesystem for Front {
     ) {
         let (fs, caller, name) = (self.fs.clone(), caller(req), name.as_bytes().to_vec());
         let backings = self.backings.clone();
+        let under_way = self.busy.enter(parent.0, parent.0);
         self.serve(async move {
+            let _under_way = under_way;
             match fs.create(caller, parent.0, &name, mode, umask, flags).await {
                 Ok((answer, opened)) => {
                     let reply = CreateReply { reply, ttl: answer.entry_ttl, attr: file_attr(&answer.attr) };
@@ -495,9 +533,11 @@ impl Filesystem for Front {
         });
     }
 
-    fn readdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let fs = self.fs.clone();
+        let under_way = self.busy.enter(ino.0, ino.0);
         self.serve(async move {
+            let _under_way = under_way;
             match fs.readdir(fh.0, offset).await {
                 Ok(listed) => {
                     for one in listed {
@@ -522,7 +562,9 @@ impl Filesystem for Front {
         mut reply: ReplyDirectoryPlus,
     ) {
         let fs = self.fs.clone();
+        let under_way = self.busy.enter(ino.0, ino.0);
         self.serve(async move {
+            let _under_way = under_way;
             let listed = match fs.readdir(fh.0, offset).await {
                 Ok(listed) => listed,
                 Err(e) => return reply.error(errno(e)),
