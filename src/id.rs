@@ -164,6 +164,25 @@ identifier! {
     DetailsId, 16, ""
 }
 
+/// Serialisation without the algorithm's tag, for what is shown: the digits are those that `b3sum` prints.
+/// Used as `#[serde(with = "crate::id::plain")]`.
+pub mod plain {
+    use super::{Deserialize, Deserializer, FromStr, Serializer, fmt};
+
+    /// As hex digits.
+    pub fn serialize<T: fmt::Display, S: Serializer>(id: &T, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(id)
+    }
+
+    /// From hex digits, with or without the tag.
+    pub fn deserialize<'de, T: FromStr<Err: fmt::Display>, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<T, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl From<FileHash> for ChunkId {
     /// A file of one chunk has the chunk's hash.
     fn from(hash: FileHash) -> Self {

@@ -416,7 +416,7 @@ error: proj/bert has no version or alias v9; `artfs ls proj/bert` lists what the
         ])
     );
     let versions = host.json(&["ls", "--json", "proj/bert"]);
-    assert_eq!(versions[0]["digest"], format!("b3:{}", Digest::of(&[0])));
+    assert_eq!(versions[0]["digest"], Digest::of(&[0]).to_string());
     assert_eq!(versions[1]["aliases"], json!(["latest", "best"]));
 }
 
@@ -467,7 +467,7 @@ error: other/empty has no version yet; `artfs ls other/empty` lists what there i
     assert_eq!(record["version"], "v0");
     assert_eq!(record["message"], "first\ntry");
     assert_eq!(record["run"], json!({ "cmd": "train" }));
-    assert_eq!(record["meta"], json!({ "f1": 0.89, "note": "as is" }));
+    assert_eq!(record["metadata"], json!({ "f1": 0.89, "note": "as is" }));
 }
 
 #[test]

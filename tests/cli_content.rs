@@ -139,7 +139,7 @@ fn what_is_put_comes_back_as_it_was() {
     assert_eq!((&made["version"], &made["outcome"]), (&json!("v0"), &json!("created")));
     assert_eq!((&made["artifact"], &made["files"]), (&json!("p/a"), &json!(6)));
     let record = host.json(&["--json", "show", "p/a:best"]);
-    assert_eq!((&record["message"], &record["meta"]), (&json!("first"), &json!({ "f1": 0.5 })));
+    assert_eq!((&record["message"], &record["metadata"]), (&json!("first"), &json!({ "f1": 0.5 })));
 
     let got = host.json(&["--json", "get", "p/a:best", "deep/out"]);
     assert_eq!((&got["written_files"], &got["kept_files"]), (&json!(6), &json!(0)));

@@ -18,8 +18,10 @@ pub struct Record {
     /// Its number.
     pub version: VersionNumber,
     /// The digest of its content.
+    #[serde(with = "crate::id::plain")]
     pub digest: Digest,
     /// Its manifest's root.
+    #[serde(with = "crate::id::plain")]
     pub manifest: ManifestId,
     /// `model`, `dataset`, ….
     #[serde(rename = "type")]
@@ -37,6 +39,7 @@ pub struct Record {
     /// Its tags.
     pub tags: Vec<String>,
     /// Its metadata.
+    #[serde(rename = "metadata")]
     pub meta: Metadata,
     /// Seconds after its creation at which it may be deleted.
     pub ttl_seconds: Option<u64>,

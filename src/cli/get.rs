@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: &GetArgs) -> Result<Outcome, CliError> {
         Format::Json => output::print_json(&json!({
             "artifact": args.reference.artifact,
             "version": version.version,
-            "digest": version.digest,
+            "digest": version.digest.to_string(),
             "destination": args.destination.to_string_lossy(),
             "written_files": report.written_files,
             "written_bytes": report.written_bytes,

@@ -183,7 +183,7 @@ fn version_json(state: &ArtifactState, version: &VersionRecord) -> Value {
         "artifact": state.key(),
         "version": version.version,
         "aliases": names_of(state, version.version),
-        "digest": version.digest,
+        "digest": version.digest.to_string(),
         "entries": version.entries,
         "files": version.files,
         "bytes": version.bytes,

@@ -179,7 +179,7 @@ fn report(
         Format::Json => output::print_json(&json!({
             "artifact": reference.artifact,
             "version": version.version,
-            "digest": version.digest,
+            "digest": version.digest.to_string(),
             "files": version.files,
             "bytes": version.bytes,
             "sound": findings.is_empty(),

@@ -203,6 +203,7 @@ pub struct Outcome {
     /// The version with the content.
     pub version: VersionNumber,
     /// Its digest.
+    #[serde(serialize_with = "crate::id::plain::serialize")]
     pub digest: Digest,
     /// Whether it is new; not if its content was that of the latest version.
     pub created: bool,

@@ -95,6 +95,7 @@ pub struct CommitReply {
     /// Which of the two.
     pub outcome: Outcome,
     /// The digest of its content.
+    #[serde(with = "crate::id::plain")]
     pub digest: Digest,
     /// Regular files in it.
     pub files: u64,

@@ -18,8 +18,9 @@ use super::sys;
 
 pub const TESTS: &[(&str, fn())] = &[
     ("a_commit_command_says_everything_the_version_then_shows", commit_command),
-    ("a_file_open_for_writing_is_named_and_keeps_the_commit_from_happening", open_writer),
+    ("a_file_open_for_writing_is_named_and_keeps_the_commit_from_happening", || both(open_writer)),
     ("special_files_are_named_and_keep_the_commit_from_happening", special_files),
+    ("the_caller_of_a_commit_sees_its_outcome_at_once", seen_at_once),
     ("identical_content_moves_aliases_and_makes_no_version", identical),
     ("after_a_commit_the_old_session_is_stale_and_its_readers_go_on", old_session),
     ("a_hundred_copies_and_moves_in_a_row_never_trip", hundred),
@@ -81,8 +82,12 @@ fn commit_command() {
     assert_eq!(names(&s), Vec::<String>::new());
 }
 
-fn open_writer() {
-    let host = Host::new();
+fn both(test: fn(&Host)) {
+    test(&Host::new());
+    test(&Host::with(&["--no-passthrough"]));
+}
+
+fn open_writer(host: &Host) {
     let s = host.artifact("p/a");
     fs::create_dir(s.join("d")).unwrap();
     fs::write(s.join("f"), noise(8, 0, 300_000)).unwrap();
@@ -128,6 +133,31 @@ fn special_files() {
     }
     host.commit("p/a").unwrap();
     assert_eq!(host.versions("p/a"), ["v0"]);
+}
+
+fn seen_at_once() {
+    let host = Host::with(&["--refresh", "1h"]);
+    let a = host.path("p/a");
+    for i in 0..20 {
+        let version = format!("v{i}");
+        fs::write(host.artifact("p/a").join("f"), &version).unwrap();
+        // By the caller itself, and by the daemon on behalf of another process.
+        if i % 2 == 0 {
+            host.commit("p/a").unwrap();
+        } else {
+            host.ok(&["commit", "p/a"]);
+        }
+        assert_eq!(fs::read_link(a.join("latest")).unwrap(), Path::new(&version));
+        assert_eq!(read(&a.join("latest/f")), version.as_bytes());
+        assert_eq!(names(&a.join("staging")), Vec::<String>::new());
+        assert_eq!(fs::remove_file(a.join("best")).is_ok(), i > 0);
+        refused("a removed alias", fs::symlink_metadata(a.join("best")), libc::ENOENT);
+        symlink("latest", a.join("best")).unwrap();
+        assert_eq!(fs::read_link(a.join("best")).unwrap(), Path::new(&version));
+        fs::rename(a.join("best"), a.join("moved")).unwrap();
+        refused("a moved alias", fs::symlink_metadata(a.join("best")), libc::ENOENT);
+        fs::rename(a.join("moved"), a.join("best")).unwrap();
+    }
 }
 
 fn identical() {

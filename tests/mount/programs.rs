@@ -98,7 +98,7 @@ fn git(host: &Host) {
     program(&s, &["sh", "-ec", "export HOME=$PWD; git init -q origin; cd origin; git config user.email a@b; git config user.name a
 for i in $(seq 30); do echo $i >f$i; git add f$i; git commit -qm $i; done; git gc -q; cd ..
 git -c protocol.file.allow=always clone -q origin copy; cd copy; git status --porcelain | grep . && exit 1
-git fsck --strict -q; echo more >>f7; git -c user.email=a@b -c user.name=a commit -qam more; git mv f8 g8; git stash -q; git stash drop -q; git checkout -q -b side; cd ..; rm -rf origin"]);
+git fsck --strict; echo more >>f7; git -c user.email=a@b -c user.name=a commit -qam more; git mv f8 g8; git stash -q; git stash drop -q; git checkout -q -b side; cd ..; rm -rf origin"]);
     host.commit("p/a").unwrap();
     let latest = host.path("p/a/latest/copy");
     let log = program(&latest, &["git", "-c", "safe.directory=*", "log", "--oneline"]);

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
@@ -18,37 +19,73 @@ pub const TESTS: &[(&str, fn())] = &[
     ("staging_is_a_plain_directory_without_passthrough", || compare(&["--no-passthrough"])),
 ];
 
-const CASES: u32 = 12;
-const OPERATIONS: usize = 25;
+const CASES: u32 = 16;
+const OPERATIONS: usize = 40;
 /// Each try mounts; a failure is made smaller for a while, not to the end.
 const MAX_SHRINK: u32 = 60;
 
+/// Plain operations that succeeded, and versions made: else a test of refusals alone would pass.
+static DONE: AtomicU32 = AtomicU32::new(0);
+static VERSIONS: AtomicU32 = AtomicU32::new(0);
+
+/// Where something is done: mostly at what is there, so that most of it succeeds.
+#[derive(Debug, Clone)]
+enum Place {
+    Named(&'static str),
+    /// One of the entries that are there, counted in order and around.
+    Known(u16),
+    /// A name below one of them.
+    Below(u16, &'static str),
+}
+
+impl Place {
+    fn resolve(&self, known: &[PathBuf]) -> PathBuf {
+        let pick = |n: u16| known.get(usize::from(n) % known.len().max(1)).cloned().unwrap_or_default();
+        match self {
+            Place::Named(name) => PathBuf::from(name),
+            Place::Known(n) if known.is_empty() => PathBuf::from(NAMES[usize::from(*n) % NAMES.len()]),
+            Place::Known(n) => pick(*n),
+            Place::Below(n, name) => pick(*n).join(name),
+        }
+    }
+}
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
 #[derive(Debug, Clone)]
 enum Op {
-    Create(String, usize),
-    Write(String, u16, usize),
-    Append(String, usize),
-    Truncate(String, u32),
-    Rename(String, String),
-    Unlink(String),
-    Mkdir(String),
-    Rmdir(String),
-    Link(String, String),
-    Symlink(String, String),
-    Chmod(String, u32),
+    Create(Place, usize),
+    Write(Place, u16, usize),
+    Append(Place, usize),
+    Truncate(Place, u32),
+    Rename(Place, Place),
+    Unlink(Place),
+    Mkdir(Place),
+    Rmdir(Place),
+    Link(Place, Place),
+    Symlink(Place, &'static str),
+    Chmod(Place, u32),
     Kill,
     Commit,
     Clone(usize),
     StageFrom(usize),
 }
 
-fn path() -> impl Strategy<Value = String> {
-    let name = || prop::sample::select(vec!["a", "b", "c", "d"]);
+fn name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(NAMES.to_vec())
+}
+
+/// Where something new may come.
+fn vacant() -> impl Strategy<Value = Place> {
     prop_oneof![
-        3 => name().prop_map(str::to_owned),
-        3 => (name(), name()).prop_map(|(x, y)| format!("{x}/{y}")),
-        1 => (name(), name(), name()).prop_map(|(x, y, z)| format!("{x}/{y}/{z}")),
+        name().prop_map(Place::Named),
+        (any::<u16>(), name()).prop_map(|(n, name)| Place::Below(n, name)),
     ]
+}
+
+/// Where something probably is.
+fn taken() -> impl Strategy<Value = Place> {
+    prop_oneof![8 => any::<u16>().prop_map(Place::Known), 1 => vacant()]
 }
 
 /// Lengths on both sides of what is stored inline, and of what is handed to the kernel.
@@ -59,19 +96,20 @@ fn length() -> impl Strategy<Value = usize> {
 fn operation() -> impl Strategy<Value = Op> {
     let version = || 0..4_usize;
     prop_oneof![
-        5 => (path(), length()).prop_map(|(p, n)| Op::Create(p, n)),
-        3 => (path(), any::<u16>(), length()).prop_map(|(p, at, n)| Op::Write(p, at, n)),
-        2 => (path(), length()).prop_map(|(p, n)| Op::Append(p, n)),
-        2 => (path(), 0..200_000_u32).prop_map(|(p, n)| Op::Truncate(p, n)),
-        4 => (path(), path()).prop_map(|(p, q)| Op::Rename(p, q)),
-        2 => path().prop_map(Op::Unlink),
-        4 => path().prop_map(Op::Mkdir),
-        2 => path().prop_map(Op::Rmdir),
-        2 => (path(), path()).prop_map(|(p, q)| Op::Link(p, q)),
-        2 => (path(), path()).prop_map(|(p, to)| Op::Symlink(p, to)),
-        2 => (path(), prop::sample::select(vec![0o644, 0o755, 0o600, 0o700])).prop_map(|(p, m)| Op::Chmod(p, m)),
+        6 => (vacant(), length()).prop_map(|(p, n)| Op::Create(p, n)),
+        3 => (taken(), any::<u16>(), length()).prop_map(|(p, at, n)| Op::Write(p, at, n)),
+        2 => (taken(), length()).prop_map(|(p, n)| Op::Append(p, n)),
+        2 => (taken(), 0..200_000_u32).prop_map(|(p, n)| Op::Truncate(p, n)),
+        3 => (taken(), vacant()).prop_map(|(p, q)| Op::Rename(p, q)),
+        2 => (taken(), taken()).prop_map(|(p, q)| Op::Rename(p, q)),
+        2 => taken().prop_map(Op::Unlink),
+        5 => vacant().prop_map(Op::Mkdir),
+        1 => taken().prop_map(Op::Rmdir),
+        2 => (taken(), vacant()).prop_map(|(p, q)| Op::Link(p, q)),
+        2 => (vacant(), name()).prop_map(|(p, to)| Op::Symlink(p, to)),
+        2 => (taken(), prop::sample::select(vec![0o644, 0o755, 0o600, 0o700])).prop_map(|(p, m)| Op::Chmod(p, m)),
         1 => Just(Op::Kill),
-        3 => Just(Op::Commit),
+        2 => Just(Op::Commit),
         2 => version().prop_map(Op::Clone),
         2 => version().prop_map(Op::StageFrom),
     ]
@@ -91,8 +129,11 @@ fn compare(options: &[&str]) {
         case.set(case.get() + 1);
         Case::new(&host, case.get()).run(&operations)
     });
+    let (done, versions) = (DONE.swap(0, Ordering::Relaxed), VERSIONS.swap(0, Ordering::Relaxed));
+    println!("{done} operations did something, {versions} versions were made");
     match outcome {
-        Ok(()) => {}
+        // Fewer, and the operations are no longer a test.
+        Ok(()) => assert!(done > 150 && versions > CASES, "too little was done"),
         Err(TestError::Fail(why, operations)) => panic!("{why}\nafter these: {operations:#?}"),
         Err(TestError::Abort(why)) => panic!("{why}"),
     }
@@ -211,6 +252,7 @@ impl<'a> Case<'a> {
                     fs::create_dir(&next).unwrap();
                     assert!(copy(&old, &next));
                     self.snapshots.push(next);
+                    VERSIONS.fetch_add(1, Ordering::Relaxed);
                 }
                 fs::remove_dir_all(old).unwrap();
                 self.versions_are_as_committed()
@@ -233,8 +275,10 @@ impl<'a> Case<'a> {
                 Ok(())
             }
             plain => {
-                let (real, model) =
-                    (errno(apply(plain, &self.staging(), number)), errno(apply(plain, &self.model, number)));
+                let known: Vec<PathBuf> = tree(&self.model).into_keys().collect();
+                let run = |root: &Path| errno(apply(plain, root, &known, number));
+                let (real, model) = (run(&self.staging()), run(&self.model));
+                DONE.fetch_add(u32::from(real == 0), Ordering::Relaxed);
                 if real == model {
                     Ok(())
                 } else {
@@ -252,8 +296,8 @@ fn copy(from: &Path, to: &Path) -> bool {
     command.status().unwrap().success()
 }
 
-fn apply(op: &Op, root: &Path, number: u64) -> io::Result<()> {
-    let at = |path: &String| root.join(path);
+fn apply(op: &Op, root: &Path, known: &[PathBuf], number: u64) -> io::Result<()> {
+    let at = |place: &Place| root.join(place.resolve(known));
     match op {
         Op::Create(path, len) => File::create_new(at(path))?.write_all(&noise(21, number, *len)),
         Op::Write(path, offset, len) => {

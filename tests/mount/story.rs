@@ -351,7 +351,7 @@ fn control_files() {
 
     let record = json(&control.join("v0.json"));
     assert_eq!((&record["files"], &record["message"]), (&5.into(), &"proof".into()));
-    assert_eq!(record["aliases"], serde_json::json!(["best"]));
+    assert_eq!(record["aliases"], serde_json::json!(["latest", "best"]));
     assert_eq!(record["bytes"], 900_000 + 10 + 300 + 3);
     let log = read(&control.join("log.jsonl"));
     let events: Vec<serde_json::Value> =
