@@ -10,7 +10,7 @@
 //! chunks at their first use after a restart, whole files when their size or times are not those of the index
 //! (`cache.db`) or the machine went down since. A damaged file is removed and counts as absent.
 //!
-//! The limit counts all bytes below the folder. It is held by a background thread ([`keeper`]), which removes
+//! The limit counts all bytes below the folder. It is held by a background thread (`keeper`), which removes
 //! what was not used for longest; what is open is never removed, but an open partly fetched file can be made
 //! to drop chunks. Two processes may share a folder: files appear by rename and may vanish at any time. Each
 //! holds the limit over what it knows, and learns of the other's files when it meets them or restarts.

@@ -341,7 +341,7 @@ impl PartialFile {
         self.state.read().expect("no holder panics").bytes >= self.size
     }
 
-    /// Keeps all chunks from being dropped until [`Retained`] is.
+    /// Keeps all chunks from being dropped until `Retained` is.
     pub fn retain(self: &Arc<Self>) -> Retained {
         self.state.write().expect("no holder panics").keepers += 1;
         Retained(self.clone())

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use super::sys::{self, Detach};
 use super::wire::WireError;
@@ -27,6 +29,9 @@ pub struct MountEntry {
     pub source: String,
 }
 
+/// How long a daemon may take to answer before it counts as alive but stuck.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
 impl MountEntry {
     /// Whether it is one of ours.
     pub fn is_artfs(&self) -> bool {
@@ -35,9 +40,18 @@ impl MountEntry {
 
     /// Whether the daemon behind it is gone.
     pub fn is_dead(&self) -> bool {
-        // Attributes may come from the kernel's cache; this question always goes to the daemon.
-        self.fs_type.starts_with("fuse")
-            && sys::space(&self.mount_point).is_err_and(|e| sys::is_dead_mount(&e))
+        if !self.fs_type.starts_with("fuse") {
+            return false;
+        }
+        let (tell, told) = mpsc::channel();
+        let place = self.mount_point.clone();
+        // Attributes may come from the kernel's cache; this question always goes to the daemon. One that lives and
+        // does not answer would hold the caller for ever, so a thread of its own asks.
+        std::thread::spawn(move || {
+            // Nobody listens any more when the answer comes too late.
+            let _ = tell.send(sys::space(&place).is_err_and(|e| sys::is_dead_mount(&e)));
+        });
+        told.recv_timeout(ANSWER_LIMIT).unwrap_or(false)
     }
 }
 
