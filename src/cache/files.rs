@@ -149,7 +149,7 @@ pub(super) fn stamp_of(meta: &fs::Metadata) -> Stamp {
 }
 
 /// BLAKE3 of what is in the file, from its beginning.
-pub(super) fn hash_file(mut file: &File) -> io::Result<FileHash> {
+pub(crate) fn hash_file(mut file: &File) -> io::Result<FileHash> {
     io::Seek::rewind(&mut file)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; COPY_BYTES];

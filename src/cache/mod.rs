@@ -39,6 +39,7 @@ use serde::Serialize;
 
 use self::blocks::BlockMemory;
 pub use self::db::ChunkPlace;
+pub(crate) use self::files::hash_file;
 pub use self::files::{Admission, Lookup, WholeFile};
 use self::keeper::Keeper;
 use self::ledger::{ItemKey, Kind, Ledger, Pinned};

@@ -1,7 +1,7 @@
 //! One file of an export: kept if it is there already, else written under a temporary name, proved and renamed.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -12,14 +12,12 @@ use futures::TryStreamExt;
 
 use super::tree::{self, Occupied, Temporary};
 use super::{ExportError, Foreign, Progress};
+use crate::cache::hash_file;
 use crate::format::entry::{FileBody, Mtime};
 use crate::id::FileHash;
 use crate::path::TreePath;
 use crate::staging::sys;
 use crate::view::{Source, VersionView};
-
-/// Bytes read at once of a file that is there.
-const READ_BYTES: usize = 1 << 20;
 
 /// A file to be written.
 pub(super) struct FileJob {
@@ -72,7 +70,7 @@ impl FileJob {
                 Err(e) => return Err(e),
             };
             let file = File::from(opened);
-            if hash_of(&file)? != hash {
+            if hash_file(&file)? != hash {
                 return Ok(false);
             }
             let file = OwnedFd::from(file);
@@ -138,19 +136,6 @@ impl FileJob {
             // Not every file system can refuse to replace; nothing was there a moment ago.
             Err(e) if flags != 0 && e.raw_os_error() == Some(libc::EINVAL) => Ok(rename(0)?),
             Err(e) => Err(e.into()),
-        }
-    }
-}
-
-fn hash_of(mut file: &File) -> io::Result<FileHash> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(FileHash::from_hash(hasher.finalize())),
-            Ok(n) => drop(hasher.update(&buffer[..n])),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
         }
     }
 }
