@@ -20,7 +20,7 @@ pub use self::append::{Actor, Appended, Step};
 pub use self::edit::{AliasPrecondition, EditError};
 use self::mirror::Mirror;
 pub use self::record::{ProducerRecord, Record, names_of};
-pub use self::state::{AliasRecord, ArtifactState, ChainError, Producer, VersionRecord};
+pub use self::state::{AliasRecord, ArtifactState, ChainError, DeletedVersion, Producer, VersionRecord};
 use crate::format::FormatError;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::event::Event;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::clock::Timestamp;
 use crate::format::details::DetailsRef;
-use crate::format::event::{AliasMove, AliasTarget, Body, Commit, CommitSettings, Event, Metadata};
+use crate::format::event::{
+    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event, Metadata,
+};
 use crate::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
 use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 
@@ -28,7 +30,11 @@ pub struct ArtifactState {
     seq: u64,
     head: EventHash,
     versions: BTreeMap<VersionNumber, VersionRecord>,
+    deleted: BTreeMap<VersionNumber, DeletedVersion>,
     aliases: BTreeMap<AliasName, AliasRecord>,
+    default_ttl_seconds: Option<u64>,
+    epoch: u64,
+    removed: bool,
     outcomes: HashMap<EventId, Option<VersionNumber>>,
 }
 
@@ -90,6 +96,21 @@ pub struct Producer {
     pub details: Option<DetailsRef>,
 }
 
+/// A version that is no more.
+#[derive(Debug, Clone)]
+pub struct DeletedVersion {
+    /// What the log said of it.
+    pub record: VersionRecord,
+    /// Why it was deleted.
+    pub cause: DeletionCause,
+    /// The place of its deletion in the log.
+    pub seq: u64,
+    /// When.
+    pub time: Timestamp,
+    /// Who.
+    pub actor: String,
+}
+
 /// Where an alias points, and since when.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AliasRecord {
@@ -117,7 +138,11 @@ impl ArtifactState {
             seq: 0,
             head: hash,
             versions: BTreeMap::new(),
+            deleted: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            default_ttl_seconds: None,
+            epoch: 0,
+            removed: false,
             outcomes: HashMap::from([(event.id, None)]),
         };
         let error = |problem: &str| Err(state.error(event.seq, problem));
@@ -211,8 +236,34 @@ impl ArtifactState {
                 self.version_mut(change.version)?.newer_message = Some(change.details);
                 Ok(None)
             }
+            Body::Delete(deletion) => self.apply_deletion(event, deletion).map(|()| None),
+            Body::Policy(policy) => {
+                self.default_ttl_seconds = policy.ttl_seconds;
+                Ok(None)
+            }
+            Body::Fence(fence) => {
+                // Fences of two collections at once may come in either order.
+                self.epoch = self.epoch.max(fence.epoch);
+                Ok(None)
+            }
             Body::Unknown { .. } => Ok(None),
         }
+    }
+
+    fn apply_deletion(&mut self, event: &Event, deletion: &Deletion) -> Result<(), String> {
+        for number in &deletion.versions {
+            self.version_mut(*number)?;
+        }
+        for number in &deletion.versions {
+            let record = self.versions.remove(number).ok_or_else(|| format!("deletes {number} twice"))?;
+            let actor = event.actor.clone();
+            let deleted =
+                DeletedVersion { record, cause: deletion.cause, seq: event.seq, time: event.time, actor };
+            self.deleted.insert(*number, deleted);
+        }
+        self.aliases.retain(|_, alias| !deletion.versions.contains(&alias.version));
+        self.removed = deletion.cause == DeletionCause::Artifact;
+        Ok(())
     }
 
     fn apply_commit(&mut self, event: &Event, commit: &Commit) -> Result<VersionNumber, String> {
@@ -243,6 +294,7 @@ impl ArtifactState {
             id: event.id,
         };
         self.versions.insert(number, record);
+        self.removed = false;
         self.move_aliases(event, &commit.settings, number);
         Ok(number)
     }
@@ -273,7 +325,9 @@ impl ArtifactState {
     }
 
     fn version_mut(&mut self, number: VersionNumber) -> Result<&mut VersionRecord, String> {
-        self.versions.get_mut(&number).ok_or_else(|| format!("speaks of {number}, which there is not"))
+        self.versions
+            .get_mut(&number)
+            .ok_or_else(|| format!("speaks of {number}, which there is not (any more)"))
     }
 
     /// The artifact's name.
@@ -298,7 +352,33 @@ impl ArtifactState {
 
     /// The number that the next commit gets. Numbers are never reused.
     pub fn next_version(&self) -> VersionNumber {
-        VersionNumber(self.versions.last_key_value().map_or(0, |(n, _)| n.0 + 1))
+        let last = |number: Option<&VersionNumber>| number.map_or(0, |n| n.0 + 1);
+        VersionNumber(last(self.versions.keys().next_back()).max(last(self.deleted.keys().next_back())))
+    }
+
+    /// The versions that were deleted, oldest first.
+    pub fn deleted(&self) -> impl DoubleEndedIterator<Item = &DeletedVersion> {
+        self.deleted.values()
+    }
+
+    /// A deleted version.
+    pub fn deleted_version(&self, number: VersionNumber) -> Option<&DeletedVersion> {
+        self.deleted.get(&number)
+    }
+
+    /// Whether the artifact was deleted as a whole and nothing was committed since.
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// Seconds after its creation at which a version that says nothing itself may be deleted; none: never.
+    pub fn default_ttl_seconds(&self) -> Option<u64> {
+        self.default_ttl_seconds
+    }
+
+    /// The number of the newest collection that this log was told of; 0 before the first.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The living versions, oldest first.

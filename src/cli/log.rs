@@ -9,7 +9,7 @@ use super::error::{CliError, Outcome};
 use super::output::{self, Align, Format, Table};
 use super::target::Named;
 use crate::catalog::CatalogError;
-use crate::format::event::{Body, CommitSettings, Event};
+use crate::format::event::{Body, CommitSettings, Deletion, DeletionCause, Event};
 use crate::name::VersionNumber;
 
 /// Show the log of an artifact, oldest event first
@@ -90,7 +90,8 @@ fn concerns(body: &Body, version: VersionNumber) -> bool {
         Body::Meta(change) => change.version == version,
         Body::Ttl(change) => change.version == version,
         Body::Message(change) => change.version == version,
-        Body::Create | Body::Unknown { .. } => false,
+        Body::Delete(deletion) => deletion.versions.contains(&version),
+        Body::Create | Body::Policy(_) | Body::Fence(_) | Body::Unknown { .. } => false,
     }
 }
 
@@ -130,6 +131,12 @@ fn sentence(body: &Body) -> String {
             None => format!("time to live of {}: none", change.version),
         },
         Body::Message(change) => format!("new message for {}", change.version),
+        Body::Delete(deletion) => deleted(deletion),
+        Body::Policy(policy) => match policy.ttl_seconds {
+            Some(seconds) => format!("default time to live: {}", output::seconds(seconds)),
+            None => "default time to live: none".into(),
+        },
+        Body::Fence(fence) => format!("collection {} began", fence.epoch),
         Body::Unknown { kind } => format!("{kind} (of a newer artfs)"),
     }
 }
@@ -140,4 +147,16 @@ fn also(settings: &CommitSettings) -> String {
     }
     let names: Vec<&str> = settings.aliases.iter().map(|alias| alias.as_str()).collect();
     format!(", as {}", names.join(", "))
+}
+
+fn deleted(deletion: &Deletion) -> String {
+    let versions: Vec<String> = deletion.versions.iter().map(ToString::to_string).collect();
+    let versions = versions.join(" ");
+    let what = match deletion.cause {
+        DeletionCause::Asked => format!("deleted {versions}"),
+        DeletionCause::Expired => format!("deleted {versions}, whose time was over"),
+        DeletionCause::Artifact => format!("deleted the artifact {versions}").trim_end().to_owned(),
+    };
+    let aliases: Vec<String> = deletion.aliases.iter().map(ToString::to_string).collect();
+    if aliases.is_empty() { what } else { format!("{what} and with it the aliases {}", aliases.join(", ")) }
 }

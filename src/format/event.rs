@@ -67,6 +67,12 @@ pub enum Body {
     Ttl(TtlChange),
     /// A version's message was replaced.
     Message(MessageChange),
+    /// Versions were deleted, or the whole artifact.
+    Delete(Deletion),
+    /// The time to live of versions that have none of their own was set or cleared.
+    Policy(Policy),
+    /// A collection began: what it condemns may not be relied on by events after this one.
+    Fence(Fence),
     /// Of a kind this program does not know and need not.
     Unknown {
         /// Its kind.
@@ -200,6 +206,44 @@ pub struct MessageChange {
     pub details: DetailsRef,
 }
 
+/// Versions were deleted. Their numbers are never used again and their records stay in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// Which, in ascending order.
+    pub versions: Vec<VersionNumber>,
+    /// Why.
+    pub cause: DeletionCause,
+    /// The aliases that pointed to them and are removed with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<AliasName>,
+}
+
+/// Why versions were deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeletionCause {
+    /// Somebody deleted these versions.
+    Asked,
+    /// Their time to live was over.
+    Expired,
+    /// Somebody deleted the artifact: it is not listed until something is committed to it again.
+    Artifact,
+}
+
+/// What holds for an artifact's versions that say nothing themselves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Seconds after its creation at which a version may be deleted; none: never.
+    pub ttl_seconds: Option<u64>,
+}
+
+/// A collection began.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fence {
+    /// Its number: the object `gc/<epoch>` names what is condemned.
+    pub epoch: u64,
+}
+
 /// The frame as it stands in JSON.
 #[derive(Serialize, Deserialize)]
 struct Frame<'a> {
@@ -234,6 +278,9 @@ impl Body {
             Body::Meta(_) => "meta",
             Body::Ttl(_) => "ttl",
             Body::Message(_) => "message",
+            Body::Delete(_) => "delete",
+            Body::Policy(_) => "policy",
+            Body::Fence(_) => "fence",
             Body::Unknown { kind } => kind,
         }
     }
@@ -248,6 +295,9 @@ impl Body {
             Body::Meta(body) => serde_json::value::to_raw_value(body),
             Body::Ttl(body) => serde_json::value::to_raw_value(body),
             Body::Message(body) => serde_json::value::to_raw_value(body),
+            Body::Delete(body) => serde_json::value::to_raw_value(body),
+            Body::Policy(body) => serde_json::value::to_raw_value(body),
+            Body::Fence(body) => serde_json::value::to_raw_value(body),
         };
         raw.expect("event bodies are plain data")
     }
@@ -262,6 +312,9 @@ impl Body {
             "meta" => serde_json::from_str(body).map(Body::Meta),
             "ttl" => serde_json::from_str(body).map(Body::Ttl),
             "message" => serde_json::from_str(body).map(Body::Message),
+            "delete" => serde_json::from_str(body).map(Body::Delete),
+            "policy" => serde_json::from_str(body).map(Body::Policy),
+            "fence" => serde_json::from_str(body).map(Body::Fence),
             other if must_understand => {
                 let problem =
                     format!("kind {other:?} must be understood, and is not by this version of artfs");
@@ -380,6 +433,13 @@ mod tests {
             Body::Tag(TagChange { version, add: vec!["a".into()], remove: vec![] }),
             Body::Meta(MetaChange { version, set: Metadata::new(), remove: vec!["k".into()] }),
             Body::Ttl(TtlChange { version, ttl_seconds: None }),
+            Body::Delete(Deletion {
+                versions: vec![version],
+                cause: DeletionCause::Expired,
+                aliases: vec!["x".parse().unwrap()],
+            }),
+            Body::Policy(Policy { ttl_seconds: Some(86_400) }),
+            Body::Fence(Fence { epoch: 3 }),
         ];
         for body in bodies {
             let event = event(body);
