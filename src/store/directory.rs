@@ -111,7 +111,11 @@ impl ObjectStore for Directory {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        // Where the store has vanished nothing can be found, and that must not pass for "deleted before".
+        match self.check_presence() {
+            Ok(()) => self.inner.delete_stream(locations),
+            Err(e) => futures::stream::once(async { Err(e) }).boxed(),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -157,6 +161,8 @@ mod tests {
         assert!(matches!(missing, object_store::Error::Generic { .. }), "{missing}");
         assert!(backend.list_with_delimiter(None).await.is_err());
         assert!(backend.list(None).next().await.unwrap().is_err());
+        let gone = backend.delete(&"log/0".into()).await.unwrap_err();
+        assert!(matches!(gone, object_store::Error::Generic { .. }), "{gone}");
         assert!(!place.exists());
     }
 }

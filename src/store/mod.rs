@@ -10,8 +10,8 @@ mod retry;
 mod url;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -19,10 +19,13 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-pub use self::key::{ARTIFACTS_PREFIX, Key, artifact_prefix, log_prefix, parse_seq};
+pub use self::key::{
+    ARTIFACTS_PREFIX, CLOCK_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
+    log_prefix, parse_seq,
+};
 pub use self::retry::backoff;
 pub use self::url::StoreUrl;
-use crate::clock::Env;
+use crate::clock::{Env, Timestamp};
 use crate::format::header::{HeaderError, StoreHeader};
 use crate::id::StoreId;
 
@@ -190,6 +193,24 @@ pub enum Created {
     Exists,
     /// The outcome is not known: read the object to know.
     Unknown(StoreError),
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name.
+    pub path: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was written, by the store's clock; some stores tell whole seconds only.
+    pub modified: Timestamp,
+}
+
+impl From<object_store::ObjectMeta> for ObjectInfo {
+    fn from(meta: object_store::ObjectMeta) -> Self {
+        let modified = Timestamp::from_unix_millis(meta.last_modified.timestamp_millis());
+        Self { path: meta.location.to_string(), size: meta.size, modified }
+    }
 }
 
 /// Whether opening may make a new store.
@@ -418,13 +439,19 @@ impl Store {
 
     /// The last `len` bytes of an object (all of it if it is shorter). Cost: two requests.
     pub async fn get_tail(&self, key: &Key, len: u64) -> Result<Bytes, StoreError> {
-        let size = retry::retry(&self.env, || async {
+        let size = self.stat(key).await?.size;
+        self.get_range(key, size.saturating_sub(len)..size).await
+    }
+
+    /// Length and age of an object, without its bytes. Cost: one request, counted as a get.
+    pub async fn stat(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
+        retry::retry(&self.env, || async {
             let _permit = self.permit().await;
             self.counters.gets.fetch_add(1, Ordering::Relaxed);
-            self.backend.head(&key.path()).await.map(|m| m.size).map_err(|e| StoreError::from_backend(key, e))
+            let meta = self.backend.head(&key.path()).await;
+            meta.map(ObjectInfo::from).map_err(|e| StoreError::from_backend(key, e))
         })
-        .await?;
-        self.get_range(key, size.saturating_sub(len)..size).await
+        .await
     }
 
     /// Writes an object whose name nobody else can choose. May be repeated; durable when it returns.
@@ -512,6 +539,38 @@ impl Store {
                 found.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
             names.sort_unstable();
             Ok(names)
+        })
+        .await
+    }
+
+    /// Shows `visit` every object below a folder, in any order; one may be shown again when the listing had to be
+    /// begun anew. Nothing is kept, so memory does not grow with the store. Cost: one request for each 1,000.
+    pub async fn visit(&self, prefix: &str, visit: impl FnMut(ObjectInfo) + Send) -> Result<(), StoreError> {
+        let prefix_path = object_store::path::Path::from(prefix);
+        let visit = Mutex::new(visit);
+        retry::retry(&self.env, || async {
+            let _permit = self.permit().await;
+            self.counters.lists.fetch_add(1, Ordering::Relaxed);
+            let mut found = self.backend.list(Some(&prefix_path));
+            while let Some(meta) = found.next().await {
+                let meta = meta.map_err(|e| StoreError::from_backend(&prefix, e))?;
+                visit.lock().expect("no visitor panics")(meta.into());
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes an object for good. One that is not there (any more) is no failure, so this may be repeated; nobody
+    /// else's object is hit, because no name is used twice. Cost: one request.
+    pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        retry::retry(&self.env, || async {
+            let _permit = self.permit().await;
+            self.counters.deletes.fetch_add(1, Ordering::Relaxed);
+            match self.backend.delete(&key.path()).await.map_err(|e| StoreError::from_backend(key, e)) {
+                Err(StoreError::NotFound { .. }) => Ok(()),
+                other => other,
+            }
         })
         .await
     }
