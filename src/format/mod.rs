@@ -4,12 +4,14 @@
 //! not exactly as written, allocate no more than their input warrants and never panic.
 
 pub mod codec;
+pub mod collection;
 pub mod details;
 pub mod entry;
 pub mod event;
 pub mod header;
 pub mod listing;
 pub mod manifest;
+pub mod moves;
 pub mod pack;
 mod wire;
 
