@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{ArtifactState, Catalog, CatalogError, Cell, Known};
-use crate::format::event::{Body, Event};
+use crate::format::event::{Body, Event, MAX_EVENT_BYTES};
 use crate::id::{ArtifactId, EventHash, EventId};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::store::{Created, Key, StoreError, backoff};
@@ -204,7 +204,12 @@ impl Catalog {
         seq: u64,
         event: &Event,
     ) -> Result<Created, CatalogError> {
-        let created = self.store.create(&Key::Event(key.clone(), seq), event.encode().into()).await;
+        let bytes = event.encode();
+        // No reader would take it, and no event behind it would ever be read.
+        if bytes.len() > MAX_EVENT_BYTES {
+            return Err(CatalogError::TooLarge { artifact: key.clone(), bytes: bytes.len() });
+        }
+        let created = self.store.create(&Key::Event(key.clone(), seq), bytes.into()).await;
         self.note_answer(!matches!(&created, Ok(Created::Unknown(_))));
         Ok(created?)
     }

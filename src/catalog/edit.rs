@@ -46,6 +46,43 @@ pub enum EditError {
         /// Where it does.
         found: String,
     },
+    /// Aliases point to the version to delete.
+    #[error(
+        "{artifact}:{version} was not deleted: {} {} to it",
+        listed(aliases.iter(), aliases.len()), if aliases.len() == 1 { "points" } else { "point" }
+    )]
+    Aliased {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its version.
+        version: VersionNumber,
+        /// What points to it.
+        aliases: Vec<AliasName>,
+    },
+    /// Living versions were made from the version to delete.
+    #[error(
+        "{artifact}:{version} was not deleted: it is an input of {}",
+        listed(users.iter().map(|(artifact, version)| format!("{artifact}:{version}")), users.len())
+    )]
+    IsInput {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its version.
+        version: VersionNumber,
+        /// The versions that name it.
+        users: Vec<(ArtifactKey, VersionNumber)>,
+    },
+}
+
+/// Names that an error lists; the others are counted.
+const MAX_NAMED: usize = 10;
+
+fn listed(names: impl Iterator<Item = impl ToString>, count: usize) -> String {
+    let named: Vec<String> = names.take(MAX_NAMED).map(|name| name.to_string()).collect();
+    match count - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// Where an alias must point for a move to happen.
@@ -203,7 +240,7 @@ impl Catalog {
     }
 
     /// Appends one event of its own to an artifact that exists.
-    async fn edit(
+    pub(super) async fn edit(
         &self,
         key: &ArtifactKey,
         actor: &Actor,
@@ -217,10 +254,14 @@ impl Catalog {
     }
 }
 
-fn select<'a>(state: &'a ArtifactState, target: &Selector) -> Result<&'a VersionRecord, EditError> {
-    state
-        .select(target)
-        .ok_or_else(|| EditError::NoTarget { artifact: state.key().clone(), target: target.to_string() })
+pub(super) fn select<'a>(
+    state: &'a ArtifactState,
+    target: &Selector,
+) -> Result<&'a VersionRecord, EditError> {
+    state.require(target).map_err(|e| match e {
+        deleted @ CatalogError::Deleted { .. } => EditError::Catalog(deleted),
+        _ => EditError::NoTarget { artifact: state.key().clone(), target: target.to_string() },
+    })
 }
 
 fn check_alias(

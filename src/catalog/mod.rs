@@ -5,8 +5,10 @@
 
 mod append;
 mod edit;
+mod listing;
 mod mirror;
 mod record;
+mod retention;
 mod state;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,11 +21,12 @@ use futures::{StreamExt, TryStreamExt};
 pub use self::append::{Actor, Appended, Step};
 pub use self::edit::{AliasPrecondition, EditError};
 use self::mirror::Mirror;
-pub use self::record::{ProducerRecord, Record, names_of};
+pub use self::record::{DeletionRecord, ProducerRecord, Record, names_of};
+pub use self::retention::{InUse, Inputs, VersionKey, expired};
 pub use self::state::{AliasRecord, ArtifactState, ChainError, DeletedVersion, Producer, VersionRecord};
 use crate::format::FormatError;
 use crate::format::details::{Details, DetailsRef};
-use crate::format::event::Event;
+use crate::format::event::{Event, MAX_EVENT_BYTES};
 use crate::id::EventHash;
 use crate::name::{ArtifactKey, ArtifactName, ProjectName, Reference};
 use crate::store::{ARTIFACTS_PREFIX, Key, Store, StoreError, log_prefix, parse_seq};
@@ -60,6 +63,26 @@ pub enum CatalogError {
         /// What was asked for.
         what: String,
     },
+    /// The version, or the artifact with it, was deleted.
+    #[error("{what} was deleted by {actor} on {time}; `artfs log {artifact}` tells its history")]
+    Deleted {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// What was deleted.
+        what: String,
+        /// Who did.
+        actor: String,
+        /// When.
+        time: crate::clock::Timestamp,
+    },
+    /// An event is longer than any reader takes in.
+    #[error("the event for {artifact} has {bytes} bytes, {MAX_EVENT_BYTES} are possible; say less at once")]
+    TooLarge {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its length.
+        bytes: usize,
+    },
     /// Whether the event was written cannot be known now.
     #[error(
         "whether the store took event {seq} of {artifact} is not known ({problem}); repeat the command when the store answers: it will find its own success and do nothing twice"
@@ -84,6 +107,8 @@ pub struct Catalog {
     mirror: Mirror,
     cells: Mutex<HashMap<ArtifactKey, Arc<Cell>>>,
     listings: tokio::sync::Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
+    /// When the logs of a project were last looked at for a listing.
+    looks: Mutex<HashMap<ProjectName, Instant>>,
     offline_since: Mutex<Option<crate::clock::Timestamp>>,
 }
 
@@ -122,6 +147,7 @@ impl Catalog {
             mirror,
             cells: Mutex::default(),
             listings: tokio::sync::Mutex::default(),
+            looks: Mutex::default(),
             offline_since: Mutex::default(),
         }
     }
@@ -202,13 +228,7 @@ impl Catalog {
     /// The version that a reference means, as the store has it now.
     pub async fn resolve(&self, reference: &Reference) -> Result<VersionRecord, CatalogError> {
         let state = self.existing(&reference.artifact, Duration::ZERO).await?;
-        state.select(&reference.selector).cloned().ok_or_else(|| CatalogError::NoVersion {
-            artifact: reference.artifact.clone(),
-            what: match &reference.selector {
-                crate::name::Selector::Latest => "version yet".to_owned(),
-                other => format!("version or alias {other}"),
-            },
-        })
+        state.require(&reference.selector).cloned()
     }
 
     /// Reads what is new. The caller holds the cell's `reading`.

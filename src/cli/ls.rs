@@ -12,7 +12,7 @@ use super::files;
 use super::output::{self, Align, Format, Table};
 use super::target::Target;
 use crate::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord, names_of};
-use crate::name::{ArtifactKey, ProjectName};
+use crate::name::{ArtifactKey, ProjectName, Selector};
 
 /// Logs read at once.
 const PARALLEL_ARTIFACTS: usize = 16;
@@ -49,13 +49,7 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
     let catalog = &*opened.catalog;
     match &args.target {
         None => {
-            let artifacts = opened.runtime.block_on(async {
-                let mut found = vec![];
-                for project in catalog.projects(Duration::ZERO).await? {
-                    found.extend(artifacts_of(catalog, &project).await?);
-                }
-                Ok::<_, CatalogError>(found)
-            })?;
+            let artifacts = opened.runtime.block_on(all_artifacts(catalog))?;
             print_artifacts(context, &artifacts, &format!("no artifacts in {} yet", catalog.store().url()))?;
         }
         Some(Target::Project(project)) => {
@@ -70,11 +64,9 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
             let key = &named.reference.artifact;
             let state = opened.runtime.block_on(catalog.existing(key, Duration::ZERO))?;
             let versions: Vec<&VersionRecord> = match &named.selector {
+                None if state.is_removed() => vec![state.require(&Selector::Latest)?],
                 None => state.versions().collect(),
-                Some(selector) => vec![state.select(selector).ok_or_else(|| CatalogError::NoVersion {
-                    artifact: key.clone(),
-                    what: format!("version or alias {selector}"),
-                })?],
+                Some(selector) => vec![state.require(selector)?],
             };
             print_versions(context, &state, &versions)?;
         }
@@ -82,7 +74,20 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
-async fn artifacts_of(
+/// All artifacts that were not deleted, as the store has them now. Cost: a listing for each project and a request for
+/// each artifact.
+pub(super) async fn all_artifacts(
+    catalog: &Catalog,
+) -> Result<Vec<std::sync::Arc<ArtifactState>>, CatalogError> {
+    let mut found = vec![];
+    for project in catalog.projects(Duration::ZERO).await? {
+        found.extend(artifacts_of(catalog, &project).await?);
+    }
+    Ok(found)
+}
+
+/// The artifacts of a project that were not deleted, as the store has them now.
+pub(super) async fn artifacts_of(
     catalog: &Catalog,
     project: &ProjectName,
 ) -> Result<Vec<std::sync::Arc<ArtifactState>>, CatalogError> {
@@ -92,7 +97,7 @@ async fn artifacts_of(
         catalog.state(&key, Duration::ZERO).await
     });
     let states: Vec<_> = states.buffered(PARALLEL_ARTIFACTS).try_collect().await?;
-    Ok(states.into_iter().flatten().collect())
+    Ok(states.into_iter().flatten().filter(|state| !state.is_removed()).collect())
 }
 
 fn print_artifacts(

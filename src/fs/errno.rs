@@ -57,7 +57,13 @@ impl From<CatalogError> for Errno {
     fn from(e: CatalogError) -> Self {
         match e {
             CatalogError::Store(e) => e.into(),
-            CatalogError::NoArtifact(_) | CatalogError::NoVersion { .. } => Errno::NOT_FOUND,
+            CatalogError::NoArtifact(_) | CatalogError::NoVersion { .. } | CatalogError::Deleted { .. } => {
+                Errno::NOT_FOUND
+            }
+            CatalogError::TooLarge { .. } => {
+                tracing::warn!("{e}");
+                Errno(libc::E2BIG)
+            }
             CatalogError::Damaged { .. } | CatalogError::Doubt { .. } | CatalogError::Contention(_) => {
                 tracing::error!("{e}");
                 Errno::IO
@@ -71,7 +77,9 @@ impl From<EditError> for Errno {
         match e {
             EditError::Catalog(e) => e.into(),
             EditError::NoTarget { .. } | EditError::NoAlias { .. } => Errno::NOT_FOUND,
-            EditError::Precondition { .. } => Errno(libc::EBUSY),
+            EditError::Precondition { .. } | EditError::Aliased { .. } | EditError::IsInput { .. } => {
+                Errno(libc::EBUSY)
+            }
         }
     }
 }

@@ -385,8 +385,18 @@ impl Fs {
 
     /// An artifact was changed by another process of this host: shows its names as they are now.
     pub async fn refresh(self: &Arc<Self>, artifact: &ArtifactKey) {
-        if let Err(e) = self.catalog.state(artifact, Duration::ZERO).await {
-            tracing::debug!("{e}");
+        let before = self.catalog.known(artifact).map_or(0, |state| state.seq());
+        match self.catalog.state(artifact, Duration::ZERO).await {
+            Ok(Some(state)) => {
+                for gone in state.deleted().filter(|deleted| deleted.seq > before) {
+                    self.forget_name(artifact, gone.record.version.to_string().as_bytes());
+                }
+                if state.is_removed() {
+                    self.forget_artifact(artifact);
+                }
+            }
+            Ok(None) => {}
+            Err(e) => tracing::debug!("{e}"),
         }
         self.names_changed(artifact);
     }
@@ -466,10 +476,7 @@ impl Fs {
             return Err(StageError::ReadOnly);
         }
         let state = self.catalog.existing(artifact, Duration::ZERO).await?;
-        let version = state.select(from).cloned().ok_or_else(|| crate::catalog::CatalogError::NoVersion {
-            artifact: artifact.clone(),
-            what: format!("version or alias {from}"),
-        })?;
+        let version = state.require(from)?.clone();
         let session = self.session(artifact, name);
         let live = self.open_live(&session, false).map_err(|e| StagingError::new(e.0))?;
         if let Some(live) = live {

@@ -12,7 +12,9 @@ mod support;
 
 mod commit;
 mod golden;
+mod host;
 mod layers;
+mod retention;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.
