@@ -74,6 +74,8 @@ pub enum EditError {
     },
 }
 
+/// Collections that may overtake one change.
+const MAX_OVERTAKINGS: usize = 16;
 /// Names that an error lists; the others are counted.
 const MAX_NAMED: usize = 10;
 
@@ -229,14 +231,29 @@ impl Catalog {
         actor: &Actor,
     ) -> Result<Arc<ArtifactState>, EditError> {
         let details = Details { message: Some(message.to_owned()), run: None };
-        let (reference, bytes) = details.encode(DetailsId::from_bytes(self.store.env().random16()));
-        let object = Key::Details(key.clone(), reference.id);
-        self.store.put(&object, vec![bytes.into()]).await.map_err(CatalogError::from)?;
-        self.edit(key, actor, |state| {
-            let version = select(state, target)?.version;
-            Ok(Step::Append(Body::Message(MessageChange { version, details: reference })))
-        })
-        .await
+        let mut epoch = self.existing(key, Duration::MAX).await?.epoch();
+        for _ in 0..MAX_OVERTAKINGS {
+            let (reference, bytes) = details.encode(DetailsId::from_bytes(self.store.env().random16()));
+            let object = Key::Details(key.clone(), reference.id);
+            self.store.put(&object, vec![bytes.into()]).await.map_err(CatalogError::from)?;
+            let mut newest = epoch;
+            let state = self
+                .edit(key, actor, |state| {
+                    let version = select(state, target)?.version;
+                    newest = state.epoch();
+                    // A collection that began meanwhile may have condemned the object: it is written anew.
+                    Ok(match newest == epoch {
+                        true => Step::Append(Body::Message(MessageChange { version, details: reference })),
+                        false => Step::Nothing,
+                    })
+                })
+                .await?;
+            if newest == epoch {
+                return Ok(state);
+            }
+            epoch = newest;
+        }
+        Err(CatalogError::Contention(key.clone()).into())
     }
 
     /// Appends one event of its own to an artifact that exists.

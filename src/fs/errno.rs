@@ -116,6 +116,8 @@ impl From<&CommitError> for Errno {
             CommitError::Staged(e) => e.errno(),
             CommitError::Interrupted => libc::EINTR,
             CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
+            CommitError::Lost { .. } | CommitError::Read(_) => libc::EIO,
+            CommitError::Overtaken => libc::EAGAIN,
             CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => {
                 libc::EIO
             }

@@ -9,6 +9,7 @@ use artfs::clock;
 use artfs::commit::{ChunkIndex, CommitError, Committer, Outcome, Progress, Request, Settings, roots, walk};
 use artfs::name::{ArtifactKey, Selector, VersionNumber};
 use artfs::store::{OnMissing, Store};
+use artfs::view::ReadContext;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
@@ -31,6 +32,7 @@ pub struct Host {
     pub store: Arc<Store>,
     pub catalog: Arc<Catalog>,
     pub committer: Committer,
+    pub context: Arc<ReadContext>,
     pub name: String,
     pub cache: TempDir,
 }
@@ -46,8 +48,8 @@ impl Host {
         let database = cache.path().join("host.db");
         let catalog = Arc::new(Catalog::new(store.clone(), Some(&database)));
         let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
-        let committer = Committer::new(catalog.clone(), context, index);
-        Self { store, catalog, committer, name: name.to_owned(), cache }
+        let committer = Committer::new(catalog.clone(), context.clone(), index);
+        Self { store, catalog, committer, context, name: name.to_owned(), cache }
     }
 
     pub fn actor(&self) -> Actor {

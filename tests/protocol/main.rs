@@ -14,6 +14,7 @@ mod commit;
 mod golden;
 mod host;
 mod layers;
+mod overtaken;
 mod retention;
 mod store;
 
