@@ -103,6 +103,7 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
         "staging": sessions,
         "bytes_fetched": fs.catalog().store().counts().bytes_fetched,
         "requests": fs.catalog().store().counts(),
+        "kernel_requests": fs.kernel_requests(),
         "store": fs.catalog().store().url(),
         "store_offline_since": fs.catalog().offline_since(),
         "read_only": fs.options().read_only,

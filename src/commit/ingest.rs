@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::item::{Item, What};
 use super::{CommitError, Progress};
@@ -85,15 +85,16 @@ pub(super) fn ingest(
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let (to_workers, batches) = sync_channel::<(u64, Batch)>(IN_FLIGHT);
     let (to_collector, encoded) = sync_channel::<(u64, Encoded)>(IN_FLIGHT);
+    let (used, spare) = channel();
     let batches = Mutex::new(batches);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || Reader::new(to_workers, progress).run(walk));
+        let reader = scope.spawn(move || Reader::new(to_workers, spare, progress).run(walk));
         for _ in 0..workers {
             let (to_collector, batches, known) = (to_collector.clone(), &batches, &known);
             scope.spawn(move || work(batches, &to_collector, known));
         }
         drop(to_collector);
-        let collected = in_order(&encoded, &mut collect);
+        let collected = in_order(&encoded, &used, &mut collect);
         // With the receiver gone, workers and reader stop at their next step.
         drop(encoded);
         let read = reader.join().expect("the reader does not panic");
@@ -145,6 +146,7 @@ fn work(
 
 fn in_order(
     encoded: &Receiver<(u64, Encoded)>,
+    used: &Sender<Vec<u8>>,
     collect: &mut impl FnMut(Done<'_>) -> Result<(), CommitError>,
 ) -> Result<(), CommitError> {
     let mut early = BTreeMap::new();
@@ -170,6 +172,8 @@ fn in_order(
                     }
                 }
             }
+            // A reader that has ended needs no more memory.
+            let _ = used.send(batch.bytes);
         }
     }
     if early.is_empty() { Ok(()) } else { Err(CommitError::Worker) }
@@ -177,6 +181,8 @@ fn in_order(
 
 struct Reader<'a> {
     out: SyncSender<(u64, Batch)>,
+    /// Memory of batches that are done with: fresh memory costs as much as reading into it.
+    spare: Receiver<Vec<u8>>,
     number: u64,
     batch: Batch,
     progress: &'a Progress,
@@ -185,9 +191,9 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(out: SyncSender<(u64, Batch)>, progress: &'a Progress) -> Self {
+    fn new(out: SyncSender<(u64, Batch)>, spare: Receiver<Vec<u8>>, progress: &'a Progress) -> Self {
         let (text, binary) = (Chunker::new(Rule::Text), Chunker::new(Rule::Binary));
-        Self { out, number: 0, batch: Batch::default(), progress, text, binary }
+        Self { out, spare, number: 0, batch: Batch::default(), progress, text, binary }
     }
 
     fn run(
@@ -247,9 +253,7 @@ impl<'a> Reader<'a> {
                 break;
             }
             // What is left is too short to be cut safely: it begins the next batch.
-            let rest = self.batch.bytes.split_off(at);
-            self.flush()?;
-            self.batch.bytes = rest;
+            self.flush_until(at)?;
             at = 0;
             ended = fill(&mut file, &mut self.batch.bytes, expected).map_err(failed)?;
         }
@@ -264,11 +268,20 @@ impl<'a> Reader<'a> {
     }
 
     fn flush(&mut self) -> Result<(), CommitError> {
+        self.flush_until(self.batch.bytes.len())
+    }
+
+    /// Hands the batch on with its first `end` bytes; the others begin the next one.
+    fn flush_until(&mut self, end: usize) -> Result<(), CommitError> {
         self.progress.check()?;
-        let batch = std::mem::take(&mut self.batch);
-        if batch.steps.is_empty() && batch.bytes.is_empty() {
+        if self.batch.steps.is_empty() && self.batch.bytes.is_empty() {
             return Ok(());
         }
+        let mut next = self.spare.try_recv().unwrap_or_default();
+        next.clear();
+        next.extend_from_slice(&self.batch.bytes[end..]);
+        let mut batch = std::mem::replace(&mut self.batch, Batch { bytes: next, steps: vec![] });
+        batch.bytes.truncate(end);
         self.number += 1;
         self.out.send((self.number - 1, batch)).map_err(|_| CommitError::Worker)
     }

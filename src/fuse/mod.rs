@@ -248,6 +248,7 @@ fn reply_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, Errno>) {
 impl Front {
     /// Answers a request: at once if that needs no waiting, else from a task.
     fn serve(&self, answer: impl Future<Output = ()> + Send + 'static) {
+        self.fs.count_kernel_request();
         let mut answer: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(answer);
         let _inside = self.runtime.enter();
         if answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
@@ -265,6 +266,8 @@ impl Filesystem for Front {
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_ASYNC_DIO,
+            // Without it every write, also one that the kernel passes through, first asks for `security.capability`.
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         ] {
             let _ = config.add_capabilities(wanted);
         }
@@ -480,14 +483,15 @@ impl Filesystem for Front {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let (fs, data) = (self.fs.clone(), Bytes::copy_from_slice(data));
+        let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         self.serve(async move {
-            match fs.write(ino.0, fh.0, offset, data).await {
+            match fs.write(ino.0, fh.0, offset, data, drop_set_id).await {
                 Ok(written) => reply.written(written),
                 Err(e) => reply.error(errno(e)),
             }

@@ -16,11 +16,12 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Extensions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use super::Key;
+use super::direct::{self, MIN_DIRECT_BYTES};
 
 /// The object that every store has from the beginning.
 fn header() -> String {
@@ -84,7 +85,21 @@ impl fmt::Display for Directory {
 impl ObjectStore for Directory {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.check_write(location)?;
-        self.inner.put_opts(location, payload, opts).await
+        if opts.mode != PutMode::Overwrite || payload.content_length() < MIN_DIRECT_BYTES {
+            return self.inner.put_opts(location, payload, opts).await;
+        }
+        let path = self.inner.path_to_filesystem(location)?;
+        let pieces: Vec<Bytes> = payload.into_iter().collect();
+        let written = tokio::task::spawn_blocking(move || direct::write(&path, &pieces)).await;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source,
+        };
+        match written {
+            Ok(Ok(())) => Ok(PutResult { e_tag: None, version: None, extensions: Extensions::default() }),
+            Ok(Err(e)) => Err(failed(e.into())),
+            Err(e) => Err(failed(e.into())),
+        }
     }
 
     async fn put_multipart_opts(

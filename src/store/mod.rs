@@ -4,6 +4,8 @@
 //! for one writer only; all other objects have names that nobody else can choose (hashes over random bytes).
 //! What comes back is bytes: the formats' decoders prove them.
 
+mod aligned;
+mod direct;
 mod directory;
 mod key;
 mod retry;
@@ -19,6 +21,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+pub use self::aligned::AlignedBuffer;
 pub use self::key::{ARTIFACTS_PREFIX, Key, artifact_prefix, log_prefix, parse_seq};
 pub use self::retry::backoff;
 pub use self::url::StoreUrl;
