@@ -11,6 +11,7 @@ pub mod header;
 pub mod listing;
 pub mod manifest;
 pub mod pack;
+mod planes;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.
