@@ -23,7 +23,6 @@ type Failed = Box<dyn Error + Send + Sync>;
 
 struct Host {
     store: Arc<Store>,
-    catalog: Arc<Catalog>,
     committer: Committer,
     actor: Actor,
 }
@@ -45,9 +44,9 @@ impl Host {
         let catalog = Arc::new(Catalog::new(store.clone(), Some(&database)));
         let context = Arc::new(ReadContext::new(store.clone(), cache, ReadLimits::default()));
         let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
-        let committer = Committer::new(catalog.clone(), context, index);
+        let committer = Committer::new(catalog, context, index);
         let actor = Actor { user: "bench".into(), host: format!("host{number}") };
-        Ok(Self { store, catalog, committer, actor })
+        Ok(Self { store, committer, actor })
     }
 
     async fn commit(&self, artifact: &ArtifactKey, file: &Path) -> Result<(), Failed> {
