@@ -202,9 +202,11 @@ impl Fs {
                 out.write_all(b"\n")?;
             }
             (Some(artifact), What::Log) => {
-                for line in self.catalog.log_lines(artifact) {
-                    out.write_all(&line)?;
-                    out.write_all(b"\n")?;
+                if let Some(state) = self.state(artifact).await? {
+                    for line in self.catalog.log_lines(&state).await? {
+                        out.write_all(&line)?;
+                        out.write_all(b"\n")?;
+                    }
                 }
             }
             (Some(artifact), What::LastCommit) => {
