@@ -15,7 +15,7 @@ use crate::id::{ArtifactId, EventHash, EventId};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::store::{Created, Key, StoreError, backoff};
 
-/// Answers in doubt after which a writer gives up.
+/// Answers in doubt, with nothing new in the log, after which a writer gives up.
 const MAX_DOUBTS: u32 = 5;
 
 /// Who an event is by.
@@ -99,8 +99,12 @@ impl Catalog {
                 ..self.event(key, state.artifact_id(), seq, prev, id, actor, body)
             };
             let asked = Instant::now();
-            match self.create_event(key, seq, &event).await? {
-                Created::Yes => {
+            let doubt = |problem: &StoreError| {
+                let (artifact, problem) = (key.clone(), problem.to_string());
+                CatalogError::Doubt { artifact, seq, problem }
+            };
+            let answer = match self.create_event(key, seq, &event).await {
+                Ok(Created::Yes) => {
                     let next = self.take_in(key, &cell, Some(&state), &event)?;
                     if let (Some((reference, bytes)), Some(_)) = (&checkpoint, event.checkpoint) {
                         self.mirror.add_checkpoint(key, *reference, bytes);
@@ -110,34 +114,32 @@ impl Catalog {
                     let outcome = next.outcome(&id);
                     return Ok(Appended { state: next, outcome });
                 }
-                Created::Exists => {
-                    let pause = races.lose(self.store.env(), asked.elapsed());
-                    let pause = pause.ok_or_else(|| CatalogError::Contention(key.clone()))?;
-                    tokio::time::sleep(pause).await;
-                }
-                Created::Unknown(problem) => {
-                    doubts += 1;
-                    let give_up = doubts >= MAX_DOUBTS;
-                    match self.read_on(key, &cell, Expect::News).await {
-                        Ok(Some(newest)) if newest.seq() > state.seq() || !give_up => {
-                            state = newest;
-                            if state.outcome(&id).is_none() {
-                                self.wait(doubts).await;
-                            }
-                            continue;
-                        }
-                        Ok(_) | Err(CatalogError::Store(StoreError::Unavailable { .. })) => {
-                            let problem = problem.to_string();
-                            return Err(CatalogError::Doubt { artifact: key.clone(), seq, problem }.into());
-                        }
-                        Err(e) => return Err(e.into()),
-                    }
-                }
-            }
-            let newest = self.read_on(key, &cell, Expect::News).await?.unwrap_or_else(|| state.clone());
-            if newest.seq() == state.seq() {
-                // A "conflict" can also be answered when nothing landed: the same number is tried again.
+                Ok(Created::Exists) => None,
+                Ok(Created::Unknown(problem)) => Some(problem),
+                // An earlier attempt may have landed after all.
+                Err(e) if doubts > 0 => return Err(doubt(&e).into()),
+                Err(e) => return Err(CatalogError::from(e).into()),
+            };
+            doubts += u32::from(answer.is_some());
+            let pause = races.lose(self.store.env(), asked.elapsed());
+            let pause = pause.ok_or_else(|| CatalogError::Contention(key.clone()))?;
+            tokio::time::sleep(if answer.is_some() { backoff(self.store.env(), doubts) } else { pause })
+                .await;
+            let newest = match self.read_on(key, &cell, Expect::News).await {
+                Ok(newest) => newest.unwrap_or_else(|| state.clone()),
+                // "Exists" may also be said of an event that is this one.
+                Err(CatalogError::Store(e)) if e.may_pass() => return Err(doubt(&answer.unwrap_or(e)).into()),
+                Err(e) => return Err(e.into()),
+            };
+            if newest.seq() > state.seq() {
+                // Whose it is, is known now.
+                doubts = 0;
+            } else {
+                // Nothing landed, or not yet: the same number is tried again.
                 races.reset();
+                if let Some(problem) = answer.filter(|_| doubts >= MAX_DOUBTS) {
+                    return Err(doubt(&problem).into());
+                }
             }
             state = newest;
         }
@@ -185,7 +187,7 @@ impl Catalog {
             let (artifact, id) =
                 (ArtifactId::from_bytes(env.random16()), EventId::from_bytes(env.random16()));
             let event = self.event(key, artifact, 0, None, id, actor, Body::Create);
-            match self.create_event(key, 0, &event).await? {
+            match self.create_event(key, 0, &event).await.map_err(CatalogError::from)? {
                 // Whoever made it, the log begins now; reading it tells which artifact it is.
                 Created::Yes => {
                     let state = self.take_in(key, cell, None, &event)?;
@@ -227,15 +229,10 @@ impl Catalog {
         }
     }
 
-    async fn create_event(
-        &self,
-        key: &ArtifactKey,
-        seq: u64,
-        event: &Event,
-    ) -> Result<Created, CatalogError> {
+    async fn create_event(&self, key: &ArtifactKey, seq: u64, event: &Event) -> Result<Created, StoreError> {
         let created = self.store.create(&Key::Event(key.clone(), seq), event.encode().into()).await;
         self.note_answer(!matches!(&created, Ok(Created::Unknown(_))));
-        Ok(created?)
+        created
     }
 
     async fn wait(&self, failures: u32) {

@@ -5,6 +5,7 @@
 //! costs requests and is logged, and never fails a read or an append.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 
 use super::read::{Listed, Read};
 use super::{ArtifactState, Catalog, CatalogError, Cell};
-use crate::format::checkpoint::{Checkpoint, CheckpointRef};
+use crate::format::checkpoint::{Checkpoint, CheckpointRef, MAX_SEQ};
 use crate::id::CheckpointHash;
 use crate::name::ArtifactKey;
 use crate::store::{Key, checkpoints_prefix, parse_checkpoint};
@@ -31,6 +32,25 @@ const LISTED: usize = 1000;
 const MAX_TRIED: usize = 4;
 /// Events folded from the mirror, at the most, before it gets a checkpoint of its own.
 const MIRRORED_EVENTS: u64 = 256;
+
+/// The end of a log, as far as it was listed and fetched; what was fetched has no gaps and ends with the log.
+#[derive(Debug)]
+struct Tail {
+    listed: Listed,
+    events: BTreeMap<u64, Bytes>,
+}
+
+impl Tail {
+    /// Whether there is an event behind a checkpoint.
+    fn can_vouch_for(&self, checkpoint: CheckpointRef) -> bool {
+        self.listed.is_whole && checkpoint.seq + 1 < self.listed.end
+    }
+
+    /// The numbers from `from` on that were not fetched.
+    fn lacking(&self, from: u64) -> Range<u64> {
+        from..self.events.first_key_value().map_or(self.listed.end, |(first, _)| *first)
+    }
+}
 
 impl Catalog {
     /// Writes a checkpoint of `state`, which the next event is to vouch for, if one is due. Cost: one request then.
@@ -122,7 +142,8 @@ impl Catalog {
     ) -> Result<Vec<CheckpointRef>, CatalogError> {
         match self.store.list_first(&checkpoints_prefix(key), None, LISTED).await {
             Ok(names) => {
-                Ok(names.iter().filter_map(|name| parse_checkpoint(name.rsplit('/').next()?)).collect())
+                let named = names.iter().filter_map(|name| parse_checkpoint(name.rsplit('/').next()?));
+                Ok(named.filter(|checkpoint| checkpoint.seq <= MAX_SEQ).collect())
             }
             Err(e) if e.may_pass() => Err(e.into()),
             Err(e) => {
@@ -138,48 +159,21 @@ impl Catalog {
         &self,
         key: &ArtifactKey,
         known: Option<ArtifactState>,
-        mut listed: Listed,
-        candidates: Vec<CheckpointRef>,
+        listed: Listed,
+        mut candidates: Vec<CheckpointRef>,
     ) -> Result<Read, CatalogError> {
         let next = listed.from;
-        let mut fetched = BTreeMap::new();
-        let candidates: Vec<_> =
-            candidates.into_iter().filter(|c| c.seq >= next).take(MAX_TRIED + 1).collect();
+        let mut tail = Tail { listed, events: BTreeMap::new() };
+        candidates.retain(|c| c.seq >= next && (!listed.is_whole || tail.can_vouch_for(*c)));
         for (i, candidate) in candidates.iter().take(MAX_TRIED).enumerate() {
-            let tail = |listed: &Listed, fetched: &BTreeMap<u64, Bytes>| {
-                let end = fetched.first_key_value().map_or(listed.end, |(seq, _)| *seq);
-                candidate.seq + 1..end
-            };
-            let is_vouchable = |listed: &Listed| !listed.is_whole || candidate.seq + 1 < listed.end;
-            let opened = if !is_vouchable(&listed) {
-                None
-            } else if listed.is_whole {
-                let events = self.fetch_events(key, tail(&listed, &fetched));
-                let (opened, events) = futures::try_join!(self.fetch_checkpoint(key, *candidate), events)?;
-                fetched.extend(events);
-                opened
-            } else {
-                // From the next older one on, which is needed if this one turns out to be wrong.
-                let from = candidates.get(i + 1).map_or(candidate.seq, |older| older.seq) + 1;
-                let behind = self.list_events(key, from, usize::MAX);
-                let (opened, behind) = futures::try_join!(self.fetch_checkpoint(key, *candidate), behind)?;
-                if behind.end > behind.from {
-                    listed = behind;
-                }
-                if listed.is_whole && is_vouchable(&listed) {
-                    fetched.extend(self.fetch_events(key, tail(&listed, &fetched)).await?);
-                    opened
-                } else {
-                    None
-                }
-            };
-            let Some((bytes, state)) = opened else {
+            let older = candidates.get(i + 1).unwrap_or(candidate).seq;
+            let Some((bytes, state)) = self.fetch_with_tail(key, *candidate, older, &mut tail).await? else {
                 tracing::warn!("{key}: the checkpoint of event {} cannot be used", candidate.seq);
                 continue;
             };
-            match self.fold_vouched(key, known.as_ref(), *candidate, state, &fetched) {
+            match self.fold_vouched(key, known.as_ref(), *candidate, state, &tail.events) {
                 Ok(state) => {
-                    let (base, events) = (Some((*candidate, bytes)), fetched.into_iter().collect());
+                    let (base, events) = (Some((*candidate, bytes)), tail.events.into_iter().collect());
                     return Ok(Read { state: Some(state), base, events });
                 }
                 Err(problem) => {
@@ -187,16 +181,46 @@ impl Catalog {
                 }
             }
         }
-        if !(listed.is_whole && listed.from == next) {
-            listed = self.list_events(key, next, usize::MAX).await?;
+        if !(tail.listed.is_whole && tail.listed.from == next) {
+            tail.listed = self.list_events(key, next, usize::MAX).await?;
         }
-        let fetched_from = fetched.first_key_value().map_or(listed.end, |(seq, _)| *seq);
-        fetched.extend(self.fetch_events(key, next..fetched_from).await?);
+        tail.events.extend(self.fetch_events(key, tail.lacking(next)).await?);
         let mut state = known;
-        for (seq, bytes) in &fetched {
+        for (seq, bytes) in &tail.events {
             self.fold(key, &mut state, *seq, bytes)?;
         }
-        Ok(Read { state, base: None, events: fetched.into_iter().collect() })
+        Ok(Read { state, base: None, events: tail.events.into_iter().collect() })
+    }
+
+    /// Fetches a checkpoint and what of the log behind it is not in `tail` yet, at the same time where the log's end
+    /// is known; else the log is listed meanwhile, from the next older checkpoint on, in case this one is wrong.
+    async fn fetch_with_tail(
+        &self,
+        key: &ArtifactKey,
+        candidate: CheckpointRef,
+        older: u64,
+        tail: &mut Tail,
+    ) -> Result<Option<(Bytes, ArtifactState)>, CatalogError> {
+        let checkpoint = self.fetch_checkpoint(key, candidate);
+        if tail.listed.is_whole {
+            if !tail.can_vouch_for(candidate) {
+                return Ok(None);
+            }
+            let events = self.fetch_events(key, tail.lacking(candidate.seq + 1));
+            let (opened, events) = futures::try_join!(checkpoint, events)?;
+            tail.events.extend(events);
+            return Ok(opened);
+        }
+        let (opened, listed) = futures::try_join!(checkpoint, self.list_events(key, older + 1, usize::MAX))?;
+        // Where nothing is listed the log may have ended long before.
+        if listed.end > listed.from {
+            tail.listed = listed;
+        }
+        if opened.is_none() || !tail.can_vouch_for(candidate) {
+            return Ok(None);
+        }
+        tail.events.extend(self.fetch_events(key, tail.lacking(candidate.seq + 1)).await?);
+        Ok(opened)
     }
 
     /// A checkpoint from the store; none, and a word in the log, if it is not there or not right.

@@ -126,8 +126,8 @@ impl ArtifactState {
         }
     }
 
-    /// The same as a checkpoint.
-    pub(super) fn to_checkpoint(&self, store: StoreId) -> Checkpoint {
+    /// The same as a checkpoint of an artifact in `store`.
+    pub fn to_checkpoint(&self, store: StoreId) -> Checkpoint {
         Checkpoint {
             store,
             key: self.key.clone(),
@@ -145,7 +145,7 @@ impl ArtifactState {
     }
 
     /// The newest checkpoint that the log is known to vouch for.
-    pub(super) fn vouched(&self) -> Option<CheckpointRef> {
+    pub fn vouched(&self) -> Option<CheckpointRef> {
         self.vouched
     }
 

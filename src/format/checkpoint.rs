@@ -29,7 +29,7 @@ const MAX_RAW_BYTES: u32 = 128 << 20;
 /// The largest object; what a store gives whole.
 const MAX_OBJECT_BYTES: usize = 64 << 20;
 /// The highest event number a checkpoint may claim: numbers behind it still fit where they are kept.
-const MAX_SEQ: u64 = i64::MAX as u64;
+pub const MAX_SEQ: u64 = i64::MAX as u64;
 
 /// How a checkpoint is named, by its object's key and by the events that vouch for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -374,4 +374,171 @@ fn table<K: Ord, V>(
         return Err(reader.error("its rows are not in order"));
     }
     Ok(rows.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(number: u64) -> VersionRecord {
+        let bytes = number.to_le_bytes();
+        VersionRecord {
+            version: VersionNumber(number),
+            digest: Digest::of(&bytes),
+            manifest: ManifestId::of(&bytes),
+            entries: 3,
+            files: 2,
+            bytes: 1 << 40,
+            stored_bytes: 9,
+            created: Timestamp::from_unix_millis(1_700_000_000_123),
+            actor: "ann".into(),
+            host: "h".into(),
+            artifact_type: (number == 1).then(|| "model".into()),
+            tags: ["b".to_owned(), "a".to_owned()].into(),
+            meta: [("f1".to_owned(), json!(0.1 + 0.2)), ("n".to_owned(), json!({"x": [1, null, -0.0, "é"]}))]
+                .into(),
+            ttl_seconds: (number == 2).then_some(60),
+            inputs: vec!["p/ds:v3".into()],
+            details: Some(DetailsRef {
+                id: DetailsId::from_bytes([7; 16]),
+                hash: DetailsHash::from_bytes([8; 32]),
+            }),
+            newer_message: None,
+            producers: vec![Producer {
+                time: Timestamp::from_unix_millis(-1),
+                actor: "bob".into(),
+                host: String::new(),
+                details: None,
+            }],
+            seq: number + 1,
+            id: EventId::from_bytes([number as u8; 16]),
+        }
+    }
+
+    fn full() -> Checkpoint {
+        let deleted = DeletedVersion {
+            record: record(0),
+            cause: DeletionCause::Expired,
+            seq: 9,
+            time: Timestamp::from_unix_millis(5),
+            actor: "gc".into(),
+        };
+        let versions: BTreeMap<_, _> = [1, 2].map(|n| (VersionNumber(n), Arc::new(record(n)))).into();
+        let deleted: BTreeMap<_, _> = [(VersionNumber(0), Arc::new(deleted))].into();
+        let mut outcomes = told_by_records(&versions, &deleted);
+        outcomes.insert(EventId::from_bytes([90; 16]), None);
+        outcomes.insert(EventId::from_bytes([91; 16]), Some(VersionNumber(1)));
+        // An id that came twice: the later event counts.
+        outcomes.insert(EventId::from_bytes([2; 16]), None);
+        Checkpoint {
+            store: StoreId::from_bytes([1; 16]),
+            key: "p/a".parse().unwrap(),
+            artifact: ArtifactId::from_bytes([2; 16]),
+            seq: 9,
+            head: EventHash::of(b"head"),
+            versions,
+            deleted,
+            aliases: [(
+                "best".parse().unwrap(),
+                AliasRecord {
+                    version: VersionNumber(2),
+                    seq: 4,
+                    time: Timestamp::from_unix_millis(1),
+                    actor: "ann".into(),
+                },
+            )]
+            .into(),
+            default_ttl_seconds: Some(3600),
+            epoch: 3,
+            removed: false,
+            outcomes,
+        }
+    }
+
+    /// An object around raw bytes that need not be a checkpoint's.
+    fn object(raw: &[u8]) -> Vec<u8> {
+        [&MAGIC[..], &[Codec::Raw.to_byte()], &(raw.len() as u32).to_le_bytes(), raw].concat()
+    }
+
+    #[test]
+    fn equal_states_have_equal_bytes_and_come_back_as_they_were() {
+        let checkpoint = full();
+        let bytes = checkpoint.encode().unwrap();
+        assert_eq!(bytes, full().encode().unwrap());
+        assert_eq!(Checkpoint::decode(&bytes).unwrap(), checkpoint);
+        assert_eq!(Checkpoint::decode(&object(&checkpoint.to_raw())).unwrap(), checkpoint);
+        let empty = Checkpoint {
+            seq: 0,
+            versions: BTreeMap::new(),
+            deleted: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            default_ttl_seconds: None,
+            epoch: 0,
+            removed: true,
+            outcomes: HashMap::new(),
+            ..checkpoint
+        };
+        assert_eq!(Checkpoint::decode(&empty.encode().unwrap()).unwrap(), empty);
+    }
+
+    #[test]
+    fn damaged_and_hostile_checkpoints_are_errors_and_never_panics() {
+        let raw = full().to_raw();
+        for len in 0..raw.len() {
+            assert!(Checkpoint::decode(&object(&raw[..len])).is_err(), "cut at {len}");
+        }
+        let mut refused = 0;
+        for at in 0..raw.len() {
+            for flip in [1, 0x80, 0xff] {
+                let mut bad = raw.clone();
+                bad[at] ^= flip;
+                // Another hash or number is another state: nothing but the hash of the whole can tell.
+                refused += usize::from(Checkpoint::decode(&object(&bad)).is_err());
+            }
+        }
+        assert!(refused > raw.len() / 2, "{refused} of {}", raw.len());
+        let stored = full().encode().unwrap();
+        for len in 0..stored.len() {
+            assert!(Checkpoint::decode(&stored[..len]).is_err(), "cut at {len}");
+        }
+        assert!(Checkpoint::decode(&object(&[&raw[..], b"!"].concat())).is_err());
+        let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap();
+        for raw_len in [u32::MAX, MAX_RAW_BYTES, 64 << 20, 100] {
+            let stated = [&MAGIC[..], &[1], &raw_len.to_le_bytes(), &bomb].concat();
+            assert!(Checkpoint::decode(&stated).is_err());
+        }
+        // Counts that promise more rows than there are bytes.
+        let mut promising = full().to_raw();
+        promising.truncate(16 + 5 + 5 + 16 + 8 + 32 + 9 + 8 + 1);
+        promising.extend([0xff; 4]);
+        assert!(Checkpoint::decode(&object(&promising)).is_err());
+    }
+
+    #[test]
+    fn states_that_no_log_adds_up_to_are_refused() {
+        type Change = fn(&mut Checkpoint);
+        let changes: [(&str, Change); 6] = [
+            ("a number no log has", |c| c.seq = u64::MAX),
+            ("a version of the future", |c| c.seq = 2),
+            ("a hole in the numbers", |c| {
+                c.versions.remove(&VersionNumber(1));
+            }),
+            ("a version that is living and deleted", |c| {
+                c.versions.insert(VersionNumber(0), Arc::new(record(0)));
+            }),
+            ("a number beyond all", |c| {
+                let record = VersionRecord { version: VersionNumber(u64::MAX), ..record(2) };
+                c.versions.insert(VersionNumber(u64::MAX), Arc::new(record));
+            }),
+            ("an alias to nothing", |c| {
+                c.aliases.values_mut().for_each(|alias| alias.version = VersionNumber(0));
+            }),
+        ];
+        for (name, change) in changes {
+            let mut checkpoint = full();
+            change(&mut checkpoint);
+            assert!(Checkpoint::decode(&checkpoint.encode().unwrap()).is_err(), "{name}");
+        }
+    }
 }

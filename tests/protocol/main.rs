@@ -10,7 +10,9 @@ use tempfile::TempDir;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod checkpoints;
 mod commit;
+mod contention;
 mod golden;
 mod layers;
 mod store;
