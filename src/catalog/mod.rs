@@ -12,6 +12,7 @@ mod races;
 mod read;
 mod record;
 mod state;
+mod sync;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -27,6 +28,7 @@ use self::mirror::Mirror;
 use self::read::Expect;
 pub use self::record::{ProducerRecord, Record, names_of};
 pub use self::state::{ArtifactState, ChainError};
+pub use self::sync::{Scope, Synced};
 use crate::format::details::{Details, DetailsRef};
 pub use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use crate::name::{ArtifactKey, ArtifactName, ProjectName, Reference};
@@ -177,6 +179,11 @@ impl Catalog {
             .clone()
     }
 
+    /// How long ago the store was asked for an artifact's log; none if it never was.
+    pub fn age(&self, key: &ArtifactKey) -> Option<Duration> {
+        self.cell(key).known().checked.map(|at| at.elapsed())
+    }
+
     /// What is known of an artifact now, without asking the store.
     pub fn known(&self, key: &ArtifactKey) -> Option<Arc<ArtifactState>> {
         self.cell(key).known().state
@@ -238,8 +245,7 @@ impl Catalog {
     /// one is older than `max_age`.
     pub async fn projects(&self, max_age: Duration) -> Result<Vec<ProjectName>, CatalogError> {
         let local = || self.mirror.artifacts().into_iter().map(|a| a.project.to_string()).collect();
-        let names = self.listing(ARTIFACTS_PREFIX, max_age, local).await?;
-        Ok(names.iter().filter_map(|n| n.parse().ok()).collect())
+        Ok(parsed(&self.listing(ARTIFACTS_PREFIX, max_age, local).await?))
     }
 
     /// The artifacts of a project; see [`Catalog::projects`].
@@ -252,8 +258,7 @@ impl Catalog {
             let known = self.mirror.artifacts().into_iter();
             known.filter(|a| a.project == *project).map(|a| a.name.to_string()).collect()
         };
-        let names = self.listing(&format!("{ARTIFACTS_PREFIX}/{project}"), max_age, local).await?;
-        Ok(names.iter().filter_map(|n| n.parse().ok()).collect())
+        Ok(parsed(&self.listing(&project_prefix(project), max_age, local).await?))
     }
 
     async fn listing(
@@ -268,21 +273,22 @@ impl Catalog {
         {
             return Ok(names.clone());
         }
-        let names = match self.store.list_folders(prefix).await {
-            Ok(names) => {
-                self.note_answer(true);
-                names.into_iter().collect()
-            }
+        let names = match self.listing_now(prefix).await {
             Err(e) if e.may_pass() => {
-                self.note_answer(false);
                 let mut names = local();
                 names.extend(listings.get(prefix).map(|(_, old)| old.clone()).unwrap_or_default());
                 names
             }
-            Err(e) => return Err(e.into()),
+            listed => listed?,
         };
         listings.insert(prefix.to_owned(), (Instant::now(), names.clone()));
         Ok(names)
+    }
+
+    async fn listing_now(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
+        let listed = self.store.list_folders(prefix).await;
+        self.note_answer(!matches!(&listed, Err(e) if e.may_pass()));
+        Ok(listed?.into_iter().collect())
     }
 
     /// Forgets listings, so that names made by this host are seen at once.
@@ -318,4 +324,13 @@ impl Catalog {
             Err(e) => Err(e),
         }
     }
+}
+
+fn project_prefix(project: &ProjectName) -> String {
+    format!("{ARTIFACTS_PREFIX}/{project}")
+}
+
+/// The names that are well formed; others are not this program's.
+fn parsed<T: std::str::FromStr>(names: &BTreeSet<String>) -> Vec<T> {
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }

@@ -162,7 +162,7 @@ impl Fs {
             Attr { kind: Kind::File, perm: 0o444, size: file.size, blocks: file.size.div_ceil(512), ..attr };
         // The next content has another number. A name kept for a while would show this mount's own last event late.
         let entry_ttl = match file.what {
-            What::B3sums(_) | What::Listing(_) => self.max_age(),
+            What::B3sums(_) | What::Listing(_) => self.name_ttl(),
             What::Status | What::Log | What::LastCommit | What::Record(_) => Duration::ZERO,
         };
         Answer { entry_ttl, ..self.name_answer(attr) }

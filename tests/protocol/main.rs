@@ -15,6 +15,7 @@ mod commit;
 mod contention;
 mod golden;
 mod layers;
+mod requests;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.
