@@ -7,7 +7,8 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::cache::{Cache, CacheOptions};
-use crate::catalog::Actor;
+use crate::catalog::{Actor, Scope};
+use crate::cli::error::CliError;
 use crate::commit::{ChunkIndex, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
     CommitReply, CommitRequest, Outcome, Progress, Request, StageAction, StageRequest, VersionSettings,
@@ -133,6 +134,7 @@ impl Handler for Control {
                     self.fs.refresh(&artifact).await;
                     Ok(json!({}))
                 }
+                Request::ReadLogs { store, scope } => self.read_logs(&store, &scope).await,
                 Request::Unmount { .. } => Err(WireError::new("unmounting is not this layer's")),
             }
         })
@@ -189,6 +191,14 @@ impl Control {
             stored_bytes: outcome.stored_bytes,
         };
         Ok(json!(reply))
+    }
+
+    async fn read_logs(&self, store: &str, scope: &Scope) -> Result<Value, WireError> {
+        if store != self.fs.catalog().store().url() {
+            return Ok(Value::Null);
+        }
+        let read = self.fs.sync_logs(scope).await;
+        read.map(|artifacts| json!(artifacts)).map_err(|e| CliError::from(e).into_wire())
     }
 
     async fn stage(&self, request: StageRequest) -> Result<Value, WireError> {

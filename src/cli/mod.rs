@@ -21,6 +21,7 @@ mod put;
 mod show;
 mod stage;
 mod status;
+mod sync;
 mod tag;
 mod target;
 mod ttl;
@@ -98,6 +99,7 @@ enum Command {
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
+    Sync(sync::SyncArgs),
     Alias(alias::AliasArgs),
     Tag(tag::TagArgs),
     Meta(meta::MetaArgs),
@@ -153,6 +155,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
+        Command::Sync(args) => sync::run(&context, &args),
         Command::Alias(args) => alias::run(&context, &args),
         Command::Tag(args) => tag::run(&context, &args),
         Command::Meta(args) => meta::run(&context, &args),

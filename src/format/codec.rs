@@ -116,9 +116,19 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 /// # Errors
 /// The stored bytes are not what the codec wrote, or yield another length. The caller checks the hash.
 pub fn decode(codec: Codec, stored: &[u8], raw_len: u32) -> Result<Cow<'_, [u8]>, FormatError> {
+    decode_within(codec, stored, raw_len, MAX_RAW_BYTES)
+}
+
+/// The same for raw forms of up to `max_raw_bytes`.
+pub(super) fn decode_within(
+    codec: Codec,
+    stored: &[u8],
+    raw_len: u32,
+    max_raw_bytes: u32,
+) -> Result<Cow<'_, [u8]>, FormatError> {
     let error = |problem: String| FormatError::new("chunk", problem);
-    if raw_len > MAX_RAW_BYTES {
-        return Err(error(format!("raw length {raw_len} is over the limit of {MAX_RAW_BYTES}")));
+    if raw_len > max_raw_bytes {
+        return Err(error(format!("raw length {raw_len} is over the limit of {max_raw_bytes}")));
     }
     let raw = match codec {
         Codec::Raw => Cow::Borrowed(stored),

@@ -224,9 +224,20 @@ impl Fs {
         self.catalog.store().env().now()
     }
 
-    /// How old names may be when they are given to the kernel, which keeps them for as long again.
+    /// How old names may be when they are given out.
     fn max_age(&self) -> Duration {
+        self.options.refresh
+    }
+
+    /// How long the kernel may keep a name that this host alone can take away, or nobody.
+    fn name_ttl(&self) -> Duration {
         self.options.refresh / 2
+    }
+
+    /// How long the kernel may keep what an artifact's log says: until the log is looked at again.
+    fn log_ttl(&self, artifact: &ArtifactKey) -> Duration {
+        let age = self.catalog.age(artifact).unwrap_or(Duration::MAX);
+        self.options.refresh.saturating_sub(age).min(self.name_ttl())
     }
 
     fn actor(&self, caller: Caller) -> Actor {
@@ -257,7 +268,7 @@ impl Fs {
     }
 
     fn name_answer(&self, attr: Attr) -> Answer {
-        Answer { attr, entry_ttl: self.max_age(), attr_ttl: self.max_age() }
+        Answer { attr, entry_ttl: self.name_ttl(), attr_ttl: self.name_ttl() }
     }
 
     fn directory_attr(&self, ino: u64, time: Timestamp) -> Attr {

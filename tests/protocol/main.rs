@@ -10,9 +10,12 @@ use tempfile::TempDir;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod checkpoints;
 mod commit;
+mod contention;
 mod golden;
 mod layers;
+mod requests;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.
