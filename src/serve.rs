@@ -7,7 +7,8 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::cache::{Cache, CacheOptions};
-use crate::catalog::Actor;
+use crate::catalog::{Actor, Scope};
+use crate::cli::error::CliError;
 use crate::commit::{ChunkIndex, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
     CommitReply, CommitRequest, Outcome, Progress, Request, StageAction, StageRequest, VersionSettings,
@@ -103,6 +104,7 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
         "staging": sessions,
         "bytes_fetched": fs.catalog().store().counts().bytes_fetched,
         "requests": fs.catalog().store().counts(),
+        "kernel_requests": fs.kernel_requests(),
         "store": fs.catalog().store().url(),
         "store_offline_since": fs.catalog().offline_since(),
         "read_only": fs.options().read_only,
@@ -132,6 +134,7 @@ impl Handler for Control {
                     self.fs.refresh(&artifact).await;
                     Ok(json!({}))
                 }
+                Request::ReadLogs { store, scope } => self.read_logs(&store, &scope).await,
                 Request::Unmount { .. } => Err(WireError::new("unmounting is not this layer's")),
             }
         })
@@ -188,6 +191,14 @@ impl Control {
             stored_bytes: outcome.stored_bytes,
         };
         Ok(json!(reply))
+    }
+
+    async fn read_logs(&self, store: &str, scope: &Scope) -> Result<Value, WireError> {
+        if store != self.fs.catalog().store().url() {
+            return Ok(Value::Null);
+        }
+        let read = self.fs.sync_logs(scope).await;
+        read.map(|artifacts| json!(artifacts)).map_err(|e| CliError::from(e).into_wire())
     }
 
     async fn stage(&self, request: StageRequest) -> Result<Value, WireError> {

@@ -4,12 +4,12 @@
 //! log is read once, by the first listing that shows it on this host, and after that a listing looks at a few of
 //! them only, those that were not looked at for longest. What is looked up by name is always asked for.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
+use tokio::time::Instant;
 
-use super::{ArtifactState, Catalog, CatalogError, Known};
+use super::{Catalog, CatalogError, Known};
 use crate::name::{ArtifactKey, ArtifactName, ProjectName};
 
 /// Logs that one listing looks at, of those it knows.
@@ -66,13 +66,9 @@ impl Catalog {
     /// What is known of an artifact, from memory or from the local copy of its log. Sends nothing.
     async fn recall(&self, key: &ArtifactKey) -> Known {
         let cell = self.cell(key);
-        if cell.known().loaded {
-            return cell.known();
-        }
-        let _reading = cell.reading.lock().await;
         if !cell.known().loaded {
-            let state: Option<Arc<ArtifactState>> = self.load_mirror(key);
-            cell.set(Known { loaded: true, state, checked: None });
+            let _reading = cell.reading.lock().await;
+            self.load(key, &cell);
         }
         cell.known()
     }

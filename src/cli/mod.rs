@@ -22,6 +22,7 @@ mod rm;
 mod show;
 mod stage;
 mod status;
+mod sync;
 mod tag;
 mod target;
 mod ttl;
@@ -99,6 +100,7 @@ enum Command {
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
+    Sync(sync::SyncArgs),
     Alias(alias::AliasArgs),
     Tag(tag::TagArgs),
     Meta(meta::MetaArgs),
@@ -110,6 +112,7 @@ enum Command {
 
 /// Runs the command line of this process. `start` mounts the file system.
 pub fn main(start: Start) -> ExitCode {
+    crate::daemon::sys::keep_heap();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -154,6 +157,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
+        Command::Sync(args) => sync::run(&context, &args),
         Command::Alias(args) => alias::run(&context, &args),
         Command::Tag(args) => tag::run(&context, &args),
         Command::Meta(args) => meta::run(&context, &args),

@@ -31,6 +31,22 @@ pub struct Space {
     pub free_bytes: u64,
 }
 
+/// Freed buffers up to this many bytes in all stay with the process.
+const KEPT_HEAP_BYTES: libc::c_int = 64 << 20;
+/// Larger buffers are got from the kernel and given back one by one; the most that the allocator takes.
+const MAX_HEAP_BUFFER_BYTES: libc::c_int = 32 << 20;
+
+/// Has the allocator keep buffers of file content for the next use: fresh memory is cleared by the kernel page by
+/// page, which costs as much as copying into it.
+pub fn keep_heap() {
+    // SAFETY: sets parameters of the allocator before there is a second thread. A refusal costs speed only.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAX_HEAP_BUFFER_BYTES);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_HEAP_BYTES);
+    }
+}
+
 /// The group this process acts as.
 pub fn effective_gid() -> u32 {
     // SAFETY: cannot fail and touches no memory.

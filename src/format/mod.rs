@@ -3,6 +3,7 @@
 //! Everything read here may come from a hostile store, so decoders return [`FormatError`] for anything that is
 //! not exactly as written, allocate no more than their input warrants and never panic.
 
+pub mod checkpoint;
 pub mod codec;
 pub mod collection;
 pub mod details;
@@ -13,6 +14,8 @@ pub mod listing;
 pub mod manifest;
 pub mod moves;
 pub mod pack;
+mod planes;
+pub mod record;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.

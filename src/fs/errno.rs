@@ -64,7 +64,11 @@ impl From<CatalogError> for Errno {
                 tracing::warn!("{e}");
                 Errno(libc::E2BIG)
             }
-            CatalogError::Damaged { .. } | CatalogError::Doubt { .. } | CatalogError::Contention(_) => {
+            CatalogError::Damaged { .. }
+            | CatalogError::Checkpoint { .. }
+            | CatalogError::Incomplete { .. }
+            | CatalogError::Doubt { .. }
+            | CatalogError::Contention(_) => {
                 tracing::error!("{e}");
                 Errno::IO
             }

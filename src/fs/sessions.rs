@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::commit::RunningCommit;
 use super::lower::{SessionContent, SessionLower};
 use super::{Answer, Errno, Fs, Result, session_answer};
+use crate::catalog::Scope;
 use crate::catalog::VersionRecord;
 use crate::name::{ArtifactKey, Selector, SessionName};
 use crate::path::TreePath;
@@ -267,7 +268,7 @@ impl Fs {
         // Those who may commit may put things here whoever owns it; who they are is checked with every change.
         let perm = if self.options.allow_commit.is_some() { 0o777 } else { attr.perm };
         let answer = session_answer(Attr { perm, ..attr });
-        Ok(Answer { entry_ttl: self.max_age(), ..answer })
+        Ok(Answer { entry_ttl: self.name_ttl(), ..answer })
     }
 
     pub(super) async fn list_session(
@@ -386,17 +387,16 @@ impl Fs {
     /// An artifact was changed by another process of this host: shows its names as they are now.
     pub async fn refresh(self: &Arc<Self>, artifact: &ArtifactKey) {
         let before = self.catalog.known(artifact).map_or(0, |state| state.seq());
-        match self.catalog.state(artifact, Duration::ZERO).await {
-            Ok(Some(state)) => {
-                for gone in state.deleted().filter(|deleted| deleted.seq > before) {
-                    self.forget_name(artifact, gone.record.version.to_string().as_bytes());
-                }
-                if state.is_removed() {
-                    self.forget_artifact(artifact);
-                }
+        if let Err(e) = self.sync_logs(&Scope::Artifact(artifact.clone())).await {
+            tracing::debug!("{e}");
+        }
+        if let Some(state) = self.catalog.known(artifact) {
+            for gone in state.deleted().filter(|deleted| deleted.seq > before) {
+                self.forget_name(artifact, gone.record.version.to_string().as_bytes());
             }
-            Ok(None) => {}
-            Err(e) => tracing::debug!("{e}"),
+            if state.is_removed() {
+                self.forget_artifact(artifact);
+            }
         }
         self.names_changed(artifact);
     }

@@ -11,16 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Extensions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use super::Key;
+use super::direct::{self, MIN_DIRECT_BYTES};
 
 /// The object that every store has from the beginning.
 fn header() -> String {
@@ -63,14 +64,25 @@ impl Directory {
         if self.was_there.load(Ordering::Relaxed) { present } else { Ok(()) }
     }
 
-    fn checked<T: Send + 'static>(
+    /// What is found below a folder, in order of the names, as buckets give it. The root itself is listed only to see
+    /// whether anything is there, which need not wait for everything in it.
+    fn checked(
         &self,
-        found: BoxStream<'static, Result<T>>,
-    ) -> BoxStream<'static, Result<T>> {
-        match self.check_read() {
-            Ok(()) => found,
-            Err(e) => futures::stream::once(async { Err(e) }).boxed(),
+        prefix: Option<&Path>,
+        found: BoxStream<'static, Result<ObjectMeta>>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Err(e) = self.check_read() {
+            return futures::stream::once(async { Err(e) }).boxed();
         }
+        if prefix.is_none_or(|prefix| prefix.as_ref().is_empty()) {
+            return found;
+        }
+        let sorted = async {
+            let mut all: Vec<ObjectMeta> = found.try_collect().await?;
+            all.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+            Ok::<_, object_store::Error>(futures::stream::iter(all.into_iter().map(Ok)))
+        };
+        futures::stream::once(sorted).try_flatten().boxed()
     }
 }
 
@@ -84,7 +96,21 @@ impl fmt::Display for Directory {
 impl ObjectStore for Directory {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.check_write(location)?;
-        self.inner.put_opts(location, payload, opts).await
+        if opts.mode != PutMode::Overwrite || payload.content_length() < MIN_DIRECT_BYTES {
+            return self.inner.put_opts(location, payload, opts).await;
+        }
+        let path = self.inner.path_to_filesystem(location)?;
+        let pieces: Vec<Bytes> = payload.into_iter().collect();
+        let written = tokio::task::spawn_blocking(move || direct::write(&path, &pieces)).await;
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source,
+        };
+        match written {
+            Ok(Ok(())) => Ok(PutResult { e_tag: None, version: None, extensions: Extensions::default() }),
+            Ok(Err(e)) => Err(failed(e.into())),
+            Err(e) => Err(failed(e.into())),
+        }
     }
 
     async fn put_multipart_opts(
@@ -119,7 +145,7 @@ impl ObjectStore for Directory {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.checked(self.inner.list(prefix))
+        self.checked(prefix, self.inner.list(prefix))
     }
 
     fn list_with_offset(
@@ -127,7 +153,7 @@ impl ObjectStore for Directory {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.checked(self.inner.list_with_offset(prefix, offset))
+        self.checked(prefix, self.inner.list_with_offset(prefix, offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -164,5 +190,21 @@ mod tests {
         let gone = backend.delete(&"log/0".into()).await.unwrap_err();
         assert!(matches!(gone, object_store::Error::Generic { .. }), "{gone}");
         assert!(!place.exists());
+    }
+
+    #[tokio::test]
+    async fn names_below_a_folder_come_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = Directory::open(dir.path()).unwrap();
+        backend.put(&header().into(), "{}".into()).await.unwrap();
+        let names: Vec<String> = (0..300).map(|i| format!("log/{:03}", i * 7 % 300)).collect();
+        for name in &names {
+            backend.put(&name.as_str().into(), "x".into()).await.unwrap();
+        }
+        let folder = Path::from("log");
+        let after = Path::from("log/099");
+        let found = backend.list_with_offset(Some(&folder), &after).take(3);
+        let found: Vec<String> = found.map_ok(|m| m.location.to_string()).try_collect().await.unwrap();
+        assert_eq!(found, ["log/100", "log/101", "log/102"]);
     }
 }

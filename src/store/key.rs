@@ -2,6 +2,7 @@
 
 use object_store::path::Path;
 
+use crate::format::checkpoint::CheckpointRef;
 use crate::id::{DetailsId, ManifestId, PackId, TokenId};
 use crate::name::ArtifactKey;
 
@@ -14,6 +15,8 @@ pub enum Key {
     Pack(PackId),
     /// `artifacts/<project>/<name>/log/<seq>`.
     Event(ArtifactKey, u64),
+    /// `artifacts/<project>/<name>/checkpoints/<2^64-1-seq>-<hash>`: the newest is the first in order.
+    Checkpoint(ArtifactKey, CheckpointRef),
     /// `artifacts/<project>/<name>/manifests/<hash>`.
     Manifest(ArtifactKey, ManifestId),
     /// `artifacts/<project>/<name>/details/<id>`.
@@ -58,6 +61,10 @@ impl std::fmt::Display for Key {
             Key::Clock(id) => write!(f, "{CLOCK_PREFIX}/{id}"),
             Key::Lease(id) => write!(f, "{LEASES_PREFIX}/{id}"),
             Key::Event(artifact, seq) => write!(f, "{}/{seq:0SEQ_DIGITS$}", log_prefix(artifact)),
+            Key::Checkpoint(artifact, CheckpointRef { seq, hash }) => {
+                let (folder, from_end) = (checkpoints_prefix(artifact), u64::MAX - seq);
+                write!(f, "{folder}/{from_end:0SEQ_DIGITS$}-{hash}")
+            }
             Key::Manifest(artifact, id) => write!(f, "{}/manifests/{id}", artifact_prefix(artifact)),
             Key::Details(artifact, id) => write!(f, "{}/details/{id}", artifact_prefix(artifact)),
         }
@@ -72,6 +79,17 @@ pub fn artifact_prefix(artifact: &ArtifactKey) -> String {
 /// The folder of an artifact's events.
 pub fn log_prefix(artifact: &ArtifactKey) -> String {
     format!("{}/log", artifact_prefix(artifact))
+}
+
+/// The folder of an artifact's checkpoints.
+pub fn checkpoints_prefix(artifact: &ArtifactKey) -> String {
+    format!("{}/checkpoints", artifact_prefix(artifact))
+}
+
+/// The checkpoint that the last part of a checkpoint's key names.
+pub fn parse_checkpoint(file_name: &str) -> Option<CheckpointRef> {
+    let (from_end, hash) = file_name.split_once('-')?;
+    Some(CheckpointRef { seq: u64::MAX - parse_seq(from_end)?, hash: hash.parse().ok()? })
 }
 
 /// The sequence number that the last part of an event's key stands for.
@@ -110,6 +128,7 @@ fn parse(path: &str) -> Option<Key> {
                 "log" => parse_seq(id).map(|seq| Key::Event(artifact, seq)),
                 "manifests" => id.parse().ok().map(|id| Key::Manifest(artifact, id)),
                 "details" => id.parse().ok().map(|id| Key::Details(artifact, id)),
+                "checkpoints" => parse_checkpoint(id).map(|checkpoint| Key::Checkpoint(artifact, checkpoint)),
                 _ => None,
             }
         }
@@ -142,6 +161,13 @@ mod tests {
         assert_eq!(parse_seq(event.rsplit('/').next().unwrap()), Some(17));
         assert_eq!(parse_seq("17"), None);
         assert_eq!(parse_seq("0000000000000000001x"), None);
+        let checkpoint = CheckpointRef { seq: 17, hash: crate::id::CheckpointHash::of(b"x") };
+        let name = Key::Checkpoint("p/a".parse().unwrap(), checkpoint).to_string();
+        let last = format!("18446744073709551598-{}", checkpoint.hash);
+        assert_eq!(name, format!("artifacts/p/a/checkpoints/{last}"));
+        assert_eq!(parse_checkpoint(&last), Some(checkpoint));
+        assert_eq!(parse_checkpoint(&last[1..]), None);
+        assert_eq!(parse_checkpoint("18446744073709551598-zz"), None);
         assert_eq!(Key::Header.path().to_string(), "artfs.json");
         let moves = Key::Moves(pack).to_string();
         assert_eq!(moves, format!("packs/{}/{pack}.moved", &pack.to_string()[..2]));
@@ -156,13 +182,15 @@ mod tests {
     fn names_in_a_listing_are_taken_for_what_they_are_and_for_nothing_else() {
         let artifact: ArtifactKey = "p/a".parse().unwrap();
         let token = TokenId::from_bytes([7; 16]);
+        let checkpoint = CheckpointRef { seq: 17, hash: crate::id::CheckpointHash::of(b"x") };
         for key in [
             Key::Header,
             Key::Pack(PackId::of(b"x")),
             Key::Moves(PackId::of(b"x")),
             Key::Event(artifact.clone(), 17),
             Key::Manifest(artifact.clone(), ManifestId::of(b"m")),
-            Key::Details(artifact, DetailsId::from_bytes([3; 16])),
+            Key::Details(artifact.clone(), DetailsId::from_bytes([3; 16])),
+            Key::Checkpoint(artifact, checkpoint),
             Key::Collection(5),
             Key::CollectionEnd(u64::MAX),
             Key::Clock(token),

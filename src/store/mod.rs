@@ -4,6 +4,8 @@
 //! for one writer only; all other objects have names that nobody else can choose (hashes over random bytes).
 //! What comes back is bytes: the formats' decoders prove them.
 
+mod aligned;
+mod direct;
 mod directory;
 mod key;
 mod retry;
@@ -19,9 +21,10 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
+pub use self::aligned::AlignedBuffer;
 pub use self::key::{
     ARTIFACTS_PREFIX, CLOCK_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
-    log_prefix, parse_seq,
+    checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq,
 };
 pub use self::retry::backoff;
 pub use self::url::StoreUrl;
@@ -327,7 +330,7 @@ impl Store {
     }
 
     async fn make(&self, on_missing: OnMissing) -> Result<(), MakeError> {
-        let foreign = self.list_some("", 1).await.map_err(MakeError::Store)?;
+        let foreign = self.list_first("", None, 1).await.map_err(MakeError::Store)?;
         // Another host may have made the store since the header was looked for.
         if foreign.iter().any(|name| name != &Key::Header.to_string()) && !self.exists(&Key::Header).await? {
             let problem = format!("there is no artfs.json in it, but other things are ({}, …)", foreign[0]);
@@ -507,6 +510,16 @@ impl Store {
     /// The names of all objects below a folder that sort after `after`, in order. Cost: one request for each
     /// 1,000 names.
     pub async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<String>, StoreError> {
+        self.list_first(prefix, after, MAX_LISTED).await
+    }
+
+    /// The first `most` of [`Store::list`]. Cost: one request for up to 1,000 names.
+    pub async fn list_first(
+        &self,
+        prefix: &str,
+        after: Option<&Key>,
+        most: usize,
+    ) -> Result<Vec<String>, StoreError> {
         let prefix_path = object_store::path::Path::from(prefix);
         retry::retry(&self.env, || async {
             let _permit = self.permit().await;
@@ -516,7 +529,7 @@ impl Store {
                 None => self.backend.list(Some(&prefix_path)),
             };
             let mut names: Vec<String> = found
-                .take(MAX_LISTED)
+                .take(most.min(MAX_LISTED))
                 .map_ok(|meta| meta.location.to_string())
                 .try_collect()
                 .await
@@ -571,18 +584,6 @@ impl Store {
                 Err(StoreError::NotFound { .. }) => Ok(()),
                 other => other,
             }
-        })
-        .await
-    }
-
-    async fn list_some(&self, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
-        let prefix_path = object_store::path::Path::from(prefix);
-        retry::retry(&self.env, || async {
-            let _permit = self.permit().await;
-            self.counters.lists.fetch_add(1, Ordering::Relaxed);
-            let found = self.backend.list(Some(&prefix_path)).take(most);
-            let names = found.map_ok(|m| m.location.to_string()).try_collect().await;
-            names.map_err(|e| StoreError::from_backend(&"the store", e))
         })
         .await
     }

@@ -10,11 +10,14 @@ use tempfile::TempDir;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod checkpoints;
 mod commit;
+mod contention;
 mod golden;
 mod host;
 mod layers;
 mod overtaken;
+mod requests;
 mod retention;
 mod store;
 
