@@ -328,21 +328,28 @@ hint: --state DIR or $ARTFS_STATE puts it elsewhere
 }
 
 #[test]
-fn a_store_that_was_there_before_is_not_taken_for_a_new_one() {
+fn a_store_that_was_there_before_is_shown_as_it_was_and_not_taken_for_a_new_one() {
     let host = Host::new();
     host.fill();
-    host.say(&["ls"]);
+    let before = host.say(&["ls"]);
     fs::remove_dir_all(host.store()).unwrap();
-    let said = host.say(&["ls"]);
-    // The name of the file is a hash of the temporary folder's.
-    let (said, _) = said.rsplit_once("/stores/").unwrap();
-    assert_eq!(
-        said,
-        "\
-[stderr]
-error: file://$T/store is not an artfs store: there is no such directory
-hint: it was a store before: mount its disk; or, if it was deleted for good, remove $T/state"
-    );
+    for _ in 0..2 {
+        let said = host.say(&["ls"]);
+        let (shown, warned) = said.split_once("[stderr]\n").unwrap();
+        assert_eq!(shown, before);
+        assert!(warned.contains("the store cannot be reached: using what is known here"), "{warned}");
+        assert!(warned.contains(" is gone: is its disk mounted?"), "{warned}");
+        assert!(warned.contains("if it was deleted for good, remove $T/state/stores/"), "{warned}");
+        let said = host.say(&["alias", "set", "proj/bert", "best", "v0"]);
+        assert!(
+            said.contains("error: the store cannot be reached for artfs.json: file://$T/store has not"),
+            "{said}"
+        );
+        assert!(said.ends_with("[exit 1]\n"), "{said}");
+        // The same for the empty mount point of its disk.
+        let _ = fs::create_dir(host.store());
+        assert_eq!(fs::read_dir(host.store()).unwrap().count(), 0);
+    }
 }
 
 #[test]

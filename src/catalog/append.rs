@@ -204,9 +204,7 @@ impl Catalog {
         seq: u64,
         event: &Event,
     ) -> Result<Created, CatalogError> {
-        let created = self.store.create(&Key::Event(key.clone(), seq), event.encode().into()).await;
-        self.note_answer(!matches!(&created, Ok(Created::Unknown(_))));
-        Ok(created?)
+        Ok(self.store.create(&Key::Event(key.clone(), seq), event.encode().into()).await?)
     }
 
     fn keep(&self, key: &ArtifactKey, cell: &Cell, state: &ArtifactState, seq: u64, bytes: Vec<u8>) {

@@ -84,7 +84,6 @@ pub struct Catalog {
     mirror: Mirror,
     cells: Mutex<HashMap<ArtifactKey, Arc<Cell>>>,
     listings: tokio::sync::Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
-    offline_since: Mutex<Option<crate::clock::Timestamp>>,
 }
 
 /// One artifact. `known` is replaced, never changed; `reading` is held by the one task that asks the store, and
@@ -117,32 +116,12 @@ impl Catalog {
     /// only). Sends nothing.
     pub fn new(store: Arc<Store>, mirror: Option<&Path>) -> Self {
         let mirror = Mirror::open(mirror, store.id());
-        Self {
-            store,
-            mirror,
-            cells: Mutex::default(),
-            listings: tokio::sync::Mutex::default(),
-            offline_since: Mutex::default(),
-        }
+        Self { store, mirror, cells: Mutex::default(), listings: tokio::sync::Mutex::default() }
     }
 
     /// The store it reads.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    /// Since when the store has not answered; none while it answers.
-    pub fn offline_since(&self) -> Option<crate::clock::Timestamp> {
-        *self.offline_since.lock().expect("no holder of this lock panics")
-    }
-
-    fn note_answer(&self, reachable: bool) {
-        let mut since = self.offline_since.lock().expect("no holder of this lock panics");
-        match (reachable, *since) {
-            (true, _) => *since = None,
-            (false, None) => *since = Some(self.store.env().now()),
-            (false, Some(_)) => {}
-        }
     }
 
     fn cell(&self, key: &ArtifactKey) -> Arc<Cell> {
@@ -222,9 +201,7 @@ impl Catalog {
             cell.set(Known { loaded: true, state, checked: None });
         }
         let mut state = cell.known().state.map(|s| (*s).clone());
-        let events = self.fetch_from(key, state.as_ref().map_or(0, |s| s.seq() + 1)).await;
-        self.note_answer(!matches!(&events, Err(CatalogError::Store(e)) if e.may_pass()));
-        let events = events?;
+        let events = self.fetch_from(key, state.as_ref().map_or(0, |s| s.seq() + 1)).await?;
         for (seq, bytes) in &events {
             self.fold(key, &mut state, *seq, bytes)?;
         }
@@ -364,12 +341,8 @@ impl Catalog {
             return Ok(names.clone());
         }
         let names = match self.store.list_folders(prefix).await {
-            Ok(names) => {
-                self.note_answer(true);
-                names.into_iter().collect()
-            }
+            Ok(names) => names.into_iter().collect(),
             Err(e) if e.may_pass() => {
-                self.note_answer(false);
                 let mut names = local();
                 names.extend(listings.get(prefix).map(|(_, old)| old.clone()).unwrap_or_default());
                 names
