@@ -151,14 +151,31 @@ impl Fs {
             Err(e) => return Err(Arc::new(StagingError::new(e.0).into())),
         };
         let mut committing = live.committing.lock().expect("no holder of this lock panics");
-        if let Some(unfinished) = committing.as_ref().filter(|running| running.peek().is_none()) {
-            return Ok(unfinished.clone());
+        let mut before = None;
+        if let Some((running, progress)) = &*committing
+            && running.clone().now_or_never().is_none()
+        {
+            if !progress.is_interrupted() {
+                return Ok(running.clone());
+            }
+            before = Some(running.clone());
         }
-        let (this, live, session) = (self.clone(), live.clone(), session.clone());
-        let work = async move { this.commit_live(commit, &session, live).await };
+        let (this, live, session, progress) =
+            (self.clone(), live.clone(), session.clone(), commit.progress.clone());
+        let work = async move {
+            // One that was asked to end ends first, if it does not succeed all the same.
+            if let Some(before) = before
+                && let Ok(made) = before.await
+            {
+                return Ok(made);
+            }
+            this.commit_live(commit, &session, live).await
+        };
         let task = self.runtime.spawn(work);
         let end = async move { task.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Worker.into()))) };
-        Ok(committing.insert(end.boxed().shared()).clone())
+        let running: RunningCommit = end.boxed().shared();
+        *committing = Some((running.clone(), progress));
+        Ok(running)
     }
 
     /// A commit that nobody waited for to its end, and after which nothing was staged: the repeat finds it done.

@@ -10,6 +10,7 @@ use super::commit::RunningCommit;
 use super::lower::{SessionContent, SessionLower};
 use super::{Answer, Errno, Fs, Result, session_answer};
 use crate::catalog::VersionRecord;
+use crate::commit::Progress;
 use crate::name::{ArtifactKey, Selector, SessionName};
 use crate::path::TreePath;
 use crate::staging::{
@@ -36,7 +37,8 @@ pub(super) struct Live {
     pub session: Session,
     /// Whether calls may wait for the store.
     pub blocks: bool,
-    pub committing: Mutex<Option<RunningCommit>>,
+    /// The last commit and where to follow it.
+    pub committing: Mutex<Option<(RunningCommit, Arc<Progress>)>>,
     /// The files whose bytes the last commit read.
     pub hashed: Mutex<HashSet<TreePath>>,
 }
