@@ -415,9 +415,13 @@ error: proj/bert has no version or alias v9; `artfs ls proj/bert` lists what the
     assert_eq!(
         host.json(&["ls", "--json"]),
         json!([
-            { "artifact": "other/empty", "versions": 0, "latest": null, "bytes": null, "updated": null, "aliases": {} },
+            {
+                "artifact": "other/empty", "versions": 0, "latest": null, "bytes": null, "logical_bytes": 0,
+                "stored_bytes": 0, "updated": null, "aliases": {}
+            },
             {
                 "artifact": "proj/bert", "versions": 2, "latest": "v1", "bytes": 1023,
+                "logical_bytes": 1_500_001_023, "stored_bytes": 750_000_511,
                 "updated": "2026-01-02T03:07:00.000Z", "aliases": { "best": "v1" }
             },
         ])
@@ -425,6 +429,30 @@ error: proj/bert has no version or alias v9; `artfs ls proj/bert` lists what the
     let versions = host.json(&["ls", "--json", "proj/bert"]);
     assert_eq!(versions[0]["digest"], Digest::of(&[0]).to_string());
     assert_eq!(versions[1]["aliases"], json!(["latest", "best"]));
+    assert_eq!(versions[1]["stored_bytes"], 511);
+}
+
+#[test]
+fn ls_size_tells_logical_and_stored_bytes() {
+    let host = Host::new();
+    host.fill();
+    assert_eq!(
+        host.say(&["ls", "--size"]),
+        "\
+ARTIFACT     VERSIONS  LATEST    SIZE  ALL VERSIONS     STORED
+other/empty         0  -            -           0 B        0 B
+proj/bert           2  v1      1023 B       1.4 GiB  715.3 MiB
+"
+    );
+    assert_eq!(host.say(&["ls", "proj", "--size"]).lines().count(), 2);
+    assert_eq!(
+        host.say(&["ls", "proj/bert", "--size"]),
+        "\
+VERSION  FILES     SIZE     STORED  CREATED (UTC)     ALIASES
+v0           1  1.4 GiB  715.3 MiB  2026-01-02 03:06
+v1           2   1023 B      511 B  2026-01-02 03:07  latest, best
+"
+    );
 }
 
 #[test]

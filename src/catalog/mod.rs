@@ -8,6 +8,7 @@ mod edit;
 mod mirror;
 mod record;
 mod state;
+mod usage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -21,6 +22,7 @@ pub use self::edit::{AliasPrecondition, EditError};
 use self::mirror::Mirror;
 pub use self::record::{ProducerRecord, Record, names_of};
 pub use self::state::{AliasRecord, ArtifactState, ChainError, DeletedVersion, Producer, VersionRecord};
+pub use self::usage::Usage;
 use crate::format::FormatError;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::event::Event;

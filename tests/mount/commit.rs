@@ -424,10 +424,10 @@ fn store_away() {
 }
 
 /// A small file system of its own; it goes when this is dropped.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new(size: &str) -> Self {
+    pub fn new(size: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         if let Err(e) = sys::mount_tmpfs(dir.path(), &format!("size={size},mode=755")) {
             skip(&format!("no small disk can be mounted: {e}"));
@@ -440,7 +440,7 @@ impl SmallDisk {
         this
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.0.path().canonicalize().unwrap()
     }
 }
