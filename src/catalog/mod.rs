@@ -13,6 +13,7 @@ mod read;
 mod record;
 mod state;
 mod sync;
+mod usage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -29,6 +30,7 @@ use self::read::Expect;
 pub use self::record::{ProducerRecord, Record, names_of};
 pub use self::state::{ArtifactState, ChainError};
 pub use self::sync::{Scope, Synced};
+pub use self::usage::Usage;
 use crate::format::details::{Details, DetailsRef};
 pub use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use crate::name::{ArtifactKey, ArtifactName, ProjectName, Reference};
@@ -105,7 +107,6 @@ pub struct Catalog {
     mirror: Mirror,
     cells: Mutex<HashMap<ArtifactKey, Arc<Cell>>>,
     listings: tokio::sync::Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
-    offline_since: Mutex<Option<crate::clock::Timestamp>>,
 }
 
 /// One artifact. `known` is replaced, never changed; `reading` is held by the one task that asks the store, and
@@ -142,32 +143,12 @@ impl Catalog {
     /// only). Sends nothing.
     pub fn new(store: Arc<Store>, mirror: Option<&Path>) -> Self {
         let mirror = Mirror::open(mirror, store.id());
-        Self {
-            store,
-            mirror,
-            cells: Mutex::default(),
-            listings: tokio::sync::Mutex::default(),
-            offline_since: Mutex::default(),
-        }
+        Self { store, mirror, cells: Mutex::default(), listings: tokio::sync::Mutex::default() }
     }
 
     /// The store it reads.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    /// Since when the store has not answered; none while it answers.
-    pub fn offline_since(&self) -> Option<crate::clock::Timestamp> {
-        *self.offline_since.lock().expect("no holder of this lock panics")
-    }
-
-    fn note_answer(&self, reachable: bool) {
-        let mut since = self.offline_since.lock().expect("no holder of this lock panics");
-        match (reachable, *since) {
-            (true, _) => *since = None,
-            (false, None) => *since = Some(self.store.env().now()),
-            (false, Some(_)) => {}
-        }
     }
 
     fn cell(&self, key: &ArtifactKey) -> Arc<Cell> {
@@ -286,9 +267,7 @@ impl Catalog {
     }
 
     async fn listing_now(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
-        let listed = self.store.list_folders(prefix).await;
-        self.note_answer(!matches!(&listed, Err(e) if e.may_pass()));
-        Ok(listed?.into_iter().collect())
+        Ok(self.store.list_folders(prefix).await?.into_iter().collect())
     }
 
     /// Forgets listings, so that names made by this host are seen at once.

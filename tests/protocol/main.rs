@@ -15,6 +15,7 @@ mod commit;
 mod contention;
 mod golden;
 mod layers;
+mod outage;
 mod requests;
 mod store;
 
