@@ -4,12 +4,13 @@
 //! log is read once, by the first listing that shows it on this host, and after that a listing looks at a few of
 //! them only, those that were not looked at for longest. What is looked up by name is always asked for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::time::Instant;
 
-use super::{Catalog, CatalogError, Known};
+use super::{ArtifactState, Catalog, CatalogError, Known};
 use crate::name::{ArtifactKey, ArtifactName, ProjectName};
 
 /// Logs that one listing looks at, of those it knows.
@@ -31,11 +32,29 @@ impl Catalog {
         let names = self.artifacts(project, max_age).await?;
         let key = |name| ArtifactKey { project: project.clone(), name };
         let keys: Vec<ArtifactKey> = names.into_iter().map(key).collect();
-        if self.offline_since().is_none() && self.begin_looking(project, max_age) {
+        if self.store.offline_since().is_none() && self.begin_looking(project, max_age) {
             self.look(self.due(&keys).await, max_age).await;
         }
         let is_removed = |key: &ArtifactKey| self.known(key).is_some_and(|state| state.is_removed());
         Ok(keys.into_iter().filter(|key| !is_removed(key)).map(|key| key.name).collect())
+    }
+
+    /// The artifacts of a project that are not deleted, as they are now. Cost: as [`Catalog::states_of`].
+    pub async fn living_states_of(
+        &self,
+        project: &ProjectName,
+    ) -> Result<Vec<Arc<ArtifactState>>, CatalogError> {
+        let states = self.states_of(project).await?;
+        Ok(states.into_iter().filter(|state| !state.is_removed()).collect())
+    }
+
+    /// Those of all projects. Cost: a listing for each project and a request for each artifact.
+    pub async fn living_states(&self) -> Result<Vec<Arc<ArtifactState>>, CatalogError> {
+        let mut found = vec![];
+        for project in self.projects(Duration::ZERO).await? {
+            found.extend(self.living_states_of(&project).await?);
+        }
+        Ok(found)
     }
 
     /// Whose logs to look at: all that were never read, and some of the others.

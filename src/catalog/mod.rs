@@ -15,6 +15,7 @@ mod record;
 mod retention;
 mod state;
 mod sync;
+mod usage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -32,6 +33,7 @@ pub use self::record::{DeletionRecord, ProducerRecord, Record, names_of};
 pub use self::retention::{InUse, Inputs, VersionKey, expired};
 pub use self::state::{ArtifactState, ChainError};
 pub use self::sync::{Scope, Synced};
+pub use self::usage::Usage;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::event::MAX_EVENT_BYTES;
 pub use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
@@ -131,7 +133,6 @@ pub struct Catalog {
     listings: tokio::sync::Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
     /// When the logs of a project were last looked at for a listing.
     looks: Mutex<HashMap<ProjectName, Instant>>,
-    offline_since: Mutex<Option<crate::clock::Timestamp>>,
 }
 
 /// One artifact. `known` is replaced, never changed; `reading` is held by the one task that asks the store, and
@@ -168,33 +169,13 @@ impl Catalog {
     /// only). Sends nothing.
     pub fn new(store: Arc<Store>, mirror: Option<&Path>) -> Self {
         let mirror = Mirror::open(mirror, store.id());
-        Self {
-            store,
-            mirror,
-            cells: Mutex::default(),
-            listings: tokio::sync::Mutex::default(),
-            looks: Mutex::default(),
-            offline_since: Mutex::default(),
-        }
+        let (cells, listings, looks) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
+        Self { store, mirror, cells, listings, looks }
     }
 
     /// The store it reads.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    /// Since when the store has not answered; none while it answers.
-    pub fn offline_since(&self) -> Option<crate::clock::Timestamp> {
-        *self.offline_since.lock().expect("no holder of this lock panics")
-    }
-
-    fn note_answer(&self, reachable: bool) {
-        let mut since = self.offline_since.lock().expect("no holder of this lock panics");
-        match (reachable, *since) {
-            (true, _) => *since = None,
-            (false, None) => *since = Some(self.store.env().now()),
-            (false, Some(_)) => {}
-        }
     }
 
     fn cell(&self, key: &ArtifactKey) -> Arc<Cell> {
@@ -307,9 +288,7 @@ impl Catalog {
     }
 
     async fn listing_now(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
-        let listed = self.store.list_folders(prefix).await;
-        self.note_answer(!matches!(&listed, Err(e) if e.may_pass()));
-        Ok(listed?.into_iter().collect())
+        Ok(self.store.list_folders(prefix).await?.into_iter().collect())
     }
 
     /// Forgets listings, so that names made by this host are seen at once.

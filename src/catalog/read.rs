@@ -71,7 +71,6 @@ impl Catalog {
             Some(state) => self.follow(key, state, expect).await,
             None => self.read_cold(key).await.map(Some),
         };
-        self.note_answer(!matches!(&read, Err(CatalogError::Store(e)) if e.may_pass()));
         let Some(Read { state, base, events }) = read? else {
             cell.set(Known { loaded: true, state: known.clone(), checked: Some(asked) });
             return Ok(known);

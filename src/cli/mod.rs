@@ -31,6 +31,7 @@ mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -79,6 +80,9 @@ pub struct Globals {
     /// user's data folder]
     #[arg(long, value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
+    /// A store that says nothing for this long counts as unreachable [env: ARTFS_STORE_TIMEOUT] [default: 10s]
+    #[arg(long, value_name = "SPAN", global = true, value_parser = args::parse_span)]
+    pub store_timeout: Option<Duration>,
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,

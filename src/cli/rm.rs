@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::context::{Context, Opened};
 use super::error::{CliError, Outcome};
-use super::ls::{all_artifacts, artifacts_of};
 use super::output::{self, Format};
 use super::target::{Named, Target};
 use crate::catalog::{ArtifactState, Catalog, CatalogError, EditError, InUse, Inputs};
@@ -102,7 +101,7 @@ async fn plan(catalog: &Catalog, targets: &[Target]) -> Result<Plan, CliError> {
     for target in targets {
         match target {
             Target::Project(project) => {
-                let artifacts = artifacts_of(catalog, project).await?;
+                let artifacts = catalog.living_states_of(project).await?;
                 if artifacts.is_empty() {
                     let message = format!("there is no project {project} in {}", catalog.store().url());
                     return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
@@ -141,7 +140,7 @@ fn version(state: &ArtifactState, selector: &crate::name::Selector) -> Result<Ve
 async fn inputs_of_all(catalog: &Catalog, plan: &Plan) -> Result<Inputs, CliError> {
     let mut inputs = Inputs::default();
     let stays = |state: &&Arc<ArtifactState>| !matches!(plan.get(state.key()), Some(Doomed::All));
-    for state in all_artifacts(catalog).await?.iter().filter(stays) {
+    for state in catalog.living_states().await?.iter().filter(stays) {
         let going = match plan.get(state.key()) {
             Some(Doomed::Versions(versions)) => versions.clone(),
             _ => BTreeSet::new(),

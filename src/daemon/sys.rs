@@ -20,6 +20,9 @@ pub enum Detach {
     Now,
     /// Its name now, the rest when the last open file is closed.
     Lazily,
+    /// Its name now, and every request under way fails: for a daemon that will not answer them any more. Only
+    /// root can; for others as [`Detach::Lazily`].
+    Abort,
 }
 
 /// Space on a file system in bytes.
@@ -131,6 +134,7 @@ pub fn unmount(mountpoint: &Path, detach: Detach) -> io::Result<()> {
     let flags = match detach {
         Detach::Now => libc::UMOUNT_NOFOLLOW,
         Detach::Lazily => libc::UMOUNT_NOFOLLOW | libc::MNT_DETACH,
+        Detach::Abort => libc::UMOUNT_NOFOLLOW | libc::MNT_DETACH | libc::MNT_FORCE,
     };
     let path = c_path(mountpoint)?;
     // SAFETY: the path ends with NUL.
@@ -143,7 +147,7 @@ pub fn unmount(mountpoint: &Path, detach: Detach) -> io::Result<()> {
 fn fusermount(mountpoint: &Path, detach: Detach) -> io::Result<()> {
     let mut command = Command::new("fusermount3");
     command.arg("-u");
-    if detach == Detach::Lazily {
+    if detach != Detach::Now {
         command.arg("-z");
     }
     let output = command.arg("--").arg(mountpoint).env("LC_ALL", "C").stdin(Stdio::null()).output()?;

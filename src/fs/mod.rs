@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use self::alias::Temporaries;
 use self::clone::Clones;
-pub use self::commit::{SessionCommit, SessionCommitError};
+pub use self::commit::{RENAME_WAIT, SessionCommit, SessionCommitError};
 use self::directory::DirectoryHandle;
 pub use self::directory::{Listed, ListedKind};
 pub use self::errno::{Errno, Result};
@@ -57,6 +57,8 @@ pub struct Options {
     pub read_only: bool,
     /// How old names may be.
     pub refresh: Duration,
+    /// How long a rename waits for its commit.
+    pub rename_wait: Duration,
     /// User and group of the mounter, who own everything in versions.
     pub owner: (u32, u32),
     /// A further group that may stage, commit and move aliases.

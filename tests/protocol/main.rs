@@ -16,6 +16,7 @@ mod contention;
 mod golden;
 mod host;
 mod layers;
+mod outage;
 mod overtaken;
 mod requests;
 mod retention;

@@ -77,6 +77,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
         state: state.to_owned(),
         user_name: |uid| format!("uid{uid}"),
         host: "h".into(),
+        rename_wait: Duration::from_secs(60),
     };
     let (fs, _) = Fs::new(options, services).await;
     Served { fs, calls, _state: folder }
