@@ -10,6 +10,7 @@ pub mod details;
 pub mod entry;
 pub mod event;
 pub mod header;
+pub mod lease;
 pub mod listing;
 pub mod manifest;
 pub mod moves;

@@ -143,7 +143,7 @@ pub const PACKS_PREFIX: &str = "packs";
 /// The folder of the records of collections.
 pub const COLLECTIONS_PREFIX: &str = "gc";
 /// The folder of looks at the store's clock.
-pub const CLOCK_PREFIX: &str = "gc/clock";
+const CLOCK_PREFIX: &str = "gc/clock";
 /// The folder of leases.
 pub const LEASES_PREFIX: &str = "leases";
 

@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 
 pub use self::aligned::AlignedBuffer;
 pub use self::key::{
-    ARTIFACTS_PREFIX, CLOCK_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
+    ARTIFACTS_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
     checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq,
 };
 use self::outage::Outage;
