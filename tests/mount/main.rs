@@ -9,6 +9,7 @@ mod support;
 
 mod commit;
 mod host;
+mod names;
 mod offline;
 mod programs;
 mod property;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             property::TESTS,
             commit::TESTS,
             reading::TESTS,
+            names::TESTS,
             offline::TESTS,
         ]
         .concat(),
