@@ -1,6 +1,8 @@
 //! Appending to a log: the next number is created by one writer only; everyone else folds and tries the next.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{ArtifactState, Catalog, CatalogError, Cell, Known};
 use crate::format::event::{Body, Event};

@@ -12,9 +12,10 @@ mod state;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use tokio::time::Instant;
 
 pub use self::append::{Actor, Appended, Step};
 pub use self::edit::{AliasPrecondition, EditError};
