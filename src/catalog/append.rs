@@ -8,7 +8,7 @@ use super::{ArtifactState, Catalog, CatalogError, Cell, Known};
 use crate::format::event::{Body, Event};
 use crate::id::{ArtifactId, EventHash, EventId};
 use crate::name::{ArtifactKey, VersionNumber};
-use crate::store::{Created, Key, StoreError, backoff};
+use crate::store::{Created, Key, backoff};
 
 /// Lost races after which a writer gives up.
 const MAX_LOST_RACES: u32 = 500;
@@ -66,6 +66,8 @@ impl Catalog {
         };
         let (mut lost, mut doubts) = (0, 0);
         let mut refreshed = false;
+        // The number under which the event may still appear, because an attempt got no answer.
+        let mut pending = None;
         loop {
             if let Some(outcome) = state.outcome(&id) {
                 return Ok(Appended { state, outcome: Some(outcome) });
@@ -83,7 +85,8 @@ impl Catalog {
             };
             let (seq, prev) = (state.seq() + 1, Some(state.head()));
             let event = self.event(key, state.artifact_id(), seq, prev, id, actor, body);
-            match self.create_event(key, seq, &event).await? {
+            let created = self.create_event(key, seq, &event).await;
+            match created.map_err(|e| if pending == Some(seq) { doubt(key, seq, e) } else { e })? {
                 Created::Yes => {
                     let bytes = event.encode();
                     let mut next = (*state).clone();
@@ -108,6 +111,7 @@ impl Catalog {
                 }
                 Created::Unknown(problem) => {
                     doubts += 1;
+                    pending = Some(seq);
                     let give_up = doubts >= MAX_DOUBTS;
                     match self.read_on(key, &cell).await {
                         Ok(Some(newest)) if newest.seq() > state.seq() || !give_up => {
@@ -117,15 +121,13 @@ impl Catalog {
                             }
                             continue;
                         }
-                        Ok(_) | Err(CatalogError::Store(StoreError::Unavailable { .. })) => {
-                            let problem = problem.to_string();
-                            return Err(CatalogError::Doubt { artifact: key.clone(), seq, problem }.into());
-                        }
-                        Err(e) => return Err(e.into()),
+                        Ok(_) => return Err(doubt(key, seq, CatalogError::Store(problem)).into()),
+                        Err(e) => return Err(doubt(key, seq, e).into()),
                     }
                 }
             }
-            state = self.read_on(key, &cell).await?.unwrap_or(state);
+            let newest = self.read_on(key, &cell).await.map_err(|e| doubt(key, seq, e))?;
+            state = newest.unwrap_or(state);
         }
     }
 
@@ -219,5 +221,13 @@ impl Catalog {
 
     async fn wait(&self, failures: u32) {
         tokio::time::sleep(backoff(self.store.env(), failures)).await;
+    }
+}
+
+/// The error of a writer that does not know whose event `seq` is, because it cannot be read.
+fn doubt(key: &ArtifactKey, seq: u64, cause: CatalogError) -> CatalogError {
+    match cause {
+        CatalogError::Store(e) => CatalogError::Doubt { artifact: key.clone(), seq, problem: e.to_string() },
+        other => other,
     }
 }
