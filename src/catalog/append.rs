@@ -72,6 +72,10 @@ impl Catalog {
             if let Some(outcome) = state.outcome(&id) {
                 return Ok(Appended { state, outcome: Some(outcome) });
             }
+            // Only now: what was lost last may have been this event itself, sent twice on its way.
+            if lost > MAX_LOST_RACES {
+                return Err(CatalogError::Contention(key.clone()).into());
+            }
             let body = match plan(&state) {
                 Ok(Step::Append(body)) => body,
                 // What was planned on may be old news: ask once before refusing or doing nothing.
@@ -102,9 +106,6 @@ impl Catalog {
                 }
                 Created::Exists => {
                     lost += 1;
-                    if lost > MAX_LOST_RACES {
-                        return Err(CatalogError::Contention(key.clone()).into());
-                    }
                     // A "conflict" can also be answered when nothing landed: then nothing new is read, and the
                     // same number is tried again.
                     self.wait(lost.min(6)).await;

@@ -685,6 +685,23 @@ async fn a_refusal_after_an_attempt_without_an_answer_leaves_doubt() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_writer_does_not_give_up_over_its_own_event() {
+    let (faulty, host) = host_on_faulty_store().await;
+    let creates = AtomicU64::new(0);
+    // As many conflicts as a writer bears, and the last one is with itself.
+    faulty.set_fault(move |call| match (call.op, creates.load(Ordering::SeqCst)) {
+        (Op::Create, 500) => Fault::AlreadyExistsAfterEffect,
+        (Op::Create, n) => {
+            creates.store(n + 1, Ordering::SeqCst);
+            Fault::AlreadyExistsWithoutEffect
+        }
+        _ => Fault::None,
+    });
+    let set = host.set_alias("prod", Selector::Latest, AliasPrecondition::Any).await;
+    assert_eq!(set.expect("it is set"), version(0));
+}
+
 /// The caller goes away (its task is dropped) while a call is on its way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_commit_that_is_abandoned_at_any_call_leaves_old_or_new() {
