@@ -702,6 +702,19 @@ async fn a_writer_does_not_give_up_over_its_own_event() {
     assert_eq!(set.expect("it is set"), version(0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_artifact_that_was_never_read_is_not_taken_for_missing_while_the_store_is_away() {
+    let faulty = FaultyStore::new(prepared(small_tree(b"old").path()).await);
+    let host = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "h").await;
+    faulty.set_fault(|_| Fault::ErrorBefore);
+    for _ in 0..2 {
+        let unknown = host.catalog.state(&key(), Duration::from_secs(1)).await;
+        assert!(matches!(&unknown, Err(CatalogError::Store(e)) if e.may_pass()), "{unknown:?}");
+    }
+    faulty.set_fault(|_| Fault::None);
+    assert!(host.catalog.state(&key(), Duration::from_secs(1)).await.expect("an answer").is_some());
+}
+
 /// The caller goes away (its task is dropped) while a call is on its way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_commit_that_is_abandoned_at_any_call_leaves_old_or_new() {
