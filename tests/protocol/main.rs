@@ -13,6 +13,7 @@ mod support;
 mod commit;
 mod golden;
 mod layers;
+mod linearizability;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.
