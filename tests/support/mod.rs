@@ -7,8 +7,12 @@ pub mod faults;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod linearizability;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod network;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod random;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod read_back;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod s3;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod virtual_time;
