@@ -7,7 +7,6 @@
 //! * the search is bounded: a history that is too hard is reported as such, never as sound.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::hash::Hash;
 
 /// Configurations looked at before a history counts as too hard.
@@ -54,19 +53,6 @@ pub enum Unexplained {
     Impossible { explained: Vec<usize>, stuck: Vec<usize> },
     /// The search was given up.
     TooHard,
-}
-
-impl fmt::Display for Unexplained {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unexplained::Impossible { explained, stuck } => {
-                write!(f, "no order explains the calls; after {explained:?} none of {stuck:?} can come next")
-            }
-            Unexplained::TooHard => {
-                write!(f, "no order was found among {MAX_CONFIGURATIONS} configurations")
-            }
-        }
-    }
 }
 
 /// Finds an order that explains the history and gives the calls in it; calls without an end may be missing.

@@ -248,7 +248,7 @@ struct LinkState {
     slot: u64,
     weather: Weather,
     /// Ticks in which nothing gets through.
-    outages: Vec<Range<u64>>,
+    outage: Option<Range<u64>>,
     asked: Mutex<HashMap<(u64, Op, String), u64>>,
     last_failure: AtomicU64,
     last_listing: AtomicU64,
@@ -283,7 +283,7 @@ impl Link {
         seed: u64,
         slot: u64,
         weather: Weather,
-        outages: Vec<Range<u64>>,
+        outage: Option<Range<u64>>,
     ) -> Arc<Self> {
         Arc::new(Self(Arc::new(LinkState {
             bucket: bucket.clone(),
@@ -291,7 +291,7 @@ impl Link {
             seed,
             slot,
             weather,
-            outages,
+            outage,
             asked: Mutex::default(),
             last_failure: AtomicU64::new(0),
             last_listing: AtomicU64::new(0),
@@ -326,7 +326,7 @@ impl Link {
         if op == Op::List {
             state.last_listing.store(now, Ordering::SeqCst);
         }
-        let is_down = state.outages.iter().any(|outage| outage.contains(&now));
+        let is_down = state.outage.as_ref().is_some_and(|outage| outage.contains(&now));
         let fate = if is_down { Fate::Lost } else { state.weather.fate(op, &mut random) };
         let slot = state.slot + lane;
         let mut way = || match random.per_mille(state.weather.slow) {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use artfs::id::EventId;
 
 use super::model::{Answer, Artifact, Call};
-use crate::support::linearizability::{Operation, explain};
+use crate::support::linearizability::{Operation, Unexplained, explain};
 
 /// How a call ended for its user.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,9 +80,13 @@ impl History {
 
 /// Checks that one order of one artifact's calls explains all answers. The error is for people.
 pub fn check(records: &[&Record]) -> Result<(), String> {
-    let operations: Vec<Operation<Call, Answer>> = records
+    let judged: Vec<&Record> = records
         .iter()
+        .copied()
         .filter(|r| matches!(r.outcome, Outcome::Answered { .. } | Outcome::InDoubt))
+        .collect();
+    let operations: Vec<Operation<Call, Answer>> = judged
+        .iter()
         .map(|r| Operation {
             call: r.call.clone(),
             began: r.began.saturating_sub(r.may_lag),
@@ -92,5 +96,14 @@ pub fn check(records: &[&Record]) -> Result<(), String> {
             },
         })
         .collect();
-    explain(&Artifact, &operations).map(drop).map_err(|e| e.to_string())
+    explain(&Artifact, &operations).map(drop).map_err(|unexplained| match unexplained {
+        Unexplained::TooHard => "whether an order explains all answers is too hard to find out".to_owned(),
+        Unexplained::Impossible { explained, stuck } => {
+            let stuck: Vec<String> = stuck.into_iter().map(|i| judged[i].to_string()).collect();
+            let (count, stuck) = (explained.len(), stuck.join("\n    "));
+            format!(
+                "no order explains all answers; after {count} calls none of these can come next:\n    {stuck}"
+            )
+        }
+    })
 }

@@ -61,7 +61,7 @@ pub struct Machine {
     pub slot: u64,
     environment: Arc<HostEnvironment>,
     weather: Weather,
-    outages: Vec<Range<u64>>,
+    outage: Option<Range<u64>>,
     /// When its processes die.
     deaths: Vec<u64>,
     cache: Arc<Cache>,
@@ -94,15 +94,11 @@ pub fn machines(world: &Arc<World>, disks: &Disks) -> Vec<Arc<Machine>> {
                 let last = deaths.last().copied().unwrap_or(0);
                 deaths.push(in_slot(last + random.within(20, 1500), OUTSIDE));
             }
-            let outages = match random.per_mille(200) {
-                true => {
-                    let begin = random.within(100, 3000);
-                    vec![begin..begin + random.within(200, 20_000)]
-                }
-                false => vec![],
-            };
+            let begin = random.within(100, 3000);
+            let outage = begin..begin + random.within(200, 20_000);
+            let outage = random.per_mille(200).then_some(outage);
             let machine = Machine::new(world, disks, i, weather);
-            Arc::new(Machine { deaths, outages, has_database: random.per_mille(250), ..machine })
+            Arc::new(Machine { deaths, outage, has_database: random.per_mille(250), ..machine })
         })
         .collect()
 }
@@ -119,7 +115,7 @@ impl Machine {
             slot: 2 * index,
             environment: HostEnvironment::new(world.clock, seed, ahead, drift),
             weather,
-            outages: vec![],
+            outage: None,
             deaths: vec![],
             cache: disks.caches[index as usize].clone(),
             database: disks.folder.path().join(format!("{}-{index}.db", world.seed)),
@@ -195,7 +191,7 @@ impl Machine {
     fn link(&self, world: &World, life: usize) -> Arc<Link> {
         let seed = Random::new(self.seed, &format!("life {life}")).next();
         let name = format!("{}.{life}", self.name);
-        Link::new(&world.bucket, name, seed, self.slot, self.weather, self.outages.clone())
+        Link::new(&world.bucket, name, seed, self.slot, self.weather, self.outage.clone())
     }
 
     /// The store, as this machine opens it: a header seen before may be remembered.

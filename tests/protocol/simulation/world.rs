@@ -108,9 +108,10 @@ pub fn run(seed: u64, plant: Plant, disks: &Disks) -> Report {
         if tokio::time::timeout(Duration::from_millis(END_OF_TIME), all).await.is_err() {
             world.violate(Rule::Progress, "the world did not come to its end".into());
         }
+        let violations = world.facts().violations.clone();
         Report {
             records: world.history.records(),
-            violations: world.facts().violations.clone(),
+            violations,
             requests: world.bucket.sent(),
             objects: world.objects().await,
             deaths,
