@@ -55,7 +55,7 @@ impl Rule {
     }
 
     /// The shortest, average and longest chunk in bytes. A file's last chunk may be shorter.
-    pub fn sizes(self) -> Sizes {
+    pub const fn sizes(self) -> Sizes {
         match self {
             Rule::Text => Sizes { min: 4 << 10, average: 16 << 10, max: 64 << 10 },
             Rule::Binary => Sizes { min: 64 << 10, average: 256 << 10, max: 1 << 20 },

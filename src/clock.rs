@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An instant in UTC with millisecond text form (`2026-01-02T03:04:05.678Z`).
+/// An instant in UTC, in whole milliseconds, as its text form has them (`2026-01-02T03:04:05.678Z`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(DateTime<Utc>);
 
@@ -33,7 +33,7 @@ impl FromStr for Timestamp {
     type Err = chrono::ParseError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        DateTime::parse_from_rfc3339(text).map(|t| Self(t.with_timezone(&Utc)))
+        DateTime::parse_from_rfc3339(text).map(|t| Self::from_unix_millis(t.timestamp_millis()))
     }
 }
 
@@ -64,7 +64,7 @@ pub struct SystemEnvironment;
 
 impl Environment for SystemEnvironment {
     fn now(&self) -> Timestamp {
-        Timestamp(Utc::now())
+        Timestamp::from_unix_millis(Utc::now().timestamp_millis())
     }
 
     fn random16(&self) -> [u8; 16] {

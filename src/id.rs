@@ -135,6 +135,10 @@ hash_identifier! {
     EventHash
 }
 hash_identifier! {
+    /// The hash of a checkpoint object.
+    CheckpointHash
+}
+hash_identifier! {
     /// The hash of a whole file's content: what `b3sum` prints.
     FileHash
 }

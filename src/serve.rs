@@ -7,13 +7,14 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::cache::{Cache, CacheOptions};
-use crate::catalog::Actor;
+use crate::catalog::{Actor, Scope};
+use crate::cli::error::CliError;
 use crate::commit::{ChunkIndex, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
     CommitReply, CommitRequest, Outcome, Progress, Request, StageAction, StageRequest, VersionSettings,
     WireError,
 };
-use crate::daemon::{Caller, Handler, Mounted, ProgressSender, Services, sys};
+use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sys};
 use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
 use crate::fuse::{self, MountOptions};
 use crate::name::{Selector, SessionName};
@@ -43,6 +44,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     let fs_options = Options {
         read_only: options.read_only,
         refresh: options.refresh,
+        rename_wait: options.rename_wait,
         owner,
         allow_commit: options.allow_commit,
         state: options.state.clone(),
@@ -65,12 +67,11 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         fuse::mount(fs.clone(), invalidations, &options.mountpoint, &mount_options, services.runtime.clone())
             .map_err(|e| mount_error(&options.mountpoint.display().to_string(), &e))?;
     let control = Control { fs: fs.clone(), cache: cache.clone(), actor: services.actor.clone() };
-    let status_of = (Arc::downgrade(&fs), cache.clone(), options.mountpoint.to_string_lossy().into_owned());
+    let status_of = (Arc::downgrade(&fs), cache.clone(), services.clone());
     fs.set_status(move || {
-        let (fs, cache, mountpoint) = &status_of;
-        let mut all = fs.upgrade().map_or(Value::Null, |fs| status(&fs, cache));
-        all["mountpoint"] = json!(mountpoint);
-        all
+        let (fs, cache, services) = &status_of;
+        let more = fs.upgrade().map_or(Value::Null, |fs| status(&fs, cache));
+        daemon::merged(daemon::status(services), more)
     });
     let runtime = services.runtime.clone();
     let serve = move || {
@@ -94,19 +95,10 @@ fn mount_error(shown: &str, error: &std::io::Error) -> WireError {
     WireError::new(format!("cannot mount on {shown}: {error}")).with_hint(hint)
 }
 
+/// What the file system adds to [`daemon::status`].
 fn status(fs: &Fs, cache: &Cache) -> Value {
     let sessions = fs.sessions().unwrap_or_default();
-    let stats = cache.stats();
-    json!({
-        "pid": std::process::id(),
-        "cache": stats,
-        "staging": sessions,
-        "bytes_fetched": fs.catalog().store().counts().bytes_fetched,
-        "requests": fs.catalog().store().counts(),
-        "store": fs.catalog().store().url(),
-        "store_offline_since": fs.catalog().offline_since(),
-        "read_only": fs.options().read_only,
-    })
+    json!({ "cache": cache.stats(), "staging": sessions, "kernel_requests": fs.kernel_requests() })
 }
 
 struct Control {
@@ -132,6 +124,7 @@ impl Handler for Control {
                     self.fs.refresh(&artifact).await;
                     Ok(json!({}))
                 }
+                Request::ReadLogs { store, scope } => self.read_logs(&store, &scope).await,
                 Request::Unmount { .. } => Err(WireError::new("unmounting is not this layer's")),
             }
         })
@@ -188,6 +181,14 @@ impl Control {
             stored_bytes: outcome.stored_bytes,
         };
         Ok(json!(reply))
+    }
+
+    async fn read_logs(&self, store: &str, scope: &Scope) -> Result<Value, WireError> {
+        if store != self.fs.catalog().store().url() {
+            return Ok(Value::Null);
+        }
+        let read = self.fs.sync_logs(scope).await;
+        read.map(|artifacts| json!(artifacts)).map_err(|e| CliError::from(e).into_wire())
     }
 
     async fn stage(&self, request: StageRequest) -> Result<Value, WireError> {

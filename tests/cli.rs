@@ -328,21 +328,28 @@ hint: --state DIR or $ARTFS_STATE puts it elsewhere
 }
 
 #[test]
-fn a_store_that_was_there_before_is_not_taken_for_a_new_one() {
+fn a_store_that_was_there_before_is_shown_as_it_was_and_not_taken_for_a_new_one() {
     let host = Host::new();
     host.fill();
-    host.say(&["ls"]);
+    let before = host.say(&["ls"]);
     fs::remove_dir_all(host.store()).unwrap();
-    let said = host.say(&["ls"]);
-    // The name of the file is a hash of the temporary folder's.
-    let (said, _) = said.rsplit_once("/stores/").unwrap();
-    assert_eq!(
-        said,
-        "\
-[stderr]
-error: file://$T/store is not an artfs store: there is no such directory
-hint: it was a store before: mount its disk; or, if it was deleted for good, remove $T/state"
-    );
+    for _ in 0..2 {
+        let said = host.say(&["ls"]);
+        let (shown, warned) = said.split_once("[stderr]\n").unwrap();
+        assert_eq!(shown, before);
+        assert!(warned.contains("the store cannot be reached: using what is known here"), "{warned}");
+        assert!(warned.contains(" is gone: is its disk mounted?"), "{warned}");
+        assert!(warned.contains("if it was deleted for good, remove $T/state/stores/"), "{warned}");
+        let said = host.say(&["alias", "set", "proj/bert", "best", "v0"]);
+        assert!(
+            said.contains("error: the store cannot be reached for artfs.json: file://$T/store has not"),
+            "{said}"
+        );
+        assert!(said.ends_with("[exit 1]\n"), "{said}");
+        // The same for the empty mount point of its disk.
+        let _ = fs::create_dir(host.store());
+        assert_eq!(fs::read_dir(host.store()).unwrap().count(), 0);
+    }
 }
 
 #[test]
@@ -408,9 +415,13 @@ error: proj/bert has no version or alias v9; `artfs ls proj/bert` lists what the
     assert_eq!(
         host.json(&["ls", "--json"]),
         json!([
-            { "artifact": "other/empty", "versions": 0, "latest": null, "bytes": null, "updated": null, "aliases": {} },
+            {
+                "artifact": "other/empty", "versions": 0, "latest": null, "bytes": null, "logical_bytes": 0,
+                "stored_bytes": 0, "updated": null, "aliases": {}
+            },
             {
                 "artifact": "proj/bert", "versions": 2, "latest": "v1", "bytes": 1023,
+                "logical_bytes": 1_500_001_023, "stored_bytes": 750_000_511,
                 "updated": "2026-01-02T03:07:00.000Z", "aliases": { "best": "v1" }
             },
         ])
@@ -418,6 +429,30 @@ error: proj/bert has no version or alias v9; `artfs ls proj/bert` lists what the
     let versions = host.json(&["ls", "--json", "proj/bert"]);
     assert_eq!(versions[0]["digest"], Digest::of(&[0]).to_string());
     assert_eq!(versions[1]["aliases"], json!(["latest", "best"]));
+    assert_eq!(versions[1]["stored_bytes"], 511);
+}
+
+#[test]
+fn ls_size_tells_logical_and_stored_bytes() {
+    let host = Host::new();
+    host.fill();
+    assert_eq!(
+        host.say(&["ls", "--size"]),
+        "\
+ARTIFACT     VERSIONS  LATEST    SIZE  ALL VERSIONS     STORED
+other/empty         0  -            -           0 B        0 B
+proj/bert           2  v1      1023 B       1.4 GiB  715.3 MiB
+"
+    );
+    assert_eq!(host.say(&["ls", "proj", "--size"]).lines().count(), 2);
+    assert_eq!(
+        host.say(&["ls", "proj/bert", "--size"]),
+        "\
+VERSION  FILES     SIZE     STORED  CREATED (UTC)     ALIASES
+v0           1  1.4 GiB  715.3 MiB  2026-01-02 03:06
+v1           2   1023 B      511 B  2026-01-02 03:07  latest, best
+"
+    );
 }
 
 #[test]

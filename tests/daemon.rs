@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             ("an_outside_umount_ends_the_daemon", outside_umount),
             ("what_a_killed_daemon_left_is_replaced", killed_and_mounted_again),
             ("what_a_killed_daemon_left_can_be_unmounted", killed_and_unmounted),
+            ("a_killed_daemon_that_waits_for_itself_is_replaced", killed_and_stuck),
             ("two_daemons_on_one_state_folder_are_refused", two_daemons),
             ("a_mount_point_is_an_empty_directory_and_nobody_elses", bad_mount_points),
             ("a_failing_file_system_is_reported_where_mount_was_called", failing_start),
@@ -63,7 +64,11 @@ fn main() -> ExitCode {
 struct Tiny;
 
 impl Filesystem for Tiny {
-    fn lookup(&self, _: &fuser::Request, _: INodeNo, _: &std::ffi::OsStr, reply: ReplyEntry) {
+    fn lookup(&self, _: &fuser::Request, _: INodeNo, name: &std::ffi::OsStr, reply: ReplyEntry) {
+        if name == "never" {
+            tracing::warn!("never answered");
+            return std::mem::forget(reply);
+        }
         reply.error(Errno::ENOENT);
     }
 
@@ -130,6 +135,10 @@ fn start(services: &Services) -> Result<Mounted, WireError> {
     config.mount_options = vec![MountOption::FSName(mounts::FS_NAME.into())];
     let session = fuser::Session::new(Tiny, mountpoint, &config)
         .map_err(|e| WireError::new(format!("cannot mount: {e}")))?;
+    if mountpoint.ends_with("stuck") && File::create_new(services.options.state.join("once")).is_ok() {
+        let never = mountpoint.join("never");
+        std::thread::spawn(move || fs::metadata(never));
+    }
     // After an outside umount the session tries once more itself, in vain.
     let serve = move || session.run().or_else(|e| if e.raw_os_error() == Some(22) { Ok(()) } else { Err(e) });
     Ok(Mounted { serve: Box::new(serve), handler: Arc::new(Answers) })
@@ -377,6 +386,22 @@ fn killed_and_unmounted() {
     let output = host.run(&["umount", host.at()]);
     assert!(output.status.success(), "{output:?}");
     assert!(!host.is_mounted());
+}
+
+fn killed_and_stuck() {
+    let host = Host::named("stuck");
+    let first = host.mount();
+    let log = || fs::read_to_string(host.state.join("daemon.log")).unwrap();
+    while !log().contains("never answered") {
+        std::thread::yield_now();
+    }
+    kill(first, "-KILL");
+    let second = host.mount();
+    assert_ne!(first, second);
+    assert!(log().contains("a killed daemon does not end: its mount is aborted"), "{}", log());
+    assert!(!std::path::Path::new(&format!("/proc/{first}/exe")).exists(), "it has ended");
+    assert!(fs::metadata(&host.mountpoint).is_ok());
+    assert!(host.run(&["umount", host.at()]).status.success());
 }
 
 fn two_daemons() {

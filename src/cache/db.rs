@@ -1,19 +1,15 @@
 //! `cache.db`: what the cache knows across restarts. A convenience: it may be deleted at any time.
 //!
-//! Not durable on purpose (`synchronous=OFF`): rows that matter after a crash are proved again. A database that
-//! is damaged is renamed aside and begun anew. Other modules keep tables of their own in the same file.
+//! Rows that matter after a crash are proved again. Other modules keep tables of their own in the same file.
 
 use std::path::Path;
-use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::ledger::{Changes, Kind, Proof, Row, Stamp};
-use super::sys;
 use crate::id::{ChunkId, FileHash};
+use crate::sqlite::{self, boot_id};
 
-/// Another process's transaction is waited for this long.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS cache_meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS cache_items(
@@ -34,75 +30,14 @@ const NO_PROOF: &str = "?";
 /// Opens the database, or begins a new one where there is none or a damaged one. Creates the cache's tables and
 /// no others. If the file cannot be used at all, the database lives in memory.
 pub fn open(path: &Path) -> rusqlite::Result<Connection> {
-    match try_open(path) {
-        Ok(connection) => return Ok(connection),
-        Err(error) if is_damage(&error) => {
-            tracing::warn!(path = %path.display(), %error, "the cache database is damaged and is begun anew");
-            set_aside(path);
-        }
-        Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "the cache database cannot be used");
-            return in_memory();
-        }
-    }
-    try_open(path).or_else(|error| {
-        tracing::warn!(path = %path.display(), %error, "the cache database cannot be begun anew");
-        in_memory()
-    })
-}
-
-fn in_memory() -> rusqlite::Result<Connection> {
-    let connection = Connection::open_in_memory()?;
-    connection.execute_batch(SCHEMA)?;
-    Ok(connection)
-}
-
-fn try_open(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "OFF")?;
-    connection.execute_batch(SCHEMA)?;
-    let opened = opened_in(&connection)?;
-    // A killed process damages nothing; a crash of the machine may, as nothing was synced.
-    if !opened.is_empty() && opened != sys::boot_id() {
-        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |r| r.get(0))?;
-        if verdict != "ok" {
-            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(rusqlite::Error::SqliteFailure(code, Some(verdict)));
-        }
-    }
     // Reads every row, so that damage among them shows now.
-    load(&connection)?;
-    Ok(connection)
-}
-
-/// Whether beginning anew helps: the file is no database, is damaged, or its tables are of another form.
-fn is_damage(error: &rusqlite::Error) -> bool {
-    match error {
-        rusqlite::Error::SqliteFailure(code, _) => {
-            matches!(code.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
-        }
-        rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::Utf8Error(..)
-        | rusqlite::Error::SqlInputError { .. } => true,
-        _ => false,
-    }
-}
-
-fn set_aside(path: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
-        let mut from = path.as_os_str().to_owned();
-        from.push(suffix);
-        let mut to = path.as_os_str().to_owned();
-        to.push(format!(".damaged{suffix}"));
-        if std::fs::rename(&from, &to).is_err() {
-            // Absent, or not to be renamed; in the second case removal is the last attempt.
-            let _ = std::fs::remove_file(&from);
-        }
-    }
+    let opened = sqlite::open_checked(path, SCHEMA, |connection| load(connection).map(drop));
+    opened.or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "the cache database cannot be used");
+        let connection = Connection::open_in_memory()?;
+        connection.execute_batch(SCHEMA)?;
+        Ok(connection)
+    })
 }
 
 /// The boot in which the database was opened and not closed cleanly; empty after a clean end; "new" at first.
@@ -120,7 +55,7 @@ pub(super) fn set_opened_in(connection: &Connection, boot: &str) -> rusqlite::Re
 
 /// All rows.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
-    let boot_now = sys::boot_id();
+    let boot_now = boot_id();
     let sql = "SELECT kind, hash, size, charge, mtime_ns, ctime_ns, boot, last_use FROM cache_items";
     let mut statement = connection.prepare(sql)?;
     let rows = statement.query_map([], |r| {
@@ -144,7 +79,7 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
 
 /// Writes what changed, in one transaction.
 pub(super) fn save(connection: &mut Connection, changes: &Changes) -> rusqlite::Result<()> {
-    let boot_now = sys::boot_id();
+    let boot_now = boot_id();
     let transaction = connection.transaction()?;
     {
         let mut delete =

@@ -47,6 +47,7 @@ pub use self::partial::{ChunkState, Finish, PartialFile};
 use crate::clock::Env;
 use crate::durable;
 use crate::id::{ChunkId, FileHash};
+use crate::sqlite;
 
 /// Eviction goes on until this many hundredths of the limit are in use.
 const LOW_WATER_PERCENT: u64 = 90;
@@ -138,7 +139,7 @@ impl Cache {
         for (key, size, charge, proof, used) in db::load(&connection).unwrap_or_default() {
             ledger.insert_loaded(key, size, charge, proof, used);
         }
-        if let Err(error) = db::set_opened_in(&connection, &sys::boot_id()) {
+        if let Err(error) = db::set_opened_in(&connection, &sqlite::boot_id()) {
             tracing::warn!(%error, "the cache database cannot be written");
         }
         let shared = Arc::new(Shared {
@@ -167,8 +168,9 @@ impl Cache {
             Ok(()) => {
                 self.shared.ledger().mark_synced();
                 self.shared.flush();
-                let result = db::set_opened_in(&self.shared.database(), "");
-                if let Err(error) = result {
+                let database = self.shared.database();
+                let marked = db::set_opened_in(&database, "").and_then(|()| sqlite::mark_synced(&database));
+                if let Err(error) = marked {
                     tracing::warn!(%error, "the cache database cannot be written");
                 }
             }

@@ -90,6 +90,7 @@ pub struct PartialFile {
     is_private: bool,
     state: RwLock<State>,
     prefix: Mutex<Prefix>,
+    writing: Mutex<()>,
     lease: Option<Lease>,
 }
 
@@ -176,6 +177,7 @@ impl PartialFile {
             is_private,
             state: RwLock::default(),
             prefix: Mutex::default(),
+            writing: Mutex::default(),
             lease,
         };
         match records {
@@ -282,6 +284,8 @@ impl PartialFile {
     /// # Errors
     /// Trouble with the local disk; none of the chunks counts as there then.
     pub fn write(&self, chunks: &[(u64, Bytes)]) -> io::Result<()> {
+        // The kernel lets one in at a time too, but has the others spin.
+        let writing = self.writing.lock().expect("no holder panics");
         for (offset, bytes) in chunks {
             let mut written = self.data.write_all_at(bytes, *offset);
             if written.as_ref().is_err_and(super::is_full) {
@@ -290,6 +294,7 @@ impl PartialFile {
             }
             written?;
         }
+        drop(writing);
         let marks = chunks.iter().map(|(offset, bytes)| (*offset, bytes.len() as u32));
         self.enter(marks, Mark::Stored)
     }
@@ -374,23 +379,32 @@ impl PartialFile {
     }
 
     /// Hashes on as far as the file's beginning is there in one piece; from the caller's view free of effects.
-    pub fn hash_ahead(&self) {
+    /// `recent` are chunks just written, in the order of their offsets, which need not be read again.
+    pub fn hash_ahead(&self, recent: &[(u64, Bytes)]) {
         if let Ok(mut prefix) = self.prefix.try_lock() {
-            let _ = self.advance(&mut prefix);
+            let _ = self.advance(&mut prefix, recent);
         }
     }
 
-    fn advance(&self, prefix: &mut Prefix) -> io::Result<()> {
+    fn advance(&self, prefix: &mut Prefix, recent: &[(u64, Bytes)]) -> io::Result<()> {
         let mut buffer = vec![];
         loop {
             let state = self.state.read().expect("no holder panics");
             let Some(held) = state.chunks.get(&prefix.bytes).copied().filter(|h| h.is_proved) else {
                 return Ok(());
             };
-            buffer.resize(held.len as usize, 0);
-            self.data.read_exact_at(&mut buffer, prefix.bytes)?;
-            drop(state);
-            prefix.hasher.update(&buffer);
+            match recent.binary_search_by_key(&prefix.bytes, |(offset, _)| *offset) {
+                Ok(i) if recent[i].1.len() == held.len as usize => {
+                    drop(state);
+                    prefix.hasher.update(&recent[i].1);
+                }
+                _ => {
+                    buffer.resize(held.len as usize, 0);
+                    self.data.read_exact_at(&mut buffer, prefix.bytes)?;
+                    drop(state);
+                    prefix.hasher.update(&buffer);
+                }
+            }
             prefix.bytes += u64::from(held.len);
             if held.len == 0 {
                 return Ok(());
@@ -416,7 +430,7 @@ impl PartialFile {
             return Ok(Finish::Whole);
         }
         let mut prefix = self.prefix.lock().expect("no holder panics");
-        self.advance(&mut prefix)?;
+        self.advance(&mut prefix, &[])?;
         {
             let mut state = self.state.write().expect("no holder panics");
             if state.is_finished {

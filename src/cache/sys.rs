@@ -29,10 +29,3 @@ pub(super) fn punch_hole(file: &File, offset: u64, len: u64) -> io::Result<()> {
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
-
-/// The kernel's name for this boot; files written under another one may have lost bytes.
-pub(super) fn boot_id() -> String {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    // An unknown boot must never pass for a synced row, which has the empty text.
-    if text.trim().is_empty() { "unknown".into() } else { text.trim().into() }
-}

@@ -1,18 +1,21 @@
 //! Appending to a log: the next number is created by one writer only; everyone else folds and tries the next.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::races::Races;
+use super::read::Expect;
 use super::{ArtifactState, Catalog, CatalogError, Cell, Known};
 use crate::format::event::{Body, Event};
 use crate::id::{ArtifactId, EventHash, EventId};
 use crate::name::{ArtifactKey, VersionNumber};
-use crate::store::{Created, Key, backoff};
+use crate::store::{Created, Key, StoreError, backoff};
 
-/// Lost races after which a writer gives up.
-const MAX_LOST_RACES: u32 = 500;
-/// Answers in doubt after which a writer gives up.
+/// Answers in doubt, with nothing new in the log, after which a writer gives up.
 const MAX_DOUBTS: u32 = 5;
 
 /// Who an event is by.
@@ -38,7 +41,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Appended {
     /// The state with the event in it, or the one the plan was content with.
-    pub state: std::sync::Arc<ArtifactState>,
+    pub state: Arc<ArtifactState>,
     /// What the log says of the event's id: for a commit the version it made or found. None if there was
     /// nothing to do.
     pub outcome: Option<Option<VersionNumber>>,
@@ -50,7 +53,8 @@ impl Catalog {
     /// not exist is created first.
     ///
     /// `id` identifies the event over all attempts, also those before a crash: if it is in the log already, that
-    /// is the result and nothing is written. Cost: one request, two more for each race that was lost.
+    /// is the result and nothing is written. Cost: one request; one more for a checkpoint that is due; for each race
+    /// that was lost three, and one for each event behind the second that others wrote.
     pub async fn append<E: From<CatalogError>>(
         &self,
         key: &ArtifactKey,
@@ -64,72 +68,102 @@ impl Catalog {
             Some(state) => state,
             None => self.read_or_create(key, &cell, actor).await?,
         };
-        let (mut lost, mut doubts) = (0, 0);
+        let (mut races, mut doubts) = (Races::default(), 0);
         let mut refreshed = false;
-        // The number under which the event may still appear, because an attempt got no answer.
-        let mut pending = None;
+        let mut checkpoint = None;
         loop {
             if let Some(outcome) = state.outcome(&id) {
                 return Ok(Appended { state, outcome: Some(outcome) });
-            }
-            // Only now: what was lost last may have been this event itself, sent twice on its way.
-            if lost > MAX_LOST_RACES {
-                return Err(CatalogError::Contention(key.clone()).into());
             }
             let body = match plan(&state) {
                 Ok(Step::Append(body)) => body,
                 // What was planned on may be old news: ask once before refusing or doing nothing.
                 Ok(Step::Nothing) | Err(_) if !refreshed => {
                     refreshed = true;
-                    state = self.read_on(key, &cell).await?.unwrap_or(state);
+                    state = self.read_on(key, &cell, Expect::Nothing).await?.unwrap_or(state);
                     continue;
                 }
                 Ok(Step::Nothing) => return Ok(Appended { state, outcome: None }),
                 Err(refusal) => return Err(refusal),
             };
+            if checkpoint.is_none() {
+                checkpoint = self.write_checkpoint(key, &cell, &state).await;
+            }
             let (seq, prev) = (state.seq() + 1, Some(state.head()));
-            let event = self.event(key, state.artifact_id(), seq, prev, id, actor, body);
-            let created = self.create_event(key, seq, &event).await;
-            match created.map_err(|e| if pending == Some(seq) { doubt(key, seq, e) } else { e })? {
-                Created::Yes => {
-                    let bytes = event.encode();
-                    let mut next = (*state).clone();
-                    let applied = next.apply(self.store.id(), &event, EventHash::of(&bytes));
-                    applied.map_err(|e| CatalogError::Damaged {
-                        artifact: key.clone(),
-                        seq,
-                        problem: format!("the event just written {}", e.problem),
-                    })?;
-                    self.keep(key, &cell, &next, seq, bytes);
-                    let outcome = next.outcome(&id);
-                    return Ok(Appended { state: std::sync::Arc::new(next), outcome });
-                }
-                Created::Exists => {
-                    lost += 1;
-                    // A "conflict" can also be answered when nothing landed: then nothing new is read, and the
-                    // same number is tried again.
-                    self.wait(lost.min(6)).await;
-                }
-                Created::Unknown(problem) => {
-                    doubts += 1;
-                    pending = Some(seq);
-                    let give_up = doubts >= MAX_DOUBTS;
-                    match self.read_on(key, &cell).await {
-                        Ok(Some(newest)) if newest.seq() > state.seq() || !give_up => {
-                            state = newest;
-                            if state.outcome(&id).is_none() {
-                                self.wait(doubts).await;
-                            }
-                            continue;
-                        }
-                        Ok(_) => return Err(doubt(key, seq, CatalogError::Store(problem)).into()),
-                        Err(e) => return Err(doubt(key, seq, e).into()),
+            let event = Event {
+                // The one it wrote before it lost a race still holds, unless a rival's is as new.
+                checkpoint: checkpoint
+                    .as_ref()
+                    .map(|(reference, _)| *reference)
+                    .filter(|written| state.vouched().is_none_or(|known| known.seq < written.seq)),
+                ..self.event(key, state.artifact_id(), seq, prev, id, actor, body)
+            };
+            let asked = Instant::now();
+            let doubt = |problem: &dyn std::fmt::Display| {
+                let (artifact, problem) = (key.clone(), problem.to_string());
+                CatalogError::Doubt { artifact, seq, problem }
+            };
+            let answer = match self.create_event(key, seq, &event).await {
+                Ok(Created::Yes) => {
+                    let next = self.take_in(key, &cell, Some(&state), &event)?;
+                    if let (Some((reference, bytes)), Some(_)) = (&checkpoint, event.checkpoint) {
+                        self.mirror.add_checkpoint(key, *reference, bytes);
+                        cell.mirrored.store(reference.seq, Ordering::Relaxed);
                     }
+                    self.mirror_checkpoint(key, &cell, &next).await;
+                    let outcome = next.outcome(&id);
+                    return Ok(Appended { state: next, outcome });
+                }
+                Ok(Created::Exists) => None,
+                Ok(Created::Unknown(problem)) => Some(problem),
+                // An earlier attempt may have landed after all.
+                Err(e) if doubts > 0 => return Err(doubt(&e).into()),
+                Err(e) => return Err(CatalogError::from(e).into()),
+            };
+            doubts += u32::from(answer.is_some());
+            let pause = races.lose(self.store.env(), asked.elapsed());
+            let wait = if answer.is_some() { Some(backoff(self.store.env(), doubts)) } else { pause };
+            tokio::time::sleep(wait.unwrap_or_default()).await;
+            let newest = match self.read_on(key, &cell, Expect::News).await {
+                Ok(newest) => newest.unwrap_or_else(|| state.clone()),
+                // "Exists" may also be said of an event that is this one.
+                Err(CatalogError::Store(e)) => return Err(doubt(&answer.unwrap_or(e)).into()),
+                Err(e) => return Err(e.into()),
+            };
+            if newest.seq() > state.seq() {
+                // Whose it is, is known now.
+                doubts = 0;
+            } else {
+                // Nothing landed, or not yet: the same number is tried again.
+                races.reset();
+                if let Some(problem) = answer.filter(|_| doubts >= MAX_DOUBTS) {
+                    return Err(doubt(&problem).into());
                 }
             }
-            let newest = self.read_on(key, &cell).await.map_err(|e| doubt(key, seq, e))?;
-            state = newest.unwrap_or(state);
+            // Only now: the race that was lost last may have been lost to this very event.
+            if pause.is_none() && newest.outcome(&id).is_none() {
+                let contention = CatalogError::Contention(key.clone());
+                return Err(if doubts > 0 { doubt(&contention) } else { contention }.into());
+            }
+            state = newest;
         }
+    }
+
+    /// Adds an event that was just written to what is known. It is read back from its bytes, as all others read it.
+    fn take_in(
+        &self,
+        key: &ArtifactKey,
+        cell: &Cell,
+        state: Option<&ArtifactState>,
+        event: &Event,
+    ) -> Result<Arc<ArtifactState>, CatalogError> {
+        let bytes = Bytes::from(event.encode());
+        let mut next = state.cloned();
+        self.fold(key, &mut next, event.seq, &bytes)?;
+        let next = Arc::new(next.expect("an event that was folded makes a state"));
+        self.mirror.add_events(key, &[(event.seq, bytes)]);
+        cell.set(Known { loaded: true, state: Some(next.clone()), checked: Some(Instant::now()) });
+        Ok(next)
     }
 
     /// Whether an event with this id is in the log now, and its outcome. Used to learn how an attempt before a
@@ -147,27 +181,22 @@ impl Catalog {
         key: &ArtifactKey,
         cell: &Cell,
         actor: &Actor,
-    ) -> Result<std::sync::Arc<ArtifactState>, CatalogError> {
+    ) -> Result<Arc<ArtifactState>, CatalogError> {
         let mut doubts = 0;
         loop {
-            if let Some(state) = self.read_on(key, cell).await? {
+            if let Some(state) = self.read_on(key, cell, Expect::Nothing).await? {
                 return Ok(state);
             }
             let env = self.store.env();
             let (artifact, id) =
                 (ArtifactId::from_bytes(env.random16()), EventId::from_bytes(env.random16()));
             let event = self.event(key, artifact, 0, None, id, actor, Body::Create);
-            match self.create_event(key, 0, &event).await? {
+            match self.create_event(key, 0, &event).await.map_err(CatalogError::from)? {
                 // Whoever made it, the log begins now; reading it tells which artifact it is.
                 Created::Yes => {
-                    let bytes = event.encode();
-                    let state =
-                        ArtifactState::begin(self.store.id(), key, &event, EventHash::of(&bytes)).map_err(
-                            |e| CatalogError::Damaged { artifact: key.clone(), seq: 0, problem: e.problem },
-                        )?;
-                    self.keep(key, cell, &state, 0, bytes);
+                    let state = self.take_in(key, cell, None, &event)?;
                     self.forget_listings().await;
-                    return Ok(std::sync::Arc::new(state));
+                    return Ok(state);
                 }
                 Created::Exists | Created::Unknown(_) if doubts < MAX_DOUBTS => doubts += 1,
                 Created::Exists => return Err(CatalogError::Contention(key.clone())),
@@ -199,36 +228,16 @@ impl Catalog {
             time: self.store.env().now(),
             actor: actor.user.clone(),
             host: actor.host.clone(),
+            checkpoint: None,
             body,
         }
     }
 
-    async fn create_event(
-        &self,
-        key: &ArtifactKey,
-        seq: u64,
-        event: &Event,
-    ) -> Result<Created, CatalogError> {
-        let created = self.store.create(&Key::Event(key.clone(), seq), event.encode().into()).await;
-        self.note_answer(!matches!(&created, Ok(Created::Unknown(_))));
-        Ok(created?)
-    }
-
-    fn keep(&self, key: &ArtifactKey, cell: &Cell, state: &ArtifactState, seq: u64, bytes: Vec<u8>) {
-        self.mirror.add_events(key, &[(seq, bytes)]);
-        let state = Some(std::sync::Arc::new(state.clone()));
-        cell.set(Known { loaded: true, state, checked: Some(Instant::now()) });
+    async fn create_event(&self, key: &ArtifactKey, seq: u64, event: &Event) -> Result<Created, StoreError> {
+        self.store.create(&Key::Event(key.clone(), seq), event.encode().into()).await
     }
 
     async fn wait(&self, failures: u32) {
         tokio::time::sleep(backoff(self.store.env(), failures)).await;
-    }
-}
-
-/// The error of a writer that does not know whose event `seq` is, because it cannot be read.
-fn doubt(key: &ArtifactKey, seq: u64, cause: CatalogError) -> CatalogError {
-    match cause {
-        CatalogError::Store(e) => CatalogError::Doubt { artifact: key.clone(), seq, problem: e.to_string() },
-        other => other,
     }
 }

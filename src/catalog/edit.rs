@@ -209,6 +209,7 @@ impl Catalog {
         actor: &Actor,
         plan: impl FnMut(&ArtifactState) -> Result<Step, EditError>,
     ) -> Result<Arc<ArtifactState>, EditError> {
+        self.store.ask_again().await.map_err(CatalogError::from)?;
         // An edit never creates an artifact. That there is none may be old news, that there is one may not.
         let max_age = if self.known(key).is_some() { Duration::MAX } else { Duration::ZERO };
         self.existing(key, max_age).await?;

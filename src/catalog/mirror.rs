@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::format::checkpoint::CheckpointRef;
 use crate::id::{DetailsId, StoreId};
 use crate::name::ArtifactKey;
 use crate::sqlite;
@@ -14,13 +16,17 @@ CREATE TABLE IF NOT EXISTS events (
     store TEXT NOT NULL, artifact TEXT NOT NULL, seq INTEGER NOT NULL, bytes BLOB NOT NULL,
     PRIMARY KEY (store, artifact, seq)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoints (
+    store TEXT NOT NULL, artifact TEXT NOT NULL, seq INTEGER NOT NULL, hash TEXT NOT NULL, bytes BLOB NOT NULL,
+    PRIMARY KEY (store, artifact)
+);
 CREATE TABLE IF NOT EXISTS details (
     store TEXT NOT NULL, id TEXT NOT NULL, bytes BLOB NOT NULL,
     PRIMARY KEY (store, id)
 ) WITHOUT ROWID;
 ";
 
-/// Events and details of one store in the local database. A failing database loses speed, never truth: errors
+/// Events, trusted checkpoints and details of one store in the local database. A failing database loses speed, never truth: errors
 /// are logged and the store is asked instead. The mutex is held for single statements.
 #[derive(Debug)]
 pub(super) struct Mirror {
@@ -46,27 +52,68 @@ impl Mirror {
         result.inspect_err(|e| tracing::warn!(error = %e, "the local copy of the logs failed")).ok()
     }
 
-    /// All events of an artifact, oldest first.
-    pub fn events(&self, artifact: &ArtifactKey) -> Vec<Vec<u8>> {
+    /// Whether there is a database.
+    pub fn is_open(&self) -> bool {
+        self.db.lock().expect("no holder of the mirror's lock panics").is_some()
+    }
+
+    /// The events of an artifact from number `from` on, oldest first; some may be lacking.
+    pub fn events_from(&self, artifact: &ArtifactKey, from: u64) -> Vec<(u64, Vec<u8>)> {
         let found = self.with(|db| {
-            let mut query =
-                db.prepare_cached("SELECT bytes FROM events WHERE store = ? AND artifact = ? ORDER BY seq")?;
-            query.query_map(params![self.store, artifact.to_string()], |row| row.get(0))?.collect()
+            let mut query = db.prepare_cached(
+                "SELECT seq, bytes FROM events WHERE store = ? AND artifact = ? AND seq >= ? ORDER BY seq",
+            )?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?));
+            query.query_map(params![self.store, artifact.to_string(), from as i64], row)?.collect()
         });
         found.unwrap_or_default()
     }
 
     /// Keeps further events of an artifact.
-    pub fn add_events(&self, artifact: &ArtifactKey, events: &[(u64, Vec<u8>)]) {
+    pub fn add_events(&self, artifact: &ArtifactKey, events: &[(u64, Bytes)]) {
+        if events.is_empty() {
+            return;
+        }
         self.with(|db| {
             let tx = db.transaction()?;
             for (seq, bytes) in events {
                 tx.execute(
                     "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?)",
-                    params![self.store, artifact.to_string(), *seq as i64, bytes],
+                    params![self.store, artifact.to_string(), *seq as i64, &bytes[..]],
                 )?;
             }
             tx.commit()
+        });
+    }
+
+    /// The checkpoint of an artifact that is kept here, and its bytes.
+    pub fn checkpoint(&self, artifact: &ArtifactKey) -> Option<(CheckpointRef, Vec<u8>)> {
+        let (seq, hash, bytes) = self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT seq, hash, bytes FROM checkpoints WHERE store = ? AND artifact = ?",
+            )?;
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok((row.get::<_, i64>(0)? as u64, row.get::<_, String>(1)?, row.get(2)?))
+            };
+            query.query_row(params![self.store, artifact.to_string()], row).optional()
+        })??;
+        Some((CheckpointRef { seq, hash: hash.parse().ok()? }, bytes))
+    }
+
+    /// Keeps a checkpoint that is known to be right, unless there is a newer one.
+    pub fn add_checkpoint(&self, artifact: &ArtifactKey, reference: CheckpointRef, bytes: &[u8]) {
+        self.with(|db| {
+            db.execute(
+                "INSERT INTO checkpoints VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO
+                 UPDATE SET seq = ?3, hash = ?4, bytes = ?5 WHERE seq < ?3",
+                params![
+                    self.store,
+                    artifact.to_string(),
+                    reference.seq as i64,
+                    reference.hash.to_string(),
+                    bytes
+                ],
+            )
         });
     }
 
@@ -74,14 +121,18 @@ impl Mirror {
     pub fn forget(&self, artifact: &ArtifactKey) {
         let artifact = artifact.to_string();
         self.with(|db| {
+            db.execute("DELETE FROM checkpoints WHERE store = ? AND artifact = ?", [&self.store, &artifact])?;
             db.execute("DELETE FROM events WHERE store = ? AND artifact = ?", [&self.store, &artifact])
         });
     }
 
-    /// The artifacts with kept events.
+    /// The artifacts that something is kept of: their first event or a checkpoint.
     pub fn artifacts(&self) -> Vec<ArtifactKey> {
         let found: Option<Vec<String>> = self.with(|db| {
-            let mut query = db.prepare_cached("SELECT artifact FROM events WHERE store = ? AND seq = 0")?;
+            let mut query = db.prepare_cached(
+                "SELECT artifact FROM events WHERE store = ?1 AND seq = 0
+                 UNION SELECT artifact FROM checkpoints WHERE store = ?1",
+            )?;
             query.query_map([&self.store], |row| row.get(0))?.collect()
         });
         found.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect()

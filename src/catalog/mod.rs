@@ -4,35 +4,37 @@
 //! hosts fold the same chain to the same [`ArtifactState`]; a state in hand never goes backwards.
 
 mod append;
+mod checkpoint;
 mod edit;
+mod log;
 mod mirror;
+mod races;
+mod read;
 mod record;
 mod state;
+mod sync;
+mod usage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
 pub use self::append::{Actor, Appended, Step};
 pub use self::edit::{AliasPrecondition, EditError};
 use self::mirror::Mirror;
+use self::read::Expect;
 pub use self::record::{ProducerRecord, Record, names_of};
-pub use self::state::{AliasRecord, ArtifactState, ChainError, DeletedVersion, Producer, VersionRecord};
-use crate::format::FormatError;
+pub use self::state::{ArtifactState, ChainError};
+pub use self::sync::{Scope, Synced};
+pub use self::usage::Usage;
 use crate::format::details::{Details, DetailsRef};
-use crate::format::event::Event;
-use crate::id::EventHash;
+pub use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use crate::name::{ArtifactKey, ArtifactName, ProjectName, Reference};
-use crate::store::{ARTIFACTS_PREFIX, Key, Store, StoreError, log_prefix, parse_seq};
-
-/// Events of one log fetched at once.
-const PARALLEL_EVENTS: usize = 16;
-/// Events found one by one before the rest is listed.
-const SINGLE_STEPS: u64 = 3;
+use crate::store::{ARTIFACTS_PREFIX, Key, Store, StoreError};
 
 /// Why the catalog cannot answer.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,26 @@ pub enum CatalogError {
         seq: u64,
         /// What is wrong.
         problem: String,
+    },
+    /// A checkpoint says otherwise than the events before it.
+    #[error("{object} in the store, which event {by} vouches for, is damaged: {problem}")]
+    Checkpoint {
+        /// The checkpoint's key.
+        object: String,
+        /// The event that vouches for it.
+        by: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Not all of a log is known here, and the store does not give the rest.
+    #[error("{lacking} events of the log of {artifact} are not on this host, and {source}")]
+    Incomplete {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// How many events are not here.
+        lacking: u64,
+        /// Why they cannot be had.
+        source: StoreError,
     },
     /// The artifact does not exist.
     #[error("there is no artifact {0} in the store; `artfs ls` lists what there is")]
@@ -85,7 +107,6 @@ pub struct Catalog {
     mirror: Mirror,
     cells: Mutex<HashMap<ArtifactKey, Arc<Cell>>>,
     listings: tokio::sync::Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
-    offline_since: Mutex<Option<crate::clock::Timestamp>>,
 }
 
 /// One artifact. `known` is replaced, never changed; `reading` is held by the one task that asks the store, and
@@ -94,6 +115,10 @@ pub struct Catalog {
 struct Cell {
     known: Mutex<Known>,
     reading: tokio::sync::Mutex<()>,
+    /// The number of the first event that is worth a checkpoint, as far as is known; set under `reading`.
+    checkpoint_from: AtomicU64,
+    /// The last event that the mirror's checkpoint takes in; set under `reading`.
+    mirrored: AtomicU64,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -118,32 +143,12 @@ impl Catalog {
     /// only). Sends nothing.
     pub fn new(store: Arc<Store>, mirror: Option<&Path>) -> Self {
         let mirror = Mirror::open(mirror, store.id());
-        Self {
-            store,
-            mirror,
-            cells: Mutex::default(),
-            listings: tokio::sync::Mutex::default(),
-            offline_since: Mutex::default(),
-        }
+        Self { store, mirror, cells: Mutex::default(), listings: tokio::sync::Mutex::default() }
     }
 
     /// The store it reads.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    /// Since when the store has not answered; none while it answers.
-    pub fn offline_since(&self) -> Option<crate::clock::Timestamp> {
-        *self.offline_since.lock().expect("no holder of this lock panics")
-    }
-
-    fn note_answer(&self, reachable: bool) {
-        let mut since = self.offline_since.lock().expect("no holder of this lock panics");
-        match (reachable, *since) {
-            (true, _) => *since = None,
-            (false, None) => *since = Some(self.store.env().now()),
-            (false, Some(_)) => {}
-        }
     }
 
     fn cell(&self, key: &ArtifactKey) -> Arc<Cell> {
@@ -153,6 +158,11 @@ impl Catalog {
             .entry(key.clone())
             .or_default()
             .clone()
+    }
+
+    /// How long ago the store was asked for an artifact's log; none if it never was.
+    pub fn age(&self, key: &ArtifactKey) -> Option<Duration> {
+        self.cell(key).known().checked.map(|at| at.elapsed())
     }
 
     /// What is known of an artifact now, without asking the store.
@@ -179,7 +189,7 @@ impl Catalog {
         if fresh(&known) {
             return Ok(known.state);
         }
-        match self.read_on(key, &cell).await {
+        match self.read_on(key, &cell, Expect::Nothing).await {
             Err(CatalogError::Store(e)) if e.may_pass() => {
                 // Offline: what is known is the best there is. Ask again only after the usual interval. Where nothing
                 // is known, that is no news: nobody may take it for "there is none".
@@ -213,130 +223,11 @@ impl Catalog {
         })
     }
 
-    /// Reads what is new. The caller holds the cell's `reading`.
-    async fn read_on(
-        &self,
-        key: &ArtifactKey,
-        cell: &Cell,
-    ) -> Result<Option<Arc<ArtifactState>>, CatalogError> {
-        if !cell.known().loaded {
-            let state = self.load_mirror(key);
-            cell.set(Known { loaded: true, state, checked: None });
-        }
-        let mut state = cell.known().state.map(|s| (*s).clone());
-        let events = self.fetch_from(key, state.as_ref().map_or(0, |s| s.seq() + 1)).await;
-        self.note_answer(!matches!(&events, Err(CatalogError::Store(e)) if e.may_pass()));
-        let events = events?;
-        for (seq, bytes) in &events {
-            self.fold(key, &mut state, *seq, bytes)?;
-        }
-        if !events.is_empty() {
-            self.mirror.add_events(key, &events);
-        }
-        let state = if events.is_empty() { cell.known().state } else { state.map(Arc::new) };
-        cell.set(Known { loaded: true, state: state.clone(), checked: Some(Instant::now()) });
-        Ok(state)
-    }
-
-    fn load_mirror(&self, key: &ArtifactKey) -> Option<Arc<ArtifactState>> {
-        let mut state = None;
-        for (seq, bytes) in self.mirror.events(key).iter().enumerate() {
-            if let Err(e) = self.fold(key, &mut state, seq as u64, bytes) {
-                tracing::warn!(error = %e, "the local copy of a log is wrong, reading the store again");
-                self.mirror.forget(key);
-                return None;
-            }
-        }
-        state.map(Arc::new)
-    }
-
-    fn fold(
-        &self,
-        key: &ArtifactKey,
-        state: &mut Option<ArtifactState>,
-        seq: u64,
-        bytes: &[u8],
-    ) -> Result<(), CatalogError> {
-        let damaged = |problem: String| CatalogError::Damaged { artifact: key.clone(), seq, problem };
-        let event = Event::decode(bytes).map_err(|FormatError { problem, .. }| damaged(problem))?;
-        let hash = EventHash::of(bytes);
-        let store = self.store.id();
-        match state {
-            Some(state) => state.apply(store, &event, hash),
-            None => ArtifactState::begin(store, key, &event, hash).map(|begun| *state = Some(begun)),
-        }
-        .map_err(|e| damaged(format!("it {}", e.problem)))
-    }
-
-    /// The events from number `from` on, in order.
-    async fn fetch_from(&self, key: &ArtifactKey, from: u64) -> Result<Vec<(u64, Vec<u8>)>, CatalogError> {
-        let mut events = Vec::new();
-        let mut next = from;
-        while next < from + SINGLE_STEPS {
-            match self.store.get(&Key::Event(key.clone(), next)).await {
-                Ok(bytes) => events.push((next, bytes.to_vec())),
-                Err(StoreError::NotFound { .. }) => return Ok(events),
-                Err(e) => return Err(e.into()),
-            }
-            next += 1;
-        }
-        let names = self.store.list(&log_prefix(key), Some(&Key::Event(key.clone(), next - 1))).await?;
-        let seqs: Vec<u64> = names
-            .iter()
-            .filter_map(|name| parse_seq(name.rsplit('/').next()?))
-            .filter(|s| *s >= next)
-            .collect();
-        if let Some((missing, _)) = (next..).zip(&seqs).find(|(want, seq)| want != *seq) {
-            let problem = "it is missing, while later events are there".to_owned();
-            return Err(CatalogError::Damaged { artifact: key.clone(), seq: missing, problem });
-        }
-        let fetched: Vec<(u64, Vec<u8>)> = futures::stream::iter(seqs)
-            .map(|seq| async move {
-                let bytes = self.store.get(&Key::Event(key.clone(), seq)).await?;
-                Ok::<_, CatalogError>((seq, bytes.to_vec()))
-            })
-            .buffered(PARALLEL_EVENTS)
-            .try_collect()
-            .await?;
-        events.extend(fetched);
-        Ok(events)
-    }
-
-    /// The stored bytes of every event of an artifact that is known here, oldest first.
-    pub fn log_lines(&self, key: &ArtifactKey) -> Vec<Vec<u8>> {
-        self.mirror.events(key)
-    }
-
-    /// Reads the whole log from the store again, ignoring the local copy, and checks its chain, also that no event
-    /// stands behind its end: reading on takes the first missing number for the end.
-    pub async fn verify_log(&self, key: &ArtifactKey) -> Result<ArtifactState, CatalogError> {
-        let mut state = None;
-        for (seq, bytes) in self.fetch_from(key, 0).await? {
-            self.fold(key, &mut state, seq, &bytes)?;
-        }
-        let end = state.as_ref().map_or(0, |s: &ArtifactState| s.seq() + 1);
-        let beyond = self.store.list(&log_prefix(key), None).await?;
-        let beyond = beyond.iter().filter_map(|name| parse_seq(name.rsplit('/').next()?));
-        if beyond.max().is_some_and(|last| last >= end) {
-            // Unless it was written while this was reading.
-            match self.store.get(&Key::Event(key.clone(), end)).await {
-                Err(StoreError::NotFound { .. }) => {
-                    let problem = "it is missing, while later events are there".to_owned();
-                    return Err(CatalogError::Damaged { artifact: key.clone(), seq: end, problem });
-                }
-                Ok(_) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        state.ok_or_else(|| CatalogError::NoArtifact(key.clone()))
-    }
-
     /// The projects in the store; those known locally while it cannot be reached. Cost: a listing if the last
     /// one is older than `max_age`.
     pub async fn projects(&self, max_age: Duration) -> Result<Vec<ProjectName>, CatalogError> {
         let local = || self.mirror.artifacts().into_iter().map(|a| a.project.to_string()).collect();
-        let names = self.listing(ARTIFACTS_PREFIX, max_age, local).await?;
-        Ok(names.iter().filter_map(|n| n.parse().ok()).collect())
+        Ok(parsed(&self.listing(ARTIFACTS_PREFIX, max_age, local).await?))
     }
 
     /// The artifacts of a project; see [`Catalog::projects`].
@@ -349,8 +240,7 @@ impl Catalog {
             let known = self.mirror.artifacts().into_iter();
             known.filter(|a| a.project == *project).map(|a| a.name.to_string()).collect()
         };
-        let names = self.listing(&format!("{ARTIFACTS_PREFIX}/{project}"), max_age, local).await?;
-        Ok(names.iter().filter_map(|n| n.parse().ok()).collect())
+        Ok(parsed(&self.listing(&project_prefix(project), max_age, local).await?))
     }
 
     async fn listing(
@@ -365,21 +255,20 @@ impl Catalog {
         {
             return Ok(names.clone());
         }
-        let names = match self.store.list_folders(prefix).await {
-            Ok(names) => {
-                self.note_answer(true);
-                names.into_iter().collect()
-            }
+        let names = match self.listing_now(prefix).await {
             Err(e) if e.may_pass() => {
-                self.note_answer(false);
                 let mut names = local();
                 names.extend(listings.get(prefix).map(|(_, old)| old.clone()).unwrap_or_default());
                 names
             }
-            Err(e) => return Err(e.into()),
+            listed => listed?,
         };
         listings.insert(prefix.to_owned(), (Instant::now(), names.clone()));
         Ok(names)
+    }
+
+    async fn listing_now(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
+        Ok(self.store.list_folders(prefix).await?.into_iter().collect())
     }
 
     /// Forgets listings, so that names made by this host are seen at once.
@@ -415,4 +304,13 @@ impl Catalog {
             Err(e) => Err(e),
         }
     }
+}
+
+fn project_prefix(project: &ProjectName) -> String {
+    format!("{ARTIFACTS_PREFIX}/{project}")
+}
+
+/// The names that are well formed; others are not this program's.
+fn parsed<T: std::str::FromStr>(names: &BTreeSet<String>) -> Vec<T> {
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }

@@ -1,13 +1,14 @@
 //! What an artifact's log adds up to: versions, aliases, metadata.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use crate::clock::Timestamp;
-use crate::format::details::DetailsRef;
+use crate::format::checkpoint::{Checkpoint, CheckpointRef};
 use crate::format::event::{
-    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event, Metadata,
+    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event,
 };
-use crate::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
+use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
+use crate::id::{ArtifactId, EventHash, EventId, StoreId};
 use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 
 /// An event that does not belong where it stands.
@@ -22,106 +23,22 @@ pub struct ChainError {
     pub problem: String,
 }
 
-/// Everything a log says, up to its event number `seq`.
+/// Everything a log says, up to its event number `seq`. A clone shares the records of the versions.
 #[derive(Debug, Clone)]
 pub struct ArtifactState {
     key: ArtifactKey,
     artifact: ArtifactId,
     seq: u64,
     head: EventHash,
-    versions: BTreeMap<VersionNumber, VersionRecord>,
-    deleted: BTreeMap<VersionNumber, DeletedVersion>,
+    versions: BTreeMap<VersionNumber, Arc<VersionRecord>>,
+    deleted: BTreeMap<VersionNumber, Arc<DeletedVersion>>,
     aliases: BTreeMap<AliasName, AliasRecord>,
     default_ttl_seconds: Option<u64>,
     epoch: u64,
     removed: bool,
     outcomes: HashMap<EventId, Option<VersionNumber>>,
-}
-
-/// What the log says of one version.
-#[derive(Debug, Clone)]
-pub struct VersionRecord {
-    /// Its number.
-    pub version: VersionNumber,
-    /// The digest of its content.
-    pub digest: Digest,
-    /// Its manifest's root.
-    pub manifest: ManifestId,
-    /// Entries of any kind.
-    pub entries: u64,
-    /// Regular files.
-    pub files: u64,
-    /// Sum of their sizes in bytes.
-    pub bytes: u64,
-    /// Bytes its commit added to the store.
-    pub stored_bytes: u64,
-    /// When it was committed, by the writer's clock.
-    pub created: Timestamp,
-    /// Who committed it.
-    pub actor: String,
-    /// Where.
-    pub host: String,
-    /// `model`, `dataset`, ….
-    pub artifact_type: Option<String>,
-    /// Tags, as they are now.
-    pub tags: BTreeSet<String>,
-    /// Metadata, as it is now.
-    pub meta: Metadata,
-    /// Seconds after its creation at which it may be deleted.
-    pub ttl_seconds: Option<u64>,
-    /// References to the versions it was made from.
-    pub inputs: Vec<String>,
-    /// Where its current message stands, and the run that made it.
-    pub details: Option<DetailsRef>,
-    /// The message that replaced the first one.
-    pub newer_message: Option<DetailsRef>,
-    /// Later commits of the same content.
-    pub producers: Vec<Producer>,
-    /// The place of its commit in the log.
-    pub seq: u64,
-    /// The id of its commit event.
-    pub id: EventId,
-}
-
-/// A later commit of the content of a version.
-#[derive(Debug, Clone)]
-pub struct Producer {
-    /// When.
-    pub time: Timestamp,
-    /// Who.
-    pub actor: String,
-    /// Where.
-    pub host: String,
-    /// Message and run.
-    pub details: Option<DetailsRef>,
-}
-
-/// A version that is no more.
-#[derive(Debug, Clone)]
-pub struct DeletedVersion {
-    /// What the log said of it.
-    pub record: VersionRecord,
-    /// Why it was deleted.
-    pub cause: DeletionCause,
-    /// The place of its deletion in the log.
-    pub seq: u64,
-    /// When.
-    pub time: Timestamp,
-    /// Who.
-    pub actor: String,
-}
-
-/// Where an alias points, and since when.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AliasRecord {
-    /// The version.
-    pub version: VersionNumber,
-    /// The event that set it.
-    pub seq: u64,
-    /// When.
-    pub time: Timestamp,
-    /// Who.
-    pub actor: String,
+    /// The newest checkpoint that an event vouches for, or that this was made from.
+    vouched: Option<CheckpointRef>,
 }
 
 impl ArtifactState {
@@ -144,6 +61,7 @@ impl ArtifactState {
             epoch: 0,
             removed: false,
             outcomes: HashMap::from([(event.id, None)]),
+            vouched: None,
         };
         let error = |problem: &str| Err(state.error(event.seq, problem));
         if event.body != Body::Create {
@@ -169,7 +87,66 @@ impl ArtifactState {
         self.outcomes.insert(event.id, outcome);
         self.seq = event.seq;
         self.head = hash;
+        let newer = |named: &CheckpointRef| {
+            named.seq < event.seq && self.vouched.is_none_or(|known| known.seq < named.seq)
+        };
+        self.vouched = event.checkpoint.filter(newer).or(self.vouched);
         Ok(())
+    }
+
+    /// The state that a checkpoint holds.
+    pub(super) fn from_checkpoint(reference: CheckpointRef, checkpoint: Checkpoint) -> Self {
+        let Checkpoint {
+            store: _,
+            key,
+            artifact,
+            seq,
+            head,
+            versions,
+            deleted,
+            aliases,
+            default_ttl_seconds,
+            epoch,
+            removed,
+            outcomes,
+        } = checkpoint;
+        Self {
+            key,
+            artifact,
+            seq,
+            head,
+            versions,
+            deleted,
+            aliases,
+            default_ttl_seconds,
+            epoch,
+            removed,
+            outcomes,
+            vouched: Some(reference),
+        }
+    }
+
+    /// The same as a checkpoint of an artifact in `store`.
+    pub fn to_checkpoint(&self, store: StoreId) -> Checkpoint {
+        Checkpoint {
+            store,
+            key: self.key.clone(),
+            artifact: self.artifact,
+            seq: self.seq,
+            head: self.head,
+            versions: self.versions.clone(),
+            deleted: self.deleted.clone(),
+            aliases: self.aliases.clone(),
+            default_ttl_seconds: self.default_ttl_seconds,
+            epoch: self.epoch,
+            removed: self.removed,
+            outcomes: self.outcomes.clone(),
+        }
+    }
+
+    /// The newest checkpoint that the log is known to vouch for.
+    pub fn vouched(&self) -> Option<CheckpointRef> {
+        self.vouched
     }
 
     fn check_place(&self, store: StoreId, event: &Event) -> Result<(), ChainError> {
@@ -252,14 +229,18 @@ impl ArtifactState {
 
     fn apply_deletion(&mut self, event: &Event, deletion: &Deletion) -> Result<(), String> {
         for number in &deletion.versions {
-            self.version_mut(*number)?;
+            self.living(*number)?;
         }
         for number in &deletion.versions {
             let record = self.versions.remove(number).ok_or_else(|| format!("deletes {number} twice"))?;
-            let actor = event.actor.clone();
-            let deleted =
-                DeletedVersion { record, cause: deletion.cause, seq: event.seq, time: event.time, actor };
-            self.deleted.insert(*number, deleted);
+            let deleted = DeletedVersion {
+                record: Arc::unwrap_or_clone(record),
+                cause: deletion.cause,
+                seq: event.seq,
+                time: event.time,
+                actor: event.actor.clone(),
+            };
+            self.deleted.insert(*number, Arc::new(deleted));
         }
         self.aliases.retain(|_, alias| !deletion.versions.contains(&alias.version));
         self.removed = deletion.cause == DeletionCause::Artifact;
@@ -293,7 +274,7 @@ impl ArtifactState {
             seq: event.seq,
             id: event.id,
         };
-        self.versions.insert(number, record);
+        self.versions.insert(number, Arc::new(record));
         self.removed = false;
         self.move_aliases(event, &commit.settings, number);
         Ok(number)
@@ -305,7 +286,7 @@ impl ArtifactState {
                 self.aliases.remove(&change.alias);
             }
             Some(AliasTarget { version, digest, manifest }) => {
-                let record = self.version_mut(*version)?;
+                let record = self.living(*version)?;
                 if (record.digest, record.manifest) != (*digest, *manifest) {
                     return Err(format!("names another content for {version}"));
                 }
@@ -324,10 +305,12 @@ impl ArtifactState {
         self.aliases.insert(alias.clone(), record);
     }
 
+    fn living(&self, number: VersionNumber) -> Result<&VersionRecord, String> {
+        self.version(number).ok_or_else(|| not_living(number))
+    }
+
     fn version_mut(&mut self, number: VersionNumber) -> Result<&mut VersionRecord, String> {
-        self.versions
-            .get_mut(&number)
-            .ok_or_else(|| format!("speaks of {number}, which there is not (any more)"))
+        self.versions.get_mut(&number).map(Arc::make_mut).ok_or_else(|| not_living(number))
     }
 
     /// The artifact's name.
@@ -358,12 +341,12 @@ impl ArtifactState {
 
     /// The versions that were deleted, oldest first.
     pub fn deleted(&self) -> impl DoubleEndedIterator<Item = &DeletedVersion> {
-        self.deleted.values()
+        self.deleted.values().map(Arc::as_ref)
     }
 
     /// A deleted version.
     pub fn deleted_version(&self, number: VersionNumber) -> Option<&DeletedVersion> {
-        self.deleted.get(&number)
+        self.deleted.get(&number).map(Arc::as_ref)
     }
 
     /// Whether the artifact was deleted as a whole and nothing was committed since.
@@ -383,17 +366,17 @@ impl ArtifactState {
 
     /// The living versions, oldest first.
     pub fn versions(&self) -> impl DoubleEndedIterator<Item = &VersionRecord> {
-        self.versions.values()
+        self.versions.values().map(Arc::as_ref)
     }
 
     /// A living version.
     pub fn version(&self, number: VersionNumber) -> Option<&VersionRecord> {
-        self.versions.get(&number)
+        self.versions.get(&number).map(Arc::as_ref)
     }
 
     /// The highest living version.
     pub fn latest(&self) -> Option<&VersionRecord> {
-        self.versions.values().next_back()
+        self.versions().next_back()
     }
 
     /// The aliases that users set, in the order of their names.
@@ -417,7 +400,7 @@ impl ArtifactState {
             Selector::Latest => self.latest(),
             Selector::Version(number) => self.version(*number),
             Selector::Alias(alias) => self.aliases.get(alias).and_then(|a| self.version(a.version)),
-            Selector::Digest(digest) => self.versions.values().rev().find(|v| v.digest == *digest),
+            Selector::Digest(digest) => self.versions().rev().find(|v| v.digest == *digest),
         }
     }
 
@@ -425,4 +408,8 @@ impl ArtifactState {
     pub fn outcome(&self, id: &EventId) -> Option<Option<VersionNumber>> {
         self.outcomes.get(id).copied()
     }
+}
+
+fn not_living(number: VersionNumber) -> String {
+    format!("speaks of {number}, which there is not (any more)")
 }

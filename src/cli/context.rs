@@ -5,11 +5,13 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::Globals;
+use super::args::parse_span;
 use super::error::CliError;
 use super::output::Format;
 use crate::catalog::{Actor, Catalog};
@@ -20,10 +22,12 @@ use crate::daemon::wire::Request;
 use crate::durable;
 use crate::format::header::StoreHeader;
 use crate::name::ArtifactKey;
-use crate::store::{OnMissing, OpenError, Store, StoreUrl};
+use crate::store::{ANSWER_LIMIT, OnMissing, OpenError, Store, StoreError, StoreUrl};
 
 /// Digits of the hash of a store's URL that name the file with its header.
 const URL_HASH_DIGITS: usize = 16;
+/// No store answers faster, and a shorter limit would only make it look as if it were away.
+const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Environment variables that clients of the clouds take their settings from.
 const SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
@@ -76,6 +80,21 @@ impl Context {
             }
             None => Ok(StoreUrl::Directory(data_folder("--store or $ARTFS_STORE")?.join("artfs/store"))),
         }
+    }
+
+    /// How long a store may take to answer.
+    pub fn store_timeout(&self) -> Result<Duration, CliError> {
+        let limit = match (self.globals.store_timeout, set("ARTFS_STORE_TIMEOUT")) {
+            (Some(limit), _) => limit,
+            (None, None) => ANSWER_LIMIT,
+            (None, Some(text)) => parse_span(&text.to_string_lossy())
+                .map_err(|e| CliError::usage(format!("$ARTFS_STORE_TIMEOUT is not a span of time: {e}")))?,
+        };
+        if limit < MIN_STORE_TIMEOUT {
+            let least = MIN_STORE_TIMEOUT.as_millis();
+            return Err(CliError::usage(format!("a store needs {least} ms at least to answer")));
+        }
+        Ok(limit)
     }
 
     /// Where the state folder is; it may not be there yet.
@@ -134,18 +153,21 @@ impl Context {
         // Where a store has been, an empty place is a disk that is not mounted and not the wish for a new store.
         let make = on_missing == OnMissing::Create && remembered.is_none();
         let on_missing = if make { OnMissing::Create } else { OnMissing::Fail };
+        let for_good = || format!("if it was deleted for good, remove {}", file.display());
         let gone = |error: OpenError| match (&error, &remembered) {
-            (OpenError::NotAStore { .. }, Some(_)) => CliError::failed(error.to_string()).with_hint(format!(
-                "it was a store before: mount its disk; or, if it was deleted for good, remove {}",
-                file.display()
-            )),
+            (OpenError::NotAStore { .. }, Some(_)) => CliError::failed(error.to_string())
+                .with_hint(format!("it was a store before; {}", for_good())),
             _ => error.into(),
         };
         let env = clock::system();
-        let backend = url.connect(&settings(), make).map_err(gone)?;
-        let opened = Store::open(backend.clone(), url.to_string(), on_missing, env.clone());
-        match runtime.block_on(opened) {
-            Ok(store) => {
+        let backend = match &remembered {
+            Some(_) => url.connect_again(&settings())?,
+            None => url.connect(&settings(), make)?,
+        };
+        let limit = self.store_timeout()?;
+        let opened = Store::open_within(backend.clone(), url.to_string(), on_missing, env.clone(), limit);
+        match (runtime.block_on(opened), &remembered) {
+            (Ok(store), _) => {
                 if remembered.as_ref() != Some(store.header()) {
                     if remembered.is_some() {
                         tracing::warn!(store = %url, "this is another store than the one that was here before");
@@ -154,14 +176,16 @@ impl Context {
                 }
                 Ok(store)
             }
-            Err(OpenError::Store { source, url: shown }) if source.may_pass() => match remembered {
-                Some(header) => {
-                    tracing::warn!(problem = %source, "the store cannot be reached: using what is known here");
-                    Ok(Store::assume(backend, url.to_string(), header, env))
+            (Err(OpenError::Store { source: StoreError::Unavailable { problem, .. }, .. }), Some(header)) => {
+                tracing::warn!(store = %url, problem, "the store cannot be reached: using what is known here");
+                if url.directory().is_some() {
+                    tracing::warn!("if its disk is not mounted, mount it; {}", for_good());
                 }
-                None => Err(OpenError::Store { source, url: shown }.into()),
-            },
-            Err(error) => Err(gone(error)),
+                // From there it is asked whether it is back.
+                let _inside = runtime.enter();
+                Ok(Store::assume_away(backend, url.to_string(), header.clone(), env, limit, problem))
+            }
+            (Err(error), _) => Err(gone(error)),
         }
     }
 

@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
-use crate::daemon::{client, mounts, sys};
+use crate::daemon::mounts::{self, Life, MountEntry};
+use crate::daemon::{client, sys};
 use crate::store::OnMissing;
 
 /// Kernels from this on have FUSE passthrough.
@@ -245,20 +246,28 @@ fn stale_mounts() -> Vec<Check> {
         Ok(entries) => entries,
         Err(e) => return vec![Check::failed(name, format!("the mount table: {e}"), "mount /proc")],
     };
-    let ours = || entries.iter().filter(|entry| entry.is_artfs());
-    let dead: Vec<Check> = ours()
-        .filter(|entry| entry.is_dead())
-        .map(|entry| {
+    let ours: Vec<&MountEntry> = entries.iter().filter(|entry| entry.is_artfs()).collect();
+    let bad: Vec<Check> = ours
+        .iter()
+        .zip(mounts::life_of(&ours))
+        .filter_map(|(entry, life)| {
             let shown = entry.mount_point.display();
-            let found = format!("the daemon of {shown} is gone");
-            Check::failed(name, found, format!("`artfs umount {shown}`, or mount there again"))
+            match life {
+                Life::Alive => None,
+                Life::Dead => Some(Check::failed(
+                    name,
+                    format!("the daemon of {shown} is gone"),
+                    format!("`artfs umount {shown}`, or mount there again"),
+                )),
+                Life::Silent => Some(Check::warning(
+                    name,
+                    format!("the daemon of {shown} does not answer"),
+                    "if that lasts: its log is daemon.log in its state folder",
+                )),
+            }
         })
         .collect();
-    if dead.is_empty() {
-        vec![Check::ok(name, format!("{} of artfs, none dead", ours().count()))]
-    } else {
-        dead
-    }
+    if bad.is_empty() { vec![Check::ok(name, format!("{} of artfs, all answer", ours.len()))] } else { bad }
 }
 
 fn store(context: &Context) -> Vec<Check> {
@@ -281,8 +290,7 @@ fn store(context: &Context) -> Vec<Check> {
     };
     let store = opened.catalog.store();
     let mut checks = vec![];
-    if store.counts().get == 0 {
-        // Nothing was asked, so the header is the remembered one.
+    if store.offline_since().is_some() {
         checks.push(Check::failed(
             name,
             format!("{url} cannot be reached; what is cached can be read"),

@@ -127,7 +127,15 @@ impl From<CatalogError> for CliError {
                 let hint = format!("`artfs verify --log {artifact}` checks the whole log");
                 CliError::failed(error.to_string()).with_hint(hint)
             }
-            CatalogError::NoArtifact(_)
+            CatalogError::Incomplete { ref source, .. } => {
+                let failed = CliError::failed(error.to_string());
+                match store_hint(source) {
+                    Some(hint) => failed.with_hint(hint),
+                    None => failed,
+                }
+            }
+            CatalogError::Checkpoint { .. }
+            | CatalogError::NoArtifact(_)
             | CatalogError::NoVersion { .. }
             | CatalogError::Doubt { .. }
             | CatalogError::Contention(_) => CliError::failed(error.to_string()),

@@ -44,13 +44,7 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
             Some(version.version)
         }
     };
-    let lines = catalog.log_lines(key);
-    if (lines.len() as u64) <= state.seq() {
-        return Err(CliError::failed(format!("the local copy of the log of {key} cannot be read"))
-            .with_hint(
-                "cache.db in the state folder can be deleted at any time; `artfs doctor` checks the folder",
-            ));
-    }
+    let lines = opened.runtime.block_on(catalog.log_lines(&state))?;
     let mut stored = Vec::new();
     let mut table = Table::new(&[
         ("SEQ", Align::Right),

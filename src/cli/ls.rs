@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use futures::{StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -11,11 +10,7 @@ use super::error::{CliError, Outcome};
 use super::files;
 use super::output::{self, Align, Format, Table};
 use super::target::Target;
-use crate::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord, names_of};
-use crate::name::{ArtifactKey, ProjectName};
-
-/// Logs read at once.
-const PARALLEL_ARTIFACTS: usize = 16;
+use crate::catalog::{ArtifactState, CatalogError, VersionRecord, names_of};
 
 /// List artifacts, or the versions of one
 #[derive(Debug, Args)]
@@ -26,6 +21,7 @@ Examples:
   artfs ls proj/bert          the versions of an artifact
   artfs ls proj/bert:best     one of them
   artfs ls proj/bert:v7 --files       what is in it
+  artfs ls proj --size                how much there is, and what of it is stored
   artfs ls --json | jq -r '.[].artifact'")]
 pub struct LsArgs {
     /// project, project/name or project/name:version [default: everything]
@@ -34,6 +30,9 @@ pub struct LsArgs {
     /// List what is in a version [default: the latest]
     #[arg(long, requires = "target")]
     files: bool,
+    /// Show how many bytes the versions have, and how many their commits added to the store
+    #[arg(long, conflicts_with = "files")]
+    size: bool,
 }
 
 /// Runs it.
@@ -52,19 +51,20 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
             let artifacts = opened.runtime.block_on(async {
                 let mut found = vec![];
                 for project in catalog.projects(Duration::ZERO).await? {
-                    found.extend(artifacts_of(catalog, &project).await?);
+                    found.extend(catalog.states_of(&project).await?);
                 }
                 Ok::<_, CatalogError>(found)
             })?;
-            print_artifacts(context, &artifacts, &format!("no artifacts in {} yet", catalog.store().url()))?;
+            let nothing = format!("no artifacts in {} yet", catalog.store().url());
+            print_artifacts(context, args, &artifacts, &nothing)?;
         }
         Some(Target::Project(project)) => {
-            let artifacts = opened.runtime.block_on(artifacts_of(catalog, project))?;
+            let artifacts = opened.runtime.block_on(catalog.states_of(project))?;
             if artifacts.is_empty() {
                 let message = format!("there is no project {project} in {}", catalog.store().url());
                 return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
             }
-            print_artifacts(context, &artifacts, "")?;
+            print_artifacts(context, args, &artifacts, "")?;
         }
         Some(Target::Artifact(named)) => {
             let key = &named.reference.artifact;
@@ -76,27 +76,15 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
                     what: format!("version or alias {selector}"),
                 })?],
             };
-            print_versions(context, &state, &versions)?;
+            print_versions(context, args, &state, &versions)?;
         }
     }
     Ok(Outcome::Done)
 }
 
-async fn artifacts_of(
-    catalog: &Catalog,
-    project: &ProjectName,
-) -> Result<Vec<std::sync::Arc<ArtifactState>>, CatalogError> {
-    let names = catalog.artifacts(project, Duration::ZERO).await?;
-    let states = futures::stream::iter(names).map(|name| async move {
-        let key = ArtifactKey { project: project.clone(), name };
-        catalog.state(&key, Duration::ZERO).await
-    });
-    let states: Vec<_> = states.buffered(PARALLEL_ARTIFACTS).try_collect().await?;
-    Ok(states.into_iter().flatten().collect())
-}
-
 fn print_artifacts(
     context: &Context,
+    args: &LsArgs,
     artifacts: &[std::sync::Arc<ArtifactState>],
     nothing: &str,
 ) -> Result<(), CliError> {
@@ -107,6 +95,9 @@ fn print_artifacts(
     if artifacts.is_empty() {
         eprintln!("{nothing}");
         return Ok(());
+    }
+    if args.size {
+        return print_artifact_sizes(artifacts);
     }
     let mut table = Table::new(&[
         ("ARTIFACT", Align::Left),
@@ -128,15 +119,41 @@ fn print_artifacts(
     output::print(&table.to_text())
 }
 
+fn print_artifact_sizes(artifacts: &[std::sync::Arc<ArtifactState>]) -> Result<(), CliError> {
+    let mut table = Table::new(&[
+        ("ARTIFACT", Align::Left),
+        ("VERSIONS", Align::Right),
+        ("LATEST", Align::Left),
+        ("SIZE", Align::Right),
+        ("ALL VERSIONS", Align::Right),
+        ("STORED", Align::Right),
+    ]);
+    for state in artifacts {
+        let (latest, usage) = (state.latest(), state.usage());
+        table.row([
+            state.key().to_string(),
+            usage.versions.to_string(),
+            latest.map_or("-".into(), |v| v.version.to_string()),
+            latest.map_or("-".into(), |v| output::size(v.bytes)),
+            output::size(usage.logical_bytes),
+            output::size(usage.stored_bytes),
+        ]);
+    }
+    output::print(&table.to_text())
+}
+
 fn artifact_json(state: &ArtifactState) -> Value {
     let latest = state.latest();
     let aliases: serde_json::Map<String, Value> =
         state.aliases().map(|(name, record)| (name.to_string(), json!(record.version))).collect();
+    let usage = state.usage();
     json!({
         "artifact": state.key(),
-        "versions": state.versions().count(),
+        "versions": usage.versions,
         "latest": latest.map(|v| v.version),
         "bytes": latest.map(|v| v.bytes),
+        "logical_bytes": usage.logical_bytes,
+        "stored_bytes": usage.stored_bytes,
         "updated": latest.map(|v| v.created),
         "aliases": aliases,
     })
@@ -144,6 +161,7 @@ fn artifact_json(state: &ArtifactState) -> Value {
 
 fn print_versions(
     context: &Context,
+    args: &LsArgs,
     state: &ArtifactState,
     versions: &[&VersionRecord],
 ) -> Result<(), CliError> {
@@ -154,6 +172,9 @@ fn print_versions(
     if versions.is_empty() {
         eprintln!("{} has no version yet", state.key());
         return Ok(());
+    }
+    if args.size {
+        return print_version_sizes(state, versions);
     }
     let mut table = Table::new(&[
         ("VERSION", Align::Left),
@@ -178,6 +199,28 @@ fn print_versions(
     output::print(&table.to_text())
 }
 
+fn print_version_sizes(state: &ArtifactState, versions: &[&VersionRecord]) -> Result<(), CliError> {
+    let mut table = Table::new(&[
+        ("VERSION", Align::Left),
+        ("FILES", Align::Right),
+        ("SIZE", Align::Right),
+        ("STORED", Align::Right),
+        ("CREATED (UTC)", Align::Left),
+        ("ALIASES", Align::Left),
+    ]);
+    for version in versions {
+        table.row([
+            version.version.to_string(),
+            version.files.to_string(),
+            output::size(version.bytes),
+            output::size(version.stored_bytes),
+            output::time(version.created),
+            names_of(state, version.version).join(", "),
+        ]);
+    }
+    output::print(&table.to_text())
+}
+
 fn version_json(state: &ArtifactState, version: &VersionRecord) -> Value {
     json!({
         "artifact": state.key(),
@@ -187,6 +230,7 @@ fn version_json(state: &ArtifactState, version: &VersionRecord) -> Value {
         "entries": version.entries,
         "files": version.files,
         "bytes": version.bytes,
+        "stored_bytes": version.stored_bytes,
         "created": version.created,
         "actor": version.actor,
         "host": version.host,

@@ -21,6 +21,7 @@ mod put;
 mod show;
 mod stage;
 mod status;
+mod sync;
 mod tag;
 mod target;
 mod ttl;
@@ -29,6 +30,7 @@ mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -77,6 +79,9 @@ pub struct Globals {
     /// user's data folder]
     #[arg(long, value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
+    /// A store that says nothing for this long counts as unreachable [env: ARTFS_STORE_TIMEOUT] [default: 10s]
+    #[arg(long, value_name = "SPAN", global = true, value_parser = args::parse_span)]
+    pub store_timeout: Option<Duration>,
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -98,6 +103,7 @@ enum Command {
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
+    Sync(sync::SyncArgs),
     Alias(alias::AliasArgs),
     Tag(tag::TagArgs),
     Meta(meta::MetaArgs),
@@ -108,6 +114,7 @@ enum Command {
 
 /// Runs the command line of this process. `start` mounts the file system.
 pub fn main(start: Start) -> ExitCode {
+    crate::daemon::sys::keep_heap();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -152,6 +159,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
+        Command::Sync(args) => sync::run(&context, &args),
         Command::Alias(args) => alias::run(&context, &args),
         Command::Tag(args) => tag::run(&context, &args),
         Command::Meta(args) => meta::run(&context, &args),

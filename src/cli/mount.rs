@@ -15,6 +15,7 @@ use super::error::{CliError, Outcome};
 use super::output::{self, Format};
 use crate::daemon::spawn::{self, Ready};
 use crate::daemon::{self, Options, Start, mounts, sys};
+use crate::fs::RENAME_WAIT;
 use crate::store::OnMissing;
 
 /// How long the daemon's last work may take after the mount is gone.
@@ -57,6 +58,9 @@ pub struct MountArgs {
     /// Serve every file by the daemon, never by the kernel itself: how it is where passthrough is not granted
     #[arg(long, hide = true)]
     no_passthrough: bool,
+    /// How long `mv staging next` waits for its commit before it fails; the commit goes on
+    #[arg(long, value_name = "SPAN", hide = true, value_parser = parse_span)]
+    rename_wait: Option<Duration>,
     /// The pipe on which to say that the mount serves
     #[arg(long, value_name = "N", hide = true, requires = "foreground")]
     ready_fd: Option<RawFd>,
@@ -87,7 +91,9 @@ pub fn run(context: &Context, args: &MountArgs, start: Start) -> Result<Outcome,
         }
     };
     let runtime = context.runtime()?;
-    let open = || context.catalog(&runtime, OnMissing::Create).map_err(CliError::into_wire);
+    // Who may only read makes no store.
+    let on_missing = if args.read_only { OnMissing::Fail } else { OnMissing::Create };
+    let open = || context.catalog(&runtime, on_missing).map_err(CliError::into_wire);
     let outcome = daemon::run(options, context.actor(), &runtime, open, start, ready);
     runtime.shutdown_timeout(SHUTDOWN_LIMIT);
     outcome?;
@@ -119,6 +125,7 @@ fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
         allow_commit,
         cache_bytes: args.cache_size,
         refresh: args.refresh,
+        rename_wait: args.rename_wait.unwrap_or(RENAME_WAIT),
         passthrough: !args.no_passthrough,
     })
 }
@@ -146,6 +153,8 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     add(&[&"--store", &store.to_string(), &"--state", &options.state]);
     add(&[&"--cache-size", &options.cache_bytes.to_string()]);
     add(&[&"--refresh", &format!("{}ms", options.refresh.as_millis())]);
+    add(&[&"--store-timeout", &format!("{}ms", context.store_timeout()?.as_millis())]);
+    add(&[&"--rename-wait", &format!("{}ms", options.rename_wait.as_millis())]);
     if args.read_only {
         add(&[&"--read-only"]);
     }
@@ -164,6 +173,12 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     // Absolute, so it cannot be taken for an option.
     add(&[&options.mountpoint]);
     let served = spawn::spawn(&arguments, &options.state)?;
+    if served.get("store_offline_since").is_some_and(|since| !since.is_null()) {
+        eprintln!(
+            "warning: {store} does not answer: what is cached can be read, and what is staged cannot be committed \
+             until it is back"
+        );
+    }
     match context.format() {
         Format::Json => output::print_json(&served)?,
         Format::Text => {

@@ -74,19 +74,21 @@ fn verify_log(context: &Context, key: &ArtifactKey) -> Result<Outcome, CliError>
 /// Reads the whole log; gives the number of its events and the hash of the last.
 fn check_log(opened: &Opened, key: &ArtifactKey) -> Result<(u64, EventHash), CliError> {
     let catalog = &opened.catalog;
-    let seen = catalog.log_lines(key);
+    let seen = opened.runtime.block_on(catalog.remembered(key));
     let wrong = |error: CatalogError| match error {
         CatalogError::Damaged { .. } => CliError::difference(error.to_string())
             .with_hint("nothing behind that event can be trusted; restore the log's objects from a backup"),
+        CatalogError::Checkpoint { .. } => CliError::difference(error.to_string())
+            .with_hint("the log itself is sound so far: delete that object, and the log is read without it"),
         other => other.into(),
     };
     let state = opened.runtime.block_on(catalog.verify_log(key)).map_err(wrong)?;
     let events = state.seq() + 1;
-    if seen.len() as u64 > events {
+    if let Some(seen) = seen.as_ref().filter(|seen| seen.seq() > state.seq()) {
         let message = format!(
             "the log of {key} ends at event {}, but this host has seen {} more",
             state.seq(),
-            output::count(seen.len() as u64 - events, "event")
+            output::count(seen.seq() - state.seq(), "event")
         );
         return Err(CliError::difference(message).with_hint(
             "events are never deleted: the store was rolled back; `artfs log --json` prints what is known",
@@ -98,7 +100,7 @@ fn check_log(opened: &Opened, key: &ArtifactKey) -> Result<(u64, EventHash), Cli
         return Err(CliError::difference(format!(
             "the log of {key} was rewritten: its last event is {}, this host has seen {}",
             state.head(),
-            seen.last().map_or(known.head(), |line| EventHash::of(line))
+            seen.map_or(known.head(), |seen| seen.head())
         )));
     }
     Ok((events, state.head()))

@@ -8,11 +8,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::item::{Item, What};
 use super::{CommitError, Progress};
@@ -21,9 +21,14 @@ use crate::format::codec::{Codec, Encoder};
 use crate::format::entry::{Body, Mtime};
 use crate::id::ChunkId;
 use crate::path::TreePath;
+use crate::staging::next_data;
 
 /// Bytes of file content in one batch.
 const BATCH_BYTES: usize = 4 << 20;
+/// Steps in one batch; a little more where a file ends.
+const MAX_STEPS: usize = 4096;
+/// What chunks in holes are, up to the longest one.
+static ZEROS: [u8; Rule::Binary.sizes().max] = [0; Rule::Binary.sizes().max];
 /// Batches between reader and collector.
 const IN_FLIGHT: usize = 4;
 
@@ -63,6 +68,8 @@ struct Batch {
 enum Step {
     Begin(Box<Head>),
     Chunk(Range<usize>),
+    /// A chunk of that many zeros, which were not read.
+    Zeros(usize),
     End,
 }
 
@@ -85,15 +92,16 @@ pub(super) fn ingest(
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let (to_workers, batches) = sync_channel::<(u64, Batch)>(IN_FLIGHT);
     let (to_collector, encoded) = sync_channel::<(u64, Encoded)>(IN_FLIGHT);
+    let (used, spare) = channel();
     let batches = Mutex::new(batches);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || Reader::new(to_workers, progress).run(walk));
+        let reader = scope.spawn(move || Reader::new(to_workers, spare, progress).run(walk));
         for _ in 0..workers {
             let (to_collector, batches, known) = (to_collector.clone(), &batches, &known);
             scope.spawn(move || work(batches, &to_collector, known));
         }
         drop(to_collector);
-        let collected = in_order(&encoded, &mut collect);
+        let collected = in_order(&encoded, &used, &mut collect);
         // With the receiver gone, workers and reader stop at their next step.
         drop(encoded);
         let read = reader.join().expect("the reader does not panic");
@@ -145,9 +153,10 @@ fn work(
 
 fn in_order(
     encoded: &Receiver<(u64, Encoded)>,
+    used: &Sender<Vec<u8>>,
     collect: &mut impl FnMut(Done<'_>) -> Result<(), CommitError>,
 ) -> Result<(), CommitError> {
-    let mut early = BTreeMap::new();
+    let (mut early, mut zeros) = (BTreeMap::new(), BTreeMap::new());
     let mut next = 0;
     while let Ok((number, batch)) = encoded.recv() {
         early.insert(number, batch);
@@ -158,6 +167,11 @@ fn in_order(
                 match step {
                     Step::Begin(head) => collect(Done::Begin(*head))?,
                     Step::End => collect(Done::End)?,
+                    Step::Zeros(len) => {
+                        let raw = &ZEROS[..len];
+                        let id = *zeros.entry(len).or_insert_with(|| ChunkId::of(raw));
+                        collect(Done::Chunk { raw, id, codec: Codec::Zero, stored: &[] })?;
+                    }
                     Step::Chunk(range) => {
                         let (id, codec, own) = chunks.next().expect("the worker gave one result a chunk");
                         let raw = &batch.bytes[range];
@@ -170,6 +184,8 @@ fn in_order(
                     }
                 }
             }
+            // A reader that has ended needs no more memory.
+            let _ = used.send(batch.bytes);
         }
     }
     if early.is_empty() { Ok(()) } else { Err(CommitError::Worker) }
@@ -177,6 +193,8 @@ fn in_order(
 
 struct Reader<'a> {
     out: SyncSender<(u64, Batch)>,
+    /// Memory of batches that are done with: fresh memory costs as much as reading into it.
+    spare: Receiver<Vec<u8>>,
     number: u64,
     batch: Batch,
     progress: &'a Progress,
@@ -185,9 +203,9 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(out: SyncSender<(u64, Batch)>, progress: &'a Progress) -> Self {
+    fn new(out: SyncSender<(u64, Batch)>, spare: Receiver<Vec<u8>>, progress: &'a Progress) -> Self {
         let (text, binary) = (Chunker::new(Rule::Text), Chunker::new(Rule::Binary));
-        Self { out, number: 0, batch: Batch::default(), progress, text, binary }
+        Self { out, spare, number: 0, batch: Batch::default(), progress, text, binary }
     }
 
     fn run(
@@ -246,10 +264,9 @@ impl<'a> Reader<'a> {
             if ended {
                 break;
             }
+            at += self.skip_hole(&mut file, self.batch.bytes.len() - at, max).map_err(failed)?;
             // What is left is too short to be cut safely: it begins the next batch.
-            let rest = self.batch.bytes.split_off(at);
-            self.flush()?;
-            self.batch.bytes = rest;
+            self.flush_until(at)?;
             at = 0;
             ended = fill(&mut file, &mut self.batch.bytes, expected).map_err(failed)?;
         }
@@ -257,18 +274,45 @@ impl<'a> Reader<'a> {
         self.flush_if_long()
     }
 
+    /// Takes the chunks that lie in a hole whole without reading them: zeros are cut at the longest length. The
+    /// `pending` bytes before the file's position were not cut yet; tells how many of them these chunks cover.
+    fn skip_hole(&mut self, file: &mut File, pending: usize, max: usize) -> io::Result<usize> {
+        let position = file.stream_position()?;
+        let start = position - pending as u64;
+        let chunks = ((next_data(file, start)? - start) / max as u64).min(MAX_STEPS as u64);
+        if chunks == 0 {
+            file.seek(SeekFrom::Start(position))?;
+            return Ok(0);
+        }
+        for _ in 0..chunks {
+            self.batch.steps.push(Step::Zeros(max));
+            self.progress.bytes.add(max as u64);
+        }
+        file.seek(SeekFrom::Start(start + chunks * max as u64))?;
+        Ok(pending)
+    }
+
     fn flush_if_long(&mut self) -> Result<(), CommitError> {
         // Room for a whole longest chunk is kept, so that a file's beginning is cut where it stands.
         let full = self.batch.bytes.len() + Rule::Binary.sizes().max > BATCH_BYTES;
-        if full || self.batch.steps.len() >= 4096 { self.flush() } else { Ok(()) }
+        if full || self.batch.steps.len() >= MAX_STEPS { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), CommitError> {
+        self.flush_until(self.batch.bytes.len())
+    }
+
+    /// Hands the batch on with its first `end` bytes; the others begin the next one.
+    fn flush_until(&mut self, end: usize) -> Result<(), CommitError> {
         self.progress.check()?;
-        let batch = std::mem::take(&mut self.batch);
-        if batch.steps.is_empty() && batch.bytes.is_empty() {
+        if self.batch.steps.is_empty() && self.batch.bytes.is_empty() {
             return Ok(());
         }
+        let mut next = self.spare.try_recv().unwrap_or_default();
+        next.clear();
+        next.extend_from_slice(&self.batch.bytes[end..]);
+        let mut batch = std::mem::replace(&mut self.batch, Batch { bytes: next, steps: vec![] });
+        batch.bytes.truncate(end);
         self.number += 1;
         self.out.send((self.number - 1, batch)).map_err(|_| CommitError::Worker)
     }
@@ -281,4 +325,64 @@ fn fill(file: &mut impl Read, bytes: &mut Vec<u8>, expected: u64) -> io::Result<
     bytes.reserve(room.min(usize::try_from(expected).unwrap_or(room).saturating_add(1)));
     let got = file.take(room as u64).read_to_end(bytes)?;
     Ok(got < room)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    fn chunks_of(file: File) -> Vec<(ChunkId, usize, Codec)> {
+        let item = Item {
+            path: TreePath::new(*b"f.bin").unwrap(),
+            executable: false,
+            mtime: Mtime { seconds: 0, nanos: 0 },
+            what: What::File(file),
+        };
+        let mut chunks = vec![];
+        let known = |_: &ChunkId| false;
+        ingest(
+            |visit| visit(item),
+            known,
+            &Progress::default(),
+            |done| {
+                if let Done::Chunk { raw, id, codec, .. } = done {
+                    assert_eq!(ChunkId::of(raw), id);
+                    chunks.push((id, raw.len(), codec));
+                }
+                Ok(())
+            },
+        )
+        .unwrap();
+        chunks
+    }
+
+    #[test]
+    fn holes_are_cut_as_the_zeros_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut noise = vec![0; 3_000_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        for islands in [
+            &[][..],
+            &[(0, 3_000_000)],
+            &[(20_000_000, 1_000_000), (33_333_333, 5_000), (60_000_001, 77)],
+            &[(4 << 20, 1 << 20), (79_999_990, 10)],
+        ] {
+            let [sparse, dense] = ["sparse", "dense"].map(|n| File::create_new(dir.path().join(n)).unwrap());
+            sparse.set_len(80_000_000).unwrap();
+            dense.write_all_at(&vec![0; 80_000_000], 0).unwrap();
+            for (offset, len) in islands {
+                sparse.write_all_at(&noise[..*len], *offset).unwrap();
+                dense.write_all_at(&noise[..*len], *offset).unwrap();
+            }
+            let [sparse, dense] = ["sparse", "dense"].map(|n| {
+                let path = dir.path().join(n);
+                let chunks = chunks_of(File::open(&path).unwrap());
+                std::fs::remove_file(path).unwrap();
+                chunks
+            });
+            assert!(sparse == dense, "{islands:?}");
+            assert_eq!(sparse.iter().map(|(_, len, _)| len).sum::<usize>(), 80_000_000);
+        }
+    }
 }

@@ -251,6 +251,8 @@ impl Committer {
         before_event: impl FnOnce(EventId) -> io::Result<()>,
     ) -> Result<Outcome, CommitError> {
         let artifact = &request.artifact;
+        // Nothing is read and hashed for a store that cannot take it.
+        self.catalog.store().ask_again().await?;
         let mut state = self.catalog.state(artifact, KNOWN_AGE).await?;
         // A demanded number that is wrong already need not wait for the upload. What is known may be old news: the
         // store is asked before refusing.

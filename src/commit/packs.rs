@@ -3,7 +3,7 @@
 //! What the places of chunks need is that their packs are sealed. That they are in the store is waited for once,
 //! at the end, and not by the thread that makes them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -16,11 +16,11 @@ use crate::format::codec::Codec;
 use crate::format::entry::Place;
 use crate::format::pack::{PACK_TARGET_BYTES, PackRow, encode_footer, encode_table};
 use crate::id::{ChunkId, PackId};
-use crate::store::{Key, Store, StoreError};
+use crate::store::{AlignedBuffer, Key, Store, StoreError};
 
-/// Packs on their way to the store at once; with the one being filled they bound memory to three packs.
-const UPLOADS: usize = 2;
-/// Sealed packs below this many bytes are copied to one buffer of their own size.
+/// Packs on their way to the store at once; with the one being filled they bound memory to four packs.
+const UPLOADS: usize = 3;
+/// Bytes of a pack that lie together in memory.
 const PIECE_BYTES: usize = 4 << 20;
 
 /// The number of a pack of this commit, known before its id is.
@@ -43,7 +43,8 @@ pub(super) struct PackWriter {
     uploads: JoinSet<Result<(), StoreError>>,
     permits: Arc<Semaphore>,
     sealed: Vec<PackId>,
-    pieces: Vec<Vec<u8>>,
+    pieces: Vec<AlignedBuffer>,
+    spare: Arc<Spare>,
     rows: Vec<PackRow>,
     len: u64,
     /// Bytes handed to the store, tables included.
@@ -60,6 +61,7 @@ impl PackWriter {
             permits: Arc::new(Semaphore::new(UPLOADS)),
             sealed: vec![],
             pieces: vec![],
+            spare: Arc::default(),
             rows: vec![],
             len: 0,
             stored_bytes: 0,
@@ -89,12 +91,11 @@ impl PackWriter {
             codec,
         };
         self.rows.push(PackRow { id, offset: self.len, stored_len: place.stored_len, raw_len, codec });
-        match self.pieces.last_mut() {
-            Some(piece) if piece.len() + stored.len() <= PIECE_BYTES => piece.extend_from_slice(stored),
-            _ => {
-                let mut piece = Vec::with_capacity(if self.len == 0 { stored.len() } else { PIECE_BYTES });
-                piece.extend_from_slice(stored);
-                self.pieces.push(piece);
+        let mut rest = stored;
+        while !rest.is_empty() {
+            match self.pieces.last_mut().filter(|piece| !piece.is_full()) {
+                Some(piece) => rest = &rest[piece.take(rest)..],
+                None => self.pieces.push(self.spare.get()),
             }
         }
         self.len += stored.len() as u64;
@@ -109,7 +110,8 @@ impl PackWriter {
         }
         let (id, table) = encode_table(self.store.env().random16(), &std::mem::take(&mut self.rows));
         let footer = encode_footer(table.len());
-        let mut pieces: Vec<Bytes> = std::mem::take(&mut self.pieces).into_iter().map(Bytes::from).collect();
+        let lend = |buffer| Bytes::from_owner(Lent { buffer: Some(buffer), home: self.spare.clone() });
+        let mut pieces: Vec<Bytes> = std::mem::take(&mut self.pieces).into_iter().map(lend).collect();
         let bytes = self.len + (table.len() + footer.len()) as u64;
         pieces.push(table.into());
         pieces.push(Bytes::copy_from_slice(&footer));
@@ -170,5 +172,37 @@ fn finish(ended: Result<Result<(), StoreError>, tokio::task::JoinError>) -> Resu
     match ended {
         Ok(sent) => Ok(sent?),
         Err(_) => Err(CommitError::Worker),
+    }
+}
+
+/// Buffers to be used again: fresh memory costs as much as the copy into it.
+#[derive(Default)]
+struct Spare(Mutex<Vec<AlignedBuffer>>);
+
+impl Spare {
+    fn get(&self) -> AlignedBuffer {
+        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        used.unwrap_or_else(|| AlignedBuffer::new(PIECE_BYTES))
+    }
+}
+
+/// A buffer that goes back to the others when it is no longer sent.
+struct Lent {
+    buffer: Option<AlignedBuffer>,
+    home: Arc<Spare>,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], AlignedBuffer::as_ref)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(mut buffer) = self.buffer.take() {
+            buffer.clear();
+            self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
     }
 }

@@ -56,7 +56,12 @@ impl Progress {
         self.interrupted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it was asked to end.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
     pub(super) fn check(&self) -> Result<(), CommitError> {
-        if self.interrupted.load(Ordering::Relaxed) { Err(CommitError::Interrupted) } else { Ok(()) }
+        if self.is_interrupted() { Err(CommitError::Interrupted) } else { Ok(()) }
     }
 }

@@ -95,10 +95,10 @@ impl<'a> TreeBuilder<'a> {
             return Ok(());
         }
         let raw_len = raw.len() as u32;
-        let chunk = if let Some(found) = self.index.find(&id) {
-            NewChunk::Stored(found)
-        } else if codec == Codec::Zero {
+        let chunk = if codec == Codec::Zero {
             NewChunk::Stored(ChunkRef { id, span: raw.len() as u64, raw_len, place: Place::zero() })
+        } else if let Some(found) = self.index.find(&id) {
+            NewChunk::Stored(found)
         } else if let Some(place) = self.new_chunks.get(&id) {
             NewChunk::Written { id, raw_len, place: *place }
         } else {

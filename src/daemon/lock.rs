@@ -9,11 +9,16 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::client;
+use super::mounts::{self, Life};
+use super::sys::{self, Detach};
 
 /// How long a lock without an answering daemon may stay: a daemon that starts answers only when it serves.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a killed process may take to end: its threads first finish what they wait for on the disk.
 const DYING: Duration = Duration::from_secs(60);
+/// After this a killed daemon is helped to its end. A thread of it that waits for an answer of its own mount, which
+/// nobody gives any more, keeps the mount and with it itself alive.
+const STUCK: Duration = Duration::from_secs(5);
 /// Between two tries.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -46,6 +51,7 @@ impl DaemonLock {
     pub fn acquire(state: &Path, mountpoint: &Path) -> Result<Self, LockError> {
         let mut file = open(state).map_err(LockError::Io)?;
         let begun = Instant::now();
+        let mut helped = false;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -57,6 +63,10 @@ impl DaemonLock {
                     if answers || begun.elapsed() > if is_dying { DYING } else { GRACE } {
                         return Err(LockError::Held(holder));
                     }
+                    if let Some(holder) = holder.filter(|_| is_dying && !helped && begun.elapsed() > STUCK) {
+                        helped = true;
+                        abort_mount(&holder);
+                    }
                     std::thread::sleep(POLL);
                 }
             }
@@ -67,6 +77,23 @@ impl DaemonLock {
         file.set_len(0).and_then(|()| file.rewind()).map_err(LockError::Io)?;
         file.write_all(&text).map_err(LockError::Io)?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Fails all requests of a dying daemon's mount. One that answers is another's.
+fn abort_mount(holder: &Holder) {
+    let mountpoint = Path::new(&holder.mountpoint);
+    let Ok(Some(entry)) = mounts::mount_at(mountpoint) else { return };
+    if !entry.is_artfs() || mounts::life_of(&[&entry]) == [Life::Alive] {
+        return;
+    }
+    tracing::warn!(
+        pid = holder.pid,
+        mountpoint = holder.mountpoint,
+        "a killed daemon does not end: its mount is aborted"
+    );
+    if let Err(error) = sys::unmount(mountpoint, Detach::Abort) {
+        tracing::warn!(mountpoint = holder.mountpoint, %error, "the mount cannot be aborted");
     }
 }
 

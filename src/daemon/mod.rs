@@ -56,6 +56,8 @@ pub struct Options {
     pub cache_bytes: u64,
     /// How old what is shown of names may be.
     pub refresh: Duration,
+    /// How long a rename waits for its commit.
+    pub rename_wait: Duration,
     /// Whether files may be handed to the kernel.
     pub passthrough: bool,
 }
@@ -69,6 +71,8 @@ pub struct Services {
     pub catalog: Arc<Catalog>,
     /// Who mounts.
     pub actor: Actor,
+    /// When the daemon started.
+    pub started: Timestamp,
     /// Where asynchronous work runs. [`Start`] is called outside of it and may block on it.
     pub runtime: Handle,
 }
@@ -78,7 +82,7 @@ pub struct Mounted {
     /// Serves until the mount is gone, however that happens, and returns when nothing is left of it. Runs on a
     /// thread of its own.
     pub serve: Box<dyn FnOnce() -> io::Result<()> + Send>,
-    /// Answers `Status` (members are added to the daemon's own), `Commit`, `Stage`, `Sync` and `Refresh`.
+    /// Answers `Status` (what it says is added to [`status`]), `Commit`, `Stage`, `Sync` and `Refresh`.
     /// `Unmount` never reaches it.
     pub handler: Arc<dyn Handler>,
 }
@@ -160,7 +164,8 @@ fn begin(
     let server =
         Server::bind(&options.state).map_err(failed(&format!("listen on the control socket in {place}")))?;
     drop(_in_runtime);
-    let services = Services { options, catalog, actor, runtime: runtime.handle().clone() };
+    let started = catalog.store().env().now();
+    let services = Services { options, catalog, actor, started, runtime: runtime.handle().clone() };
     let mounted = start(&services)?;
     Ok(Life { services, mounted, server, signals, lock })
 }
@@ -196,8 +201,8 @@ impl Life {
             let _ = ended.send(serve());
         });
         let session = session.map_err(|e| WireError::new(format!("cannot start the session: {e}")))?;
-        let handler: Arc<dyn Handler> =
-            Arc::new(Control { own: own_status(&services), services, inner: mounted.handler });
+        let store = services.catalog.store().clone();
+        let handler: Arc<dyn Handler> = Arc::new(Control { services, inner: mounted.handler });
 
         let outcome = runtime.block_on(async {
             let requests = server.serve(handler);
@@ -216,7 +221,7 @@ impl Life {
                     answer = &mut answers, if ready.is_some() => {
                         let Some(ready) = ready.take() else { continue };
                         match answer {
-                            Ok(()) => ready.serving(&mountpoint),
+                            Ok(()) => ready.serving(&mountpoint, store.offline_since()),
                             Err(error) => {
                                 ready.failed(&error);
                                 detach(&mountpoint);
@@ -296,24 +301,37 @@ fn detach(mountpoint: &std::path::Path) {
     }
 }
 
-fn own_status(services: &Services) -> Value {
+/// What every mount says of itself; the file system adds to it.
+pub fn status(services: &Services) -> Value {
     let options = &services.options;
+    let store = services.catalog.store();
+    let counts = store.counts();
     json!({
         "pid": std::process::id(),
         "mountpoint": options.mountpoint.to_string_lossy(),
-        "store": services.catalog.store().url(),
+        "store": store.url(),
+        "store_offline_since": store.offline_since(),
         "state": options.state.to_string_lossy(),
         "read_only": options.read_only,
         "allow_other": options.allow_other,
         "version": env!("CARGO_PKG_VERSION"),
-        "since": services.catalog.store().env().now(),
+        "since": services.started,
+        "requests": counts,
+        "bytes_fetched": counts.bytes_fetched,
     })
+}
+
+/// Members of two objects in one; those of `more` count.
+pub fn merged(mut status: Value, more: Value) -> Value {
+    if let (Value::Object(status), Value::Object(more)) = (&mut status, more) {
+        status.extend(more);
+    }
+    status
 }
 
 /// Answers what concerns the process and hands on the rest.
 struct Control {
     services: Services,
-    own: Value,
     inner: Arc<dyn Handler>,
 }
 
@@ -327,15 +345,8 @@ impl Handler for Control {
         Box::pin(async move {
             match request {
                 Request::Status => {
-                    let mut status = self.own.clone();
-                    let offline: Option<Timestamp> = self.services.catalog.offline_since();
-                    status["store_offline_since"] = json!(offline);
-                    status["requests"] = json!(self.services.catalog.store().counts());
                     let more = self.inner.handle(caller, Request::Status, progress).await?;
-                    if let (Value::Object(status), Value::Object(more)) = (&mut status, more) {
-                        status.extend(more);
-                    }
-                    Ok(status)
+                    Ok(merged(status(&self.services), more))
                 }
                 Request::Unmount { lazy } => {
                     let mountpoint = self.services.options.mountpoint.clone();

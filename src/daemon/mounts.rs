@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::sys::{self, Detach};
 use super::wire::WireError;
@@ -40,19 +40,55 @@ impl MountEntry {
 
     /// Whether the daemon behind it is gone.
     pub fn is_dead(&self) -> bool {
-        if !self.fs_type.starts_with("fuse") {
-            return false;
-        }
-        let (tell, told) = mpsc::channel();
-        let place = self.mount_point.clone();
-        // Attributes may come from the kernel's cache; this question always goes to the daemon. One that lives and
-        // does not answer would hold the caller for ever, so a thread of its own asks.
-        std::thread::spawn(move || {
-            // Nobody listens any more when the answer comes too late.
-            let _ = tell.send(sys::space(&place).is_err_and(|e| sys::is_dead_mount(&e)));
-        });
-        told.recv_timeout(ANSWER_LIMIT).unwrap_or(false)
+        life_of(&[self]) == [Life::Dead]
     }
+}
+
+/// How a mount answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// Its daemon answers, or it needs none.
+    Alive,
+    /// Its daemon is gone.
+    Dead,
+    /// Its daemon has not answered in time.
+    Silent,
+}
+
+/// Asks all these mounts at once how they are; takes as long as the slowest, and not longer than
+/// [`ANSWER_LIMIT`].
+pub fn life_of(entries: &[&MountEntry]) -> Vec<Life> {
+    let question = |entry: &&MountEntry| {
+        let needs_daemon = entry.fs_type.starts_with("fuse");
+        let place = entry.mount_point.clone();
+        // Attributes may come from the kernel's cache; this question always goes to the daemon.
+        move || match sys::space(&place) {
+            Err(e) if needs_daemon && sys::is_dead_mount(&e) => Life::Dead,
+            Ok(_) | Err(_) => Life::Alive,
+        }
+    };
+    let answers = ask_all(entries.iter().map(question), ANSWER_LIMIT);
+    answers.into_iter().map(|answer| answer.unwrap_or(Life::Silent)).collect()
+}
+
+/// The answers to questions that are all asked at once, as far as they come in time. One that is never answered
+/// would hold its asker for ever, so each is asked on a thread of its own, which may be left behind.
+fn ask_all<T: Send + 'static, Q: FnOnce() -> T + Send + 'static>(
+    questions: impl Iterator<Item = Q>,
+    limit: Duration,
+) -> Vec<Option<T>> {
+    let asked: Vec<mpsc::Receiver<T>> = questions
+        .map(|question| {
+            let (tell, told) = mpsc::channel();
+            std::thread::spawn(move || {
+                // Nobody listens any more when the answer comes too late.
+                let _ = tell.send(question());
+            });
+            told
+        })
+        .collect();
+    let end = Instant::now() + limit;
+    asked.iter().map(|told| told.recv_timeout(end.saturating_duration_since(Instant::now())).ok()).collect()
 }
 
 /// All mounts that this process sees, in the order they were made.
@@ -169,6 +205,8 @@ fn check_empty(mountpoint: &Path) -> Result<(), WireError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Barrier, Mutex};
+
     use super::*;
 
     #[test]
@@ -184,6 +222,25 @@ mod tests {
         let ours: Vec<bool> = entries.iter().map(MountEntry::is_artfs).collect();
         assert_eq!(ours, [false, true, true]);
         assert!(!mounts().unwrap().is_empty());
+    }
+
+    #[test]
+    fn questions_are_asked_at_once_and_not_waited_for_without_end() {
+        let all = Arc::new(Barrier::new(3));
+        let together = (0..3).map(|i| {
+            let all = all.clone();
+            // Answered only when all are asked.
+            move || (all.wait(), i).1
+        });
+        assert_eq!(ask_all(together, Duration::from_secs(60)), [Some(0), Some(1), Some(2)]);
+        let (never, told) = mpsc::channel::<()>();
+        let told = Arc::new(Mutex::new(told));
+        let silent = (0..2).map(|_| {
+            let told = told.clone();
+            move || told.lock().map(|told| told.recv().is_ok()).unwrap_or(false)
+        });
+        assert_eq!(ask_all(silent, Duration::from_millis(10)), [None, None]);
+        drop(never);
     }
 
     #[test]

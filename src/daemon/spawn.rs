@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::sys;
 use super::wire::{Reply, WireError, to_line};
+use crate::clock::Timestamp;
 
 /// A log longer than this is set aside when the next daemon starts.
 const MAX_LOG_BYTES: u64 = 16 << 20;
@@ -36,13 +37,16 @@ impl Ready {
         sys::inherited(fd).map(Ready::Pipe)
     }
 
-    /// The mount serves.
-    pub fn serving(self, mountpoint: &Path) {
+    /// The mount serves, perhaps without its store.
+    pub fn serving(self, mountpoint: &Path, store_offline_since: Option<Timestamp>) {
         let pid = std::process::id();
         let mountpoint = mountpoint.to_string_lossy();
         tracing::info!(%mountpoint, pid, "serving");
         if let Ready::Pipe(pipe) = self {
-            say(pipe, &Reply::Ok(json!({ "pid": pid, "mountpoint": mountpoint })));
+            let served = json!({
+                "pid": pid, "mountpoint": mountpoint, "store_offline_since": store_offline_since,
+            });
+            say(pipe, &Reply::Ok(served));
         }
     }
 

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::Scope;
 use crate::format::event::Metadata;
 use crate::id::Digest;
 use crate::name::{AliasName, ArtifactKey, SessionName, VersionNumber};
@@ -32,6 +33,14 @@ pub enum Request {
     Refresh {
         /// Which.
         artifact: ArtifactKey,
+    },
+    /// Look at logs now; the answer is a list of [`crate::catalog::Synced`], or null if the daemon serves another
+    /// store.
+    ReadLogs {
+        /// The store's URL.
+        store: String,
+        /// Whose logs.
+        scope: Scope,
     },
 }
 
@@ -211,6 +220,10 @@ mod tests {
         let stage = r#"{"request":"stage","artifact":"p/a","action":{"from":"v3"}}"#;
         let Request::Stage(stage) = serde_json::from_str(stage).unwrap() else { panic!() };
         assert_eq!(stage.action, StageAction::From(VersionNumber(3)));
+        let read =
+            Request::ReadLogs { store: "file:///s".into(), scope: Scope::Project("p".parse().unwrap()) };
+        let text = "{\"request\":\"read_logs\",\"store\":\"file:///s\",\"scope\":{\"project\":\"p\"}}\n";
+        assert_eq!(line(&read), text);
         let error = Reply::Error(WireError::new("m").with_hint("h"));
         let text = r#"{"error":{"message":"m","hint":"h","code":1}}"#;
         assert_eq!(serde_json::to_string(&error).unwrap(), text);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::checkpoint::CheckpointRef;
 use super::details::DetailsRef;
 use super::{FORMAT_VERSION, FormatError};
 use crate::clock::Timestamp;
@@ -44,6 +45,8 @@ pub struct Event {
     pub actor: String,
     /// Where.
     pub host: String,
+    /// A checkpoint of an earlier state that its writer made, or found to be right.
+    pub checkpoint: Option<CheckpointRef>,
     /// What happened.
     pub body: Body,
 }
@@ -260,6 +263,8 @@ struct Frame<'a> {
     host: String,
     kind: String,
     must_understand: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<CheckpointRef>,
     #[serde(borrow)]
     body: &'a RawValue,
 }
@@ -344,6 +349,7 @@ impl Event {
             host: self.host.clone(),
             kind: self.body.kind().to_owned(),
             must_understand: true,
+            checkpoint: self.checkpoint,
             body: &body,
         };
         serde_json::to_vec(&frame).expect("an event is plain data")
@@ -374,6 +380,7 @@ impl Event {
             time: frame.time,
             actor: frame.actor,
             host: frame.host,
+            checkpoint: frame.checkpoint,
             body: Body::from_json(&frame.kind, frame.must_understand, frame.body.get())?,
         })
     }
@@ -395,6 +402,7 @@ mod tests {
             time: Timestamp::from_unix_millis(1_700_000_000_123),
             actor: "ann".into(),
             host: "h".into(),
+            checkpoint: None,
             body,
         }
     }

@@ -3,6 +3,7 @@
 //! Everything read here may come from a hostile store, so decoders return [`FormatError`] for anything that is
 //! not exactly as written, allocate no more than their input warrants and never panic.
 
+pub mod checkpoint;
 pub mod codec;
 pub mod details;
 pub mod entry;
@@ -11,6 +12,8 @@ pub mod header;
 pub mod listing;
 pub mod manifest;
 pub mod pack;
+mod planes;
+pub mod record;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.

@@ -21,8 +21,9 @@ use crate::path::TreePath;
 use crate::staging::{Caller, FreezeError, RegistryError, Session, Source, Staged, StagingError};
 use crate::view::VersionView;
 
-/// How long a rename waits for its commit. The commit goes on after that, and a repeat finds it.
-const RENAME_WAIT: Duration = Duration::from_secs(60);
+/// How long a rename waits for its commit, unless the options say otherwise. The commit goes on after that, and a
+/// repeat finds it.
+pub const RENAME_WAIT: Duration = Duration::from_secs(60);
 
 /// A commit at work, which any number of callers may wait for.
 pub(super) type RunningCommit =
@@ -104,11 +105,16 @@ impl Fs {
             settings: Settings::default(),
             progress: Arc::default(),
         };
-        match tokio::time::timeout(RENAME_WAIT, self.commit_session(commit)).await {
+        let running = match self.begin_commit(commit) {
+            Ok(running) => running,
+            Err(e) => return Err(e.errno()),
+        };
+        match tokio::time::timeout(self.options.rename_wait, running.clone()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) => Err(e.errno()),
             Err(_) => {
                 tracing::warn!("{artifact}: the commit goes on; repeat the rename to wait for its end");
+                self.sessions.keep_untold(artifact, session, running);
                 Err(Errno(libc::ETIMEDOUT))
             }
         }
@@ -120,6 +126,13 @@ impl Fs {
         self: &Arc<Self>,
         commit: SessionCommit,
     ) -> std::result::Result<Outcome, Arc<SessionCommitError>> {
+        self.begin_commit(commit)?.await
+    }
+
+    fn begin_commit(
+        self: &Arc<Self>,
+        commit: SessionCommit,
+    ) -> std::result::Result<RunningCommit, Arc<SessionCommitError>> {
         if self.options.read_only {
             return Err(Arc::new(SessionCommitError::ReadOnly));
         }
@@ -128,27 +141,56 @@ impl Fs {
         let live = match self.open_live(&session, false) {
             Ok(Some(live)) => live,
             Ok(None) => {
+                if let Some(made) = self.untold_commit(&commit) {
+                    return Ok(made);
+                }
                 let e = Arc::new(CommitError::Empty.into());
                 self.note_commit(&session, Err(&e));
                 return Err(e);
             }
             Err(e) => return Err(Arc::new(StagingError::new(e.0).into())),
         };
-        let running = {
-            let mut committing = live.committing.lock().expect("no holder of this lock panics");
-            let unfinished = committing.as_ref().filter(|running| running.peek().is_none()).cloned();
-            unfinished.unwrap_or_else(|| {
-                let (this, live, session) = (self.clone(), live.clone(), session.clone());
-                let work = async move { this.commit_live(commit, &session, live).await };
-                let task = self.runtime.spawn(work);
-                let end =
-                    async move { task.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Worker.into()))) };
-                let running: RunningCommit = end.boxed().shared();
-                *committing = Some(running.clone());
-                running
-            })
+        let mut committing = live.committing.lock().expect("no holder of this lock panics");
+        let mut before = None;
+        if let Some((running, progress)) = &*committing
+            && running.clone().now_or_never().is_none()
+        {
+            if !progress.is_interrupted() {
+                return Ok(running.clone());
+            }
+            before = Some(running.clone());
+        }
+        let (this, live, session, progress) =
+            (self.clone(), live.clone(), session.clone(), commit.progress.clone());
+        let work = async move {
+            // One that was asked to end ends first, if it does not succeed all the same.
+            if let Some(before) = before
+                && let Ok(made) = before.await
+            {
+                return Ok(made);
+            }
+            this.commit_live(commit, &session, live).await
         };
-        running.await
+        let task = self.runtime.spawn(work);
+        let end = async move { task.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Worker.into()))) };
+        let running: RunningCommit = end.boxed().shared();
+        *committing = Some((running.clone(), progress));
+        Ok(running)
+    }
+
+    /// A commit that nobody waited for to its end, and after which nothing was staged: the repeat finds it done.
+    fn untold_commit(&self, commit: &SessionCommit) -> Option<RunningCommit> {
+        let made = self.sessions.take_untold(&commit.artifact, commit.session.as_ref())?;
+        let demanded = commit.demanded;
+        let told = async move {
+            let made = made.await?;
+            if demanded.is_none_or(|number| number == made.version) {
+                Ok(made)
+            } else {
+                Err(Arc::new(CommitError::Empty.into()))
+            }
+        };
+        Some(told.boxed().shared())
     }
 
     async fn commit_live(

@@ -58,7 +58,11 @@ impl From<CatalogError> for Errno {
         match e {
             CatalogError::Store(e) => e.into(),
             CatalogError::NoArtifact(_) | CatalogError::NoVersion { .. } => Errno::NOT_FOUND,
-            CatalogError::Damaged { .. } | CatalogError::Doubt { .. } | CatalogError::Contention(_) => {
+            CatalogError::Damaged { .. }
+            | CatalogError::Checkpoint { .. }
+            | CatalogError::Incomplete { .. }
+            | CatalogError::Doubt { .. }
+            | CatalogError::Contention(_) => {
                 tracing::error!("{e}");
                 Errno::IO
             }

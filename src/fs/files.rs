@@ -1,5 +1,7 @@
 //! Open files: reading, writing and copying, in versions and in sessions.
 
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,8 +24,15 @@ impl Fs {
                 if writes {
                     self.check_writable(caller)?;
                 }
-                let opened = self.in_session(&session, move |s| s.open(ino, flags)).await?;
-                Ok(session_opened(opened))
+                let drops_set_id = flags & libc::O_TRUNC != 0 && caller.uid != 0;
+                let open = move |s: &Session| {
+                    let opened = s.open(ino, flags)?;
+                    if drops_set_id {
+                        s.drop_set_id(opened.handle)?;
+                    }
+                    Ok(opened)
+                };
+                Ok(session_opened(self.in_session(&session, open).await?))
             }
         }
     }
@@ -77,10 +86,23 @@ impl Fs {
         }
     }
 
-    /// Writes to an open file.
-    pub async fn write(self: &Arc<Self>, ino: u64, handle: u64, offset: u64, data: Bytes) -> Result<u32> {
+    /// Writes to an open file; the writer's rights may be such that set-id bits go with it.
+    pub async fn write(
+        self: &Arc<Self>,
+        ino: u64,
+        handle: u64,
+        offset: u64,
+        data: Bytes,
+        drop_set_id: bool,
+    ) -> Result<u32> {
         let Resolved::Session(session) = self.resolve(ino)? else { return Err(Errno::READ_ONLY) };
-        self.in_session(&session, move |s| s.write(handle, offset, &data).map(|n| n as u32)).await
+        let write = move |s: &Session| {
+            if drop_set_id {
+                s.drop_set_id(handle)?;
+            }
+            s.write(handle, offset, &data).map(|n| n as u32)
+        };
+        self.in_session(&session, write).await
     }
 
     /// Makes an open file's content durable.
@@ -190,8 +212,14 @@ impl Fs {
 
 fn session_opened(opened: OpenFile) -> Opened {
     let mode = match opened.content {
+        // The kernel's own writes would leave set-id bits standing.
+        OpenContent::Local(file) if has_set_id(&file) => OpenMode::Cached { immutable: false },
         OpenContent::Local(file) => OpenMode::Local { file, immutable: false },
         OpenContent::Lower(_) => OpenMode::Cached { immutable: false },
     };
     Opened { handle: opened.handle, mode }
+}
+
+fn has_set_id(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.mode() & (libc::S_ISUID | libc::S_ISGID) != 0)
 }

@@ -162,7 +162,7 @@ impl Fs {
             Attr { kind: Kind::File, perm: 0o444, size: file.size, blocks: file.size.div_ceil(512), ..attr };
         // The next content has another number. A name kept for a while would show this mount's own last event late.
         let entry_ttl = match file.what {
-            What::B3sums(_) | What::Listing(_) => self.max_age(),
+            What::B3sums(_) | What::Listing(_) => self.name_ttl(),
             What::Status | What::Log | What::LastCommit | What::Record(_) => Duration::ZERO,
         };
         Answer { entry_ttl, ..self.name_answer(attr) }
@@ -202,9 +202,11 @@ impl Fs {
                 out.write_all(b"\n")?;
             }
             (Some(artifact), What::Log) => {
-                for line in self.catalog.log_lines(artifact) {
-                    out.write_all(&line)?;
-                    out.write_all(b"\n")?;
+                if let Some(state) = self.state(artifact).await? {
+                    for line in self.catalog.log_lines(&state).await? {
+                        out.write_all(&line)?;
+                        out.write_all(b"\n")?;
+                    }
                 }
             }
             (Some(artifact), What::LastCommit) => {

@@ -19,12 +19,13 @@ mod xattr;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use self::alias::Temporaries;
 use self::clone::Clones;
-pub use self::commit::{SessionCommit, SessionCommitError};
+pub use self::commit::{RENAME_WAIT, SessionCommit, SessionCommitError};
 use self::directory::DirectoryHandle;
 pub use self::directory::{Listed, ListedKind};
 pub use self::errno::{Errno, Result};
@@ -38,7 +39,7 @@ use crate::clock::Timestamp;
 use crate::commit::Committer;
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
-use crate::staging::{Attr, Caller, FsStat, Kind, SessionRegistry, SetAttr};
+use crate::staging::{Attr, Caller, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
 use crate::view::{FileContent, ReadContext};
 
 /// How long the kernel may keep what never changes.
@@ -56,6 +57,8 @@ pub struct Options {
     pub read_only: bool,
     /// How old names may be.
     pub refresh: Duration,
+    /// How long a rename waits for its commit.
+    pub rename_wait: Duration,
     /// User and group of the mounter, who own everything in versions.
     pub owner: (u32, u32),
     /// A further group that may stage, commit and move aliases.
@@ -148,6 +151,7 @@ pub struct Fs {
     invalidations: mpsc::Sender<Invalidation>,
     status: Mutex<Box<dyn Fn() -> serde_json::Value + Send>>,
     started: Timestamp,
+    kernel_requests: AtomicU64,
     runtime: tokio::runtime::Handle,
 }
 
@@ -186,6 +190,7 @@ impl Fs {
             directories: Mutex::default(),
             invalidations,
             status: Mutex::new(Box::new(|| serde_json::Value::Null)),
+            kernel_requests: AtomicU64::new(0),
             runtime: tokio::runtime::Handle::current(),
         });
         fs.settle_interrupted_commits().await;
@@ -195,6 +200,16 @@ impl Fs {
     /// Says what `.artfs/status.json` shows.
     pub fn set_status(&self, status: impl Fn() -> serde_json::Value + Send + 'static) {
         *self.status.lock().expect("no holder of this lock panics") = Box::new(status);
+    }
+
+    /// Counts a request of the kernel.
+    pub fn count_kernel_request(&self) {
+        self.kernel_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests of the kernel so far; what it answers by itself does not count.
+    pub fn kernel_requests(&self) -> u64 {
+        self.kernel_requests.load(Ordering::Relaxed)
     }
 
     /// The catalog in use.
@@ -211,9 +226,20 @@ impl Fs {
         self.catalog.store().env().now()
     }
 
-    /// How old names may be when they are given to the kernel, which keeps them for as long again.
+    /// How old names may be when they are given out.
     fn max_age(&self) -> Duration {
+        self.options.refresh
+    }
+
+    /// How long the kernel may keep a name that this host alone can take away, or nobody.
+    fn name_ttl(&self) -> Duration {
         self.options.refresh / 2
+    }
+
+    /// How long the kernel may keep what an artifact's log says: until the log is looked at again.
+    fn log_ttl(&self, artifact: &ArtifactKey) -> Duration {
+        let age = self.catalog.age(artifact).unwrap_or(Duration::MAX);
+        self.options.refresh.saturating_sub(age).min(self.name_ttl())
     }
 
     fn actor(&self, caller: Caller) -> Actor {
@@ -244,7 +270,7 @@ impl Fs {
     }
 
     fn name_answer(&self, attr: Attr) -> Answer {
-        Answer { attr, entry_ttl: self.max_age(), attr_ttl: self.max_age() }
+        Answer { attr, entry_ttl: self.name_ttl(), attr_ttl: self.name_ttl() }
     }
 
     fn directory_attr(&self, ino: u64, time: Timestamp) -> Attr {
@@ -337,8 +363,16 @@ impl Fs {
         handle: Option<u64>,
     ) -> Result<Answer> {
         let session = self.session_of(caller, ino)?;
-        let attr = self.in_session(&session, move |s| s.setattr(ino, &set, handle)).await?;
-        Ok(session_answer(attr))
+        let drops_set_id = set.size.is_some() && caller.uid != 0;
+        let change = move |s: &Session| {
+            let attr = s.setattr(ino, &set, handle)?;
+            let perm = without_set_id(attr.perm);
+            if !drops_set_id || perm == attr.perm {
+                return Ok(attr);
+            }
+            s.setattr(ino, &SetAttr { mode: Some(perm), ..SetAttr::default() }, None)
+        };
+        Ok(session_answer(self.in_session(&session, change).await?))
     }
 
     /// The target of a symbolic link.

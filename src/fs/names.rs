@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::inode::{Node, NodeKey};
 use super::{Answer, Errno, Fs, Result};
-use crate::catalog::ArtifactState;
+use crate::catalog::{ArtifactState, CatalogError, Scope, Synced};
 use crate::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, SessionName, VersionNumber};
 use crate::staging::Caller;
 
@@ -100,8 +100,23 @@ impl Fs {
         let node = || Node::Artifact(artifact.clone());
         let ino = self.inodes.number(NodeKey::Artifact(artifact.clone()), node);
         let state = self.catalog.known(artifact);
+        let ttl = if state.is_some() { self.log_ttl(artifact) } else { self.name_ttl() };
         let changed = state.and_then(|s| s.latest().map(|v| v.created)).unwrap_or(self.started);
-        self.name_answer(self.directory_attr(ino, changed))
+        Answer { attr: self.directory_attr(ino, changed), entry_ttl: ttl, attr_ttl: ttl }
+    }
+
+    /// Reads logs now, whatever is known: names are current at the next look. Cost: see [`Catalog::sync`].
+    ///
+    /// [`Catalog::sync`]: crate::catalog::Catalog::sync
+    pub async fn sync_logs(&self, scope: &Scope) -> std::result::Result<Vec<Synced>, CatalogError> {
+        self.catalog.sync(scope, |before, after| self.forget_gone(before, after)).await
+    }
+
+    /// Lets the kernel forget versions that are no more. Other names that others can change are asked for at each use.
+    fn forget_gone(&self, before: &ArtifactState, after: &ArtifactState) {
+        for gone in before.versions().filter(|version| after.version(version.version).is_none()) {
+            self.forget_name(after.key(), gone.version.to_string().as_bytes());
+        }
     }
 
     async fn has_project(&self, project: &ProjectName) -> Result<bool> {

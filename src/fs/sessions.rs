@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::commit::RunningCommit;
 use super::lower::{SessionContent, SessionLower};
 use super::{Answer, Errno, Fs, Result, session_answer};
+use crate::catalog::Scope;
 use crate::catalog::VersionRecord;
+use crate::commit::Progress;
 use crate::name::{ArtifactKey, Selector, SessionName};
 use crate::path::TreePath;
 use crate::staging::{
@@ -36,7 +38,8 @@ pub(super) struct Live {
     pub session: Session,
     /// Whether calls may wait for the store.
     pub blocks: bool,
-    pub committing: Mutex<Option<RunningCommit>>,
+    /// The last commit and where to follow it.
+    pub committing: Mutex<Option<(RunningCommit, Arc<Progress>)>>,
     /// The files whose bytes the last commit read.
     pub hashed: Mutex<HashSet<TreePath>>,
 }
@@ -56,10 +59,24 @@ impl OpenSession {
     }
 }
 
-/// The current session under each name. The lock is held for look-ups only.
+/// The current session under each name. The locks are held for look-ups only.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     current: Mutex<HashMap<SessionPlace, Arc<OpenSession>>>,
+    /// Commits whose callers were sent away before their end, until they ask again or stage something new.
+    untold: Mutex<HashMap<SessionPlace, RunningCommit>>,
+}
+
+impl Sessions {
+    pub fn keep_untold(&self, artifact: &ArtifactKey, name: Option<&SessionName>, running: RunningCommit) {
+        let mut untold = self.untold.lock().expect("no holder of this lock panics");
+        untold.insert((artifact.clone(), name.cloned()), running);
+    }
+
+    pub fn take_untold(&self, artifact: &ArtifactKey, name: Option<&SessionName>) -> Option<RunningCommit> {
+        let mut untold = self.untold.lock().expect("no holder of this lock panics");
+        untold.remove(&(artifact.clone(), name.cloned()))
+    }
 }
 
 /// An artifact and the name of a session in it; none for plain `staging`.
@@ -167,7 +184,10 @@ impl Fs {
         let name = session.name.as_ref();
         let record = match self.registry.find(&session.artifact, name)? {
             Some(record) => record,
-            None if make => self.registry.create(&session.artifact, name, None)?,
+            None if make => {
+                self.sessions.take_untold(&session.artifact, name);
+                self.registry.create(&session.artifact, name, None)?
+            }
             None => return Ok(None),
         };
         let live = Arc::new(self.open_record(&record, session.base)?);
@@ -267,7 +287,7 @@ impl Fs {
         // Those who may commit may put things here whoever owns it; who they are is checked with every change.
         let perm = if self.options.allow_commit.is_some() { 0o777 } else { attr.perm };
         let answer = session_answer(Attr { perm, ..attr });
-        Ok(Answer { entry_ttl: self.max_age(), ..answer })
+        Ok(Answer { entry_ttl: self.name_ttl(), ..answer })
     }
 
     pub(super) async fn list_session(
@@ -385,7 +405,7 @@ impl Fs {
 
     /// An artifact was changed by another process of this host: shows its names as they are now.
     pub async fn refresh(self: &Arc<Self>, artifact: &ArtifactKey) {
-        if let Err(e) = self.catalog.state(artifact, Duration::ZERO).await {
+        if let Err(e) = self.sync_logs(&Scope::Artifact(artifact.clone())).await {
             tracing::debug!("{e}");
         }
         self.names_changed(artifact);

@@ -32,7 +32,8 @@ impl Fs {
 
     pub(super) fn version_root_answer(&self, version: &Arc<VersionNode>) -> Answer {
         let attr = self.directory_attr(version.base, version.record.created);
-        Answer { attr: Attr { perm: 0o755, ..attr }, attr_ttl: FOREVER, entry_ttl: self.max_age() }
+        let entry_ttl = self.log_ttl(&version.artifact);
+        Answer { attr: Attr { perm: 0o755, ..attr }, attr_ttl: FOREVER, entry_ttl }
     }
 
     pub(super) fn entry_answer(&self, version: &Arc<VersionNode>, ordinal: u64, entry: &Entry) -> Answer {

@@ -5,6 +5,7 @@
 
 mod backing;
 mod busy;
+mod convert;
 
 use std::ffi::OsStr;
 use std::io;
@@ -13,23 +14,25 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use fuser::{
-    AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, FileAttr, FileHandle, FileType, Filesystem,
-    FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow,
-    WriteFlags,
+    AccessFlags, BsdFileFlags, Config, CopyFileRangeFlags, FileAttr, FileHandle, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, Session, SessionACL, TimeOrNow, WriteFlags,
 };
 use tokio::runtime::Handle;
 
 use self::backing::{Backings, CreateReply};
 use self::busy::BusyDirectories;
-use crate::format::entry::Mtime;
-use crate::fs::{Answer, Errno, Fs, Invalidation};
-use crate::staging::{Attr, Caller, Kind, SetAttr, TimeChange};
+use self::convert::{
+    caller, errno, file_attr, file_type, flush_flag, nameless_attr, reply_attr, reply_empty, reply_entry,
+    reply_xattr, time_change,
+};
+use crate::fs::{Fs, Invalidation};
+use crate::staging::SetAttr;
 
 /// Threads that take requests from the kernel.
 const THREADS: usize = 4;
@@ -120,134 +123,10 @@ struct Front {
     stack_depth: u32,
 }
 
-fn errno(e: Errno) -> fuser::Errno {
-    fuser::Errno::from_i32(e.0)
-}
-
-fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid(), pid: req.pid() }
-}
-
-fn system_time(time: Mtime) -> SystemTime {
-    let nanos = Duration::from_nanos(u64::from(time.nanos));
-    let whole = Duration::from_secs(time.seconds.unsigned_abs());
-    let base = if time.seconds >= 0 { UNIX_EPOCH.checked_add(whole) } else { UNIX_EPOCH.checked_sub(whole) };
-    base.and_then(|t| t.checked_add(nanos)).unwrap_or(UNIX_EPOCH)
-}
-
-fn mtime(time: SystemTime) -> Mtime {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(d) => Mtime { seconds: d.as_secs() as i64, nanos: d.subsec_nanos() },
-        Err(before) => {
-            let d = before.duration();
-            match d.subsec_nanos() {
-                0 => Mtime { seconds: -(d.as_secs() as i64), nanos: 0 },
-                n => Mtime { seconds: -(d.as_secs() as i64) - 1, nanos: 1_000_000_000 - n },
-            }
-        }
-    }
-}
-
-fn time_change(time: Option<TimeOrNow>) -> TimeChange {
-    match time {
-        None => TimeChange::Keep,
-        Some(TimeOrNow::Now) => TimeChange::Now,
-        Some(TimeOrNow::SpecificTime(time)) => {
-            let Mtime { seconds, nanos } = mtime(time);
-            TimeChange::To(seconds, nanos)
-        }
-    }
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::File => FileType::RegularFile,
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Fifo => FileType::NamedPipe,
-        Kind::Socket => FileType::Socket,
-        Kind::CharDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
-    }
-}
-
-fn file_attr(attr: &Attr) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(attr.ino),
-        size: attr.size,
-        blocks: attr.blocks,
-        atime: system_time(attr.atime),
-        mtime: system_time(attr.mtime),
-        ctime: system_time(attr.ctime),
-        crtime: UNIX_EPOCH,
-        kind: file_type(attr.kind),
-        perm: (attr.perm & 0o7777) as u16,
-        nlink: attr.nlink,
-        uid: attr.uid,
-        gid: attr.gid,
-        rdev: attr.rdev as u32,
-        blksize: attr.blksize,
-        flags: 0,
-    }
-}
-
-/// Attributes of which the kernel takes only number and type.
-fn nameless_attr(ino: u64) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(ino),
-        size: 0,
-        blocks: 0,
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind: FileType::RegularFile,
-        perm: 0,
-        nlink: 1,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
-    }
-}
-
-fn reply_entry(reply: ReplyEntry, found: Result<Answer, Errno>) {
-    match found {
-        Ok(Answer { attr, entry_ttl, attr_ttl }) => {
-            reply.entry_with_ttls(&attr_ttl, &entry_ttl, &file_attr(&attr), Generation(0));
-        }
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn reply_attr(reply: ReplyAttr, found: Result<Answer, Errno>) {
-    match found {
-        Ok(answer) => reply.attr(&answer.attr_ttl, &file_attr(&answer.attr)),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty, done: Result<(), Errno>) {
-    match done {
-        Ok(()) => reply.ok(),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-/// An attribute's value or list, by the protocol's rules for sizes.
-fn reply_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, Errno>) {
-    match value {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(fuser::Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
 impl Front {
     /// Answers a request: at once if that needs no waiting, else from a task.
     fn serve(&self, answer: impl Future<Output = ()> + Send + 'static) {
+        self.fs.count_kernel_request();
         let mut answer: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(answer);
         let _inside = self.runtime.enter();
         if answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
@@ -265,6 +144,8 @@ impl Filesystem for Front {
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_ASYNC_DIO,
+            // Without it every write, also one that the kernel passes through, first asks for `security.capability`.
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         ] {
             let _ = config.add_capabilities(wanted);
         }
@@ -480,14 +361,15 @@ impl Filesystem for Front {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let (fs, data) = (self.fs.clone(), Bytes::copy_from_slice(data));
+        let drop_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         self.serve(async move {
-            match fs.write(ino.0, fh.0, offset, data).await {
+            match fs.write(ino.0, fh.0, offset, data, drop_set_id).await {
                 Ok(written) => reply.written(written),
                 Err(e) => reply.error(errno(e)),
             }
@@ -737,9 +619,4 @@ impl Filesystem for Front {
             }
         });
     }
-}
-
-/// Handles that only read need no FLUSH; for writers it comes before `close` returns.
-fn flush_flag(flags: i32) -> FopenFlags {
-    if flags & libc::O_ACCMODE == libc::O_RDONLY { FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() }
 }

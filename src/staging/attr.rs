@@ -169,6 +169,13 @@ impl Default for SetAttr {
     }
 }
 
+/// Permission bits as a change of the content leaves them; set-group-id without group execution means something
+/// else and stays.
+pub fn without_set_id(perm: u32) -> u32 {
+    let gid = if perm & libc::S_IXGRP != 0 { libc::S_ISGID } else { 0 };
+    perm & !(libc::S_ISUID | gid)
+}
+
 /// One name of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {

@@ -85,3 +85,14 @@ impl Session {
         handle.local()
     }
 }
+
+/// Where the next data of a file lies at or after `offset`; its end if only a hole follows. Where the file system
+/// does not tell, that is `offset`. Moves the file's position.
+pub fn next_data(file: &File, offset: u64) -> io::Result<u64> {
+    let at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    match sys::lseek(file, at, libc::SEEK_DATA) {
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => Ok(file.metadata()?.len().max(offset)),
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(offset),
+        other => other,
+    }
+}

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, PoisonError};
 
-use super::attr::{Kind, TimeChange};
+use super::attr::{Kind, TimeChange, without_set_id};
 use super::copyup::file_body;
 use super::error::{Result, StagingError};
 use super::marks::{self, Identity};
@@ -256,6 +256,18 @@ impl Session {
             }
         }
         Ok(done)
+    }
+
+    /// Takes the set-id bits from an open file, as a write by somebody without rights over it does.
+    pub fn drop_set_id(&self, handle: u64) -> Result<()> {
+        let handle = self.handle(handle)?;
+        let file = handle.writable()?;
+        let perm = file.metadata()?.mode() & 0o7777;
+        let without = without_set_id(perm);
+        if without != perm {
+            sys::chmod_fd(file.as_raw_fd(), without)?;
+        }
+        Ok(())
     }
 
     /// Makes a file's content durable; its metadata too unless `datasync`.

@@ -16,6 +16,7 @@ use std::sync::OnceLock;
 use super::sys;
 use crate::format::entry::{Entry, Mtime};
 use crate::path::TreePath;
+use crate::sqlite;
 
 pub(super) const PREFIX: &[u8] = b"user.artfs.";
 const STUB: &[u8] = b"user.artfs.stub";
@@ -105,8 +106,7 @@ impl Identity {
 fn boot_id() -> &'static [u8] {
     static ID: OnceLock<Vec<u8>> = OnceLock::new();
     ID.get_or_init(|| {
-        let text = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        text.into_iter().filter(u8::is_ascii_hexdigit).take(32).collect()
+        sqlite::boot_id().into_bytes().into_iter().filter(u8::is_ascii_hexdigit).take(32).collect()
     })
 }
 

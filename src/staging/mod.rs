@@ -29,9 +29,9 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
-pub use attr::{Attr, Caller, DirEntry, FsStat, Kind, SetAttr, TimeChange, UNKNOWN_INO};
+pub use attr::{Attr, Caller, DirEntry, FsStat, Kind, SetAttr, TimeChange, UNKNOWN_INO, without_set_id};
 pub use commit::{FreezeError, FreezeGuard};
-pub use disk::{copy_file, disk, is_overlayfs, sync_disk};
+pub use disk::{copy_file, disk, is_overlayfs, next_data, sync_disk};
 pub use error::{Result, StagingError};
 pub use handle::{CopySource, OpenContent, OpenFile};
 pub use lower::{Content, Lower};

@@ -2,6 +2,7 @@
 
 use object_store::path::Path;
 
+use crate::format::checkpoint::CheckpointRef;
 use crate::id::{DetailsId, ManifestId, PackId};
 use crate::name::ArtifactKey;
 
@@ -14,6 +15,8 @@ pub enum Key {
     Pack(PackId),
     /// `artifacts/<project>/<name>/log/<seq>`.
     Event(ArtifactKey, u64),
+    /// `artifacts/<project>/<name>/checkpoints/<2^64-1-seq>-<hash>`: the newest is the first in order.
+    Checkpoint(ArtifactKey, CheckpointRef),
     /// `artifacts/<project>/<name>/manifests/<hash>`.
     Manifest(ArtifactKey, ManifestId),
     /// `artifacts/<project>/<name>/details/<id>`.
@@ -39,6 +42,10 @@ impl std::fmt::Display for Key {
                 write!(f, "packs/{}/{hex}", &hex[..2])
             }
             Key::Event(artifact, seq) => write!(f, "{}/{seq:0SEQ_DIGITS$}", log_prefix(artifact)),
+            Key::Checkpoint(artifact, CheckpointRef { seq, hash }) => {
+                let (folder, from_end) = (checkpoints_prefix(artifact), u64::MAX - seq);
+                write!(f, "{folder}/{from_end:0SEQ_DIGITS$}-{hash}")
+            }
             Key::Manifest(artifact, id) => write!(f, "{}/manifests/{id}", artifact_prefix(artifact)),
             Key::Details(artifact, id) => write!(f, "{}/details/{id}", artifact_prefix(artifact)),
         }
@@ -53,6 +60,17 @@ pub fn artifact_prefix(artifact: &ArtifactKey) -> String {
 /// The folder of an artifact's events.
 pub fn log_prefix(artifact: &ArtifactKey) -> String {
     format!("{}/log", artifact_prefix(artifact))
+}
+
+/// The folder of an artifact's checkpoints.
+pub fn checkpoints_prefix(artifact: &ArtifactKey) -> String {
+    format!("{}/checkpoints", artifact_prefix(artifact))
+}
+
+/// The checkpoint that the last part of a checkpoint's key names.
+pub fn parse_checkpoint(file_name: &str) -> Option<CheckpointRef> {
+    let (from_end, hash) = file_name.split_once('-')?;
+    Some(CheckpointRef { seq: u64::MAX - parse_seq(from_end)?, hash: hash.parse().ok()? })
 }
 
 /// The sequence number that the last part of an event's key stands for.
@@ -79,6 +97,13 @@ mod tests {
         assert_eq!(parse_seq(event.rsplit('/').next().unwrap()), Some(17));
         assert_eq!(parse_seq("17"), None);
         assert_eq!(parse_seq("0000000000000000001x"), None);
+        let checkpoint = CheckpointRef { seq: 17, hash: crate::id::CheckpointHash::of(b"x") };
+        let name = Key::Checkpoint("p/a".parse().unwrap(), checkpoint).to_string();
+        let last = format!("18446744073709551598-{}", checkpoint.hash);
+        assert_eq!(name, format!("artifacts/p/a/checkpoints/{last}"));
+        assert_eq!(parse_checkpoint(&last), Some(checkpoint));
+        assert_eq!(parse_checkpoint(&last[1..]), None);
+        assert_eq!(parse_checkpoint("18446744073709551598-zz"), None);
         assert_eq!(Key::Header.path().to_string(), "artfs.json");
     }
 }

@@ -4,25 +4,36 @@
 //! for one writer only; all other objects have names that nobody else can choose (hashes over random bytes).
 //! What comes back is bytes: the formats' decoders prove them.
 
+mod aligned;
+mod direct;
 mod directory;
 mod key;
+mod outage;
 mod retry;
 mod url;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt;
+use object_store::{
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload,
+};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-pub use self::key::{ARTIFACTS_PREFIX, Key, artifact_prefix, log_prefix, parse_seq};
+pub use self::aligned::AlignedBuffer;
+pub use self::key::{
+    ARTIFACTS_PREFIX, Key, artifact_prefix, checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq,
+};
+use self::outage::Outage;
 pub use self::retry::backoff;
 pub use self::url::StoreUrl;
-use crate::clock::Env;
+use crate::clock::{Env, Timestamp};
 use crate::format::header::{HeaderError, StoreHeader};
 use crate::id::StoreId;
 
@@ -32,6 +43,10 @@ const MAX_REQUESTS_IN_FLIGHT: usize = 64;
 const MAX_WHOLE_OBJECT_BYTES: u64 = 64 << 20;
 /// Names taken from one listing at the most.
 const MAX_LISTED: usize = 10_000_000;
+/// A listing of folders is one answer made of many pages: it may take as long as sending this many bytes.
+const FOLDERS_ALLOWANCE: u64 = 2 << 20;
+/// A store that says nothing for this long counts as not answering, unless the user says otherwise.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// A request that failed, by what can be done about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -244,6 +259,8 @@ pub struct Store {
     env: Env,
     counters: Counters,
     in_flight: Semaphore,
+    answer_limit: Duration,
+    outage: Outage,
 }
 
 impl Store {
@@ -256,16 +273,20 @@ impl Store {
         on_missing: OnMissing,
         env: Env,
     ) -> Result<Self, OpenError> {
+        Self::open_within(backend, url, on_missing, env, ANSWER_LIMIT).await
+    }
+
+    /// The same; a store that says nothing for `answer_limit` counts as not answering.
+    pub async fn open_within(
+        backend: Arc<dyn ObjectStore>,
+        url: impl Into<String>,
+        on_missing: OnMissing,
+        env: Env,
+        answer_limit: Duration,
+    ) -> Result<Self, OpenError> {
         let url = url.into();
         let placeholder = StoreHeader::new(StoreId::from_bytes(env.random16()), env.now());
-        let mut store = Self {
-            backend,
-            url: url.clone(),
-            header: placeholder,
-            env,
-            counters: Counters::default(),
-            in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
-        };
+        let mut store = Self::new(backend, url.clone(), placeholder, env, answer_limit);
         let failed = |source: StoreError| match &source {
             StoreError::Unavailable { problem, .. } if problem.contains("NoSuchBucket") => {
                 OpenError::NoBucket { url: url.clone() }
@@ -285,28 +306,61 @@ impl Store {
         };
         store.header =
             StoreHeader::decode(&bytes).map_err(|source| OpenError::Header { url: url.clone(), source })?;
+        store.outage.expect(store.header.store);
         Ok(store)
     }
 
-    /// A store whose header is known from an earlier visit. Sends nothing, so it works offline.
+    /// A store whose header is known from an earlier visit. Sends nothing.
     pub fn assume(
         backend: Arc<dyn ObjectStore>,
         url: impl Into<String>,
         header: StoreHeader,
         env: Env,
     ) -> Self {
+        let id = header.store;
+        let store = Self::new(backend, url.into(), header, env, ANSWER_LIMIT);
+        store.outage.expect(id);
+        store
+    }
+
+    /// The same for a store that did not answer just now: requests fail at once until it does. In a runtime it
+    /// is asked at intervals.
+    pub fn assume_away(
+        backend: Arc<dyn ObjectStore>,
+        url: impl Into<String>,
+        header: StoreHeader,
+        env: Env,
+        answer_limit: Duration,
+        problem: String,
+    ) -> Self {
+        let id = header.store;
+        let store = Self::new(backend, url.into(), header, env, answer_limit);
+        store.outage.expect(id);
+        store.outage.begin(problem);
+        store
+    }
+
+    fn new(
+        backend: Arc<dyn ObjectStore>,
+        url: String,
+        header: StoreHeader,
+        env: Env,
+        answer_limit: Duration,
+    ) -> Self {
         Self {
+            outage: Outage::none(backend.clone(), url.clone(), env.clone(), answer_limit),
             backend,
-            url: url.into(),
+            url,
             header,
             env,
             counters: Counters::default(),
             in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
+            answer_limit,
         }
     }
 
     async fn make(&self, on_missing: OnMissing) -> Result<(), MakeError> {
-        let foreign = self.list_some("", 1).await.map_err(MakeError::Store)?;
+        let foreign = self.list_first("", None, 1).await.map_err(MakeError::Store)?;
         // Another host may have made the store since the header was looked for.
         if foreign.iter().any(|name| name != &Key::Header.to_string()) && !self.exists(&Key::Header).await? {
             let problem = format!("there is no artfs.json in it, but other things are ({}, …)", foreign[0]);
@@ -351,23 +405,52 @@ impl Store {
         &self.env
     }
 
+    /// Since when the store has not answered; none while it does. Requests fail at once meanwhile, and the store
+    /// is asked at intervals.
+    pub fn offline_since(&self) -> Option<Timestamp> {
+        self.outage.since()
+    }
+
+    /// Asks a store that counts as away whether it is back, for work that somebody asked for by name. Cost:
+    /// nothing while the store answers, else one request.
+    pub async fn ask_again(&self) -> Result<(), StoreError> {
+        self.outage.ask_again().await
+    }
+
     /// Reads a whole object. Failures that may pass are tried again. Cost: one request.
     pub async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
-        retry::retry(&self.env, || async {
-            let _permit = self.permit().await;
+        self.retry(key, || async {
             self.counters.gets.fetch_add(1, Ordering::Relaxed);
-            let failed = |e| StoreError::from_backend(key, e);
-            let answer = self.backend.get(&key.path()).await.map_err(failed)?;
+            let answer = self.within(key, 0, self.backend.get(&key.path())).await?;
             let len = answer.meta.size;
             if len > MAX_WHOLE_OBJECT_BYTES {
                 let problem = format!("{len} bytes are more than any such object has");
                 return Err(StoreError::Corrupt { key: key.to_string(), problem });
             }
-            let bytes = answer.bytes().await.map_err(failed)?;
-            self.counters.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            Ok(bytes)
+            self.body(key, answer).await
         })
         .await
+    }
+
+    /// An answer's bytes, as long as they keep coming.
+    async fn body(&self, key: &Key, answer: GetResult) -> Result<Bytes, StoreError> {
+        let len = answer.range.end.saturating_sub(answer.range.start);
+        let bytes = match answer.payload {
+            GetResultPayload::File(..) => self.within(key, len, answer.bytes()).await?,
+            GetResultPayload::Stream(mut pieces) => {
+                let mut bytes = BytesMut::with_capacity(len.min(MAX_WHOLE_OBJECT_BYTES) as usize);
+                while let Some(piece) = self.within(key, 0, pieces.try_next()).await? {
+                    bytes.extend_from_slice(&piece);
+                    if bytes.len() as u64 > len {
+                        let problem = format!("more came than the {len} bytes that it has");
+                        return Err(StoreError::Corrupt { key: key.to_string(), problem });
+                    }
+                }
+                bytes.freeze()
+            }
+        };
+        self.counters.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
     }
 
     /// Reads a range of an object: exactly `range.end - range.start` bytes. Failures that may pass are tried
@@ -380,14 +463,20 @@ impl Store {
         if want == 0 {
             return Ok(Bytes::new());
         }
-        retry::retry(&self.env, || async {
-            let _permit = self.permit().await;
+        self.retry(key, || async {
             self.counters.range_gets.fetch_add(1, Ordering::Relaxed);
-            let bytes = match self.backend.get_range(&key.path(), range.clone()).await {
+            let options =
+                GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+            let path = key.path();
+            let answer = self.within(key, 0, self.backend.get_opts(&path, options)).await;
+            let bytes = match answer {
+                Ok(answer) => self.body(key, answer).await,
+                Err(error) => Err(error),
+            };
+            let bytes = match bytes {
                 Ok(bytes) => bytes,
                 Err(e) => return Err(self.range_error(key, &range, e).await),
             };
-            self.counters.bytes_fetched.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             if bytes.len() as u64 != want {
                 let problem =
                     format!("bytes {}..{} were asked for, {} came", range.start, range.end, bytes.len());
@@ -399,12 +488,11 @@ impl Store {
     }
 
     /// Tells an object that is too short from trouble on the way; both surface as generic errors.
-    async fn range_error(&self, key: &Key, range: &Range<u64>, error: object_store::Error) -> StoreError {
-        let error = StoreError::from_backend(key, error);
+    async fn range_error(&self, key: &Key, range: &Range<u64>, error: StoreError) -> StoreError {
         if !error.may_pass() {
             return error;
         }
-        match self.backend.head(&key.path()).await {
+        match self.within(key, 0, self.backend.head(&key.path())).await {
             Ok(meta) if meta.size < range.end => StoreError::Corrupt {
                 key: key.to_string(),
                 problem: format!(
@@ -418,12 +506,12 @@ impl Store {
 
     /// The last `len` bytes of an object (all of it if it is shorter). Cost: two requests.
     pub async fn get_tail(&self, key: &Key, len: u64) -> Result<Bytes, StoreError> {
-        let size = retry::retry(&self.env, || async {
-            let _permit = self.permit().await;
-            self.counters.gets.fetch_add(1, Ordering::Relaxed);
-            self.backend.head(&key.path()).await.map(|m| m.size).map_err(|e| StoreError::from_backend(key, e))
-        })
-        .await?;
+        let size = self
+            .retry(key, || async {
+                self.counters.gets.fetch_add(1, Ordering::Relaxed);
+                self.within(key, 0, self.backend.head(&key.path())).await.map(|m| m.size)
+            })
+            .await?;
         self.get_range(key, size.saturating_sub(len)..size).await
     }
 
@@ -431,12 +519,12 @@ impl Store {
     /// `pieces` are written back to back. Cost: one request.
     pub async fn put(&self, key: &Key, pieces: Vec<Bytes>) -> Result<(), StoreError> {
         let payload: PutPayload = pieces.into_iter().collect();
-        retry::retry(&self.env, || async {
-            let _permit = self.permit().await;
+        let len = payload.content_length() as u64;
+        self.retry(key, || async {
             self.counters.puts.fetch_add(1, Ordering::Relaxed);
-            let put = self.backend.put(&key.path(), payload.clone()).await;
-            put.map_err(|e| self.put_error(key, e))?;
-            self.counters.bytes_written.fetch_add(payload.content_length() as u64, Ordering::Relaxed);
+            let put = self.within(key, len, self.backend.put(&key.path(), payload.clone())).await;
+            put.map_err(put_error)?;
+            self.counters.bytes_written.fetch_add(len, Ordering::Relaxed);
             Ok(())
         })
         .await
@@ -448,52 +536,60 @@ impl Store {
     /// # Errors
     /// Only those after which the object is certainly not there through this call.
     pub async fn create(&self, key: &Key, bytes: Bytes) -> Result<Created, StoreError> {
-        let _permit = self.permit().await;
+        self.outage.check(key)?;
+        let _permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
         self.counters.creates.fetch_add(1, Ordering::Relaxed);
         let len = bytes.len() as u64;
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        match self.backend.put_opts(&key.path(), bytes.into(), options).await {
-            Ok(_) => {
-                self.counters.bytes_written.fetch_add(len, Ordering::Relaxed);
-                Ok(Created::Yes)
+        let path = key.path();
+        let create = async {
+            match self.backend.put_opts(&path, bytes.into(), options).await {
+                Ok(_) => Ok(Created::Yes),
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    Ok(Created::Exists)
+                }
+                Err(e) => Err(e),
             }
-            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                Ok(Created::Exists)
+        };
+        match self.within(key, len, create).await.map_err(put_error) {
+            Err(e @ StoreError::Unavailable { .. }) => Ok(Created::Unknown(e)),
+            answered => {
+                self.outage.note_answer();
+                if matches!(answered, Ok(Created::Yes)) {
+                    self.counters.bytes_written.fetch_add(len, Ordering::Relaxed);
+                }
+                answered
             }
-            Err(e) => match self.put_error(key, e) {
-                e @ StoreError::Unavailable { .. } => Ok(Created::Unknown(e)),
-                e => Err(e),
-            },
-        }
-    }
-
-    /// A missing name on writing can only mean a missing bucket.
-    fn put_error(&self, key: &Key, error: object_store::Error) -> StoreError {
-        match StoreError::from_backend(key, error) {
-            StoreError::NotFound { key } => {
-                StoreError::Denied { key, problem: "the bucket or directory is not there (any more)".into() }
-            }
-            other => other,
         }
     }
 
     /// The names of all objects below a folder that sort after `after`, in order. Cost: one request for each
     /// 1,000 names.
     pub async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<String>, StoreError> {
+        self.list_first(prefix, after, MAX_LISTED).await
+    }
+
+    /// The first `most` of [`Store::list`]. Cost: one request for up to 1,000 names.
+    pub async fn list_first(
+        &self,
+        prefix: &str,
+        after: Option<&Key>,
+        most: usize,
+    ) -> Result<Vec<String>, StoreError> {
         let prefix_path = object_store::path::Path::from(prefix);
-        retry::retry(&self.env, || async {
-            let _permit = self.permit().await;
+        self.retry(&prefix, || async {
             self.counters.lists.fetch_add(1, Ordering::Relaxed);
-            let found = match after {
+            let mut found = match after {
                 Some(key) => self.backend.list_with_offset(Some(&prefix_path), &key.path()),
                 None => self.backend.list(Some(&prefix_path)),
             };
-            let mut names: Vec<String> = found
-                .take(MAX_LISTED)
-                .map_ok(|meta| meta.location.to_string())
-                .try_collect()
-                .await
-                .map_err(|e| StoreError::from_backend(&prefix, e))?;
+            let most = most.min(MAX_LISTED);
+            let mut names = vec![];
+            while names.len() < most
+                && let Some(meta) = self.within(&prefix, 0, found.try_next()).await?
+            {
+                names.push(meta.location.to_string());
+            }
             names.sort_unstable();
             Ok(names)
         })
@@ -503,27 +599,14 @@ impl Store {
     /// The folders right below a folder, in order. Cost: one request for each 1,000 of them.
     pub async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let prefix_path = object_store::path::Path::from(prefix);
-        retry::retry(&self.env, || async {
-            let _permit = self.permit().await;
+        self.retry(&prefix, || async {
             self.counters.lists.fetch_add(1, Ordering::Relaxed);
-            let found = self.backend.list_with_delimiter(Some(&prefix_path)).await;
-            let found = found.map_err(|e| StoreError::from_backend(&prefix, e))?;
+            let found = self.backend.list_with_delimiter(Some(&prefix_path));
+            let found = self.within(&prefix, FOLDERS_ALLOWANCE, found).await?;
             let mut names: Vec<String> =
                 found.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
             names.sort_unstable();
             Ok(names)
-        })
-        .await
-    }
-
-    async fn list_some(&self, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
-        let prefix_path = object_store::path::Path::from(prefix);
-        retry::retry(&self.env, || async {
-            let _permit = self.permit().await;
-            self.counters.lists.fetch_add(1, Ordering::Relaxed);
-            let found = self.backend.list(Some(&prefix_path)).take(most);
-            let names = found.map_ok(|m| m.location.to_string()).try_collect().await;
-            names.map_err(|e| StoreError::from_backend(&"the store", e))
         })
         .await
     }
@@ -533,7 +616,7 @@ impl Store {
         let c = &self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         RequestCounts {
-            get: read(&c.gets),
+            get: read(&c.gets) + self.outage.questions(),
             get_range: read(&c.range_gets),
             put: read(&c.puts),
             create: read(&c.creates),
@@ -543,9 +626,15 @@ impl Store {
             bytes_written: read(&c.bytes_written),
         }
     }
+}
 
-    async fn permit(&self) -> tokio::sync::SemaphorePermit<'_> {
-        self.in_flight.acquire().await.expect("the semaphore is never closed")
+/// A missing name on writing can only mean a missing bucket.
+fn put_error(error: StoreError) -> StoreError {
+    match error {
+        StoreError::NotFound { key } => {
+            StoreError::Denied { key, problem: "the bucket or directory is not there (any more)".into() }
+        }
+        other => other,
     }
 }
 

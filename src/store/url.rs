@@ -89,10 +89,26 @@ impl StoreUrl {
         settings: &[(String, String)],
         create: bool,
     ) -> Result<Arc<dyn ObjectStore>, OpenError> {
-        let url = match self {
-            StoreUrl::Directory(path) => return self.connect_directory(path, create),
-            StoreUrl::Bucket(url) => url,
-        };
+        match self {
+            StoreUrl::Directory(path) => self.connect_directory(path, create),
+            StoreUrl::Bucket(url) => self.connect_bucket(url, settings),
+        }
+    }
+
+    /// The same for a place where a store was before: a directory that is not there, or has nothing in it, is a
+    /// disk that is away, and requests fail in a way that may pass until it is back.
+    pub fn connect_again(&self, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, OpenError> {
+        match self {
+            StoreUrl::Directory(path) => Ok(Arc::new(Directory::awaited(path))),
+            StoreUrl::Bucket(url) => self.connect_bucket(url, settings),
+        }
+    }
+
+    fn connect_bucket(
+        &self,
+        url: &Url,
+        settings: &[(String, String)],
+    ) -> Result<Arc<dyn ObjectStore>, OpenError> {
         let failed = |source: object_store::Error| OpenError::Connect {
             url: self.to_string(),
             problem: source.to_string(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::join_all;
 
 use super::error::{Origin, ReadError};
@@ -139,6 +140,7 @@ impl Fetcher {
             let fetched = fetcher.fetch(origin, &group, wanted, Urgency::Now).await;
             for (bytes, (i, claim)) in fetched.chunks.into_iter().zip(claims) {
                 let block = bytes.and_then(|bytes| {
+                    let bytes = Bytes::copy_from_slice(&bytes);
                     let block = Block::parse(bytes.clone()).map_err(|e| origin.damaged(&e))?;
                     fetcher.cache.put_block(&wanted[i].id, &bytes, &block);
                     Ok(block)

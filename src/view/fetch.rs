@@ -74,7 +74,8 @@ pub(super) struct Fetcher {
     pub(super) small_flights: Mutex<HashMap<ContentKey, SmallLanding>>,
 }
 
-/// Chunks as they came, with the memory they take.
+/// Chunks as they came, with the memory they take. One that is kept keeps all that came with it: what is to stay is
+/// copied out.
 #[derive(Debug)]
 pub(super) struct Fetched {
     /// In the order of the group's members.
@@ -308,8 +309,7 @@ fn decode_in(chunk: &ChunkRef, piece: &Bytes, start: u64) -> Result<Bytes, Strin
     };
     let stored = piece.slice(from..end);
     let raw = match chunk.place.codec {
-        // Copied out, so that a chunk that is kept does not keep its neighbours.
-        Codec::Raw if stored.len() == chunk.raw_len as usize => Bytes::copy_from_slice(&stored),
+        Codec::Raw if stored.len() == chunk.raw_len as usize => stored,
         codec => codec::decode(codec, &stored, chunk.raw_len).map_err(|e| e.to_string())?.into_owned().into(),
     };
     if ChunkId::of(&raw) != chunk.id {

@@ -124,7 +124,7 @@ impl FileContent {
             .fetcher
             .blocking(move || {
                 let missing = take_local(&cache, &target, pieces);
-                target.hash_ahead();
+                target.hash_ahead(&[]);
                 missing
             })
             .await;
@@ -142,12 +142,13 @@ impl FileContent {
                     (Ok(_), None) => {}
                 }
             }
+            good.sort_unstable_by_key(|(offset, _)| *offset);
             let target = partial.clone();
             let (written, good) = self
                 .fetcher
                 .blocking(move || {
                     let written = target.write(&good);
-                    target.hash_ahead();
+                    target.hash_ahead(if written.is_ok() { &good } else { &[] });
                     (written, good)
                 })
                 .await;

@@ -238,7 +238,9 @@ impl Batch {
         let Ok(mut cursor) = Cursor::at_ordinal(view, from, Ahead::Few).await else { return from };
         for _ in 0..MAX_LOOKED_AT {
             let here = cursor.ordinal();
-            let (Ok(Some(_)), Ok(entry)) = (cursor.path(view), cursor.entry(view)) else { return here };
+            // Behind the last entry there is none to ask for.
+            let Ok(Some(_)) = cursor.path(view) else { return here };
+            let Ok(entry) = cursor.entry(view) else { return here };
             if let Body::File(body) = &entry.body
                 && let Content::Chunks { .. } = &body.content
                 && !view.fetcher.cache.has(&body.hash)

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::host::{Host, errno, json, names, program, refused, skip, wait_until};
 use super::support::environment::noise;
-use super::support::s3::{Fault, S3Server};
+use super::support::s3::{Fault, RequestKind, S3Server};
 use super::sys;
 
 pub const TESTS: &[(&str, fn())] = &[
@@ -31,6 +32,8 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_full_local_disk_is_told_to_the_writer_and_the_commit_can_be_repeated", local_disk_full),
     ("a_full_store_is_told_to_the_committer_and_the_commit_can_be_repeated", store_full),
     ("eight_hosts_get_eight_numbers_in_one_chain", eight_hosts),
+    ("a_move_that_did_not_wait_for_its_commit_finds_it_done_when_it_is_repeated", late_commit),
+    ("an_interrupted_commit_command_leaves_staging_open_and_can_be_repeated", interrupted_command),
 ];
 
 fn read(path: &Path) -> Vec<u8> {
@@ -421,10 +424,10 @@ fn store_away() {
 }
 
 /// A small file system of its own; it goes when this is dropped.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new(size: &str) -> Self {
+    pub fn new(size: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         if let Err(e) = sys::mount_tmpfs(dir.path(), &format!("size={size},mode=755")) {
             skip(&format!("no small disk can be mounted: {e}"));
@@ -437,7 +440,7 @@ impl SmallDisk {
         this
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.0.path().canonicalize().unwrap()
     }
 }
@@ -497,6 +500,86 @@ fn store_full() {
     let used: Vec<String> =
         program(&disk.path(), &["find", "store", "-name", "*#*"]).lines().map(str::to_owned).collect();
     assert_eq!(used, Vec::<String>::new(), "failed writes leave nothing in the store");
+}
+
+/// How many commits the log of an artifact has.
+fn commits(host: &Host, key: &str) -> usize {
+    let log = fs::read_to_string(host.path(key).join(".artfs/log.jsonl")).unwrap();
+    log.lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|e| e["kind"] == "commit")
+        .count()
+}
+
+fn late_commit() {
+    let server = S3Server::spawn();
+    let host = Host::on(&server, &["--refresh", "50ms", "--rename-wait", "200ms"]);
+    host.mount();
+    let begin = |name: &str| {
+        let data = noise(17, name.len() as u64, 400_000);
+        fs::write(host.artifact("p/a").join(name), &data).unwrap();
+        server.set_fault(|request| match request.kind {
+            RequestKind::Put if request.key.contains("/packs/") => Fault::Delay(Duration::from_secs(2)),
+            _ => Fault::None,
+        });
+        refused("a commit that takes long", host.commit("p/a"), libc::ETIMEDOUT);
+        // It goes on: nothing is changed meanwhile, and what is staged can be read.
+        refused("a change", fs::write(host.path("p/a/staging/more"), "x"), libc::EBUSY);
+        assert!(read(&host.path("p/a/staging").join(name)) == data);
+    };
+    // Repeated while it goes on, and until it is done.
+    begin("f");
+    wait_until("a repeat finds it done", || {
+        let errno = errno(host.commit("p/a"));
+        assert!([0, libc::ETIMEDOUT].contains(&errno), "{errno}");
+        errno == 0
+    });
+    assert_eq!(host.versions("p/a"), ["v0"]);
+    // Repeated after its end.
+    begin("ff");
+    wait_until("it is done", || host.versions("p/a") == ["v0", "v1"]);
+    host.commit("p/a").unwrap();
+    refused("once more", host.commit("p/a"), libc::ENODATA);
+    // Not after something else was staged.
+    begin("fff");
+    wait_until("it is done", || host.versions("p/a") == ["v0", "v1", "v2"]);
+    server.clear_fault();
+    fs::write(host.path("p/a/staging/other"), "other").unwrap();
+    host.ok(&["stage", "p/a", "--discard"]);
+    refused("nothing is staged", host.commit("p/a"), libc::ENODATA);
+    assert_eq!((host.versions("p/a").len(), commits(&host, "p/a")), (3, 3));
+}
+
+fn interrupted_command() {
+    let server = S3Server::spawn();
+    let host = Host::on(&server, &["--refresh", "50ms"]);
+    host.mount();
+    let data = noise(18, 0, 400_000);
+    let staging = host.artifact("p/a");
+    fs::write(staging.join("f"), &data).unwrap();
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        server.set_fault(|request| match request.kind {
+            RequestKind::Put if request.key.contains("/packs/") => Fault::Delay(Duration::from_secs(1)),
+            _ => Fault::None,
+        });
+        server.clear_requests();
+        let mut command = host.command(&["commit", "p/a", "-m", "why"]).spawn().unwrap();
+        wait_until("the commit is at work", || server.count(RequestKind::Put) > 0);
+        // SAFETY: a call with numbers only; the process is the test's own child and was not waited for.
+        assert_eq!(unsafe { libc::kill(command.id() as i32, signal) }, 0);
+        assert!(!command.wait().unwrap().success());
+        wait_until("staging is open for changes", || fs::write(staging.join("more"), "more").is_ok());
+        assert!(host.last_commit("p/a")["error"].as_str().unwrap().contains("interrupted"));
+        assert!(read(&staging.join("f")) == data);
+        assert_eq!(
+            (host.versions("p/a"), names(&staging)),
+            (vec![], vec!["f".to_owned(), "more".to_owned()])
+        );
+    }
+    server.clear_fault();
+    assert!(host.ok(&["commit", "p/a", "-m", "why"]).starts_with("p/a:v0: 2 files"));
+    assert_eq!((host.versions("p/a").len(), commits(&host, "p/a")), (1, 1));
+    assert!(read(&host.path("p/a/v0/f")) == data);
 }
 
 fn eight_hosts() {

@@ -27,7 +27,7 @@ pub struct Host {
     pub state: PathBuf,
     pub at: PathBuf,
     store: String,
-    settings: Vec<(String, String)>,
+    settings: RefCell<Vec<(String, String)>>,
     options: RefCell<Vec<String>>,
     pid: Cell<Option<u32>>,
 }
@@ -48,7 +48,7 @@ impl Host {
 
     /// A mounted host on the store of another.
     pub fn beside(&self, options: &[&str]) -> Self {
-        let host = Self::unmounted(Some(self.store.clone()), &self.settings);
+        let host = Self::unmounted(Some(self.store.clone()), &self.settings.borrow());
         host.set_options(options);
         host.mount();
         host
@@ -72,12 +72,17 @@ impl Host {
         let (state, at) = (folder.join("state"), folder.join("mnt"));
         fs::create_dir(&at).unwrap();
         let (options, pid) = (RefCell::default(), Cell::new(None));
-        Self { dir, state, at, store, settings: settings.to_vec(), options, pid }
+        Self { dir, state, at, store, settings: RefCell::new(settings.to_vec()), options, pid }
     }
 
     /// What the next mount is told.
     pub fn set_options(&self, options: &[&str]) {
         *self.options.borrow_mut() = options.iter().map(|&o| o.to_owned()).collect();
+    }
+
+    /// Sets an environment variable for all that is run from now on.
+    pub fn set_variable(&self, name: &str, value: &str) {
+        self.settings.borrow_mut().push((name.to_owned(), value.to_owned()));
     }
 
     /// The folder of store, state and mount point, for other things of the test too.
@@ -101,7 +106,7 @@ impl Host {
             .args(words)
             .env("ARTFS_STATE", &self.state)
             .env("ARTFS_STORE", &self.store)
-            .envs(self.settings.iter().cloned())
+            .envs(self.settings.borrow().iter().cloned())
             .stdin(Stdio::null());
         command
     }

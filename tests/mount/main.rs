@@ -9,6 +9,7 @@ mod support;
 
 mod commit;
 mod host;
+mod offline;
 mod programs;
 mod property;
 mod reading;
@@ -27,7 +28,15 @@ fn main() -> ExitCode {
     }
     runner::run(
         possible,
-        &[story::TESTS, staging::TESTS, programs::TESTS, property::TESTS, commit::TESTS, reading::TESTS]
-            .concat(),
+        &[
+            story::TESTS,
+            staging::TESTS,
+            programs::TESTS,
+            property::TESTS,
+            commit::TESTS,
+            reading::TESTS,
+            offline::TESTS,
+        ]
+        .concat(),
     )
 }

@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::host::{Host, names, program, refused};
 use super::support::environment::noise;
@@ -34,6 +36,8 @@ pub const TESTS: &[(&str, fn())] = &[
     ("files_of_a_version_below_are_copied_up_when_changed", both_copy_up),
     ("a_copy_from_a_version_can_be_changed_at_once", || both(changed_clones)),
     ("other_users_read_with_allow_other_and_write_with_allow_commit_only", permissions),
+    ("set_id_bits_go_with_a_write_by_others", set_id_bits),
+    ("the_kernel_reads_and_writes_by_itself_what_it_may", kernel_requests),
     ("the_mount_is_closed_to_other_users_by_default", closed_by_default),
 ];
 
@@ -745,6 +749,79 @@ fn permissions() {
     // The actor is the caller, not the daemon.
     assert!(sys::getxattr(&host.path("p/a/v1"), "user.artfs.actor").unwrap().starts_with("nobody"));
     assert!(sys::getxattr(&host.path("p/a/v0"), "user.artfs.actor").unwrap().starts_with("root"));
+}
+
+/// Set-id bits go with a write by somebody without rights over them, as on a local file system.
+fn set_id_bits() {
+    let host = Host::with(&["--allow-other", "--allow-commit", "daemon"]);
+    let s = host.artifact("p/a");
+    let gid = fs::read_to_string("/etc/group").unwrap();
+    let gid = gid.lines().find_map(|l| l.strip_prefix("daemon:x:")).unwrap().trim_end_matches(':').to_owned();
+    let mode = |name: &str| fs::metadata(s.join(name)).unwrap().mode() & 0o7777;
+    for (change, want) in [
+        ("echo y >>mnt/p/a/staging/f", 0o777),
+        ("echo y >mnt/p/a/staging/f", 0o777),
+        ("truncate -s 1 mnt/p/a/staging/f", 0o777),
+        ("cat mnt/p/a/staging/f >/dev/null", 0o6777),
+    ] {
+        fs::write(s.join("f"), "some bytes").unwrap();
+        fs::set_permissions(s.join("f"), fs::Permissions::from_mode(0o6777)).unwrap();
+        assert_eq!(as_nobody(&host, &format!("--groups={gid}"), change), (0, String::new()), "{change}");
+        assert_eq!(mode("f"), want, "{change}");
+    }
+    // Root keeps them.
+    fs::write(s.join("f"), "bytes").unwrap();
+    assert_eq!(mode("f"), 0o6777);
+    let mut file = OpenOptions::new().append(true).open(s.join("f")).unwrap();
+    file.write_all(b"more").unwrap();
+    assert_eq!((mode("f"), read(&s.join("f"))), (0o6777, b"bytesmore".to_vec()));
+}
+
+/// With passthrough the kernel writes and reads by itself.
+fn kernel_requests() {
+    let host = Host::new();
+    let s = host.artifact("p/a");
+    let now = || host.status()["kernel_requests"].as_u64().unwrap();
+    // The kernel tells of a close when nobody waits any more.
+    let requests = || {
+        let mut last = now();
+        loop {
+            std::thread::sleep(Duration::from_millis(50));
+            let next = now();
+            if next == last {
+                return last;
+            }
+            last = next;
+        }
+    };
+    let mut file = File::create(s.join("f")).unwrap();
+    file.write_all(b"first").unwrap();
+    let before = requests();
+    for _ in 0..200 {
+        file.write_all(&[7; 4096]).unwrap();
+    }
+    let written = requests() - before;
+    assert!(written <= 4, "200 writes asked the daemon {written} times");
+    drop(file);
+    let file = File::open(s.join("f")).unwrap();
+    let before = requests();
+    for i in 0..200 {
+        file.read_exact_at(&mut [0; 4096], i * 4096).unwrap();
+    }
+    assert_eq!(requests() - before, 0, "reads");
+    drop(file);
+    host.commit("p/a").unwrap();
+    // From inside: names above a version are asked for again and again.
+    let version = File::open(host.path("p/a/v0")).unwrap();
+    let file = Path::new("/proc/self/fd").join(version.as_raw_fd().to_string()).join("f");
+    assert_eq!(read(&file).len(), 5 + 200 * 4096);
+    // After a read the kernel asks once, for the time of access.
+    fs::metadata(&file).unwrap();
+    let before = requests();
+    for _ in 0..100 {
+        fs::metadata(&file).unwrap();
+    }
+    assert_eq!(requests() - before, 0, "stat below a version");
 }
 
 fn closed_by_default() {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use super::commit::SmallDisk;
 use super::host::{Host, errno, json, names, need, program, refused, wait_until};
 use super::support::environment::noise;
 use super::sys;
@@ -27,6 +28,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_link_named_like_one_of_ln_becomes_an_alias_after_a_while", held_back),
     ("sessions_are_made_listed_committed_and_removed_by_name", sessions),
     ("names_of_one_host_alone_go_with_rmdir", local_names),
+    ("df_tells_of_the_disk_of_the_cache_and_du_of_logical_sizes", sizes),
     ("another_host_sees_commits_and_aliases_within_the_refresh_interval", second_host),
 ];
 
@@ -656,6 +658,43 @@ fn local_names() {
     fs::remove_dir(host.path("p")).unwrap();
     assert_eq!(names(&host.at), Vec::<String>::new());
     refused("it is gone", fs::metadata(host.path("p")), libc::ENOENT);
+}
+
+fn sizes() {
+    let disk = SmallDisk::new("30m");
+    let mut host = Host::unmounted(None, &[]);
+    host.state = disk.path().join("state");
+    host.mount();
+    let s = host.artifact("p/a");
+    fs::write(s.join("big"), noise(5, 0, 3_000_000)).unwrap();
+    fs::write(s.join("tiny"), "x").unwrap();
+    fs::create_dir(s.join("d")).unwrap();
+    // A file of holes is as long as it says, wherever its bytes are.
+    File::create(s.join("d/holes")).unwrap().set_len(10 << 20).unwrap();
+    host.commit("p/a").unwrap();
+    wait_until("nothing is written any more", || {
+        let [below, above] = [&disk.path(), &host.at].map(|path| sys::space(path).unwrap());
+        assert_eq!((below[0], below[1], below[4]), (above[0], above[1], above[4]));
+        assert!(above[0].is_power_of_two() && above[1] > 0 && above[4] == 255, "{above:?}");
+        below == above
+    });
+    let v0 = host.path("p/a/v0");
+    for (name, size) in [("big", 3_000_000_u64), ("tiny", 1), ("d/holes", 10 << 20)] {
+        let meta = fs::metadata(v0.join(name)).unwrap();
+        assert_eq!((meta.len(), meta.blocks(), meta.blksize()), (size, size.div_ceil(512), 4096), "{name}");
+    }
+    let used = |words: &[&str]| -> u64 {
+        let said = program(&v0, &[&["du", "-s", "--block-size=1"], words, &["."]].concat());
+        said.split('\t').next().unwrap().parse().unwrap()
+    };
+    let files = 3_000_000 + 1 + (10 << 20);
+    assert_eq!(used(&["--apparent-size"]), files + 2 * 4096);
+    assert!(used(&[]) >= files && used(&[]) < files + 4 * 4096, "{}", used(&[]));
+    let versions: serde_json::Value =
+        serde_json::from_str(&host.ok(&["ls", "p/a", "--size", "--json"])).unwrap();
+    let stored = versions[0]["stored_bytes"].as_u64().unwrap();
+    assert_eq!(versions[0]["bytes"].as_u64(), Some(files));
+    assert!(stored > 3_000_000 && stored < 3_100_000, "{stored}");
 }
 
 fn second_host() {

@@ -33,6 +33,16 @@ pub fn truncate(path: &Path, len: i64) -> io::Result<()> {
     done(unsafe { libc::truncate(path.as_ptr(), len) })
 }
 
+/// What `df` is told of a path: bytes of a block, blocks in all, free and free for users, longest name.
+pub fn space(path: &Path) -> io::Result<[u64; 5]> {
+    let path = c(path);
+    // SAFETY: plain integers, for which zero is a valid value.
+    let mut space: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends with NUL, and the answer has the type that the call fills.
+    done(unsafe { libc::statvfs(path.as_ptr(), &raw mut space) })?;
+    Ok([space.f_frsize, space.f_blocks, space.f_bfree, space.f_bavail, space.f_namemax])
+}
+
 /// Sets both times to this second.
 pub fn utime(path: &Path, seconds: i64) -> io::Result<()> {
     let path = c(path);

@@ -38,7 +38,7 @@ fn version(number: u64) -> VersionNumber {
 }
 
 /// One host with nothing remembered: its own store, catalog and index, over a backend that all hosts share.
-struct Host {
+pub struct Host {
     store: Arc<Store>,
     catalog: Arc<Catalog>,
     committer: Committer,
@@ -47,7 +47,7 @@ struct Host {
 }
 
 impl Host {
-    async fn new(backend: &Arc<dyn ObjectStore>, name: &str) -> Self {
+    pub async fn new(backend: &Arc<dyn ObjectStore>, name: &str) -> Self {
         let store = Store::open(backend.clone(), "memory", OnMissing::Create, clock::system()).await;
         Self::on(Arc::new(store.expect("the store opens")), name)
     }
@@ -76,7 +76,7 @@ impl Host {
         Request { artifact: key(), origin, actor: self.actor(), settings, demanded: None }
     }
 
-    async fn set_alias(
+    pub async fn set_alias(
         &self,
         alias: &str,
         to: Selector,
@@ -86,7 +86,7 @@ impl Host {
         self.catalog.set_alias(&key(), &alias, &to, condition, &self.actor()).await
     }
 
-    async fn commit(&self, directory: &Path) -> Outcome {
+    pub async fn commit(&self, directory: &Path) -> Outcome {
         let request = self.request(Settings::default());
         self.commit_as(directory, &request).await.unwrap_or_else(|e| panic!("the commit succeeds: {e}"))
     }
@@ -104,7 +104,7 @@ fn directory() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
-fn small_tree(content: &[u8]) -> TempDir {
+pub fn small_tree(content: &[u8]) -> TempDir {
     let tree = directory();
     fs::write(tree.path().join("file.bin"), content).expect("a file");
     tree
@@ -661,6 +661,7 @@ async fn a_conflict_that_cannot_be_looked_into_leaves_doubt() {
     let doubt = host.set_alias("prod", Selector::Latest, AliasPrecondition::Any).await;
     assert!(matches!(doubt, Err(EditError::Catalog(CatalogError::Doubt { seq: 2, .. }))), "{doubt:?}");
     faulty.set_fault(|_| Fault::None);
+    host.store.ask_again().await.expect("the store is back");
     let state = host.catalog.existing(&key(), Duration::ZERO).await.expect("an answer");
     assert_eq!(state.alias(&"prod".parse().expect("an alias")).map(|at| at.version), Some(version(0)));
 }
@@ -712,6 +713,7 @@ async fn an_artifact_that_was_never_read_is_not_taken_for_missing_while_the_stor
         assert!(matches!(&unknown, Err(CatalogError::Store(e)) if e.may_pass()), "{unknown:?}");
     }
     faulty.set_fault(|_| Fault::None);
+    host.store.ask_again().await.expect("the store is back");
     assert!(host.catalog.state(&key(), Duration::from_secs(1)).await.expect("an answer").is_some());
 }
 

@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use artfs::catalog::{Actor, AliasPrecondition, Catalog};
 use artfs::commit::{ChunkIndex, Committer, Item, Outcome, Progress, Request, Settings, roots, walk};
@@ -27,9 +28,12 @@ use serde_json::json;
 
 use crate::read_context;
 use crate::support::environment::{FixedEnvironment, noise};
+use crate::support::faults::{FaultyStore, Op};
 use crate::support::read_back::{Judge, Kind, Node, Tree, assert_same, tree_of};
 
 const ARTIFACT: &str = "gold/mixed";
+/// One with a log that is long enough for a checkpoint.
+const LONG: &str = "gold/long";
 const MTIME: Mtime = Mtime { seconds: 1_750_000_000, nanos: 123_456_789 };
 
 fn golden_folder() -> PathBuf {
@@ -131,6 +135,34 @@ async fn write_store(backend: Arc<dyn ObjectStore>) {
     catalog.change_meta(key, &v1, &meta, &[], actor).await.expect("meta");
     catalog.set_ttl(key, &v1, Some(60), actor).await.expect("ttl");
     catalog.set_message(key, &v1, "a better message", actor).await.expect("a message");
+
+    let writer = Writer { key: LONG.parse().expect("a name"), ..writer };
+    let (catalog, key) = (&writer.catalog, &writer.key);
+    let tree = tempfile::tempdir().expect("a temporary directory");
+    long_tree(tree.path(), "one");
+    let settings = Settings {
+        message: Some("the first".into()),
+        artifact_type: Some("model".into()),
+        tags: vec!["golden".into()],
+        meta: [("loss".to_owned(), json!({"train": 0.1, "test": [1e-300, -2, "x"]}))].into(),
+        ttl_seconds: Some(60),
+        inputs: vec!["gold/mixed:v0".into()],
+        ..Settings::default()
+    };
+    writer.commit(tree.path(), 4, settings).await;
+    writer.commit(tree.path(), 5, Settings { message: Some("again".into()), ..Settings::default() }).await;
+    long_tree(tree.path(), "two");
+    writer.commit(tree.path(), 6, Settings::default()).await;
+    let v0 = Selector::Version(VersionNumber(0));
+    catalog.set_message(key, &v0, "a better message", actor).await.expect("a message");
+    for i in 0..31 {
+        catalog.set_alias(key, &alias(&format!("a{}", i % 7)), &v0, any, actor).await.expect("set");
+        catalog.set_alias(key, &alias(&format!("a{}", i % 7)), &v1, any, actor).await.expect("set");
+    }
+}
+
+fn long_tree(root: &Path, content: &str) {
+    fs::write(root.join("file"), content).expect("a file");
 }
 
 async fn objects(backend: &dyn ObjectStore) -> BTreeMap<String, Vec<u8>> {
@@ -242,4 +274,29 @@ async fn format_1_is_read_as_it_was_written() {
     assert_eq!(second.tags.iter().collect::<Vec<_>>(), ["b"]);
     assert_eq!((second.meta["lr"].clone(), second.ttl_seconds), (json!(1e-4), Some(60)));
     assert_eq!(catalog.message(&key, second).await.expect("details").as_deref(), Some("a better message"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_format_1_is_read_as_it_was_written() {
+    let calls = FaultyStore::new(golden().await);
+    let backend: Arc<dyn ObjectStore> = calls.clone();
+    let store = Store::open(backend.clone(), "golden", OnMissing::Fail, FixedEnvironment::shared(2)).await;
+    let (catalog, key) =
+        (Catalog::new(Arc::new(store.expect("it is a store")), None), LONG.parse().expect("a name"));
+    let folded = catalog.verify_log(&key).await.expect("a sound log with a sound checkpoint");
+    assert_eq!((folded.seq(), folded.vouched().map(|checkpoint| checkpoint.seq)), (66, Some(63)));
+    calls.restart_count();
+    let read = catalog.state(&key, Duration::ZERO).await.expect("it is read").expect("it exists");
+    let events =
+        calls.calls().iter().filter(|call| call.op == Op::Get && call.path.contains("/log/")).count();
+    assert_eq!(events, 3, "what is behind the checkpoint");
+    let store = catalog.store().id();
+    assert!(read.to_checkpoint(store) == folded.to_checkpoint(store));
+    let first = read.version(VersionNumber(0)).expect("v0");
+    assert_eq!(first.meta["loss"], json!({"train": 0.1, "test": [1e-300, -2, "x"]}));
+    assert_eq!((first.artifact_type.as_deref(), first.ttl_seconds), (Some("model"), Some(60)));
+    assert_eq!((first.tags.len(), first.inputs.len(), first.producers.len()), (1, 1, 1));
+    assert_eq!(catalog.message(&key, first).await.expect("details").as_deref(), Some("a better message"));
+    let aliases: Vec<_> = read.aliases().map(|(name, alias)| (name.to_string(), alias.version.0)).collect();
+    assert_eq!(aliases, (0..7).map(|i| (format!("a{i}"), 1)).collect::<Vec<_>>());
 }

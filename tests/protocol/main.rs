@@ -10,10 +10,14 @@ use tempfile::TempDir;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod checkpoints;
 mod commit;
+mod contention;
 mod golden;
 mod layers;
 mod linearizability;
+mod outage;
+mod requests;
 mod simulation;
 mod store;
 

@@ -4,13 +4,17 @@
 //! * every call is numbered, in order of arrival, before anything else happens to it;
 //! * the hook alone decides what happens, and sees nothing but number, kind and path: no clock, no randomness;
 //! * a fault strikes either before the effect or after it, and its name says which;
+//! * each page of a listing is a call, as in a bucket;
+//! * with a latency set, every call takes that long: on tokio's paused clock the time that passes counts rounds of
+//!   calls that wait for each other;
 //! * once the store is dead every call fails and none has an effect, also those that were held.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -80,6 +84,9 @@ pub enum Fault {
     Truncate(u64),
 }
 
+/// Names in one page of a listing.
+const PAGE: usize = 1000;
+
 type Hook = dyn Fn(&Call) -> Fault + Send + Sync;
 
 /// The decorator. Clones share everything.
@@ -93,6 +100,7 @@ struct Shared {
     calls: Mutex<Vec<Call>>,
     hook: Mutex<Arc<Hook>>,
     dead: AtomicBool,
+    latency_millis: AtomicU64,
     /// How many calls are being held.
     held: watch::Sender<usize>,
     gate: watch::Sender<Gate>,
@@ -125,6 +133,7 @@ impl FaultyStore {
                 calls: Mutex::default(),
                 hook: Mutex::new(Arc::new(|_| Fault::None)),
                 dead: AtomicBool::new(false),
+                latency_millis: AtomicU64::new(0),
                 held: watch::Sender::new(0),
                 gate: watch::Sender::new(Gate::Shut),
             }),
@@ -135,6 +144,11 @@ impl FaultyStore {
     pub fn set_fault(&self, hook: impl Fn(&Call) -> Fault + Send + Sync + 'static) {
         *self.shared.hook.lock().expect("no panic happens under the hook's lock") = Arc::new(hook);
         self.restart_count();
+    }
+
+    /// From now on every call takes this long.
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.latency_millis.store(latency.as_millis() as u64, Ordering::SeqCst);
     }
 
     /// Forgets the calls so far and numbers the next one 0.
@@ -177,6 +191,10 @@ impl FaultyStore {
             calls.push(call.clone());
             call
         };
+        let latency = self.shared.latency_millis.load(Ordering::SeqCst);
+        if latency > 0 {
+            tokio::time::sleep(Duration::from_millis(latency)).await;
+        }
         self.check_alive(&call.path)?;
         let hook = self.shared.hook.lock().expect("no panic happens under the hook's lock").clone();
         let fault = hook(&call);
@@ -242,9 +260,19 @@ impl FaultyStore {
         let this = self.clone();
         let begun = async move {
             let fault = this.begin(op, &path).await?;
-            let found = effect(&*this.inner);
+            let found = effect(&*this.inner).enumerate();
             let lost = futures::stream::iter(this.end(fault, &path, Ok(())).err().map(Err));
-            Ok::<_, Error>(found.chain(lost))
+            let paged = found.then(move |(i, item)| {
+                let (this, path) = (this.clone(), path.clone());
+                async move {
+                    if op == Op::List && i > 0 && i % PAGE == 0 {
+                        let fault = this.begin(op, &path).await?;
+                        this.end(fault, &path, Ok(()))?;
+                    }
+                    item
+                }
+            });
+            Ok::<_, Error>(paged.chain(lost))
         };
         futures::stream::once(begun).try_flatten().boxed()
     }

@@ -7,6 +7,10 @@ pub mod faults;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod linearizability;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod link;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod logs;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod network;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod random;

@@ -32,7 +32,7 @@ use tokio::sync::oneshot;
 use super::environment::BEGIN_UNIX_MILLIS;
 use super::faults::Op;
 use super::random::Random;
-use super::virtual_time::{SLOTS, VirtualClock, in_slot, lane};
+use super::virtual_time::{SLOTS, SLOTS_OF_HOST, VirtualClock, in_slot, lane};
 
 /// Names in one page of a listing.
 const PAGE: usize = 4;
@@ -244,13 +244,14 @@ struct LinkState {
     bucket: Arc<Bucket>,
     name: String,
     seed: u64,
-    /// The slot of the first lane; the second has the next one.
+    /// The first of the host's slots.
     slot: u64,
     weather: Weather,
     /// Ticks in which nothing gets through.
     outage: Option<Range<u64>>,
     asked: Mutex<HashMap<(u64, Op, String), u64>>,
     last_failure: AtomicU64,
+    failures: AtomicU64,
     last_listing: AtomicU64,
     is_cut: AtomicBool,
 }
@@ -294,6 +295,7 @@ impl Link {
             outage,
             asked: Mutex::default(),
             last_failure: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             last_listing: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
         })))
@@ -307,6 +309,11 @@ impl Link {
     /// The last tick at which a request got no answer; 0 if none.
     pub fn last_failure(&self) -> u64 {
         self.0.last_failure.load(Ordering::SeqCst)
+    }
+
+    /// How many requests got no answer.
+    pub fn failures(&self) -> u64 {
+        self.0.failures.load(Ordering::SeqCst)
     }
 
     /// The last tick at which a page of a listing was asked for; 0 if none.
@@ -328,7 +335,8 @@ impl Link {
         }
         let is_down = state.outage.as_ref().is_some_and(|outage| outage.contains(&now));
         let fate = if is_down { Fate::Lost } else { state.weather.fate(op, &mut random) };
-        let slot = state.slot + lane;
+        // Whether the store is there at all is asked by a task of its own.
+        let slot = state.slot + if path == "artfs.json" { SLOTS_OF_HOST - 1 } else { lane };
         let mut way = || match random.per_mille(state.weather.slow) {
             true => random.within(100, SLOW),
             false => random.within(1, 40),
@@ -371,6 +379,7 @@ impl Link {
             }
         }
         self.0.last_failure.store(clock.now(), Ordering::SeqCst);
+        self.0.failures.fetch_add(1, Ordering::SeqCst);
         Err(no_answer(path))
     }
 }

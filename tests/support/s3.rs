@@ -148,6 +148,11 @@ impl S3Server {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn bucket(&self) -> &str {
         &self.options.bucket
     }

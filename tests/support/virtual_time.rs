@@ -16,7 +16,9 @@ use tokio::time::Instant;
 use super::environment::{BEGIN_UNIX_MILLIS, noise};
 
 /// Ticks in which different lanes take turns.
-pub const SLOTS: u64 = 16;
+pub const SLOTS: u64 = 32;
+/// Slots of one host: its two lanes, and the task that asks at intervals whether the store is there.
+pub const SLOTS_OF_HOST: u64 = 3;
 /// The slot of what happens to hosts from outside.
 pub const OUTSIDE: u64 = SLOTS - 1;
 

@@ -115,6 +115,7 @@ impl Process {
 
     async fn attempt(&self, unfinished: &Unfinished) -> Outcome {
         let Unfinished { record, artifact, content, request, .. } = unfinished;
+        let failures = self.link.failures();
         let walk = self.world.contents.get(*content).walk(self.machine.folder.clone());
         let make_durable = |event| {
             self.world.history.note_event(*record, event);
@@ -129,7 +130,7 @@ impl Process {
             }
             Err(CommitError::Catalog(CatalogError::Doubt { .. })) => Outcome::InDoubt,
             // A number is refused by what is known, if the store does not answer.
-            Err(e @ CommitError::WrongNumber { .. }) if self.catalog.offline_since().is_some() => {
+            Err(e @ CommitError::WrongNumber { .. }) if self.may_be_away(failures) => {
                 self.failed_after(unfinished, self.failed(&e))
             }
             Err(CommitError::WrongNumber { next, .. }) => self.answered(Answer::WrongNumber { next: next.0 }),

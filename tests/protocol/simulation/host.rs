@@ -18,7 +18,7 @@ use super::operation::Task;
 use super::world::{Rule, World};
 use crate::support::network::{Link, Weather};
 use crate::support::random::Random;
-use crate::support::virtual_time::{HostEnvironment, OUTSIDE, in_second_lane, in_slot};
+use crate::support::virtual_time::{HostEnvironment, OUTSIDE, SLOTS_OF_HOST, in_second_lane, in_slot};
 
 /// Beyond what an outage lasts, in attempts at opening the store.
 const MAX_OPENINGS: u32 = 60;
@@ -112,7 +112,7 @@ impl Machine {
         Self {
             name: format!("h{index}"),
             seed,
-            slot: 2 * index,
+            slot: SLOTS_OF_HOST * index,
             environment: HostEnvironment::new(world.clock, seed, ahead, drift),
             weather,
             outage: None,

@@ -235,7 +235,6 @@ fn a_lost_answer_that_counts_as_success_is_noticed() {
 #[test]
 fn a_store_that_shows_old_logs_is_noticed() {
     assert_noticed(Plant::Store(Flaw::StaleReads), Rule::Order);
-    assert_noticed(Plant::Store(Flaw::StaleReads), Rule::OneHistory);
 }
 
 #[test]

@@ -276,14 +276,21 @@ impl Process {
         self.failed(error)
     }
 
+    /// Whether the store may have counted as out of reach since there were that many failures.
+    pub fn may_be_away(&self, failures: u64) -> bool {
+        const ATTEMPTS: u64 = 5;
+        self.catalog.store().offline_since().is_some() || self.link.failures() >= failures + ATTEMPTS
+    }
+
     async fn look(&self, lane: u64, artifact: usize) {
         let record = self.begin(lane, artifact, Call::Observe, 0);
+        let failures = self.link.failures();
         if self.world.plant == Plant::Hang {
             std::future::pending::<()>().await;
         }
         let outcome = match self.catalog.state(self.key(artifact), Duration::ZERO).await {
             // Without an answer of the store the last known state is shown.
-            Ok(state) if self.catalog.offline_since().is_some() => {
+            Ok(state) if self.may_be_away(failures) => {
                 self.saw(artifact, state);
                 Outcome::Unjudged
             }

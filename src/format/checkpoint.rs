@@ -1,0 +1,544 @@
+//! Checkpoints: what a log adds up to after one of its events, so that a reader needs only the events behind it.
+//!
+//! Equal states have equal raw forms. A checkpoint proves nothing by itself: it is trusted when an event behind it
+//! names its hash ([`CheckpointRef`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::FormatError;
+use super::codec::{self, Codec};
+use super::details::DetailsRef;
+use super::event::{DeletionCause, Metadata};
+use super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
+use super::wire::{Reader, Writer};
+use crate::clock::Timestamp;
+use crate::id::{
+    ArtifactId, CheckpointHash, DetailsHash, DetailsId, Digest, EventHash, EventId, ManifestId, StoreId,
+};
+use crate::name::{AliasName, ArtifactKey, VersionNumber};
+
+const WHAT: &str = "checkpoint";
+const MAGIC: &[u8; 8] = b"artfscp1";
+/// zstd's level: a checkpoint is written once and read by every new host.
+const LEVEL: i32 = 3;
+/// The longest raw form; bounds what a decoder allocates. A state beyond it (some 400,000 versions) has none.
+const MAX_RAW_BYTES: u32 = 128 << 20;
+/// The largest object; what a store gives whole.
+const MAX_OBJECT_BYTES: usize = 64 << 20;
+/// The highest event number a checkpoint may claim: numbers behind it still fit where they are kept.
+pub const MAX_SEQ: u64 = i64::MAX as u64;
+
+/// How a checkpoint is named, by its object's key and by the events that vouch for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CheckpointRef {
+    /// The last event it takes in.
+    pub seq: u64,
+    /// The hash of its object's bytes.
+    pub hash: CheckpointHash,
+}
+
+/// Everything a log says up to its event number `seq`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// The store it belongs to.
+    pub store: StoreId,
+    /// The artifact's name.
+    pub key: ArtifactKey,
+    /// The artifact's random identity.
+    pub artifact: ArtifactId,
+    /// The last event it takes in.
+    pub seq: u64,
+    /// That event's hash.
+    pub head: EventHash,
+    /// The living versions.
+    pub versions: BTreeMap<VersionNumber, Arc<VersionRecord>>,
+    /// The versions that were deleted.
+    pub deleted: BTreeMap<VersionNumber, Arc<DeletedVersion>>,
+    /// The aliases that users set.
+    pub aliases: BTreeMap<AliasName, AliasRecord>,
+    /// The time to live of versions that have none of their own.
+    pub default_ttl_seconds: Option<u64>,
+    /// The newest collection the log was told of.
+    pub epoch: u64,
+    /// Whether the artifact was deleted as a whole and nothing was committed since.
+    pub removed: bool,
+    /// The ids of all events, with the version that each made or found.
+    pub outcomes: HashMap<EventId, Option<VersionNumber>>,
+}
+
+impl Checkpoint {
+    /// The object's bytes. Cost: time in proportion to the state, most of it compression.
+    ///
+    /// # Errors
+    /// The state is too large to be a checkpoint.
+    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+        let raw = self.to_raw();
+        let too_large = || FormatError::new(WHAT, format!("{} bytes are too many", raw.len()));
+        let raw_len = u32::try_from(raw.len()).ok().filter(|len| *len <= MAX_RAW_BYTES);
+        let raw_len = raw_len.ok_or_else(too_large)?;
+        let packed = zstd::bulk::compress(&raw, LEVEL);
+        let packed = packed.map_err(|e| FormatError::new(WHAT, format!("zstd: {e}")))?;
+        let mut out = Writer::default();
+        out.raw(MAGIC);
+        out.u8(Codec::Zstd.to_byte());
+        out.u32(raw_len);
+        out.raw(&packed);
+        if out.0.len() > MAX_OBJECT_BYTES { Err(too_large()) } else { Ok(out.0) }
+    }
+
+    /// Reads an object. The caller checks its hash, that it belongs where it stands, and that it is vouched for.
+    ///
+    /// # Errors
+    /// Bytes that no encoder writes, and states that no log adds up to.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new(WHAT, bytes);
+        if reader.array::<8>()? != *MAGIC {
+            return Err(reader.error("it does not begin as one, or is of a newer format"));
+        }
+        let codec = match Codec::from_byte(reader.u8()?)? {
+            Codec::Zero => return Err(reader.error("it cannot be all zeros")),
+            codec => codec,
+        };
+        let raw_len = reader.u32()?;
+        let raw = codec::decode_within(codec, reader.rest(), raw_len, MAX_RAW_BYTES)?;
+        let checkpoint = Self::from_raw(&raw)?;
+        checkpoint.check().map_err(|problem| FormatError::new(WHAT, problem))?;
+        Ok(checkpoint)
+    }
+
+    fn to_raw(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.raw(self.store.as_bytes());
+        out.text(self.key.project.as_str());
+        out.text(self.key.name.as_str());
+        out.raw(self.artifact.as_bytes());
+        out.u64(self.seq);
+        out.raw(self.head.as_bytes());
+        out.option(self.default_ttl_seconds, Writer::u64);
+        out.u64(self.epoch);
+        out.u8(self.removed.into());
+        out.list(self.versions.values(), |out, version| put_version(out, version));
+        out.list(self.deleted.values(), |out, deleted| put_deleted(out, deleted));
+        out.list(&self.aliases, |out, (name, alias)| put_alias(out, name, alias));
+        let told = told_by_records(&self.versions, &self.deleted);
+        let rest = self.outcomes.iter().filter(|(id, outcome)| told.get(*id) != Some(*outcome));
+        let rest: BTreeMap<_, _> = rest.collect();
+        out.list(rest, |out, (id, outcome)| {
+            out.raw(id.as_bytes());
+            out.option(*outcome, |out, version| out.u64(version.0));
+        });
+        out.0
+    }
+
+    fn from_raw(raw: &[u8]) -> Result<Self, FormatError> {
+        let mut reader = Reader::new(WHAT, raw);
+        let store = StoreId::from_bytes(reader.array()?);
+        let key = ArtifactKey { project: name(&mut reader)?, name: name(&mut reader)? };
+        let artifact = ArtifactId::from_bytes(reader.array()?);
+        let seq = reader.u64()?;
+        let head = EventHash::from_bytes(reader.array()?);
+        let default_ttl_seconds = reader.option(Reader::u64)?;
+        let epoch = reader.u64()?;
+        let removed = match reader.u8()? {
+            0 => false,
+            1 => true,
+            other => return Err(reader.error(format!("{other} is neither yes nor no"))),
+        };
+        let versions = table(&mut reader, |reader| {
+            let record = version(reader)?;
+            Ok((record.version, Arc::new(record)))
+        })?;
+        let deleted = table(&mut reader, |reader| {
+            let deleted = deleted_version(reader)?;
+            Ok((deleted.record.version, Arc::new(deleted)))
+        })?;
+        let aliases = table(&mut reader, |reader| Ok((name(reader)?, alias(reader)?)))?;
+        let rest: BTreeMap<EventId, _> = table(&mut reader, |reader| {
+            let id = EventId::from_bytes(reader.array()?);
+            Ok((id, reader.option(|reader| reader.u64().map(VersionNumber))?))
+        })?;
+        reader.end()?;
+        let mut outcomes = told_by_records(&versions, &deleted);
+        if rest.iter().any(|(id, outcome)| outcomes.get(id) == Some(outcome)) {
+            return Err(reader.error("an outcome is told twice"));
+        }
+        outcomes.extend(rest);
+        Ok(Self {
+            store,
+            key,
+            artifact,
+            seq,
+            head,
+            versions,
+            deleted,
+            aliases,
+            default_ttl_seconds,
+            epoch,
+            removed,
+            outcomes,
+        })
+    }
+
+    /// What holds for every state that a log adds up to, and what its users rely on.
+    fn check(&self) -> Result<(), String> {
+        if self.seq > MAX_SEQ {
+            return Err(format!("no log has {} events", self.seq));
+        }
+        let numbers = self.versions.len() + self.deleted.len();
+        let highest = self.versions.keys().chain(self.deleted.keys()).max();
+        if self.versions.keys().any(|number| self.deleted.contains_key(number))
+            || highest.is_some_and(|number| number.0 != numbers as u64 - 1)
+        {
+            return Err("its versions are not numbered one by one".into());
+        }
+        let commits =
+            self.versions.values().map(|v| v.seq).chain(self.deleted.values().map(|d| d.record.seq));
+        if commits.chain(self.deleted.values().map(|d| d.seq)).any(|seq| seq > self.seq) {
+            return Err("it speaks of events behind its own".into());
+        }
+        let lost = self.aliases.iter().find(|(_, alias)| !self.versions.contains_key(&alias.version));
+        if let Some((name, alias)) = lost {
+            return Err(format!("its alias {name} points to {}, which there is not", alias.version));
+        }
+        Ok(())
+    }
+}
+
+/// The outcomes that follow from the records themselves: each commit's event made its version.
+fn told_by_records(
+    versions: &BTreeMap<VersionNumber, Arc<VersionRecord>>,
+    deleted: &BTreeMap<VersionNumber, Arc<DeletedVersion>>,
+) -> HashMap<EventId, Option<VersionNumber>> {
+    let living = versions.values().map(|version| (version.id, Some(version.version)));
+    living.chain(deleted.values().map(|d| (d.record.id, Some(d.record.version)))).collect()
+}
+
+fn put_version(out: &mut Writer, version: &VersionRecord) {
+    out.u64(version.version.0);
+    out.raw(version.digest.as_bytes());
+    out.raw(version.manifest.as_bytes());
+    for number in [version.entries, version.files, version.bytes, version.stored_bytes] {
+        out.u64(number);
+    }
+    out.i64(version.created.unix_millis());
+    out.text(&version.actor);
+    out.text(&version.host);
+    out.option(version.artifact_type.as_deref(), Writer::text);
+    out.list(&version.tags, |out, tag| out.text(tag));
+    out.list(&version.meta, |out, (name, value)| {
+        out.text(name);
+        out.text(&value.to_string());
+    });
+    out.option(version.ttl_seconds, Writer::u64);
+    out.list(&version.inputs, |out, input| out.text(input));
+    out.option(version.details, put_details);
+    out.option(version.newer_message, put_details);
+    out.list(&version.producers, |out, producer| {
+        out.i64(producer.time.unix_millis());
+        out.text(&producer.actor);
+        out.text(&producer.host);
+        out.option(producer.details, put_details);
+    });
+    out.u64(version.seq);
+    out.raw(version.id.as_bytes());
+}
+
+fn version(reader: &mut Reader<'_>) -> Result<VersionRecord, FormatError> {
+    // The members are read in the order in which they stand here.
+    Ok(VersionRecord {
+        version: VersionNumber(reader.u64()?),
+        digest: Digest::from_bytes(reader.array()?),
+        manifest: ManifestId::from_bytes(reader.array()?),
+        entries: reader.u64()?,
+        files: reader.u64()?,
+        bytes: reader.u64()?,
+        stored_bytes: reader.u64()?,
+        created: time(reader)?,
+        actor: text(reader)?,
+        host: text(reader)?,
+        artifact_type: reader.option(text)?,
+        tags: table(reader, |reader| Ok((text(reader)?, ())))?.into_keys().collect(),
+        meta: metadata(reader)?,
+        ttl_seconds: reader.option(Reader::u64)?,
+        inputs: list(reader, text)?,
+        details: reader.option(details)?,
+        newer_message: reader.option(details)?,
+        producers: list(reader, |reader| {
+            Ok(Producer {
+                time: time(reader)?,
+                actor: text(reader)?,
+                host: text(reader)?,
+                details: reader.option(details)?,
+            })
+        })?,
+        seq: reader.u64()?,
+        id: EventId::from_bytes(reader.array()?),
+    })
+}
+
+fn put_deleted(out: &mut Writer, deleted: &DeletedVersion) {
+    put_version(out, &deleted.record);
+    out.u8(match deleted.cause {
+        DeletionCause::Asked => 0,
+        DeletionCause::Expired => 1,
+        DeletionCause::Artifact => 2,
+    });
+    out.u64(deleted.seq);
+    out.i64(deleted.time.unix_millis());
+    out.text(&deleted.actor);
+}
+
+fn deleted_version(reader: &mut Reader<'_>) -> Result<DeletedVersion, FormatError> {
+    Ok(DeletedVersion {
+        record: version(reader)?,
+        cause: match reader.u8()? {
+            0 => DeletionCause::Asked,
+            1 => DeletionCause::Expired,
+            2 => DeletionCause::Artifact,
+            other => return Err(reader.error(format!("{other} is no cause of a deletion"))),
+        },
+        seq: reader.u64()?,
+        time: time(reader)?,
+        actor: text(reader)?,
+    })
+}
+
+fn put_alias(out: &mut Writer, name: &AliasName, alias: &AliasRecord) {
+    out.text(name.as_str());
+    out.u64(alias.version.0);
+    out.u64(alias.seq);
+    out.i64(alias.time.unix_millis());
+    out.text(&alias.actor);
+}
+
+fn alias(reader: &mut Reader<'_>) -> Result<AliasRecord, FormatError> {
+    Ok(AliasRecord {
+        version: VersionNumber(reader.u64()?),
+        seq: reader.u64()?,
+        time: time(reader)?,
+        actor: text(reader)?,
+    })
+}
+
+fn put_details(out: &mut Writer, details: DetailsRef) {
+    out.raw(details.id.as_bytes());
+    out.raw(details.hash.as_bytes());
+}
+
+fn details(reader: &mut Reader<'_>) -> Result<DetailsRef, FormatError> {
+    Ok(DetailsRef {
+        id: DetailsId::from_bytes(reader.array()?),
+        hash: DetailsHash::from_bytes(reader.array()?),
+    })
+}
+
+fn metadata(reader: &mut Reader<'_>) -> Result<Metadata, FormatError> {
+    table(reader, |reader| {
+        let name = text(reader)?;
+        let value =
+            serde_json::from_str(reader.text()?).map_err(|e| reader.error(format!("{name:?}: {e}")))?;
+        Ok((name, value))
+    })
+}
+
+fn text(reader: &mut Reader<'_>) -> Result<String, FormatError> {
+    reader.text().map(str::to_owned)
+}
+
+fn time(reader: &mut Reader<'_>) -> Result<Timestamp, FormatError> {
+    reader.i64().map(Timestamp::from_unix_millis)
+}
+
+fn name<N: std::str::FromStr<Err: std::fmt::Display>>(reader: &mut Reader<'_>) -> Result<N, FormatError> {
+    reader.text()?.parse().map_err(|e: N::Err| reader.error(e.to_string()))
+}
+
+fn list<T>(
+    reader: &mut Reader<'_>,
+    mut row: impl FnMut(&mut Reader<'_>) -> Result<T, FormatError>,
+) -> Result<Vec<T>, FormatError> {
+    // Nothing is set aside for rows that are only promised: each is read before there is room for the next.
+    (0..reader.u32()?).map(|_| row(reader)).collect()
+}
+
+/// A list whose rows stand in the order of their keys, each key once.
+fn table<K: Ord, V>(
+    reader: &mut Reader<'_>,
+    row: impl FnMut(&mut Reader<'_>) -> Result<(K, V), FormatError>,
+) -> Result<BTreeMap<K, V>, FormatError> {
+    let rows = list(reader, row)?;
+    if !rows.is_sorted_by(|(a, _), (b, _)| a < b) {
+        return Err(reader.error("its rows are not in order"));
+    }
+    Ok(rows.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(number: u64) -> VersionRecord {
+        let bytes = number.to_le_bytes();
+        VersionRecord {
+            version: VersionNumber(number),
+            digest: Digest::of(&bytes),
+            manifest: ManifestId::of(&bytes),
+            entries: 3,
+            files: 2,
+            bytes: 1 << 40,
+            stored_bytes: 9,
+            created: Timestamp::from_unix_millis(1_700_000_000_123),
+            actor: "ann".into(),
+            host: "h".into(),
+            artifact_type: (number == 1).then(|| "model".into()),
+            tags: ["b".to_owned(), "a".to_owned()].into(),
+            meta: [("f1".to_owned(), json!(0.1 + 0.2)), ("n".to_owned(), json!({"x": [1, null, -0.0, "é"]}))]
+                .into(),
+            ttl_seconds: (number == 2).then_some(60),
+            inputs: vec!["p/ds:v3".into()],
+            details: Some(DetailsRef {
+                id: DetailsId::from_bytes([7; 16]),
+                hash: DetailsHash::from_bytes([8; 32]),
+            }),
+            newer_message: None,
+            producers: vec![Producer {
+                time: Timestamp::from_unix_millis(-1),
+                actor: "bob".into(),
+                host: String::new(),
+                details: None,
+            }],
+            seq: number + 1,
+            id: EventId::from_bytes([number as u8; 16]),
+        }
+    }
+
+    fn full() -> Checkpoint {
+        let deleted = DeletedVersion {
+            record: record(0),
+            cause: DeletionCause::Expired,
+            seq: 9,
+            time: Timestamp::from_unix_millis(5),
+            actor: "gc".into(),
+        };
+        let versions: BTreeMap<_, _> = [1, 2].map(|n| (VersionNumber(n), Arc::new(record(n)))).into();
+        let deleted: BTreeMap<_, _> = [(VersionNumber(0), Arc::new(deleted))].into();
+        let mut outcomes = told_by_records(&versions, &deleted);
+        outcomes.insert(EventId::from_bytes([90; 16]), None);
+        outcomes.insert(EventId::from_bytes([91; 16]), Some(VersionNumber(1)));
+        // An id that came twice: the later event counts.
+        outcomes.insert(EventId::from_bytes([2; 16]), None);
+        Checkpoint {
+            store: StoreId::from_bytes([1; 16]),
+            key: "p/a".parse().unwrap(),
+            artifact: ArtifactId::from_bytes([2; 16]),
+            seq: 9,
+            head: EventHash::of(b"head"),
+            versions,
+            deleted,
+            aliases: [(
+                "best".parse().unwrap(),
+                AliasRecord {
+                    version: VersionNumber(2),
+                    seq: 4,
+                    time: Timestamp::from_unix_millis(1),
+                    actor: "ann".into(),
+                },
+            )]
+            .into(),
+            default_ttl_seconds: Some(3600),
+            epoch: 3,
+            removed: false,
+            outcomes,
+        }
+    }
+
+    /// An object around raw bytes that need not be a checkpoint's.
+    fn object(raw: &[u8]) -> Vec<u8> {
+        [&MAGIC[..], &[Codec::Raw.to_byte()], &(raw.len() as u32).to_le_bytes(), raw].concat()
+    }
+
+    #[test]
+    fn equal_states_have_equal_bytes_and_come_back_as_they_were() {
+        let checkpoint = full();
+        let bytes = checkpoint.encode().unwrap();
+        assert_eq!(bytes, full().encode().unwrap());
+        assert_eq!(Checkpoint::decode(&bytes).unwrap(), checkpoint);
+        assert_eq!(Checkpoint::decode(&object(&checkpoint.to_raw())).unwrap(), checkpoint);
+        let empty = Checkpoint {
+            seq: 0,
+            versions: BTreeMap::new(),
+            deleted: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            default_ttl_seconds: None,
+            epoch: 0,
+            removed: true,
+            outcomes: HashMap::new(),
+            ..checkpoint
+        };
+        assert_eq!(Checkpoint::decode(&empty.encode().unwrap()).unwrap(), empty);
+    }
+
+    #[test]
+    fn damaged_and_hostile_checkpoints_are_errors_and_never_panics() {
+        let raw = full().to_raw();
+        for len in 0..raw.len() {
+            assert!(Checkpoint::decode(&object(&raw[..len])).is_err(), "cut at {len}");
+        }
+        let mut refused = 0;
+        for at in 0..raw.len() {
+            for flip in [1, 0x80, 0xff] {
+                let mut bad = raw.clone();
+                bad[at] ^= flip;
+                // Another hash or number is another state: nothing but the hash of the whole can tell.
+                refused += usize::from(Checkpoint::decode(&object(&bad)).is_err());
+            }
+        }
+        assert!(refused > raw.len() / 2, "{refused} of {}", raw.len());
+        let stored = full().encode().unwrap();
+        for len in 0..stored.len() {
+            assert!(Checkpoint::decode(&stored[..len]).is_err(), "cut at {len}");
+        }
+        assert!(Checkpoint::decode(&object(&[&raw[..], b"!"].concat())).is_err());
+        let bomb = zstd::bulk::compress(&vec![0; 64 << 20], 3).unwrap();
+        for raw_len in [u32::MAX, MAX_RAW_BYTES, 64 << 20, 100] {
+            let stated = [&MAGIC[..], &[1], &raw_len.to_le_bytes(), &bomb].concat();
+            assert!(Checkpoint::decode(&stated).is_err());
+        }
+        // Counts that promise more rows than there are bytes.
+        let mut promising = full().to_raw();
+        promising.truncate(16 + 5 + 5 + 16 + 8 + 32 + 9 + 8 + 1);
+        promising.extend([0xff; 4]);
+        assert!(Checkpoint::decode(&object(&promising)).is_err());
+    }
+
+    #[test]
+    fn states_that_no_log_adds_up_to_are_refused() {
+        type Change = fn(&mut Checkpoint);
+        let changes: [(&str, Change); 6] = [
+            ("a number no log has", |c| c.seq = u64::MAX),
+            ("a version of the future", |c| c.seq = 2),
+            ("a hole in the numbers", |c| {
+                c.versions.remove(&VersionNumber(1));
+            }),
+            ("a version that is living and deleted", |c| {
+                c.versions.insert(VersionNumber(0), Arc::new(record(0)));
+            }),
+            ("a number beyond all", |c| {
+                let record = VersionRecord { version: VersionNumber(u64::MAX), ..record(2) };
+                c.versions.insert(VersionNumber(u64::MAX), Arc::new(record));
+            }),
+            ("an alias to nothing", |c| {
+                c.aliases.values_mut().for_each(|alias| alias.version = VersionNumber(0));
+            }),
+        ];
+        for (name, change) in changes {
+            let mut checkpoint = full();
+            change(&mut checkpoint);
+            assert!(Checkpoint::decode(&checkpoint.encode().unwrap()).is_err(), "{name}");
+        }
+    }
+}

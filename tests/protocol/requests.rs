@@ -1,0 +1,213 @@
+//! What names cost: requests to the store by what users do, and how many of them wait for each other.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use artfs::cache::{Cache, CacheOptions};
+use artfs::catalog::{AliasPrecondition, Catalog};
+use artfs::clock;
+use artfs::commit::{ChunkIndex, Committer};
+use artfs::fs::{Answer, Fs, Options, ROOT, Services};
+use artfs::name::{Selector, VersionNumber};
+use artfs::staging::SessionRegistry;
+use artfs::store::{OnMissing, Store};
+use artfs::view::{ReadContext, ReadLimits};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::commit::{Host, small_tree};
+use crate::support::environment::noise;
+use crate::support::faults::{FaultyStore, Op};
+
+const REFRESH: Duration = Duration::from_secs(1);
+const LATENCY: Duration = Duration::from_millis(20);
+
+/// A store with `proj/data:v0` and `v1`, and `prod` on v0; the file in v0 is of one chunk.
+async fn filled() -> (Arc<dyn ObjectStore>, Host) {
+    let backend: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let host = Host::new(&backend, "writer").await;
+    host.commit(small_tree(&noise(1, 1, 20_000)).path()).await;
+    host.commit(small_tree(&noise(1, 2, 20_000)).path()).await;
+    let (v0, any) = (Selector::Version(VersionNumber(0)), AliasPrecondition::Any);
+    host.set_alias("prod", v0, any).await.expect("set");
+    (backend, host)
+}
+
+/// A file system without a kernel above it, on a host of its own.
+struct Served {
+    fs: Arc<Fs>,
+    calls: Arc<FaultyStore>,
+    _state: TempDir,
+}
+
+async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Duration) -> Served {
+    let calls = FaultyStore::new(backend.clone());
+    calls.set_latency(latency);
+    let faced: Arc<dyn ObjectStore> = calls.clone();
+    let store = Store::open(faced, "memory", OnMissing::Fail, clock::system()).await;
+    let store = Arc::new(store.expect("it is a store"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let state: &Path = folder.path();
+    let database = state.join("cache.db");
+    let cache = Cache::open(CacheOptions {
+        folder: state.join("cache"),
+        database: database.clone(),
+        limit_bytes: 64 << 20,
+        env: clock::system(),
+    });
+    let catalog = Arc::new(Catalog::new(store.clone(), Some(&database)));
+    let context = ReadContext::new(store.clone(), cache.expect("a cache"), ReadLimits::default());
+    let context = Arc::new(context);
+    let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
+    let services = Services {
+        catalog: catalog.clone(),
+        context: context.clone(),
+        registry: Arc::new(SessionRegistry::open(state, clock::system()).expect("a registry")),
+        committer: Committer::new(catalog, context, index),
+    };
+    let options = Options {
+        read_only: false,
+        refresh,
+        owner: (0, 0),
+        allow_commit: None,
+        state: state.to_owned(),
+        user_name: |uid| format!("uid{uid}"),
+        host: "h".into(),
+        rename_wait: Duration::from_secs(60),
+    };
+    let (fs, _) = Fs::new(options, services).await;
+    Served { fs, calls, _state: folder }
+}
+
+/// What the kernel does with names: it keeps them for as long as it is told.
+#[derive(Default)]
+struct Kernel {
+    names: HashMap<(u64, String), (u64, Instant)>,
+}
+
+impl Kernel {
+    async fn lookup(&mut self, fs: &Arc<Fs>, parent: u64, name: &str) -> u64 {
+        let kept = (parent, name.to_owned());
+        if let Some((ino, until)) = self.names.get(&kept)
+            && Instant::now() < *until
+        {
+            return *ino;
+        }
+        let found = fs.lookup(parent, name.as_bytes()).await;
+        let Answer { attr, entry_ttl, .. } = found.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        self.names.insert(kept, (attr.ino, Instant::now() + entry_ttl));
+        attr.ino
+    }
+
+    /// Where an alias of `proj/data` points.
+    async fn readlink(&mut self, fs: &Arc<Fs>, alias: &str) -> String {
+        let project = self.lookup(fs, ROOT, "proj").await;
+        let artifact = self.lookup(fs, project, "data").await;
+        let link = self.lookup(fs, artifact, alias).await;
+        let target = fs.readlink(link).await.expect("a link");
+        self.lookup(fs, artifact, std::str::from_utf8(&target).expect("a name")).await;
+        String::from_utf8(target).expect("a name")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_artifact_in_use_costs_one_look_an_interval_and_none_when_idle() {
+    let (backend, writer) = filled().await;
+    let Served { fs, calls, _state } = served(&backend, REFRESH, Duration::ZERO).await;
+    let mut kernel = Kernel::default();
+    kernel.readlink(&fs, "prod").await;
+    // Every 7 ms for 20 s, while an alias moves every 3 s.
+    calls.restart_count();
+    let begun = Instant::now();
+    let (mut seen, mut moved) = ((0, begun), (0, begun));
+    while begun.elapsed() < 20 * REFRESH {
+        tokio::time::advance(Duration::from_millis(7)).await;
+        if moved.1.elapsed() > 3 * REFRESH {
+            let to = 1 - moved.0;
+            writer
+                .set_alias("prod", Selector::Version(VersionNumber(to)), AliasPrecondition::Any)
+                .await
+                .expect("set");
+            moved = (to, Instant::now());
+        }
+        let now = kernel.readlink(&fs, "prod").await;
+        if now != format!("v{}", seen.0) {
+            assert_eq!(now, format!("v{}", moved.0), "it never goes backwards");
+            seen = (moved.0, Instant::now());
+        }
+        let late = Instant::now() - moved.1;
+        assert!(seen.0 == moved.0 || late <= REFRESH, "{late:?} behind");
+    }
+    assert!(seen.1 > begun, "the test saw the alias move");
+    let logs = calls.calls().iter().filter(|call| call.path.contains("/log/")).count();
+    let lists = calls.ops().iter().filter(|op| **op != Op::Get).count();
+    // Six moves: one more request each for what is new.
+    assert!((19..=21 + 7).contains(&logs), "{logs} looks at the log in 20 intervals");
+    assert!(lists <= 21, "{lists} listings in 20 intervals");
+    // Idle.
+    calls.restart_count();
+    tokio::time::sleep(100 * REFRESH).await;
+    assert_eq!(calls.ops(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_readers_at_once_share_one_look() {
+    let (backend, _) = filled().await;
+    let Served { fs, calls, _state } = served(&backend, REFRESH, LATENCY).await;
+    Kernel::default().readlink(&fs, "prod").await;
+    tokio::time::sleep(2 * REFRESH).await;
+    calls.restart_count();
+    let readers = (0..64).map(|_| {
+        let fs = fs.clone();
+        tokio::spawn(async move { Kernel::default().readlink(&fs, "prod").await })
+    });
+    for reader in futures::future::join_all(readers).await {
+        assert_eq!(reader.expect("it does not panic"), "v0");
+    }
+    let mut ops = calls.ops();
+    ops.sort_by_key(|op| format!("{op:?}"));
+    assert_eq!(ops, [Op::Get, Op::ListFolders], "the artifact's log, the projects");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_alias_costs_nothing() {
+    let (backend, _) = filled().await;
+    let Served { fs, calls, _state } = served(&backend, REFRESH, Duration::ZERO).await;
+    let mut kernel = Kernel::default();
+    kernel.readlink(&fs, "prod").await;
+    calls.restart_count();
+    for _ in 0..1000 {
+        assert_eq!(kernel.readlink(&fs, "prod").await, "v0");
+        assert_eq!(kernel.readlink(&fs, "latest").await, "v1");
+    }
+    assert_eq!(calls.ops(), []);
+}
+
+/// Opens the file below an alias and reads its beginning, as the kernel would; gives the bytes.
+async fn first_bytes(fs: &Arc<Fs>, alias: &str) -> Vec<u8> {
+    let mut kernel = Kernel::default();
+    let version = kernel.readlink(fs, alias).await;
+    let project = kernel.lookup(fs, ROOT, "proj").await;
+    let artifact = kernel.lookup(fs, project, "data").await;
+    let version = kernel.lookup(fs, artifact, &version).await;
+    let file = kernel.lookup(fs, version, "file.bin").await;
+    let caller = artfs::staging::Caller { uid: 0, gid: 0, pid: 0 };
+    let opened = fs.open(caller, file, libc::O_RDONLY).await.expect("it opens");
+    let bytes = fs.read(file, opened.handle, 0, 100).await.expect("it is read");
+    bytes.to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_byte_of_a_cold_host_takes_six_rounds_at_most() {
+    let (backend, _) = filled().await;
+    let begun = Instant::now();
+    let Served { fs, calls, _state } = served(&backend, REFRESH, LATENCY).await;
+    assert_eq!(first_bytes(&fs, "prod").await, noise(1, 1, 20_000)[..100]);
+    let took = begun.elapsed();
+    assert!(took <= 6 * LATENCY, "{took:?}: {:?}", calls.calls());
+    assert!(took >= 3 * LATENCY, "{took:?}: the clock counts rounds");
+}

@@ -1,0 +1,96 @@
+//! Logs of many events, written without the program and without content.
+
+use std::sync::Arc;
+
+use artfs::clock::Timestamp;
+use artfs::format::checkpoint::CheckpointRef;
+use artfs::format::event::{Body, Commit, CommitSettings, Event, Metadata};
+use artfs::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
+use artfs::name::{ArtifactKey, VersionNumber};
+use artfs::store::Key;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::environment::noise;
+
+/// Writes one artifact's log, event by event.
+pub struct LogWriter {
+    backend: Arc<dyn ObjectStore>,
+    store: StoreId,
+    key: ArtifactKey,
+    seq: u64,
+    head: Option<EventHash>,
+    versions: u64,
+}
+
+impl LogWriter {
+    /// Begins a log with its `create` event.
+    pub async fn new(backend: &Arc<dyn ObjectStore>, store: StoreId, key: &ArtifactKey) -> Self {
+        let (backend, key) = (backend.clone(), key.clone());
+        let mut log = Self { backend, store, key, seq: 0, head: None, versions: 0 };
+        log.event(Body::Create, None).await;
+        log
+    }
+
+    /// The number of the next event.
+    pub fn next_seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Appends a commit of a version that has no content.
+    pub async fn commit(&mut self, meta: Metadata) {
+        let body = Body::Commit(self.next_commit(meta));
+        self.versions += 1;
+        self.event(body, None).await;
+    }
+
+    /// Appends `count` commits.
+    pub async fn commits(&mut self, count: u64) {
+        for _ in 0..count {
+            self.commit(Metadata::new()).await;
+        }
+    }
+
+    fn next_commit(&self, meta: Metadata) -> Commit {
+        hollow_commit(self.versions, meta)
+    }
+
+    /// Appends any event, which may vouch for a checkpoint.
+    pub async fn event(&mut self, body: Body, checkpoint: Option<CheckpointRef>) {
+        let mut random = [0; 16];
+        random.copy_from_slice(&noise(77, self.seq, 16));
+        let event = Event {
+            store: self.store,
+            project: self.key.project.clone(),
+            name: self.key.name.clone(),
+            artifact: ArtifactId::from_bytes([5; 16]),
+            seq: self.seq,
+            prev: self.head,
+            id: EventId::from_bytes(random),
+            time: Timestamp::from_unix_millis(1_767_225_600_000 + 1000 * self.seq as i64),
+            actor: "ann".into(),
+            host: "h".into(),
+            checkpoint,
+            body,
+        };
+        let bytes = event.encode();
+        self.head = Some(EventHash::of(&bytes));
+        let path = Key::Event(self.key.clone(), self.seq).path();
+        self.backend.put(&path, bytes.into()).await.expect("put");
+        self.seq += 1;
+    }
+}
+
+/// A commit of version `number` whose digest and manifest are nobody's.
+pub fn hollow_commit(number: u64, meta: Metadata) -> Commit {
+    let name = number.to_le_bytes();
+    Commit {
+        version: VersionNumber(number),
+        digest: Digest::of(&name),
+        manifest: ManifestId::of(&name),
+        entries: 3,
+        files: 2,
+        bytes: 1_000_000 + number,
+        stored_bytes: 1000,
+        settings: CommitSettings { meta, ..CommitSettings::default() },
+    }
+}
