@@ -1,8 +1,12 @@
 //! Trying again: the one place where requests are repeated, and only those that may be.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use super::StoreError;
+use tokio::time::Instant;
+
+use super::outage::no_answer;
+use super::{Store, StoreError};
 use crate::clock::Env;
 
 /// Attempts at one request before its failure is reported.
@@ -11,21 +15,60 @@ const MAX_ATTEMPTS: u32 = 5;
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 /// No single wait is longer.
 const MAX_DELAY: Duration = Duration::from_secs(2);
+/// The slowest upload that is waited for: 256 KiB a second.
+const MIN_BYTES_PER_MILLI: u64 = 262;
 
-/// Runs `attempt` until it succeeds, fails for good, or has failed [`MAX_ATTEMPTS`] times in a way that may pass.
-pub(super) async fn retry<T, F>(env: &Env, mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let mut tries = 1;
-    loop {
-        match attempt().await {
-            Err(e) if e.may_pass() && tries < MAX_ATTEMPTS => {
-                tracing::debug!(error = %e, tries, "request failed, trying again");
-                tokio::time::sleep(backoff(env, tries)).await;
-                tries += 1;
+impl Store {
+    /// Runs `attempt` until it succeeds, fails for good, or has failed [`MAX_ATTEMPTS`] times in a way that may
+    /// pass. Fails at once during an outage. An attempt that took its whole time is repeated only if the store
+    /// answers otherwise.
+    pub(super) async fn retry<T, F>(
+        &self,
+        key: &(dyn Display + Sync),
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        self.outage.check(key)?;
+        let begun = Instant::now();
+        let mut tries = 1;
+        loop {
+            let permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
+            let result = attempt().await;
+            drop(permit);
+            let error = match result {
+                Err(e) if e.may_pass() => e,
+                other => {
+                    self.outage.note_answer();
+                    return other;
+                }
+            };
+            let is_last = tries == MAX_ATTEMPTS;
+            let is_in_doubt = is_last || begun.elapsed() >= self.answer_limit;
+            if is_in_doubt && !self.outage.is_there(begun).await || is_last {
+                return Err(self.outage.describe(key, error));
             }
-            other => return other,
+            // Meanwhile another may have found out.
+            self.outage.check(key)?;
+            tracing::debug!(%error, tries, "request failed, trying again");
+            tokio::time::sleep(backoff(&self.env, tries)).await;
+            tries += 1;
+        }
+    }
+
+    /// What `request` gives within the limit for the first byte of an answer, and within the time that sending
+    /// `len` bytes may take.
+    pub(super) async fn within<T>(
+        &self,
+        key: &(dyn Display + Sync),
+        len: u64,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, StoreError> {
+        let limit = self.answer_limit + Duration::from_millis(len / MIN_BYTES_PER_MILLI);
+        match tokio::time::timeout(limit, request).await {
+            Ok(answer) => answer.map_err(|e| StoreError::from_backend(key, e)),
+            Err(_) => Err(StoreError::Unavailable { key: key.to_string(), problem: no_answer(limit) }),
         }
     }
 }
