@@ -141,9 +141,10 @@ fn every_world_keeps_the_promises() {
 }
 
 /// What happens in worlds, by what users are told.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "deaths",
     "requests",
+    "checkpoints",
     "new versions",
     "identical contents",
     "refused commits",
@@ -174,7 +175,12 @@ fn kind(outcome: &Outcome) -> &'static str {
 }
 
 fn count(report: &Report) -> Vec<(&'static str, u64)> {
-    let whole = [("deaths", report.deaths as u64), ("requests", report.requests.len() as u64)];
+    let checkpoints = report.objects.iter().filter(|(name, _)| name.contains("/checkpoints/")).count();
+    let whole = [
+        ("deaths", report.deaths as u64),
+        ("requests", report.requests.len() as u64),
+        ("checkpoints", checkpoints as u64),
+    ];
     whole.into_iter().chain(report.records.iter().map(|record| (kind(&record.outcome), 1))).collect()
 }
 

@@ -75,6 +75,8 @@ fn fold(world: &World, log: &[Event]) -> Result<State, String> {
 fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), String> {
     let settings = match &event.body {
         Body::Create if event.seq == 0 => return Ok(()),
+        // The past of an artifact.
+        Body::Policy(_) => return Ok(()),
         Body::Commit(commit) => {
             let content = world.contents.number(&commit.digest).ok_or("nobody committed this")?;
             if commit.version.0 != state.versions.len() as u64 {
@@ -237,6 +239,7 @@ fn is_known(world: &World, name: &str) -> bool {
     let is_hex = |text: &str, digits| {
         text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     };
+    let is_number = |text: &str| text.len() == 20 && text.bytes().all(|b| b.is_ascii_digit());
     match name.split('/').collect::<Vec<_>>()[..] {
         ["artfs.json"] => true,
         ["packs", two, id] => is_hex(id, 64) && id.starts_with(two) && two.len() == 2,
@@ -244,7 +247,10 @@ fn is_known(world: &World, name: &str) -> bool {
             let is_ours =
                 world.artifacts.iter().any(|key| key.to_string() == format!("{project}/{artifact}"));
             let is_well_named = match kind {
-                "log" => last.len() == 20 && last.bytes().all(|b| b.is_ascii_digit()),
+                "log" => is_number(last),
+                "checkpoints" => {
+                    last.split_once('-').is_some_and(|(n, hash)| is_number(n) && is_hex(hash, 64))
+                }
                 "manifests" => is_hex(last, 64),
                 "details" => is_hex(last, 32),
                 _ => false,

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use artfs::catalog::ArtifactState;
+use artfs::format::event::{Body, Policy};
 use artfs::id::{Digest, EventHash, StoreId};
 use artfs::name::ArtifactKey;
+use artfs::store::{OnMissing, Store};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 
@@ -15,9 +17,10 @@ use super::history::{History, Record};
 use super::host::{self, Disks, Machine};
 use super::model::{State, Version};
 use super::verdict;
+use crate::support::logs::LogWriter;
 use crate::support::network::{Bucket, Flaw, MAX_LATE, Sent};
 use crate::support::random::Random;
-use crate::support::virtual_time::{OUTSIDE, VirtualClock};
+use crate::support::virtual_time::{HostEnvironment, OUTSIDE, VirtualClock};
 
 /// No world lasts longer, in ticks.
 const END_OF_TIME: u64 = 4 * 3600 * 1000;
@@ -137,7 +140,27 @@ impl World {
         }
     }
 
+    /// Some artifacts have a past, of events that say nothing of versions: long enough that the next writers find a
+    /// checkpoint due, or soon will.
+    async fn write_past(&self) {
+        let mut random = Random::new(self.seed, "past");
+        if !random.per_mille(200) {
+            return;
+        }
+        let objects = self.bucket.objects();
+        let founder = HostEnvironment::new(self.clock, random.next(), 0, 0);
+        let store = Store::open(objects.clone(), "the bucket", OnMissing::Create, founder).await;
+        let store = store.expect("memory can be opened");
+        for key in &self.artifacts {
+            let mut log = LogWriter::new(&objects, store.id(), key).await;
+            for n in 0..random.within(45, 66) {
+                log.event(Body::Policy(Policy { ttl_seconds: Some(n) }), None).await;
+            }
+        }
+    }
+
     async fn run_all(self: Arc<Self>, machines: Vec<Arc<Machine>>, cold: Machine) {
+        self.write_past().await;
         let mut lives = tokio::task::JoinSet::new();
         for machine in machines {
             lives.spawn(host::live(machine, self.clone()));
