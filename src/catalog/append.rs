@@ -139,7 +139,7 @@ impl Catalog {
         event: &Event,
         tries: &mut Tries,
     ) -> Result<Attempt, CatalogError> {
-        let doubt = |problem: &StoreError| {
+        let doubt = |problem: &dyn std::fmt::Display| {
             let (artifact, problem) = (key.clone(), problem.to_string());
             CatalogError::Doubt { artifact, seq: event.seq, problem }
         };
@@ -155,12 +155,12 @@ impl Catalog {
         let env = self.store.env();
         tries.doubts += u32::from(answer.is_some());
         let pause = tries.races.lose(env, asked.elapsed());
-        let pause = pause.ok_or_else(|| CatalogError::Contention(key.clone()))?;
-        tokio::time::sleep(if answer.is_some() { backoff(env, tries.doubts) } else { pause }).await;
+        let wait = if answer.is_some() { Some(backoff(env, tries.doubts)) } else { pause };
+        tokio::time::sleep(wait.unwrap_or_default()).await;
         let newest = match self.read_on(key, cell, Expect::News).await {
             Ok(newest) => newest.unwrap_or_else(|| state.clone()),
             // "Exists" may also be said of an event that is this one.
-            Err(CatalogError::Store(e)) if e.may_pass() => return Err(doubt(&answer.unwrap_or(e))),
+            Err(CatalogError::Store(e)) => return Err(doubt(&answer.unwrap_or(e))),
             Err(e) => return Err(e),
         };
         if newest.seq() > state.seq() {
@@ -172,6 +172,11 @@ impl Catalog {
             if let Some(problem) = answer.filter(|_| tries.doubts >= MAX_DOUBTS) {
                 return Err(doubt(&problem));
             }
+        }
+        // Only now: the race that was lost last may have been lost to this very event.
+        if pause.is_none() && newest.outcome(&event.id).is_none() {
+            let contention = CatalogError::Contention(key.clone());
+            return Err(if tries.doubts > 0 { doubt(&contention) } else { contention });
         }
         Ok(Attempt::Failed(newest))
     }

@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 pub use self::dedup::ChunkIndex;
 use self::ingest::{Done, ingest};
 pub use self::item::{Item, What, roots, walk};
-use self::packs::PackWriter;
+use self::packs::{PackWriter, Uploads};
 pub use self::progress::{Progress, Snapshot};
 use self::tree::{ManifestWriter, Tree, TreeBuilder};
 use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
@@ -265,11 +265,12 @@ impl Committer {
         }
         let (this, progress_of_writer) = (self.clone(), progress.clone());
         let runtime = Handle::current();
-        let prepared = tokio::task::spawn_blocking(move || {
+        let made = tokio::task::spawn_blocking(move || {
             let packs = PackWriter::new(this.catalog.store().clone(), runtime, progress_of_writer.clone());
             prepare(&this.index, packs, &progress_of_writer, walk)
         });
-        let mut prepared = prepared.await.map_err(|_| CommitError::Worker)??;
+        let (mut prepared, uploads) = made.await.map_err(|_| CommitError::Worker)??;
+        uploads.finish().await?;
         let id = event_id(&request.origin, &prepared.digest);
         before_event(id).map_err(|e| CommitError::io(Path::new("the state folder"), e))?;
         let details = self.write_details(request).await?;
@@ -441,7 +442,7 @@ impl From<CommitError> for AppendError {
     }
 }
 
-/// A tree whose content and blocks are in the store, and whose root is not.
+/// A tree whose content and blocks are in packs, and whose root is not in the store.
 struct Prepared {
     digest: Digest,
     root: (ManifestId, bytes::Bytes),
@@ -453,12 +454,13 @@ struct Prepared {
     chunks: Vec<ChunkRef>,
 }
 
+/// Reads the tree and makes its packs and its root; the packs may still be on their way.
 fn prepare(
     index: &ChunkIndex,
     packs: PackWriter,
     progress: &Progress,
     walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
-) -> Result<Prepared, CommitError> {
+) -> Result<(Prepared, Uploads), CommitError> {
     let env = packs.env();
     let mut builder = TreeBuilder::new(index, packs);
     let known = |id: &_| index.find(id).is_some();
@@ -479,7 +481,7 @@ fn prepare(
     }
     let root = writer.write(&tree)?;
     let (id, bytes) = root.encode(env.random16(), writer.encoder());
-    Ok(Prepared {
+    let prepared = Prepared {
         digest: tree.digest,
         root: (id, bytes.into()),
         manifest: None,
@@ -488,5 +490,6 @@ fn prepare(
         bytes: tree.bytes,
         stored_bytes: writer.packs.stored_bytes,
         chunks: std::mem::take(&mut writer.written),
-    })
+    };
+    Ok((prepared, writer.packs.into_uploads()))
 }

@@ -15,8 +15,10 @@ mod commit;
 mod contention;
 mod golden;
 mod layers;
+mod linearizability;
 mod outage;
 mod requests;
+mod simulation;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.
