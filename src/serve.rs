@@ -6,17 +6,19 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use crate::cache::{Cache, CacheOptions};
-use crate::catalog::Actor;
+use crate::cache::{Cache, CacheOptions, Pin, PinnedVersion};
+use crate::catalog::{Actor, Catalog};
+use crate::cli::error::CliError;
 use crate::commit::{ChunkIndex, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
-    CommitReply, CommitRequest, Outcome, Progress, Request, StageAction, StageRequest, VersionSettings,
-    WireError,
+    CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction, StageRequest,
+    UnpinReply, VersionSettings, WireError,
 };
 use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sys};
 use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
 use crate::fuse::{self, MountOptions};
-use crate::name::{Selector, SessionName};
+use crate::name::{Reference, Selector, SessionName};
+use crate::pin::{self, PinError, Pinned};
 use crate::staging::SessionRegistry;
 use crate::view::{ReadContext, ReadLimits};
 
@@ -65,7 +67,13 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     let mounted =
         fuse::mount(fs.clone(), invalidations, &options.mountpoint, &mount_options, services.runtime.clone())
             .map_err(|e| mount_error(&options.mountpoint.display().to_string(), &e))?;
-    let control = Control { fs: fs.clone(), cache: cache.clone(), actor: services.actor.clone() };
+    cache.remember_limit();
+    let control = Control {
+        fs: fs.clone(),
+        cache: cache.clone(),
+        reader: context.clone(),
+        actor: services.actor.clone(),
+    };
     let status_of = (Arc::downgrade(&fs), cache.clone(), services.clone());
     fs.set_status(move || {
         let (fs, cache, services) = &status_of;
@@ -103,6 +111,7 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
 struct Control {
     fs: Arc<Fs>,
     cache: Arc<Cache>,
+    reader: Arc<ReadContext>,
     actor: Actor,
 }
 
@@ -118,6 +127,12 @@ impl Handler for Control {
                 Request::Status => Ok(status(&self.fs, &self.cache)),
                 Request::Commit(commit) => self.commit(caller, commit, progress).await,
                 Request::Stage(stage) => self.stage(stage).await,
+                Request::Pin { reference } => self.pin(&reference, progress).await,
+                Request::Unpin { reference } => {
+                    let done = unpin(self.fs.catalog(), &self.cache, &reference).await;
+                    done.map(|reply| json!(reply)).map_err(|e| CliError::from(e).into_wire())
+                }
+                Request::Pins => Ok(json!(pins(self.fs.catalog(), &self.cache))),
                 Request::Sync => self.fs.sync_all().await.map(|()| json!({})).map_err(WireError::new),
                 Request::Refresh { artifact } => {
                     self.fs.refresh(&artifact).await;
@@ -156,18 +171,11 @@ impl Control {
             progress: followed.clone(),
         };
         let _interrupt = InterruptOnDrop(followed.clone());
-        let work = self.fs.commit_session(commit);
-        tokio::pin!(work);
-        let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
-        let done = loop {
-            tokio::select! {
-                done = &mut work => break done,
-                _ = ticks.tick() => {
-                    let now = followed.snapshot();
-                    sender.send(Progress { step: "committing".into(), done_bytes: now.bytes, total_bytes: None });
-                }
-            }
+        let tell = || {
+            let now = followed.snapshot();
+            sender.send(Progress { step: "committing".into(), done_bytes: now.bytes, total_bytes: None });
         };
+        let done = telling(self.fs.commit_session(commit), tell).await;
         let outcome = done.map_err(|e| commit_error(&request.artifact.to_string(), &e))?;
         let reply = CommitReply {
             artifact: outcome.artifact,
@@ -179,6 +187,13 @@ impl Control {
             stored_bytes: outcome.stored_bytes,
         };
         Ok(json!(reply))
+    }
+
+    async fn pin(&self, reference: &Reference, sender: ProgressSender) -> Result<Value, WireError> {
+        let progress = pin::Progress::default();
+        let work = pin(self.fs.catalog(), &self.reader, reference, &progress);
+        let done = telling(work, || sender.send(pin_progress(reference, &progress, &self.cache))).await;
+        done.map(|reply| json!(reply)).map_err(|e| CliError::from(e).into_wire())
     }
 
     async fn stage(&self, request: StageRequest) -> Result<Value, WireError> {
@@ -194,6 +209,52 @@ impl Control {
         done.map_err(|e: StageError| WireError::new(e.to_string()))?;
         Ok(json!({ "path": format!("{artifact}/{}", directory(session.as_ref())) }))
     }
+}
+
+/// Does the work, and tells at intervals how far it is.
+async fn telling<T>(work: impl Future<Output = T>, tell: impl Fn()) -> T {
+    tokio::pin!(work);
+    let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ticks.tick() => tell(),
+        }
+    }
+}
+
+/// Pins a version, as a reply to whoever asked, with a daemon or without.
+pub async fn pin(
+    catalog: &Catalog,
+    reader: &ReadContext,
+    reference: &Reference,
+    progress: &pin::Progress,
+) -> Result<PinReply, PinError> {
+    let Pinned { version, fetched_bytes } = pin::pin(catalog, reader, reference, progress).await?;
+    let PinnedVersion { artifact, version, digest, files, bytes, .. } = version;
+    Ok(PinReply { artifact, version, digest, files, bytes, fetched_bytes })
+}
+
+/// How far pinning is.
+pub fn pin_progress(reference: &Reference, progress: &pin::Progress, cache: &Cache) -> Progress {
+    let (done_bytes, total_bytes) = progress.bytes(cache);
+    Progress { step: format!("pinning {reference}"), done_bytes, total_bytes }
+}
+
+/// Lets a pinned version go.
+pub async fn unpin(catalog: &Catalog, cache: &Cache, reference: &Reference) -> Result<UnpinReply, PinError> {
+    let (version, was_pinned) = pin::unpin(catalog, cache, reference).await?;
+    Ok(UnpinReply { artifact: reference.artifact.clone(), version, was_pinned })
+}
+
+/// The pinned versions of a store.
+pub fn pins(catalog: &Catalog, cache: &Cache) -> Vec<PinListed> {
+    let listed = |pin: Pin| {
+        let missing_bytes = cache.missing_bytes(&pin);
+        let PinnedVersion { artifact, version, digest, files, bytes, since, .. } = pin.version;
+        PinListed { artifact, version, digest, files, bytes, missing_bytes, since }
+    };
+    cache.pins(catalog.store().id()).into_iter().map(listed).collect()
 }
 
 fn directory(session: Option<&SessionName>) -> String {

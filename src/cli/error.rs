@@ -4,9 +4,12 @@
 
 use std::io;
 
+use super::output::size;
+use crate::cache::PinError as CachePinError;
 use crate::catalog::{CatalogError, EditError};
 use crate::daemon::wire::WireError;
 use crate::name::NameError;
+use crate::pin::PinError;
 use crate::store::{OpenError, StoreError};
 use crate::view::ReadError;
 
@@ -161,6 +164,34 @@ impl From<ReadError> for CliError {
                 failed.with_hint("`artfs doctor` looks into it; check the network, the endpoint and the region")
             }
             ReadError::Denied { .. } | ReadError::Local { .. } | ReadError::Stopped => failed,
+        }
+    }
+}
+
+impl From<PinError> for CliError {
+    fn from(error: PinError) -> Self {
+        let failed = CliError::failed(error.to_string());
+        match error {
+            PinError::Catalog(error) => error.into(),
+            PinError::Read(error) => {
+                let CliError::Failed(error) = CliError::from(error) else { return failed };
+                let again = "what was fetched is kept; repeat the command to go on";
+                let hint = error.hint.map_or_else(|| again.to_owned(), |hint| format!("{hint}; {again}"));
+                CliError::failed(error.message).with_hint(hint)
+            }
+            PinError::Cache { name, source: CachePinError::TooLarge { needed, pinned, limit } } => {
+                let over = needed.saturating_add(pinned).saturating_sub(limit);
+                let [needed, pinned, over, limit] = [needed, pinned, over, limit].map(size);
+                CliError::failed(format!(
+                    "{name} is not pinned: it needs {needed} in the cache beside {pinned} that are pinned already, \
+                     {over} more than the cache may hold ({limit})"
+                ))
+                .with_hint("mount with a larger --cache-size, or let another version go with `artfs unpin`")
+            }
+            PinError::Cache { source: CachePinError::Io { .. }, .. } | PinError::Local(_) => {
+                failed.with_hint("`artfs doctor` looks at the disk of the state folder")
+            }
+            PinError::Missing { .. } => failed.with_hint("repeat the command to fetch it again"),
         }
     }
 }

@@ -10,6 +10,7 @@ mod support;
 mod commit;
 mod host;
 mod offline;
+mod pin;
 mod programs;
 mod property;
 mod reading;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             commit::TESTS,
             reading::TESTS,
             offline::TESTS,
+            pin::TESTS,
         ]
         .concat(),
     )
