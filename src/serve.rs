@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::cache::{Cache, CacheOptions, Pin, PinnedVersion};
 use crate::catalog::{Actor, Catalog};
-use crate::cli::error::CliError;
-use crate::commit::{ChunkIndex, Committer, Progress as CommitProgress, Settings};
+use crate::cli::error::{CliError, over_quota};
+use crate::commit::{ChunkIndex, CommitError, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
     CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction, StageRequest,
     UnpinReply, VersionSettings, WireError,
@@ -46,6 +46,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         read_only: options.read_only,
         refresh: options.refresh,
         rename_wait: options.rename_wait,
+        quotas: options.quotas.clone(),
         owner,
         allow_commit: options.allow_commit,
         state: options.state.clone(),
@@ -105,7 +106,7 @@ fn mount_error(shown: &str, error: &std::io::Error) -> WireError {
 /// What the file system adds to [`daemon::status`].
 fn status(fs: &Fs, cache: &Cache) -> Value {
     let sessions = fs.sessions().unwrap_or_default();
-    json!({ "cache": cache.stats(), "staging": sessions })
+    json!({ "cache": cache.stats(), "staging": sessions, "quota_bytes": fs.options().quotas })
 }
 
 struct Control {
@@ -168,6 +169,7 @@ impl Control {
             actor: Actor { user, host: self.actor.host.clone() },
             demanded: request.number,
             settings: settings(request.settings),
+            quota_bytes: request.quota_bytes,
             progress: followed.clone(),
         };
         let _interrupt = InterruptOnDrop(followed.clone());
@@ -262,6 +264,9 @@ fn directory(session: Option<&SessionName>) -> String {
 }
 
 fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {
+    if let SessionCommitError::Commit(CommitError::Quota(over)) = error {
+        return over_quota(artifact, over).into_wire();
+    }
     let hint = match error {
         SessionCommitError::Busy(_) => "close them, or wait for the program that writes them; then repeat",
         _ => "what is staged is untouched; mend the cause and repeat the commit",

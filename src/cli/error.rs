@@ -7,6 +7,7 @@ use std::io;
 use super::output::size;
 use crate::cache::PinError as CachePinError;
 use crate::catalog::{CatalogError, EditError};
+use crate::commit::OverQuota;
 use crate::daemon::wire::WireError;
 use crate::name::NameError;
 use crate::pin::PinError;
@@ -194,6 +195,17 @@ impl From<PinError> for CliError {
             PinError::Missing { .. } => failed.with_hint("repeat the command to fetch it again"),
         }
     }
+}
+
+/// A commit to an artifact that its project's quota does not allow.
+pub fn over_quota(artifact: &str, over: &OverQuota) -> CliError {
+    let [limit, used, adds, beyond] = [over.limit, over.used, over.adds, over.over()].map(size);
+    CliError::failed(format!(
+        "{artifact} was not committed: the quota of project {} is {limit}; {used} are used, and this commit would add \
+         {adds}, {beyond} too many",
+        over.project
+    ))
+    .with_hint("make room with `artfs rm` and `artfs gc`, let versions expire (`artfs ttl`), or raise --quota")
 }
 
 fn store_hint(error: &StoreError) -> Option<&'static str> {

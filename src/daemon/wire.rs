@@ -62,6 +62,9 @@ pub struct CommitRequest {
     /// What the committer says of it.
     #[serde(default)]
     pub settings: VersionSettings,
+    /// A quota for the project in bytes; the mount's own holds as well.
+    #[serde(default)]
+    pub quota_bytes: Option<u64>,
 }
 
 /// What a committer says of a version.

@@ -14,6 +14,7 @@ mod commit;
 mod golden;
 mod layers;
 mod outage;
+mod quota;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.
