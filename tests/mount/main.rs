@@ -11,6 +11,7 @@ mod commit;
 mod host;
 mod names;
 mod offline;
+mod pin;
 mod programs;
 mod property;
 mod reading;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
             reading::TESTS,
             names::TESTS,
             offline::TESTS,
+            pin::TESTS,
         ]
         .concat(),
     )
