@@ -68,6 +68,8 @@ pub enum Fault {
     AlreadyExistsWithoutEffect,
     /// It has its effect and is answered "already exists": it was sent twice below us, and the second answer came.
     AlreadyExistsAfterEffect,
+    /// It has its effect and is answered "precondition failed", as a write that was sent twice finds itself.
+    PreconditionAfter,
     /// It has no effect, because the credentials do not allow it.
     Denied,
     /// It has no effect, because there is no room.
@@ -237,6 +239,10 @@ impl FaultyStore {
             Fault::AlreadyExistsAfterEffect => {
                 Err(Error::AlreadyExists { path: path.to_owned(), source: "it was sent twice".into() })
             }
+            Fault::PreconditionAfter => Err(Error::Precondition {
+                path: path.to_owned(),
+                source: "it is there, though this call put it there".into(),
+            }),
             Fault::DieAfter => {
                 self.kill();
                 Err(dead(path))
