@@ -8,7 +8,7 @@
 //! | 1 | `store durable sqlite` | hash-checked bytes under typed keys; temporary file, fsync, rename |
 //! | 2 | `catalog cache` | names to versions (the log); the bounded disk cache |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit export verify` | the multi-object protocols |
+//! | 4 | `commit export pin verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
@@ -27,6 +27,7 @@ pub mod fuse;
 pub mod id;
 pub mod name;
 pub mod path;
+pub mod pin;
 pub mod serve;
 pub mod sqlite;
 pub mod staging;

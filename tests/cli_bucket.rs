@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use artfs::catalog::{Actor, Catalog, CatalogError, Step};
 use artfs::clock;
+use artfs::format::event::{Body, Policy};
 use artfs::id::EventId;
 use artfs::store::{OnMissing, Store, StoreUrl};
 use support::s3::S3Server;
@@ -61,14 +62,29 @@ impl Host {
 
     /// Makes the store with one artifact in it.
     async fn fill(&self) {
+        self.append(1, Step::Nothing).await;
+    }
+
+    /// Appends an event that sets a time to live of so many seconds.
+    async fn set_policy(&self, seconds: u8) {
+        let policy = Policy { ttl_seconds: Some(seconds.into()) };
+        self.append(seconds, Step::Append(Body::Policy(policy))).await;
+    }
+
+    async fn append(&self, id: u8, step: Step) {
         let url: StoreUrl = self.url().parse().unwrap();
         let backend = url.connect(&self.settings(), true).unwrap();
         let store = Store::open(backend, self.url(), OnMissing::Create, clock::system()).await.unwrap();
         let catalog = Catalog::new(std::sync::Arc::new(store), None);
         let ann = Actor { user: "ann".into(), host: "gpu7".into() };
-        let nothing = |_: &artfs::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Nothing);
+        let plan = |_: &artfs::catalog::ArtifactState| {
+            Ok::<_, CatalogError>(match &step {
+                Step::Append(body) => Step::Append(body.clone()),
+                Step::Nothing => Step::Nothing,
+            })
+        };
         let key = "proj/bert".parse().unwrap();
-        catalog.append(&key, EventId::from_bytes([1; 16]), &ann, nothing).await.unwrap();
+        catalog.append(&key, EventId::from_bytes([id; 16]), &ann, plan).await.unwrap();
     }
 }
 
@@ -89,9 +105,33 @@ async fn what_is_known_is_shown_while_the_store_is_away() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("FAIL  store        s3://test-bucket/team cannot be reached"), "{text}");
+    // The whole log is here; what others did is not.
+    assert_eq!(host.run(&["log", "proj/bert"]).status.code(), Some(0));
+    for words in [&["sync"][..], &["sync", "proj"], &["sync", "proj/bert"]] {
+        let told = host.failure(words);
+        assert!(told.contains("error: the store cannot be reached for artifacts"), "{told}");
+        assert!(told.contains("\nhint: `artfs doctor` looks into it; "), "{told}");
+    }
     // What must be written needs the store.
     let told = host.failure(&["alias", "set", "proj/bert", "best", "v0"]);
     assert!(told.contains("\nerror: "), "{told}");
+}
+
+#[tokio::test]
+async fn a_log_of_which_only_the_end_is_here_is_not_shown_as_whole() {
+    let server = S3Server::start().await;
+    let host = Host::of(&server);
+    for i in 1..=70 {
+        host.set_policy(i).await;
+    }
+    // Read from the checkpoint of event 63 on.
+    assert!(host.run(&["ls"]).status.success());
+    drop(server);
+    let told = host.failure(&["log", "proj/bert"]);
+    let expected =
+        "error: 64 events of the log of proj/bert are not on this host, and the store cannot be reached";
+    assert!(told.contains(expected), "{told}");
+    assert!(told.contains("\nhint: `artfs doctor` looks into it; "), "{told}");
 }
 
 #[tokio::test]

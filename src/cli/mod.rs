@@ -16,6 +16,7 @@ mod ls;
 mod meta;
 mod mount;
 pub mod output;
+mod pin;
 pub mod progress;
 mod put;
 mod show;
@@ -100,6 +101,8 @@ enum Command {
     Commit(commit::CommitArgs),
     Put(put::PutArgs),
     Get(get::GetArgs),
+    Pin(pin::PinArgs),
+    Unpin(pin::UnpinArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
@@ -156,6 +159,8 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Commit(args) => commit::run(&context, args),
         Command::Put(args) => put::run(&context, args),
         Command::Get(args) => get::run(&context, &args),
+        Command::Pin(args) => pin::run(&context, &args),
+        Command::Unpin(args) => pin::run_unpin(&context, &args),
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),

@@ -10,6 +10,7 @@ mod ingest;
 mod item;
 mod packs;
 mod progress;
+mod quota;
 mod tree;
 
 use std::io;
@@ -25,6 +26,7 @@ use self::ingest::{Done, ingest};
 pub use self::item::{Item, What, roots, walk};
 use self::packs::{PackWriter, Uploads};
 pub use self::progress::{Progress, Snapshot};
+pub use self::quota::{OverQuota, Quotas};
 use self::tree::{ManifestWriter, Tree, TreeBuilder};
 use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
 use crate::format::details::{Details, DetailsRef};
@@ -95,6 +97,9 @@ pub enum CommitError {
         /// Why.
         source: io::Error,
     },
+    /// The project's quota does not allow it.
+    #[error("{0}")]
+    Quota(OverQuota),
     /// The caller asked to stop.
     #[error("the commit was interrupted; what was staged is untouched and it can be repeated")]
     Interrupted,
@@ -221,6 +226,7 @@ pub struct Committer {
     catalog: Arc<Catalog>,
     context: Arc<ReadContext>,
     index: Arc<ChunkIndex>,
+    quota_bytes: Option<u64>,
 }
 
 impl Committer {
@@ -228,7 +234,7 @@ impl Committer {
     ///
     /// `context` reads the manifests of earlier versions that this host did not write.
     pub fn new(catalog: Arc<Catalog>, context: Arc<ReadContext>, index: Arc<ChunkIndex>) -> Self {
-        Self { catalog, context, index }
+        Self { catalog, context, index, quota_bytes: None }
     }
 
     /// The index of stored chunks.
@@ -240,13 +246,15 @@ impl Committer {
     ///
     /// Content identical to the latest version makes no new one: its aliases, tags and metadata are changed as
     /// asked. `before_event` is told the event's id before the first attempt to write it, to make it durable.
-    /// Cost: one request a pack, and up to five for manifest, details and event.
+    /// `walk` is called once, under a quota up to three times. Cost: one request a pack, and up to five for
+    /// manifest, details and event; more under a quota.
     pub async fn commit(
         &self,
         request: &Request,
         progress: Arc<Progress>,
-        walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>
+        walk: impl Fn(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>
         + Send
+        + Sync
         + 'static,
         before_event: impl FnOnce(EventId) -> io::Result<()>,
     ) -> Result<Outcome, CommitError> {
@@ -263,14 +271,20 @@ impl Committer {
         if let Some(latest) = state.as_ref().and_then(|state| state.latest()) {
             self.learn_chunks(artifact, latest).await;
         }
+        let walk = Arc::new(walk);
+        let room = self.room(request, state.as_deref(), &progress, &walk).await?;
         let (this, progress_of_writer) = (self.clone(), progress.clone());
         let runtime = Handle::current();
         let made = tokio::task::spawn_blocking(move || {
             let packs = PackWriter::new(this.catalog.store().clone(), runtime, progress_of_writer.clone());
-            prepare(&this.index, packs, &progress_of_writer, walk)
+            prepare(&this.index, packs, &progress_of_writer, |visit| walk(visit))
         });
         let (mut prepared, uploads) = made.await.map_err(|_| CommitError::Worker)??;
         uploads.finish().await?;
+        if let Some(room) = room {
+            // What was read may have changed since it was measured.
+            room.check(prepared.adds_to(state.as_deref()))?;
+        }
         let id = event_id(&request.origin, &prepared.digest);
         before_event(id).map_err(|e| CommitError::io(Path::new("the state folder"), e))?;
         let details = self.write_details(request).await?;
@@ -452,6 +466,14 @@ struct Prepared {
     bytes: u64,
     stored_bytes: u64,
     chunks: Vec<ChunkRef>,
+}
+
+impl Prepared {
+    /// What committing it adds to the store; nothing if the latest version has this content.
+    fn adds_to(&self, state: Option<&ArtifactState>) -> u64 {
+        let is_latest = state.and_then(|s| s.latest()).is_some_and(|v| v.digest == self.digest);
+        if is_latest { 0 } else { self.stored_bytes + self.root.1.len() as u64 }
+    }
 }
 
 /// Reads the tree and makes its packs and its root; the packs may still be on their way.

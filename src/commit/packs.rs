@@ -38,8 +38,8 @@ pub(super) struct NewPlace {
 /// Gathers chunks into packs. Used by one blocking thread; uploads run on the runtime.
 pub(super) struct PackWriter {
     store: Arc<Store>,
-    runtime: Handle,
-    progress: Arc<Progress>,
+    /// Where packs go; none: they are only counted.
+    sending: Option<(Handle, Arc<Progress>)>,
     uploads: JoinSet<Result<(), StoreError>>,
     permits: Arc<Semaphore>,
     sealed: Vec<PackId>,
@@ -53,10 +53,14 @@ pub(super) struct PackWriter {
 
 impl PackWriter {
     pub fn new(store: Arc<Store>, runtime: Handle, progress: Arc<Progress>) -> Self {
+        Self { sending: Some((runtime, progress)), ..Self::counting(store) }
+    }
+
+    /// One that sends nothing and says how much it would have been.
+    pub fn counting(store: Arc<Store>) -> Self {
         Self {
             store,
-            runtime,
-            progress,
+            sending: None,
             uploads: JoinSet::new(),
             permits: Arc::new(Semaphore::new(UPLOADS)),
             sealed: vec![],
@@ -118,20 +122,21 @@ impl PackWriter {
         self.sealed.push(id);
         self.len = 0;
         self.stored_bytes += bytes;
+        let Some((runtime, progress)) = &self.sending else { return Ok(()) };
         // An upload that failed ends the commit before more is read.
         while let Some(ended) = self.uploads.try_join_next() {
             finish(ended)?;
         }
-        let permit = self.runtime.block_on(self.permits.clone().acquire_owned());
+        let permit = runtime.block_on(self.permits.clone().acquire_owned());
         let permit = permit.expect("the semaphore is never closed");
-        let (store, progress) = (self.store.clone(), self.progress.clone());
+        let (store, progress) = (self.store.clone(), progress.clone());
         let upload = async move {
             let sent = store.put(&Key::Pack(id), pieces).await;
             drop(permit);
             progress.stored.add(bytes);
             sent
         };
-        self.uploads.spawn_on(upload, &self.runtime);
+        self.uploads.spawn_on(upload, runtime);
         Ok(())
     }
 

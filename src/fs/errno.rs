@@ -110,6 +110,7 @@ impl From<&CommitError> for Errno {
                 Some(errno) => errno,
             },
             CommitError::Staged(e) => e.errno(),
+            CommitError::Quota(_) => libc::EDQUOT,
             CommitError::Interrupted => libc::EINTR,
             CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
             CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => {

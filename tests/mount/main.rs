@@ -9,7 +9,9 @@ mod support;
 
 mod commit;
 mod host;
+mod names;
 mod offline;
+mod pin;
 mod programs;
 mod property;
 mod reading;
@@ -35,7 +37,9 @@ fn main() -> ExitCode {
             property::TESTS,
             commit::TESTS,
             reading::TESTS,
+            names::TESTS,
             offline::TESTS,
+            pin::TESTS,
         ]
         .concat(),
     )

@@ -17,6 +17,7 @@ mod golden;
 mod layers;
 mod linearizability;
 mod outage;
+mod quota;
 mod requests;
 mod simulation;
 mod store;

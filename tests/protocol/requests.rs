@@ -78,6 +78,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
         user_name: |uid| format!("uid{uid}"),
         host: "h".into(),
         rename_wait: Duration::from_secs(60),
+        quotas: artfs::commit::Quotas::default(),
     };
     let (fs, _) = Fs::new(options, services).await;
     Served { fs, calls, _state: folder }

@@ -95,7 +95,7 @@ impl Content {
     pub fn walk(
         &self,
         folder: PathBuf,
-    ) -> impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send + 'static
+    ) -> impl Fn(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send + Sync + 'static
     {
         let content = self.clone();
         move |visit| {
