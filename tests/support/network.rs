@@ -1,14 +1,11 @@
-//! One bucket and the bad networks over which hosts reach it, in virtual time.
+//! The bad networks over which hosts reach a bucket, in virtual time.
 //!
 //! What it holds true, so that a test may rely on it:
-//! * the [`Bucket`] is strongly consistent: a request takes effect in one instant, a listing page by page;
 //! * a request that was sent lives on its own: whether its sender waits, gave up or died, it may arrive;
 //! * what becomes of a request follows from the seed of its [`Link`], its lane, kind and path, and how often that was
 //!   asked for before: not from the order in which tasks happen to run;
 //! * an answer that is no error is the truth, with the exception that a create may be told of a conflict that there
 //!   is not (409), or of its own success as one (a proxy that sent it twice).
-//!
-//! A [`Flaw`] breaks one of these on purpose.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,47 +15,24 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use tokio::sync::oneshot;
 
-use super::environment::BEGIN_UNIX_MILLIS;
+use super::bucket::{Bucket, Flaw, PAGE, nothing_done};
 use super::faults::Op;
 use super::random::Random;
-use super::virtual_time::{SLOTS, SLOTS_OF_HOST, VirtualClock, in_slot, lane};
+use super::virtual_time::{SLOTS, SLOTS_OF_HOST, in_slot, lane};
 
-/// Names in one page of a listing.
-const PAGE: usize = 4;
-/// No answer to a request that is not lost takes longer, there and back, in ticks.
-pub const MAX_ROUND_TRIP: u64 = 2 * (SLOW + SLOTS);
 /// The longest way in one direction, in ticks.
 const SLOW: u64 = 900;
 /// A request given up by its sender, or sent a second time by a proxy, arrives at most this many ticks late.
 pub const MAX_LATE: u64 = 20_000;
-
-/// What is wrong with a store, for tests that prove that it would be noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
-    /// Nothing.
-    None,
-    /// Of two creators of an event within three seconds both are told that they won, and the later one's stays.
-    TwoWinners,
-    /// Every other lane is told for three seconds that a new event is not there yet.
-    StaleReads,
-    /// One put in five is acknowledged and not kept.
-    ForgottenPuts,
-    /// One put in five leaves something beside it.
-    Litter,
-    /// A create whose answer was lost counts as done.
-    BlindSuccess,
-}
 
 /// How bad a network is, in parts of 1000 requests.
 #[derive(Debug, Clone, Copy)]
@@ -138,32 +112,20 @@ impl fmt::Display for Sent {
     }
 }
 
-/// The store itself. Its clock, which dates objects, is the virtual one.
+/// All that leads to one bucket.
 #[derive(Debug)]
-pub struct Bucket {
-    clock: VirtualClock,
-    flaw: Flaw,
-    objects: Arc<InMemory>,
-    created: Mutex<HashMap<Path, u64>>,
-    puts: AtomicU64,
+pub struct Network {
+    bucket: Arc<Bucket>,
     sent: Mutex<Vec<Sent>>,
 }
 
-impl Bucket {
-    pub fn new(clock: VirtualClock, flaw: Flaw) -> Arc<Self> {
-        Arc::new(Self {
-            clock,
-            flaw,
-            objects: Arc::default(),
-            created: Mutex::default(),
-            puts: AtomicU64::new(0),
-            sent: Mutex::default(),
-        })
+impl Network {
+    pub fn to(bucket: Arc<Bucket>) -> Arc<Self> {
+        Arc::new(Self { bucket, sent: Mutex::default() })
     }
 
-    /// The objects, without network and without flaw, for judges.
-    pub fn objects(&self) -> Arc<dyn ObjectStore> {
-        self.objects.clone()
+    pub fn bucket(&self) -> &Arc<Bucket> {
+        &self.bucket
     }
 
     /// Every request so far, in the order in which they were sent.
@@ -171,67 +133,6 @@ impl Bucket {
         let mut sent = self.sent.lock().expect("no holder panics").clone();
         sent.sort_by(|a, b| (a.tick, &a.link, a.lane).cmp(&(b.tick, &b.link, b.lane)));
         sent
-    }
-
-    fn is_new_event(&self, path: &Path) -> bool {
-        let created = self.created.lock().expect("no holder panics").get(path).copied();
-        path.as_ref().contains("/log/") && created.is_some_and(|tick| self.clock.now() - tick < 3000)
-    }
-
-    fn dated(&self, meta: &mut ObjectMeta) {
-        if let Some(tick) = self.created.lock().expect("no holder panics").get(&meta.location) {
-            let millis = BEGIN_UNIX_MILLIS + *tick as i64;
-            meta.last_modified = DateTime::<Utc>::from_timestamp_millis(millis).expect("a date in range");
-        }
-    }
-
-    async fn put(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
-        let is_create = options.mode == PutMode::Create;
-        let nth = self.puts.fetch_add(1, Ordering::SeqCst);
-        match self.flaw {
-            Flaw::TwoWinners if is_create && self.is_new_event(path) => options.mode = PutMode::Overwrite,
-            Flaw::ForgottenPuts if !is_create && nth % 5 == 4 => {
-                return Ok(nothing_done());
-            }
-            Flaw::Litter if !is_create && nth % 5 == 4 => {
-                let beside = Path::from(format!("{path}.part"));
-                self.objects.put(&beside, PutPayload::new()).await?;
-            }
-            _ => {}
-        }
-        let done = self.objects.put_opts(path, payload, options).await?;
-        self.created.lock().expect("no holder panics").insert(path.clone(), self.clock.now());
-        Ok(done)
-    }
-
-    async fn get(&self, path: &Path, options: GetOptions, slot: u64) -> Result<GetResult> {
-        if self.flaw == Flaw::StaleReads && slot.is_multiple_of(2) && self.is_new_event(path) {
-            return Err(Error::NotFound { path: path.to_string(), source: "not replicated yet".into() });
-        }
-        let mut answer = self.objects.get_opts(path, options).await?;
-        self.dated(&mut answer.meta);
-        Ok(answer)
-    }
-
-    async fn page(&self, prefix: Option<&Path>, after: Option<&Path>) -> Result<Vec<ObjectMeta>> {
-        let names = match after {
-            Some(after) => self.objects.list_with_offset(prefix, after),
-            None => self.objects.list(prefix),
-        };
-        let mut page: Vec<ObjectMeta> = names.take(PAGE).try_collect().await?;
-        page.iter_mut().for_each(|meta| self.dated(meta));
-        Ok(page)
-    }
-
-    async fn folders(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        let mut found = self.objects.list_with_delimiter(prefix).await?;
-        found.objects.iter_mut().for_each(|meta| self.dated(meta));
-        Ok(found)
-    }
-
-    async fn delete(&self, path: &Path) -> Result<()> {
-        self.created.lock().expect("no holder panics").remove(path);
-        self.objects.delete(path).await
     }
 }
 
@@ -241,7 +142,7 @@ pub struct Link(Arc<LinkState>);
 
 #[derive(Debug)]
 struct LinkState {
-    bucket: Arc<Bucket>,
+    network: Arc<Network>,
     name: String,
     seed: u64,
     /// The first of the host's slots.
@@ -252,7 +153,6 @@ struct LinkState {
     asked: Mutex<HashMap<(u64, Op, String), u64>>,
     last_failure: AtomicU64,
     failures: AtomicU64,
-    last_listing: AtomicU64,
     is_cut: AtomicBool,
 }
 
@@ -279,7 +179,7 @@ struct Journey {
 impl Link {
     /// A network of its own. Draws from `seed` alone.
     pub fn new(
-        bucket: &Arc<Bucket>,
+        network: &Arc<Network>,
         name: String,
         seed: u64,
         slot: u64,
@@ -287,7 +187,7 @@ impl Link {
         outage: Option<Range<u64>>,
     ) -> Arc<Self> {
         Arc::new(Self(Arc::new(LinkState {
-            bucket: bucket.clone(),
+            network: network.clone(),
             name,
             seed,
             slot,
@@ -296,7 +196,6 @@ impl Link {
             asked: Mutex::default(),
             last_failure: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            last_listing: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
         })))
     }
@@ -316,13 +215,9 @@ impl Link {
         self.0.failures.load(Ordering::SeqCst)
     }
 
-    /// The last tick at which a page of a listing was asked for; 0 if none.
-    pub fn last_listing(&self) -> u64 {
-        self.0.last_listing.load(Ordering::SeqCst)
-    }
-
     fn journey(&self, op: Op, path: &str) -> Journey {
-        let (state, lane, now) = (&*self.0, lane(), self.0.bucket.clock.now());
+        let (state, lane) = (&*self.0, lane());
+        let now = state.network.bucket.clock().now();
         let nth = {
             let mut asked = state.asked.lock().expect("no holder panics");
             let nth = asked.entry((lane, op, path.to_owned())).or_default();
@@ -330,9 +225,6 @@ impl Link {
             *nth
         };
         let mut random = Random::new(state.seed, &format!("{lane} {op:?} {path} {nth}"));
-        if op == Op::List {
-            state.last_listing.store(now, Ordering::SeqCst);
-        }
         let is_down = state.outage.as_ref().is_some_and(|outage| outage.contains(&now));
         let fate = if is_down { Fate::Lost } else { state.weather.fate(op, &mut random) };
         // Whether the store is there at all is asked by a task of its own.
@@ -348,7 +240,7 @@ impl Link {
         let second = in_slot(arrival + if fate == Fate::Echo { late } else { 20 }, slot);
         let sent =
             Sent { tick: now, link: state.name.clone(), lane, op, path: path.to_owned(), fate, arrival };
-        state.bucket.sent.lock().expect("no holder panics").push(sent);
+        state.network.sent.lock().expect("no holder panics").push(sent);
         Journey { fate, slot, arrival, second, back, gives_up }
     }
 
@@ -359,14 +251,15 @@ impl Link {
         E: Fn(Arc<Bucket>) -> F + Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let clock = self.0.bucket.clock;
+        let bucket = &self.0.network.bucket;
+        let clock = bucket.clock();
         if self.0.is_cut.load(Ordering::SeqCst) {
             return Err(no_answer(path));
         }
         let journey = self.journey(op, path);
         let (reply, answer) = oneshot::channel();
         if journey.fate != Fate::Lost {
-            tokio::spawn(deliver(self.0.bucket.clone(), journey, path.to_owned(), effect, reply));
+            tokio::spawn(deliver(bucket.clone(), journey, path.to_owned(), effect, reply));
         }
         match journey.fate {
             Fate::Lost | Fate::Late => clock.sleep_until(journey.gives_up).await,
@@ -418,7 +311,7 @@ async fn deliver<T, E, F>(
     E: Fn(Arc<Bucket>) -> F,
     F: Future<Output = Result<T>>,
 {
-    let clock = bucket.clock;
+    let clock = bucket.clock();
     clock.sleep_until(journey.arrival).await;
     let answer = match journey.fate {
         Fate::Conflict => Err(untrue_conflict(path, journey.arrival)),
@@ -447,11 +340,6 @@ fn untrue_conflict(path: String, tick: u64) -> Error {
     }
 }
 
-/// The answer to a write that was not made.
-fn nothing_done() -> PutResult {
-    PutResult { e_tag: None, version: None, extensions: Default::default() }
-}
-
 fn no_answer(path: &str) -> Error {
     Error::Generic { store: "Link", source: format!("no answer for {path}").into() }
 }
@@ -472,7 +360,9 @@ impl ObjectStore for Link {
             })
             .await;
         match done {
-            Err(Error::Generic { .. }) if self.0.bucket.flaw == Flaw::BlindSuccess && op == Op::Create => {
+            Err(Error::Generic { .. })
+                if self.0.network.bucket.flaw() == Flaw::BlindSuccess && op == Op::Create =>
+            {
                 Ok(nothing_done())
             }
             other => other,

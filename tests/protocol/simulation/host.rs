@@ -191,7 +191,7 @@ impl Machine {
     fn link(&self, world: &World, life: usize) -> Arc<Link> {
         let seed = Random::new(self.seed, &format!("life {life}")).next();
         let name = format!("{}.{life}", self.name);
-        Link::new(&world.bucket, name, seed, self.slot, self.weather, self.outage.clone())
+        Link::new(&world.network, name, seed, self.slot, self.weather, self.outage.clone())
     }
 
     /// The store, as this machine opens it: a header seen before may be remembered.

@@ -15,7 +15,6 @@ use super::history::{Outcome, Record, RecordId};
 use super::host::{Process, REFRESH};
 use super::model::{Answer, Call, Target};
 use super::world::{Plant, Rule};
-use crate::support::network::MAX_ROUND_TRIP;
 use crate::support::random::Random;
 
 /// One thing to do to one artifact, by its place in the world's list.
@@ -301,15 +300,13 @@ impl Process {
     }
 
     async fn poll(&self, lane: u64, artifact: usize) {
-        let may_lag = REFRESH + MAX_ROUND_TRIP;
-        let record = self.begin(lane, artifact, Call::Observe, may_lag);
+        let record = self.begin(lane, artifact, Call::Observe, REFRESH);
         let outcome = match self.catalog.state(self.key(artifact), self.refresh()).await {
             Ok(state) => {
                 let seen = self.saw(artifact, state);
-                // What was known while the store did not answer is shown a while longer, and reading a long log
-                // takes its time.
-                let since = self.world.clock.now().saturating_sub(may_lag);
-                let is_judged = self.link.last_failure() < since && self.link.last_listing() < since;
+                // What was known while the store did not answer is shown a while longer.
+                let since = self.world.clock.now().saturating_sub(REFRESH);
+                let is_judged = self.link.last_failure() < since;
                 if is_judged { self.answered(Answer::Seen(seen)) } else { Outcome::Unjudged }
             }
             Err(e) => self.failed_at_catalog(&e),

@@ -56,7 +56,7 @@ async fn guarded<T: Send + 'static>(
 }
 
 fn judge_of(world: &World, artifact: usize) -> Judge {
-    Judge::new(world.bucket.objects(), &world.artifacts[artifact].to_string())
+    Judge::new(world.network.bucket().objects(), &world.artifacts[artifact].to_string())
 }
 
 async fn read_log(world: Arc<World>, artifact: usize) -> Vec<Event> {
@@ -217,7 +217,7 @@ async fn read_cold(world: Arc<World>, machine: Machine) {
 
 /// Every object has a name that the format knows, and nothing was left that is half of one.
 async fn check_names(world: &World) {
-    let objects = world.bucket.objects();
+    let objects = world.network.bucket().objects();
     let names: Vec<String> = objects
         .list(None)
         .map_ok(|meta| meta.location.to_string())

@@ -17,8 +17,9 @@ use super::history::{History, Record};
 use super::host::{self, Disks, Machine};
 use super::model::{State, Version};
 use super::verdict;
+use crate::support::bucket::{Bucket, Flaw};
 use crate::support::logs::LogWriter;
-use crate::support::network::{Bucket, Flaw, MAX_LATE, Sent};
+use crate::support::network::{MAX_LATE, Network, Sent};
 use crate::support::random::Random;
 use crate::support::virtual_time::{HostEnvironment, OUTSIDE, VirtualClock};
 
@@ -82,7 +83,7 @@ pub struct Report {
 pub struct World {
     pub clock: VirtualClock,
     pub seed: u64,
-    pub bucket: Arc<Bucket>,
+    pub network: Arc<Network>,
     pub contents: Contents,
     pub artifacts: Vec<ArtifactKey>,
     pub history: History,
@@ -115,7 +116,7 @@ pub fn run(seed: u64, plant: Plant, disks: &Disks) -> Report {
         Report {
             records: world.history.records(),
             violations,
-            requests: world.bucket.sent(),
+            requests: world.network.sent(),
             objects: world.objects().await,
             deaths,
         }
@@ -131,7 +132,7 @@ impl World {
         Self {
             clock,
             seed,
-            bucket: Bucket::new(clock, flaw),
+            network: Network::to(Bucket::new(clock, flaw)),
             contents: Contents::new(seed),
             artifacts: names[..count].iter().map(|name| name.parse().expect("a name")).collect(),
             history: History::default(),
@@ -144,10 +145,10 @@ impl World {
     /// checkpoint due, or soon will.
     async fn write_past(&self) {
         let mut random = Random::new(self.seed, "past");
-        if !random.per_mille(200) {
+        if !random.per_mille(80) {
             return;
         }
-        let objects = self.bucket.objects();
+        let objects = self.network.bucket().objects();
         let founder = HostEnvironment::new(self.clock, random.next(), 0, 0);
         let store = Store::open(objects.clone(), "the bucket", OnMissing::Create, founder).await;
         let store = store.expect("memory can be opened");
@@ -237,7 +238,7 @@ impl World {
     }
 
     async fn objects(&self) -> Vec<(String, blake3::Hash)> {
-        let objects = self.bucket.objects();
+        let objects = self.network.bucket().objects();
         let names: Vec<_> =
             objects.list(None).map_ok(|meta| meta.location).try_collect().await.expect("a listing");
         let mut found = vec![];
