@@ -250,14 +250,19 @@ impl Catalog {
         let mut events = Vec::new();
         let mut next = from;
         while next < from + SINGLE_STEPS {
-            match self.store.get(&Key::Event(key.clone(), next)).await {
-                Ok(bytes) => events.push((next, bytes.to_vec())),
-                Err(StoreError::NotFound { .. }) => return Ok(events),
-                Err(e) => return Err(e.into()),
+            match self.event_bytes(key, next).await? {
+                Some(bytes) => events.push((next, bytes)),
+                None => return Ok(events),
             }
             next += 1;
         }
-        let names = self.store.list(&log_prefix(key), Some(&Key::Event(key.clone(), next - 1))).await?;
+        let names = match self.store.list(&log_prefix(key), Some(&Key::Event(key.clone(), next - 1))).await {
+            Err(StoreError::Denied { .. }) => {
+                events.extend(self.fetch_unlisted(key, next).await?);
+                return Ok(events);
+            }
+            names => names?,
+        };
         let seqs: Vec<u64> = names
             .iter()
             .filter_map(|name| parse_seq(name.rsplit('/').next()?))
@@ -277,6 +282,43 @@ impl Catalog {
             .await?;
         events.extend(fetched);
         Ok(events)
+    }
+
+    /// The same for credentials that may not list: up to the first number that is not there.
+    async fn fetch_unlisted(
+        &self,
+        key: &ArtifactKey,
+        mut next: u64,
+    ) -> Result<Vec<(u64, Vec<u8>)>, CatalogError> {
+        let mut events = Vec::new();
+        loop {
+            let end = next + PARALLEL_EVENTS as u64;
+            let fetched: Vec<Option<Vec<u8>>> = futures::stream::iter(next..end)
+                .map(|seq| self.event_bytes(key, seq))
+                .buffered(PARALLEL_EVENTS)
+                .try_collect()
+                .await?;
+            let before = events.len();
+            events.extend((next..).zip(fetched.into_iter().map_while(|bytes| bytes)));
+            if events.len() - before < PARALLEL_EVENTS {
+                return Ok(events);
+            }
+            next = end;
+        }
+    }
+
+    /// An event's bytes; none if it is not there. Who may not list is told of a name that is not there that it is
+    /// denied; but one who is denied everything is denied the header, too.
+    async fn event_bytes(&self, key: &ArtifactKey, seq: u64) -> Result<Option<Vec<u8>>, CatalogError> {
+        match self.store.get(&Key::Event(key.clone(), seq)).await {
+            Ok(bytes) => Ok(Some(bytes.to_vec())),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(e @ StoreError::Denied { .. }) => match self.store.get(&Key::Header).await {
+                Ok(_) => Ok(None),
+                Err(_) => Err(e.into()),
+            },
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// The stored bytes of every event of an artifact that is known here, oldest first.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::inode::{Node, NodeKey};
 use super::{Answer, Errno, Fs, Result};
-use crate::catalog::ArtifactState;
+use crate::catalog::{ArtifactState, CatalogError};
 use crate::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, SessionName, VersionNumber};
 use crate::staging::Caller;
+use crate::store::StoreError;
 
 /// The name of the generated directories.
 pub(super) const CONTROL: &[u8] = b".artfs";
@@ -108,7 +109,12 @@ impl Fs {
         if self.local_names()?.iter().any(|(p, _)| p == project) {
             return Ok(true);
         }
-        Ok(self.catalog.projects(self.max_age()).await?.contains(project))
+        match self.catalog.projects(self.max_age()).await {
+            Ok(projects) => Ok(projects.contains(project)),
+            // Who may not list can still read what is named exactly: whether it is there shows further down.
+            Err(CatalogError::Store(StoreError::Denied { .. })) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
     }
 
     async fn has_artifact(&self, artifact: &ArtifactKey) -> Result<bool> {

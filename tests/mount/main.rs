@@ -9,6 +9,7 @@ mod support;
 
 mod commit;
 mod host;
+mod identity;
 mod offline;
 mod pin;
 mod programs;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
             reading::TESTS,
             offline::TESTS,
             pin::TESTS,
+            identity::TESTS,
         ]
         .concat(),
     )
