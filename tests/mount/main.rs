@@ -9,6 +9,7 @@ mod support;
 
 mod commit;
 mod host;
+mod identity;
 mod names;
 mod offline;
 mod pin;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
             names::TESTS,
             offline::TESTS,
             pin::TESTS,
+            identity::TESTS,
         ]
         .concat(),
     )
