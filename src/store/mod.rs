@@ -31,10 +31,15 @@ use crate::id::StoreId;
 
 /// Requests in flight at once, of all kinds.
 const MAX_REQUESTS_IN_FLIGHT: usize = 64;
+/// Characters of a server's answer that a message shows; some answer with pages of XML.
+const MAX_PROBLEM_CHARS: usize = 500;
 /// The largest object that is read whole; larger ones (packs) are read in ranges.
 const MAX_WHOLE_OBJECT_BYTES: u64 = 64 << 20;
 /// Names taken from one listing at the most.
 const MAX_LISTED: usize = 10_000_000;
+/// The vendors' codes for a bucket that is not there. As elements: an object's name has no `<`.
+const MISSING_BUCKET_CODES: [&str; 3] =
+    ["<Code>NoSuchBucket<", "<Code>ContainerNotFound<", "<Code>ContainerBeingDeleted<"];
 
 /// A request that failed, by what can be done about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -52,6 +57,12 @@ pub enum StoreError {
         key: String,
         /// The store's answer.
         problem: String,
+    },
+    /// There is no such bucket, or no more.
+    #[error("the bucket that {key} is asked of does not exist: check its name, region and endpoint")]
+    NoBucket {
+        /// The name asked for.
+        key: String,
     },
     /// The store's disk or quota is full.
     #[error("the store is full: {key} cannot be written")]
@@ -84,11 +95,13 @@ impl StoreError {
     }
 
     fn from_backend(key: &dyn std::fmt::Display, error: object_store::Error) -> Self {
-        let (key, problem) = (key.to_string(), error_chain(&error));
+        let (key, chain) = (key.to_string(), error_chain(&error));
+        if MISSING_BUCKET_CODES.iter().any(|code| chain.contains(code)) {
+            return StoreError::NoBucket { key };
+        }
+        let problem = chain.chars().take(MAX_PROBLEM_CHARS).collect();
         match error {
-            object_store::Error::NotFound { .. } if !problem.contains("NoSuchBucket") => {
-                StoreError::NotFound { key }
-            }
+            object_store::Error::NotFound { .. } => StoreError::NotFound { key },
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 StoreError::Denied { key, problem }
             }
@@ -98,7 +111,7 @@ impl StoreError {
                 }
                 Some(std::io::ErrorKind::PermissionDenied) => StoreError::Denied { key, problem },
                 // A listing that is denied has no kind of its own; its status stands in the text only.
-                _ if ["401 Unauthorized", "403 Forbidden"].iter().any(|status| problem.contains(status)) => {
+                _ if ["401 Unauthorized", "403 Forbidden"].iter().any(|status| chain.contains(status)) => {
                     StoreError::Denied { key, problem }
                 }
                 _ => StoreError::Unavailable { key, problem },
@@ -108,7 +121,7 @@ impl StoreError {
     }
 }
 
-/// The whole chain of causes on one line, shortened: servers answer with pages of XML.
+/// The whole chain of causes on one line.
 fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -119,7 +132,7 @@ fn error_chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text.replace('\n', " ").chars().take(500).collect()
+    text.replace('\n', " ")
 }
 
 fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
@@ -270,9 +283,7 @@ impl Store {
             in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
         };
         let failed = |source: StoreError| match &source {
-            StoreError::Unavailable { problem, .. } if problem.contains("NoSuchBucket") => {
-                OpenError::NoBucket { url: url.clone() }
-            }
+            StoreError::NoBucket { .. } => OpenError::NoBucket { url: url.clone() },
             _ => OpenError::Store { url: url.clone(), source },
         };
         let bytes = match store.get(&Key::Header).await {
@@ -424,10 +435,24 @@ impl Store {
         let size = retry::retry(&self.env, || async {
             let _permit = self.permit().await;
             self.counters.gets.fetch_add(1, Ordering::Relaxed);
-            self.backend.head(&key.path()).await.map(|m| m.size).map_err(|e| StoreError::from_backend(key, e))
+            match self.backend.head(&key.path()).await {
+                Ok(meta) => Ok(meta.size),
+                Err(e) => Err(self.head_error(key, e).await),
+            }
         })
         .await?;
         self.get_range(key, size.saturating_sub(len)..size).await
+    }
+
+    /// Tells a missing bucket from a missing object: the answer to a HEAD has no body that could say which.
+    async fn head_error(&self, key: &Key, error: object_store::Error) -> StoreError {
+        match StoreError::from_backend(key, error) {
+            missing @ StoreError::NotFound { .. } => match self.backend.get_range(&key.path(), 0..1).await {
+                Ok(_) => missing,
+                Err(e) => StoreError::from_backend(key, e),
+            },
+            other => other,
+        }
     }
 
     /// Writes an object whose name nobody else can choose. May be repeated; durable when it returns.
@@ -470,7 +495,7 @@ impl Store {
         }
     }
 
-    /// A missing name on writing can only mean a missing bucket.
+    /// A missing name on writing can only mean that the place itself is missing.
     fn put_error(&self, key: &Key, error: object_store::Error) -> StoreError {
         match StoreError::from_backend(key, error) {
             StoreError::NotFound { key } => {
@@ -481,7 +506,7 @@ impl Store {
     }
 
     /// The names of all objects below a folder that sort after `after`, in order. Cost: one request for each
-    /// 1,000 names.
+    /// 1,000 names; on Azure those before `after` count too.
     pub async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<String>, StoreError> {
         let prefix_path = object_store::path::Path::from(prefix);
         retry::retry(&self.env, || async {
@@ -497,6 +522,10 @@ impl Store {
                 .try_collect()
                 .await
                 .map_err(|e| StoreError::from_backend(&prefix, e))?;
+            // Azure of the version that the client speaks does not know where to start and lists everything.
+            if let Some(after) = after.map(Key::to_string) {
+                names.retain(|name| *name > after);
+            }
             names.sort_unstable();
             Ok(names)
         })
