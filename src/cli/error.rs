@@ -223,6 +223,6 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
         }
         StoreError::Full { .. } => Some("make room in the store, then repeat the command"),
         StoreError::Corrupt { .. } => Some("nothing that the store gave was used; restore the object"),
-        StoreError::NotFound { .. } | StoreError::Denied { .. } => None,
+        StoreError::NotFound { .. } | StoreError::Denied { .. } | StoreError::NoBucket { .. } => None,
     }
 }

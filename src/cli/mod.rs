@@ -74,6 +74,11 @@ pub struct Cli {
 pub struct Globals {
     /// The store: a directory, file:///dir, s3://bucket/prefix, gs://… or az://… [env: ARTFS_STORE] [default: a
     /// directory in the user's data folder]
+    ///
+    /// Buckets take credentials and endpoint from the environment:
+    /// s3:// from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL;
+    /// gs:// from GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS (files), GOOGLE_BASE_URL;
+    /// az:// from AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_ENDPOINT.
     #[arg(long, value_name = "URL", global = true)]
     pub store: Option<String>,
     /// The state folder, with cache and staging areas of this host [env: ARTFS_STATE] [default: one in the

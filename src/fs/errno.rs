@@ -47,7 +47,7 @@ impl From<StoreError> for Errno {
                 Errno::IO
             }
             // The store's refusal is of this mount's credentials, not of the caller's.
-            StoreError::Denied { .. } => Errno::IO,
+            StoreError::Denied { .. } | StoreError::NoBucket { .. } => Errno::IO,
             StoreError::Full { .. } => Errno(libc::ENOSPC),
         }
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::host::{Host, errno, json, names, program, refused, skip, wait_until};
 use super::support::environment::noise;
+use super::support::gcs::GcsServer;
 use super::support::s3::{Fault, RequestKind, S3Server};
 use super::sys;
 
@@ -35,6 +36,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_commit_beyond_the_quota_is_edquot_and_says_what_is_missing", quota),
     ("a_move_that_did_not_wait_for_its_commit_finds_it_done_when_it_is_repeated", late_commit),
     ("an_interrupted_commit_command_leaves_staging_open_and_can_be_repeated", interrupted_command),
+    ("hosts_with_a_bucket_of_gcs_see_each_others_commits", gcs_bucket),
 ];
 
 fn read(path: &Path) -> Vec<u8> {
@@ -422,6 +424,36 @@ fn store_away() {
         host.commit(&key).unwrap();
         assert!(old_or_new(&host, &key, &files));
     }
+}
+
+fn gcs_bucket() {
+    let server = GcsServer::spawn();
+    let settings: Vec<_> = server.env().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let ann = Host::unmounted(Some(format!("gs://{}/team", server.bucket())), &settings);
+    ann.mount();
+    let bob = ann.beside(&[]);
+    let body = noise(14, 0, 2_000_000);
+    ann.version("p/a", &[("d/big", &body)]);
+    wait_until("the other host sees v0", || bob.path("p/a/v0/d/big").exists());
+    assert!(read(&bob.path("p/a/v0/d/big")) == body);
+    bob.version("p/a", &[("d/big", &body), ("small", b"x")]);
+    // Of what is committed and cached, a killed daemon loses nothing.
+    ann.kill9_and_remount();
+    wait_until("the first host sees v1", || ann.path("p/a/v1/small").exists());
+    assert_eq!(ann.versions("p/a"), ["v0", "v1"]);
+    assert_eq!(read(&ann.path("p/a/latest/small")), b"x");
+    assert!(read(&ann.path("p/a/v1/d/big")) == body);
+    // A creation that is answered with a conflict is looked into, and repeated as long as the name is free.
+    server.set_fault(|request| match request.kind {
+        RequestKind::Put if request.key.contains("/log/") && request.n.is_multiple_of(2) => {
+            Fault::ErrorBefore(412)
+        }
+        _ => Fault::None,
+    });
+    ann.version("p/a", &[("small", b"y")]);
+    server.clear_fault();
+    wait_until("the other host sees v2", || bob.path("p/a/v2/small").exists());
+    assert_eq!(read(&bob.path("p/a/v2/small")), b"y");
 }
 
 /// A small file system of its own; it goes when this is dropped.

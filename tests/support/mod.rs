@@ -7,6 +7,8 @@ pub mod environment;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod faults;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod gcs;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod linearizability;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod link;
