@@ -311,7 +311,16 @@ impl Fs {
 
     /// Lets the kernel forget a name in an artifact's directory.
     fn forget_name(&self, artifact: &ArtifactKey, name: &[u8]) {
-        if let Some(parent) = self.inodes.known(&NodeKey::Artifact(artifact.clone())) {
+        self.forget_in(&NodeKey::Artifact(artifact.clone()), name);
+    }
+
+    /// Lets the kernel forget the name of an artifact.
+    fn forget_artifact(&self, artifact: &ArtifactKey) {
+        self.forget_in(&NodeKey::Project(artifact.project.clone()), artifact.name.as_str().as_bytes());
+    }
+
+    fn forget_in(&self, directory: &NodeKey, name: &[u8]) {
+        if let Some(parent) = self.inodes.known(directory) {
             // The receiver is gone when the mount is being taken down: nothing is cached then.
             let _ = self.invalidations.send(Invalidation::Entry { parent, name: name.to_vec() });
         }
