@@ -80,7 +80,7 @@ async fn fence(host: &Host, artifact: &ArtifactKey, epoch: u64) {
 }
 
 /// What a commit added and nothing leads to yet.
-fn is_content(name: &String) -> bool {
+fn is_content(name: &str) -> bool {
     ["packs/", "/manifests/", "/details/"].iter().any(|part| name.contains(part))
 }
 
