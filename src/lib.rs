@@ -8,7 +8,7 @@
 //! | 1 | `store durable sqlite` | hash-checked bytes under typed keys; temporary file, fsync, rename |
 //! | 2 | `catalog cache condemned` | names to versions (the log); the bounded disk cache; what collections condemned |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit export gc verify` | the multi-object protocols |
+//! | 4 | `commit export gc pin verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
@@ -29,6 +29,7 @@ pub mod gc;
 pub mod id;
 pub mod name;
 pub mod path;
+pub mod pin;
 pub mod serve;
 pub mod sqlite;
 pub mod staging;

@@ -245,6 +245,8 @@ impl FromStr for Reference {
     }
 }
 
+text_serde!(Reference);
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.selector {

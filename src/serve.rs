@@ -6,19 +6,20 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use crate::cache::{Cache, CacheOptions};
-use crate::catalog::{Actor, Scope};
-use crate::cli::error::CliError;
-use crate::commit::{ChunkIndex, Committer, Progress as CommitProgress, Settings};
+use crate::cache::{Cache, CacheOptions, Pin, PinnedVersion};
+use crate::catalog::{Actor, Catalog, Scope};
+use crate::cli::error::{CliError, over_quota};
+use crate::commit::{ChunkIndex, CommitError, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
-    CommitReply, CommitRequest, Outcome, Progress, Request, StageAction, StageRequest, VersionSettings,
-    WireError,
+    CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction, StageRequest,
+    UnpinReply, VersionSettings, WireError,
 };
 use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sys};
 use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
 use crate::fuse::{self, MountOptions};
 use crate::gc::InUseVersion;
-use crate::name::{Selector, SessionName};
+use crate::name::{Reference, Selector, SessionName};
+use crate::pin::{self, PinError, Pinned};
 use crate::staging::SessionRegistry;
 use crate::view::{ReadContext, ReadLimits};
 
@@ -46,6 +47,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         read_only: options.read_only,
         refresh: options.refresh,
         rename_wait: options.rename_wait,
+        quotas: options.quotas.clone(),
         owner,
         allow_commit: options.allow_commit,
         state: options.state.clone(),
@@ -67,7 +69,13 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     let mounted =
         fuse::mount(fs.clone(), invalidations, &options.mountpoint, &mount_options, services.runtime.clone())
             .map_err(|e| mount_error(&options.mountpoint.display().to_string(), &e))?;
-    let control = Control { fs: fs.clone(), cache: cache.clone(), actor: services.actor.clone() };
+    cache.remember_limit();
+    let control = Control {
+        fs: fs.clone(),
+        cache: cache.clone(),
+        reader: context.clone(),
+        actor: services.actor.clone(),
+    };
     let status_of = (Arc::downgrade(&fs), cache.clone(), services.clone());
     fs.set_status(move || {
         let (fs, cache, services) = &status_of;
@@ -99,12 +107,18 @@ fn mount_error(shown: &str, error: &std::io::Error) -> WireError {
 /// What the file system adds to [`daemon::status`].
 fn status(fs: &Fs, cache: &Cache) -> Value {
     let sessions = fs.sessions().unwrap_or_default();
-    json!({ "cache": cache.stats(), "staging": sessions, "kernel_requests": fs.kernel_requests() })
+    json!({
+        "cache": cache.stats(),
+        "staging": sessions,
+        "quota_bytes": fs.options().quotas,
+        "kernel_requests": fs.kernel_requests(),
+    })
 }
 
 struct Control {
     fs: Arc<Fs>,
     cache: Arc<Cache>,
+    reader: Arc<ReadContext>,
     actor: Actor,
 }
 
@@ -120,6 +134,12 @@ impl Handler for Control {
                 Request::Status => Ok(status(&self.fs, &self.cache)),
                 Request::Commit(commit) => self.commit(caller, commit, progress).await,
                 Request::Stage(stage) => self.stage(stage).await,
+                Request::Pin { reference } => self.pin(&reference, progress).await,
+                Request::Unpin { reference } => {
+                    let done = unpin(self.fs.catalog(), &self.cache, &reference).await;
+                    done.map(|reply| json!(reply)).map_err(|e| CliError::from(e).into_wire())
+                }
+                Request::Pins => Ok(json!(pins(self.fs.catalog(), &self.cache))),
                 Request::Sync => self.fs.sync_all().await.map(|()| json!({})).map_err(WireError::new),
                 Request::Refresh { artifact } => {
                     self.fs.refresh(&artifact).await;
@@ -169,21 +189,15 @@ impl Control {
             actor: Actor { user, host: self.actor.host.clone() },
             demanded: request.number,
             settings: settings(request.settings),
+            quota_bytes: request.quota_bytes,
             progress: followed.clone(),
         };
         let _interrupt = InterruptOnDrop(followed.clone());
-        let work = self.fs.commit_session(commit);
-        tokio::pin!(work);
-        let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
-        let done = loop {
-            tokio::select! {
-                done = &mut work => break done,
-                _ = ticks.tick() => {
-                    let now = followed.snapshot();
-                    sender.send(Progress { step: "committing".into(), done_bytes: now.bytes, total_bytes: None });
-                }
-            }
+        let tell = || {
+            let now = followed.snapshot();
+            sender.send(Progress { step: "committing".into(), done_bytes: now.bytes, total_bytes: None });
         };
+        let done = telling(self.fs.commit_session(commit), tell).await;
         let outcome = done.map_err(|e| commit_error(&request.artifact.to_string(), &e))?;
         let reply = CommitReply {
             artifact: outcome.artifact,
@@ -205,6 +219,13 @@ impl Control {
         read.map(|artifacts| json!(artifacts)).map_err(|e| CliError::from(e).into_wire())
     }
 
+    async fn pin(&self, reference: &Reference, sender: ProgressSender) -> Result<Value, WireError> {
+        let progress = pin::Progress::default();
+        let work = pin(self.fs.catalog(), &self.reader, reference, &progress);
+        let done = telling(work, || sender.send(pin_progress(reference, &progress, &self.cache))).await;
+        done.map(|reply| json!(reply)).map_err(|e| CliError::from(e).into_wire())
+    }
+
     async fn stage(&self, request: StageRequest) -> Result<Value, WireError> {
         let StageRequest { artifact, session, action } = request;
         let done = match action {
@@ -220,11 +241,60 @@ impl Control {
     }
 }
 
+/// Does the work, and tells at intervals how far it is.
+async fn telling<T>(work: impl Future<Output = T>, tell: impl Fn()) -> T {
+    tokio::pin!(work);
+    let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ticks.tick() => tell(),
+        }
+    }
+}
+
+/// Pins a version, as a reply to whoever asked, with a daemon or without.
+pub async fn pin(
+    catalog: &Catalog,
+    reader: &ReadContext,
+    reference: &Reference,
+    progress: &pin::Progress,
+) -> Result<PinReply, PinError> {
+    let Pinned { version, fetched_bytes } = pin::pin(catalog, reader, reference, progress).await?;
+    let PinnedVersion { artifact, version, digest, files, bytes, .. } = version;
+    Ok(PinReply { artifact, version, digest, files, bytes, fetched_bytes })
+}
+
+/// How far pinning is.
+pub fn pin_progress(reference: &Reference, progress: &pin::Progress, cache: &Cache) -> Progress {
+    let (done_bytes, total_bytes) = progress.bytes(cache);
+    Progress { step: format!("pinning {reference}"), done_bytes, total_bytes }
+}
+
+/// Lets a pinned version go.
+pub async fn unpin(catalog: &Catalog, cache: &Cache, reference: &Reference) -> Result<UnpinReply, PinError> {
+    let (version, was_pinned) = pin::unpin(catalog, cache, reference).await?;
+    Ok(UnpinReply { artifact: reference.artifact.clone(), version, was_pinned })
+}
+
+/// The pinned versions of a store.
+pub fn pins(catalog: &Catalog, cache: &Cache) -> Vec<PinListed> {
+    let listed = |pin: Pin| {
+        let missing_bytes = cache.missing_bytes(&pin);
+        let PinnedVersion { artifact, version, digest, files, bytes, since, .. } = pin.version;
+        PinListed { artifact, version, digest, files, bytes, missing_bytes, since }
+    };
+    cache.pins(catalog.store().id()).into_iter().map(listed).collect()
+}
+
 fn directory(session: Option<&SessionName>) -> String {
     session.map_or_else(|| "staging".to_owned(), |name| format!("staging.{name}"))
 }
 
 fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {
+    if let SessionCommitError::Commit(CommitError::Quota(over)) = error {
+        return over_quota(artifact, over).into_wire();
+    }
     let hint = match error {
         SessionCommitError::Busy(_) => "close them, or wait for the program that writes them; then repeat",
         _ => "what is staged is untouched; mend the cause and repeat the commit",

@@ -781,6 +781,114 @@ hint: nothing behind that event can be trusted; restore the log's objects from a
     assert!(host.say(&["verify", "--log", "proj/bert"]).ends_with("[exit 3]\n"));
 }
 
+/// `proj/long`: so many events that there is a checkpoint; gives the checkpoint's file.
+fn fill_long(host: &Host) -> PathBuf {
+    host.fill();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let url: StoreUrl = host.store().to_str().unwrap().parse().unwrap();
+        let backend = url.connect(&[], false).unwrap();
+        let env = Arc::new(Orderly::default());
+        let store = Store::open(backend, url.to_string(), OnMissing::Fail, env).await.unwrap();
+        let (catalog, long) = (Catalog::new(Arc::new(store), None), "proj/long".parse().unwrap());
+        for i in 0..70 {
+            append(&catalog, &long, 100 + i, commit(i.into(), 5, CommitSettings::default())).await;
+        }
+    });
+    let checkpoints = fs::read_dir(host.store().join("artifacts/proj/long/checkpoints")).unwrap();
+    let files: Vec<_> = checkpoints.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.into_iter().next().unwrap()
+}
+
+#[test]
+fn verify_log_finds_a_checkpoint_that_is_not_what_the_log_says() {
+    let host = Host::new();
+    let checkpoint = fill_long(&host);
+    let sound = "the log of proj/long is sound: 71 events, ";
+    assert!(host.say(&["verify", "--log", "proj/long"]).starts_with(sound));
+    let mut bytes = fs::read(&checkpoint).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&checkpoint, bytes).unwrap();
+    let name = checkpoint.strip_prefix(host.store()).unwrap().display().to_string();
+    assert_eq!(
+        host.say(&["verify", "--log", "proj/long"]),
+        format!(
+            "\
+[stderr]
+error: {name} in the store, which event 64 vouches for, is damaged: its hash is not the one in its name
+hint: the log itself is sound so far: delete that object, and the log is read without it
+[exit 3]
+"
+        )
+    );
+    // Everything else goes on without it, as the hint says.
+    fs::remove_dir_all(host.state()).unwrap();
+    let listed = host.say(&["ls", "proj/long"]);
+    assert_eq!(listed.lines().filter(|line| line.starts_with('v')).count(), 70);
+    assert!(listed.contains(&format!("WARN {name} in the store is damaged")), "{listed}");
+    fs::remove_file(&checkpoint).unwrap();
+    assert!(host.say(&["verify", "--log", "proj/long"]).starts_with(sound));
+}
+
+#[test]
+fn the_whole_log_is_printed_where_only_its_end_is_known_and_nothing_can_be_kept() {
+    let host = Host::new();
+    fill_long(&host);
+    let whole = |output: Output| {
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().lines().count()
+    };
+    // What is read first begins at a checkpoint.
+    host.say(&["ls", "proj/long"]);
+    assert_eq!(whole(host.run(&["log", "--json", "proj/long"])), 71);
+    // No database can be made where a directory stands.
+    fs::remove_dir_all(host.state()).unwrap();
+    fs::create_dir_all(host.state().join("cache.db")).unwrap();
+    assert_eq!(whole(host.run(&["log", "--json", "proj/long"])), 71);
+}
+
+#[test]
+fn sync_reads_logs_into_the_state_folder_and_fails_without_the_store() {
+    let host = Host::new();
+    host.fill();
+    assert_eq!(
+        host.say(&["sync"]),
+        "\
+ARTIFACT     VERSIONS  LATEST  EVENTS  NEW
+other/empty         0  -            1    1
+proj/bert           2  v1           4    4
+"
+    );
+    assert_eq!(
+        host.json(&["sync", "--json", "proj"]),
+        json!([{ "artifact": "proj/bert", "events": 4, "new_events": 0, "versions": 2, "latest": "v1" }])
+    );
+    assert!(host.say(&["sync", "proj/bert:best"]).contains("proj/bert"));
+    assert_eq!(
+        host.say(&["sync", "proj/bert:worst"]),
+        "\
+[stderr]
+error: proj/bert has no version or alias worst; `artfs ls proj/bert` lists what there is
+[exit 1]
+"
+    );
+    assert_eq!(
+        host.say(&["sync", "none"]),
+        "\
+[stderr]
+error: there is no project none in file://$T/store
+hint: `artfs ls` lists what there is
+[exit 1]
+"
+    );
+    // What is known is no answer to this.
+    fs::rename(host.store(), host.dir.path().join("away")).unwrap();
+    for words in [&["sync"][..], &["sync", "proj"], &["sync", "proj/bert"]] {
+        assert!(host.say(words).ends_with("[exit 1]\n"), "{words:?}");
+    }
+}
+
 #[test]
 fn what_a_store_says_cannot_steer_the_terminal() {
     let host = Host::new();

@@ -1,56 +1,66 @@
-//! The program with a store in a bucket: what can be wrong with one, and going on without it.
+//! The program with a store in a bucket: the whole way there and back, what can be wrong, and going on without it.
 
 mod support;
 
-use std::process::{Command, Output};
+use std::fs;
+use std::process::{Command, Output, Stdio};
 
 use artfs::catalog::{Actor, Catalog, CatalogError, Step};
 use artfs::clock;
+use artfs::format::event::{Body, Policy};
 use artfs::id::EventId;
 use artfs::store::{OnMissing, Store, StoreUrl};
+use support::environment::noise;
+use support::gcs::{GcsServer, TOKEN_WITHOUT_RIGHTS};
 use support::s3::S3Server;
 
 struct Host {
     dir: tempfile::TempDir,
-    endpoint: String,
-    secret: String,
-    bucket: String,
+    settings: Vec<(String, String)>,
+    url: String,
 }
 
 impl Host {
+    fn new(url: String, env: Vec<(&str, String)>) -> Self {
+        let settings = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { dir: tempfile::tempdir().unwrap(), settings, url }
+    }
+
     fn of(server: &S3Server) -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            endpoint: server.endpoint(),
-            secret: server.secret_key().to_owned(),
-            bucket: server.bucket().to_owned(),
-        }
+        Self::new(format!("s3://{}/team", server.bucket()), server.env())
     }
 
-    fn settings(&self) -> Vec<(String, String)> {
-        [
-            ("AWS_ACCESS_KEY_ID", support::s3::ACCESS_KEY),
-            ("AWS_SECRET_ACCESS_KEY", &self.secret),
-            ("AWS_REGION", support::s3::REGION),
-            ("AWS_ENDPOINT_URL", &self.endpoint),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+    fn of_gcs(server: &GcsServer) -> Self {
+        Self::new(format!("gs://{}/team", server.bucket()), server.env())
     }
 
-    fn url(&self) -> String {
-        format!("s3://{}/team", self.bucket)
+    fn set(&mut self, name: &str, value: &str) {
+        let setting = self.settings.iter_mut().find(|(known, _)| known == name);
+        setting.unwrap().1 = value.to_owned();
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_artfs"));
+        command
+            .args(words)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .envs(self.settings.iter().cloned())
+            .env("ARTFS_STORE", &self.url)
+            .env("ARTFS_STATE", self.dir.path().join("state"))
+            .stdin(Stdio::null());
+        command
     }
 
     fn run(&self, words: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_artfs"))
-            .args(words)
-            .env_clear()
-            .envs(self.settings())
-            .env("ARTFS_STORE", self.url())
-            .env("ARTFS_STATE", self.dir.path().join("state"))
-            .output()
-            .unwrap()
+        self.command(words).output().unwrap()
+    }
+
+    /// What a command that succeeds prints.
+    fn ok(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     fn failure(&self, words: &[&str]) -> String {
@@ -61,14 +71,29 @@ impl Host {
 
     /// Makes the store with one artifact in it.
     async fn fill(&self) {
-        let url: StoreUrl = self.url().parse().unwrap();
-        let backend = url.connect(&self.settings(), true).unwrap();
-        let store = Store::open(backend, self.url(), OnMissing::Create, clock::system()).await.unwrap();
+        self.append(1, Step::Nothing).await;
+    }
+
+    /// Appends an event that sets a time to live of so many seconds.
+    async fn set_policy(&self, seconds: u8) {
+        let policy = Policy { ttl_seconds: Some(seconds.into()) };
+        self.append(seconds, Step::Append(Body::Policy(policy))).await;
+    }
+
+    async fn append(&self, id: u8, step: Step) {
+        let url: StoreUrl = self.url.parse().unwrap();
+        let backend = url.connect(&self.settings, true).unwrap();
+        let store = Store::open(backend, &self.url, OnMissing::Create, clock::system()).await.unwrap();
         let catalog = Catalog::new(std::sync::Arc::new(store), None);
         let ann = Actor { user: "ann".into(), host: "gpu7".into() };
-        let nothing = |_: &artfs::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Nothing);
+        let plan = |_: &artfs::catalog::ArtifactState| {
+            Ok::<_, CatalogError>(match &step {
+                Step::Append(body) => Step::Append(body.clone()),
+                Step::Nothing => Step::Nothing,
+            })
+        };
         let key = "proj/bert".parse().unwrap();
-        catalog.append(&key, EventId::from_bytes([1; 16]), &ann, nothing).await.unwrap();
+        catalog.append(&key, EventId::from_bytes([id; 16]), &ann, plan).await.unwrap();
     }
 }
 
@@ -89,9 +114,33 @@ async fn what_is_known_is_shown_while_the_store_is_away() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("FAIL  store        s3://test-bucket/team cannot be reached"), "{text}");
+    // The whole log is here; what others did is not.
+    assert_eq!(host.run(&["log", "proj/bert"]).status.code(), Some(0));
+    for words in [&["sync"][..], &["sync", "proj"], &["sync", "proj/bert"]] {
+        let told = host.failure(words);
+        assert!(told.contains("error: the store cannot be reached for artifacts"), "{told}");
+        assert!(told.contains("\nhint: `artfs doctor` looks into it; "), "{told}");
+    }
     // What must be written needs the store.
     let told = host.failure(&["alias", "set", "proj/bert", "best", "v0"]);
     assert!(told.contains("\nerror: "), "{told}");
+}
+
+#[tokio::test]
+async fn a_log_of_which_only_the_end_is_here_is_not_shown_as_whole() {
+    let server = S3Server::start().await;
+    let host = Host::of(&server);
+    for i in 1..=70 {
+        host.set_policy(i).await;
+    }
+    // Read from the checkpoint of event 63 on.
+    assert!(host.run(&["ls"]).status.success());
+    drop(server);
+    let told = host.failure(&["log", "proj/bert"]);
+    let expected =
+        "error: 64 events of the log of proj/bert are not on this host, and the store cannot be reached";
+    assert!(told.contains(expected), "{told}");
+    assert!(told.contains("\nhint: `artfs doctor` looks into it; "), "{told}");
 }
 
 #[tokio::test]
@@ -112,11 +161,76 @@ async fn a_wrong_secret_and_a_missing_bucket_are_told_apart() {
     assert!(
         told.starts_with("error: s3://test-bucket/team is not an artfs store: there is nothing there yet")
     );
-    host.secret = "wrong".into();
+    host.set("AWS_SECRET_ACCESS_KEY", "wrong");
     let told = host.failure(&["ls"]);
     assert!(told.contains("the store denies access to artfs.json"), "{told}");
-    host.secret = server.secret_key().to_owned();
-    host.bucket = "no-such-bucket".into();
+    host.set("AWS_SECRET_ACCESS_KEY", server.secret_key());
+    host.url = "s3://no-such-bucket/team".into();
     let told = host.failure(&["ls"]);
     assert!(told.starts_with("error: the bucket of s3://no-such-bucket/team does not exist: "), "{told}");
+}
+
+#[test]
+fn a_token_without_rights_and_a_missing_bucket_are_told_apart_by_gcs() {
+    let server = GcsServer::spawn();
+    let mut host = Host::of_gcs(&server);
+    let told = host.failure(&["ls"]);
+    assert!(told.starts_with("error: gs://test-bucket/team is not an artfs store: "), "{told}");
+    for token in ["ya29.expired", TOKEN_WITHOUT_RIGHTS] {
+        host.set("GOOGLE_BEARER_TOKEN", token);
+        let told = host.failure(&["ls"]);
+        assert!(told.contains("the store denies access to artfs.json"), "{told}");
+    }
+    let mut host = Host::of_gcs(&server);
+    host.url = "gs://no-such-bucket/team".into();
+    let told = host.failure(&["put", ".", "proj/bert"]);
+    assert!(told.starts_with("error: the bucket of gs://no-such-bucket/team does not exist: "), "{told}");
+}
+
+#[test]
+fn a_bucket_of_gcs_is_a_store_like_any_other() {
+    let server = GcsServer::spawn();
+    let (ann, bob) = (Host::of_gcs(&server), Host::of_gcs(&server));
+    let file = |host: &Host, name: &str| fs::read(host.dir.path().join(name)).unwrap();
+    let model = noise(21, 0, 3_000_000);
+    fs::write(ann.dir.path().join("model"), &model).unwrap();
+    let said = ann.ok(&["put", "model", "proj/bert", "-m", "first", "--alias", "best"]);
+    assert!(said.starts_with("proj/bert:v0: 1 file"), "{said}");
+    bob.ok(&["get", "proj/bert:best", "got"]);
+    assert!(file(&bob, "got/model") == model);
+    bob.ok(&["verify", "proj/bert:best"]);
+
+    // Two hosts commit at once, again and again: as many versions, each whole, in one chain.
+    const ROUNDS: u64 = 4;
+    for round in 0..ROUNDS {
+        let running = [&ann, &bob].map(|host| {
+            let name = format!("{}-{round}", if std::ptr::eq(host, &ann) { "ann" } else { "bob" });
+            fs::write(host.dir.path().join(&name), noise(22, round, 100_000)).unwrap();
+            let mut put = host.command(&["put", &name, "proj/bert"]);
+            put.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        });
+        let mut numbers = running.map(|put| {
+            let output = put.wait_with_output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap().split(": ").next().unwrap().to_owned()
+        });
+        numbers.sort();
+        assert_eq!(numbers, [2 * round + 1, 2 * round + 2].map(|n| format!("proj/bert:v{n}")));
+    }
+    for n in 1..=2 * ROUNDS {
+        let (version, to) = (format!("proj/bert:v{n}"), format!("v{n}"));
+        ann.ok(&["verify", &version]);
+        ann.ok(&["get", &version, &to]);
+        let names: Vec<_> =
+            fs::read_dir(ann.dir.path().join(&to)).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let name = names[0].to_str().unwrap();
+        assert_eq!((names.len(), &name[3..]), (1, &*format!("-{}", (n - 1) / 2)), "{version}");
+        assert!(file(&ann, &format!("{to}/{name}")) == noise(22, (n - 1) / 2, 100_000), "{version}");
+    }
+    ann.ok(&["verify", "--log", "proj/bert"]);
+    bob.ok(&["alias", "set", "proj/bert", "best", "v2"]);
+
+    // The artifact's creation, v0, the races and the alias: no event was lost or doubled.
+    let log = ann.ok(&["log", "proj/bert"]);
+    assert_eq!(log.lines().count() as u64, 1 + 2 + 2 * ROUNDS + 1, "{log}");
 }

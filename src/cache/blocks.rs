@@ -1,6 +1,7 @@
 //! Manifest blocks and roots: parsed ones in memory, their bytes on disk.
 
 use std::fs;
+use std::io;
 use std::num::NonZeroUsize;
 
 use bytes::Bytes;
@@ -67,6 +68,14 @@ impl Cache {
         self.put_proved((Kind::Block, *id.as_bytes()), raw);
     }
 
+    /// Makes sure that a block is on disk, where it may be missing while it is still in memory.
+    ///
+    /// # Errors
+    /// Trouble with the local disk.
+    pub fn keep_block(&self, id: &ChunkId, block: &Block) -> io::Result<()> {
+        self.try_put_proved((Kind::Block, *id.as_bytes()), block.bytes())
+    }
+
     /// The bytes of a manifest root (proved by their hash).
     pub fn root(&self, id: &ManifestId) -> Option<Bytes> {
         self.read_proved((Kind::Block, *id.as_bytes()))
@@ -88,16 +97,21 @@ impl Cache {
     }
 
     fn put_proved(&self, key: ItemKey, bytes: &[u8]) {
-        if self.shared.ledger().get(&key).is_some() && self.shared.path(&key).exists() {
-            return;
-        }
-        let mut written = self.shared.put_bytes(key, bytes);
-        if written.as_ref().is_err_and(super::is_full) {
-            self.make_room(bytes.len() as u64);
-            written = self.shared.put_bytes(key, bytes);
-        }
-        if let Err(error) = written {
+        if let Err(error) = self.try_put_proved(key, bytes) {
             tracing::debug!(%error, "a manifest block was not kept on disk");
+        }
+    }
+
+    fn try_put_proved(&self, key: ItemKey, bytes: &[u8]) -> io::Result<()> {
+        if self.shared.ledger().get(&key).is_some() && self.shared.path(&key).exists() {
+            return Ok(());
+        }
+        match self.shared.put_bytes(key, bytes) {
+            Err(error) if super::is_full(&error) => {
+                self.make_room(bytes.len() as u64);
+                self.shared.put_bytes(key, bytes)
+            }
+            other => other,
         }
     }
 }

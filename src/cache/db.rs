@@ -24,6 +24,8 @@ const SCHEMA: &str = "
 ";
 /// The row whose value is the boot in which the database was opened, or empty after a clean end.
 const OPENED: &str = "opened";
+/// The row with the limit that the last mount kept.
+const LIMIT: &str = "limit";
 /// The mark of a row that proves nothing.
 const NO_PROOF: &str = "?";
 
@@ -42,14 +44,31 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
 
 /// The boot in which the database was opened and not closed cleanly; empty after a clean end; "new" at first.
 pub(super) fn opened_in(connection: &Connection) -> rusqlite::Result<String> {
-    let sql = "SELECT value FROM cache_meta WHERE key = ?1";
-    let found: Option<String> = connection.query_row(sql, [OPENED], |r| r.get(0)).optional()?;
-    Ok(found.unwrap_or_else(|| "new".into()))
+    Ok(meta(connection, OPENED)?.unwrap_or_else(|| "new".into()))
 }
 
 pub(super) fn set_opened_in(connection: &Connection, boot: &str) -> rusqlite::Result<()> {
+    set_meta(connection, OPENED, boot)
+}
+
+/// The limit that the last mount kept its cache below; none if that is not known.
+pub fn remembered_limit(path: &Path) -> Option<u64> {
+    let read_only = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = Connection::open_with_flags(path, read_only).ok()?;
+    meta(&connection, LIMIT).ok()??.parse().ok()
+}
+
+pub(super) fn remember_limit(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
+    set_meta(connection, LIMIT, &bytes.to_string())
+}
+
+fn meta(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    connection.query_row("SELECT value FROM cache_meta WHERE key = ?1", [key], |r| r.get(0)).optional()
+}
+
+fn set_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result<()> {
     let sql = "INSERT INTO cache_meta VALUES(?1, ?2) ON CONFLICT(key) DO UPDATE SET value = excluded.value";
-    connection.execute(sql, params![OPENED, boot])?;
+    connection.execute(sql, params![key, value])?;
     Ok(())
 }
 

@@ -72,15 +72,8 @@ pub(super) struct Item {
     pub last_use: u64,
     pub proof: Proof,
     users: u32,
-    pins: u32,
     /// The open partly fetched file, whose chunks can be dropped while it is in use.
     pub partial: Weak<PartialFile>,
-}
-
-impl Item {
-    fn is_idle(&self) -> bool {
-        self.users == 0 && self.pins == 0
-    }
 }
 
 /// See the module's text.
@@ -92,6 +85,8 @@ pub(super) struct Ledger {
     bytes: u64,
     next_serial: u64,
     clock: u64,
+    /// Not evicted, whether they are here or not.
+    pinned: HashSet<ItemKey>,
     /// Rows to write and rows to delete at the next flush.
     dirty: HashSet<ItemKey>,
     removed: HashSet<ItemKey>,
@@ -131,16 +126,8 @@ impl Ledger {
             return;
         }
         self.next_serial += 1;
-        let item = Item {
-            serial: self.next_serial,
-            size,
-            charge,
-            last_use,
-            proof,
-            users: 0,
-            pins: 0,
-            partial: Weak::new(),
-        };
+        let item =
+            Item { serial: self.next_serial, size, charge, last_use, proof, users: 0, partial: Weak::new() };
         self.bytes = self.bytes.saturating_add(charge);
         self.items.insert(key, item);
     }
@@ -175,14 +162,20 @@ impl Ledger {
         }
     }
 
-    /// Keeps an item from eviction, or lets it go again.
-    pub fn pin(&mut self, key: &ItemKey, pinned: Pinned) {
-        if let Some(item) = self.items.get_mut(key) {
-            match pinned {
-                Pinned::Yes => item.pins += 1,
-                Pinned::No => item.pins = item.pins.saturating_sub(1),
-            }
-        }
+    /// Says which items are not evicted from now on.
+    pub fn set_pinned(&mut self, pinned: HashSet<ItemKey>) {
+        self.pinned = pinned;
+    }
+
+    /// Bytes on disk of pinned items.
+    pub fn pinned_bytes(&self) -> u64 {
+        self.pinned.iter().filter_map(|key| self.items.get(key)).map(|item| item.charge).sum()
+    }
+
+    /// What is here of a pinned file is kept, too.
+    fn is_pinned(&self, (kind, hash): &ItemKey) -> bool {
+        let whole = if *kind == Kind::Partial { Kind::File } else { *kind };
+        self.pinned.contains(&(whole, *hash))
     }
 
     pub fn prove(&mut self, key: &ItemKey, proof: Proof) {
@@ -229,8 +222,9 @@ impl Ledger {
         if self.bytes <= target {
             return vec![];
         }
+        let is_idle = |(key, item): &(&ItemKey, &Item)| item.users == 0 && !self.is_pinned(key);
         let mut idle: Vec<(u64, ItemKey)> =
-            self.items.iter().filter(|(_, i)| i.is_idle()).map(|(k, i)| (i.last_use, *k)).collect();
+            self.items.iter().filter(is_idle).map(|(k, i)| (i.last_use, *k)).collect();
         idle.sort_unstable();
         let mut taken = vec![];
         for (_, key) in idle {
@@ -247,9 +241,9 @@ impl Ledger {
     pub fn open_partials(&self) -> Vec<Weak<PartialFile>> {
         let mut open: Vec<(u64, Weak<PartialFile>)> = self
             .items
-            .values()
-            .filter(|i| i.users > 0 && i.pins == 0 && i.partial.strong_count() > 0)
-            .map(|i| (i.last_use, i.partial.clone()))
+            .iter()
+            .filter(|(key, i)| i.users > 0 && i.partial.strong_count() > 0 && !self.is_pinned(key))
+            .map(|(_, i)| (i.last_use, i.partial.clone()))
             .collect();
         open.sort_unstable_by_key(|(last_use, _)| *last_use);
         open.into_iter().map(|(_, partial)| partial).collect()
@@ -273,13 +267,6 @@ impl Ledger {
             }
         }
     }
-}
-
-/// Whether an item is kept from eviction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pinned {
-    Yes,
-    No,
 }
 
 /// A row of the index: name, size, bytes on disk, proof, last use.
@@ -311,9 +298,9 @@ mod tests {
         assert_eq!(ledger.take_idle(15), vec![A]);
         assert_eq!(ledger.take_idle(0), vec![]);
         ledger.leave(&B, serial);
-        ledger.pin(&B, Pinned::Yes);
-        assert_eq!(ledger.take_idle(0), vec![]);
-        ledger.pin(&B, Pinned::No);
+        ledger.set_pinned([B].into());
+        assert_eq!((ledger.take_idle(0), ledger.pinned_bytes()), (vec![], 10));
+        ledger.set_pinned(HashSet::new());
         assert_eq!(ledger.take_idle(0), vec![B]);
         assert_eq!(ledger.bytes(), 0);
     }

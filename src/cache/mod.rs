@@ -13,7 +13,8 @@
 //! The limit counts all bytes below the folder. It is held by a background thread (`keeper`), which removes
 //! what was not used for longest; what is open is never removed, but an open partly fetched file can be made
 //! to drop chunks. Two processes may share a folder: files appear by rename and may vanish at any time. Each
-//! holds the limit over what it knows, and learns of the other's files when it meets them or restarts.
+//! holds the limit over what it knows, and learns of the other's files when it meets them or restarts. Pinned
+//! versions (`pins`, in a folder beside) are evicted by neither.
 //!
 //! All methods block on local disk only, and briefly unless they say otherwise.
 
@@ -24,6 +25,7 @@ mod journal;
 mod keeper;
 mod ledger;
 mod partial;
+mod pins;
 mod sys;
 #[cfg(test)]
 mod tests;
@@ -38,12 +40,13 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use self::blocks::BlockMemory;
-pub use self::db::ChunkPlace;
+pub use self::db::{ChunkPlace, remembered_limit};
 pub(crate) use self::files::hash_file;
 pub use self::files::{Admission, Lookup, WholeFile};
 use self::keeper::Keeper;
-use self::ledger::{ItemKey, Kind, Ledger, Pinned};
+use self::ledger::{ItemKey, Kind, Ledger};
 pub use self::partial::{ChunkState, Finish, PartialFile};
+pub use self::pins::{Pin, PinError, PinnedItem, PinnedVersion};
 use crate::clock::Env;
 use crate::durable;
 use crate::id::{ChunkId, FileHash};
@@ -65,7 +68,7 @@ pub struct CacheOpenError {
 /// What a cache is opened with.
 #[derive(Debug, Clone)]
 pub struct CacheOptions {
-    /// The folder for files.
+    /// The folder for files; pins are kept in `pins` beside it.
     pub folder: PathBuf,
     /// The database file.
     pub database: PathBuf,
@@ -82,6 +85,8 @@ pub struct CacheStats {
     pub bytes: u64,
     /// The limit for them.
     pub limit: u64,
+    /// Those of pinned items.
+    pub pinned_bytes: u64,
     /// Whole files.
     pub files: u64,
     /// Openings that found the whole file.
@@ -106,6 +111,8 @@ struct Counters {
 #[derive(Debug)]
 struct Shared {
     folder: PathBuf,
+    pins: PathBuf,
+    pins_seen: Mutex<pins::Seen>,
     limit_bytes: u64,
     env: Env,
     ledger: Mutex<Ledger>,
@@ -143,6 +150,8 @@ impl Cache {
             tracing::warn!(%error, "the cache database cannot be written");
         }
         let shared = Arc::new(Shared {
+            pins: options.folder.with_file_name("pins"),
+            pins_seen: Mutex::default(),
             folder: options.folder,
             limit_bytes: options.limit_bytes,
             env: options.env,
@@ -153,6 +162,8 @@ impl Cache {
             temporaries: AtomicU64::new(0),
             keeper: Keeper::default(),
         });
+        // Before anything can be evicted.
+        shared.refresh_pins();
         let on_start = if opened.is_empty() { keeper::Scan::No } else { keeper::Scan::Yes };
         let thread = keeper::start(shared.clone(), on_start);
         let memory = Mutex::new(BlockMemory::default());
@@ -163,11 +174,8 @@ impl Cache {
     /// system. Further use of the cache is possible but its index is no longer kept.
     pub fn shutdown(&self) {
         self.stop_thread();
-        let synced = fs::File::open(&self.shared.folder).and_then(|dir| sys::sync_file_system(&dir));
-        match synced {
+        match self.sync() {
             Ok(()) => {
-                self.shared.ledger().mark_synced();
-                self.shared.flush();
                 let database = self.shared.database();
                 let marked = db::set_opened_in(&database, "").and_then(|()| sqlite::mark_synced(&database));
                 if let Err(error) = marked {
@@ -176,6 +184,15 @@ impl Cache {
             }
             Err(error) => tracing::warn!(%error, "the cache cannot be synced"),
         }
+    }
+
+    /// Makes everything in the cache durable, and proved for longer than this boot. Blocks for the sync of a file
+    /// system.
+    pub fn sync(&self) -> io::Result<()> {
+        fs::File::open(&self.shared.folder).and_then(|dir| sys::sync_file_system(&dir))?;
+        self.shared.ledger().mark_synced();
+        self.shared.flush();
+        Ok(())
     }
 
     fn stop_thread(&self) {
@@ -199,6 +216,7 @@ impl Cache {
         CacheStats {
             bytes: ledger.bytes(),
             limit: self.shared.limit_bytes,
+            pinned_bytes: ledger.pinned_bytes(),
             files: ledger.count(Kind::File),
             hits: read(&c.hits),
             misses: read(&c.misses),
@@ -207,14 +225,11 @@ impl Cache {
         }
     }
 
-    /// Keeps a whole file from eviction until [`Cache::unpin`], as often as it was pinned, in this process.
-    pub fn pin(&self, hash: &FileHash) {
-        self.shared.ledger().pin(&(Kind::File, *hash.as_bytes()), Pinned::Yes);
-    }
-
-    /// Lets a pinned file go.
-    pub fn unpin(&self, hash: &FileHash) {
-        self.shared.ledger().pin(&(Kind::File, *hash.as_bytes()), Pinned::No);
+    /// Remembers the limit for those who use the cache while nothing is mounted.
+    pub fn remember_limit(&self) {
+        if let Err(error) = db::remember_limit(&self.shared.database(), self.shared.limit_bytes) {
+            tracing::warn!(%error, "the cache database cannot be written");
+        }
     }
 
     /// Removes what was not used for longest until `bytes` more fit; what the disk then has is for the caller to
@@ -286,6 +301,7 @@ impl Shared {
 
     /// Removes items until at most `target` bytes are in use, as far as what is open allows.
     fn evict(&self, target: u64) {
+        self.refresh_pins();
         let taken = self.ledger().take_idle(target);
         self.counters.evicted.fetch_add(taken.len() as u64, Ordering::Relaxed);
         for key in &taken {

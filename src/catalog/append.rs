@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::races::Races;
 use super::read::Expect;
 use super::{ArtifactState, Catalog, CatalogError, Cell, Known};
+use crate::format::checkpoint::CheckpointRef;
 use crate::format::event::{Body, Event, MAX_EVENT_BYTES};
 use crate::id::{ArtifactId, EventHash, EventId};
 use crate::name::{ArtifactKey, VersionNumber};
@@ -47,6 +48,22 @@ pub struct Appended {
     pub outcome: Option<Option<VersionNumber>>,
 }
 
+/// What came of one attempt to write an event.
+enum Attempt {
+    /// It is in the log, and this is the state with it.
+    Written(Arc<ArtifactState>),
+    /// It is not known to be in the log; the newest state tells.
+    Failed(Arc<ArtifactState>),
+}
+
+/// The attempts of one append so far.
+#[derive(Default)]
+struct Tries {
+    races: Races,
+    /// Answers in doubt since the log last grew.
+    doubts: u32,
+}
+
 impl Catalog {
     /// Appends the event that `plan` makes of the newest state. `plan` is asked again whenever another writer
     /// was faster, so its preconditions hold at the very place where the event ends up. An artifact that does
@@ -68,7 +85,7 @@ impl Catalog {
             Some(state) => state,
             None => self.read_or_create(key, &cell, actor).await?,
         };
-        let (mut races, mut doubts) = (Races::default(), 0);
+        let mut tries = Tries::default();
         let mut refreshed = false;
         let mut checkpoint = None;
         loop {
@@ -89,24 +106,19 @@ impl Catalog {
             if checkpoint.is_none() {
                 checkpoint = self.write_checkpoint(key, &cell, &state).await;
             }
+            // The one it wrote before it lost a race still holds, unless a rival's is as new.
+            let vouched = checkpoint.as_ref().map(|(reference, _)| *reference);
+            let is_newest =
+                |written: &CheckpointRef| state.vouched().is_none_or(|known| known.seq < written.seq);
             let (seq, prev) = (state.seq() + 1, Some(state.head()));
             let event = Event {
-                // The one it wrote before it lost a race still holds, unless a rival's is as new.
-                checkpoint: checkpoint
-                    .as_ref()
-                    .map(|(reference, _)| *reference)
-                    .filter(|written| state.vouched().is_none_or(|known| known.seq < written.seq)),
+                checkpoint: vouched.filter(is_newest),
                 ..self.event(key, state.artifact_id(), seq, prev, id, actor, body)
             };
             Self::check_length(key, &event)?;
-            let asked = Instant::now();
-            let doubt = |problem: &StoreError| {
-                let (artifact, problem) = (key.clone(), problem.to_string());
-                CatalogError::Doubt { artifact, seq, problem }
-            };
-            let answer = match self.create_event(key, seq, &event).await {
-                Ok(Created::Yes) => {
-                    let next = self.take_in(key, &cell, Some(&state), &event)?;
+            state = match self.attempt(key, &cell, &state, &event, &mut tries).await? {
+                Attempt::Failed(newest) => newest,
+                Attempt::Written(next) => {
                     if let (Some((reference, bytes)), Some(_)) = (&checkpoint, event.checkpoint) {
                         self.mirror.add_checkpoint(key, *reference, bytes);
                         cell.mirrored.store(reference.seq, Ordering::Relaxed);
@@ -115,35 +127,59 @@ impl Catalog {
                     let outcome = next.outcome(&id);
                     return Ok(Appended { state: next, outcome });
                 }
-                Ok(Created::Exists) => None,
-                Ok(Created::Unknown(problem)) => Some(problem),
-                // An earlier attempt may have landed after all.
-                Err(e) if doubts > 0 => return Err(doubt(&e).into()),
-                Err(e) => return Err(CatalogError::from(e).into()),
             };
-            doubts += u32::from(answer.is_some());
-            let pause = races.lose(self.store.env(), asked.elapsed());
-            let pause = pause.ok_or_else(|| CatalogError::Contention(key.clone()))?;
-            tokio::time::sleep(if answer.is_some() { backoff(self.store.env(), doubts) } else { pause })
-                .await;
-            let newest = match self.read_on(key, &cell, Expect::News).await {
-                Ok(newest) => newest.unwrap_or_else(|| state.clone()),
-                // "Exists" may also be said of an event that is this one.
-                Err(CatalogError::Store(e)) if e.may_pass() => return Err(doubt(&answer.unwrap_or(e)).into()),
-                Err(e) => return Err(e.into()),
-            };
-            if newest.seq() > state.seq() {
-                // Whose it is, is known now.
-                doubts = 0;
-            } else {
-                // Nothing landed, or not yet: the same number is tried again.
-                races.reset();
-                if let Some(problem) = answer.filter(|_| doubts >= MAX_DOUBTS) {
-                    return Err(doubt(&problem).into());
-                }
-            }
-            state = newest;
         }
+    }
+
+    /// Writes an event behind `state`, or waits for its turn and reads why it could not.
+    async fn attempt(
+        &self,
+        key: &ArtifactKey,
+        cell: &Cell,
+        state: &Arc<ArtifactState>,
+        event: &Event,
+        tries: &mut Tries,
+    ) -> Result<Attempt, CatalogError> {
+        let doubt = |problem: &dyn std::fmt::Display| {
+            let (artifact, problem) = (key.clone(), problem.to_string());
+            CatalogError::Doubt { artifact, seq: event.seq, problem }
+        };
+        let asked = Instant::now();
+        let answer = match self.create_event(key, event.seq, event).await {
+            Ok(Created::Yes) => return self.take_in(key, cell, Some(state), event).map(Attempt::Written),
+            Ok(Created::Exists) => None,
+            Ok(Created::Unknown(problem)) => Some(problem),
+            // An earlier attempt may have landed after all.
+            Err(e) if tries.doubts > 0 => return Err(doubt(&e)),
+            Err(e) => return Err(e.into()),
+        };
+        let env = self.store.env();
+        tries.doubts += u32::from(answer.is_some());
+        let pause = tries.races.lose(env, asked.elapsed());
+        let wait = if answer.is_some() { Some(backoff(env, tries.doubts)) } else { pause };
+        tokio::time::sleep(wait.unwrap_or_default()).await;
+        let newest = match self.read_on(key, cell, Expect::News).await {
+            Ok(newest) => newest.unwrap_or_else(|| state.clone()),
+            // "Exists" may also be said of an event that is this one.
+            Err(CatalogError::Store(e)) => return Err(doubt(&answer.unwrap_or(e))),
+            Err(e) => return Err(e),
+        };
+        if newest.seq() > state.seq() {
+            // Whose it is, is known now.
+            tries.doubts = 0;
+        } else {
+            // Nothing landed, or not yet: the same number is tried again.
+            tries.races.reset();
+            if let Some(problem) = answer.filter(|_| tries.doubts >= MAX_DOUBTS) {
+                return Err(doubt(&problem));
+            }
+        }
+        // Only now: the race that was lost last may have been lost to this very event.
+        if pause.is_none() && newest.outcome(&event.id).is_none() {
+            let contention = CatalogError::Contention(key.clone());
+            return Err(if tries.doubts > 0 { doubt(&contention) } else { contention });
+        }
+        Ok(Attempt::Failed(newest))
     }
 
     /// Adds an event that was just written to what is known. It is read back from its bytes, as all others read it.

@@ -218,11 +218,12 @@ impl Catalog {
         }
         match self.read_on(key, &cell, Expect::Nothing).await {
             Err(CatalogError::Store(e)) if e.may_pass() => {
-                // Offline: what is known is the best there is. Ask again only after the usual interval.
+                // Offline: what is known is the best there is. Ask again only after the usual interval. Where nothing
+                // is known, that is no news: nobody may take it for "there is none".
                 let known = cell.known();
-                let state = known.state.clone();
+                let Some(state) = known.state.clone() else { return Err(e.into()) };
                 cell.set(Known { checked: Some(Instant::now()), ..known });
-                state.map(Some).ok_or(CatalogError::Store(e))
+                Ok(Some(state))
             }
             other => other,
         }

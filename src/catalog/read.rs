@@ -149,7 +149,7 @@ impl Catalog {
         expect: Expect,
     ) -> Result<Option<Read>, CatalogError> {
         let next = known.seq() + 1;
-        let get = |seq| self.event_bytes(key, seq);
+        let get = |seq| self.next_bytes(key, seq);
         let (first, second) = match expect {
             Expect::News => futures::try_join!(get(next), get(next + 1))?,
             Expect::Nothing => match get(next).await? {
@@ -164,7 +164,12 @@ impl Catalog {
         if let Some(second) = second {
             self.fold(key, &mut state, next + 1, &second)?;
             events.push((next + 1, second));
-            let listed = self.list_events(key, next + 2, PAGE).await?;
+            let listed = match self.list_events(key, next + 2, PAGE).await {
+                Err(CatalogError::Store(StoreError::Denied { .. })) => {
+                    return self.read_unlisted(key, state, events).await.map(Some);
+                }
+                listed => listed?,
+            };
             if listed.end - listed.from > FAR {
                 let mut read = self.read_far(key, state, listed, self.list_checkpoints(key).await?).await?;
                 read.events.splice(0..0, events);
@@ -180,9 +185,35 @@ impl Catalog {
 
     /// Reads a log of which nothing is known.
     async fn read_cold(&self, key: &ArtifactKey) -> Result<Read, CatalogError> {
-        let (checkpoints, listed) =
-            futures::try_join!(self.list_checkpoints(key), self.list_events(key, 0, PAGE))?;
-        self.read_far(key, None, listed, checkpoints).await
+        match futures::try_join!(self.list_checkpoints(key), self.list_events(key, 0, PAGE)) {
+            Err(CatalogError::Store(StoreError::Denied { .. })) => {
+                self.read_unlisted(key, None, vec![]).await
+            }
+            listed => {
+                let (checkpoints, listed) = listed?;
+                self.read_far(key, None, listed, checkpoints).await
+            }
+        }
+    }
+
+    /// What stands behind `events`, for credentials that may not list: up to the first number that is not there.
+    async fn read_unlisted(
+        &self,
+        key: &ArtifactKey,
+        mut state: Option<ArtifactState>,
+        mut events: Vec<(u64, Bytes)>,
+    ) -> Result<Read, CatalogError> {
+        loop {
+            let from = state.as_ref().map_or(0, |state| state.seq() + 1);
+            let end = from + PARALLEL_EVENTS as u64;
+            let fetched = futures::stream::iter(from..end).map(|seq| self.next_bytes(key, seq));
+            let fetched: Vec<_> = fetched.buffered(PARALLEL_EVENTS).try_collect().await?;
+            for (seq, bytes) in (from..).zip(fetched) {
+                let Some(bytes) = bytes else { return Ok(Read { state, base: None, events }) };
+                self.fold(key, &mut state, seq, &bytes)?;
+                events.push((seq, bytes));
+            }
+        }
     }
 
     /// An event's bytes; none if there is no such event.
@@ -191,6 +222,22 @@ impl Catalog {
             Ok(bytes) => Ok(Some(bytes)),
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The bytes of an event that may not be there yet. Who may not list is told of such a name that it is denied; but
+    /// one who is denied everything is denied the header, too.
+    async fn next_bytes(&self, key: &ArtifactKey, seq: u64) -> Result<Option<Bytes>, CatalogError> {
+        match self.event_bytes(key, seq).await {
+            Err(CatalogError::Store(e @ StoreError::Denied { .. })) => {
+                let listed = self.store.list_first(&log_prefix(key), None, 1).await;
+                let may_not_list = matches!(listed, Err(StoreError::Denied { .. }));
+                if may_not_list && self.store.get(&Key::Header).await.is_ok() {
+                    return Ok(None);
+                }
+                Err(e.into())
+            }
+            read => read,
         }
     }
 

@@ -413,3 +413,91 @@ impl ArtifactState {
 fn not_living(number: VersionNumber) -> String {
     format!("speaks of {number}, which there is not (any more)")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::format::event::TagChange;
+    use crate::id::{Digest, ManifestId};
+
+    fn event(state: Option<&ArtifactState>, body: Body) -> Event {
+        Event {
+            store: StoreId::from_bytes([1; 16]),
+            project: "p".parse().unwrap(),
+            name: "a".parse().unwrap(),
+            artifact: ArtifactId::from_bytes([2; 16]),
+            seq: state.map_or(0, |state| state.seq() + 1),
+            prev: state.map(ArtifactState::head),
+            id: EventId::from_bytes([state.map_or(0, |state| state.seq() as u8 + 1); 16]),
+            time: Timestamp::from_unix_millis(0),
+            actor: "ann".into(),
+            host: "h".into(),
+            checkpoint: None,
+            body,
+        }
+    }
+
+    fn after(state: &ArtifactState, event: &Event) -> ArtifactState {
+        let mut next = state.clone();
+        next.apply(event.store, event, EventHash::of(&event.encode())).unwrap();
+        next
+    }
+
+    fn versions(count: u64) -> ArtifactState {
+        let create = event(None, Body::Create);
+        let hash = EventHash::of(&create.encode());
+        let mut state = ArtifactState::begin(create.store, &"p/a".parse().unwrap(), &create, hash).unwrap();
+        for number in 0..count {
+            let commit = Commit {
+                version: VersionNumber(number),
+                digest: Digest::of(b"d"),
+                manifest: ManifestId::of(b"m"),
+                entries: 1,
+                files: 1,
+                bytes: 1,
+                stored_bytes: 1,
+                settings: CommitSettings::default(),
+            };
+            state = after(&state, &event(Some(&state), Body::Commit(commit)));
+        }
+        state
+    }
+
+    #[test]
+    fn taking_in_an_event_copies_no_record_but_the_one_it_changes() {
+        let before = versions(5);
+        let change = TagChange { version: VersionNumber(2), add: vec!["x".into()], remove: vec![] };
+        let tagged = after(&before, &event(Some(&before), Body::Tag(change)));
+        let shared = |number: u64| {
+            std::ptr::eq(
+                before.version(VersionNumber(number)).unwrap(),
+                tagged.version(VersionNumber(number)).unwrap(),
+            )
+        };
+        assert_eq!([0, 1, 2, 3, 4].map(shared), [true, true, false, true, true]);
+        assert!(
+            before.version(VersionNumber(2)).unwrap().tags.is_empty(),
+            "what was handed out does not change"
+        );
+    }
+
+    #[test]
+    fn the_newest_checkpoint_of_the_past_counts() {
+        let mut state = versions(5);
+        let checkpoint = |seq| Some(CheckpointRef { seq, hash: crate::id::CheckpointHash::of(b"c") });
+        for (named, newest) in [(3, Some(3)), (2, Some(3)), (8, Some(3)), (100, Some(3)), (6, Some(6))] {
+            let next = Event {
+                checkpoint: checkpoint(named),
+                ..event(Some(&state), Body::Policy(crate::format::event::Policy { ttl_seconds: None }))
+            };
+            state = after(&state, &next);
+            assert_eq!(
+                state.vouched().map(|vouched| vouched.seq),
+                newest,
+                "event {} names {named}",
+                next.seq
+            );
+        }
+    }
+}

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::commit::Quotas;
 use crate::daemon::wire::{Lineage, VersionSettings};
 use crate::format::event::NEVER_SECONDS;
-use crate::name::{AliasName, Reference, Selector};
+use crate::name::{AliasName, ProjectName, Reference, Selector};
 
 /// The longest tag and the longest name of metadata in bytes; both stand in xattr names and values too.
 const MAX_LABEL_BYTES: usize = 128;
@@ -52,6 +53,56 @@ impl From<SettingsArgs> for VersionSettings {
             ttl_seconds: args.ttl.and_then(|Ttl(seconds)| seconds),
             inputs: args.inputs.iter().map(Reference::to_string).collect(),
             lineage: if args.no_lineage { Lineage::Omit } else { Lineage::Record },
+        }
+    }
+}
+
+/// What projects may take in the store; shared by `mount`, `commit` and `put`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct QuotaArgs {
+    /// Refuse commits beyond which the versions of a project take more than this in the store: 100G for every
+    /// project, proj=1T for one (repeatable)
+    #[arg(
+        long = "quota",
+        value_name = "[PROJECT=]SIZE",
+        env = "ARTFS_QUOTA",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_parser = parse_quota
+    )]
+    quotas: Vec<(Option<ProjectName>, u64)>,
+}
+
+impl QuotaArgs {
+    /// The limits; of two for the same, the last.
+    pub fn quotas(&self) -> Quotas {
+        let mut quotas = Quotas::default();
+        for (project, bytes) in &self.quotas {
+            match project {
+                Some(project) => drop(quotas.projects.insert(project.clone(), *bytes)),
+                None => quotas.every = Some(*bytes),
+            }
+        }
+        quotas
+    }
+
+    /// As they are written on a command line.
+    pub fn to_words(&self) -> Vec<String> {
+        let word = |(project, bytes): &(Option<ProjectName>, u64)| match project {
+            Some(project) => format!("{project}={bytes}"),
+            None => bytes.to_string(),
+        };
+        self.quotas.iter().map(word).collect()
+    }
+}
+
+/// `100G` for every project, `proj=1T` for one.
+pub fn parse_quota(text: &str) -> Result<(Option<ProjectName>, u64), String> {
+    match text.split_once('=') {
+        None => Ok((None, parse_size(text)?)),
+        Some((project, size)) => {
+            let project = project.parse().map_err(|e: crate::name::NameError| e.to_string())?;
+            Ok((Some(project), parse_size(size)?))
         }
     }
 }
@@ -169,6 +220,9 @@ mod tests {
         let sizes = ["10G", "512m", "1.5GiB", "4096", "1KB"].map(|t| parse_size(t).unwrap());
         assert_eq!(sizes, [10 << 30, 512 << 20, 3 << 29, 4096, 1024]);
         assert!(["", "G", "1X", "1.2.3", "99999999T"].iter().all(|t| parse_size(t).is_err()));
+        assert_eq!(parse_quota("1G").unwrap(), (None, 1 << 30));
+        assert_eq!(parse_quota("p=2K").unwrap(), (Some("p".parse().unwrap()), 2048));
+        assert!(["", "p=", "=1G", "a b=1G", "p=x"].iter().all(|t| parse_quota(t).is_err()));
         assert!(parse_tag("a,b").is_err() && parse_tag("\n").is_err() && parse_tag("ok").is_ok());
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::args::SettingsArgs;
+use super::args::{QuotaArgs, SettingsArgs};
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
@@ -36,12 +36,15 @@ pub struct CommitArgs {
     number: Option<VersionNumber>,
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(flatten)]
+    quota: QuotaArgs,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
     let client = mounted(context)?;
     let request = CommitRequest {
+        quota_bytes: args.quota.quotas().of(&args.artifact.project),
         artifact: args.artifact,
         session: args.session,
         number: args.number,

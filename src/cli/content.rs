@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::context::{Context, Opened};
 use super::error::CliError;
-use crate::cache::{Cache, CacheOptions};
+use crate::cache::{Cache, CacheOptions, remembered_limit};
 use crate::catalog::{Catalog, VersionRecord};
 use crate::name::ArtifactKey;
 use crate::store::OnMissing;
 use crate::view::{ReadContext, ReadLimits, VersionView};
 
+/// The cache's index in the state folder.
+const DATABASE: &str = "cache.db";
 /// The limit of the cache where no mount has set another.
 pub const DEFAULT_CACHE_BYTES: u64 = 10 << 30;
 
@@ -27,16 +29,27 @@ pub struct Content {
 }
 
 impl Content {
-    /// Opens the store with the cache of the state folder.
+    /// Opens the store with the cache of the state folder, below the limit that the last mount kept.
     pub fn open(context: &Context, on_missing: OnMissing) -> Result<Self, CliError> {
+        Self::open_within(context, on_missing, None)
+    }
+
+    /// The same below another limit, which is remembered.
+    pub fn open_within(
+        context: &Context,
+        on_missing: OnMissing,
+        limit_bytes: Option<u64>,
+    ) -> Result<Self, CliError> {
         let opened = context.open_or(on_missing)?;
         let state = context.state()?;
-        let daemon = context
-            .daemon()?
-            .and_then(|client| client.call(&crate::daemon::wire::Request::Status, |_| {}).ok());
-        let limit = daemon.as_ref().and_then(|status| status["cache"]["limit"].as_u64());
-        let cache = open_cache(&opened.catalog, &state, limit.unwrap_or(DEFAULT_CACHE_BYTES))?;
-        Ok(Self::with(opened, cache, daemon.is_none()))
+        let remembered = || remembered_limit(&state.join(DATABASE));
+        let limit = limit_bytes.or_else(remembered).unwrap_or(DEFAULT_CACHE_BYTES);
+        let cache = open_cache(&opened.catalog, &state, limit)?;
+        if limit_bytes.is_some() {
+            cache.remember_limit();
+        }
+        let alone = context.daemon()?.is_none();
+        Ok(Self::with(opened, cache, alone))
     }
 
     /// Opens the store with an empty cache in `folder`: everything that is read comes from the store.
@@ -76,7 +89,7 @@ impl Content {
 fn open_cache(catalog: &Catalog, folder: &Path, limit_bytes: u64) -> Result<Arc<Cache>, CliError> {
     let options = CacheOptions {
         folder: folder.join("cache"),
-        database: folder.join("cache.db"),
+        database: folder.join(DATABASE),
         limit_bytes,
         env: catalog.store().env().clone(),
     };

@@ -4,9 +4,13 @@
 
 use std::io;
 
+use super::output::size;
+use crate::cache::PinError as CachePinError;
 use crate::catalog::{CatalogError, EditError};
+use crate::commit::OverQuota;
 use crate::daemon::wire::WireError;
 use crate::name::NameError;
+use crate::pin::PinError;
 use crate::store::{OpenError, StoreError};
 use crate::view::ReadError;
 
@@ -181,6 +185,45 @@ impl From<ReadError> for CliError {
     }
 }
 
+impl From<PinError> for CliError {
+    fn from(error: PinError) -> Self {
+        let failed = CliError::failed(error.to_string());
+        match error {
+            PinError::Catalog(error) => error.into(),
+            PinError::Read(error) => {
+                let CliError::Failed(error) = CliError::from(error) else { return failed };
+                let again = "what was fetched is kept; repeat the command to go on";
+                let hint = error.hint.map_or_else(|| again.to_owned(), |hint| format!("{hint}; {again}"));
+                CliError::failed(error.message).with_hint(hint)
+            }
+            PinError::Cache { name, source: CachePinError::TooLarge { needed, pinned, limit } } => {
+                let over = needed.saturating_add(pinned).saturating_sub(limit);
+                let [needed, pinned, over, limit] = [needed, pinned, over, limit].map(size);
+                CliError::failed(format!(
+                    "{name} is not pinned: it needs {needed} in the cache beside {pinned} that are pinned already, \
+                     {over} more than the cache may hold ({limit})"
+                ))
+                .with_hint("mount with a larger --cache-size, or let another version go with `artfs unpin`")
+            }
+            PinError::Cache { source: CachePinError::Io { .. }, .. } | PinError::Local(_) => {
+                failed.with_hint("`artfs doctor` looks at the disk of the state folder")
+            }
+            PinError::Missing { .. } => failed.with_hint("repeat the command to fetch it again"),
+        }
+    }
+}
+
+/// A commit to an artifact that its project's quota does not allow.
+pub fn over_quota(artifact: &str, over: &OverQuota) -> CliError {
+    let [limit, used, adds, beyond] = [over.limit, over.used, over.adds, over.over()].map(size);
+    CliError::failed(format!(
+        "{artifact} was not committed: the quota of project {} is {limit}; {used} are used, and this commit would add \
+         {adds}, {beyond} too many",
+        over.project
+    ))
+    .with_hint("make room with `artfs rm` and `artfs gc`, let versions expire (`artfs ttl`), or raise --quota")
+}
+
 fn store_hint(error: &StoreError) -> Option<&'static str> {
     match error {
         StoreError::Unavailable { .. } => {
@@ -188,6 +231,6 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
         }
         StoreError::Full { .. } => Some("make room in the store, then repeat the command"),
         StoreError::Corrupt { .. } => Some("nothing that the store gave was used; restore the object"),
-        StoreError::NotFound { .. } | StoreError::Denied { .. } => None,
+        StoreError::NotFound { .. } | StoreError::Denied { .. } | StoreError::NoBucket { .. } => None,
     }
 }

@@ -17,6 +17,7 @@ mod ls;
 mod meta;
 mod mount;
 pub mod output;
+mod pin;
 pub mod progress;
 mod put;
 mod rm;
@@ -75,6 +76,11 @@ pub struct Cli {
 pub struct Globals {
     /// The store: a directory, file:///dir, s3://bucket/prefix, gs://… or az://… [env: ARTFS_STORE] [default: a
     /// directory in the user's data folder]
+    ///
+    /// Buckets take credentials and endpoint from the environment:
+    /// s3:// from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL;
+    /// gs:// from GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS (files), GOOGLE_BASE_URL;
+    /// az:// from AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_ENDPOINT.
     #[arg(long, value_name = "URL", global = true)]
     pub store: Option<String>,
     /// The state folder, with cache and staging areas of this host [env: ARTFS_STATE] [default: one in the
@@ -102,6 +108,8 @@ enum Command {
     Commit(commit::CommitArgs),
     Put(put::PutArgs),
     Get(get::GetArgs),
+    Pin(pin::PinArgs),
+    Unpin(pin::UnpinArgs),
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
@@ -160,6 +168,8 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Commit(args) => commit::run(&context, args),
         Command::Put(args) => put::run(&context, args),
         Command::Get(args) => get::run(&context, &args),
+        Command::Pin(args) => pin::run(&context, &args),
+        Command::Unpin(args) => pin::run_unpin(&context, &args),
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::args::{parse_size, parse_span};
+use super::args::{QuotaArgs, parse_size, parse_span};
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
@@ -55,6 +55,8 @@ pub struct MountArgs {
     /// How old the names that are shown may be: 1s, 500ms
     #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span)]
     refresh: Duration,
+    #[command(flatten)]
+    quota: QuotaArgs,
     /// Serve every file by the daemon, never by the kernel itself: how it is where passthrough is not granted
     #[arg(long, hide = true)]
     no_passthrough: bool,
@@ -125,6 +127,7 @@ fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
         allow_commit,
         cache_bytes: args.cache_size,
         refresh: args.refresh,
+        quotas: args.quota.quotas(),
         rename_wait: args.rename_wait.unwrap_or(RENAME_WAIT),
         passthrough: !args.no_passthrough,
     })
@@ -155,6 +158,9 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     add(&[&"--refresh", &format!("{}ms", options.refresh.as_millis())]);
     add(&[&"--store-timeout", &format!("{}ms", context.store_timeout()?.as_millis())]);
     add(&[&"--rename-wait", &format!("{}ms", options.rename_wait.as_millis())]);
+    for quota in args.quota.to_words() {
+        add(&[&"--quota", &quota]);
+    }
     if args.read_only {
         add(&[&"--read-only"]);
     }

@@ -58,15 +58,19 @@ pub async fn with_line<T>(
     done_bytes: impl Fn() -> u64,
     work: impl Future<Output = T>,
 ) -> T {
+    let progress = || Progress { step: step.into(), done_bytes: done_bytes(), total_bytes };
+    following(progress, work).await
+}
+
+/// Does the work with a line on the terminal that says how far it is.
+pub async fn following<T>(progress: impl Fn() -> Progress, work: impl Future<Output = T>) -> T {
     let mut line = ProgressLine::new();
     let mut ticks = tokio::time::interval(INTERVAL);
     tokio::pin!(work);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = ticks.tick() => {
-                line.show(&Progress { step: step.into(), done_bytes: done_bytes(), total_bytes });
-            }
+            _ = ticks.tick() => line.show(&progress()),
         }
     }
 }

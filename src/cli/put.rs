@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::args::SettingsArgs;
+use super::args::{QuotaArgs, SettingsArgs};
 use super::commit::sentence;
 use super::content::Content;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, Outcome, over_quota};
 use super::interrupt::{OnSignal, interruptible};
 use super::output::{self, Format};
 use super::progress::with_line;
@@ -40,11 +40,13 @@ pub struct PutArgs {
     artifact: ArtifactKey,
     #[command(flatten)]
     settings: SettingsArgs,
+    #[command(flatten)]
+    quota: QuotaArgs,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
-    let PutArgs { paths, artifact, settings } = args;
+    let PutArgs { paths, artifact, settings, quota } = args;
     // What can be refused without a store makes none.
     let roots = commit::roots(&paths).map_err(|e| put_error(&artifact, e))?;
     for (at, path) in &roots {
@@ -53,7 +55,8 @@ pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
         found.map_err(|e| CliError::io(format!("cannot read {}", path.display()), &e))?;
     }
     let content = Content::open(context, OnMissing::Create)?;
-    let done = put(context, &content, artifact.clone(), settings, roots);
+    let quota_bytes = quota.quotas().of(&artifact.project);
+    let done = put(context, &content, artifact.clone(), settings, quota_bytes, roots);
     content.close();
     let made = done?;
     context.changed(&artifact);
@@ -69,13 +72,14 @@ fn put(
     content: &Content,
     artifact: ArtifactKey,
     settings: SettingsArgs,
+    quota_bytes: Option<u64>,
     roots: Vec<(Option<crate::path::TreePath>, PathBuf)>,
 ) -> Result<wire::CommitReply, CliError> {
     let catalog = &content.opened.catalog;
     let database = context.state()?.join("cache.db");
     let store = catalog.store();
     let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
-    let committer = Committer::new(catalog.clone(), content.reader.clone(), index);
+    let committer = Committer::new(catalog.clone(), content.reader.clone(), index).with_quota(quota_bytes);
     let request = commit::Request {
         artifact: artifact.clone(),
         origin: store.env().random16(),
@@ -124,6 +128,7 @@ fn put_error(artifact: &ArtifactKey, error: CommitError) -> CliError {
         }
         CommitError::Interrupted => failed("it was interrupted".into())
             .with_hint("repeat the command; what was stored already is not stored again"),
+        CommitError::Quota(over) => over_quota(&artifact.to_string(), &over),
         CommitError::Store(error) => error.into(),
         CommitError::Catalog(error) => error.into(),
         error @ CommitError::Special(_) => {

@@ -11,6 +11,7 @@ mod item;
 mod lease;
 mod packs;
 mod progress;
+mod quota;
 mod tree;
 mod vet;
 
@@ -28,8 +29,9 @@ use self::dedup::StoredChunks;
 use self::ingest::{Done, Renewal, ingest};
 pub use self::item::{Item, OwnBytes, What, roots, walk};
 use self::lease::LeaseKeeper;
-use self::packs::PackWriter;
+use self::packs::{PackWriter, Uploads};
 pub use self::progress::{Progress, Snapshot};
+pub use self::quota::{OverQuota, Quotas};
 use self::tree::{ManifestWriter, Tree, TreeBuilder};
 use self::vet::{Carried, Renewer, Vetter};
 use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
@@ -108,6 +110,9 @@ pub enum CommitError {
         /// Why.
         source: io::Error,
     },
+    /// The project's quota does not allow it.
+    #[error("{0}")]
+    Quota(OverQuota),
     /// The caller asked to stop.
     #[error("the commit was interrupted; what was staged is untouched and it can be repeated")]
     Interrupted,
@@ -254,6 +259,7 @@ pub struct Committer {
     catalog: Arc<Catalog>,
     context: Arc<ReadContext>,
     stored: StoredChunks,
+    quota_bytes: Option<u64>,
 }
 
 impl Committer {
@@ -263,7 +269,7 @@ impl Committer {
     pub fn new(catalog: Arc<Catalog>, context: Arc<ReadContext>, index: Arc<ChunkIndex>) -> Self {
         let database = index.path().map(|path| path.with_file_name(condemned::DATABASE));
         let condemned = Arc::new(Condemned::open(database.as_deref(), catalog.store().clone()));
-        Self { catalog, context, stored: StoredChunks { index, condemned } }
+        Self { catalog, context, stored: StoredChunks { index, condemned }, quota_bytes: None }
     }
 
     /// The index of stored chunks.
@@ -280,8 +286,9 @@ impl Committer {
     /// Content identical to the latest version makes no new one: its aliases, tags and metadata are changed as
     /// asked. `before_event` is told the event's id before the first attempt to write it, to make it durable. Both are
     /// called again if a collection overtook the commit, so that part of it must be stored again.
-    /// Cost: one request a pack, and up to five for manifest, details and event; one more for the first commit of this host to an
-    /// artifact, and one for each collection since the last.
+    /// `walk` is called once, under a quota up to three times, and again after each collection that overtook it.
+    /// Cost: one request a pack, and up to five for manifest, details and event; one more for the first commit of this
+    /// host to an artifact, and one for each collection since the last; more under a quota.
     pub async fn commit(
         &self,
         request: &Request,
@@ -311,7 +318,12 @@ impl Committer {
             self.learn_chunks(artifact, latest).await;
         }
         let walk = Arc::new(walk);
+        let room = self.room(request, state.as_deref(), &progress, &walk).await?;
         let mut prepared = self.prepare(&progress, &walk).await?;
+        if let Some(room) = room {
+            // What was read may have changed since it was measured.
+            room.check(prepared.adds_to(state.as_deref()))?;
+        }
         prepared.covered = exists.filter(|artifact| self.condemned().covers(artifact));
         let mut id = event_id(&request.origin, &prepared.digest);
         let announce = |error| CommitError::io(Path::new("the state folder"), error);
@@ -372,7 +384,8 @@ impl Committer {
                 renewer.check()?;
                 Ok::<_, CommitError>(prepared)
             });
-            let mut prepared = preparing.await.map_err(|_| CommitError::Worker)??;
+            let (mut prepared, uploads) = preparing.await.map_err(|_| CommitError::Worker)??;
+            uploads.finish().await?;
             if self.vet(&mut prepared).await? {
                 return Ok(prepared);
             }
@@ -573,7 +586,7 @@ enum Carry {
     Vetting,
 }
 
-/// A tree whose content and blocks are in the store, and whose root is not.
+/// A tree whose content and blocks are in packs, and whose root is not in the store.
 struct Prepared {
     digest: Digest,
     root: (ManifestId, bytes::Bytes),
@@ -592,6 +605,15 @@ struct Prepared {
     covered: Option<ArtifactId>,
 }
 
+impl Prepared {
+    /// What committing it adds to the store; nothing if the latest version has this content.
+    fn adds_to(&self, state: Option<&ArtifactState>) -> u64 {
+        let is_latest = state.and_then(|s| s.latest()).is_some_and(|v| v.digest == self.digest);
+        if is_latest { 0 } else { self.stored_bytes + self.root.1.len() as u64 }
+    }
+}
+
+/// Reads the tree and makes its packs and its root; the packs may still be on their way.
 fn prepare(
     stored: &StoredChunks,
     packs: PackWriter,
@@ -599,7 +621,7 @@ fn prepare(
     walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
     carry: Carry,
     renewer: &mut Renewer,
-) -> Result<Prepared, CommitError> {
+) -> Result<(Prepared, Uploads), CommitError> {
     let env = packs.env();
     let mut builder = TreeBuilder::new(stored, packs);
     let known = |id: &_| stored.find(id).is_some();
@@ -627,7 +649,7 @@ fn prepare(
     let (id, bytes) = root.encode(env.random16(), writer.encoder());
     let chunks = std::mem::take(&mut writer.written);
     let places = chunks.iter().map(|chunk| chunk.place).filter(|place| place.codec != Codec::Zero);
-    Ok(Prepared {
+    let prepared = Prepared {
         digest: tree.digest,
         root: (id, bytes.into()),
         manifest: None,
@@ -640,5 +662,6 @@ fn prepare(
         chunks,
         epoch: 0,
         covered: None,
-    })
+    };
+    Ok((prepared, writer.packs.into_uploads()))
 }

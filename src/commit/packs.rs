@@ -1,4 +1,7 @@
 //! Writing packs: chunks are gathered in order, sealed at about 32 MiB and sent while the next one fills.
+//!
+//! What the places of chunks need is that their packs are sealed. That they are in the store is waited for once,
+//! at the end, and not by the thread that makes them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,8 +38,8 @@ pub(super) struct NewPlace {
 /// Gathers chunks into packs. Used by one blocking thread; uploads run on the runtime.
 pub(super) struct PackWriter {
     store: Arc<Store>,
-    runtime: Handle,
-    progress: Arc<Progress>,
+    /// Where packs go; none: they are only counted.
+    sending: Option<(Handle, Arc<Progress>)>,
     uploads: JoinSet<Result<(), StoreError>>,
     permits: Arc<Semaphore>,
     sealed: Vec<PackId>,
@@ -50,10 +53,14 @@ pub(super) struct PackWriter {
 
 impl PackWriter {
     pub fn new(store: Arc<Store>, runtime: Handle, progress: Arc<Progress>) -> Self {
+        Self { sending: Some((runtime, progress)), ..Self::counting(store) }
+    }
+
+    /// One that sends nothing and says how much it would have been.
+    pub fn counting(store: Arc<Store>) -> Self {
         Self {
             store,
-            runtime,
-            progress,
+            sending: None,
             uploads: JoinSet::new(),
             permits: Arc::new(Semaphore::new(UPLOADS)),
             sealed: vec![],
@@ -99,8 +106,9 @@ impl PackWriter {
         Ok(place)
     }
 
-    /// Ends the pack being filled and sends it on its way.
-    fn seal(&mut self) -> Result<(), CommitError> {
+    /// Ends the pack being filled and sends it on its way, so that the places of its chunks are known; may wait for
+    /// an upload to end.
+    pub fn seal(&mut self) -> Result<(), CommitError> {
         if self.rows.is_empty() {
             return Ok(());
         }
@@ -111,36 +119,34 @@ impl PackWriter {
         self.sealed.push(id);
         self.len = 0;
         self.stored_bytes += bytes;
+        let Some((runtime, progress)) = &self.sending else { return Ok(()) };
         // An upload that failed ends the commit before more is read.
         while let Some(ended) = self.uploads.try_join_next() {
             finish(ended)?;
         }
-        let permit = self.runtime.block_on(self.permits.clone().acquire_owned());
+        let permit = runtime.block_on(self.permits.clone().acquire_owned());
         let permit = permit.expect("the semaphore is never closed");
-        let (store, progress) = (self.store.clone(), self.progress.clone());
+        let (store, progress) = (self.store.clone(), progress.clone());
         let upload = async move {
             let sent = store.put(&Key::Pack(id), pieces).await;
             drop(permit);
             progress.stored.add(bytes);
             sent
         };
-        self.uploads.spawn_on(upload, &self.runtime);
+        self.uploads.spawn_on(upload, runtime);
         Ok(())
     }
 
-    /// Seals and waits until every pack so far is durable in the store.
-    pub fn flush(&mut self) -> Result<(), CommitError> {
-        self.seal()?;
-        while let Some(ended) = self.runtime.block_on(self.uploads.join_next()) {
-            finish(ended)?;
-        }
-        Ok(())
+    /// The uploads under way, to be waited for before anything names these packs.
+    pub fn into_uploads(self) -> Uploads {
+        debug_assert!(self.rows.is_empty(), "the last pack is sealed first");
+        Uploads(self.uploads)
     }
 
     /// The final place of a chunk whose pack is sealed.
     ///
     /// # Panics
-    /// If it is not: [`PackWriter::flush`] comes first.
+    /// If it is not: [`PackWriter::seal`] comes first.
     pub fn resolve(&self, place: &NewPlace) -> Place {
         if place.codec == Codec::Zero {
             return Place::zero();
@@ -148,6 +154,19 @@ impl PackWriter {
         let pack =
             *self.sealed.get(place.slot as usize).expect("places are resolved after their packs are sealed");
         Place { pack, offset: place.offset, stored_len: place.stored_len, codec: place.codec }
+    }
+}
+
+/// Packs on their way to the store. Dropped, they are given up.
+pub(super) struct Uploads(JoinSet<Result<(), StoreError>>);
+
+impl Uploads {
+    /// Waits until all of them are durable in the store.
+    pub async fn finish(mut self) -> Result<(), CommitError> {
+        while let Some(ended) = self.0.join_next().await {
+            finish(ended)?;
+        }
+        Ok(())
     }
 }
 

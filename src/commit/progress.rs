@@ -18,7 +18,7 @@ pub struct Progress {
     interrupted: AtomicBool,
 }
 
-/// A number that only grows.
+/// A number that grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -49,6 +49,12 @@ impl Progress {
     /// Reads all counters.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { entries: self.entries.get(), bytes: self.bytes.get(), stored: self.stored.get() }
+    }
+
+    /// The same is gone through once more.
+    pub(super) fn begin_again(&self) {
+        self.entries.0.store(0, Ordering::Relaxed);
+        self.bytes.0.store(0, Ordering::Relaxed);
     }
 
     /// Asks the commit to end before its event is written.

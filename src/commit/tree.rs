@@ -142,9 +142,9 @@ impl<'a> TreeBuilder<'a> {
         carried
     }
 
-    /// Makes all content durable in the store and gives the tree, with the writer for its manifest.
+    /// Sends all content on its way and gives the tree, with the writer for its manifest.
     pub fn finish(mut self) -> Result<(Tree, ManifestWriter<'a>), CommitError> {
-        self.packs.flush()?;
+        self.packs.seal()?;
         let mut writer = ManifestWriter {
             stored: self.stored,
             packs: self.packs,
@@ -174,7 +174,7 @@ impl<'a> TreeBuilder<'a> {
                 .map(|(i, refs)| Ok((i, writer.write_lists(&refs)?)))
                 .collect::<Result<Vec<_>, CommitError>>()?;
             // The lists of all files share packs: places are known once these are sealed.
-            writer.packs.flush()?;
+            writer.packs.seal()?;
             level += 1;
             open = Vec::new();
             for (i, blocks) in written {
@@ -321,7 +321,7 @@ impl ManifestWriter<'_> {
         for (row, block) in blocks {
             written.push((row, self.write_block(&block)?));
         }
-        self.packs.flush()?;
+        self.packs.seal()?;
         let mut splitter = Splitter::new(depth);
         let mut above: Vec<(Row, Vec<IndexRow>)> = Vec::new();
         for (row, block) in written {

@@ -35,6 +35,7 @@ use self::sys::Detach;
 use self::wire::{Request, WireError};
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
+use crate::commit::Quotas;
 
 /// How long a mount may take to answer its first question.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -58,6 +59,8 @@ pub struct Options {
     pub refresh: Duration,
     /// How long a rename waits for its commit.
     pub rename_wait: Duration,
+    /// What projects may take in the store.
+    pub quotas: Quotas,
     /// Whether files may be handed to the kernel.
     pub passthrough: bool,
 }

@@ -5,9 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Scope;
+use crate::clock::Timestamp;
 use crate::format::event::Metadata;
 use crate::id::Digest;
-use crate::name::{AliasName, ArtifactKey, SessionName, VersionNumber};
+use crate::name::{AliasName, ArtifactKey, Reference, SessionName, VersionNumber};
 
 /// The longest line in bytes; bounds what either side takes in.
 pub const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -27,6 +28,18 @@ pub enum Request {
     Commit(CommitRequest),
     /// Start a session from a version, or empty it. The answer has its `path` in the mount.
     Stage(StageRequest),
+    /// Keep a version in the cache as a whole; the answer is a [`PinReply`].
+    Pin {
+        /// Which: the version that this means now.
+        reference: Reference,
+    },
+    /// Let a pinned version go; the answer is an [`UnpinReply`].
+    Unpin {
+        /// Which.
+        reference: Reference,
+    },
+    /// The pinned versions; the answer is a list of [`PinListed`].
+    Pins,
     /// Write everything staged through to the disk.
     Sync,
     /// An artifact was changed from this host: look at its log now.
@@ -64,6 +77,9 @@ pub struct CommitRequest {
     /// What the committer says of it.
     #[serde(default)]
     pub settings: VersionSettings,
+    /// A quota for the project in bytes; the mount's own holds as well.
+    #[serde(default)]
+    pub quota_bytes: Option<u64>,
 }
 
 /// What a committer says of a version.
@@ -128,6 +144,55 @@ pub enum Outcome {
     Created,
     /// The content was there already under this number.
     Identical,
+}
+
+/// A version that was pinned and is whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinReply {
+    /// Its artifact.
+    pub artifact: ArtifactKey,
+    /// Its number.
+    pub version: VersionNumber,
+    /// Its digest.
+    #[serde(with = "crate::id::plain")]
+    pub digest: Digest,
+    /// Regular files in it.
+    pub files: u64,
+    /// Sum of their sizes.
+    pub bytes: u64,
+    /// Bytes of it that were not local before.
+    pub fetched_bytes: u64,
+}
+
+/// A version that is not pinned any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnpinReply {
+    /// Its artifact.
+    pub artifact: ArtifactKey,
+    /// Its number.
+    pub version: VersionNumber,
+    /// Whether it was pinned before.
+    pub was_pinned: bool,
+}
+
+/// A pinned version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinListed {
+    /// Its artifact.
+    pub artifact: ArtifactKey,
+    /// Its number.
+    pub version: VersionNumber,
+    /// Its digest.
+    #[serde(with = "crate::id::plain")]
+    pub digest: Digest,
+    /// Regular files in it.
+    pub files: u64,
+    /// Sum of their sizes.
+    pub bytes: u64,
+    /// Bytes of it that are not local (yet): pinning it again fetches them.
+    pub missing_bytes: u64,
+    /// Since when it is pinned.
+    pub since: Timestamp,
 }
 
 /// A change of a staging session as a whole.

@@ -208,6 +208,11 @@ impl Block {
         Some(PackId::from_bytes(bytes.try_into().ok()?))
     }
 
+    /// The encoded block.
+    pub fn bytes(&self) -> &Bytes {
+        &self.data
+    }
+
     /// What its rows are.
     pub fn kind(&self) -> BlockKind {
         self.kind

@@ -85,6 +85,8 @@ pub struct SessionCommit {
     pub demanded: Option<VersionNumber>,
     /// What the committer says, besides what stands in the session's attributes.
     pub settings: Settings,
+    /// A quota of the committer's own for the project, in bytes; the mount's holds as well.
+    pub quota_bytes: Option<u64>,
     /// Where to follow it.
     pub progress: Arc<Progress>,
 }
@@ -104,6 +106,7 @@ impl Fs {
             actor: self.actor(caller),
             demanded,
             settings: Settings::default(),
+            quota_bytes: None,
             progress: Arc::default(),
         };
         let running = match self.begin_commit(commit) {
@@ -242,6 +245,8 @@ impl Fs {
         let record = self.registry.get(live.id)?;
         let mut settings = super::xattr::settings_of(&record.settings)?;
         settings.add(commit.settings);
+        let of_mount = self.options.quotas.of(&commit.artifact.project);
+        let quota_bytes = of_mount.into_iter().chain(commit.quota_bytes).min();
         let request = Request {
             artifact: commit.artifact,
             origin: *live.id.as_bytes(),
@@ -262,7 +267,8 @@ impl Fs {
             *scanned.hashed.lock().expect("no holder of this lock panics") = read;
             Ok(())
         };
-        let outcome = self.committer.commit(&request, commit.progress, walk, before_event).await;
+        let committer = self.committer.with_quota(quota_bytes);
+        let outcome = committer.commit(&request, commit.progress, walk, before_event).await;
         if outcome.is_err() {
             // The session goes on and may change: what a crash would leave must not be taken for this commit.
             self.registry.set_commit_id(live.id, None)?;

@@ -47,7 +47,7 @@ impl From<StoreError> for Errno {
                 Errno::IO
             }
             // The store's refusal is of this mount's credentials, not of the caller's.
-            StoreError::Denied { .. } => Errno::IO,
+            StoreError::Denied { .. } | StoreError::NoBucket { .. } => Errno::IO,
             StoreError::Full { .. } => Errno(libc::ENOSPC),
         }
     }
@@ -118,6 +118,7 @@ impl From<&CommitError> for Errno {
                 Some(errno) => errno,
             },
             CommitError::Staged(e) => e.errno(),
+            CommitError::Quota(_) => libc::EDQUOT,
             CommitError::Interrupted => libc::EINTR,
             CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
             CommitError::Lost { .. } | CommitError::Read(_) => libc::EIO,

@@ -36,7 +36,7 @@ use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
-use crate::commit::Committer;
+use crate::commit::{Committer, Quotas};
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
 use crate::staging::{Attr, Caller, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
@@ -59,6 +59,8 @@ pub struct Options {
     pub refresh: Duration,
     /// How long a rename waits for its commit.
     pub rename_wait: Duration,
+    /// What projects may take in the store.
+    pub quotas: Quotas,
     /// User and group of the mounter, who own everything in versions.
     pub owner: (u32, u32),
     /// A further group that may stage, commit and move aliases.

@@ -8,6 +8,7 @@ use super::{Answer, Errno, Fs, Result};
 use crate::catalog::{ArtifactState, CatalogError, Scope, Synced};
 use crate::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, SessionName, VersionNumber};
 use crate::staging::Caller;
+use crate::store::StoreError;
 
 /// The name of the generated directories.
 pub(super) const CONTROL: &[u8] = b".artfs";
@@ -123,7 +124,12 @@ impl Fs {
         if self.local_names()?.iter().any(|(p, _)| p == project) {
             return Ok(true);
         }
-        Ok(self.catalog.projects(self.max_age()).await?.contains(project))
+        match self.catalog.projects(self.max_age()).await {
+            Ok(projects) => Ok(projects.contains(project)),
+            // Who may not list can still read what is named exactly: whether it is there shows further down.
+            Err(CatalogError::Store(StoreError::Denied { .. })) => Ok(true),
+            Err(e) => Err(e.into()),
+        }
     }
 
     async fn has_artifact(&self, artifact: &ArtifactKey) -> Result<bool> {

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::aligned::{AlignedBuffer, DIRECT_ALIGNMENT};
-use crate::durable::sync_directory;
 
 /// Objects from this many bytes on are written past the page cache.
 pub(super) const MIN_DIRECT_BYTES: usize = 1 << 20;
@@ -30,7 +29,12 @@ pub(super) fn write(path: &Path, pieces: &[Bytes]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
         return Err(e);
     }
-    path.parent().map_or(Ok(()), sync_directory)
+    sync_parent(path)
+}
+
+/// Makes the name of a file or directory durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// A new file under a name that listings of a store leave out (`<name>#<number>`).
@@ -68,7 +72,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
         }
         other => other?,
     }
-    path.parent().map_or(Ok(()), sync_directory)
+    sync_parent(path)
 }
 
 fn is_aligned(piece: &Bytes) -> bool {

@@ -40,6 +40,8 @@ use crate::id::StoreId;
 
 /// Requests in flight at once, of all kinds.
 const MAX_REQUESTS_IN_FLIGHT: usize = 64;
+/// Characters of a server's answer that a message shows; some answer with pages of XML.
+const MAX_PROBLEM_CHARS: usize = 500;
 /// The largest object that is read whole; larger ones (packs) are read in ranges.
 const MAX_WHOLE_OBJECT_BYTES: u64 = 64 << 20;
 /// Names taken from one listing at the most.
@@ -48,6 +50,9 @@ const MAX_LISTED: usize = 10_000_000;
 const FOLDERS_ALLOWANCE: u64 = 2 << 20;
 /// A store that says nothing for this long counts as not answering, unless the user says otherwise.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// The vendors' codes for a bucket that is not there. As elements: an object's name has no `<`.
+const MISSING_BUCKET_CODES: [&str; 3] =
+    ["<Code>NoSuchBucket<", "<Code>ContainerNotFound<", "<Code>ContainerBeingDeleted<"];
 
 /// A request that failed, by what can be done about it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -65,6 +70,12 @@ pub enum StoreError {
         key: String,
         /// The store's answer.
         problem: String,
+    },
+    /// There is no such bucket, or no more.
+    #[error("the bucket that {key} is asked of does not exist: check its name, region and endpoint")]
+    NoBucket {
+        /// The name asked for.
+        key: String,
     },
     /// The store's disk or quota is full.
     #[error("the store is full: {key} cannot be written")]
@@ -97,11 +108,13 @@ impl StoreError {
     }
 
     fn from_backend(key: &dyn std::fmt::Display, error: object_store::Error) -> Self {
-        let (key, problem) = (key.to_string(), error_chain(&error));
+        let (key, chain) = (key.to_string(), error_chain(&error));
+        if MISSING_BUCKET_CODES.iter().any(|code| chain.contains(code)) {
+            return StoreError::NoBucket { key };
+        }
+        let problem = chain.chars().take(MAX_PROBLEM_CHARS).collect();
         match error {
-            object_store::Error::NotFound { .. } if !problem.contains("NoSuchBucket") => {
-                StoreError::NotFound { key }
-            }
+            object_store::Error::NotFound { .. } => StoreError::NotFound { key },
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 StoreError::Denied { key, problem }
             }
@@ -111,7 +124,7 @@ impl StoreError {
                 }
                 Some(std::io::ErrorKind::PermissionDenied) => StoreError::Denied { key, problem },
                 // A listing that is denied has no kind of its own; its status stands in the text only.
-                _ if ["401 Unauthorized", "403 Forbidden"].iter().any(|status| problem.contains(status)) => {
+                _ if ["401 Unauthorized", "403 Forbidden"].iter().any(|status| chain.contains(status)) => {
                     StoreError::Denied { key, problem }
                 }
                 _ => StoreError::Unavailable { key, problem },
@@ -121,7 +134,7 @@ impl StoreError {
     }
 }
 
-/// The whole chain of causes on one line, shortened: servers answer with pages of XML.
+/// The whole chain of causes on one line.
 fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -132,7 +145,7 @@ fn error_chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text.replace('\n', " ").chars().take(500).collect()
+    text.replace('\n', " ")
 }
 
 fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {
@@ -307,9 +320,7 @@ impl Store {
         let placeholder = StoreHeader::new(StoreId::from_bytes(env.random16()), env.now());
         let mut store = Self::new(backend, url.clone(), placeholder, env, answer_limit);
         let failed = |source: StoreError| match &source {
-            StoreError::Unavailable { problem, .. } if problem.contains("NoSuchBucket") => {
-                OpenError::NoBucket { url: url.clone() }
-            }
+            StoreError::NoBucket { .. } => OpenError::NoBucket { url: url.clone() },
             _ => OpenError::Store { url: url.clone(), source },
         };
         let bytes = match store.get(&Key::Header).await {
@@ -533,7 +544,14 @@ impl Store {
     pub async fn stat(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
         self.retry(key, || async {
             self.counters.gets.fetch_add(1, Ordering::Relaxed);
-            self.within(key, 0, self.backend.head(&key.path())).await.map(ObjectInfo::from)
+            match self.within(key, 0, self.backend.head(&key.path())).await {
+                // The answer to a HEAD has no body that could tell a missing bucket from a missing object.
+                Err(StoreError::NotFound { key: name }) => {
+                    self.within(key, 0, self.backend.get_range(&key.path(), 0..1)).await?;
+                    Err(StoreError::NotFound { key: name })
+                }
+                found => found.map(ObjectInfo::from),
+            }
         })
         .await
     }
@@ -587,7 +605,7 @@ impl Store {
     }
 
     /// The names of all objects below a folder that sort after `after`, in order. Cost: one request for each
-    /// 1,000 names.
+    /// 1,000 names; on Azure those before `after` count too.
     pub async fn list(&self, prefix: &str, after: Option<&Key>) -> Result<Vec<String>, StoreError> {
         self.list_first(prefix, after, MAX_LISTED).await
     }
@@ -606,12 +624,16 @@ impl Store {
                 Some(key) => self.backend.list_with_offset(Some(&prefix_path), &key.path()),
                 None => self.backend.list(Some(&prefix_path)),
             };
-            let most = most.min(MAX_LISTED);
+            let (most, after) = (most.min(MAX_LISTED), after.map(Key::to_string));
             let mut names = vec![];
             while names.len() < most
                 && let Some(meta) = self.within(&prefix, 0, found.try_next()).await?
             {
-                names.push(meta.location.to_string());
+                // Azure of the version that the client speaks does not know where to start and lists everything.
+                let name = meta.location.to_string();
+                if after.as_ref().is_none_or(|after| name > *after) {
+                    names.push(name);
+                }
             }
             names.sort_unstable();
             Ok(names)

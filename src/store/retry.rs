@@ -1,7 +1,9 @@
 //! Trying again: the one place where requests are repeated, and only those that may be.
 
 use std::fmt::Display;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::outage::no_answer;
 use super::{Store, StoreError};

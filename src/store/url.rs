@@ -83,7 +83,8 @@ impl StoreUrl {
     ///
     /// `settings` are the caller's environment variables in the cloud vendors' usual names
     /// (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME`, …);
-    /// others are ignored. A missing directory is made when `create` is set.
+    /// others are ignored. An endpoint without TLS is used only where they name one. A missing directory is made
+    /// when `create` is set.
     pub fn connect(
         &self,
         settings: &[(String, String)],
@@ -137,6 +138,9 @@ impl StoreUrl {
                 Arc::new(builder.build().map_err(failed)?)
             }
             "gs" => {
+                // The address may also stand in the key file, which the client alone reads. It has TLS unless the
+                // user names one that has not.
+                let options = options.with_allow_http(true);
                 let mut builder =
                     GoogleCloudStorageBuilder::new().with_client_options(options).with_retry(retry);
                 for (key, value) in settings {
@@ -149,9 +153,11 @@ impl StoreUrl {
             _ => {
                 let mut builder = MicrosoftAzureBuilder::new().with_client_options(options).with_retry(retry);
                 for (key, value) in settings {
-                    if let Ok(key) = key.to_ascii_lowercase().parse::<AzureConfigKey>() {
-                        builder = builder.with_config(key, value);
+                    let Ok(key) = key.to_ascii_lowercase().parse::<AzureConfigKey>() else { continue };
+                    if key == AzureConfigKey::Endpoint && value.starts_with("http://") {
+                        builder = builder.with_allow_http(true);
                     }
+                    builder = builder.with_config(key, value);
                 }
                 Arc::new(builder.with_container_name(bucket).build().map_err(failed)?)
             }

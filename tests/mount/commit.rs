@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::host::{Host, errno, json, names, program, refused, skip, wait_until};
 use super::support::environment::noise;
+use super::support::gcs::GcsServer;
 use super::support::s3::{Fault, RequestKind, S3Server};
 use super::sys;
 
@@ -32,8 +33,10 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_full_local_disk_is_told_to_the_writer_and_the_commit_can_be_repeated", local_disk_full),
     ("a_full_store_is_told_to_the_committer_and_the_commit_can_be_repeated", store_full),
     ("eight_hosts_get_eight_numbers_in_one_chain", eight_hosts),
+    ("a_commit_beyond_the_quota_is_edquot_and_says_what_is_missing", quota),
     ("a_move_that_did_not_wait_for_its_commit_finds_it_done_when_it_is_repeated", late_commit),
     ("an_interrupted_commit_command_leaves_staging_open_and_can_be_repeated", interrupted_command),
+    ("hosts_with_a_bucket_of_gcs_see_each_others_commits", gcs_bucket),
 ];
 
 fn read(path: &Path) -> Vec<u8> {
@@ -423,6 +426,36 @@ fn store_away() {
     }
 }
 
+fn gcs_bucket() {
+    let server = GcsServer::spawn();
+    let settings: Vec<_> = server.env().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let ann = Host::unmounted(Some(format!("gs://{}/team", server.bucket())), &settings);
+    ann.mount();
+    let bob = ann.beside(&[]);
+    let body = noise(14, 0, 2_000_000);
+    ann.version("p/a", &[("d/big", &body)]);
+    wait_until("the other host sees v0", || bob.path("p/a/v0/d/big").exists());
+    assert!(read(&bob.path("p/a/v0/d/big")) == body);
+    bob.version("p/a", &[("d/big", &body), ("small", b"x")]);
+    // Of what is committed and cached, a killed daemon loses nothing.
+    ann.kill9_and_remount();
+    wait_until("the first host sees v1", || ann.path("p/a/v1/small").exists());
+    assert_eq!(ann.versions("p/a"), ["v0", "v1"]);
+    assert_eq!(read(&ann.path("p/a/latest/small")), b"x");
+    assert!(read(&ann.path("p/a/v1/d/big")) == body);
+    // A creation that is answered with a conflict is looked into, and repeated as long as the name is free.
+    server.set_fault(|request| match request.kind {
+        RequestKind::Put if request.key.contains("/log/") && request.n.is_multiple_of(2) => {
+            Fault::ErrorBefore(412)
+        }
+        _ => Fault::None,
+    });
+    ann.version("p/a", &[("small", b"y")]);
+    server.clear_fault();
+    wait_until("the other host sees v2", || bob.path("p/a/v2/small").exists());
+    assert_eq!(read(&bob.path("p/a/v2/small")), b"y");
+}
+
 /// A small file system of its own; it goes when this is dropped.
 pub struct SmallDisk(tempfile::TempDir);
 
@@ -500,6 +533,45 @@ fn store_full() {
     let used: Vec<String> =
         program(&disk.path(), &["find", "store", "-name", "*#*"]).lines().map(str::to_owned).collect();
     assert_eq!(used, Vec::<String>::new(), "failed writes leave nothing in the store");
+}
+
+fn quota() {
+    let server = S3Server::spawn();
+    let host = Host::on(&server, &["--refresh", "50ms", "--quota", "1M", "--quota", "large=10M"]);
+    host.mount();
+    host.version("p/a", &[("f", &noise(19, 0, 500_000))]);
+    let (large, more) = (noise(19, 1, 2_000_000), noise(19, 2, 700_000));
+    host.version("large/a", &[("f", &large)]);
+    fs::write(host.artifact("p/b").join("f"), &more).unwrap();
+    server.clear_requests();
+    refused("mv", host.commit("p/b"), libc::EDQUOT);
+    let note = host.last_commit("p/b");
+    assert_eq!(note["errno"], libc::EDQUOT);
+    let told = host.failure(&["commit", "p/b"]);
+    let want = "error: p/b was not committed: the quota of project p is 1.0 MiB; 48";
+    assert!(told.starts_with(want) && told.contains(" KiB are used, and this commit would add 68"), "{told}");
+    assert!(told.contains(" KiB too many\nhint: make room with `artfs rm`"), "{told}");
+    assert_eq!(server.count(RequestKind::Put), 0, "nothing is sent");
+    assert!(read(&host.path("p/b/staging/f")) == more);
+    // Who commits can ask for less, and not for more.
+    fs::write(host.artifact("large/b").join("f"), noise(19, 4, 700_000)).unwrap();
+    assert!(host.failure(&["commit", "large/b", "--quota", "large=2M"]).contains("is 2.0 MiB"));
+    assert!(host.failure(&["commit", "p/b", "--quota", "1G"]).contains("is 1.0 MiB"));
+    host.ok(&["commit", "large/b", "--quota", "large=5M"]);
+    assert_eq!(host.status()["quota_bytes"]["projects"]["large"], 10 << 20);
+    // Without a mount, and from the environment.
+    let file = host.folder().join("file");
+    fs::write(&file, noise(19, 3, 300_000)).unwrap();
+    let file = file.to_str().unwrap();
+    host.set_variable("ARTFS_QUOTA", "q=1M,700K");
+    assert!(host.failure(&["put", file, "p/c"]).contains("the quota of project p is 700.0 KiB"));
+    host.ok(&["put", file, "q/c"]);
+    host.ok(&["put", file, "p/c", "--quota", "1M"]);
+    // A daemon takes it over as it is.
+    host.set_options(&["--refresh", "50ms"]);
+    host.remount();
+    refused("mv", host.commit("p/b"), libc::EDQUOT);
+    assert_eq!(host.status()["quota_bytes"]["every"], 700 << 10);
 }
 
 /// How many commits the log of an artifact has.

@@ -9,7 +9,10 @@ mod support;
 
 mod commit;
 mod host;
+mod identity;
+mod names;
 mod offline;
+mod pin;
 mod programs;
 mod property;
 mod reading;
@@ -35,7 +38,10 @@ fn main() -> ExitCode {
             property::TESTS,
             commit::TESTS,
             reading::TESTS,
+            names::TESTS,
             offline::TESTS,
+            pin::TESTS,
+            identity::TESTS,
         ]
         .concat(),
     )

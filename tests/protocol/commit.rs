@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use artfs::catalog::{AliasPrecondition, Catalog, CatalogError, EditError};
@@ -556,6 +556,81 @@ async fn a_commit_whose_answer_stayed_away_is_found_by_the_same_host() {
     let found = host.commit_as(new.path(), &request).await.expect("the store answers again");
     assert_eq!((found.version, found.created), (version(1), true));
     assert_eq!(old_or_new(&backend, &tree_of(old.path()), &tree_of(new.path()), "lost").await, 2);
+}
+
+/// A host that knows an artifact with v0, and the store through which it sees it.
+async fn host_on_faulty_store() -> (Arc<FaultyStore>, Host) {
+    let faulty = FaultyStore::new(prepared(small_tree(b"old").path()).await);
+    let host = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "h").await;
+    host.catalog.state(&key(), Duration::ZERO).await.expect("an answer");
+    (faulty, host)
+}
+
+/// The conflict may be one with this very event, sent twice on its way.
+#[tokio::test(start_paused = true)]
+async fn a_conflict_that_cannot_be_looked_into_leaves_doubt() {
+    let (faulty, host) = host_on_faulty_store().await;
+    faulty.set_fault(|call| match call.op {
+        Op::Create => Fault::AlreadyExistsAfterEffect,
+        _ => Fault::ErrorBefore,
+    });
+    let doubt = host.set_alias("prod", Selector::Latest, AliasPrecondition::Any).await;
+    assert!(matches!(doubt, Err(EditError::Catalog(CatalogError::Doubt { seq: 2, .. }))), "{doubt:?}");
+    faulty.set_fault(|_| Fault::None);
+    host.store.ask_again().await.expect("the store is back");
+    let state = host.catalog.existing(&key(), Duration::ZERO).await.expect("an answer");
+    assert_eq!(state.alias(&"prod".parse().expect("an alias")).map(|at| at.version), Some(version(0)));
+}
+
+/// A first attempt that nobody answered may still land after a second one was refused.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_after_an_attempt_without_an_answer_leaves_doubt() {
+    for refusal in [Fault::Denied, Fault::Full] {
+        let (faulty, host) = host_on_faulty_store().await;
+        let creates = AtomicU64::new(0);
+        faulty.set_fault(move |call| match call.op {
+            Op::Create if creates.fetch_add(1, Ordering::SeqCst) == 0 => Fault::ErrorBefore,
+            Op::Create => refusal,
+            _ => Fault::None,
+        });
+        let doubt = host.set_alias("prod", Selector::Latest, AliasPrecondition::Any).await;
+        assert!(matches!(doubt, Err(EditError::Catalog(CatalogError::Doubt { seq: 2, .. }))), "{doubt:?}");
+        // Refused at once, it certainly did not happen.
+        faulty.set_fault(move |call| if call.op == Op::Create { refusal } else { Fault::None });
+        let refused = host.set_alias("prod", Selector::Latest, AliasPrecondition::Any).await;
+        assert!(matches!(refused, Err(EditError::Catalog(CatalogError::Store(_)))), "{refused:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_does_not_give_up_over_its_own_event() {
+    let (faulty, host) = host_on_faulty_store().await;
+    let creates = AtomicU64::new(0);
+    // As many conflicts as a writer bears, and the last one is with itself.
+    faulty.set_fault(move |call| match (call.op, creates.load(Ordering::SeqCst)) {
+        (Op::Create, 500) => Fault::AlreadyExistsAfterEffect,
+        (Op::Create, n) => {
+            creates.store(n + 1, Ordering::SeqCst);
+            Fault::AlreadyExistsWithoutEffect
+        }
+        _ => Fault::None,
+    });
+    let set = host.set_alias("prod", Selector::Latest, AliasPrecondition::Any).await;
+    assert_eq!(set.expect("it is set"), version(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_artifact_that_was_never_read_is_not_taken_for_missing_while_the_store_is_away() {
+    let faulty = FaultyStore::new(prepared(small_tree(b"old").path()).await);
+    let host = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "h").await;
+    faulty.set_fault(|_| Fault::ErrorBefore);
+    for _ in 0..2 {
+        let unknown = host.catalog.state(&key(), Duration::from_secs(1)).await;
+        assert!(matches!(&unknown, Err(CatalogError::Store(e)) if e.may_pass()), "{unknown:?}");
+    }
+    faulty.set_fault(|_| Fault::None);
+    host.store.ask_again().await.expect("the store is back");
+    assert!(host.catalog.state(&key(), Duration::from_secs(1)).await.expect("an answer").is_some());
 }
 
 /// The caller goes away (its task is dropped) while a call is on its way.

@@ -117,10 +117,11 @@ fn trouble(seed: u64, writer: u64) -> impl Fn(&Call) -> Fault + Send + Sync + 's
         if call.op != Op::Create {
             return passing(call);
         }
-        let fault = match noise(seed, call.n, 1)[0] % 12 {
+        let fault = match noise(seed, call.n, 1)[0] % 16 {
             0 => Fault::ErrorBefore,
             1 | 2 => Fault::ErrorAfter,
             3 => Fault::AlreadyExistsWithoutEffect,
+            4 => Fault::PreconditionAfter,
             _ => Fault::None,
         };
         if fault == Fault::None || was_wrong.swap(true, Ordering::SeqCst) {

@@ -17,10 +17,13 @@ mod gc;
 mod golden;
 mod host;
 mod layers;
+mod linearizability;
 mod outage;
 mod overtaken;
+mod quota;
 mod requests;
 mod retention;
+mod simulation;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.

@@ -78,6 +78,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
         user_name: |uid| format!("uid{uid}"),
         host: "h".into(),
         rename_wait: Duration::from_secs(60),
+        quotas: artfs::commit::Quotas::default(),
     };
     let (fs, _) = Fs::new(options, services).await;
     Served { fs, calls, _state: folder }
@@ -185,6 +186,31 @@ async fn a_warm_alias_costs_nothing() {
         assert_eq!(kernel.readlink(&fs, "latest").await, "v1");
     }
     assert_eq!(calls.ops(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_kernel_keeps_is_never_older_than_the_interval() {
+    let (backend, _) = filled().await;
+    let Served { fs, calls, _state } = served(&backend, REFRESH, Duration::ZERO).await;
+    let mut kernel = Kernel::default();
+    kernel.readlink(&fs, "prod").await;
+    let project = kernel.lookup(&fs, ROOT, "proj").await;
+    let artifact = kernel.lookup(&fs, project, "data").await;
+    calls.restart_count();
+    let mut age = Duration::ZERO;
+    for step in [0, 300, 400, 200, 50] {
+        let step = Duration::from_millis(step);
+        tokio::time::advance(step).await;
+        age += step;
+        for (parent, name) in [(project, "data"), (artifact, "v0")] {
+            let found = fs.lookup(parent, name.as_bytes()).await.expect("it is there");
+            assert_eq!(found.entry_ttl, (REFRESH - age).min(REFRESH / 2), "{name} after {age:?}");
+        }
+    }
+    assert_eq!(calls.ops(), [], "all of it from one look");
+    tokio::time::advance(REFRESH / 10).await;
+    let found = fs.lookup(artifact, b"v0").await.expect("it is there");
+    assert_eq!((found.entry_ttl, calls.ops()), (REFRESH / 2, vec![Op::Get]), "and now from a new one");
 }
 
 /// Opens the file below an alias and reads its beginning, as the kernel would; gives the bytes.

@@ -15,14 +15,15 @@ use tokio::sync::Barrier;
 
 use crate::support::environment::{noise, seed};
 use crate::support::faults::{Fault, FaultyStore, Op, passing_trouble};
-use crate::support::s3::S3Server;
+use crate::support::gcs::{GcsServer, TOKEN_WITHOUT_RIGHTS};
+use crate::support::s3::{Fault as Wire, S3Server};
 
 /// Somewhere a store can be.
 struct Place {
     url: String,
     backend: Arc<dyn ObjectStore>,
-    /// A client that the place itself turns away, where it checks credentials.
-    stranger: Option<Arc<dyn ObjectStore>>,
+    /// Clients that the place itself turns away, where it checks credentials.
+    strangers: Vec<Arc<dyn ObjectStore>>,
     _keep: Box<dyn Any + Send + Sync>,
 }
 
@@ -37,14 +38,14 @@ fn connect(url: &str, settings: &[(String, String)]) -> Arc<dyn ObjectStore> {
 impl Place {
     fn memory() -> Self {
         let backend = Arc::new(InMemory::new());
-        Self { url: "memory".into(), backend, stranger: None, _keep: Box::new(()) }
+        Self { url: "memory".into(), backend, strangers: vec![], _keep: Box::new(()) }
     }
 
     fn directory() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let url = directory.path().join("a store").to_str().expect("UTF-8").to_owned();
         let backend = connect(&url, &[]);
-        Self { url, backend, stranger: None, _keep: Box::new(directory) }
+        Self { url, backend, strangers: vec![], _keep: Box::new(directory) }
     }
 
     fn s3() -> Self {
@@ -57,17 +58,33 @@ impl Place {
                 value.push('x');
             }
         }
-        let stranger = Some(connect(&url, &wrong));
-        Self { url, backend, stranger, _keep: Box::new(server) }
+        let strangers = vec![connect(&url, &wrong)];
+        Self { url, backend, strangers, _keep: Box::new(server) }
     }
 
-    /// A bucket on a server that `scripts/test-moto` started, under a prefix of its own.
+    fn gcs() -> Self {
+        let server = GcsServer::spawn();
+        let url = format!("gs://{}", server.bucket());
+        let backend = connect(&url, &settings(server.env()));
+        let tokens = ["ya29.unknown", TOKEN_WITHOUT_RIGHTS];
+        let mut strangers = tokens.map(|token| connect(&url, &settings(server.env_with(token)))).to_vec();
+        strangers.push(connect(&url, &key_without_token(&server)));
+        Self { url, backend, strangers, _keep: Box::new(server) }
+    }
+
+    /// A bucket of an S3 server that `scripts/test-servers` started, under a prefix of its own.
     fn moto() -> Self {
-        let (endpoint, bucket) = moto_endpoint();
-        let prefix = PackId::of(&clock::system().random16());
-        let url = format!("s3://{bucket}/some/{prefix}");
-        let backend = connect(&url, &moto_settings(&endpoint));
-        Self { url, backend, stranger: None, _keep: Box::new(()) }
+        let url = format!("s3://{TEST_BUCKET}/some/{}", PackId::of(&clock::system().random16()));
+        let backend = connect(&url, &moto_settings(&endpoint("MOTO")));
+        Self { url, backend, strangers: vec![], _keep: Box::new(()) }
+    }
+
+    /// A container of an Azure emulator that `scripts/test-servers` started, under a prefix of its own.
+    fn azurite() -> Self {
+        let url = format!("az://{TEST_BUCKET}/some/{}", PackId::of(&clock::system().random16()));
+        let backend = connect(&url, &azurite_settings(AZURITE_KEY));
+        let strangers = vec![connect(&url, &azurite_settings("d3Jvbmc="))];
+        Self { url, backend, strangers, _keep: Box::new(()) }
     }
 
     /// The same place, where now and then a request fails that is safe to repeat.
@@ -86,10 +103,17 @@ impl Place {
     }
 }
 
-fn moto_endpoint() -> (String, String) {
-    let variable =
-        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("scripts/test-moto sets {name}"));
-    (variable("ARTFS_TEST_S3_ENDPOINT"), variable("ARTFS_TEST_S3_BUCKET"))
+/// The bucket that `scripts/test-servers` makes on each server.
+const TEST_BUCKET: &str = "artfs-test";
+/// The account that Azurite knows, and its key; both are public.
+const AZURITE_ACCOUNT: &str = "devstoreaccount1";
+const AZURITE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// Where a server is that `scripts/test-servers` started.
+fn endpoint(server: &str) -> String {
+    let name = format!("ARTFS_TEST_{server}");
+    std::env::var(&name).unwrap_or_else(|_| panic!("scripts/test-servers sets {name}"))
 }
 
 fn moto_settings(endpoint: &str) -> Vec<(String, String)> {
@@ -101,30 +125,45 @@ fn moto_settings(endpoint: &str) -> Vec<(String, String)> {
     ])
 }
 
+fn azurite_settings(key: &str) -> Vec<(String, String)> {
+    settings([
+        ("AZURE_STORAGE_ACCOUNT_NAME", AZURITE_ACCOUNT.to_owned()),
+        ("AZURE_STORAGE_ACCOUNT_KEY", key.to_owned()),
+        ("AZURE_STORAGE_ENDPOINT", endpoint("AZURITE")),
+    ])
+}
+
+/// The settings of a client of an emulator: a key file's contents that name the address and turn tokens off.
+fn key_without_token(server: &GcsServer) -> Vec<(String, String)> {
+    let key = serde_json::json!({
+        "private_key": "", "private_key_id": "", "client_email": "",
+        "disable_oauth": true, "gcs_base_url": server.endpoint(),
+    });
+    settings([("GOOGLE_SERVICE_ACCOUNT_KEY", key.to_string())])
+}
+
 macro_rules! for_every_place {
     ($($promise:ident)*) => {
         for_every_place!(@ memory Place::memory(); $($promise)*);
         for_every_place!(@ directory Place::directory(); $($promise)*);
         for_every_place!(@ s3 Place::s3(); $($promise)*);
+        for_every_place!(@ gcs Place::gcs(); $($promise)*);
         for_every_place!(@ memory_in_passing_trouble Place::memory().in_passing_trouble(); $($promise)*);
         for_every_place!(@ directory_in_passing_trouble Place::directory().in_passing_trouble(); $($promise)*);
         for_every_place!(@ s3_in_passing_trouble Place::s3().in_passing_trouble(); $($promise)*);
-        mod moto {
-            use super::Place;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-                #[ignore = "needs a second S3 server: run scripts/test-moto"]
-                async fn $promise() {
-                    super::$promise(Place::moto()).await;
-                }
-            )*
-        }
+        for_every_place!(@ gcs_in_passing_trouble Place::gcs().in_passing_trouble(); $($promise)*);
+        for_every_place!(@ #[ignore = "run scripts/test-servers moto"] moto Place::moto(); $($promise)*);
+        for_every_place!(@ #[ignore = "run scripts/test-servers azurite"] azurite Place::azurite(); $($promise)*);
     };
     (@ $place:ident $make:expr; $($promise:ident)*) => {
+        for_every_place!(@ #[cfg(test)] $place $make; $($promise)*);
+    };
+    (@ #$attribute:tt $place:ident $make:expr; $($promise:ident)*) => {
         mod $place {
             use super::Place;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                #$attribute
                 async fn $promise() {
                     super::$promise($make).await;
                 }
@@ -325,7 +364,7 @@ fn strangers(place: &Place) -> Vec<Arc<dyn ObjectStore>> {
     let faulty = FaultyStore::new(place.backend.clone());
     faulty.set_fault(|_| Fault::Denied);
     let decorated: Arc<dyn ObjectStore> = faulty;
-    place.stranger.iter().cloned().chain([decorated]).collect()
+    place.strangers.iter().cloned().chain([decorated]).collect()
 }
 
 async fn a_full_store_says_so(place: Place) {
@@ -537,41 +576,98 @@ async fn credentials_that_are_denied_are_told_from_an_unreachable_store(place: P
 
 // What only some places have
 
+/// Opening and every request later say that the bucket is missing; none takes it for a missing object.
 async fn missing_bucket(url: &str, settings: &[(String, String)]) {
-    let error = Store::open(connect(url, settings), url, OnMissing::Create, clock::system()).await;
+    let backend = connect(url, settings);
+    let error = Store::open(backend.clone(), url, OnMissing::Create, clock::system()).await;
     let error = error.expect_err("there is no such bucket");
     assert!(matches!(error, OpenError::NoBucket { .. }), "{error:?}");
     assert_eq!(
         error.to_string(),
         format!("the bucket of {url} does not exist: make it first, or check its name, region and endpoint")
     );
+
+    let header = Store::open(Arc::new(InMemory::new()), "memory", OnMissing::Create, clock::system()).await;
+    let header = header.expect("it opens").header().clone();
+    let quiet = FaultyStore::new(backend);
+    let gone = Store::assume(quiet.clone(), url, header, clock::system());
+    // Nobody may conclude that a log has ended, or that a write was done.
+    let answers = [
+        gone.get(&event(0)).await.map(drop),
+        gone.get_range(&pack(1), 0..1).await.map(drop),
+        gone.get_tail(&pack(1), 1).await.map(drop),
+        gone.put(&pack(1), vec!["x".into()]).await,
+        gone.create(&event(0), "x".into()).await.map(drop),
+        gone.list("packs", None).await.map(drop),
+        gone.list("packs", Some(&pack(1))).await.map(drop),
+        gone.list_folders("packs").await.map(drop),
+    ];
+    for (i, answer) in answers.into_iter().enumerate() {
+        let error = answer.expect_err("the bucket is not there");
+        assert!(matches!(error, StoreError::NoBucket { .. }), "{i}: {error:?}");
+        assert!(error.to_string().contains("does not exist: check its name, region and endpoint"), "{error}");
+    }
+    let made = |op| quiet.ops().into_iter().filter(|made| *made == op).count();
+    assert_eq!((made(Op::Put), made(Op::Create)), (1, 1), "no use in asking again");
 }
 
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_named() {
-    let server = S3Server::spawn();
-    missing_bucket("s3://other-bucket", &settings(server.env())).await;
-    missing_bucket("s3://other-bucket/with/prefix", &settings(server.env())).await;
+    let (s3, gcs) = (S3Server::spawn(), GcsServer::spawn());
+    missing_bucket("s3://other-bucket", &settings(s3.env())).await;
+    missing_bucket("s3://other-bucket/with/prefix", &settings(s3.env())).await;
+    missing_bucket("gs://other-bucket", &settings(gcs.env())).await;
+    missing_bucket("gs://other-bucket/with/prefix", &settings(gcs.env())).await;
 }
 
 #[tokio::test]
-#[ignore = "needs a second S3 server: run scripts/test-moto"]
+#[ignore = "run scripts/test-servers moto"]
 async fn a_bucket_that_is_not_there_is_named_by_moto() {
-    missing_bucket("s3://other-bucket", &moto_settings(&moto_endpoint().0)).await;
+    missing_bucket("s3://other-bucket", &moto_settings(&endpoint("MOTO"))).await;
 }
 
 #[tokio::test]
-async fn writing_to_a_bucket_that_is_gone_is_no_success() {
-    let server = S3Server::spawn();
-    let url = format!("s3://{}", server.bucket());
+#[ignore = "run scripts/test-servers azurite"]
+async fn a_container_that_is_not_there_is_named_by_azurite() {
+    missing_bucket("az://other-container/prefix", &azurite_settings(AZURITE_KEY)).await;
+}
+
+/// A bucket's refusals of a creation, by status: 409 and 412 both mean that another was first.
+#[tokio::test]
+async fn a_creation_that_lost_is_no_success_and_no_failure() {
+    let (s3, gcs) = (S3Server::spawn(), GcsServer::spawn());
+    for (server, url, env) in [(&s3, "s3", s3.env()), (&*gcs, "gs", gcs.env())] {
+        let url = format!("{url}://{}", server.bucket());
+        let backend = connect(&url, &settings(env));
+        let store = Store::open(backend, &url, OnMissing::Create, clock::system()).await.expect("it opens");
+        for status in [409, 412] {
+            server.set_fault(move |_| Wire::ErrorBefore(status));
+            server.clear_requests();
+            let created = store.create(&event(0), "mine".into()).await;
+            assert!(matches!(created, Ok(Created::Exists)), "{url}, {status}: {created:?}");
+            assert_eq!(server.requests().len(), 1, "{url}, {status}");
+        }
+        server.clear_fault();
+        assert!(matches!(store.create(&event(0), "mine".into()).await, Ok(Created::Yes)), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn the_gcs_server_refuses_what_it_does_not_do() {
+    let server = GcsServer::spawn();
+    let url = format!("gs://{}", server.bucket());
     let backend = connect(&url, &settings(server.env()));
-    let store = Store::open(backend, &url, OnMissing::Create, clock::system()).await.expect("it opens");
-    let gone = connect("s3://gone", &settings(server.env()));
-    let gone = Store::assume(gone, "s3://gone", store.header().clone(), clock::system());
-    assert!(gone.put(&pack(1), vec!["x".into()]).await.is_err());
-    assert!(!matches!(gone.create(&event(0), "x".into()).await, Ok(Created::Yes | Created::Exists)));
-    // A missing bucket is not a missing object: nobody may conclude that a log has ended.
-    assert!(!matches!(gone.get(&event(0)).await, Ok(_) | Err(StoreError::NotFound { .. })));
+    let path = object_store::path::Path::from("x");
+    let first = backend.put(&path, "1".into()).await.expect("put");
+    let second = backend.put(&path, "2".into()).await.expect("put");
+    assert!(first.version.is_some() && first.version != second.version, "{first:?}, {second:?}");
+    let found = backend.head(&path).await.expect("head");
+    assert_eq!((&found.version, &found.e_tag), (&second.version, &second.e_tag));
+    // Conditions on generations other than 0 are not honoured, so they are not taken either.
+    let update = object_store::PutMode::Update(first.into());
+    let refused = backend.put_opts(&path, "3".into(), update.into()).await.expect_err("not implemented");
+    assert!(refused.to_string().contains("501"), "{refused}");
+    assert_eq!(server.object("x").expect("it is there"), "2");
 }
 
 #[tokio::test]
@@ -608,12 +704,16 @@ fn a_directory_that_is_not_there_or_is_a_file_is_no_store() {
 
 #[tokio::test]
 async fn a_store_that_changed_between_requests_is_never_served_in_part() {
-    let server = S3Server::spawn();
-    let url = format!("s3://{}", server.bucket());
-    let backend = connect(&url, &settings(server.env()));
+    let (s3, gcs) = (S3Server::spawn(), GcsServer::spawn());
+    never_in_part(&s3, "s3", settings(s3.env())).await;
+    never_in_part(&gcs, "gs", settings(gcs.env())).await;
+}
+
+async fn never_in_part(server: &S3Server, scheme: &str, settings: Vec<(String, String)>) {
+    let url = format!("{scheme}://{}", server.bucket());
+    let backend = connect(&url, &settings);
     let store = Store::open(backend, &url, OnMissing::Create, clock::system()).await.expect("it opens");
     store.put(&pack(1), vec![noise(1, 1, 100_000).into()]).await.expect("put");
-    use crate::support::s3::Fault as Wire;
     // The connection ends in the middle of the body: tried again, and whole.
     server.set_fault(|request| if request.n == 0 { Wire::Truncate(5) } else { Wire::None });
     assert_eq!(store.get(&pack(1)).await.expect("get"), noise(1, 1, 100_000));

@@ -15,7 +15,7 @@ pub struct FixedEnvironment {
 }
 
 /// 2026-01-01T00:00:00Z.
-const BEGIN_UNIX_MILLIS: i64 = 1_767_225_600_000;
+pub const BEGIN_UNIX_MILLIS: i64 = 1_767_225_600_000;
 
 impl FixedEnvironment {
     pub fn shared(seed: u64) -> Env {

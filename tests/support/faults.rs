@@ -66,6 +66,10 @@ pub enum Fault {
     ErrorAfter,
     /// It has no effect and is answered "already exists", as S3 answers 409 to one of two writers that collide.
     AlreadyExistsWithoutEffect,
+    /// It has its effect and is answered "already exists": it was sent twice below us, and the second answer came.
+    AlreadyExistsAfterEffect,
+    /// It has its effect and is answered "precondition failed", as a write that was sent twice finds itself.
+    PreconditionAfter,
     /// It has no effect, because the credentials do not allow it.
     Denied,
     /// It has no effect, because there is no room.
@@ -232,6 +236,13 @@ impl FaultyStore {
     fn end<T>(&self, fault: Fault, path: &str, result: Result<T>) -> Result<T> {
         match fault {
             Fault::ErrorAfter => Err(generic(format!("the answer for {path} was lost"))),
+            Fault::AlreadyExistsAfterEffect => {
+                Err(Error::AlreadyExists { path: path.to_owned(), source: "it was sent twice".into() })
+            }
+            Fault::PreconditionAfter => Err(Error::Precondition {
+                path: path.to_owned(),
+                source: "it is there, though this call put it there".into(),
+            }),
             Fault::DieAfter => {
                 self.kill();
                 Err(dead(path))

@@ -284,6 +284,17 @@ fn totals(block: &Block) -> (u64, u64) {
     rows.map(of_row).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
 }
 
+/// The digest of a tree: the hash of its canonical listing.
+pub fn digest_of(tree: &Tree) -> Digest {
+    let mut listing = String::new();
+    let mut in_order: Vec<_> = tree.iter().collect();
+    // A directory's entries come right behind it: `/` sorts before everything.
+    in_order
+        .sort_by_key(|(path, _)| path.iter().map(|b| if *b == b'/' { 0 } else { *b }).collect::<Vec<_>>());
+    in_order.into_iter().for_each(|(path, node)| write_line(&mut listing, path, &node.kind));
+    Digest::of(listing.as_bytes())
+}
+
 /// A line of the canonical listing, written a second time from its description.
 fn write_line(out: &mut String, path: &[u8], kind: &Kind) {
     let escaped = |bytes: &[u8]| {

@@ -14,6 +14,7 @@
 //! Not there: versions, metadata and headers of an object's own, access control, virtual-hosted buckets, TLS.
 
 mod backend;
+mod dialect;
 mod faults;
 mod front;
 mod listing;
@@ -33,6 +34,7 @@ use s3s::service::S3ServiceBuilder;
 use s3s::{S3Result, s3_error};
 use tokio::sync::oneshot;
 
+pub use dialect::{Dialect, Refusal};
 pub use faults::{Fault, RequestInfo};
 pub use log::{Request, RequestKind};
 
@@ -113,6 +115,11 @@ impl S3Server {
 
     /// Starts a server on a free port of 127.0.0.1; it listens when this returns.
     pub fn spawn_with(options: S3Options) -> Self {
+        Self::spawn_speaking(None, options)
+    }
+
+    /// The same for clients that speak a dialect, whose credentials are the dialect's affair.
+    pub fn spawn_speaking(dialect: Option<Box<dyn Dialect>>, options: S3Options) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on 127.0.0.1");
         listener.set_nonblocking(true).expect("a listener can be made non-blocking");
         let address = listener.local_addr().expect("a bound listener has an address");
@@ -122,9 +129,13 @@ impl S3Server {
             log: RequestLog::default(),
             faults: FaultHook::default(),
         });
-        let mut service = S3ServiceBuilder::new(Backend::new(options.clone(), Arc::clone(&shared)));
-        service.set_auth(KnownKey);
-        let front = Arc::new(Front::new(options.bucket.clone(), service.build(), Arc::clone(&shared)));
+        let backend = Backend::new(options.clone(), Arc::clone(&shared), dialect.is_some());
+        let mut service = S3ServiceBuilder::new(backend);
+        if dialect.is_none() {
+            service.set_auth(KnownKey);
+        }
+        let front = Front::new(options.bucket.clone(), service.build(), dialect, Arc::clone(&shared));
+        let front = Arc::new(front);
 
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new()

@@ -18,11 +18,17 @@ const MAX_DELETED_KEYS: usize = 1000;
 pub(super) struct Backend {
     options: S3Options,
     shared: Arc<Shared>,
+    /// Whether answers name the object's generation, as its version; a bucket of S3 has versions only if it is told.
+    tells_generation: bool,
 }
 
 impl Backend {
-    pub(super) fn new(options: S3Options, shared: Arc<Shared>) -> Self {
-        Self { options, shared }
+    pub(super) fn new(options: S3Options, shared: Arc<Shared>, tells_generation: bool) -> Self {
+        Self { options, shared, tells_generation }
+    }
+
+    fn version_of(&self, object: &StoredObject) -> Option<String> {
+        self.tells_generation.then(|| object.generation.to_string())
     }
 
     fn check_bucket(&self, bucket: &str) -> S3Result {
@@ -47,8 +53,11 @@ impl S3 for Backend {
         refuse(input.write_offset_bytes.is_some())?;
         let conditions = Conditions { if_match: input.if_match, if_none_match: input.if_none_match };
         let body = receive(input.body).await?;
-        let etag = self.shared.objects().write(&input.key, body, &conditions)?;
-        Ok(S3Response::new(PutObjectOutput { e_tag: Some(ETag::Strong(etag)), ..Default::default() }))
+        let mut objects = self.shared.objects();
+        let etag = objects.write(&input.key, body, &conditions)?;
+        let version_id = objects.get(&input.key).and_then(|object| self.version_of(object));
+        let e_tag = Some(ETag::Strong(etag));
+        Ok(S3Response::new(PutObjectOutput { e_tag, version_id, ..Default::default() }))
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
@@ -59,6 +68,7 @@ impl S3 for Backend {
         let conditions = Conditions { if_match: input.if_match, if_none_match: input.if_none_match };
         let object = self.shared.objects().read(&input.key, &conditions)?;
 
+        let version_id = self.version_of(&object);
         let whole_bytes = object.body.len() as u64;
         let (body, content_range) = match input.range {
             None => (object.body, None),
@@ -74,6 +84,7 @@ impl S3 for Backend {
             content_range,
             e_tag: Some(ETag::Strong(object.etag)),
             last_modified: Some(object.modified.into()),
+            version_id,
             body: Some(Body::from(body).into()),
             ..Default::default()
         }))
@@ -90,6 +101,7 @@ impl S3 for Backend {
         let conditions = Conditions { if_match: input.if_match, if_none_match: input.if_none_match };
         let object = self.shared.objects().read(&input.key, &conditions)?;
         Ok(S3Response::new(HeadObjectOutput {
+            version_id: self.version_of(&object),
             accept_ranges: Some("bytes".to_owned()),
             content_length: Some(object.body.len() as i64),
             e_tag: Some(ETag::Strong(object.etag)),

@@ -18,12 +18,14 @@ use s3s::service::S3Service;
 use tokio::sync::oneshot;
 
 use super::Shared;
+use super::dialect::Dialect;
 use super::faults::{Fault, RequestInfo};
 use super::log::{Request, RequestKind, Ticket};
 
 pub(super) struct Front {
     bucket: String,
     service: S3Service,
+    dialect: Option<Box<dyn Dialect>>,
     shared: Arc<Shared>,
 }
 
@@ -67,16 +69,23 @@ pub(super) async fn serve(
 }
 
 impl Front {
-    pub(super) fn new(bucket: String, service: S3Service, shared: Arc<Shared>) -> Self {
-        Self { bucket, service, shared }
+    /// A front that speaks `dialect`, or S3 without one.
+    pub(super) fn new(
+        bucket: String,
+        service: S3Service,
+        dialect: Option<Box<dyn Dialect>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { bucket, service, dialect, shared }
     }
 
     async fn answer(&self, request: http::Request<Incoming>) -> Result<Answer, Cut> {
-        let logged = self.describe(&request);
+        let (mut head, body) = request.into_parts();
+        let refusal = self.dialect.as_ref().and_then(|dialect| dialect.to_s3(&mut head).err());
+        let logged = self.describe(&head);
         let (kind, key) = (logged.kind, logged.key.clone());
         let ticket = self.shared.log.begin(logged);
 
-        let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
         if matches!(kind, RequestKind::Put | RequestKind::UploadPart) {
             self.shared.log.amend(ticket, |entry| entry.bytes = body.len() as u64);
@@ -85,7 +94,7 @@ impl Front {
 
         let fault = self.shared.faults.choose(&RequestInfo { n: ticket.n, kind, key });
         match fault {
-            Fault::ErrorBefore(status) => return Ok(self.send(ticket, error_answer(status))),
+            Fault::ErrorBefore(status) => return Ok(self.send(ticket, fault_answer(status))),
             Fault::DropBefore => return Err(Cut),
             Fault::Delay(time) => tokio::time::sleep(time).await,
             Fault::None
@@ -96,6 +105,9 @@ impl Front {
             | Fault::FlipByte(_) => {}
         }
 
+        if let Some(refusal) = refusal {
+            return Ok(self.send(ticket, error_answer(refusal.status, refusal.code, &refusal.message)));
+        }
         let (mut head, body) = self.service.call(request).await.map_err(|_| Cut)?.into_parts();
         let mut body = BodyExt::collect(body).await.map_err(|_| Cut)?.to_bytes();
         if head.status == StatusCode::NOT_MODIFIED {
@@ -103,9 +115,12 @@ impl Front {
             head.headers.remove(header::CONTENT_TYPE);
             body = Bytes::new();
         }
+        if let Some(dialect) = &self.dialect {
+            dialect.to_vendor(&mut head);
+        }
         let spoilable = head.status.is_success() && !body.is_empty();
         match fault {
-            Fault::ErrorAfter(status) => return Ok(self.send(ticket, error_answer(status))),
+            Fault::ErrorAfter(status) => return Ok(self.send(ticket, fault_answer(status))),
             Fault::DropAfter => return Err(Cut),
             Fault::Truncate(missing) if spoilable => {
                 head.headers.insert(header::CONTENT_LENGTH, body.len().into());
@@ -145,19 +160,19 @@ impl Front {
         });
     }
 
-    fn describe<B>(&self, request: &http::Request<B>) -> Request {
-        let path = request.uri().path().trim_start_matches('/');
+    fn describe(&self, request: &http::request::Parts) -> Request {
+        let path = request.uri.path().trim_start_matches('/');
         let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned();
         // Of a bucket that does not exist the key is still worth showing.
         let (_, key) = path.split_once('/').unwrap_or((&self.bucket, ""));
-        let query = request.uri().query().unwrap_or("").as_bytes();
+        let query = request.uri.query().unwrap_or("").as_bytes();
         let value_of = |name: &str| {
             url::form_urlencoded::parse(query).find(|(given, _)| given == name).map(|(_, value)| value)
         };
         let has = |name| value_of(name).is_some();
-        let is_copy = request.headers().contains_key("x-amz-copy-source");
+        let is_copy = request.headers.contains_key("x-amz-copy-source");
 
-        let method = request.method();
+        let method = &request.method;
         let kind = match (key.is_empty(), has("uploadId")) {
             (true, false) if *method == Method::GET && has("list-type") => RequestKind::List,
             (true, false) if *method == Method::POST && has("delete") => RequestKind::DeleteMany,
@@ -176,7 +191,7 @@ impl Front {
             RequestKind::List => value_of("prefix").unwrap_or_default().into_owned(),
             _ => key.to_owned(),
         };
-        let range = request.headers().get(header::RANGE).and_then(|range| range.to_str().ok());
+        let range = request.headers.get(header::RANGE).and_then(|range| range.to_str().ok());
         let range = range.and_then(asked_range).filter(|_| kind == RequestKind::Get);
         Request { kind, key, range, bytes: 0, status: None }
     }
@@ -197,7 +212,7 @@ fn cut_after(body: Bytes) -> UnsyncBoxBody<Bytes, Cut> {
 }
 
 /// An S3 error of the code that goes with the status.
-fn error_answer(status: u16) -> http::Response<Bytes> {
+fn fault_answer(status: u16) -> http::Response<Bytes> {
     let code = match status {
         403 => "AccessDenied",
         404 => "NoSuchKey",
@@ -206,14 +221,18 @@ fn error_answer(status: u16) -> http::Response<Bytes> {
         429 | 503 => "SlowDown",
         _ => "InternalError",
     };
+    error_answer(status, code, "a fault the test asked for")
+}
+
+fn error_answer(status: u16, code: &str, message: &str) -> http::Response<Bytes> {
     let body = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>a fault the test asked for</Message></Error>"
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
     );
     http::Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, "application/xml")
         .body(body.into())
-        .expect("a test asks for statuses that exist")
+        .expect("tests and dialects ask for statuses that exist")
 }
 
 /// The range of a `Range: bytes=…` header, end exclusive; `None` for the last n bytes, whose place is not known yet.

@@ -15,12 +15,15 @@ pub(super) struct StoredObject {
     pub(super) body: Bytes,
     pub(super) etag: String,
     pub(super) modified: SystemTime,
+    /// Another number for every write, greater for a later one.
+    pub(super) generation: u64,
 }
 
 /// Every object and every open multipart upload; one lock around it makes each method one step.
 #[derive(Default)]
 pub(super) struct Objects {
     by_key: BTreeMap<String, StoredObject>,
+    written: u64,
     pub(super) uploads: Uploads,
 }
 
@@ -90,7 +93,9 @@ impl Objects {
     }
 
     pub(super) fn insert_with_etag(&mut self, key: &str, body: Bytes, etag: String) {
-        self.by_key.insert(key.to_owned(), StoredObject { body, etag, modified: SystemTime::now() });
+        self.written += 1;
+        let object = StoredObject { body, etag, modified: SystemTime::now(), generation: self.written };
+        self.by_key.insert(key.to_owned(), object);
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Option<StoredObject> {

@@ -1,0 +1,262 @@
+//! What must hold when a world has come to its end, told from the stored objects by code that shares nothing with
+//! the catalog, and by a host that has seen nothing before.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use artfs::format::event::{Body, Event};
+use artfs::id::EventId;
+use artfs::name::ArtifactKey;
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt as _;
+
+use super::history::{self, Outcome, Record};
+use super::host::{Machine, Process};
+use super::model::{Answer, Call, State, Version};
+use super::world::{Rule, World};
+use crate::support::read_back::{Judge, assert_same};
+
+/// Judges a world in which nothing goes on any more. `cold` is a machine for the host that reads everything.
+pub async fn judge(world: &Arc<World>, cold: Machine) {
+    check_names(world).await;
+    for artifact in 0..world.artifacts.len() {
+        let log = guarded(world, Rule::Log, read_log(world.clone(), artifact)).await;
+        let Some(log) = log else { continue };
+        let state = match fold(world, &log) {
+            Ok(state) => state,
+            Err(problem) => {
+                world.violate(Rule::Log, format!("{}: {problem}", world.artifacts[artifact]));
+                continue;
+            }
+        };
+        check_once(world, artifact, &log);
+        guarded(world, Rule::Bytes, check_stored(world.clone(), artifact, state.clone())).await;
+        check_order(world, artifact, state);
+    }
+    guarded(world, Rule::Bytes, read_cold(world.clone(), cold)).await;
+}
+
+/// Runs a judge that panics at the first thing that is wrong.
+async fn guarded<T: Send + 'static>(
+    world: &World,
+    rule: Rule,
+    judge: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    match tokio::spawn(judge).await {
+        Ok(value) => Some(value),
+        Err(e) => {
+            let payload = e.try_into_panic().expect("judges are not cancelled");
+            let text = payload.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            world.violate(rule, text.unwrap_or_else(|| "a judge panicked".into()));
+            None
+        }
+    }
+}
+
+fn judge_of(world: &World, artifact: usize) -> Judge {
+    Judge::new(world.network.bucket().objects(), &world.artifacts[artifact].to_string())
+}
+
+async fn read_log(world: Arc<World>, artifact: usize) -> Vec<Event> {
+    judge_of(&world, artifact).log().await
+}
+
+/// What the events of a log add up to.
+fn fold(world: &World, log: &[Event]) -> Result<State, String> {
+    let mut state = State::default();
+    for event in log {
+        fold_one(world, &mut state, event).map_err(|problem| format!("event {}: {problem}", event.seq))?;
+    }
+    Ok(state)
+}
+
+fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), String> {
+    let settings = match &event.body {
+        Body::Create if event.seq == 0 => return Ok(()),
+        // The past of an artifact.
+        Body::Policy(_) => return Ok(()),
+        Body::Commit(commit) => {
+            let content = world.contents.number(&commit.digest).ok_or("nobody committed this")?;
+            if commit.version.0 != state.versions.len() as u64 {
+                return Err(format!("{} is not the next version", commit.version));
+            }
+            state.versions.push(Version { content, tags: BTreeSet::new() });
+            Some((commit.version.0, &commit.settings))
+        }
+        Body::Recommit(again) => {
+            let content = world.contents.number(&again.digest).ok_or("nobody committed this")?;
+            if state.versions.get(again.version.0 as usize).map(|v| v.content) != Some(content) {
+                return Err(format!("{} has another content", again.version));
+            }
+            Some((again.version.0, &again.settings))
+        }
+        Body::Alias(change) => {
+            let alias = change.alias.to_string();
+            let to = change.to.as_ref().map(|to| to.version.0);
+            if state.aliases.get(&alias).copied() != change.from.map(|from| from.0) {
+                return Err(format!("{alias} did not point to {:?}", change.from));
+            }
+            if to.is_some_and(|to| to >= state.versions.len() as u64) {
+                return Err(format!("{alias} points to v{to:?}, which is not there"));
+            }
+            match to {
+                Some(to) => state.aliases.insert(alias, to),
+                None => state.aliases.remove(&alias),
+            };
+            None
+        }
+        Body::Tag(change) => {
+            let version = state.versions.get_mut(change.version.0 as usize).ok_or("no such version")?;
+            version.tags.retain(|tag| !change.remove.contains(tag));
+            version.tags.extend(change.add.iter().cloned());
+            None
+        }
+        other => return Err(format!("nobody asked for a {}", other.kind())),
+    };
+    if let Some((version, said)) = settings {
+        state.versions[version as usize].tags.extend(said.tags.iter().cloned());
+        state.aliases.extend(said.aliases.iter().map(|alias| (alias.to_string(), version)));
+    }
+    Ok(())
+}
+
+/// Every commit in the log was asked for, and by one call; none that failed is there; all that were acknowledged
+/// are.
+fn check_once(world: &World, artifact: usize, log: &[Event]) {
+    let records: Vec<Record> =
+        world.history.records().into_iter().filter(|r| r.artifact == artifact).collect();
+    let of_commit = |event: &&Event| matches!(event.body, Body::Commit(_) | Body::Recommit(_));
+    let made: Vec<EventId> = log.iter().filter(of_commit).map(|event| event.id).collect();
+    for event in log.iter().filter(of_commit) {
+        if !records.iter().any(|record| record.events.contains(&event.id)) {
+            world.violate(Rule::Once, format!("nobody asked for event {}", event.seq));
+        }
+    }
+    for record in &records {
+        let events = record.events.iter().filter(|id| made.contains(id)).count();
+        let is_right = match &record.outcome {
+            Outcome::Answered { answer: Answer::Committed { created, .. }, .. } => {
+                events == 1 || (events == 0 && !created)
+            }
+            Outcome::InDoubt => events <= 1,
+            _ => events == 0,
+        };
+        if !is_right {
+            world.violate(Rule::Once, format!("{events} events in the log of: {record}"));
+        }
+        let Outcome::Answered { answer: Answer::Committed { version, .. }, .. } = record.outcome else {
+            continue;
+        };
+        let Call::Commit { content, .. } = record.call else { continue };
+        let stored = log.iter().find_map(|event| match &event.body {
+            Body::Commit(commit) if commit.version.0 == version => Some(commit.digest),
+            _ => None,
+        });
+        if stored != Some(world.contents.get(content).digest) {
+            world.violate(Rule::Once, format!("v{version} is not what was committed by: {record}"));
+        }
+    }
+}
+
+/// Every version is in the store, with every byte.
+async fn check_stored(world: Arc<World>, artifact: usize, state: State) {
+    let versions = judge_of(&world, artifact).versions().await;
+    assert_eq!(versions.len(), state.versions.len());
+    for (stored, version) in versions.iter().zip(&state.versions) {
+        // Times are those of whoever committed this content first; all give it the same.
+        assert_same(&stored.tree, &world.contents.get(version.content).tree);
+    }
+}
+
+/// One order explains what all users were told, and ends in what is stored.
+fn check_order(world: &World, artifact: usize, stored: State) {
+    let tick = world.clock.now();
+    let end = Record {
+        host: "the end".into(),
+        lane: 0,
+        artifact,
+        call: Call::Observe,
+        began: tick,
+        may_lag: 0,
+        outcome: Outcome::Answered { tick, answer: Answer::Seen(stored) },
+        events: vec![],
+    };
+    let mut records = world.history.records();
+    records.push(end);
+    let of_artifact: Vec<&Record> = records.iter().filter(|r| r.artifact == artifact).collect();
+    if let Err(problem) = history::check(&of_artifact) {
+        world.violate(Rule::Order, format!("{}: {problem}", world.artifacts[artifact]));
+    }
+}
+
+/// A host that has seen nothing finds the same, and can read all of it.
+async fn read_cold(world: Arc<World>, machine: Machine) {
+    let host = Process::start_cold(machine, &world).await.expect("the network is perfect now");
+    for (artifact, key) in world.artifacts.iter().enumerate() {
+        let Some(state) = host.catalog.state(key, Duration::ZERO).await.expect("the log is sound") else {
+            continue;
+        };
+        world.saw("the cold host", artifact, Some(&state));
+        let verified = host.catalog.verify_log(key).await.expect("the log is sound");
+        assert_eq!((verified.seq(), verified.head()), (state.seq(), state.head()), "{key}");
+        for version in state.versions() {
+            let read = host.check_bytes(artifact, version.version).await;
+            read.unwrap_or_else(|problem| panic!("{key}: {}: {problem}", version.version));
+        }
+    }
+    let projects = host.catalog.projects(Duration::ZERO).await.expect("a listing");
+    for project in projects {
+        for name in host.catalog.artifacts(&project, Duration::ZERO).await.expect("a listing") {
+            let key = ArtifactKey { project: project.clone(), name };
+            assert!(world.artifacts.contains(&key), "nobody made {key}");
+        }
+    }
+}
+
+/// Every object has a name that the format knows, and nothing was left that is half of one.
+async fn check_names(world: &World) {
+    let objects = world.network.bucket().objects();
+    let names: Vec<String> = objects
+        .list(None)
+        .map_ok(|meta| meta.location.to_string())
+        .try_collect()
+        .await
+        .expect("memory can be listed");
+    for name in names {
+        if !is_known(world, &name) {
+            world.violate(Rule::Garbage, format!("{name} is in the store"));
+        }
+    }
+    let empty = objects.get(&"artfs.json".into()).await.is_err();
+    if empty {
+        world.violate(Rule::Garbage, "the store has no header".into());
+    }
+}
+
+fn is_known(world: &World, name: &str) -> bool {
+    let is_hex = |text: &str, digits| {
+        text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let is_number = |text: &str| text.len() == 20 && text.bytes().all(|b| b.is_ascii_digit());
+    match name.split('/').collect::<Vec<_>>()[..] {
+        ["artfs.json"] => true,
+        ["packs", two, id] => is_hex(id, 64) && id.starts_with(two) && two.len() == 2,
+        ["artifacts", project, artifact, kind, last] => {
+            let is_ours =
+                world.artifacts.iter().any(|key| key.to_string() == format!("{project}/{artifact}"));
+            let is_well_named = match kind {
+                "log" => is_number(last),
+                "checkpoints" => {
+                    last.split_once('-').is_some_and(|(n, hash)| is_number(n) && is_hex(hash, 64))
+                }
+                "manifests" => is_hex(last, 64),
+                "details" => is_hex(last, 32),
+                _ => false,
+            };
+            is_ours && is_well_named
+        }
+        _ => false,
+    }
+}

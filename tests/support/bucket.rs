@@ -1,0 +1,141 @@
+//! A strongly consistent store in memory, whose clock is the virtual one, as it is behind any network.
+//!
+//! Every request takes effect in one instant; a listing is many requests of a page each. A [`Flaw`] breaks that on
+//! purpose.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    Error, GetOptions, GetResult, ListResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions,
+    PutPayload, PutResult, Result,
+};
+
+use super::environment::BEGIN_UNIX_MILLIS;
+use super::virtual_time::VirtualClock;
+
+/// Names in one page of a listing.
+pub const PAGE: usize = 4;
+/// What is wrong with a store, for tests that prove that it would be noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nothing.
+    None,
+    /// Of two creators of an event within three seconds both are told that they won, and the later one's stays.
+    TwoWinners,
+    /// Every other lane is told for three seconds that a new event is not there yet.
+    StaleReads,
+    /// One put in five is acknowledged and not kept.
+    ForgottenPuts,
+    /// One put in five leaves something beside it.
+    Litter,
+    /// A create whose answer was lost counts as done.
+    BlindSuccess,
+}
+
+/// The store itself. Its clock, which dates objects, is the virtual one.
+#[derive(Debug)]
+pub struct Bucket {
+    clock: VirtualClock,
+    flaw: Flaw,
+    objects: Arc<InMemory>,
+    created: Mutex<HashMap<Path, u64>>,
+    puts: AtomicU64,
+}
+
+impl Bucket {
+    pub fn new(clock: VirtualClock, flaw: Flaw) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            flaw,
+            objects: Arc::default(),
+            created: Mutex::default(),
+            puts: AtomicU64::new(0),
+        })
+    }
+
+    /// The objects, without network and without flaw, for judges.
+    pub fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.objects.clone()
+    }
+
+    pub fn clock(&self) -> VirtualClock {
+        self.clock
+    }
+
+    pub fn flaw(&self) -> Flaw {
+        self.flaw
+    }
+
+    fn is_new_event(&self, path: &Path) -> bool {
+        let created = self.created.lock().expect("no holder panics").get(path).copied();
+        path.as_ref().contains("/log/") && created.is_some_and(|tick| self.clock.now() - tick < 3000)
+    }
+
+    fn dated(&self, meta: &mut ObjectMeta) {
+        if let Some(tick) = self.created.lock().expect("no holder panics").get(&meta.location) {
+            let millis = BEGIN_UNIX_MILLIS + *tick as i64;
+            meta.last_modified = DateTime::<Utc>::from_timestamp_millis(millis).expect("a date in range");
+        }
+    }
+
+    pub async fn put(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
+        let is_create = options.mode == PutMode::Create;
+        let nth = self.puts.fetch_add(1, Ordering::SeqCst);
+        match self.flaw {
+            Flaw::TwoWinners if is_create && self.is_new_event(path) => options.mode = PutMode::Overwrite,
+            Flaw::ForgottenPuts if !is_create && nth % 5 == 4 => {
+                return Ok(nothing_done());
+            }
+            Flaw::Litter if !is_create && nth % 5 == 4 => {
+                let beside = Path::from(format!("{path}.part"));
+                self.objects.put(&beside, PutPayload::new()).await?;
+            }
+            _ => {}
+        }
+        let done = self.objects.put_opts(path, payload, options).await?;
+        self.created.lock().expect("no holder panics").insert(path.clone(), self.clock.now());
+        Ok(done)
+    }
+
+    pub async fn get(&self, path: &Path, options: GetOptions, slot: u64) -> Result<GetResult> {
+        if self.flaw == Flaw::StaleReads && slot.is_multiple_of(2) && self.is_new_event(path) {
+            return Err(Error::NotFound { path: path.to_string(), source: "not replicated yet".into() });
+        }
+        let mut answer = self.objects.get_opts(path, options).await?;
+        self.dated(&mut answer.meta);
+        Ok(answer)
+    }
+
+    /// The next names of a listing; fewer than [`PAGE`] at its end.
+    pub async fn page(&self, prefix: Option<&Path>, after: Option<&Path>) -> Result<Vec<ObjectMeta>> {
+        let names = match after {
+            Some(after) => self.objects.list_with_offset(prefix, after),
+            None => self.objects.list(prefix),
+        };
+        let mut page: Vec<ObjectMeta> = names.take(PAGE).try_collect().await?;
+        page.iter_mut().for_each(|meta| self.dated(meta));
+        Ok(page)
+    }
+
+    pub async fn folders(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        let mut found = self.objects.list_with_delimiter(prefix).await?;
+        found.objects.iter_mut().for_each(|meta| self.dated(meta));
+        Ok(found)
+    }
+
+    pub async fn delete(&self, path: &Path) -> Result<()> {
+        self.created.lock().expect("no holder panics").remove(path);
+        self.objects.delete(path).await
+    }
+}
+
+/// The answer to a write that was not made.
+pub fn nothing_done() -> PutResult {
+    PutResult { e_tag: None, version: None, extensions: Default::default() }
+}
