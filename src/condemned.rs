@@ -16,6 +16,8 @@ use crate::id::{ArtifactId, DetailsId, ManifestId, PackId};
 use crate::sqlite;
 use crate::store::{COLLECTIONS_PREFIX, Key, Store, StoreError};
 
+/// The name of the database in a state folder.
+pub const DATABASE: &str = "condemned.db";
 /// Records read at once.
 const PARALLEL_RECORDS: usize = 4;
 

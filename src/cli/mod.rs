@@ -9,6 +9,7 @@ mod context;
 mod doctor;
 pub mod error;
 mod files;
+mod gc;
 mod get;
 mod interrupt;
 mod log;
@@ -118,6 +119,7 @@ enum Command {
     Meta(meta::MetaArgs),
     Ttl(ttl::TtlArgs),
     Rm(rm::RmArgs),
+    Gc(gc::GcArgs),
     Verify(verify::VerifyArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -177,6 +179,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Meta(args) => meta::run(&context, &args),
         Command::Ttl(args) => ttl::run(&context, &args),
         Command::Rm(args) => rm::run(&context, &args),
+        Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
     }

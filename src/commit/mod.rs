@@ -8,6 +8,7 @@
 mod dedup;
 mod ingest;
 mod item;
+mod lease;
 mod packs;
 mod progress;
 mod quota;
@@ -27,13 +28,14 @@ pub use self::dedup::ChunkIndex;
 use self::dedup::StoredChunks;
 use self::ingest::{Done, Renewal, ingest};
 pub use self::item::{Item, OwnBytes, What, roots, walk};
+use self::lease::LeaseKeeper;
 use self::packs::{PackWriter, Uploads};
 pub use self::progress::{Progress, Snapshot};
 pub use self::quota::{OverQuota, Quotas};
 use self::tree::{ManifestWriter, Tree, TreeBuilder};
 use self::vet::{Carried, Renewer, Vetter};
 use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
-use crate::condemned::Condemned;
+use crate::condemned::{self, Condemned};
 use crate::format::codec::Codec;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::entry::ChunkRef;
@@ -52,8 +54,6 @@ const KNOWN_AGE: Duration = Duration::from_secs(1);
 const MAX_PREPARATIONS: usize = 8;
 /// Collections that may overtake one commit between its preparation and its event.
 const MAX_OVERTAKINGS: usize = 64;
-/// The database of what collections condemned, beside that of the chunks.
-const CONDEMNED_DATABASE: &str = "condemned.db";
 
 /// Why there is no new version. Nothing is visible to anyone, and what was staged is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -267,7 +267,7 @@ impl Committer {
     ///
     /// `context` reads the manifests of earlier versions that this host did not write.
     pub fn new(catalog: Arc<Catalog>, context: Arc<ReadContext>, index: Arc<ChunkIndex>) -> Self {
-        let database = index.path().map(|path| path.with_file_name(CONDEMNED_DATABASE));
+        let database = index.path().map(|path| path.with_file_name(condemned::DATABASE));
         let condemned = Arc::new(Condemned::open(database.as_deref(), catalog.store().clone()));
         Self { catalog, context, stored: StoredChunks { index, condemned }, quota_bytes: None }
     }
@@ -302,6 +302,7 @@ impl Committer {
         let artifact = &request.artifact;
         // Nothing is read and hashed for a store that cannot take it.
         self.catalog.store().ask_again().await?;
+        let _lease = LeaseKeeper::begin(self.catalog.store().clone());
         let mut state = self.catalog.state(artifact, KNOWN_AGE).await?;
         // A demanded number that is wrong already need not wait for the upload. What is known may be old news: the
         // store is asked before refusing.

@@ -31,7 +31,7 @@ pub use self::directory::{Listed, ListedKind};
 pub use self::errno::{Errno, Result};
 use self::generated::GeneratedFiles;
 pub use self::inode::ROOT;
-use self::inode::{Inodes, Node, NodeKey, Resolved};
+use self::inode::{Inodes, Node, NodeKey, Resolved, VersionNode};
 use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
 use crate::catalog::{Actor, Catalog};
@@ -160,7 +160,8 @@ pub struct Fs {
 /// An open file of a version or of a `.artfs`.
 #[derive(Clone)]
 enum OpenVersionFile {
-    Content(Arc<FileContent>),
+    /// A file, and the version it is of.
+    Content(Arc<FileContent>, Arc<VersionNode>),
     Generated(Arc<std::fs::File>),
 }
 

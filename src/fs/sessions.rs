@@ -319,6 +319,11 @@ impl Fs {
         Ok(self.registry.list()?.into_iter().map(summary).collect())
     }
 
+    /// What the registry knows of all sessions.
+    pub fn session_records(&self) -> std::result::Result<Vec<SessionRecord>, RegistryError> {
+        self.registry.list()
+    }
+
     pub(super) async fn make_session(
         self: &Arc<Self>,
         artifact: &ArtifactKey,

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
 
 use super::GcError;
 use super::marks::{Found, Marks};
@@ -16,6 +17,7 @@ use crate::format::entry::{Body, ChunkRef, Content, FileBody};
 use crate::format::manifest::{Block, BlockKind, Root};
 use crate::id::ManifestId;
 use crate::name::ArtifactKey;
+use crate::staging::SessionRecord;
 use crate::store::Key;
 use crate::view::{MAX_MOVES, ReadContext, ReadError};
 
@@ -25,12 +27,20 @@ const PARALLEL_ROOTS: usize = 16;
 const BLOCKS_AT_ONCE: usize = 64;
 
 /// A version whose content is in use.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InUseVersion {
     /// The artifact.
     pub artifact: ArtifactKey,
     /// Its manifest's root.
     pub manifest: ManifestId,
+}
+
+impl InUseVersion {
+    /// The version that a staging session stands on; none if it began empty.
+    pub fn of_session(session: SessionRecord) -> Option<Self> {
+        let manifest = session.lower?.manifest;
+        Some(Self { artifact: session.artifact, manifest })
+    }
 }
 
 /// Blocks of one kind to be read, one after the other.

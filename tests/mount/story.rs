@@ -25,6 +25,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_read_only_mount_has_no_staging_and_refuses_all_changes", read_only),
     ("removing_versions_artifacts_and_projects_is_refused_with_a_way_out", removals),
     ("what_is_deleted_vanishes_from_the_mount_and_open_files_read_on", deletions),
+    ("a_collection_takes_nothing_away_that_is_open_or_staged_here", collections),
     ("aliases_move_by_ln_mv_and_rm_with_one_event_each", aliases),
     ("a_link_named_like_one_of_ln_becomes_an_alias_after_a_while", held_back),
     ("sessions_are_made_listed_committed_and_removed_by_name", sessions),
@@ -603,6 +604,51 @@ fn deletions() {
         (names(&other.path("p/b")), read(&other.path("p/b/staging/f"))),
         (vec!["staging".to_owned()], "mine".into())
     );
+}
+
+fn collections() {
+    let host = Host::with(&["--cache-size", "1M"]);
+    let content = |n: u64| noise(7, n, 3_000_000);
+    for n in 0..4 {
+        host.version("p/a", &[("f.bin", &content(n)), ("d/tiny", b"x")]);
+    }
+    // v0 is open, v1 is below a session with one file changed, v2 nobody needs.
+    let open = File::open(host.path("p/a/v0/f.bin")).unwrap();
+    host.ok(&["stage", "p/a", "--from", "v1"]);
+    fs::write(host.path("p/a/staging/d/tiny"), "changed").unwrap();
+    let collect = || host.ok(&["gc", "--grace", "0s"]);
+    for version in ["v0", "v1", "v2"] {
+        host.ok(&["rm", &format!("p/a:{version}")]);
+    }
+    let before = size_below(&host.store_folder());
+    collect();
+    let freed = before - size_below(&host.store_folder());
+    assert!((2_900_000..3_500_000).contains(&freed), "{freed} bytes of one version of four");
+    let mut bytes = vec![];
+    std::io::Read::read_to_end(&mut &open, &mut bytes).unwrap();
+    assert!(bytes == content(0));
+    assert!(fs::read(host.path("p/a/staging/f.bin")).unwrap() == content(1));
+    drop(open);
+    // The session is committed behind the collection's fence.
+    host.commit("p/a").unwrap();
+    assert!(fs::read(host.path("p/a/v4/f.bin")).unwrap() == content(1));
+    assert_eq!(read(&host.path("p/a/v4/d/tiny")), "changed");
+    wait_until("the release of the open file has arrived", || {
+        collect();
+        before - size_below(&host.store_folder()) > 5_500_000
+    });
+    host.remount();
+    assert_eq!(host.versions("p/a"), ["v3", "v4"]);
+    assert!(fs::read(host.path("p/a/v3/f.bin")).unwrap() == content(3));
+    assert!(fs::read(host.path("p/a/v4/f.bin")).unwrap() == content(1));
+    // A session is a root without a daemon, too.
+    host.ok(&["stage", "p/a", "--from", "v3"]);
+    host.ok(&["rm", "p/a:v3"]);
+    host.umount();
+    collect();
+    host.mount();
+    assert!(fs::read(host.path("p/a/staging/f.bin")).unwrap() == content(3));
+    host.ok(&["verify", "p/a:v4"]);
 }
 
 fn aliases() {

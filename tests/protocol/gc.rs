@@ -7,12 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artfs::catalog::{AliasPrecondition, CatalogError, InUse, Inputs};
+use artfs::chunk::Rule;
+use artfs::clock::Timestamp;
 use artfs::commit::Settings;
 use artfs::condemned::Condemned;
-use artfs::format::event::{Body, DeletionCause, NEVER_SECONDS};
+use artfs::format::entry::{Body as EntryBody, Content, Entry, FileBody, Mtime};
+use artfs::format::event::{Body, Commit, CommitSettings, DeletionCause, Event, NEVER_SECONDS};
 use artfs::format::lease::Lease;
+use artfs::format::listing::ListingHasher;
+use artfs::format::manifest::{Block, Root, encode_leaf};
 use artfs::gc::{Collector, GcError, InUseVersion, Mode, Options, Report};
-use artfs::id::{PackId, TokenId};
+use artfs::id::{ArtifactId, EventHash, EventId, FileHash, PackId, TokenId};
 use artfs::name::{ArtifactKey, Selector};
 use artfs::store::Key;
 use futures::TryStreamExt;
@@ -739,4 +744,94 @@ async fn a_rewritten_pack_into_which_a_late_commit_refers_stays() {
     assert_same(&versions.last().expect("a version").tree, &tree_of(tree.path()));
     world.collect(Duration::ZERO).await;
     assert_same(&judged(&world.backend).await.last().expect("a version").tree, &tree_of(tree.path()));
+}
+
+/// The log and the manifests of an artifact with so many versions of one inline file each.
+async fn many_versions(host: &Host, count: u64) {
+    let mut encoder = artfs::format::codec::Encoder::new().expect("memory");
+    let mut prev = None;
+    let id = |n: u64| {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&n.to_le_bytes());
+        bytes
+    };
+    for seq in 0..=count {
+        let body = match seq.checked_sub(1) {
+            None => Body::Create,
+            Some(number) => {
+                let content = number.to_le_bytes();
+                let file = FileBody {
+                    size: 8,
+                    hash: FileHash::of(&content),
+                    rule: Rule::Binary,
+                    content: Content::Inline(content.into()),
+                };
+                let path = artfs::path::TreePath::new(*b"f").expect("a path");
+                let entry =
+                    Entry { path, executable: false, mtime: Mtime::default(), body: EntryBody::File(file) };
+                let mut listing = ListingHasher::default();
+                listing.push(&entry);
+                let top = Block::parse(encode_leaf(&[entry]).into()).expect("a leaf");
+                let digest = listing.digest();
+                let root = Root { digest, entries: 1, files: 1, bytes: 8, depth: 0, top };
+                let (manifest, bytes) = root.encode(id(number), &mut encoder);
+                host.store.put(&Key::Manifest(key(), manifest), vec![bytes.into()]).await.expect("put");
+                Body::Commit(Commit {
+                    version: version(number),
+                    digest,
+                    manifest,
+                    entries: 1,
+                    files: 1,
+                    bytes: 8,
+                    stored_bytes: 100,
+                    settings: CommitSettings::default(),
+                })
+            }
+        };
+        let event = Event {
+            store: host.store.id(),
+            project: key().project,
+            name: key().name,
+            artifact: ArtifactId::from_bytes([1; 16]),
+            seq,
+            prev,
+            id: EventId::from_bytes(id(seq)),
+            time: Timestamp::from_unix_millis(0),
+            actor: "ann".into(),
+            host: "h".into(),
+            body,
+            checkpoint: None,
+        };
+        let bytes = event.encode();
+        prev = Some(EventHash::of(&bytes));
+        host.store.put(&Key::Event(key(), seq), vec![bytes.into()]).await.expect("put");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ten_thousand_small_versions_cost_a_request_each_and_the_second_time_almost_none() {
+    const VERSIONS: u64 = 10_000;
+    let world = World::new();
+    let writer = world.host("writer").await;
+    many_versions(&writer, VERSIONS).await;
+    let host = world.host("collector").await;
+    host.catalog.existing(&key(), Duration::ZERO).await.expect("it exists");
+    for n in 0..500 {
+        host.store.put(&pack_number(n), vec!["rubbish".into()]).await.expect("put");
+    }
+    let before = host.store.counts();
+    let report = host.collect(Duration::ZERO).await.expect("a collection");
+    assert_eq!(report.freed_objects, 500);
+    let after = host.store.counts();
+    assert!(after.get - before.get <= VERSIONS + 20, "{} reads", after.get - before.get);
+    assert_eq!(after.delete - before.delete, 500 + 1);
+    assert!(after.list - before.list <= 20, "{} listings", after.list - before.list);
+    assert!(after.put + after.create - before.put - before.create <= 6);
+    host.rm(&(0..VERSIONS - 1).collect::<Vec<_>>()).await;
+    let before = host.store.counts();
+    let report = host.collect(Duration::ZERO).await.expect("a collection");
+    assert_eq!(report.freed_objects, VERSIONS - 1);
+    let after = host.store.counts();
+    assert!(after.get - before.get <= 20, "{} reads: manifests are in the cache", after.get - before.get);
+    assert_eq!(judged(&world.backend).await.len(), 1);
 }

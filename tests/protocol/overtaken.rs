@@ -264,7 +264,7 @@ async fn a_first_commit_that_sleeps_through_a_collection_at_any_call_succeeds() 
             }
             () = faulty.wait_for_held() => {}
         }
-        let left = names(&backend).await.into_iter().filter(is_content).collect();
+        let left = names(&backend).await.into_iter().filter(|name| is_content(name)).collect();
         collect(&backend, &left).await;
         faulty.release();
         let done: Outcome = commit.await.unwrap_or_else(|e| panic!("{case}: {e}"));
