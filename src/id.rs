@@ -167,6 +167,10 @@ identifier! {
     /// The random name of a details object.
     DetailsId, 16, ""
 }
+identifier! {
+    /// The random name of an object that lives for a short time: a lease, a look at the store's clock.
+    TokenId, 16, ""
+}
 
 /// Serialisation without the algorithm's tag, for what is shown: the digits are those that `b3sum` prints.
 /// Used as `#[serde(with = "crate::id::plain")]`.

@@ -6,9 +6,9 @@
 //! |---|---|---|
 //! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
 //! | 1 | `store durable sqlite` | hash-checked bytes under typed keys; temporary file, fsync, rename |
-//! | 2 | `catalog cache` | names to versions (the log); the bounded disk cache |
+//! | 2 | `catalog cache condemned` | names to versions (the log); the bounded disk cache; what collections condemned |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit export pin verify` | the multi-object protocols |
+//! | 4 | `commit export gc pin verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
@@ -18,12 +18,14 @@ pub mod chunk;
 pub mod cli;
 pub mod clock;
 pub mod commit;
+pub mod condemned;
 pub mod daemon;
 pub mod durable;
 pub mod export;
 pub mod format;
 pub mod fs;
 pub mod fuse;
+pub mod gc;
 pub mod id;
 pub mod name;
 pub mod path;

@@ -17,6 +17,7 @@ use crate::daemon::wire::{
 use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sys};
 use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
 use crate::fuse::{self, MountOptions};
+use crate::gc::InUseVersion;
 use crate::name::{Reference, Selector, SessionName};
 use crate::pin::{self, PinError, Pinned};
 use crate::staging::SessionRegistry;
@@ -145,6 +146,7 @@ impl Handler for Control {
                     Ok(json!({}))
                 }
                 Request::ReadLogs { store, scope } => self.read_logs(&store, &scope).await,
+                Request::InUse { store } => self.in_use(&store),
                 Request::Unmount { .. } => Err(WireError::new("unmounting is not this layer's")),
             }
         })
@@ -161,6 +163,18 @@ impl Drop for InterruptOnDrop {
 }
 
 impl Control {
+    /// Versions that a collection must not take away under this mount.
+    fn in_use(&self, store: &str) -> Result<Value, WireError> {
+        if self.fs.catalog().store().url() != store {
+            return Ok(Value::Null);
+        }
+        let open = self.fs.open_versions().into_iter();
+        let open = open.map(|(artifact, manifest)| InUseVersion { artifact, manifest });
+        let staged = self.fs.session_records().map_err(|e| WireError::new(e.to_string()))?;
+        let staged = staged.into_iter().filter_map(InUseVersion::of_session);
+        Ok(json!(open.chain(staged).collect::<Vec<_>>()))
+    }
+
     async fn commit(
         &self,
         caller: Caller,

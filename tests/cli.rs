@@ -620,8 +620,126 @@ fn tags_metadata_and_time_to_live_are_changed_and_shown() {
             "metadata of v0: f1=0.9 ok=true who=\"you and me\"",
             "metadata of v0: -note -who",
             "time to live of v0: 12h",
-            "time to live of v0: none",
+            "time to live of v0: never",
         ]
+    );
+    assert_eq!(
+        host.say(&["ttl", "proj/bert", "90d"]),
+        "proj/bert 90d, for versions without a time of their own\n"
+    );
+    assert_eq!(host.say(&["ttl", "proj/bert:v0"]), "proj/bert:v0 never\n");
+    assert_eq!(host.say(&["ttl", "proj/bert:v0", "default"]), "proj/bert:v0 90d (the artifact's default)\n");
+    assert_eq!(
+        host.json(&["ttl", "--json", "proj/bert:best"]),
+        json!({ "artifact": "proj/bert", "version": "v1", "ttl_seconds": null, "default_ttl_seconds": 90 * 86_400 })
+    );
+    assert_eq!(
+        host.say(&["ttl", "proj/bert", "never"]),
+        "proj/bert never, for versions without a time of their own\n"
+    );
+    assert_eq!(
+        host.say(&["ttl", "proj/bert", "default"]),
+        "\
+[stderr]
+error: proj/bert is an artifact: what would its default be?
+hint: write a span, as 30d, or never
+[exit 2]
+"
+    );
+    let log = host.say(&["log", "proj/bert"]);
+    let last: Vec<&str> = log.lines().rev().take(3).filter_map(|line| line.rsplit("  ").next()).collect();
+    assert_eq!(
+        last,
+        ["default time to live: none", "time to live of v0: default", "default time to live: 90d"]
+    );
+}
+
+#[test]
+fn rm_deletes_what_is_named_and_nothing_by_mistake() {
+    let host = Host::new();
+    host.fill();
+    for (what, message) in [
+        (
+            "proj/bert",
+            "proj/bert is a whole artifact with all its versions\nhint: proj/bert:v3 names one version; `artfs rm --recursive proj/bert` deletes all",
+        ),
+        (
+            "proj",
+            "proj is a whole project with all its artifacts\nhint: proj/name:v3 names one version; `artfs rm --recursive proj` deletes all",
+        ),
+    ] {
+        assert_eq!(host.say(&["rm", what]), format!("[stderr]\nerror: {message}\n[exit 2]\n"));
+    }
+    assert_eq!(
+        host.say(&["rm", "proj/bert:v1"]),
+        "\
+[stderr]
+error: proj/bert:v1 was not deleted: best points to it
+hint: move or remove the aliases first (`artfs alias`), or remove them with it: --force
+[exit 1]
+"
+    );
+    assert_eq!(
+        host.say(&["rm", "proj/bert:v9"]),
+        "\
+[stderr]
+error: proj/bert has no version or alias v9; `artfs ls proj/bert` lists what there is
+[exit 1]
+"
+    );
+    assert_eq!(host.say(&["ls", "proj/bert"]).lines().count(), 3, "nothing was deleted yet");
+    assert_eq!(host.say(&["rm", "proj/bert:v0"]), "proj/bert:v0 deleted\n");
+    assert_eq!(host.say(&["rm", "proj/bert:v0"]), "proj/bert:v0 deleted before\n");
+    assert_eq!(host.say(&["ls", "proj/bert"]).lines().count(), 2);
+    let gone = host.say(&["ls", "proj/bert:v0"]);
+    assert!(gone.contains("error: proj/bert:v0 was deleted by ") && gone.ends_with("[exit 1]\n"), "{gone}");
+    let shown = host.say(&["show", "proj/bert:v0"]);
+    assert!(shown.contains("deleted: 20") && shown.contains("message: first\n"), "{shown}");
+    let shown = host.json(&["show", "--json", "proj/bert:v0"]);
+    assert_eq!((&shown["deleted"]["cause"], &shown["version"]), (&json!("asked"), &json!("v0")));
+    assert!(host.say(&["log", "proj/bert:v0"]).ends_with("deleted v0\n"));
+
+    assert_eq!(
+        host.json(&["rm", "--json", "--force", "proj/bert:best"]),
+        json!([{ "artifact": "proj/bert", "whole": false, "versions": ["v1"] }])
+    );
+    assert_eq!(host.say(&["ls", "proj/bert"]), "[stderr]\nproj/bert has no version yet\n");
+    assert_eq!(host.say(&["rm", "--recursive", "proj"]), "proj/bert deleted with 0 versions\n");
+    assert_eq!(host.json(&["ls", "--json"]).as_array().unwrap().len(), 1, "other/empty is left");
+    for words in [&["ls", "proj/bert"], &["show", "proj/bert"], &["get", "proj/bert"]] {
+        let words = if words[0] == "get" { &["get", "proj/bert", "out"][..] } else { &words[..] };
+        let gone = host.say(words);
+        assert!(gone.contains("error: proj/bert was deleted by "), "{gone}");
+    }
+    assert!(host.say(&["ls", "proj"]).contains("there is no project proj"));
+    assert!(host.say(&["rm", "--recursive", "none"]).contains("there is no project none"));
+    assert!(host.say(&["log", "proj/bert"]).ends_with("deleted the artifact\n"));
+    assert!(host.say(&["verify", "--log", "proj/bert"]).contains("is sound"));
+}
+
+#[test]
+fn rm_spares_what_another_version_was_made_from() {
+    let host = Host::new();
+    host.fill();
+    let data = host.dir.path().join("f");
+    fs::write(&data, "x").unwrap();
+    assert!(host.run(&["put", "f", "proj/ds"]).status.success());
+    fs::write(&data, "y").unwrap();
+    assert!(host.run(&["put", "f", "proj/ds"]).status.success());
+    assert!(host.run(&["put", "f", "proj/made", "--input", "proj/ds:v0"]).status.success());
+    assert_eq!(
+        host.say(&["rm", "proj/ds:v1", "proj/ds:v0"]),
+        "\
+[stderr]
+error: proj/ds:v0 was not deleted: it is an input of proj/made:v0
+hint: --force deletes it all the same
+[exit 1]
+"
+    );
+    assert_eq!(host.say(&["ls", "proj/ds"]).lines().count(), 3, "none of the two went");
+    assert_eq!(
+        host.say(&["rm", "-r", "proj/ds", "proj/made:v0"]),
+        "proj/ds deleted with 2 versions\nproj/made:v0 deleted\n"
     );
 }
 

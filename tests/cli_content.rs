@@ -446,3 +446,61 @@ fn an_interrupted_put_says_so_and_makes_no_version() {
     host.ok(&["put", "in", "p/a"]);
     assert_eq!(host.json(&["--json", "ls", "p/a"]).as_array().unwrap().len(), 1);
 }
+
+/// Bytes of all objects in the store.
+fn stored(host: &Host) -> u64 {
+    fn below(folder: &Path) -> u64 {
+        let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+        entries.map(|e| if e.path().is_dir() { below(&e.path()) } else { e.metadata().unwrap().len() }).sum()
+    }
+    below(&host.path("store"))
+}
+
+#[test]
+fn gc_frees_what_was_deleted_and_says_when_it_will() {
+    let host = Host::new();
+    assert_eq!(host.say(&["gc"]).0, Some(1), "there is no store");
+    for n in 0..3u8 {
+        let mut bytes = vec![0; 300_000];
+        blake3::Hasher::new().update(&[n]).finalize_xof().fill(&mut bytes);
+        host.write("in/f.bin", &bytes);
+        host.ok(&["put", "in", "p/a"]);
+    }
+    assert_eq!(host.ok(&["gc"]), "there is nothing to collect\n");
+    host.ok(&["rm", "p/a:v0"]);
+    assert_eq!(host.ok(&["gc"]), "there is nothing to collect\n", "it is too young");
+    let before = stored(&host);
+    let would = host.ok(&["gc", "--dry-run", "--grace", "0s"]);
+    assert!(
+        would.starts_with("collection 1: would condemn 293.") && would.contains(" KiB, 2 objects\n"),
+        "{would}"
+    );
+    assert_eq!(stored(&host), before);
+    let did = host.ok(&["gc", "--grace", "0s"]);
+    let lines: Vec<&str> = did.lines().collect();
+    assert!(
+        lines[0].starts_with("collection 1: freed 293.") && lines[0].ends_with(" KiB, 2 objects"),
+        "{did}"
+    );
+    assert!(lines[1].starts_with("collection 1: condemned 293."), "{did}");
+    assert!(before - stored(&host) > 290_000);
+    host.ok(&["get", "p/a:v1", "v1"]);
+    host.ok(&["verify", "p/a"]);
+    host.ok(&["ttl", "p/a:v1", "1s"]);
+    std::thread::sleep(Duration::from_millis(1100));
+    let report = host.json(&["gc", "--json", "--grace", "1s"]);
+    assert_eq!(report["expired"], json!([{ "artifact": "p/a", "versions": ["v1"] }]));
+    assert_eq!((&report["dry_run"], &report["grace_seconds"]), (&json!(false), &json!(1)));
+    assert_eq!((&report["condemned"]["epoch"], &report["freed_objects"]), (&json!(2), &json!(0)), "{report}");
+    assert_eq!(report["pending"][0]["deletable"], report["next"], "{report}");
+    let waiting = host.ok(&["gc", "--grace", "1h"]);
+    assert!(waiting.contains("collection 2: 2 objects can be deleted by a run after 2"), "{waiting}");
+    std::thread::sleep(Duration::from_millis(1100));
+    let freed = host.ok(&["gc", "--grace", "1s"]);
+    assert!(freed.starts_with("collection 2: freed 293.") && freed.lines().count() == 1, "{freed}");
+    assert!(stored(&host) < before / 2, "one version of three is left");
+    host.ok(&["verify", "p/a"]);
+    let log = host.ok(&["log", "p/a"]);
+    assert!(log.contains("deleted v1, whose time was over") && log.contains("collection 2 began"), "{log}");
+    assert_eq!(host.say(&["gc", "--grace", "soon"]).0, Some(2));
+}

@@ -11,7 +11,7 @@ use super::races::Races;
 use super::read::Expect;
 use super::{ArtifactState, Catalog, CatalogError, Cell, Known};
 use crate::format::checkpoint::CheckpointRef;
-use crate::format::event::{Body, Event};
+use crate::format::event::{Body, Event, MAX_EVENT_BYTES};
 use crate::id::{ArtifactId, EventHash, EventId};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::store::{Created, Key, StoreError, backoff};
@@ -115,6 +115,7 @@ impl Catalog {
                 checkpoint: vouched.filter(is_newest),
                 ..self.event(key, state.artifact_id(), seq, prev, id, actor, body)
             };
+            Self::check_length(key, &event)?;
             state = match self.attempt(key, &cell, &state, &event, &mut tries).await? {
                 Attempt::Failed(newest) => newest,
                 Attempt::Written(next) => {
@@ -262,6 +263,14 @@ impl Catalog {
             host: actor.host.clone(),
             checkpoint: None,
             body,
+        }
+    }
+
+    /// No reader would take an event that is too long, and no event behind it would ever be read.
+    fn check_length(key: &ArtifactKey, event: &Event) -> Result<(), CatalogError> {
+        match event.encode().len() {
+            0..=MAX_EVENT_BYTES => Ok(()),
+            bytes => Err(CatalogError::TooLarge { artifact: key.clone(), bytes }),
         }
     }
 

@@ -46,6 +46,45 @@ pub enum EditError {
         /// Where it does.
         found: String,
     },
+    /// Aliases point to the version to delete.
+    #[error(
+        "{artifact}:{version} was not deleted: {} {} to it",
+        listed(aliases.iter(), aliases.len()), if aliases.len() == 1 { "points" } else { "point" }
+    )]
+    Aliased {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its version.
+        version: VersionNumber,
+        /// What points to it.
+        aliases: Vec<AliasName>,
+    },
+    /// Living versions were made from the version to delete.
+    #[error(
+        "{artifact}:{version} was not deleted: it is an input of {}",
+        listed(users.iter().map(|(artifact, version)| format!("{artifact}:{version}")), users.len())
+    )]
+    IsInput {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its version.
+        version: VersionNumber,
+        /// The versions that name it.
+        users: Vec<(ArtifactKey, VersionNumber)>,
+    },
+}
+
+/// Collections that may overtake one change.
+const MAX_OVERTAKINGS: usize = 16;
+/// Names that an error lists; the others are counted.
+const MAX_NAMED: usize = 10;
+
+fn listed(names: impl Iterator<Item = impl ToString>, count: usize) -> String {
+    let named: Vec<String> = names.take(MAX_NAMED).map(|name| name.to_string()).collect();
+    match count - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
 }
 
 /// Where an alias must point for a move to happen.
@@ -192,18 +231,33 @@ impl Catalog {
         actor: &Actor,
     ) -> Result<Arc<ArtifactState>, EditError> {
         let details = Details { message: Some(message.to_owned()), run: None };
-        let (reference, bytes) = details.encode(DetailsId::from_bytes(self.store.env().random16()));
-        let object = Key::Details(key.clone(), reference.id);
-        self.store.put(&object, vec![bytes.into()]).await.map_err(CatalogError::from)?;
-        self.edit(key, actor, |state| {
-            let version = select(state, target)?.version;
-            Ok(Step::Append(Body::Message(MessageChange { version, details: reference })))
-        })
-        .await
+        let mut epoch = self.existing(key, Duration::MAX).await?.epoch();
+        for _ in 0..MAX_OVERTAKINGS {
+            let (reference, bytes) = details.encode(DetailsId::from_bytes(self.store.env().random16()));
+            let object = Key::Details(key.clone(), reference.id);
+            self.store.put(&object, vec![bytes.into()]).await.map_err(CatalogError::from)?;
+            let mut newest = epoch;
+            let state = self
+                .edit(key, actor, |state| {
+                    let version = select(state, target)?.version;
+                    newest = state.epoch();
+                    // A collection that began meanwhile may have condemned the object: it is written anew.
+                    Ok(match newest == epoch {
+                        true => Step::Append(Body::Message(MessageChange { version, details: reference })),
+                        false => Step::Nothing,
+                    })
+                })
+                .await?;
+            if newest == epoch {
+                return Ok(state);
+            }
+            epoch = newest;
+        }
+        Err(CatalogError::Contention(key.clone()).into())
     }
 
     /// Appends one event of its own to an artifact that exists.
-    async fn edit(
+    pub(super) async fn edit(
         &self,
         key: &ArtifactKey,
         actor: &Actor,
@@ -218,10 +272,14 @@ impl Catalog {
     }
 }
 
-fn select<'a>(state: &'a ArtifactState, target: &Selector) -> Result<&'a VersionRecord, EditError> {
-    state
-        .select(target)
-        .ok_or_else(|| EditError::NoTarget { artifact: state.key().clone(), target: target.to_string() })
+pub(super) fn select<'a>(
+    state: &'a ArtifactState,
+    target: &Selector,
+) -> Result<&'a VersionRecord, EditError> {
+    state.require(target).map_err(|e| match e {
+        deleted @ CatalogError::Deleted { .. } => EditError::Catalog(deleted),
+        _ => EditError::NoTarget { artifact: state.key().clone(), target: target.to_string() },
+    })
 }
 
 fn check_alias(

@@ -6,11 +6,13 @@
 mod append;
 mod checkpoint;
 mod edit;
+mod listing;
 mod log;
 mod mirror;
 mod races;
 mod read;
 mod record;
+mod retention;
 mod state;
 mod sync;
 mod usage;
@@ -27,11 +29,13 @@ pub use self::append::{Actor, Appended, Step};
 pub use self::edit::{AliasPrecondition, EditError};
 use self::mirror::Mirror;
 use self::read::Expect;
-pub use self::record::{ProducerRecord, Record, names_of};
+pub use self::record::{DeletionRecord, ProducerRecord, Record, names_of};
+pub use self::retention::{InUse, Inputs, VersionKey, expired};
 pub use self::state::{ArtifactState, ChainError};
 pub use self::sync::{Scope, Synced};
 pub use self::usage::Usage;
 use crate::format::details::{Details, DetailsRef};
+use crate::format::event::MAX_EVENT_BYTES;
 pub use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use crate::name::{ArtifactKey, ArtifactName, ProjectName, Reference};
 use crate::store::{ARTIFACTS_PREFIX, Key, Store, StoreError};
@@ -83,6 +87,26 @@ pub enum CatalogError {
         /// What was asked for.
         what: String,
     },
+    /// The version, or the artifact with it, was deleted.
+    #[error("{what} was deleted by {actor} on {time}; `artfs log {artifact}` tells its history")]
+    Deleted {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// What was deleted.
+        what: String,
+        /// Who did.
+        actor: String,
+        /// When.
+        time: crate::clock::Timestamp,
+    },
+    /// An event is longer than any reader takes in.
+    #[error("the event for {artifact} has {bytes} bytes, {MAX_EVENT_BYTES} are possible; say less at once")]
+    TooLarge {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its length.
+        bytes: usize,
+    },
     /// Whether the event was written cannot be known now.
     #[error(
         "whether the store took event {seq} of {artifact} is not known ({problem}); repeat the command when the store answers: it will find its own success and do nothing twice"
@@ -107,6 +131,8 @@ pub struct Catalog {
     mirror: Mirror,
     cells: Mutex<HashMap<ArtifactKey, Arc<Cell>>>,
     listings: tokio::sync::Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
+    /// When the logs of a project were last looked at for a listing.
+    looks: Mutex<HashMap<ProjectName, Instant>>,
 }
 
 /// One artifact. `known` is replaced, never changed; `reading` is held by the one task that asks the store, and
@@ -143,7 +169,8 @@ impl Catalog {
     /// only). Sends nothing.
     pub fn new(store: Arc<Store>, mirror: Option<&Path>) -> Self {
         let mirror = Mirror::open(mirror, store.id());
-        Self { store, mirror, cells: Mutex::default(), listings: tokio::sync::Mutex::default() }
+        let (cells, listings, looks) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
+        Self { store, mirror, cells, listings, looks }
     }
 
     /// The store it reads.
@@ -214,13 +241,7 @@ impl Catalog {
     /// The version that a reference means, as the store has it now.
     pub async fn resolve(&self, reference: &Reference) -> Result<VersionRecord, CatalogError> {
         let state = self.existing(&reference.artifact, Duration::ZERO).await?;
-        state.select(&reference.selector).cloned().ok_or_else(|| CatalogError::NoVersion {
-            artifact: reference.artifact.clone(),
-            what: match &reference.selector {
-                crate::name::Selector::Latest => "version yet".to_owned(),
-                other => format!("version or alias {other}"),
-            },
-        })
+        state.require(&reference.selector).cloned()
     }
 
     /// The projects in the store; those known locally while it cannot be reached. Cost: a listing if the last

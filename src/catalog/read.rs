@@ -149,7 +149,7 @@ impl Catalog {
         expect: Expect,
     ) -> Result<Option<Read>, CatalogError> {
         let next = known.seq() + 1;
-        let get = |seq| self.event_bytes(key, seq);
+        let get = |seq| self.next_bytes(key, seq);
         let (first, second) = match expect {
             Expect::News => futures::try_join!(get(next), get(next + 1))?,
             Expect::Nothing => match get(next).await? {
@@ -206,7 +206,7 @@ impl Catalog {
         loop {
             let from = state.as_ref().map_or(0, |state| state.seq() + 1);
             let end = from + PARALLEL_EVENTS as u64;
-            let fetched = futures::stream::iter(from..end).map(|seq| self.event_bytes(key, seq));
+            let fetched = futures::stream::iter(from..end).map(|seq| self.next_bytes(key, seq));
             let fetched: Vec<_> = fetched.buffered(PARALLEL_EVENTS).try_collect().await?;
             for (seq, bytes) in (from..).zip(fetched) {
                 let Some(bytes) = bytes else { return Ok(Read { state, base: None, events }) };
@@ -216,17 +216,28 @@ impl Catalog {
         }
     }
 
-    /// An event's bytes; none if there is no such event. Who may not list is told of a name that is not there that it
-    /// is denied; but one who is denied everything is denied the header, too.
+    /// An event's bytes; none if there is no such event.
     async fn event_bytes(&self, key: &ArtifactKey, seq: u64) -> Result<Option<Bytes>, CatalogError> {
         match self.store.get(&Key::Event(key.clone(), seq)).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(e @ StoreError::Denied { .. }) => match self.store.get(&Key::Header).await {
-                Ok(_) => Ok(None),
-                Err(_) => Err(e.into()),
-            },
             Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The bytes of an event that may not be there yet. Who may not list is told of such a name that it is denied; but
+    /// one who is denied everything is denied the header, too.
+    async fn next_bytes(&self, key: &ArtifactKey, seq: u64) -> Result<Option<Bytes>, CatalogError> {
+        match self.event_bytes(key, seq).await {
+            Err(CatalogError::Store(e @ StoreError::Denied { .. })) => {
+                let listed = self.store.list_first(&log_prefix(key), None, 1).await;
+                let may_not_list = matches!(listed, Err(StoreError::Denied { .. }));
+                if may_not_list && self.store.get(&Key::Header).await.is_ok() {
+                    return Ok(None);
+                }
+                Err(e.into())
+            }
+            read => read,
         }
     }
 

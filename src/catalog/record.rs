@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::{ArtifactState, Catalog, CatalogError, VersionRecord};
+use super::{ArtifactState, Catalog, CatalogError, DeletedVersion, VersionRecord};
 use crate::clock::Timestamp;
 use crate::format::details::DetailsRef;
-use crate::format::event::Metadata;
+use crate::format::event::{DeletionCause, Metadata};
 use crate::id::{Digest, ManifestId};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::store::StoreError;
@@ -57,6 +57,20 @@ pub struct Record {
     pub stored_bytes: u64,
     /// Later commits of the same content.
     pub producers: Vec<ProducerRecord>,
+    /// How it was deleted, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<DeletionRecord>,
+}
+
+/// The end of a version.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeletionRecord {
+    /// When.
+    pub time: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub cause: DeletionCause,
 }
 
 /// A later commit of a version's content.
@@ -126,7 +140,19 @@ impl Catalog {
             bytes: version.bytes,
             stored_bytes: version.stored_bytes,
             producers,
+            deleted: None,
         })
+    }
+
+    /// The record of a version that was deleted, as far as it was not erased, and who deleted it.
+    pub async fn deleted_record(
+        &self,
+        state: &ArtifactState,
+        deleted: &DeletedVersion,
+    ) -> Result<Record, CatalogError> {
+        let record = self.record(state, &deleted.record).await?;
+        let (time, actor, cause) = (deleted.time, deleted.actor.clone(), deleted.cause);
+        Ok(Record { deleted: Some(DeletionRecord { time, actor, cause }), ..record })
     }
 
     async fn said(

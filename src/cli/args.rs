@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::commit::Quotas;
 use crate::daemon::wire::{Lineage, VersionSettings};
+use crate::format::event::NEVER_SECONDS;
 use crate::name::{AliasName, ProjectName, Reference, Selector};
 
 /// The longest tag and the longest name of metadata in bytes; both stand in xattr names and values too.
@@ -147,7 +148,7 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
 }
 
-/// A time to live in seconds: a span, or `never` to have none.
+/// A time to live in seconds: a span, `never` for no end, or `default` (none) for that of the artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ttl(pub Option<u64>);
 
@@ -155,8 +156,10 @@ impl FromStr for Ttl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "never" {
-            return Ok(Ttl(None));
+        match text {
+            "never" => return Ok(Ttl(Some(NEVER_SECONDS))),
+            "default" => return Ok(Ttl(None)),
+            _ => {}
         }
         match parse_span(text)?.as_secs() {
             0 => Err("a version lives for a second at least; `never` takes the limit away".into()),
@@ -210,7 +213,8 @@ mod tests {
         assert_eq!(parse_span("12h").unwrap(), Duration::from_secs(43_200));
         assert_eq!(parse_span("500ms").unwrap(), Duration::from_millis(500));
         assert!(["", "d", "-1s", "1y", "99999999999999w"].iter().all(|t| parse_span(t).is_err()));
-        assert_eq!("never".parse(), Ok(Ttl(None)));
+        assert_eq!("never".parse(), Ok(Ttl(Some(NEVER_SECONDS))));
+        assert_eq!("default".parse(), Ok(Ttl(None)));
         assert_eq!("30d".parse(), Ok(Ttl(Some(2_592_000))));
         assert!("0s".parse::<Ttl>().is_err());
         let sizes = ["10G", "512m", "1.5GiB", "4096", "1KB"].map(|t| parse_size(t).unwrap());

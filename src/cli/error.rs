@@ -141,6 +141,8 @@ impl From<CatalogError> for CliError {
             CatalogError::Checkpoint { .. }
             | CatalogError::NoArtifact(_)
             | CatalogError::NoVersion { .. }
+            | CatalogError::Deleted { .. }
+            | CatalogError::TooLarge { .. }
             | CatalogError::Doubt { .. }
             | CatalogError::Contention(_) => CliError::failed(error.to_string()),
         }
@@ -154,6 +156,12 @@ impl From<EditError> for CliError {
             EditError::NoAlias { ref artifact, .. } => {
                 let hint = format!("`artfs alias ls {artifact}` lists the aliases");
                 CliError::failed(error.to_string()).with_hint(hint)
+            }
+            EditError::Aliased { .. } => CliError::failed(error.to_string()).with_hint(
+                "move or remove the aliases first (`artfs alias`), or remove them with it: --force",
+            ),
+            EditError::IsInput { .. } => {
+                CliError::failed(error.to_string()).with_hint("--force deletes it all the same")
             }
             EditError::NoTarget { .. } | EditError::Precondition { .. } => {
                 CliError::failed(error.to_string())

@@ -8,9 +8,8 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Align, Format, Table};
 use super::target::Named;
-use crate::catalog::CatalogError;
 use crate::format::event::{Body, CommitSettings, Deletion, DeletionCause, Event};
-use crate::name::VersionNumber;
+use crate::name::{Selector, VersionNumber};
 
 /// Show the log of an artifact, oldest event first
 #[derive(Debug, Args)]
@@ -36,13 +35,8 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
     let state = opened.runtime.block_on(catalog.existing(key, Duration::ZERO))?;
     let only = match &args.target.selector {
         None => None,
-        Some(selector) => {
-            let version = state.select(selector).ok_or_else(|| CatalogError::NoVersion {
-                artifact: key.clone(),
-                what: format!("version or alias {selector}"),
-            })?;
-            Some(version.version)
-        }
+        Some(Selector::Version(number)) if state.deleted_version(*number).is_some() => Some(*number),
+        Some(selector) => Some(state.require(selector)?.version),
     };
     let lines = opened.runtime.block_on(catalog.log_lines(&state))?;
     let mut stored = Vec::new();
@@ -122,7 +116,7 @@ fn sentence(body: &Body) -> String {
         }
         Body::Ttl(change) => match change.ttl_seconds {
             Some(seconds) => format!("time to live of {}: {}", change.version, output::seconds(seconds)),
-            None => format!("time to live of {}: none", change.version),
+            None => format!("time to live of {}: default", change.version),
         },
         Body::Message(change) => format!("new message for {}", change.version),
         Body::Delete(deletion) => deleted(deletion),

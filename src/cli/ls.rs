@@ -10,7 +10,8 @@ use super::error::{CliError, Outcome};
 use super::files;
 use super::output::{self, Align, Format, Table};
 use super::target::Target;
-use crate::catalog::{ArtifactState, CatalogError, VersionRecord, names_of};
+use crate::catalog::{ArtifactState, VersionRecord, names_of};
+use crate::name::Selector;
 
 /// List artifacts, or the versions of one
 #[derive(Debug, Args)]
@@ -48,18 +49,12 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
     let catalog = &*opened.catalog;
     match &args.target {
         None => {
-            let artifacts = opened.runtime.block_on(async {
-                let mut found = vec![];
-                for project in catalog.projects(Duration::ZERO).await? {
-                    found.extend(catalog.states_of(&project).await?);
-                }
-                Ok::<_, CatalogError>(found)
-            })?;
+            let artifacts = opened.runtime.block_on(catalog.living_states())?;
             let nothing = format!("no artifacts in {} yet", catalog.store().url());
             print_artifacts(context, args, &artifacts, &nothing)?;
         }
         Some(Target::Project(project)) => {
-            let artifacts = opened.runtime.block_on(catalog.states_of(project))?;
+            let artifacts = opened.runtime.block_on(catalog.living_states_of(project))?;
             if artifacts.is_empty() {
                 let message = format!("there is no project {project} in {}", catalog.store().url());
                 return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
@@ -70,11 +65,9 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
             let key = &named.reference.artifact;
             let state = opened.runtime.block_on(catalog.existing(key, Duration::ZERO))?;
             let versions: Vec<&VersionRecord> = match &named.selector {
+                None if state.is_removed() => vec![state.require(&Selector::Latest)?],
                 None => state.versions().collect(),
-                Some(selector) => vec![state.select(selector).ok_or_else(|| CatalogError::NoVersion {
-                    artifact: key.clone(),
-                    what: format!("version or alias {selector}"),
-                })?],
+                Some(selector) => vec![state.require(selector)?],
             };
             print_versions(context, args, &state, &versions)?;
         }

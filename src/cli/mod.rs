@@ -9,6 +9,7 @@ mod context;
 mod doctor;
 pub mod error;
 mod files;
+mod gc;
 mod get;
 mod interrupt;
 mod log;
@@ -19,6 +20,7 @@ pub mod output;
 mod pin;
 pub mod progress;
 mod put;
+mod rm;
 mod show;
 mod stage;
 mod status;
@@ -116,6 +118,8 @@ enum Command {
     Tag(tag::TagArgs),
     Meta(meta::MetaArgs),
     Ttl(ttl::TtlArgs),
+    Rm(rm::RmArgs),
+    Gc(gc::GcArgs),
     Verify(verify::VerifyArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -174,6 +178,8 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Tag(args) => tag::run(&context, &args),
         Command::Meta(args) => meta::run(&context, &args),
         Command::Ttl(args) => ttl::run(&context, &args),
+        Command::Rm(args) => rm::run(&context, &args),
+        Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::error::CliError;
 use crate::clock::Timestamp;
+use crate::format::event::NEVER_SECONDS;
 
 /// Digits of a digest that people are shown.
 const SHORT_DIGEST: usize = 12;
@@ -151,8 +152,11 @@ pub fn time(at: Timestamp) -> String {
     }
 }
 
-/// A time to live for people: `30d`, `12h`, `90s`.
+/// A time to live for people: `30d`, `12h`, `90s`, `never`.
 pub fn seconds(seconds: u64) -> String {
+    if seconds == NEVER_SECONDS {
+        return "never".to_owned();
+    }
     for (unit, length) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
         if seconds >= length && seconds.is_multiple_of(length) {
             return format!("{}{unit}", seconds / length);
@@ -181,6 +185,7 @@ mod tests {
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "1.4 GiB", "16.0 EiB"]);
         assert_eq!(time(Timestamp::from_unix_millis(1_767_323_096_789)), "2026-01-02 03:04");
         assert_eq!([0, 59, 60, 3600, 5400, 86_400].map(seconds), ["0s", "59s", "1m", "1h", "90m", "1d"]);
+        assert_eq!(seconds(NEVER_SECONDS), "never");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
 use crate::catalog::{CatalogError, Record};
-use crate::name::Reference;
+use crate::format::event::DeletionCause;
+use crate::name::{Reference, Selector};
 
 /// Show everything about a version
 #[derive(Debug, Args)]
@@ -16,7 +17,9 @@ use crate::name::Reference;
 Examples:
   artfs show proj/bert              the latest version
   artfs show proj/bert:production
-  artfs show --json proj/bert:v7 | jq .meta")]
+  artfs show --json proj/bert:v7 | jq .meta
+
+A deleted version is shown by its number, with who deleted it.")]
 pub struct ShowArgs {
     /// The version
     #[arg(value_name = "REF")]
@@ -27,12 +30,17 @@ pub struct ShowArgs {
 pub fn run(context: &Context, args: &ShowArgs) -> Result<Outcome, CliError> {
     let opened = context.open()?;
     let catalog = &opened.catalog;
+    let Reference { artifact, selector } = &args.reference;
     let record: Result<Record, CatalogError> = opened.runtime.block_on(async {
-        let version = catalog.resolve(&args.reference).await?;
-        let state = catalog.existing(&args.reference.artifact, Duration::MAX).await?;
-        // What was resolved may be older than the state by now; the state has it, too.
-        let version = state.version(version.version).unwrap_or(&version);
-        catalog.record(&state, version).await
+        let state = catalog.existing(artifact, Duration::ZERO).await?;
+        let deleted = match selector {
+            Selector::Version(number) => state.deleted_version(*number),
+            _ => None,
+        };
+        match deleted {
+            Some(deleted) => catalog.deleted_record(&state, deleted).await,
+            None => catalog.record(&state, state.require(selector)?).await,
+        }
     });
     let record = record?;
     match context.format() {
@@ -52,6 +60,14 @@ fn text(record: &Record) -> String {
             lines.push((name, value));
         }
     };
+    if let Some(deleted) = &record.deleted {
+        let why = match deleted.cause {
+            DeletionCause::Asked => "",
+            DeletionCause::Expired => ", its time was over",
+            DeletionCause::Artifact => ", with the artifact",
+        };
+        optional("deleted", format!("{} UTC by {}{why}", output::time(deleted.time), deleted.actor));
+    }
     optional("type", record.artifact_type.clone().unwrap_or_default());
     optional("aliases", record.aliases.join(", "));
     optional("message", record.message.clone().unwrap_or_default());

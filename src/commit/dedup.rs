@@ -1,11 +1,12 @@
 //! Which chunks the store holds already, and where: a local index of the chunks of living versions.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::condemned::Condemned;
 use crate::format::codec::Codec;
 use crate::format::entry::{ChunkRef, Place};
 use crate::id::{ChunkId, ManifestId, PackId, StoreId};
@@ -27,6 +28,7 @@ CREATE TABLE IF NOT EXISTS indexed_manifests (
 #[derive(Debug)]
 pub struct ChunkIndex {
     store: String,
+    path: Option<PathBuf>,
     db: Mutex<Option<Connection>>,
     own: Mutex<HashMap<ChunkId, ChunkRef>>,
     own_manifests: Mutex<HashSet<ManifestId>>,
@@ -44,6 +46,7 @@ impl ChunkIndex {
         });
         Self {
             store: store.to_string(),
+            path: path.map(Path::to_owned),
             db: Mutex::new(db),
             own: Mutex::default(),
             own_manifests: Mutex::default(),
@@ -57,7 +60,22 @@ impl ChunkIndex {
             .ok()
     }
 
-    /// Where a chunk is stored, if it is known to be.
+    /// The database it is in.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Forgets that a chunk is in this pack.
+    fn forget(&self, id: &ChunkId, pack: &PackId) {
+        self.own.lock().expect("no holder of this lock panics").remove(id);
+        self.with(|db| {
+            let mut delete =
+                db.prepare_cached("DELETE FROM chunks WHERE store = ? AND id = ? AND pack = ?")?;
+            delete.execute(params![self.store, &id.as_bytes()[..], &pack.as_bytes()[..]])
+        });
+    }
+
+    /// Where a chunk is stored, if it is known to be. Whether it may be relied on is not asked.
     pub fn find(&self, id: &ChunkId) -> Option<ChunkRef> {
         if let Some(found) = self.own.lock().expect("no holder of this lock panics").get(id) {
             return Some(found.clone());
@@ -129,5 +147,26 @@ impl ChunkIndex {
             let mut own = self.own.lock().expect("no holder of this lock panics");
             own.extend(chunks.iter().map(|c| (c.id, c.clone())));
         }
+    }
+}
+
+/// The index, without what collections condemned.
+#[derive(Debug, Clone)]
+pub(super) struct StoredChunks {
+    pub index: Arc<ChunkIndex>,
+    pub condemned: Arc<Condemned>,
+}
+
+impl StoredChunks {
+    /// Where a chunk is stored and may be referred to.
+    pub fn find(&self, id: &ChunkId) -> Option<ChunkRef> {
+        let found = self.index.find(id)?;
+        let pack = found.place.pack;
+        if self.condemned.fate(&pack).is_none() {
+            return Some(found);
+        }
+        // So that its next place is kept instead.
+        self.index.forget(id, &pack);
+        None
     }
 }

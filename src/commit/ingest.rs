@@ -14,11 +14,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use super::item::{Item, What};
+use super::item::{Item, OwnBytes, What};
 use super::{CommitError, Progress};
 use crate::chunk::{Chunker, HEAD_BYTES, Rule};
 use crate::format::codec::{Codec, Encoder};
-use crate::format::entry::{Body, Mtime};
+use crate::format::entry::{Body, Entry, Mtime};
 use crate::id::ChunkId;
 use crate::path::TreePath;
 use crate::staging::next_data;
@@ -58,6 +58,16 @@ pub(super) enum HeadKind {
     File(Rule),
 }
 
+/// What is to be done with a file whose content is known.
+pub(super) enum Renewal {
+    /// Its entry holds.
+    NotNeeded,
+    /// What its entry refers to does not: these are its bytes.
+    Bytes(File),
+    /// Nor can its bytes be had; that is told elsewhere.
+    Lost,
+}
+
 /// Consecutive steps of the reader: their bytes, and what they mean.
 #[derive(Default)]
 struct Batch {
@@ -80,11 +90,13 @@ struct Encoded {
 }
 
 /// Takes in everything that `walk` visits and hands it to `collect` in the same order. `known` says which
-/// chunks are stored already; those are not compressed.
+/// chunks are stored already; those are not compressed. `renew` gives the bytes of a known file that must be read
+/// all the same.
 ///
 /// Blocks until all is done; runs its own threads. The first error of any part ends it.
 pub(super) fn ingest(
     walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
+    renew: impl FnMut(&TreePath, &Entry, Option<OwnBytes>) -> Result<Renewal, CommitError> + Send,
     known: impl Fn(&ChunkId) -> bool + Sync,
     progress: &Progress,
     mut collect: impl FnMut(Done<'_>) -> Result<(), CommitError>,
@@ -95,7 +107,7 @@ pub(super) fn ingest(
     let (used, spare) = channel();
     let batches = Mutex::new(batches);
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || Reader::new(to_workers, spare, progress).run(walk));
+        let reader = scope.spawn(move || Reader::new(to_workers, spare, progress).run(walk, renew));
         for _ in 0..workers {
             let (to_collector, batches, known) = (to_collector.clone(), &batches, &known);
             scope.spawn(move || work(batches, &to_collector, known));
@@ -211,20 +223,35 @@ impl<'a> Reader<'a> {
     fn run(
         mut self,
         walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>,
+        mut renew: impl FnMut(&TreePath, &Entry, Option<OwnBytes>) -> Result<Renewal, CommitError>,
     ) -> Result<(), CommitError> {
-        walk(&mut |item| self.take(item))?;
+        walk(&mut |item| self.take(item, &mut renew))?;
         self.flush()
     }
 
-    fn take(&mut self, item: Item) -> Result<(), CommitError> {
+    fn take(
+        &mut self,
+        item: Item,
+        renew: &mut impl FnMut(&TreePath, &Entry, Option<OwnBytes>) -> Result<Renewal, CommitError>,
+    ) -> Result<(), CommitError> {
         self.progress.check()?;
         self.progress.entries.add(1);
         let Item { path, executable, mtime, what } = item;
         let body = match what {
-            What::File(file) => return self.read(path, executable, mtime, file),
+            What::File(file) => return self.read(path, executable, mtime, file, None),
             What::Directory => Body::Directory,
             What::Symlink(target) => Body::Symlink { target },
-            What::Known(entry) => entry.body,
+            What::Known(entry, own) => match renew(&path, &entry, own)? {
+                Renewal::NotNeeded => entry.body,
+                Renewal::Lost => return Ok(()),
+                Renewal::Bytes(file) => {
+                    let rule = match &entry.body {
+                        Body::File(file) => Some(file.rule),
+                        Body::Directory | Body::Symlink { .. } => None,
+                    };
+                    return self.read(path, executable, mtime, file, rule);
+                }
+            },
         };
         self.batch.steps.push(Step::Begin(Box::new(Head {
             path,
@@ -235,13 +262,14 @@ impl<'a> Reader<'a> {
         self.flush_if_long()
     }
 
-    /// Reads a file to its end, whatever length it had when it was found.
+    /// Reads a file to its end, whatever length it had when it was found. `rule` is the one it was cut by before.
     fn read(
         &mut self,
         path: TreePath,
         executable: bool,
         mtime: Mtime,
         mut file: File,
+        rule: Option<Rule>,
     ) -> Result<(), CommitError> {
         let shown = path.clone();
         let failed = |e| CommitError::io(Path::new(&*shown.to_string_lossy()), e);
@@ -249,7 +277,7 @@ impl<'a> Reader<'a> {
         let mut at = self.batch.bytes.len();
         let mut ended = fill(&mut file, &mut self.batch.bytes, expected).map_err(failed)?;
         let head = &self.batch.bytes[at..self.batch.bytes.len().min(at + HEAD_BYTES)];
-        let rule = Rule::choose(path.file_name(), head);
+        let rule = rule.unwrap_or_else(|| Rule::choose(path.file_name(), head));
         let max = rule.sizes().max;
         let head = Head { path, executable, mtime, what: HeadKind::File(rule) };
         self.batch.steps.push(Step::Begin(Box::new(head)));
@@ -343,6 +371,7 @@ mod tests {
         let known = |_: &ChunkId| false;
         ingest(
             |visit| visit(item),
+            |_, _, _| Ok(Renewal::NotNeeded),
             known,
             &Progress::default(),
             |done| {

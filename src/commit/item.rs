@@ -1,5 +1,6 @@
 //! What a commit takes in: a tree as items in path order, whoever walked it.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -32,8 +33,29 @@ pub enum What {
     Symlink(Box<[u8]>),
     /// A file, open to be read from its beginning to its end.
     File(File),
-    /// A file whose content is known to be that of this entry: nothing is read.
-    Known(Box<Entry>),
+    /// A file whose content is known to be that of this entry: nothing is read, unless what the entry refers to
+    /// was collected. Then its own bytes are, if it has any.
+    Known(Box<Entry>, Option<OwnBytes>),
+}
+
+/// Opens the bytes of a file that need not be read as a rule.
+pub struct OwnBytes(Box<dyn FnOnce() -> Result<File, CommitError> + Send>);
+
+impl OwnBytes {
+    /// Will open them so.
+    pub fn new(open: impl FnOnce() -> Result<File, CommitError> + Send + 'static) -> Self {
+        Self(Box::new(open))
+    }
+
+    pub(super) fn open(self) -> Result<File, CommitError> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for OwnBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnBytes")
+    }
 }
 
 /// Opens a file to be read from front to end, never through a symbolic link at its last component.

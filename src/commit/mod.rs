@@ -8,11 +8,14 @@
 mod dedup;
 mod ingest;
 mod item;
+mod lease;
 mod packs;
 mod progress;
 mod quota;
 mod tree;
+mod vet;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,17 +25,22 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 pub use self::dedup::ChunkIndex;
-use self::ingest::{Done, ingest};
-pub use self::item::{Item, What, roots, walk};
+use self::dedup::StoredChunks;
+use self::ingest::{Done, Renewal, ingest};
+pub use self::item::{Item, OwnBytes, What, roots, walk};
+use self::lease::LeaseKeeper;
 use self::packs::{PackWriter, Uploads};
 pub use self::progress::{Progress, Snapshot};
 pub use self::quota::{OverQuota, Quotas};
 use self::tree::{ManifestWriter, Tree, TreeBuilder};
+use self::vet::{Carried, Renewer, Vetter};
 use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
+use crate::condemned::{self, Condemned};
+use crate::format::codec::Codec;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::entry::ChunkRef;
 use crate::format::event::{Body, Commit, CommitSettings, Metadata, Recommit};
-use crate::id::{DetailsId, Digest, EventId, ManifestId};
+use crate::id::{ArtifactId, DetailsId, Digest, EventId, ManifestId, PackId};
 use crate::name::{AliasName, ArtifactKey, VersionNumber};
 use crate::path::PathError;
 use crate::staging::StagingError;
@@ -41,6 +49,11 @@ use crate::view::{ReadContext, ReadError, VersionView};
 
 /// How old the state may be that a commit begins with; the newest decides in the end.
 const KNOWN_AGE: Duration = Duration::from_secs(1);
+
+/// Preparations of one commit, each because a collection condemned what the one before referred to.
+const MAX_PREPARATIONS: usize = 8;
+/// Collections that may overtake one commit between its preparation and its event.
+const MAX_OVERTAKINGS: usize = 64;
 
 /// Why there is no new version. Nothing is visible to anyone, and what was staged is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +125,26 @@ pub enum CommitError {
     /// A staged file cannot be read.
     #[error("{0}")]
     Staged(StagingError),
+    /// What was carried over from a version was deleted with it, and its bytes are not on this host.
+    #[error(
+        "{}{} cannot be read any more: the version that they were staged from was deleted and collected; remove \
+         them from staging, or put them there anew",
+        files.join(", "), if *more == 0 { String::new() } else { format!(" and {more} more files") }
+    )]
+    Lost {
+        /// Some of them.
+        files: Vec<String>,
+        /// How many there are besides.
+        more: usize,
+    },
+    /// What was carried over from a version cannot be read now.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Every preparation was overtaken by a collection.
+    #[error(
+        "collections of the store come faster than this commit is prepared; try again when they are done"
+    )]
+    Overtaken,
     /// A part of the pipeline stopped.
     #[error("a worker stopped before its work was done (out of memory?)")]
     Worker,
@@ -225,7 +258,7 @@ pub struct Outcome {
 pub struct Committer {
     catalog: Arc<Catalog>,
     context: Arc<ReadContext>,
-    index: Arc<ChunkIndex>,
+    stored: StoredChunks,
     quota_bytes: Option<u64>,
 }
 
@@ -234,20 +267,28 @@ impl Committer {
     ///
     /// `context` reads the manifests of earlier versions that this host did not write.
     pub fn new(catalog: Arc<Catalog>, context: Arc<ReadContext>, index: Arc<ChunkIndex>) -> Self {
-        Self { catalog, context, index, quota_bytes: None }
+        let database = index.path().map(|path| path.with_file_name(condemned::DATABASE));
+        let condemned = Arc::new(Condemned::open(database.as_deref(), catalog.store().clone()));
+        Self { catalog, context, stored: StoredChunks { index, condemned }, quota_bytes: None }
     }
 
     /// The index of stored chunks.
     pub fn index(&self) -> &ChunkIndex {
-        &self.index
+        &self.stored.index
+    }
+
+    fn condemned(&self) -> &Condemned {
+        &self.stored.condemned
     }
 
     /// Commits the tree that `walk` visits. When this returns, the version is durable in the store.
     ///
     /// Content identical to the latest version makes no new one: its aliases, tags and metadata are changed as
-    /// asked. `before_event` is told the event's id before the first attempt to write it, to make it durable.
-    /// `walk` is called once, under a quota up to three times. Cost: one request a pack, and up to five for
-    /// manifest, details and event; more under a quota.
+    /// asked. `before_event` is told the event's id before the first attempt to write it, to make it durable. Both are
+    /// called again if a collection overtook the commit, so that part of it must be stored again.
+    /// `walk` is called once, under a quota up to three times, and again after each collection that overtook it.
+    /// Cost: one request a pack, and up to five for manifest, details and event; one more for the first commit of this
+    /// host to an artifact, and one for each collection since the last; more under a quota.
     pub async fn commit(
         &self,
         request: &Request,
@@ -256,11 +297,12 @@ impl Committer {
         + Send
         + Sync
         + 'static,
-        before_event: impl FnOnce(EventId) -> io::Result<()>,
+        mut before_event: impl FnMut(EventId) -> io::Result<()>,
     ) -> Result<Outcome, CommitError> {
         let artifact = &request.artifact;
         // Nothing is read and hashed for a store that cannot take it.
         self.catalog.store().ask_again().await?;
+        let _lease = LeaseKeeper::begin(self.catalog.store().clone());
         let mut state = self.catalog.state(artifact, KNOWN_AGE).await?;
         // A demanded number that is wrong already need not wait for the upload. What is known may be old news: the
         // store is asked before refusing.
@@ -268,35 +310,54 @@ impl Committer {
             state = self.catalog.state(artifact, Duration::ZERO).await?;
             self.check_number(request, state.as_deref())?;
         }
+        let exists = state.as_ref().map(|state| state.artifact_id());
+        if let Some(state) = &state {
+            self.condemned().learn(&state.artifact_id(), state.epoch()).await?;
+        }
         if let Some(latest) = state.as_ref().and_then(|state| state.latest()) {
             self.learn_chunks(artifact, latest).await;
         }
         let walk = Arc::new(walk);
         let room = self.room(request, state.as_deref(), &progress, &walk).await?;
-        let (this, progress_of_writer) = (self.clone(), progress.clone());
-        let runtime = Handle::current();
-        let made = tokio::task::spawn_blocking(move || {
-            let packs = PackWriter::new(this.catalog.store().clone(), runtime, progress_of_writer.clone());
-            prepare(&this.index, packs, &progress_of_writer, |visit| walk(visit))
-        });
-        let (mut prepared, uploads) = made.await.map_err(|_| CommitError::Worker)??;
-        uploads.finish().await?;
+        let mut prepared = self.prepare(&progress, &walk).await?;
         if let Some(room) = room {
             // What was read may have changed since it was measured.
             room.check(prepared.adds_to(state.as_deref()))?;
         }
-        let id = event_id(&request.origin, &prepared.digest);
-        before_event(id).map_err(|e| CommitError::io(Path::new("the state folder"), e))?;
-        let details = self.write_details(request).await?;
+        prepared.covered = exists.filter(|artifact| self.condemned().covers(artifact));
+        let mut id = event_id(&request.origin, &prepared.digest);
+        let announce = |error| CommitError::io(Path::new("the state folder"), error);
+        before_event(id).map_err(announce)?;
+        let mut details = self.write_details(request).await?;
+        let mut overtakings = 0;
         // The manifest is written only when the event will name it.
         loop {
             progress.check()?;
             match self.append(request, id, &prepared, details).await {
                 Err(AppendError::NeedsManifest) => self.write_manifest(artifact, &mut prepared).await?,
+                Err(AppendError::NeedsRecords { artifact, epoch }) => {
+                    overtakings += 1;
+                    if overtakings > MAX_OVERTAKINGS {
+                        return Err(CommitError::Overtaken);
+                    }
+                    self.condemned().learn(&artifact, epoch).await?;
+                    if !self.vet(&mut prepared).await? {
+                        prepared = self.prepare(&progress, &walk).await?;
+                        let of_content = event_id(&request.origin, &prepared.digest);
+                        if id != of_content {
+                            id = of_content;
+                            before_event(id).map_err(announce)?;
+                        }
+                    }
+                    if details.is_some_and(|details| self.condemned().has_details(&details.id)) {
+                        details = self.write_details(request).await?;
+                    }
+                    prepared.covered = self.condemned().covers(&artifact).then_some(artifact);
+                }
                 Err(AppendError::Commit(e)) => return Err(e),
                 Ok(outcome) => {
                     if let Some((id, _)) = prepared.manifest.filter(|_| outcome.created) {
-                        self.index.add_manifest(&id, &prepared.chunks);
+                        self.index().add_manifest(&id, &prepared.chunks);
                     }
                     return Ok(outcome);
                 }
@@ -304,10 +365,55 @@ impl Committer {
         }
     }
 
+    /// Reads the tree and stores what is new of it, until nothing that it refers to is condemned.
+    async fn prepare<W>(&self, progress: &Arc<Progress>, walk: &Arc<W>) -> Result<Prepared, CommitError>
+    where
+        W: Fn(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let mut carry = Carry::Trusting;
+        for _ in 0..MAX_PREPARATIONS {
+            let (this, progress, walk) = (self.clone(), progress.clone(), walk.clone());
+            let runtime = Handle::current();
+            let preparing = tokio::task::spawn_blocking(move || {
+                let packs = PackWriter::new(this.catalog.store().clone(), runtime.clone(), progress.clone());
+                let mut renewer = Renewer::new(this.vetter(), runtime);
+                let prepared = prepare(&this.stored, packs, &progress, &*walk, carry, &mut renewer)?;
+                renewer.check()?;
+                Ok::<_, CommitError>(prepared)
+            });
+            let (mut prepared, uploads) = preparing.await.map_err(|_| CommitError::Worker)??;
+            uploads.finish().await?;
+            if self.vet(&mut prepared).await? {
+                return Ok(prepared);
+            }
+            carry = Carry::Vetting;
+        }
+        Err(CommitError::Overtaken)
+    }
+
+    fn vetter(&self) -> Vetter {
+        Vetter { condemned: self.stored.condemned.clone(), context: self.context.clone() }
+    }
+
+    /// Whether nothing that a preparation refers to is condemned, and by what that is known.
+    async fn vet(&self, prepared: &mut Prepared) -> Result<bool, CommitError> {
+        let (vetter, condemned) = (self.vetter(), self.condemned());
+        let epoch = condemned.epoch();
+        let holds = vetter.packs_hold(&prepared.packs)
+            && !condemned.has_manifest(&prepared.root.0)
+            && vetter.carried_holds(&prepared.carried).await?;
+        // What was known may have been lost in between.
+        prepared.epoch = epoch.min(condemned.epoch());
+        Ok(holds)
+    }
+
     /// Takes the chunks of the latest version into the index, so that what is in it is not stored again. A host
     /// that wrote that version itself knows them already. Without them more is stored, and nothing is lost.
     async fn learn_chunks(&self, artifact: &ArtifactKey, latest: &VersionRecord) {
-        if self.index.knows_manifest(&latest.manifest) {
+        if self.index().knows_manifest(&latest.manifest) {
             return;
         }
         if let Err(e) = self.read_chunks(artifact, latest).await {
@@ -325,13 +431,13 @@ impl Committer {
         loop {
             let batch = entries.next_batch().await?;
             if batch.is_empty() {
-                self.index.add_manifest(&latest.manifest, &[]);
+                self.index().add_manifest(&latest.manifest, &[]);
                 return Ok(());
             }
             for (ordinal, entry) in &batch {
                 if let crate::format::entry::Body::File(file) = &entry.body {
                     let content = view.open_file(*ordinal, &entry.path, file).await?;
-                    self.index.add_chunks(&content.chunks().await?);
+                    self.index().add_chunks(&content.chunks().await?);
                 }
             }
         }
@@ -380,6 +486,14 @@ impl Committer {
         let appended = self
             .catalog
             .append(&request.artifact, id, &request.actor, |state: &ArtifactState| {
+                // Behind a collection's fence nothing is appended that does not know what it condemned.
+                let known = || {
+                    let artifact = state.artifact_id();
+                    if state.epoch() <= prepared.epoch && prepared.covered == Some(artifact) {
+                        return Ok(());
+                    }
+                    Err(AppendError::NeedsRecords { artifact, epoch: state.epoch() })
+                };
                 let identical = state.latest().filter(|latest| latest.digest == prepared.digest);
                 if let Some(latest) = identical {
                     if let Some(demanded) = request.demanded {
@@ -389,11 +503,13 @@ impl Committer {
                     if request.settings.is_empty() {
                         return Ok(Step::Nothing);
                     }
+                    known()?;
                     let again =
                         Recommit { version: latest.version, digest: latest.digest, settings: settings() };
                     return Ok(Step::Append(Body::Recommit(again)));
                 }
                 check_demand(request, state.next_version()).map_err(AppendError::Commit)?;
+                known()?;
                 let Some((manifest, root_bytes)) = prepared.manifest else {
                     return Err(AppendError::NeedsManifest);
                 };
@@ -441,6 +557,11 @@ fn check_demand(request: &Request, next: VersionNumber) -> Result<(), CommitErro
 
 enum AppendError {
     NeedsManifest,
+    /// The records of collections up to this one, for this artifact.
+    NeedsRecords {
+        artifact: ArtifactId,
+        epoch: u64,
+    },
     Commit(CommitError),
 }
 
@@ -456,6 +577,15 @@ impl From<CommitError> for AppendError {
     }
 }
 
+/// What is done with files whose content is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carry {
+    /// Their entries are taken as they are.
+    Trusting,
+    /// Their entries are looked into one by one, and their bytes stored again where they must be.
+    Vetting,
+}
+
 /// A tree whose content and blocks are in packs, and whose root is not in the store.
 struct Prepared {
     digest: Digest,
@@ -466,6 +596,13 @@ struct Prepared {
     bytes: u64,
     stored_bytes: u64,
     chunks: Vec<ChunkRef>,
+    /// Where all of `chunks` are.
+    packs: HashSet<PackId>,
+    carried: Carried,
+    /// The last collection by whose record nothing of this is condemned.
+    epoch: u64,
+    /// The artifact for which collections without a fence in its log were looked for, too.
+    covered: Option<ArtifactId>,
 }
 
 impl Prepared {
@@ -478,15 +615,21 @@ impl Prepared {
 
 /// Reads the tree and makes its packs and its root; the packs may still be on their way.
 fn prepare(
-    index: &ChunkIndex,
+    stored: &StoredChunks,
     packs: PackWriter,
     progress: &Progress,
     walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
+    carry: Carry,
+    renewer: &mut Renewer,
 ) -> Result<(Prepared, Uploads), CommitError> {
     let env = packs.env();
-    let mut builder = TreeBuilder::new(index, packs);
-    let known = |id: &_| index.find(id).is_some();
-    ingest(walk, known, progress, |done| match done {
+    let mut builder = TreeBuilder::new(stored, packs);
+    let known = |id: &_| stored.find(id).is_some();
+    let renew = |path: &_, entry: &_, own| match carry {
+        Carry::Trusting => Ok(Renewal::NotNeeded),
+        Carry::Vetting => renewer.renew(path, entry, own),
+    };
+    ingest(walk, renew, known, progress, |done| match done {
         Done::Begin(head) => {
             builder.begin(head);
             Ok(())
@@ -497,12 +640,15 @@ fn prepare(
             Ok(())
         }
     })?;
+    let carried = builder.carried();
     let (tree, mut writer): (Tree, ManifestWriter<'_>) = builder.finish()?;
     if tree.entries.is_empty() {
         return Err(CommitError::Empty);
     }
     let root = writer.write(&tree)?;
     let (id, bytes) = root.encode(env.random16(), writer.encoder());
+    let chunks = std::mem::take(&mut writer.written);
+    let places = chunks.iter().map(|chunk| chunk.place).filter(|place| place.codec != Codec::Zero);
     let prepared = Prepared {
         digest: tree.digest,
         root: (id, bytes.into()),
@@ -511,7 +657,11 @@ fn prepare(
         files: tree.files,
         bytes: tree.bytes,
         stored_bytes: writer.packs.stored_bytes,
-        chunks: std::mem::take(&mut writer.written),
+        packs: places.map(|place| place.pack).collect(),
+        carried,
+        chunks,
+        epoch: 0,
+        covered: None,
     };
     Ok((prepared, writer.packs.into_uploads()))
 }

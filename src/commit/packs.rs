@@ -14,7 +14,7 @@ use super::{CommitError, Progress};
 use crate::clock::Env;
 use crate::format::codec::Codec;
 use crate::format::entry::Place;
-use crate::format::pack::{PACK_TARGET_BYTES, PackRow, encode_footer, encode_table};
+use crate::format::pack::{PACK_TARGET_BYTES, PackRow, seal};
 use crate::id::{ChunkId, PackId};
 use crate::store::{AlignedBuffer, Key, Store, StoreError};
 
@@ -112,13 +112,10 @@ impl PackWriter {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let (id, table) = encode_table(self.store.env().random16(), &std::mem::take(&mut self.rows));
-        let footer = encode_footer(table.len());
         let lend = |buffer| Bytes::from_owner(Lent { buffer: Some(buffer), home: self.spare.clone() });
-        let mut pieces: Vec<Bytes> = std::mem::take(&mut self.pieces).into_iter().map(lend).collect();
-        let bytes = self.len + (table.len() + footer.len()) as u64;
-        pieces.push(table.into());
-        pieces.push(Bytes::copy_from_slice(&footer));
+        let chunks: Vec<Bytes> = std::mem::take(&mut self.pieces).into_iter().map(lend).collect();
+        let (id, pieces) = seal(self.store.env().random16(), &std::mem::take(&mut self.rows), chunks);
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         self.sealed.push(id);
         self.len = 0;
         self.stored_bytes += bytes;

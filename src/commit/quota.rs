@@ -10,10 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
 use super::item::{Item, What};
 use super::packs::PackWriter;
-use super::{CommitError, Committer, Progress, Request, prepare};
+use super::vet::Renewer;
+use super::{Carry, CommitError, Committer, Progress, Request, prepare};
 use crate::catalog::ArtifactState;
 use crate::format::entry::MAX_INLINE_REFS;
 use crate::name::ProjectName;
@@ -123,9 +125,11 @@ impl Committer {
         let most = tokio::task::spawn_blocking(move || upper_bound(&*measured)).await;
         if room.check(most.map_err(|_| CommitError::Worker)??).is_err() {
             let (this, walk, counted) = (self.clone(), walk.clone(), progress.clone());
+            let runtime = Handle::current();
             let exact = move || {
                 let packs = PackWriter::counting(this.catalog.store().clone());
-                prepare(&this.index, packs, &counted, |visit| walk(visit))
+                let mut renewer = Renewer::new(this.vetter(), runtime);
+                prepare(&this.stored, packs, &counted, |visit| walk(visit), Carry::Trusting, &mut renewer)
             };
             let exact = tokio::task::spawn_blocking(exact).await.map_err(|_| CommitError::Worker)??;
             room.check(exact.0.adds_to(state))?;
@@ -151,7 +155,7 @@ fn upper_bound(
             }
             What::Symlink(target) => target.len() as u64,
             // Its chunks are stored with another version.
-            What::Known(_) | What::Directory => 0,
+            What::Known(..) | What::Directory => 0,
         };
         let entry = ENTRY_BYTES + 2 * item.path.as_bytes().len() as u64;
         bytes = bytes.saturating_add(content).saturating_add(entry);

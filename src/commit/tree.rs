@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::CommitError;
-use super::dedup::ChunkIndex;
+use super::dedup::StoredChunks;
 use super::ingest::{Head, HeadKind};
 use super::packs::{NewPlace, PackWriter};
+use super::vet::Carried;
 use crate::chunk::Rule;
 use crate::format::codec::{Codec, Encoder};
 use crate::format::entry::{
@@ -40,7 +41,7 @@ enum NewBody {
 
 /// Takes the ordered results of reading and becomes a manifest.
 pub(super) struct TreeBuilder<'a> {
-    index: &'a ChunkIndex,
+    stored: &'a StoredChunks,
     packs: PackWriter,
     entries: Vec<NewEntry>,
     new_chunks: HashMap<ChunkId, NewPlace>,
@@ -67,8 +68,8 @@ pub(super) struct Tree {
 }
 
 impl<'a> TreeBuilder<'a> {
-    pub fn new(index: &'a ChunkIndex, packs: PackWriter) -> Self {
-        Self { index, packs, entries: vec![], new_chunks: HashMap::new(), file: None }
+    pub fn new(stored: &'a StoredChunks, packs: PackWriter) -> Self {
+        Self { stored, packs, entries: vec![], new_chunks: HashMap::new(), file: None }
     }
 
     /// Takes an entry; a file's chunks follow, then [`TreeBuilder::end`].
@@ -97,7 +98,7 @@ impl<'a> TreeBuilder<'a> {
         let raw_len = raw.len() as u32;
         let chunk = if codec == Codec::Zero {
             NewChunk::Stored(ChunkRef { id, span: raw.len() as u64, raw_len, place: Place::zero() })
-        } else if let Some(found) = self.index.find(&id) {
+        } else if let Some(found) = self.stored.find(&id) {
             NewChunk::Stored(found)
         } else if let Some(place) = self.new_chunks.get(&id) {
             NewChunk::Written { id, raw_len, place: *place }
@@ -130,11 +131,26 @@ impl<'a> TreeBuilder<'a> {
         self.entries.push(entry);
     }
 
+    /// What the files refer to that were not read.
+    pub fn carried(&self) -> Carried {
+        let mut carried = Carried::default();
+        for entry in &self.entries {
+            if let NewBody::Ready(Body::File(file)) = &entry.body {
+                carried.add(file);
+            }
+        }
+        carried
+    }
+
     /// Sends all content on its way and gives the tree, with the writer for its manifest.
     pub fn finish(mut self) -> Result<(Tree, ManifestWriter<'a>), CommitError> {
         self.packs.seal()?;
-        let mut writer =
-            ManifestWriter { index: self.index, packs: self.packs, encoder: new_encoder()?, written: vec![] };
+        let mut writer = ManifestWriter {
+            stored: self.stored,
+            packs: self.packs,
+            encoder: new_encoder()?,
+            written: vec![],
+        };
         for entry in &self.entries {
             if let NewBody::File { chunks, .. } = &entry.body {
                 let placed: Vec<ChunkRef> = chunks.iter().map(|c| writer.place(c)).collect();
@@ -202,7 +218,7 @@ fn new_encoder() -> Result<Encoder, CommitError> {
 
 /// Writes the blocks of a manifest.
 pub(super) struct ManifestWriter<'a> {
-    index: &'a ChunkIndex,
+    stored: &'a StoredChunks,
     pub packs: PackWriter,
     encoder: Encoder,
     /// Every chunk of the version that was read or written for it, blocks included.
@@ -225,7 +241,7 @@ impl ManifestWriter<'_> {
     /// Writes one block as a chunk; blocks that the store holds already are not written again.
     fn write_block(&mut self, block: &[u8]) -> Result<NewChunk, CommitError> {
         let id = ChunkId::of(block);
-        if let Some(found) = self.index.find(&id) {
+        if let Some(found) = self.stored.find(&id) {
             return Ok(NewChunk::Stored(found));
         }
         let raw_len = block.len() as u32;

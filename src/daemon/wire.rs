@@ -55,6 +55,12 @@ pub enum Request {
         /// Whose logs.
         scope: Scope,
     },
+    /// The versions that are open, and those that sessions stand on; the answer is a list of
+    /// [`crate::gc::InUseVersion`], or null if the daemon serves another store.
+    InUse {
+        /// The store's URL.
+        store: String,
+    },
 }
 
 /// A commit of a staging session.

@@ -22,6 +22,9 @@ pub type Metadata = BTreeMap<String, serde_json::Value>;
 /// The largest event object in bytes; bounds what a reader takes in.
 pub const MAX_EVENT_BYTES: usize = 4 << 20;
 
+/// A time to live that never ends, whatever the artifact's default is.
+pub const NEVER_SECONDS: u64 = u64::MAX;
+
 /// One record of an artifact's log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -120,7 +123,7 @@ pub struct CommitSettings {
     /// Its metadata.
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub meta: Metadata,
-    /// Seconds after its creation at which it may be deleted.
+    /// Seconds after its creation at which it may be deleted; [`NEVER_SECONDS`]: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,
     /// References to the versions it was made from.
@@ -196,7 +199,7 @@ pub struct MetaChange {
 pub struct TtlChange {
     /// Whose.
     pub version: VersionNumber,
-    /// Seconds after its creation; none: for ever.
+    /// Seconds after its creation; none: as the artifact's default says; [`NEVER_SECONDS`]: for ever.
     pub ttl_seconds: Option<u64>,
 }
 

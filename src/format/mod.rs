@@ -5,12 +5,15 @@
 
 pub mod checkpoint;
 pub mod codec;
+pub mod collection;
 pub mod details;
 pub mod entry;
 pub mod event;
 pub mod header;
+pub mod lease;
 pub mod listing;
 pub mod manifest;
+pub mod moves;
 pub mod pack;
 mod planes;
 pub mod record;

@@ -7,6 +7,8 @@
 //! ```
 //! A pack's id is the BLAKE3 of its table. Chunk offsets are the running sums of the stored lengths.
 
+use bytes::Bytes;
+
 use super::FormatError;
 use super::codec::{Codec, MAX_RAW_BYTES};
 use super::wire::Reader;
@@ -57,6 +59,15 @@ pub fn encode_footer(table_len: usize) -> [u8; PACK_FOOTER_BYTES] {
     out[..4].copy_from_slice(&(table_len as u32).to_le_bytes());
     out[4..].copy_from_slice(PACK_MAGIC);
     out
+}
+
+/// A pack of these chunks, whose `offset`s must be the running sums: its id, and its bytes in pieces.
+pub fn seal(random: [u8; 16], rows: &[PackRow], mut chunks: Vec<Bytes>) -> (PackId, Vec<Bytes>) {
+    let (id, table) = encode_table(random, rows);
+    let footer = encode_footer(table.len());
+    chunks.push(table.into());
+    chunks.push(Bytes::copy_from_slice(&footer));
+    (id, chunks)
 }
 
 /// The table's length from the pack's last bytes.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +15,11 @@ use super::sessions::{Live, OpenSession, directory_name};
 use super::{Errno, Fs, Result};
 use crate::cache::Admission;
 use crate::catalog::Actor;
-use crate::commit::{CommitError, Item, Outcome, Progress, Request, Settings, What};
+use crate::commit::{CommitError, Item, Outcome, OwnBytes, Progress, Request, Settings, What};
 use crate::format::entry::{Body, Content, Entry};
 use crate::name::{ArtifactKey, SessionName, VersionNumber};
 use crate::path::TreePath;
-use crate::staging::{Caller, FreezeError, RegistryError, Session, Source, Staged, StagingError};
+use crate::staging::{Caller, FreezeError, LocalFile, RegistryError, Session, Source, Staged, StagingError};
 use crate::view::VersionView;
 
 /// How long a rename waits for its commit, unless the options say otherwise. The commit goes on after that, and a
@@ -262,7 +263,7 @@ impl Fs {
         };
         let scanned = live.clone();
         let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
-            let read = scan(&scanned.session, visit)?;
+            let read = scan(&scanned, visit)?;
             *scanned.hashed.lock().expect("no holder of this lock panics") = read;
             Ok(())
         };
@@ -395,16 +396,16 @@ impl Fs {
 
 /// Gives a session's content to a commit. Returns the paths of the files whose bytes were read.
 fn scan(
-    session: &Session,
+    live: &Arc<Live>,
     visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
 ) -> std::result::Result<HashSet<TreePath>, CommitError> {
     let mut failed = None;
     let mut read = HashSet::new();
-    let scanned = session.scan(&mut |staged| {
+    let scanned = live.session.scan(&mut |staged| {
         if let Source::Local(_) = staged.source {
             read.insert(staged.path.clone());
         }
-        let visited = item_of(session, staged).and_then(&mut *visit);
+        let visited = item_of(live, staged).and_then(&mut *visit);
         visited.map_err(|e| {
             failed = Some(e);
             StagingError::new(libc::ECANCELED)
@@ -417,16 +418,23 @@ fn scan(
     }
 }
 
-fn item_of(session: &Session, staged: Staged) -> std::result::Result<Item, CommitError> {
+fn item_of(live: &Arc<Live>, staged: Staged) -> std::result::Result<Item, CommitError> {
     let Staged { path, executable, mtime, source } = staged;
     let what = match source {
         Source::Directory => What::Directory,
         Source::Symlink(target) => What::Symlink(target),
-        Source::Known(entry) => What::Known(Box::new(entry)),
-        Source::Local(file) => {
-            let open = session.open_staged(&path, &file.identity);
-            What::File(open.map_err(CommitError::Staged)?)
+        Source::Known(entry, own) => {
+            let own = own.map(|own| {
+                let (live, path) = (live.clone(), path.clone());
+                OwnBytes::new(move || open(&live.session, &path, &own))
+            });
+            What::Known(Box::new(entry), own)
         }
+        Source::Local(file) => What::File(open(&live.session, &path, &file)?),
     };
     Ok(Item { path, executable, mtime, what })
+}
+
+fn open(session: &Session, path: &TreePath, file: &LocalFile) -> std::result::Result<File, CommitError> {
+    session.open_staged(path, &file.identity).map_err(CommitError::Staged)
 }

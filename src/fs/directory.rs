@@ -41,6 +41,16 @@ pub(super) enum DirectoryHandle {
     Version { version: Arc<VersionNode>, path: Option<TreePath>, ino: u64, parent: u64 },
 }
 
+impl DirectoryHandle {
+    /// The version it is in.
+    pub fn version(&self) -> Option<&Arc<VersionNode>> {
+        match self {
+            DirectoryHandle::Snapshot { .. } => None,
+            DirectoryHandle::Version { version, .. } => Some(version),
+        }
+    }
+}
+
 /// What `readdir` gives as a number where none is known: any but 0, which programs take for "deleted".
 const UNKNOWN_INO: u64 = crate::staging::UNKNOWN_INO;
 /// Offsets of `.` and `..`; entries follow.

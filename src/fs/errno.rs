@@ -57,7 +57,13 @@ impl From<CatalogError> for Errno {
     fn from(e: CatalogError) -> Self {
         match e {
             CatalogError::Store(e) => e.into(),
-            CatalogError::NoArtifact(_) | CatalogError::NoVersion { .. } => Errno::NOT_FOUND,
+            CatalogError::NoArtifact(_) | CatalogError::NoVersion { .. } | CatalogError::Deleted { .. } => {
+                Errno::NOT_FOUND
+            }
+            CatalogError::TooLarge { .. } => {
+                tracing::warn!("{e}");
+                Errno(libc::E2BIG)
+            }
             CatalogError::Damaged { .. }
             | CatalogError::Checkpoint { .. }
             | CatalogError::Incomplete { .. }
@@ -75,7 +81,9 @@ impl From<EditError> for Errno {
         match e {
             EditError::Catalog(e) => e.into(),
             EditError::NoTarget { .. } | EditError::NoAlias { .. } => Errno::NOT_FOUND,
-            EditError::Precondition { .. } => Errno(libc::EBUSY),
+            EditError::Precondition { .. } | EditError::Aliased { .. } | EditError::IsInput { .. } => {
+                Errno(libc::EBUSY)
+            }
         }
     }
 }
@@ -113,6 +121,8 @@ impl From<&CommitError> for Errno {
             CommitError::Quota(_) => libc::EDQUOT,
             CommitError::Interrupted => libc::EINTR,
             CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
+            CommitError::Lost { .. } | CommitError::Read(_) => libc::EIO,
+            CommitError::Overtaken => libc::EAGAIN,
             CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => {
                 libc::EIO
             }

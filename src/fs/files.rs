@@ -82,7 +82,7 @@ impl Fs {
         let open = self.files.lock().expect("no holder of the files' lock panics").get(&handle).cloned();
         match open.ok_or(Errno(libc::EBADF))? {
             OpenVersionFile::Generated(file) => generated::read(&file, offset, len),
-            OpenVersionFile::Content(content) => Ok(content.read(offset, len as usize).await?),
+            OpenVersionFile::Content(content, _) => Ok(content.read(offset, len as usize).await?),
         }
     }
 

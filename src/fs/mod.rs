@@ -31,7 +31,7 @@ pub use self::directory::{Listed, ListedKind};
 pub use self::errno::{Errno, Result};
 use self::generated::GeneratedFiles;
 pub use self::inode::ROOT;
-use self::inode::{Inodes, Node, NodeKey, Resolved};
+use self::inode::{Inodes, Node, NodeKey, Resolved, VersionNode};
 use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
 use crate::catalog::{Actor, Catalog};
@@ -160,7 +160,8 @@ pub struct Fs {
 /// An open file of a version or of a `.artfs`.
 #[derive(Clone)]
 enum OpenVersionFile {
-    Content(Arc<FileContent>),
+    /// A file, and the version it is of.
+    Content(Arc<FileContent>, Arc<VersionNode>),
     Generated(Arc<std::fs::File>),
 }
 
@@ -311,7 +312,16 @@ impl Fs {
 
     /// Lets the kernel forget a name in an artifact's directory.
     fn forget_name(&self, artifact: &ArtifactKey, name: &[u8]) {
-        if let Some(parent) = self.inodes.known(&NodeKey::Artifact(artifact.clone())) {
+        self.forget_in(&NodeKey::Artifact(artifact.clone()), name);
+    }
+
+    /// Lets the kernel forget the name of an artifact.
+    fn forget_artifact(&self, artifact: &ArtifactKey) {
+        self.forget_in(&NodeKey::Project(artifact.project.clone()), artifact.name.as_str().as_bytes());
+    }
+
+    fn forget_in(&self, directory: &NodeKey, name: &[u8]) {
+        if let Some(parent) = self.inodes.known(directory) {
             // The receiver is gone when the mount is being taken down: nothing is cached then.
             let _ = self.invalidations.send(Invalidation::Entry { parent, name: name.to_vec() });
         }

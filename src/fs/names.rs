@@ -137,7 +137,17 @@ impl Fs {
         if local.iter().any(|(p, n)| *p == artifact.project && n.as_ref() == Some(&artifact.name)) {
             return Ok(true);
         }
-        Ok(self.catalog.state(artifact, self.max_age()).await?.is_some())
+        if self.is_in_store(artifact).await? {
+            return Ok(true);
+        }
+        // What is staged stays reachable when another host deletes the artifact.
+        Ok(self.registry.list()?.iter().any(|session| session.artifact == *artifact))
+    }
+
+    /// Whether the store has the artifact, and it was not deleted.
+    async fn is_in_store(&self, artifact: &ArtifactKey) -> Result<bool> {
+        let state = self.catalog.state(artifact, self.max_age()).await?;
+        Ok(state.is_some_and(|state| !state.is_removed()))
     }
 
     fn local_names(&self) -> Result<Vec<(ProjectName, Option<ArtifactName>)>> {
@@ -155,9 +165,11 @@ impl Fs {
 
     /// All artifacts of a project, those known to this host only included.
     pub(super) async fn list_artifacts(&self, project: &ProjectName) -> Result<Vec<ArtifactName>> {
-        let mut names = self.catalog.artifacts(project, self.max_age()).await?;
+        let mut names = self.catalog.living_artifacts(project, self.max_age()).await?;
         let local = self.local_names()?.into_iter().filter(|(p, _)| p == project);
         names.extend(local.filter_map(|(_, name)| name));
+        let staged = self.registry.list()?.into_iter().map(|session| session.artifact);
+        names.extend(staged.filter(|artifact| artifact.project == *project).map(|artifact| artifact.name));
         names.sort_unstable();
         names.dedup();
         Ok(names)
@@ -294,7 +306,7 @@ impl Fs {
                 if !self.has_artifact(&key).await? {
                     return Err(Errno::NOT_FOUND);
                 }
-                if self.state(&key).await?.is_some() {
+                if self.is_in_store(&key).await? {
                     return Err(refuse(&format!("the artifact {key}")));
                 }
                 self.remove_empty_sessions(&key).await?;

@@ -319,6 +319,11 @@ impl Fs {
         Ok(self.registry.list()?.into_iter().map(summary).collect())
     }
 
+    /// What the registry knows of all sessions.
+    pub fn session_records(&self) -> std::result::Result<Vec<SessionRecord>, RegistryError> {
+        self.registry.list()
+    }
+
     pub(super) async fn make_session(
         self: &Arc<Self>,
         artifact: &ArtifactKey,
@@ -405,8 +410,17 @@ impl Fs {
 
     /// An artifact was changed by another process of this host: shows its names as they are now.
     pub async fn refresh(self: &Arc<Self>, artifact: &ArtifactKey) {
+        let before = self.catalog.known(artifact).map_or(0, |state| state.seq());
         if let Err(e) = self.sync_logs(&Scope::Artifact(artifact.clone())).await {
             tracing::debug!("{e}");
+        }
+        if let Some(state) = self.catalog.known(artifact) {
+            for gone in state.deleted().filter(|deleted| deleted.seq > before) {
+                self.forget_name(artifact, gone.record.version.to_string().as_bytes());
+            }
+            if state.is_removed() {
+                self.forget_artifact(artifact);
+            }
         }
         self.names_changed(artifact);
     }
@@ -486,10 +500,7 @@ impl Fs {
             return Err(StageError::ReadOnly);
         }
         let state = self.catalog.existing(artifact, Duration::ZERO).await?;
-        let version = state.select(from).cloned().ok_or_else(|| crate::catalog::CatalogError::NoVersion {
-            artifact: artifact.clone(),
-            what: format!("version or alias {from}"),
-        })?;
+        let version = state.require(from)?.clone();
         let session = self.session(artifact, name);
         let live = self.open_live(&session, false).map_err(|e| StagingError::new(e.0))?;
         if let Some(live) = live {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::inode::VersionNode;
 use super::{Answer, Errno, FOREVER, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES, Result};
 use crate::format::entry::{Body, Entry};
+use crate::id::ManifestId;
+use crate::name::ArtifactKey;
 use crate::staging::Attr;
 use crate::view::VersionView;
 
@@ -105,7 +107,7 @@ impl Fs {
             None => OpenMode::Cached { immutable: true },
         };
         let handle = self.inodes.next();
-        let open = OpenVersionFile::Content(content);
+        let open = OpenVersionFile::Content(content, version.clone());
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
         Ok(Opened { handle, mode })
     }
@@ -115,5 +117,22 @@ impl Fs {
         let Body::File(body) = &entry.body else { return Err(Errno::INVALID) };
         let content = self.context.open_file(body, &version.label(), &entry.path).await?;
         Ok(content.materialize().await?)
+    }
+
+    /// The versions of which a file or a directory is open.
+    pub fn open_versions(&self) -> Vec<(ArtifactKey, ManifestId)> {
+        let name = |version: &Arc<VersionNode>| (version.artifact.clone(), version.record.manifest);
+        let mut open: Vec<(ArtifactKey, ManifestId)> = vec![];
+        for file in self.files.lock().expect("no holder of the files' lock panics").values() {
+            match file {
+                OpenVersionFile::Content(_, version) => open.push(name(version)),
+                OpenVersionFile::Generated(_) => {}
+            }
+        }
+        let directories = self.directories.lock().expect("no holder of the directories' lock panics");
+        open.extend(directories.values().filter_map(|directory| directory.version().map(name)));
+        open.sort_unstable();
+        open.dedup();
+        open
     }
 }

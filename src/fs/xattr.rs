@@ -9,7 +9,7 @@ use super::{Errno, Fs, Result};
 use crate::catalog::VersionRecord;
 use crate::commit::Settings;
 use crate::format::entry::Body;
-use crate::format::event::Metadata;
+use crate::format::event::{Metadata, NEVER_SECONDS};
 use crate::name::Selector;
 use crate::staging::Caller;
 
@@ -29,11 +29,13 @@ pub fn parse_value(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|_| text.into())
 }
 
-/// A time to live in words: `30d`, `12h`, `90m`, `45s`; empty or `never` for none.
+/// A time to live in words: `30d`, `12h`, `90m`, `45s`, `never`; empty or `default` for that of the artifact.
 pub fn parse_ttl(text: &str) -> std::result::Result<Option<u64>, String> {
     let text = text.trim();
-    if text.is_empty() || text == "never" {
-        return Ok(None);
+    match text {
+        "" | "default" => return Ok(None),
+        "never" => return Ok(Some(NEVER_SECONDS)),
+        _ => {}
     }
     let bad = || format!("{text:?} is not a time to live: write 30d, 12h, 90m, 45s or never");
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -232,8 +234,10 @@ impl Fs {
         if !record.tags.is_empty() {
             put("tags", record.tags.iter().cloned().collect::<Vec<_>>().join(","));
         }
-        if let Some(seconds) = record.ttl_seconds {
-            put("ttl", format!("{seconds}s"));
+        match record.ttl_seconds {
+            Some(NEVER_SECONDS) => put("ttl", "never".to_owned()),
+            Some(seconds) => put("ttl", format!("{seconds}s")),
+            None => {}
         }
         for (key, value) in &record.meta {
             put(&format!("meta.{key}"), value_text(value));
@@ -293,6 +297,7 @@ mod tests {
         assert_eq!(one("meta.f1", "0.89").unwrap().meta["f1"], serde_json::json!(0.89));
         assert_eq!(one("meta.note", "good one").unwrap().meta["note"], serde_json::json!("good one"));
         assert_eq!(one("ttl", "30d").unwrap().ttl_seconds, Some(30 * 86_400));
+        assert_eq!(one("ttl", "never").unwrap().ttl_seconds, Some(NEVER_SECONDS));
         assert_eq!(one("aliases", "best, prod").unwrap().aliases.len(), 2);
         for (name, value) in [("aliases", "latest"), ("ttl", "soon"), ("novel", "x"), ("meta.", "x")] {
             assert!(one(name, value).is_err(), "{name}");

@@ -46,9 +46,9 @@ pub enum Source {
     Symlink(Box<[u8]>),
     /// A file to be read, by [`Session::open_staged`].
     Local(LocalFile),
-    /// A file with this content, known without reading: unchanged from the version, or a clone. The entry's path,
-    /// mtime and executable bit are those of the staged file.
-    Known(Entry),
+    /// A file with this content, known without reading: unchanged from the version, or a clone, which has these bytes
+    /// of its own, too. The entry's path, mtime and executable bit are those of the staged file.
+    Known(Entry, Option<LocalFile>),
 }
 
 /// A file with bytes of its own.
@@ -260,7 +260,7 @@ fn of_entry(entry: Entry) -> Staged {
     let source = match &entry.body {
         Body::Directory => Source::Directory,
         Body::Symlink { target } => Source::Symlink(target.clone()),
-        Body::File(_) => Source::Known(entry.clone()),
+        Body::File(_) => Source::Known(entry.clone(), None),
     };
     Staged { path: entry.path, executable: entry.executable, mtime: entry.mtime, source }
 }
@@ -277,21 +277,24 @@ fn stage(dir: &OwnedFd, path: TreePath, has_marks: bool) -> Result<Option<(Stage
         Kind::Directory => Source::Directory,
         Kind::Symlink => Source::Symlink(sys::readlink_at(at, name)?.into()),
         Kind::File => {
-            let known = if !has_marks {
-                None
-            } else if let Some(stub) = marks::stub_of_child(at, name)? {
-                mtime = stub.mtime;
-                Some(stub)
-            } else {
-                marks::identity_of_child(at, name)?.filter(|i| i.holds(&stat)).map(|i| i.entry)
+            let stub = if has_marks { marks::stub_of_child(at, name)? } else { None };
+            let clone = match stub {
+                None if has_marks => marks::identity_of_child(at, name)?.filter(|i| i.holds(&stat)),
+                _ => None,
             };
-            match known {
-                Some(entry) => Source::Known(Entry { path: path.clone(), executable, mtime, ..entry }),
-                None => {
-                    // Once more: looking for marks on a file without read permission changes its ctime.
-                    let stat = sys::stat_at(at, name)?;
-                    Source::Local(LocalFile { size: stat.size(), identity: StatIdentity::of(&stat) })
+            // Once more: looking for marks on a file without read permission changes its ctime.
+            let stat = sys::stat_at(at, name)?;
+            let own = LocalFile { size: stat.size(), identity: StatIdentity::of(&stat) };
+            match (stub, clone) {
+                (Some(stub), _) => {
+                    mtime = stub.mtime;
+                    Source::Known(Entry { path: path.clone(), executable, ..stub }, None)
                 }
+                (None, Some(clone)) => {
+                    let entry = Entry { path: path.clone(), executable, mtime, ..clone.entry };
+                    Source::Known(entry, Some(own))
+                }
+                (None, None) => Source::Local(own),
             }
         }
         Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => return Ok(None),

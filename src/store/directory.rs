@@ -169,7 +169,8 @@ impl ObjectStore for Directory {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        match self.inner() {
+        // Where the store has vanished nothing can be found, and that must not pass for "deleted before".
+        match self.check_presence().and_then(|()| self.inner()) {
             Ok(inner) => inner.delete_stream(locations),
             Err(e) => failed(e),
         }
@@ -218,6 +219,8 @@ mod tests {
         assert!(matches!(missing, object_store::Error::Generic { .. }), "{missing}");
         assert!(backend.list_with_delimiter(None).await.is_err());
         assert!(backend.list(None).next().await.unwrap().is_err());
+        let gone = backend.delete(&"log/0".into()).await.unwrap_err();
+        assert!(matches!(gone, object_store::Error::Generic { .. }), "{gone}");
         assert!(!place.exists());
     }
 

@@ -3,7 +3,7 @@
 use object_store::path::Path;
 
 use crate::format::checkpoint::CheckpointRef;
-use crate::id::{DetailsId, ManifestId, PackId};
+use crate::id::{DetailsId, ManifestId, PackId, TokenId};
 use crate::name::ArtifactKey;
 
 /// The name of one object.
@@ -21,8 +21,22 @@ pub enum Key {
     Manifest(ArtifactKey, ManifestId),
     /// `artifacts/<project>/<name>/details/<id>`.
     Details(ArtifactKey, DetailsId),
+    /// `packs/<2 hex>/<id>.moved`: where the chunks of a rewritten pack are now.
+    Moves(PackId),
+    /// `gc/<epoch>`: what a collection condemned.
+    Collection(u64),
+    /// `gc/<epoch>.done`: that a collection has ended.
+    CollectionEnd(u64),
+    /// `gc/clock/<id>`: an empty object that shows the store's time.
+    Clock(TokenId),
+    /// `leases/<id>`: that a long commit is at work.
+    Lease(TokenId),
 }
 
+/// What the name of a table of moves ends with.
+const MOVES_SUFFIX: &str = ".moved";
+/// What the name of a collection's end ends with.
+const END_SUFFIX: &str = ".done";
 /// Digits of a sequence number in a key, so that names sort as numbers do.
 const SEQ_DIGITS: usize = 20;
 
@@ -39,8 +53,13 @@ impl std::fmt::Display for Key {
             Key::Header => f.write_str("artfs.json"),
             Key::Pack(id) => {
                 let hex = id.to_string();
-                write!(f, "packs/{}/{hex}", &hex[..2])
+                write!(f, "{PACKS_PREFIX}/{}/{hex}", &hex[..2])
             }
+            Key::Moves(id) => write!(f, "{}{MOVES_SUFFIX}", Key::Pack(*id)),
+            Key::Collection(epoch) => write!(f, "{COLLECTIONS_PREFIX}/{epoch:0SEQ_DIGITS$}"),
+            Key::CollectionEnd(epoch) => write!(f, "{}{END_SUFFIX}", Key::Collection(*epoch)),
+            Key::Clock(id) => write!(f, "{CLOCK_PREFIX}/{id}"),
+            Key::Lease(id) => write!(f, "{LEASES_PREFIX}/{id}"),
             Key::Event(artifact, seq) => write!(f, "{}/{seq:0SEQ_DIGITS$}", log_prefix(artifact)),
             Key::Checkpoint(artifact, CheckpointRef { seq, hash }) => {
                 let (folder, from_end) = (checkpoints_prefix(artifact), u64::MAX - seq);
@@ -80,8 +99,53 @@ pub fn parse_seq(file_name: &str) -> Option<u64> {
         .flatten()
 }
 
+impl Key {
+    /// The key that an object's path in a listing stands for; none for what no program of format 1 writes.
+    pub fn parse(path: &str) -> Option<Self> {
+        let key = parse(path)?;
+        // One object has one name: what is written otherwise is another's.
+        (key.to_string() == path).then_some(key)
+    }
+}
+
+fn parse(path: &str) -> Option<Key> {
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts[..] {
+        ["artfs.json"] => Some(Key::Header),
+        [PACKS_PREFIX, _, name] => match name.strip_suffix(MOVES_SUFFIX) {
+            Some(id) => id.parse().ok().map(Key::Moves),
+            None => name.parse().ok().map(Key::Pack),
+        },
+        [COLLECTIONS_PREFIX, name] => match name.strip_suffix(END_SUFFIX) {
+            Some(epoch) => parse_seq(epoch).map(Key::CollectionEnd),
+            None => parse_seq(name).map(Key::Collection),
+        },
+        [COLLECTIONS_PREFIX, "clock", id] => id.parse().ok().map(Key::Clock),
+        [LEASES_PREFIX, id] => id.parse().ok().map(Key::Lease),
+        [ARTIFACTS_PREFIX, project, name, folder, id] => {
+            let artifact = ArtifactKey { project: project.parse().ok()?, name: name.parse().ok()? };
+            match folder {
+                "log" => parse_seq(id).map(|seq| Key::Event(artifact, seq)),
+                "manifests" => id.parse().ok().map(|id| Key::Manifest(artifact, id)),
+                "details" => id.parse().ok().map(|id| Key::Details(artifact, id)),
+                "checkpoints" => parse_checkpoint(id).map(|checkpoint| Key::Checkpoint(artifact, checkpoint)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
 /// The folder of all projects.
 pub const ARTIFACTS_PREFIX: &str = "artifacts";
+/// The folder of all packs and their tables of moves.
+pub const PACKS_PREFIX: &str = "packs";
+/// The folder of the records of collections.
+pub const COLLECTIONS_PREFIX: &str = "gc";
+/// The folder of looks at the store's clock.
+const CLOCK_PREFIX: &str = "gc/clock";
+/// The folder of leases.
+pub const LEASES_PREFIX: &str = "leases";
 
 #[cfg(test)]
 mod tests {
@@ -105,5 +169,51 @@ mod tests {
         assert_eq!(parse_checkpoint(&last[1..]), None);
         assert_eq!(parse_checkpoint("18446744073709551598-zz"), None);
         assert_eq!(Key::Header.path().to_string(), "artfs.json");
+        let moves = Key::Moves(pack).to_string();
+        assert_eq!(moves, format!("packs/{}/{pack}.moved", &pack.to_string()[..2]));
+        assert_eq!(Key::CollectionEnd(5).to_string(), "gc/00000000000000000005.done");
+        assert_eq!(
+            Key::Clock(TokenId::from_bytes([7; 16])).to_string(),
+            format!("gc/clock/{}", "07".repeat(16))
+        );
+    }
+
+    #[test]
+    fn names_in_a_listing_are_taken_for_what_they_are_and_for_nothing_else() {
+        let artifact: ArtifactKey = "p/a".parse().unwrap();
+        let token = TokenId::from_bytes([7; 16]);
+        let checkpoint = CheckpointRef { seq: 17, hash: crate::id::CheckpointHash::of(b"x") };
+        for key in [
+            Key::Header,
+            Key::Pack(PackId::of(b"x")),
+            Key::Moves(PackId::of(b"x")),
+            Key::Event(artifact.clone(), 17),
+            Key::Manifest(artifact.clone(), ManifestId::of(b"m")),
+            Key::Details(artifact.clone(), DetailsId::from_bytes([3; 16])),
+            Key::Checkpoint(artifact, checkpoint),
+            Key::Collection(5),
+            Key::CollectionEnd(u64::MAX),
+            Key::Clock(token),
+            Key::Lease(token),
+        ] {
+            assert_eq!(Key::parse(&key.to_string()), Some(key));
+        }
+        let pack = PackId::of(b"x").to_string();
+        for other in [
+            "",
+            "artfs.json/x",
+            "packs/x",
+            &format!("packs/zz/{pack}"),
+            &format!("packs/{}/b3:{pack}", &pack[..2]),
+            &format!("packs/{}/{}", &pack[..2], pack.to_uppercase()),
+            "gc/5",
+            "gc/00000000000000000005.do",
+            "artifacts/p/a/log/17",
+            "artifacts/p/a b/log/00000000000000000017",
+            "artifacts/p/a/other/x",
+            "leases/x/y",
+        ] {
+            assert_eq!(Key::parse(other), None, "{other}");
+        }
     }
 }

@@ -13,8 +13,8 @@ mod retry;
 mod url;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -28,7 +28,8 @@ use tokio::sync::Semaphore;
 
 pub use self::aligned::AlignedBuffer;
 pub use self::key::{
-    ARTIFACTS_PREFIX, Key, artifact_prefix, checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq,
+    ARTIFACTS_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
+    checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq,
 };
 use self::outage::Outage;
 pub use self::retry::backoff;
@@ -218,6 +219,24 @@ pub enum Created {
     Exists,
     /// The outcome is not known: read the object to know.
     Unknown(StoreError),
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name.
+    pub path: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was written, by the store's clock; some stores tell whole seconds only.
+    pub modified: Timestamp,
+}
+
+impl From<object_store::ObjectMeta> for ObjectInfo {
+    fn from(meta: object_store::ObjectMeta) -> Self {
+        let modified = Timestamp::from_unix_millis(meta.last_modified.timestamp_millis());
+        Self { path: meta.location.to_string(), size: meta.size, modified }
+    }
 }
 
 /// Whether opening may make a new store.
@@ -517,20 +536,24 @@ impl Store {
 
     /// The last `len` bytes of an object (all of it if it is shorter). Cost: two requests.
     pub async fn get_tail(&self, key: &Key, len: u64) -> Result<Bytes, StoreError> {
-        let size = self
-            .retry(key, || async {
-                self.counters.gets.fetch_add(1, Ordering::Relaxed);
-                match self.within(key, 0, self.backend.head(&key.path())).await {
-                    // The answer to a HEAD has no body that could tell a missing bucket from a missing object.
-                    Err(StoreError::NotFound { key: name }) => {
-                        self.within(key, 0, self.backend.get_range(&key.path(), 0..1)).await?;
-                        Err(StoreError::NotFound { key: name })
-                    }
-                    found => found.map(|meta| meta.size),
-                }
-            })
-            .await?;
+        let size = self.stat(key).await?.size;
         self.get_range(key, size.saturating_sub(len)..size).await
+    }
+
+    /// Length and age of an object, without its bytes. Cost: one request, counted as a get.
+    pub async fn stat(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
+        self.retry(key, || async {
+            self.counters.gets.fetch_add(1, Ordering::Relaxed);
+            match self.within(key, 0, self.backend.head(&key.path())).await {
+                // The answer to a HEAD has no body that could tell a missing bucket from a missing object.
+                Err(StoreError::NotFound { key: name }) => {
+                    self.within(key, 0, self.backend.get_range(&key.path(), 0..1)).await?;
+                    Err(StoreError::NotFound { key: name })
+                }
+                found => found.map(ObjectInfo::from),
+            }
+        })
+        .await
     }
 
     /// Writes an object whose name nobody else can choose. May be repeated; durable when it returns.
@@ -629,6 +652,35 @@ impl Store {
                 found.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
             names.sort_unstable();
             Ok(names)
+        })
+        .await
+    }
+
+    /// Shows `visit` every object below a folder, in any order; one may be shown again when the listing had to be
+    /// begun anew. Nothing is kept, so memory does not grow with the store. Cost: one request for each 1,000.
+    pub async fn visit(&self, prefix: &str, visit: impl FnMut(ObjectInfo) + Send) -> Result<(), StoreError> {
+        let prefix_path = object_store::path::Path::from(prefix);
+        let visit = Mutex::new(visit);
+        self.retry(&prefix, || async {
+            self.counters.lists.fetch_add(1, Ordering::Relaxed);
+            let mut found = self.backend.list(Some(&prefix_path));
+            while let Some(meta) = self.within(&prefix, 0, found.try_next()).await? {
+                visit.lock().expect("no visitor panics")(meta.into());
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes an object for good. One that is not there (any more) is no failure, so this may be repeated; nobody
+    /// else's object is hit, because no name is used twice. Cost: one request.
+    pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.retry(key, || async {
+            self.counters.deletes.fetch_add(1, Ordering::Relaxed);
+            match self.within(key, 0, self.backend.delete(&key.path())).await {
+                Err(StoreError::NotFound { .. }) => Ok(()),
+                other => other,
+            }
         })
         .await
     }

@@ -17,6 +17,7 @@ use super::content::{ContentKey, FileContent};
 use super::error::{Origin, ReadError};
 use super::flight::Landing;
 use super::group::{Group, group};
+use super::moved::Tables;
 use super::small::SmallLanding;
 use crate::cache::Cache;
 use crate::format::codec::{self, Codec};
@@ -72,6 +73,7 @@ pub(super) struct Fetcher {
     pub(super) files: Mutex<HashMap<ContentKey, Weak<FileContent>>>,
     pub(super) block_flights: Mutex<HashMap<ChunkId, Landing<Result<Block, ReadError>>>>,
     pub(super) small_flights: Mutex<HashMap<ContentKey, SmallLanding>>,
+    pub(super) tables: Mutex<Tables>,
 }
 
 /// Chunks as they came, with the memory they take. One that is kept keeps all that came with it: what is to stay is
@@ -108,6 +110,7 @@ impl Fetcher {
             files: Mutex::default(),
             block_flights: Mutex::default(),
             small_flights: Mutex::default(),
+            tables: Mutex::default(),
         }
     }
 
@@ -236,6 +239,23 @@ impl Fetcher {
         urgency: Urgency,
     ) -> Vec<Result<Bytes, ReadError>> {
         let members: Vec<ChunkRef> = group.members.iter().map(|i| chunks[*i].clone()).collect();
+        match self.fetch_range(origin, group, members.clone(), urgency).await {
+            Ok(out) => out,
+            Err(missing) => self.fetch_moved(origin, &members, &missing, urgency).await,
+        }
+    }
+
+    /// Gets the members of a group where they are said to lie.
+    ///
+    /// # Errors
+    /// Only that the pack is not in the store (any more).
+    pub(super) async fn fetch_range(
+        &self,
+        origin: &Origin,
+        group: &Group,
+        members: Vec<ChunkRef>,
+        urgency: Urgency,
+    ) -> Result<Vec<Result<Bytes, ReadError>>, StoreError> {
         let key = Key::Pack(group.pack);
         match self.range(&key, group.range.clone(), urgency).await {
             Ok(bytes) => {
@@ -254,7 +274,7 @@ impl Fetcher {
                         Err(problem) => self.fetch_again(origin, &key, chunk, &problem, urgency).await,
                     });
                 }
-                out
+                Ok(out)
             }
             // A pack that was cut short still has its beginning.
             Err(StoreError::Corrupt { .. }) if members.len() > 1 => {
@@ -262,11 +282,12 @@ impl Fetcher {
                 for chunk in &members {
                     out.push(self.fetch_again(origin, &key, chunk, "the pack is cut short", urgency).await);
                 }
-                out
+                Ok(out)
             }
+            Err(missing @ StoreError::NotFound { .. }) => Err(missing),
             Err(error) => {
                 let error = origin.failed(error);
-                vec![Err(error); members.len()]
+                Ok(vec![Err(error); members.len()])
             }
         }
     }

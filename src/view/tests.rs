@@ -2,4 +2,5 @@
 
 mod damage;
 mod lookups;
+mod moved;
 mod reads;

@@ -16,7 +16,6 @@ use crate::format::manifest::Root;
 use crate::id::{ChunkId, Digest, ManifestId};
 use crate::name::ArtifactKey;
 use crate::path::{self, TreePath};
-use crate::store::Key;
 
 /// Index blocks whose running entry counts are kept; one for each of 256 blocks.
 const MAX_SUMS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -61,20 +60,7 @@ impl VersionView {
     ) -> Result<Arc<Self>, ReadError> {
         let fetcher = context.fetcher.clone();
         let origin = Origin::version(label);
-        let decode = |bytes: &[u8]| Root::decode(&manifest, bytes);
-        let root = match fetcher.cache.root(&manifest).and_then(|bytes| decode(&bytes).ok()) {
-            Some(root) => root,
-            None => {
-                let key = Key::Manifest(artifact.clone(), manifest);
-                let mut bytes = fetcher.store.get(&key).await.map_err(|e| origin.failed(e))?;
-                if ManifestId::of(&bytes) != manifest {
-                    bytes = fetcher.store.get(&key).await.map_err(|e| origin.failed(e))?;
-                }
-                let root = decode(&bytes).map_err(|e| origin.damaged(&e))?;
-                fetcher.cache.put_root(&manifest, &bytes);
-                root
-            }
-        };
+        let root = fetcher.root(&origin, artifact, &manifest).await?;
         Ok(Arc::new(Self {
             fetcher,
             origin,

@@ -24,6 +24,8 @@ pub const TESTS: &[(&str, fn())] = &[
     ("every_refusal_has_its_errno", refusals),
     ("a_read_only_mount_has_no_staging_and_refuses_all_changes", read_only),
     ("removing_versions_artifacts_and_projects_is_refused_with_a_way_out", removals),
+    ("what_is_deleted_vanishes_from_the_mount_and_open_files_read_on", deletions),
+    ("a_collection_takes_nothing_away_that_is_open_or_staged_here", collections),
     ("aliases_move_by_ln_mv_and_rm_with_one_event_each", aliases),
     ("a_link_named_like_one_of_ln_becomes_an_alias_after_a_while", held_back),
     ("sessions_are_made_listed_committed_and_removed_by_name", sessions),
@@ -553,6 +555,100 @@ fn removals() {
     assert!(host.log().contains("use artfs rm"), "{}", host.log());
     assert_eq!(read(&host.path("p/a/latest/d/g")), "1");
     assert_eq!(link(&host.path("p/a/latest")), "v0");
+}
+
+fn deletions() {
+    let host = Host::with(&["--refresh", "100ms"]);
+    let other = host.beside(&["--refresh", "100ms"]);
+    let big = noise(1, 1, 3_000_000);
+    for content in [&big[..], b"1", b"2"] {
+        host.version("p/a", &[("f", content), ("d/g", content)]);
+        host.version("p/b", &[("f", content)]);
+    }
+    wait_until("the other host sees it", || other.path("p/a/v2/f").exists());
+    let open = File::open(other.path("p/a/v0/d/g")).unwrap();
+    host.ok(&["rm", "p/a:v0"]);
+    wait_until("it is gone here", || !host.path("p/a/v0").exists());
+    refused("a deleted version", fs::metadata(host.path("p/a/v0")), libc::ENOENT);
+    refused("a file in it", fs::metadata(host.path("p/a/v0/f")), libc::ENOENT);
+    assert_eq!(host.versions("p/a"), ["v1", "v2"]);
+    wait_until("the other host sees that it is gone", || !other.path("p/a/v0").exists());
+    let mut bytes = vec![];
+    std::io::Read::read_to_end(&mut &open, &mut bytes).unwrap();
+    assert!(bytes == big, "who has it open reads on");
+    assert!(host.ok(&["show", "p/a:v0"]).contains("deleted: "));
+
+    host.ok(&["rm", "p/a:v2"]);
+    assert_eq!(link(&host.path("p/a/latest")), "v1");
+    host.version("p/a", &[("f", b"3")]);
+    assert_eq!(host.versions("p/a"), ["v1", "v3"], "no number is used twice");
+
+    host.ok(&["rm", "--recursive", "p/a"]);
+    assert_eq!(names(&host.path("p")), ["b"]);
+    wait_until("it is gone by name, too", || !host.path("p/a").exists());
+    refused("a deleted artifact", fs::metadata(host.path("p/a")), libc::ENOENT);
+    wait_until("the other host sees it, too", || names(&other.path("p")) == ["b"]);
+    refused("it is not there by name", fs::metadata(other.path("p/a")), libc::ENOENT);
+    refused("a version of it", fs::metadata(other.path("p/a/v1")), libc::ENOENT);
+    // What is staged in it stays reachable, and begins it again.
+    let staging = host.artifact("p/a");
+    fs::write(staging.join("f"), "again").unwrap();
+    host.commit("p/a").unwrap();
+    assert_eq!((host.versions("p/a"), read(&host.path("p/a/v4/f"))), (vec!["v4".to_owned()], "again".into()));
+    wait_until("the other host sees it again", || names(&other.path("p")) == ["a", "b"]);
+    fs::write(other.path("p/b/staging/f"), "mine").unwrap();
+    host.ok(&["rm", "--recursive", "p"]);
+    assert_eq!(names(&host.path("p")), Vec::<String>::new());
+    wait_until("only what is staged is left", || names(&other.path("p")) == ["b"]);
+    assert_eq!(
+        (names(&other.path("p/b")), read(&other.path("p/b/staging/f"))),
+        (vec!["staging".to_owned()], "mine".into())
+    );
+}
+
+fn collections() {
+    let host = Host::with(&["--cache-size", "1M"]);
+    let content = |n: u64| noise(7, n, 3_000_000);
+    for n in 0..4 {
+        host.version("p/a", &[("f.bin", &content(n)), ("d/tiny", b"x")]);
+    }
+    // v0 is open, v1 is below a session with one file changed, v2 nobody needs.
+    let open = File::open(host.path("p/a/v0/f.bin")).unwrap();
+    host.ok(&["stage", "p/a", "--from", "v1"]);
+    fs::write(host.path("p/a/staging/d/tiny"), "changed").unwrap();
+    let collect = || host.ok(&["gc", "--grace", "0s"]);
+    for version in ["v0", "v1", "v2"] {
+        host.ok(&["rm", &format!("p/a:{version}")]);
+    }
+    let before = size_below(&host.store_folder());
+    collect();
+    let freed = before - size_below(&host.store_folder());
+    assert!((2_900_000..3_500_000).contains(&freed), "{freed} bytes of one version of four");
+    let mut bytes = vec![];
+    std::io::Read::read_to_end(&mut &open, &mut bytes).unwrap();
+    assert!(bytes == content(0));
+    assert!(fs::read(host.path("p/a/staging/f.bin")).unwrap() == content(1));
+    drop(open);
+    // The session is committed behind the collection's fence.
+    host.commit("p/a").unwrap();
+    assert!(fs::read(host.path("p/a/v4/f.bin")).unwrap() == content(1));
+    assert_eq!(read(&host.path("p/a/v4/d/tiny")), "changed");
+    wait_until("the release of the open file has arrived", || {
+        collect();
+        before - size_below(&host.store_folder()) > 5_500_000
+    });
+    host.remount();
+    assert_eq!(host.versions("p/a"), ["v3", "v4"]);
+    assert!(fs::read(host.path("p/a/v3/f.bin")).unwrap() == content(3));
+    assert!(fs::read(host.path("p/a/v4/f.bin")).unwrap() == content(1));
+    // A session is a root without a daemon, too.
+    host.ok(&["stage", "p/a", "--from", "v3"]);
+    host.ok(&["rm", "p/a:v3"]);
+    host.umount();
+    collect();
+    host.mount();
+    assert!(fs::read(host.path("p/a/staging/f.bin")).unwrap() == content(3));
+    host.ok(&["verify", "p/a:v4"]);
 }
 
 fn aliases() {

@@ -9,106 +9,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use artfs::catalog::{Actor, AliasPrecondition, Catalog, CatalogError, EditError};
-use artfs::clock;
-use artfs::commit::{ChunkIndex, CommitError, Committer, Outcome, Progress, Request, Settings, roots, walk};
+use artfs::catalog::{AliasPrecondition, Catalog, CatalogError, EditError};
+use artfs::commit::{ChunkIndex, CommitError, Committer, Progress, Request, Settings, roots, walk};
 use artfs::format::event::{Body, Event};
 use artfs::id::{ArtifactId, EventHash, EventId, StoreId};
-use artfs::name::{ArtifactKey, Selector, VersionNumber};
-use artfs::store::{Key, OnMissing, Store, StoreError};
+use artfs::name::{Selector, VersionNumber};
+use artfs::store::{Key, StoreError};
 use futures::TryStreamExt;
-use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::host::{ARTIFACT, Host, directory, judged, key, memory, small_tree, version};
 use crate::read_context;
 use crate::support::environment::{noise, seed};
 use crate::support::faults::{Call, Fault, FaultyStore, Op};
 use crate::support::read_back::{Judge, Kind, Tree, Version, assert_same, tree_of};
-
-const ARTIFACT: &str = "proj/data";
-
-fn key() -> ArtifactKey {
-    ARTIFACT.parse().expect("a name")
-}
-
-fn version(number: u64) -> VersionNumber {
-    VersionNumber(number)
-}
-
-/// One host with nothing remembered: its own store, catalog and index, over a backend that all hosts share.
-pub struct Host {
-    store: Arc<Store>,
-    catalog: Arc<Catalog>,
-    committer: Committer,
-    name: String,
-    _cache: TempDir,
-}
-
-impl Host {
-    pub async fn new(backend: &Arc<dyn ObjectStore>, name: &str) -> Self {
-        let store = Store::open(backend.clone(), "memory", OnMissing::Create, clock::system()).await;
-        Self::on(Arc::new(store.expect("the store opens")), name)
-    }
-
-    fn on(store: Arc<Store>, name: &str) -> Self {
-        let (cache, context) = read_context(&store);
-        let database = cache.path().join("host.db");
-        let catalog = Arc::new(Catalog::new(store.clone(), Some(&database)));
-        let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
-        let committer = Committer::new(catalog.clone(), context, index);
-        Self { store, catalog, committer, name: name.to_owned(), _cache: cache }
-    }
-
-    fn actor(&self) -> Actor {
-        Actor { user: "ann".into(), host: self.name.clone() }
-    }
-
-    async fn commit_as(&self, directory: &Path, request: &Request) -> Result<Outcome, CommitError> {
-        let roots = roots(&[directory.to_owned()])?;
-        let progress = Arc::new(Progress::default());
-        self.committer.commit(request, progress, move |visit| walk(&roots, visit), |_| Ok(())).await
-    }
-
-    fn request(&self, settings: Settings) -> Request {
-        let origin = clock::system().random16();
-        Request { artifact: key(), origin, actor: self.actor(), settings, demanded: None }
-    }
-
-    pub async fn set_alias(
-        &self,
-        alias: &str,
-        to: Selector,
-        condition: AliasPrecondition,
-    ) -> Result<VersionNumber, EditError> {
-        let alias = alias.parse().expect("an alias");
-        self.catalog.set_alias(&key(), &alias, &to, condition, &self.actor()).await
-    }
-
-    pub async fn commit(&self, directory: &Path) -> Outcome {
-        let request = self.request(Settings::default());
-        self.commit_as(directory, &request).await.unwrap_or_else(|e| panic!("the commit succeeds: {e}"))
-    }
-}
-
-fn memory() -> Arc<dyn ObjectStore> {
-    Arc::new(InMemory::new())
-}
-
-async fn judged(backend: &Arc<dyn ObjectStore>) -> Vec<Version> {
-    Judge::new(backend.clone(), ARTIFACT).versions().await
-}
-
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a temporary directory")
-}
-
-pub fn small_tree(content: &[u8]) -> TempDir {
-    let tree = directory();
-    fs::write(tree.path().join("file.bin"), content).expect("a file");
-    tree
-}
 
 // What a version keeps
 
@@ -941,7 +857,7 @@ async fn a_commit_of_one_small_file_makes_five_requests_at_most_without_a_local_
     let (cache, context) = read_context(&host.store);
     let index = Arc::new(ChunkIndex::open(None, host.store.id()));
     let committer = Committer::new(catalog.clone(), context, index);
-    small_commits_are_cheap(&faulty, Host { catalog, committer, _cache: cache, ..host }).await;
+    small_commits_are_cheap(&faulty, Host { catalog, committer, cache, ..host }).await;
 }
 
 async fn small_commits_are_cheap(faulty: &FaultyStore, host: Host) {

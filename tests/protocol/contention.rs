@@ -16,7 +16,7 @@ use object_store::memory::InMemory;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::commit::{Host, small_tree};
+use crate::host::{Host, small_tree};
 use crate::support::environment::{noise, seed};
 use crate::support::faults::{Call, Fault, FaultyStore, Op, passing_trouble};
 use crate::support::logs::hollow_commit;

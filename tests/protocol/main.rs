@@ -13,12 +13,16 @@ mod support;
 mod checkpoints;
 mod commit;
 mod contention;
+mod gc;
 mod golden;
+mod host;
 mod layers;
 mod linearizability;
 mod outage;
+mod overtaken;
 mod quota;
 mod requests;
+mod retention;
 mod simulation;
 mod store;
 

@@ -19,7 +19,7 @@ use object_store::memory::InMemory;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::commit::{Host, small_tree};
+use crate::host::{Host, small_tree};
 use crate::support::environment::noise;
 use crate::support::faults::{FaultyStore, Op};
 

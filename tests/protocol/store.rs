@@ -182,6 +182,8 @@ for_every_place! {
     a_full_store_says_so
     a_listing_is_complete_and_ordered_beyond_one_page
     folders_are_listed_once_each
+    listings_tell_sizes_and_the_stores_time
+    a_deletion_may_be_repeated_and_hits_one_object
     requests_and_bytes_are_counted
     what_is_no_store_is_refused_and_left_alone
     a_store_of_a_newer_format_is_refused
@@ -421,6 +423,64 @@ async fn folders_are_listed_once_each(place: Place) {
     assert_eq!(store.list_folders("artifacts/none").await.expect("list"), [""; 0]);
 }
 
+async fn listings_tell_sizes_and_the_stores_time(place: Place) {
+    let store = place.store().await;
+    let shown = || async {
+        let mut shown = std::collections::BTreeMap::new();
+        store
+            .visit("packs", |object| drop(shown.insert(object.path.clone(), object)))
+            .await
+            .expect("a visit");
+        shown
+    };
+    assert!(shown().await.is_empty());
+    let keys: Vec<Key> = (0..1100).map(pack).collect();
+    futures::stream::iter(&keys)
+        .for_each_concurrent(32, |key| async { store.put(key, vec!["12345".into()]).await.expect("put") })
+        .await;
+    store.put(&pack(0), vec!["1".into()]).await.expect("put");
+    let found = shown().await;
+    let names: std::collections::BTreeSet<String> = keys.iter().map(Key::to_string).collect();
+    assert_eq!(found.keys().cloned().collect::<std::collections::BTreeSet<_>>(), names);
+    assert!(
+        found.values().all(|object| object.size == if object.path == pack(0).to_string() { 1 } else { 5 })
+    );
+    // What is written later is not older, to the second.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    let clock = Key::Clock(artfs::id::TokenId::from_bytes([1; 16]));
+    store.put(&clock, vec![]).await.expect("put");
+    let now = store.stat(&clock).await.expect("its attributes");
+    assert_eq!((now.path, now.size), (clock.to_string(), 0));
+    assert!(found.values().all(|object| object.modified < now.modified), "{:?}", now.modified);
+    let missing = store.stat(&pack(5000)).await;
+    assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
+}
+
+async fn a_deletion_may_be_repeated_and_hits_one_object(place: Place) {
+    let store = place.store().await;
+    for n in 0..3 {
+        store.put(&pack(n), vec!["x".into()]).await.expect("put");
+    }
+    for _ in 0..2 {
+        store.delete(&pack(1)).await.expect("deleted, or not there any more");
+        assert!(matches!(store.get(&pack(1)).await, Err(StoreError::NotFound { .. })));
+    }
+    store.get(&pack(0)).await.expect("it is there");
+    store.get(&pack(2)).await.expect("it is there");
+    // The last object of a folder leaves nothing behind that is in anybody's way.
+    store.delete(&pack(0)).await.expect("deleted");
+    store.delete(&pack(2)).await.expect("deleted");
+    assert_eq!(store.list("packs", None).await.expect("a listing"), [""; 0]);
+    store.put(&pack(0), vec!["again".into()]).await.expect("put");
+    assert_eq!(store.get(&pack(0)).await.expect("it is there"), "again");
+    for stranger in strangers(&place) {
+        let store = Store::assume(stranger, &place.url, store.header().clone(), clock::system());
+        let denied = store.delete(&pack(0)).await;
+        assert!(matches!(denied, Err(StoreError::Denied { .. })), "{denied:?}");
+    }
+    store.get(&pack(0)).await.expect("it was not deleted");
+}
+
 async fn requests_and_bytes_are_counted(place: Place) {
     let quiet = FaultyStore::new(place.backend.clone());
     drop(place.store().await);
@@ -432,12 +492,14 @@ async fn requests_and_bytes_are_counted(place: Place) {
     store.get(&pack(1)).await.expect("get");
     store.get_range(&pack(1), 2..4).await.expect("range");
     store.list("packs", None).await.expect("list");
+    store.visit("packs", drop).await.expect("visit");
+    store.delete(&pack(2)).await.expect("delete");
     let counts = store.counts();
     // Attempts count; bytes count once they are there.
     let made = |op| quiet.ops().into_iter().filter(|made| *made == op).count() as u64;
     let asked = [counts.get, counts.get_range, counts.put, counts.create, counts.list, counts.delete];
     assert_eq!(asked, [Op::Get, Op::GetRange, Op::Put, Op::Create, Op::List, Op::Delete].map(made));
-    assert!(counts.get >= 2 && asked[1..5].iter().all(|n| *n >= 1), "{counts:?}");
+    assert!(counts.get >= 2 && asked[1..6].iter().all(|n| *n >= 1), "{counts:?}");
     assert_eq!((counts.bytes_written, counts.bytes_fetched), (13, header + 10 + 2));
 }
 

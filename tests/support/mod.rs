@@ -1,6 +1,8 @@
 //! What the integration tests share: one module per thing they stand on.
 
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod aging;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod bucket;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod environment;

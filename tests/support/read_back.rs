@@ -13,6 +13,7 @@ use artfs::format::codec::{self, Codec};
 use artfs::format::entry::{Body, ChunkRef, Content, Entry, FileBody, Mtime, Place};
 use artfs::format::event::{self, Event};
 use artfs::format::manifest::{Block, BlockKind, Root};
+use artfs::format::moves::Moves;
 use artfs::format::pack::{PACK_FOOTER_BYTES, PackRow, decode_footer, decode_table};
 use artfs::id::{ChunkId, Digest, EventHash, ManifestId, PackId};
 use artfs::name::{ArtifactKey, VersionNumber};
@@ -97,14 +98,28 @@ impl Judge {
         events
     }
 
-    /// All versions, in order, with every byte of every file proven.
+    /// All living versions, in order, with every byte of every file proven.
     pub async fn versions(&mut self) -> Vec<Version> {
-        let mut versions = Vec::new();
+        let mut commits = BTreeMap::new();
+        let mut next = 0;
         for event in self.log().await {
-            if let event::Body::Commit(commit) = event.body {
-                assert_eq!(commit.version, VersionNumber(versions.len() as u64), "numbers grow by one");
-                versions.push(self.version(commit).await);
+            match event.body {
+                event::Body::Commit(commit) => {
+                    assert_eq!(commit.version, VersionNumber(next), "numbers grow by one");
+                    next += 1;
+                    commits.insert(commit.version, commit);
+                }
+                event::Body::Delete(deletion) => {
+                    for version in &deletion.versions {
+                        assert!(commits.remove(version).is_some(), "{version} is deleted once");
+                    }
+                }
+                _ => {}
             }
+        }
+        let mut versions = Vec::new();
+        for commit in commits.into_values() {
+            versions.push(self.version(commit).await);
         }
         versions
     }
@@ -203,6 +218,17 @@ impl Judge {
         form
     }
 
+    /// Where a chunk is, following the tables of packs that are gone.
+    async fn place_now(&self, chunk: &ChunkRef) -> Place {
+        let mut place = chunk.place;
+        while self.backend.head(&Path::from(pack_path(&place.pack))).await.is_err() {
+            let table = self.object(&format!("{}.moved", pack_path(&place.pack))).await;
+            let table = Moves::decode(&place.pack, &table).expect("a table of moves");
+            place = table.find(&chunk.id).unwrap_or_else(|| panic!("{} was moved", chunk.id));
+        }
+        place
+    }
+
     /// The raw bytes of a chunk, found where it says it is, by the pack's own table, and proven by its hash.
     async fn chunk(&mut self, chunk: &ChunkRef) -> Bytes {
         if chunk.place.codec == Codec::Zero {
@@ -214,10 +240,9 @@ impl Judge {
             }
             return zeros;
         }
-        let place = chunk.place;
+        let place = self.place_now(chunk).await;
         if !self.packs.contains_key(&place.pack) {
-            let hex = place.pack.to_string();
-            let bytes = self.object(&format!("packs/{}/{hex}", &hex[..2])).await;
+            let bytes = self.object(&pack_path(&place.pack)).await;
             let (front, footer) = bytes.split_at(bytes.len() - PACK_FOOTER_BYTES);
             let table = &front[front.len() - decode_footer(footer).expect("a pack's footer")..];
             let rows = decode_table(&place.pack, table).expect("a pack's table");
@@ -239,6 +264,11 @@ impl Judge {
         assert_eq!(ChunkId::of(&raw), chunk.id);
         raw.into()
     }
+}
+
+fn pack_path(pack: &PackId) -> String {
+    let hex = pack.to_string();
+    format!("packs/{}/{hex}", &hex[..2])
 }
 
 fn totals(block: &Block) -> (u64, u64) {

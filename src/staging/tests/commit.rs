@@ -158,7 +158,7 @@ fn a_clone_is_known_until_it_may_be_changed() {
         .into();
     assert_eq!(f.scanned(), expected);
     f.scan(&mut |staged| {
-        if let Source::Known(entry) = &staged.source {
+        if let Source::Known(entry, _) = &staged.source {
             assert_eq!((&entry.path, entry.mtime), (&staged.path, staged.mtime));
             assert_eq!(entry.body, file_entry("x", b"cloned").body);
         }

@@ -284,7 +284,7 @@ impl Fixture {
                 Source::Directory => "directory",
                 Source::Symlink(_) => "link",
                 Source::Local(_) => "local",
-                Source::Known(_) => "known",
+                Source::Known(..) => "known",
             };
             seen.push((staged.path.to_string(), source));
             Ok(())

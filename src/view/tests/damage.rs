@@ -17,7 +17,7 @@ use crate::store::Key;
 const CUT: Cut =
     Cut { chunk_bytes: 64 << 10, rows_in_list: 4, rows_in_leaf: 4, rows_in_index: 4, pack_bytes: 512 << 10 };
 
-async fn sample(fixture: &Fixture) -> Version {
+pub async fn sample(fixture: &Fixture) -> Version {
     let mut nodes: Vec<(String, Node)> =
         (0..40u64).map(|i| (format!("small/{i:02}"), Node::File(noise(i, 2000)))).collect();
     nodes.push(("big".into(), Node::File(noise(77, 1_500_000))));
@@ -26,7 +26,7 @@ async fn sample(fixture: &Fixture) -> Version {
 }
 
 /// Reads all of a version: for each file its bytes or its error.
-async fn read_all(
+pub async fn read_all(
     context: &ReadContext,
     version: &Version,
 ) -> Result<BTreeMap<TreePath, Result<Vec<u8>, ReadError>>, ReadError> {
@@ -50,7 +50,7 @@ async fn read_all(
     Ok(out)
 }
 
-fn check(version: &Version, read: &BTreeMap<TreePath, Result<Vec<u8>, ReadError>>) -> Vec<ReadError> {
+pub fn check(version: &Version, read: &BTreeMap<TreePath, Result<Vec<u8>, ReadError>>) -> Vec<ReadError> {
     assert_eq!(read.len(), version.contents.len());
     let mut errors = vec![];
     for (at, result) in read {

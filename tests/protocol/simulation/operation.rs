@@ -263,6 +263,10 @@ impl Process {
                 let found = found.strip_prefix('v').and_then(|number| number.parse().ok());
                 self.answered(Answer::Elsewhere { found })
             }
+            Err(e @ (EditError::Aliased { .. } | EditError::IsInput { .. })) => {
+                self.world.violate(Rule::Progress, format!("{}: {e}", self.link));
+                self.failed(&e)
+            }
             Err(EditError::Catalog(e)) => self.failed_at_catalog(&e),
         }
     }

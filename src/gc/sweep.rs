@@ -1,0 +1,78 @@
+//! The end of a collection: what it condemned and is still not in use is deleted.
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::choose::keys_of;
+use super::marks::Marks;
+use super::settle::settle;
+use super::{Collector, Finished, GcError, Mode, Options};
+use crate::condemned::read_record;
+use crate::format::collection::{CollectionEnd, PackFate};
+use crate::id::PackId;
+use crate::store::Key;
+
+/// Objects deleted at once.
+const PARALLEL_DELETIONS: usize = 16;
+
+impl Collector {
+    /// Deletes what a collection condemned and `marks`, made behind a fence of it in every log, does not have in use;
+    /// then writes that it has ended. May be repeated, by any number of runs at once. Cost: a request for each object.
+    pub(super) async fn sweep(
+        &self,
+        epoch: u64,
+        marks: &Marks,
+        options: &Options,
+    ) -> Result<Finished, GcError> {
+        let record = read_record(self.store(), epoch).await?;
+        let mut finished = Finished { epoch, ..Finished::default() };
+        let mut doomed: Vec<(Key, u64)> = vec![];
+        for (id, fate) in &record.packs {
+            match verdict(marks, id, *fate)? {
+                Verdict::Delete(key, size) => doomed.push((key, size)),
+                Verdict::Spare => finished.spared += 1,
+                Verdict::IsGone => {}
+            }
+        }
+        for key in record.artifacts.iter().flat_map(keys_of) {
+            match marks.object(&key.to_string())? {
+                Some((false, size)) => doomed.push((key, size)),
+                Some((true, _)) => finished.spared += 1,
+                None => {}
+            }
+        }
+        finished.objects = doomed.len() as u64;
+        finished.bytes = doomed.iter().map(|(_, size)| size).sum();
+        if options.mode == Mode::Look {
+            return Ok(finished);
+        }
+        stream::iter(doomed)
+            .map(|(key, _)| async move { self.store().delete(&key).await })
+            .buffer_unordered(PARALLEL_DELETIONS)
+            .try_collect::<()>()
+            .await?;
+        let end = CollectionEnd::new(epoch, finished.objects, finished.spared);
+        // Whoever writes it: it has ended.
+        settle(self.store(), &Key::CollectionEnd(epoch), end.encode().into()).await?;
+        Ok(finished)
+    }
+}
+
+enum Verdict {
+    Delete(Key, u64),
+    Spare,
+    IsGone,
+}
+
+fn verdict(marks: &Marks, id: &PackId, fate: PackFate) -> Result<Verdict, GcError> {
+    let (pack, table) = marks.sizes(id)?;
+    let (key, size, is_unused) = match fate {
+        PackFate::Gone => (Key::Pack(*id), pack, marks.live_bytes(id)? == 0),
+        PackFate::Moved => (Key::Pack(*id), pack, marks.live_bytes(id)? == 0 || marks.is_covered(id)),
+        PackFate::Forgotten => (Key::Moves(*id), table, !marks.is_table_live(id)),
+    };
+    Ok(match size {
+        None => Verdict::IsGone,
+        Some(size) if is_unused => Verdict::Delete(key, size),
+        Some(_) => Verdict::Spare,
+    })
+}

@@ -1,0 +1,67 @@
+//! The blocks of versions by themselves, for who goes through many versions and reads each block once.
+
+use std::sync::Arc;
+
+use super::ReadContext;
+use super::error::{Origin, ReadError};
+use super::fetch::Fetcher;
+use crate::format::entry::ChunkRef;
+use crate::format::manifest::{Block, BlockKind, Root};
+use crate::format::moves::Moves;
+use crate::id::{ManifestId, PackId};
+use crate::name::ArtifactKey;
+use crate::store::Key;
+
+impl Fetcher {
+    /// A manifest's root, proved by its name. Cost: one request, none if it is in the cache.
+    pub async fn root(
+        &self,
+        origin: &Origin,
+        artifact: &ArtifactKey,
+        manifest: &ManifestId,
+    ) -> Result<Root, ReadError> {
+        let decode = |bytes: &[u8]| Root::decode(manifest, bytes);
+        if let Some(root) = self.cache.root(manifest).and_then(|bytes| decode(&bytes).ok()) {
+            return Ok(root);
+        }
+        let key = Key::Manifest(artifact.clone(), *manifest);
+        let mut bytes = self.store.get(&key).await.map_err(|e| origin.failed(e))?;
+        if ManifestId::of(&bytes) != *manifest {
+            bytes = self.store.get(&key).await.map_err(|e| origin.failed(e))?;
+        }
+        let root = decode(&bytes).map_err(|e| origin.damaged(&e))?;
+        self.cache.put_root(manifest, &bytes);
+        Ok(root)
+    }
+}
+
+impl ReadContext {
+    /// The root of a version's manifest; `label` stands in messages. Cost: one request, none if it is in the cache.
+    pub async fn root(
+        &self,
+        artifact: &ArtifactKey,
+        manifest: &ManifestId,
+        label: &str,
+    ) -> Result<Root, ReadError> {
+        self.fetcher.root(&Origin::version(label), artifact, manifest).await
+    }
+
+    /// A block of this kind, proved by its id. `siblings` are fetched with it if it is not in the cache, where they
+    /// wait for who asks next. Cost: a request for each stretch of a pack.
+    pub async fn block(
+        &self,
+        chunk: &ChunkRef,
+        kind: BlockKind,
+        siblings: &[ChunkRef],
+        label: &str,
+    ) -> Result<Block, ReadError> {
+        self.fetcher.block(&Origin::version(label), chunk, kind, siblings).await
+    }
+
+    /// Where the chunks of a rewritten pack are; none if it was not rewritten. Cost: one request, none if the table
+    /// is in memory.
+    pub async fn moves(&self, pack: &PackId) -> Result<Option<Arc<Moves>>, ReadError> {
+        let origin = Origin::version("a rewritten pack");
+        self.fetcher.moves(pack).await.map_err(|e| origin.failed(e))
+    }
+}

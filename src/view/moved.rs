@@ -1,0 +1,116 @@
+//! Packs that a collection rewrote: when one is gone, its table of moves says where its chunks are now.
+//!
+//! The table is a hint like every place; the chunk's own hash proves what is found there. A pack that chunks were
+//! moved to may have been rewritten itself since.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lru::LruCache;
+
+use super::error::{Origin, ReadError};
+use super::fetch::{Fetcher, Urgency};
+use super::group::group;
+use crate::format::entry::ChunkRef;
+use crate::format::moves::Moves;
+use crate::id::PackId;
+use crate::store::{Key, StoreError};
+
+/// How often a chunk can have been moved; more is a circle.
+pub const MAX_MOVES: usize = 8;
+/// Tables kept in memory, and the bytes that they may have together: those of some hundred packs of average chunks.
+const MAX_TABLES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+const MAX_TABLE_BYTES: usize = 16 << 20;
+
+/// Tables of moves, least recently used first to go. They never change, so they are never stale.
+#[derive(Debug)]
+pub(super) struct Tables {
+    tables: LruCache<PackId, Arc<Moves>>,
+    bytes: usize,
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self { tables: LruCache::new(MAX_TABLES), bytes: 0 }
+    }
+}
+
+impl Tables {
+    fn get(&mut self, pack: &PackId) -> Option<Arc<Moves>> {
+        self.tables.get(pack).cloned()
+    }
+
+    fn put(&mut self, pack: PackId, moves: Arc<Moves>) {
+        self.bytes += moves.size_bytes();
+        if let Some((_, old)) = self.tables.push(pack, moves) {
+            self.bytes -= old.size_bytes();
+        }
+        while self.bytes > MAX_TABLE_BYTES {
+            let Some((_, old)) = self.tables.pop_lru() else { break };
+            self.bytes -= old.size_bytes();
+        }
+    }
+}
+
+impl Fetcher {
+    /// The table of a pack's moves; none if it has none. Cost: one request if it is not in memory.
+    pub async fn moves(&self, pack: &PackId) -> Result<Option<Arc<Moves>>, StoreError> {
+        if let Some(known) = self.tables.lock().expect("no holder panics").get(pack) {
+            return Ok(Some(known));
+        }
+        let key = Key::Moves(*pack);
+        let bytes = match self.store.get(&key).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let moves = Moves::decode(pack, &bytes)
+            .map_err(|e| StoreError::Corrupt { key: key.to_string(), problem: e.problem })?;
+        let moves = Arc::new(moves);
+        self.tables.lock().expect("no holder panics").put(*pack, moves.clone());
+        Ok(Some(moves))
+    }
+
+    /// Gets chunks whose pack is gone, in their order. `missing` says so, and is the error of those that were not
+    /// moved. Cost: a request for each table, and those for the chunks.
+    pub(super) async fn fetch_moved(
+        &self,
+        origin: &Origin,
+        chunks: &[ChunkRef],
+        missing: &StoreError,
+        urgency: Urgency,
+    ) -> Vec<Result<Bytes, ReadError>> {
+        let mut out: Vec<Result<Bytes, ReadError>> = vec![Err(ReadError::Stopped); chunks.len()];
+        let mut lost: Vec<(usize, ChunkRef)> = chunks.iter().cloned().enumerate().collect();
+        for _ in 0..MAX_MOVES {
+            let mut moved = vec![];
+            for (i, chunk) in lost.drain(..) {
+                match self.moves(&chunk.place.pack).await {
+                    Ok(table) => match table.and_then(|table| table.find(&chunk.id)) {
+                        Some(place) => moved.push((i, ChunkRef { place, ..chunk })),
+                        None => out[i] = Err(origin.failed(missing.clone())),
+                    },
+                    Err(error) => out[i] = Err(origin.failed(error)),
+                }
+            }
+            let places: Vec<_> = moved.iter().map(|(_, chunk)| chunk.place).collect();
+            for group in group(&places) {
+                let members: Vec<_> = group.members.iter().map(|at| moved[*at].clone()).collect();
+                let chunks = members.iter().map(|(_, chunk)| chunk.clone()).collect();
+                match self.fetch_range(origin, &group, chunks, urgency).await {
+                    Ok(results) => {
+                        members.iter().zip(results).for_each(|((i, _), result)| out[*i] = result);
+                    }
+                    // Moved once more.
+                    Err(_) => lost.extend(members),
+                }
+            }
+            if lost.is_empty() {
+                return out;
+            }
+        }
+        lost.iter().for_each(|(i, _)| out[*i] = Err(origin.failed(missing.clone())));
+        out
+    }
+}
