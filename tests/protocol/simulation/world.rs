@@ -167,8 +167,8 @@ impl World {
         let store = store.expect("memory can be opened");
         for key in &self.artifacts {
             let mut log = LogWriter::new(&objects, store.id(), key).await;
-            for n in 0..random.within(45, 66) {
-                log.event(Body::Policy(Policy { ttl_seconds: Some(n) }), None).await;
+            for _ in 0..random.within(45, 66) {
+                log.event(Body::Policy(Policy { ttl_seconds: None }), None).await;
             }
         }
     }
