@@ -44,6 +44,8 @@ impl Process {
     fn collected(&self, report: &Report) {
         self.world.tally("collections", 1);
         self.world.tally("objects collected", report.freed_objects);
+        let spared = report.finished.iter().map(|finished| finished.spared).sum();
+        self.world.tally("objects spared", spared);
         self.world.tally("packs rewritten", report.condemned.as_ref().map_or(0, |made| made.repacked));
     }
 
@@ -54,7 +56,6 @@ impl Process {
             GcError::Catalog(e) => drop(self.failed_at_catalog(e)),
             // It may have been deleted, and collected by others, since this run saw that it lives.
             GcError::Damaged { version, .. } => {
-                self.world.tally("collections overtaken", 1);
                 let living = self.world.artifacts.iter().enumerate().find_map(|(artifact, key)| {
                     let number = version.strip_prefix(&format!("{key}:v"))?.parse().ok()?;
                     Some((artifact, VersionNumber(number)))

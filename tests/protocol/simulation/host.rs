@@ -257,7 +257,7 @@ impl Process {
 
     async fn work(&self, lane: u64) {
         while let Some(mut random) = self.machine.next_random(lane) {
-            let pause = self.world.pause(&mut random);
+            let pause = self.world.pause(lane, &mut random);
             self.world.clock.sleep_in(self.machine.slot + lane, pause).await;
             let task = Task::choose(self, lane, &mut random);
             self.perform(lane, task).await;

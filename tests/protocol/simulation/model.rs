@@ -46,8 +46,9 @@ pub enum Call {
         remove: Vec<String>,
     },
     Delete {
-        version: u64,
-        /// Also if aliases point to it, and these with it.
+        /// Without repeats, lowest first.
+        versions: Vec<u64>,
+        /// Also if aliases point to them, and these with them.
         force: bool,
     },
     /// Everything the artifact is.
@@ -84,9 +85,9 @@ pub enum Answer {
     Elsewhere {
         found: Option<u64>,
     },
-    /// Whether this call did it; not if it was deleted before.
+    /// Those that had not been deleted before.
     Deleted {
-        now: bool,
+        versions: Vec<u64>,
     },
     /// Aliases point to the version to delete.
     Aliased {
@@ -127,7 +128,7 @@ impl Model for Artifact {
         match answer {
             Answer::Committed { .. } | Answer::Pointed { .. } | Answer::Done => false,
             Answer::WrongNumber { .. } | Answer::Identical { .. } => true,
-            Answer::Deleted { now } => !now,
+            Answer::Deleted { versions } => versions.is_empty(),
             Answer::Aliased { .. } => true,
             Answer::NoTarget | Answer::NoAlias | Answer::Elsewhere { .. } | Answer::Seen(_) => true,
         }
@@ -192,7 +193,7 @@ impl State {
                 tags.extend(add.iter().cloned());
                 Answer::Done
             }
-            Call::Delete { version, force } => self.delete(*version, *force),
+            Call::Delete { versions, force } => self.delete(versions, *force),
             Call::Observe => Answer::Seen(self.clone()),
         }
     }
@@ -215,21 +216,26 @@ impl State {
         Answer::Committed { version, created: !is_identical }
     }
 
-    fn delete(&mut self, version: u64, force: bool) -> Answer {
-        if version >= self.next_version() {
-            return Answer::NoTarget;
+    /// All of them or none.
+    fn delete(&mut self, versions: &[u64], force: bool) -> Answer {
+        let mut gone = vec![];
+        for version in versions {
+            if *version >= self.next_version() {
+                return Answer::NoTarget;
+            }
+            if !self.is_living(*version) {
+                continue;
+            }
+            let of_version = self.aliases.iter().filter(|(_, at)| *at == version);
+            let aliases: Vec<String> = of_version.map(|(alias, _)| alias.clone()).collect();
+            if !aliases.is_empty() && !force {
+                return Answer::Aliased { aliases };
+            }
+            gone.push(*version);
         }
-        if !self.is_living(version) {
-            return Answer::Deleted { now: false };
-        }
-        let of_version = self.aliases.iter().filter(|(_, at)| **at == version);
-        let aliases: Vec<String> = of_version.map(|(alias, _)| alias.clone()).collect();
-        if !aliases.is_empty() && !force {
-            return Answer::Aliased { aliases };
-        }
-        self.aliases.retain(|_, at| *at != version);
-        self.versions[version as usize] = None;
-        Answer::Deleted { now: true }
+        self.aliases.retain(|_, at| !gone.contains(at));
+        gone.iter().for_each(|version| self.versions[*version as usize] = None);
+        Answer::Deleted { versions: gone }
     }
 
     fn check(&self, alias: &str, only_if: Option<u64>) -> Option<Answer> {

@@ -52,7 +52,7 @@ enum What {
         remove: Vec<String>,
     },
     Delete {
-        version: u64,
+        versions: Vec<u64>,
         force: bool,
     },
     /// Garbage of the whole store.
@@ -143,7 +143,12 @@ impl Task {
                 add: some_of(random, &TAGS[..1], 700),
                 remove: some_of(random, &TAGS[1..], 500),
             },
-            Kind::Delete => What::Delete { version: random.below(next + 1), force: random.per_mille(600) },
+            Kind::Delete => {
+                let last = random.below(next + 1);
+                // One, or all but the newest ones.
+                let first = if random.per_mille(500) { last } else { 0 };
+                What::Delete { versions: (first..=last).collect(), force: random.per_mille(600) }
+            }
             Kind::Collect => What::Collect(Collection::draw(random)),
             Kind::Look => What::Look,
             Kind::Poll => What::Poll,
@@ -215,7 +220,7 @@ impl Process {
             What::ChangeTags { target, add, remove } => {
                 self.change_tags(lane, artifact, target, add, remove).await;
             }
-            What::Delete { version, force } => self.delete(lane, artifact, version, force).await,
+            What::Delete { versions, force } => self.delete(lane, artifact, versions, force).await,
             What::Collect(collection) => self.collect(&collection).await,
             What::Look => self.look(lane, artifact).await,
             What::Poll => self.poll(lane, artifact).await,
@@ -266,12 +271,14 @@ impl Process {
         self.end(record, self.edited(done.map(|_| Answer::Done), Answer::NoTarget));
     }
 
-    async fn delete(&self, lane: u64, artifact: usize, version: u64, force: bool) {
-        let record = self.begin(lane, artifact, Call::Delete { version, force }, 0);
-        let (key, actor, versions) = (self.key(artifact), self.actor(), [VersionNumber(version)].into());
+    async fn delete(&self, lane: u64, artifact: usize, versions: Vec<u64>, force: bool) {
+        let (key, actor) = (self.key(artifact), self.actor());
+        let numbers = versions.iter().map(|number| VersionNumber(*number)).collect();
+        let record = self.begin(lane, artifact, Call::Delete { versions, force }, 0);
         let in_use = if force { InUse::Override } else { InUse::Refuse };
-        let done = self.catalog.delete_versions(key, &versions, in_use, &Inputs::default(), &actor).await;
-        let done = done.map(|(_, gone)| Answer::Deleted { now: !gone.is_empty() });
+        let done = self.catalog.delete_versions(key, &numbers, in_use, &Inputs::default(), &actor).await;
+        let done =
+            done.map(|(_, gone)| Answer::Deleted { versions: gone.iter().map(|number| number.0).collect() });
         self.end(record, self.edited(done, Answer::NoTarget));
     }
 

@@ -206,10 +206,11 @@ impl World {
     }
 
     /// How long a lane rests before its next task, in ticks.
-    pub fn pause(&self, random: &mut Random) -> u64 {
+    pub fn pause(&self, lane: u64, random: &mut Random) -> u64 {
         match self.is_slow && random.per_mille(300) {
             true => random.within(HOUR, 40 * HOUR),
-            false => random.within(1, 150),
+            // An edit takes less time than a commit.
+            false => random.within(1, if lane == 0 { 150 } else { 900 }),
         }
     }
 
