@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::host::{Host, names, program, wait_until};
+use super::reading::disk_use;
 use super::support::environment::noise;
 use super::support::link::{Link, Wire};
 use super::support::s3::{Fault, RequestKind, S3Server};
@@ -287,13 +290,20 @@ fn resumed() {
     }
     // The daemon is killed in between; what it had fetched is there.
     host.mount();
-    let pid = host.pid();
+    let (pid, cache, is_waiting) = (host.pid(), host.state.join("cache"), AtomicBool::new(false));
     server.set_fault(move |request| {
-        if request.key.contains("/packs/") && request.n > 8 {
-            // SAFETY: a call with numbers only; the daemon is alive: it sent this request.
-            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+        if !request.key.contains("/packs/") || request.n <= 8 {
+            return Fault::None;
         }
-        Fault::None
+        if !is_waiting.swap(true, Ordering::Relaxed) {
+            let cache = cache.clone();
+            std::thread::spawn(move || {
+                wait_until("something of the version is in the cache", || disk_use(&cache) > 1_500_000);
+                // SAFETY: a call with numbers only; the daemon is alive: it waits for an answer.
+                unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+            });
+        }
+        Fault::Delay(Duration::from_secs(60))
     });
     let told = host.failure(&["pin", "p/a:v0"]);
     assert!(told.contains("the daemon ended before it answered"), "{told}");
