@@ -173,10 +173,11 @@ fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), Strin
             }
             let is_gone = |at: &u64| deletion.versions.iter().any(|number| number.0 == *at);
             let gone: BTreeSet<String> =
-                state.aliases.extract_if(.., |_, at| is_gone(at)).map(|(alias, _)| alias).collect();
+                state.aliases.iter().filter(|(_, at)| is_gone(at)).map(|(alias, _)| alias.clone()).collect();
             if gone != deletion.aliases.iter().map(ToString::to_string).collect() {
                 return Err(format!("{gone:?} pointed to what it deletes"));
             }
+            state.aliases.retain(|alias, _| !gone.contains(alias));
             None
         }
         Body::Fence(_) => None,
