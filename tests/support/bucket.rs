@@ -43,6 +43,8 @@ pub enum Flaw {
     DeletesAtOnce,
     /// At a collection's end all is gone that it condemned, also what came into use.
     DeletesUsed,
+    /// One deletion in five is acknowledged and not made.
+    ForgottenDeletions,
 }
 
 /// The store itself. Its clock, which dates objects, is the virtual one.
@@ -53,6 +55,7 @@ pub struct Bucket {
     objects: Arc<InMemory>,
     created: Mutex<HashMap<Path, u64>>,
     puts: AtomicU64,
+    deletions: AtomicU64,
 }
 
 impl Bucket {
@@ -63,6 +66,7 @@ impl Bucket {
             objects: Arc::default(),
             created: Mutex::default(),
             puts: AtomicU64::new(0),
+            deletions: AtomicU64::new(0),
         })
     }
 
@@ -163,6 +167,10 @@ impl Bucket {
     }
 
     pub async fn delete(&self, path: &Path) -> Result<()> {
+        let nth = self.deletions.fetch_add(1, Ordering::SeqCst);
+        if self.flaw == Flaw::ForgottenDeletions && nth % 5 == 4 {
+            return Ok(());
+        }
         self.created.lock().expect("no holder panics").remove(path);
         self.objects.delete(path).await
     }

@@ -132,7 +132,8 @@ impl Network {
     /// Every request so far, in the order in which they were sent.
     pub fn sent(&self) -> Vec<Sent> {
         let mut sent = self.sent.lock().expect("no holder panics").clone();
-        sent.sort_by(|a, b| (a.tick, &a.link, a.lane).cmp(&(b.tick, &b.link, b.lane)));
+        // One lane may send several at once, behind blocking work that ends in any order.
+        sent.sort_by(|a, b| (a.tick, &a.link, a.lane, &a.path).cmp(&(b.tick, &b.link, b.lane, &b.path)));
         sent
     }
 }

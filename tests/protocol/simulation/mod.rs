@@ -137,13 +137,14 @@ fn every_world_keeps_the_promises() {
     let counts = counts.into_inner().expect("no holder panics");
     println!("{seeds} seeds: {counts:?}");
     if seeds >= 200 {
-        let common = counts.iter().filter(|(_, n)| **n >= seeds / 50).count();
-        assert_eq!(common, KINDS.len(), "everything that can happen happens: {counts:?}");
+        let is_rare = |kind: &&&str| counts.get(**kind).is_none_or(|n| *n < seeds / 100);
+        let rare: Vec<_> = KINDS.iter().filter(is_rare).collect();
+        assert!(rare.is_empty(), "{rare:?} hardly ever happen: {counts:?}");
     }
 }
 
 /// What happens in worlds, by what users are told.
-const KINDS: [&str; 19] = [
+const KINDS: [&str; 20] = [
     "deaths",
     "requests",
     "checkpoints",
@@ -156,6 +157,7 @@ const KINDS: [&str; 19] = [
     "deletions refused",
     "collections",
     "objects collected",
+    "objects spared",
     "packs rewritten",
     "stalls",
     "conditions not met",
@@ -277,6 +279,11 @@ fn a_collector_that_deletes_at_once_is_noticed() {
 #[test]
 fn a_collector_that_does_not_mark_again_is_noticed() {
     assert_noticed(Plant::Store(Flaw::DeletesUsed), Rule::Bytes);
+}
+
+#[test]
+fn garbage_that_stays_is_noticed() {
+    assert_noticed(Plant::Store(Flaw::ForgottenDeletions), Rule::Garbage);
 }
 
 #[test]

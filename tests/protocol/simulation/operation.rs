@@ -79,10 +79,10 @@ enum Kind {
 
 /// How often each lane does what. Only the first one does what takes blocking work: commits, and reading bytes.
 const FIRST_LANE: [(u64, Kind); 4] =
-    [(60, Kind::Commit), (14, Kind::ReadVersion), (16, Kind::Collect), (10, Kind::Look)];
+    [(56, Kind::Commit), (12, Kind::ReadVersion), (24, Kind::Collect), (8, Kind::Look)];
 const SECOND_LANE: [(u64, Kind); 6] = [
     (35, Kind::SetAlias),
-    (25, Kind::Delete),
+    (40, Kind::Delete),
     (10, Kind::RemoveAlias),
     (15, Kind::ChangeTags),
     (15, Kind::Look),

@@ -172,8 +172,9 @@ fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), Strin
                 state.versions[number.0 as usize] = None;
             }
             let is_gone = |at: &u64| deletion.versions.iter().any(|number| number.0 == *at);
-            let gone: BTreeSet<String> =
-                state.aliases.iter().filter(|(_, at)| is_gone(at)).map(|(alias, _)| alias.clone()).collect();
+            let gone = state.aliases.iter().filter(|(_, at)| is_gone(at));
+            let gone: BTreeSet<String> = gone.map(|(alias, _)| alias.clone()).collect();
+            state.aliases.retain(|_, at| !is_gone(at));
             if gone != deletion.aliases.iter().map(ToString::to_string).collect() {
                 return Err(format!("{gone:?} pointed to what it deletes"));
             }
