@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
@@ -246,6 +247,15 @@ fn too_large() {
     assert_eq!(pins(&host), [("p/a:v0".to_owned(), 0)]);
 }
 
+/// From the ninth request for a pack on this happens: no more than four are under way at once, so some were answered.
+fn at_ninth_pack(server: &S3Server, happens: impl Fn() -> Fault + Send + Sync + 'static) {
+    let asked = AtomicU64::new(0);
+    server.set_fault(move |request| {
+        let is_pack = request.kind == RequestKind::Get && request.key.contains("/packs/");
+        if is_pack && asked.fetch_add(1, Ordering::SeqCst) >= 8 { happens() } else { Fault::None }
+    });
+}
+
 fn resumed() {
     let server = S3Server::spawn();
     let writer = Host::on(&server, &[]);
@@ -263,10 +273,7 @@ fn resumed() {
         }
         server.clear_requests();
         // The store denies the second half of what is asked for.
-        server.set_fault(|request| match request.kind {
-            RequestKind::Get if request.key.contains("/packs/") && request.n > 12 => Fault::ErrorBefore(403),
-            _ => Fault::None,
-        });
+        at_ninth_pack(&server, || Fault::ErrorBefore(403));
         let told = host.failure(&["pin", "p/a:v0"]);
         assert!(told.contains("denies access") && told.contains("repeat the command to go on"), "{told}");
         server.clear_fault();
@@ -288,11 +295,9 @@ fn resumed() {
     // The daemon is killed in between; what it had fetched is there.
     host.mount();
     let pid = host.pid();
-    server.set_fault(move |request| {
-        if request.key.contains("/packs/") && request.n > 8 {
-            // SAFETY: a call with numbers only; the daemon is alive: it sent this request.
-            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
-        }
+    at_ninth_pack(&server, move || {
+        // SAFETY: a call with numbers only; the daemon is alive: it sent this request.
+        unsafe { libc::kill(pid as i32, libc::SIGKILL) };
         Fault::None
     });
     let told = host.failure(&["pin", "p/a:v0"]);
