@@ -12,7 +12,7 @@ use artfs::id::EventId;
 use artfs::store::{OnMissing, Store, StoreUrl};
 use support::environment::noise;
 use support::gcs::{GcsServer, TOKEN_WITHOUT_RIGHTS};
-use support::s3::S3Server;
+use support::s3::{Fault, RequestKind, S3Server};
 
 struct Host {
     dir: tempfile::TempDir,
@@ -233,4 +233,43 @@ fn a_bucket_of_gcs_is_a_store_like_any_other() {
     // The artifact's creation, v0, the races and the alias: no event was lost or doubled.
     let log = ann.ok(&["log", "proj/bert"]);
     assert_eq!(log.lines().count() as u64, 1 + 2 + 2 * ROUNDS + 1, "{log}");
+}
+
+#[test]
+fn gc_frees_what_was_deleted_from_a_bucket() {
+    let server = S3Server::spawn();
+    collect_from(&Host::of(&server), &server);
+}
+
+#[test]
+fn gc_frees_what_was_deleted_from_a_bucket_of_google() {
+    let server = GcsServer::spawn();
+    collect_from(&Host::of_gcs(&server), &server);
+}
+
+fn collect_from(host: &Host, server: &S3Server) {
+    for n in 0..3 {
+        fs::write(host.dir.path().join("f.bin"), noise(1, n, 200_000)).unwrap();
+        host.ok(&["put", "f.bin", "proj/a"]);
+    }
+    let packs = || server.keys().into_iter().filter(|key| key.contains("/packs/")).count();
+    host.ok(&["rm", "proj/a:v1"]);
+    let freed = host.ok(&["gc", "--grace", "0s"]);
+    assert!(freed.starts_with("collection 1: freed 195.") && freed.contains(" KiB, 2 objects\n"), "{freed}");
+    assert_eq!((packs(), &*host.ok(&["gc", "--grace", "0s"])), (2, "there is nothing to collect\n"));
+
+    // Who may not delete is told so, and nothing is lost.
+    host.ok(&["rm", "proj/a:v0"]);
+    let is_deletion = |kind| matches!(kind, RequestKind::Delete | RequestKind::DeleteMany);
+    server.set_fault(move |request| match is_deletion(request.kind) {
+        true => Fault::ErrorBefore(403),
+        false => Fault::None,
+    });
+    let denied = host.failure(&["gc", "--grace", "0s"]);
+    assert!(denied.contains("the store denies access"), "{denied}");
+    server.clear_fault();
+    assert_eq!(packs(), 2);
+    assert!(host.ok(&["gc", "--grace", "0s"]).contains("freed 195."));
+    assert_eq!(packs(), 1);
+    host.ok(&["verify", "proj/a:v2"]);
 }

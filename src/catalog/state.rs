@@ -374,6 +374,11 @@ impl ArtifactState {
         self.versions.get(&number).map(Arc::as_ref)
     }
 
+    /// What there is of a version, living or deleted.
+    pub fn record(&self, number: VersionNumber) -> Option<&VersionRecord> {
+        self.version(number).or_else(|| self.deleted_version(number).map(|deleted| &deleted.record))
+    }
+
     /// The highest living version.
     pub fn latest(&self) -> Option<&VersionRecord> {
         self.versions().next_back()

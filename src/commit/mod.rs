@@ -445,7 +445,7 @@ impl Committer {
 
     /// Refuses a demanded number that is not the next one, unless this commit itself took it in an earlier attempt.
     fn check_number(&self, request: &Request, state: Option<&ArtifactState>) -> Result<(), CommitError> {
-        let taken = request.demanded.and_then(|demanded| state?.version(demanded));
+        let taken = request.demanded.and_then(|demanded| state?.record(demanded));
         if taken.is_some_and(|taken| taken.id == event_id(&request.origin, &taken.digest)) {
             return Ok(());
         }
@@ -527,7 +527,8 @@ impl Committer {
             .await?;
         let latest = || appended.state.latest().map(|v| v.version);
         let version = appended.outcome.flatten().or_else(latest).ok_or(CommitError::Empty)?;
-        let record = appended.state.version(version).ok_or(CommitError::Empty)?;
+        // It may have been deleted since.
+        let record = appended.state.record(version).ok_or(CommitError::Empty)?;
         let created = record.id == id;
         Ok(Outcome {
             artifact: request.artifact.clone(),

@@ -56,7 +56,7 @@ pub enum Life {
 }
 
 /// Asks all these mounts at once how they are; takes as long as the slowest, and not longer than
-/// [`ANSWER_LIMIT`].
+/// its time limit.
 pub fn life_of(entries: &[&MountEntry]) -> Vec<Life> {
     let question = |entry: &&MountEntry| {
         let needs_daemon = entry.fs_type.starts_with("fuse");

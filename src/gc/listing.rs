@@ -24,18 +24,6 @@ pub(super) struct Now {
 }
 
 impl Now {
-    /// Cost: three requests, none for a look.
-    pub async fn read(store: &Store, mode: Mode) -> Result<Self, StoreError> {
-        if mode == Mode::Look {
-            return Ok(Self { at: store.env().now() });
-        }
-        let key = Key::Clock(TokenId::from_bytes(store.env().random16()));
-        store.put(&key, vec![]).await?;
-        let at = store.stat(&key).await?.modified;
-        store.delete(&key).await?;
-        Ok(Self { at })
-    }
-
     /// Whether a span has passed since.
     pub fn is_past(&self, made: Timestamp, span: Duration) -> bool {
         let age = i128::from(self.at.unix_millis()) - i128::from(made.unix_millis());
@@ -55,12 +43,32 @@ pub(super) struct Epochs {
 }
 
 impl Epochs {
-    /// Cost: one listing.
-    pub async fn read(store: &Store) -> Result<Self, StoreError> {
+    /// Reads them and the clock. An object that was just written shows the time in the same listing: stores date
+    /// objects more finely in listings than elsewhere, or less so, and ages are differences of dates.
+    ///
+    /// Cost: one listing, and two requests unless this is a look.
+    pub async fn read(store: &Store, mode: Mode) -> Result<(Self, Now), StoreError> {
         let mut epochs = Self::default();
+        if mode == Mode::Look {
+            store.visit(COLLECTIONS_PREFIX, |object| epochs.take(&object)).await?;
+            return Ok((epochs.counted(), Now { at: store.env().now() }));
+        }
+        let clock = Key::Clock(TokenId::from_bytes(store.env().random16()));
+        store.put(&clock, vec![]).await?;
         store.visit(COLLECTIONS_PREFIX, |object| epochs.take(&object)).await?;
-        epochs.newest = epochs.made.keys().next_back().copied().unwrap_or(0);
-        Ok(epochs)
+        let seen = epochs.clocks.iter().find(|(key, _)| *key == clock).map(|(_, at)| *at);
+        let at = match seen {
+            Some(at) => at,
+            None => store.stat(&clock).await?.modified,
+        };
+        store.delete(&clock).await?;
+        epochs.clocks.retain(|(key, _)| *key != clock);
+        Ok((epochs.counted(), Now { at }))
+    }
+
+    fn counted(mut self) -> Self {
+        self.newest = self.made.keys().next_back().copied().unwrap_or(0);
+        self
     }
 
     fn take(&mut self, object: &ObjectInfo) {

@@ -235,8 +235,7 @@ impl Collector {
 
     /// One attempt; none if another run took the number. What was done is in `report` all the same.
     async fn attempt(&self, options: &Options, report: &mut Report) -> Result<Option<Report>, GcError> {
-        let now = Now::read(self.store(), options.mode).await?;
-        let epochs = Epochs::read(self.store()).await?;
+        let (epochs, now) = Epochs::read(self.store(), options.mode).await?;
         self.condemned.read_to(epochs.newest).await?;
         let states = self.expire(options, &now, report).await?;
         let due: Vec<u64> = epochs.pending(|made| now.is_past(made, options.grace)).collect();

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::host::{Host, names, program, wait_until};
+use super::reading::disk_use;
 use super::support::environment::noise;
 use super::support::link::{Link, Wire};
 use super::support::s3::{Fault, RequestKind, S3Server};
@@ -247,12 +249,16 @@ fn too_large() {
     assert_eq!(pins(&host), [("p/a:v0".to_owned(), 0)]);
 }
 
-/// From the ninth request for a pack on this happens: no more than four are under way at once, so some were answered.
-fn at_ninth_pack(server: &S3Server, happens: impl Fn() -> Fault + Send + Sync + 'static) {
+/// Denies packs from the ninth request for one on: no more than four are under way at once, so some were answered.
+fn deny_half(server: &S3Server) {
     let asked = AtomicU64::new(0);
     server.set_fault(move |request| {
         let is_pack = request.kind == RequestKind::Get && request.key.contains("/packs/");
-        if is_pack && asked.fetch_add(1, Ordering::SeqCst) >= 8 { happens() } else { Fault::None }
+        if is_pack && asked.fetch_add(1, Ordering::SeqCst) >= 8 {
+            Fault::ErrorBefore(403)
+        } else {
+            Fault::None
+        }
     });
 }
 
@@ -272,8 +278,7 @@ fn resumed() {
             host.mount();
         }
         server.clear_requests();
-        // The store denies the second half of what is asked for.
-        at_ninth_pack(&server, || Fault::ErrorBefore(403));
+        deny_half(&server);
         let told = host.failure(&["pin", "p/a:v0"]);
         assert!(told.contains("denies access") && told.contains("repeat the command to go on"), "{told}");
         server.clear_fault();
@@ -294,11 +299,20 @@ fn resumed() {
     }
     // The daemon is killed in between; what it had fetched is there.
     host.mount();
-    let pid = host.pid();
-    at_ninth_pack(&server, move || {
-        // SAFETY: a call with numbers only; the daemon is alive: it sent this request.
-        unsafe { libc::kill(pid as i32, libc::SIGKILL) };
-        Fault::None
+    let (pid, cache, is_waiting) = (host.pid(), host.state.join("cache"), AtomicBool::new(false));
+    server.set_fault(move |request| {
+        if !request.key.contains("/packs/") || request.n <= 8 {
+            return Fault::None;
+        }
+        if !is_waiting.swap(true, Ordering::Relaxed) {
+            let cache = cache.clone();
+            std::thread::spawn(move || {
+                wait_until("something of the version is in the cache", || disk_use(&cache) > 1_500_000);
+                // SAFETY: a call with numbers only; the daemon is alive: it waits for an answer.
+                unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+            });
+        }
+        Fault::Delay(Duration::from_secs(60))
     });
     let told = host.failure(&["pin", "p/a:v0"]);
     assert!(told.contains("the daemon ended before it answered"), "{told}");

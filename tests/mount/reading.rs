@@ -181,7 +181,7 @@ fn passthrough() {
     assert!(finished.is_ok(), "the daemon was needed to read a whole file");
 }
 
-fn disk_use(folder: &Path) -> u64 {
+pub fn disk_use(folder: &Path) -> u64 {
     let used = program(folder, &["du", "-s", "--block-size=1", "."]);
     used.split('\t').next().unwrap().parse().unwrap()
 }

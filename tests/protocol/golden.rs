@@ -1,4 +1,4 @@
-//! A small store of format 1, checked in byte for byte under `tests/golden/v1`: today's program reads it, and
+//! Small stores of format 1, checked in byte for byte under `tests/golden`: today's program reads them, and
 //! writes the same.
 //!
 //! The writer's clock, random bytes and times of modification are fixed, so the same calls give the same objects.
@@ -15,12 +15,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::{Actor, AliasPrecondition, Catalog};
+use artfs::catalog::{Actor, AliasPrecondition, Catalog, InUse, Inputs};
 use artfs::commit::{ChunkIndex, Committer, Item, Outcome, Progress, Request, Settings, roots, walk};
+use artfs::condemned::Condemned;
+use artfs::format::collection::PackFate;
 use artfs::format::entry::Mtime;
-use artfs::format::event::Body;
+use artfs::format::event::{Body, NEVER_SECONDS};
+use artfs::format::moves::Moves;
+use artfs::gc::{Collector, Mode, Options};
 use artfs::name::{ArtifactKey, Selector, VersionNumber};
-use artfs::store::{OnMissing, Store};
+use artfs::store::{Key, OnMissing, Store};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -34,10 +38,12 @@ use crate::support::read_back::{Judge, Kind, Node, Tree, assert_same, tree_of};
 const ARTIFACT: &str = "gold/mixed";
 /// One with a log that is long enough for a checkpoint.
 const LONG: &str = "gold/long";
+const COLLECTED: &str = "gold/collected";
 const MTIME: Mtime = Mtime { seconds: 1_750_000_000, nanos: 123_456_789 };
 
-fn golden_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+/// The folder of a golden store: `v1`, and `v1-collected`, which garbage was collected from.
+fn golden_folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 /// The content of v0: every kind of entry, every form of content, more than one level of manifest blocks.
@@ -165,6 +171,42 @@ fn long_tree(root: &Path, content: &str) {
     fs::write(root.join("file"), content).expect("a file");
 }
 
+fn collected_tree(root: &Path, number: u64) {
+    fs::write(root.join("big.bin"), noise(200, number, 3_000)).expect("a file");
+    fs::write(root.join("small.bin"), noise(200, 0, 700)).expect("a file");
+}
+
+/// Writes a store from which a version, a pack that nothing led to and most of another pack were collected.
+async fn write_collected_store(backend: Arc<dyn ObjectStore>) {
+    let environment = FixedEnvironment::shared(3);
+    let store = Store::open(backend, "golden", OnMissing::Create, environment).await.expect("it opens");
+    let store = Arc::new(store);
+    let catalog = Arc::new(Catalog::new(store.clone(), None));
+    let index = Arc::new(ChunkIndex::open(None, store.id()));
+    let (cache, context) = read_context(&store);
+    let committer = Committer::new(catalog.clone(), context.clone(), index);
+    let writer = Writer { catalog, committer, key: COLLECTED.parse().expect("a name") };
+    let (catalog, key, actor) = (&writer.catalog, &writer.key, &writer.actor());
+    let tree = tempfile::tempdir().expect("a temporary directory");
+    collected_tree(tree.path(), 1);
+    let settings = Settings { message: Some("goes with it".into()), ..Settings::default() };
+    writer.commit(tree.path(), 1, settings).await;
+    catalog.set_default_ttl(key, Some(2_592_000), actor).await.expect("a default");
+    catalog.set_ttl(key, &Selector::Latest, Some(NEVER_SECONDS), actor).await.expect("ttl");
+    collected_tree(tree.path(), 2);
+    writer.commit(tree.path(), 2, Settings::default()).await;
+    let (versions, inputs) = ([VersionNumber(0)].into(), Inputs::default());
+    catalog.delete_versions(key, &versions, InUse::Refuse, &inputs, actor).await.expect("deleted");
+    let left = Key::Pack(artfs::id::PackId::of(b"left by a commit that died"));
+    store.put(&left, vec!["x".into()]).await.expect("put");
+    let condemned = Condemned::open(None, store.clone());
+    let collector = Collector::new(catalog.clone(), context, condemned, cache.path());
+    let options =
+        Options { mode: Mode::Collect, grace: Duration::ZERO, in_use: vec![], actor: actor.clone() };
+    let report = collector.run(&options).await.expect("a collection");
+    assert_eq!(report.condemned.map(|made| made.repacked), Some(1));
+}
+
 async fn objects(backend: &dyn ObjectStore) -> BTreeMap<String, Vec<u8>> {
     let names: Vec<_> =
         backend.list(None).map_ok(|meta| meta.location).try_collect().await.expect("a listing");
@@ -177,8 +219,8 @@ async fn objects(backend: &dyn ObjectStore) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The golden objects, copied to memory so that no test can change them.
-async fn golden() -> Arc<dyn ObjectStore> {
-    let folder = golden_folder();
+async fn golden(name: &str) -> Arc<dyn ObjectStore> {
+    let folder = golden_folder(name);
     let files = object_store::local::LocalFileSystem::new_with_prefix(&folder);
     let files = files.unwrap_or_else(|e| panic!("{} is there: {e}", folder.display()));
     let memory = InMemory::new();
@@ -188,18 +230,15 @@ async fn golden() -> Arc<dyn ObjectStore> {
     Arc::new(memory)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn todays_writer_writes_format_1_byte_for_byte() {
-    let backend: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    write_store(backend.clone()).await;
-    let written = objects(&*backend).await;
+/// Compares what was written with the golden store of this name, or makes that anew.
+async fn compare(name: &str, written: &BTreeMap<String, Vec<u8>>) {
     match std::env::var("ARTFS_GOLDEN").as_deref() {
         Ok("write") => {
-            let folder = golden_folder();
+            let folder = golden_folder(name);
             if folder.exists() {
                 fs::remove_dir_all(&folder).expect("the old files go");
             }
-            for (name, bytes) in &written {
+            for (name, bytes) in written {
                 let path = folder.join(name);
                 fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
                 fs::write(path, bytes).expect("a file");
@@ -207,9 +246,9 @@ async fn todays_writer_writes_format_1_byte_for_byte() {
         }
         Ok(other) => panic!("ARTFS_GOLDEN={other:?} is not `write`"),
         Err(_) => {
-            let golden = objects(&*golden().await).await;
+            let golden = objects(&*golden(name).await).await;
             let names = |objects: &BTreeMap<String, Vec<u8>>| objects.keys().cloned().collect::<Vec<_>>();
-            for (name, bytes) in &written {
+            for (name, bytes) in written {
                 if !name.starts_with("packs/") {
                     let shown =
                         |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(2000)]).into_owned();
@@ -217,14 +256,55 @@ async fn todays_writer_writes_format_1_byte_for_byte() {
                 }
                 assert!(golden.get(name) == Some(bytes), "{name} differs");
             }
-            assert_eq!(names(&written), names(&golden));
+            assert_eq!(names(written), names(&golden));
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn todays_writer_writes_format_1_byte_for_byte() {
+    let backend: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    write_store(backend.clone()).await;
+    compare("v1", &objects(&*backend).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn todays_collector_writes_format_1_byte_for_byte() {
+    let backend: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    write_collected_store(backend.clone()).await;
+    compare("v1-collected", &objects(&*backend).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collected_store_of_format_1_is_read_as_it_was_written() {
+    let backend = golden("v1-collected").await;
+    let versions = Judge::new(backend.clone(), COLLECTED).versions().await;
+    let tree = tempfile::tempdir().expect("a temporary directory");
+    collected_tree(tree.path(), 2);
+    let expected: Tree =
+        tree_of(tree.path()).into_iter().map(|(path, node)| (path, Node { mtime: MTIME, ..node })).collect();
+    assert_eq!(versions.len(), 1);
+    assert_same(&versions[0].tree, &expected);
+    let log = Judge::new(backend.clone(), COLLECTED).log().await;
+    let kinds: Vec<&str> = log.iter().map(|event| event.body.kind()).collect();
+    assert_eq!(kinds, ["create", "commit", "policy", "ttl", "commit", "delete", "fence"]);
+    let store = Store::open(backend, "golden", OnMissing::Fail, FixedEnvironment::shared(2)).await;
+    let store = store.expect("it is a store");
+    let record = artfs::condemned::read_record(&store, 1).await.expect("a record");
+    let fates: Vec<PackFate> = record.packs.iter().map(|(_, fate)| *fate).collect();
+    assert_eq!(fates, [PackFate::Gone, PackFate::Moved]);
+    assert_eq!((record.len(), record.artifacts.len()), (4, 1), "a manifest and a message, too");
+    let (moved, _) = record.packs[1];
+    let table = store.get(&Key::Moves(moved)).await.expect("a table");
+    let table = Moves::decode(&moved, &table).expect("a table of moves");
+    assert_eq!((table.len(), table.targets().len()), (1, 1));
+    let end = store.get(&Key::CollectionEnd(1)).await.expect("an end");
+    assert_eq!(end, r#"{"format":1,"epoch":1,"deleted":4,"spared":0}"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn format_1_is_read_as_it_was_written() {
-    let backend = golden().await;
+    let backend = golden("v1").await;
     let versions = Judge::new(backend.clone(), ARTIFACT).versions().await;
     let tree = tempfile::tempdir().expect("a temporary directory");
     let expected = |root: &Path| -> Tree {
@@ -278,7 +358,7 @@ async fn format_1_is_read_as_it_was_written() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_of_format_1_is_read_as_it_was_written() {
-    let calls = FaultyStore::new(golden().await);
+    let calls = FaultyStore::new(golden("v1").await);
     let backend: Arc<dyn ObjectStore> = calls.clone();
     let store = Store::open(backend.clone(), "golden", OnMissing::Fail, FixedEnvironment::shared(2)).await;
     let (catalog, key) =

@@ -7,7 +7,7 @@ use std::time::Duration;
 use artfs::catalog::{
     AliasPrecondition, ArtifactState, CatalogError, EditError, InUse, Inputs, VersionRecord, expired,
 };
-use artfs::commit::Settings;
+use artfs::commit::{Request, Settings};
 use artfs::format::event::{Body, DeletionCause, NEVER_SECONDS};
 use artfs::name::{AliasName, ArtifactKey, ArtifactName, Selector, VersionNumber};
 use object_store::ObjectStore;
@@ -46,6 +46,23 @@ impl Host {
         let done =
             self.catalog.delete_versions(&key(), &numbers(versions), in_use, inputs, &self.actor()).await;
         done.map(|(_, versions)| versions.iter().map(|v| v.0).collect())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_repeated_after_its_version_was_deleted_is_told_of_that_version() {
+    let backend = memory();
+    let host = with_versions(&backend, 1).await;
+    let tree = small_tree(b"second");
+    for demanded in [None, Some(version(2))] {
+        let request = Request { demanded, ..host.request(Settings::default()) };
+        let made = host.commit_as(tree.path(), &request).await.expect("committed");
+        host.delete(&[made.version.0], InUse::Refuse, &Inputs::default()).await.expect("deleted");
+        // Its answer was lost, and the host came back.
+        let again = Host::new(&backend, "h").await.commit_as(tree.path(), &request).await;
+        let again = again.expect("it was committed");
+        assert_eq!((again.version, again.digest, again.created), (made.version, made.digest, true));
+        assert_eq!(living(&*state(&host).await), [0], "and it stays deleted");
     }
 }
 

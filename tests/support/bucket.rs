@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use artfs::format::collection::{Collection, PackFate};
+use artfs::format::header::StoreHeader;
+use artfs::store::Key;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
@@ -36,6 +39,10 @@ pub enum Flaw {
     Litter,
     /// A create whose answer was lost counts as done.
     BlindSuccess,
+    /// What a collection condemns is gone at once.
+    DeletesAtOnce,
+    /// At a collection's end all is gone that it condemned, also what came into use.
+    DeletesUsed,
 }
 
 /// The store itself. Its clock, which dates objects, is the virtual one.
@@ -100,7 +107,33 @@ impl Bucket {
         }
         let done = self.objects.put_opts(path, payload, options).await?;
         self.created.lock().expect("no holder panics").insert(path.clone(), self.clock.now());
+        let trigger = match self.flaw {
+            Flaw::DeletesAtOnce => Some(path.to_string()),
+            Flaw::DeletesUsed => path.as_ref().strip_suffix(".done").map(str::to_owned),
+            _ => None,
+        };
+        if let Some(Key::Collection(epoch)) = trigger.and_then(|name| Key::parse(&name)) {
+            for key in condemned(&self.record(epoch).await?) {
+                self.objects.delete(&key.path()).await?;
+            }
+        }
         Ok(done)
+    }
+
+    async fn record(&self, epoch: u64) -> Result<Collection> {
+        let header = self.objects.get(&"artfs.json".into()).await?.bytes().await?;
+        let header = StoreHeader::decode(&header).expect("a header");
+        let record = self.objects.get(&Key::Collection(epoch).path()).await?.bytes().await?;
+        Ok(Collection::decode(header.store, epoch, &record).expect("a record"))
+    }
+
+    /// The record of a collection as if it had condemned nothing.
+    pub async fn empty_record(&self, epoch: u64) -> Result<GetResult> {
+        let record = self.record(epoch).await?;
+        let emptied = Collection { packs: vec![], artifacts: vec![], ..record };
+        let (aside, path) = (InMemory::new(), Key::Collection(epoch).path());
+        aside.put(&path, emptied.encode().into()).await?;
+        aside.get(&path).await
     }
 
     pub async fn get(&self, path: &Path, options: GetOptions, slot: u64) -> Result<GetResult> {
@@ -133,6 +166,15 @@ impl Bucket {
         self.created.lock().expect("no holder panics").remove(path);
         self.objects.delete(path).await
     }
+}
+
+/// What a collection condemned, tables of moves left out.
+fn condemned(record: &Collection) -> Vec<Key> {
+    let packs = record.packs.iter().filter(|(_, fate)| *fate != PackFate::Forgotten);
+    let manifests = record.artifacts.iter().flat_map(|condemned| {
+        condemned.manifests.iter().map(|id| Key::Manifest(condemned.artifact.clone(), *id))
+    });
+    packs.map(|(id, _)| Key::Pack(*id)).chain(manifests).collect()
 }
 
 /// The answer to a write that was not made.

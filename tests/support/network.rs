@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use artfs::store::Key;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -154,6 +155,7 @@ struct LinkState {
     last_failure: AtomicU64,
     failures: AtomicU64,
     is_cut: AtomicBool,
+    hides_records: AtomicBool,
 }
 
 impl fmt::Display for Link {
@@ -197,12 +199,18 @@ impl Link {
             last_failure: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
+            hides_records: AtomicBool::new(false),
         })))
     }
 
     /// The host is dead: nothing more is sent. What is on its way goes on.
     pub fn cut(&self) {
         self.0.is_cut.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on collections seem to have condemned nothing, or not any more: a fault planted in the reader.
+    pub fn hide_records(&self, hide: bool) {
+        self.0.hides_records.store(hide, Ordering::SeqCst);
     }
 
     /// The last tick at which a request got no answer; 0 if none.
@@ -380,9 +388,18 @@ impl ObjectStore for Link {
             _ => Op::Get,
         };
         let (at, slot) = (path.clone(), self.0.slot + lane());
+        let hidden = match Key::parse(path.as_ref()) {
+            Some(Key::Collection(epoch)) if self.0.hides_records.load(Ordering::SeqCst) => Some(epoch),
+            _ => None,
+        };
         self.request(op, path.as_ref(), move |bucket| {
             let (at, options) = (at.clone(), options.clone());
-            async move { bucket.get(&at, options, slot).await }
+            async move {
+                match hidden {
+                    Some(epoch) => bucket.empty_record(epoch).await,
+                    None => bucket.get(&at, options, slot).await,
+                }
+            }
         })
         .await
     }

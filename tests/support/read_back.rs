@@ -56,12 +56,19 @@ pub struct Judge {
     key: ArtifactKey,
     packs: HashMap<PackId, (Bytes, Vec<PackRow>)>,
     proven_zeros: HashSet<(ChunkId, u32)>,
+    tables: HashSet<PackId>,
 }
 
 impl Judge {
     pub fn new(backend: Arc<dyn ObjectStore>, artifact: &str) -> Self {
         let key = artifact.parse().expect("a test names its artifact well");
-        Self { backend, key, packs: HashMap::new(), proven_zeros: HashSet::new() }
+        Self { backend, key, packs: HashMap::new(), proven_zeros: HashSet::new(), tables: HashSet::new() }
+    }
+
+    /// The names of the packs, and of the tables of packs that are gone, that reading took so far.
+    pub fn needed(&self) -> impl Iterator<Item = String> + '_ {
+        let tables = self.tables.iter().map(|pack| format!("{}.moved", pack_path(pack)));
+        self.packs.keys().map(pack_path).chain(tables)
     }
 
     async fn object(&self, path: &str) -> Bytes {
@@ -219,10 +226,11 @@ impl Judge {
     }
 
     /// Where a chunk is, following the tables of packs that are gone.
-    async fn place_now(&self, chunk: &ChunkRef) -> Place {
+    async fn place_now(&mut self, chunk: &ChunkRef) -> Place {
         let mut place = chunk.place;
         while self.backend.head(&Path::from(pack_path(&place.pack))).await.is_err() {
             let table = self.object(&format!("{}.moved", pack_path(&place.pack))).await;
+            self.tables.insert(place.pack);
             let table = Moves::decode(&place.pack, &table).expect("a table of moves");
             place = table.find(&chunk.id).unwrap_or_else(|| panic!("{} was moved", chunk.id));
         }

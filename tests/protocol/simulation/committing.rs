@@ -11,6 +11,7 @@ use super::history::{Outcome, RecordId};
 use super::host::Process;
 use super::model::{Answer, Call};
 use super::operation::name;
+use super::stall::Stall;
 use super::world::{Plant, Rule};
 
 /// Attempts at one commit in one life of a process.
@@ -89,7 +90,7 @@ impl Process {
         let key = self.key(unfinished.artifact);
         let Ok(Some(Some(version))) = self.catalog.outcome(key, &event).await else { return false };
         let state = self.catalog.known(key).expect("the log was just read");
-        let created = state.version(version).is_some_and(|record| record.id == event);
+        let created = state.record(version).is_some_and(|record| record.id == event);
         let answer = Answer::Committed { version: version.0, created };
         self.end(unfinished.record, self.answered(answer));
         true
@@ -117,12 +118,18 @@ impl Process {
         let Unfinished { record, artifact, content, request, .. } = unfinished;
         let failures = self.link.failures();
         let walk = self.world.contents.get(*content).walk(self.machine.folder.clone());
+        let stall = Stall::draw(&mut self.machine.random(0));
         let make_durable = |event| {
+            stall.begin(&self.world.clock);
             self.world.history.note_event(*record, event);
             self.remember(Some(Unfinished { event: Some(event), ..unfinished.clone() }));
             Ok(())
         };
-        match self.committer.commit(request, Arc::default(), walk, make_durable).await {
+        self.link.hide_records(self.world.plant == Plant::BlindWriter);
+        let commit = self.committer.commit(request, Arc::default(), walk, make_durable);
+        let done = stall.run(&self.world, self.machine.slot, commit).await;
+        self.link.hide_records(false);
+        match done {
             Ok(committed) => {
                 self.check(*artifact, *content, &committed);
                 let Committed { version, created, .. } = committed;
@@ -138,7 +145,9 @@ impl Process {
                 self.answered(Answer::Identical { version: version.0 })
             }
             Err(CommitError::Catalog(e)) => self.failed_after(unfinished, self.failed_at_catalog(&e)),
-            Err(e @ CommitError::Store(_)) => self.failed_after(unfinished, self.failed(&e)),
+            Err(e @ (CommitError::Store(_) | CommitError::Overtaken)) => {
+                self.failed_after(unfinished, self.failed(&e))
+            }
             Err(e) => {
                 self.world.violate(Rule::Progress, format!("{}: {e}", self.link));
                 self.failed_after(unfinished, self.failed(&e))

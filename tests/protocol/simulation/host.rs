@@ -8,7 +8,9 @@ use std::time::Duration;
 use artfs::cache::{Cache, CacheOptions};
 use artfs::catalog::{Actor, ArtifactState, Catalog};
 use artfs::commit::{ChunkIndex, Committer};
+use artfs::condemned::{self, Condemned};
 use artfs::format::header::StoreHeader;
+use artfs::gc::Collector;
 use artfs::store::{OnMissing, Store};
 use artfs::view::{ReadContext, ReadLimits};
 use tempfile::TempDir;
@@ -65,10 +67,9 @@ pub struct Machine {
     /// When its processes die.
     deaths: Vec<u64>,
     cache: Arc<Cache>,
-    /// Where files may be made.
+    /// Its state folder, where files may be made.
     pub folder: PathBuf,
-    /// Where it keeps a local database, if it does.
-    database: PathBuf,
+    /// Whether it keeps a local database.
     has_database: bool,
     header: Mutex<Option<StoreHeader>>,
     lanes: [Mutex<Work>; 2],
@@ -79,6 +80,12 @@ pub struct Machine {
 struct Work {
     random: Random,
     left: u64,
+}
+
+fn own_folder(disks: &Disks, seed: u64, index: u64) -> PathBuf {
+    let folder = disks.folder.path().join(format!("{seed}-{index}"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    folder
 }
 
 /// The machines of a world.
@@ -118,8 +125,7 @@ impl Machine {
             outage: None,
             deaths: vec![],
             cache: disks.caches[index as usize].clone(),
-            database: disks.folder.path().join(format!("{}-{index}.db", world.seed)),
-            folder: disks.folder.path().to_owned(),
+            folder: own_folder(disks, world.seed, index),
             has_database: false,
             header: Mutex::default(),
             lanes: [work("first lane", random.within(2, 5)), work("second lane", random.within(2, 6))],
@@ -183,6 +189,7 @@ pub struct Process {
     pub catalog: Arc<Catalog>,
     pub context: Arc<ReadContext>,
     pub committer: Committer,
+    pub collector: Collector,
     /// What it was shown before, for the flaw of showing it again.
     pub shown: Mutex<Vec<(usize, Arc<ArtifactState>)>>,
 }
@@ -222,15 +229,20 @@ impl Process {
             return None;
         };
         world.saw_store(store.id());
-        let database = machine.has_database.then_some(machine.database.as_path());
+        let folder = &machine.folder;
+        let database = machine.has_database.then(|| folder.join("index.db"));
+        let database = database.as_deref();
         let catalog = Arc::new(Catalog::new(store.clone(), database));
         let cache = machine.cache.clone();
         let context = Arc::new(ReadContext::new(store.clone(), cache, ReadLimits::default()));
         let index = Arc::new(ChunkIndex::open(database, store.id()));
         let committer = Committer::new(catalog.clone(), context.clone(), index);
+        let memory = database.map(|_| folder.join(condemned::DATABASE));
+        let memory = Condemned::open(memory.as_deref(), store);
+        let collector = Collector::new(catalog.clone(), context.clone(), memory, folder);
         let (machine, world, link) = (machine.clone(), world.clone(), link.clone());
         let shown = Mutex::default();
-        Some(Self { machine, world, link, catalog, context, committer, shown })
+        Some(Self { machine, world, link, catalog, context, committer, collector, shown })
     }
 
     /// A process on a machine of its own, on a perfect network.
@@ -245,7 +257,7 @@ impl Process {
 
     async fn work(&self, lane: u64) {
         while let Some(mut random) = self.machine.next_random(lane) {
-            let pause = random.within(1, 150);
+            let pause = self.world.pause(lane, &mut random);
             self.world.clock.sleep_in(self.machine.slot + lane, pause).await;
             let task = Task::choose(self, lane, &mut random);
             self.perform(lane, task).await;

@@ -3,12 +3,14 @@
 //!
 //! `ARTFS_SIM_SEEDS` is how many seeds are run, `ARTFS_SIM_SEED` runs a single one and prints all that happened.
 
+mod collecting;
 mod committing;
 mod content;
 mod history;
 mod host;
 mod model;
 mod operation;
+mod stall;
 mod verdict;
 mod world;
 
@@ -25,7 +27,7 @@ use self::world::{Plant, Report, Rule, run};
 use crate::support::bucket::Flaw;
 
 /// Seeds run if nothing else is said.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1000;
 /// Seeds within which a planted fault must be noticed.
 const PLANTED_SEEDS: u64 = 100;
 /// Worlds that share their local disks before these are thrown away.
@@ -141,7 +143,7 @@ fn every_world_keeps_the_promises() {
 }
 
 /// What happens in worlds, by what users are told.
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 19] = [
     "deaths",
     "requests",
     "checkpoints",
@@ -150,6 +152,12 @@ const KINDS: [&str; 13] = [
     "refused commits",
     "edits",
     "edits of nothing",
+    "deletions",
+    "deletions refused",
+    "collections",
+    "objects collected",
+    "packs rewritten",
+    "stalls",
     "conditions not met",
     "looks",
     "looks that may be old",
@@ -165,6 +173,9 @@ fn kind(outcome: &Outcome) -> &'static str {
             Answer::WrongNumber { .. } | Answer::Identical { .. } => "refused commits",
             Answer::Pointed { .. } | Answer::Done => "edits",
             Answer::NoTarget | Answer::NoAlias => "edits of nothing",
+            Answer::Deleted { versions } if versions.is_empty() => "edits of nothing",
+            Answer::Deleted { .. } => "deletions",
+            Answer::Aliased { .. } => "deletions refused",
             Answer::Elsewhere { .. } => "conditions not met",
             Answer::Seen(_) => "looks",
         },
@@ -181,7 +192,12 @@ fn count(report: &Report) -> Vec<(&'static str, u64)> {
         ("requests", report.requests.len() as u64),
         ("checkpoints", checkpoints as u64),
     ];
-    whole.into_iter().chain(report.records.iter().map(|record| (kind(&record.outcome), 1))).collect()
+    let tallies = report.tallies.iter().map(|(what, n)| (*what, *n));
+    whole
+        .into_iter()
+        .chain(tallies)
+        .chain(report.records.iter().map(|record| (kind(&record.outcome), 1)))
+        .collect()
 }
 
 #[test]
@@ -251,6 +267,21 @@ fn a_store_that_forgets_is_noticed() {
 #[test]
 fn a_store_that_is_littered_is_noticed() {
     assert_noticed(Plant::Store(Flaw::Litter), Rule::Garbage);
+}
+
+#[test]
+fn a_collector_that_deletes_at_once_is_noticed() {
+    assert_noticed(Plant::Store(Flaw::DeletesAtOnce), Rule::Bytes);
+}
+
+#[test]
+fn a_collector_that_does_not_mark_again_is_noticed() {
+    assert_noticed(Plant::Store(Flaw::DeletesUsed), Rule::Bytes);
+}
+
+#[test]
+fn a_writer_that_ignores_what_was_condemned_is_noticed() {
+    assert_noticed(Plant::BlindWriter, Rule::Bytes);
 }
 
 #[test]

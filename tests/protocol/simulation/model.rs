@@ -11,8 +11,8 @@ use crate::support::linearizability::Model;
 /// An artifact as its users see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct State {
-    /// By number.
-    pub versions: Vec<Version>,
+    /// By number; none where one was deleted.
+    pub versions: Vec<Option<Version>>,
     pub aliases: BTreeMap<String, u64>,
 }
 
@@ -44,6 +44,12 @@ pub enum Call {
         target: Target,
         add: Vec<String>,
         remove: Vec<String>,
+    },
+    Delete {
+        /// Without repeats, lowest first.
+        versions: Vec<u64>,
+        /// Also if aliases point to them, and these with them.
+        force: bool,
     },
     /// Everything the artifact is.
     Observe,
@@ -78,6 +84,14 @@ pub enum Answer {
     /// The alias points elsewhere.
     Elsewhere {
         found: Option<u64>,
+    },
+    /// Those that had not been deleted before.
+    Deleted {
+        versions: Vec<u64>,
+    },
+    /// Aliases point to the version to delete.
+    Aliased {
+        aliases: Vec<String>,
     },
     Seen(State),
 }
@@ -114,6 +128,8 @@ impl Model for Artifact {
         match answer {
             Answer::Committed { .. } | Answer::Pointed { .. } | Answer::Done => false,
             Answer::WrongNumber { .. } | Answer::Identical { .. } => true,
+            Answer::Deleted { versions } => versions.is_empty(),
+            Answer::Aliased { .. } => true,
             Answer::NoTarget | Answer::NoAlias | Answer::Elsewhere { .. } | Answer::Seen(_) => true,
         }
     }
@@ -125,7 +141,11 @@ impl State {
     }
 
     fn latest(&self) -> Option<u64> {
-        self.next_version().checked_sub(1)
+        self.versions.iter().rposition(Option::is_some).map(|n| n as u64)
+    }
+
+    fn is_living(&self, number: u64) -> bool {
+        self.versions.get(number as usize).is_some_and(Option::is_some)
     }
 
     fn select(&self, target: &Target) -> Option<u64> {
@@ -134,15 +154,15 @@ impl State {
             Target::Version(number) => Some(*number),
             Target::Alias(alias) => self.aliases.get(alias).copied(),
         };
-        number.filter(|n| *n < self.next_version())
+        number.filter(|n| self.is_living(*n))
     }
 
     fn version_mut(&mut self, number: u64) -> &mut Version {
-        &mut self.versions[number as usize]
+        self.versions[number as usize].as_mut().expect("it was selected")
     }
 
     fn is_content_of_latest(&self, content: u32) -> bool {
-        self.versions.last().is_some_and(|latest| latest.content == content)
+        self.versions.iter().flatten().next_back().is_some_and(|latest| latest.content == content)
     }
 
     /// Changes the artifact as the call says and tells its answer.
@@ -173,6 +193,7 @@ impl State {
                 tags.extend(add.iter().cloned());
                 Answer::Done
             }
+            Call::Delete { versions, force } => self.delete(versions, *force),
             Call::Observe => Answer::Seen(self.clone()),
         }
     }
@@ -180,18 +201,41 @@ impl State {
     fn commit(&mut self, content: u32, aliases: &[String], tags: &[String], demanded: Option<u64>) -> Answer {
         let next = self.next_version();
         let is_identical = self.is_content_of_latest(content);
+        let latest = self.latest().unwrap_or_default();
         let version = match (is_identical, demanded) {
-            (true, Some(_)) => return Answer::Identical { version: next - 1 },
-            (true, None) => next - 1,
+            (true, Some(_)) => return Answer::Identical { version: latest },
+            (true, None) => latest,
             (false, Some(number)) if number != next => return Answer::WrongNumber { next },
             (false, _) => {
-                self.versions.push(Version { content, tags: BTreeSet::new() });
+                self.versions.push(Some(Version { content, tags: BTreeSet::new() }));
                 next
             }
         };
         self.version_mut(version).tags.extend(tags.iter().cloned());
         self.aliases.extend(aliases.iter().map(|alias| (alias.clone(), version)));
         Answer::Committed { version, created: !is_identical }
+    }
+
+    /// All of them or none.
+    fn delete(&mut self, versions: &[u64], force: bool) -> Answer {
+        let mut gone = vec![];
+        for version in versions {
+            if *version >= self.next_version() {
+                return Answer::NoTarget;
+            }
+            if !self.is_living(*version) {
+                continue;
+            }
+            let of_version = self.aliases.iter().filter(|(_, at)| *at == version);
+            let aliases: Vec<String> = of_version.map(|(alias, _)| alias.clone()).collect();
+            if !aliases.is_empty() && !force {
+                return Answer::Aliased { aliases };
+            }
+            gone.push(*version);
+        }
+        self.aliases.retain(|_, at| !gone.contains(at));
+        gone.iter().for_each(|version| self.versions[*version as usize] = None);
+        Answer::Deleted { versions: gone }
     }
 
     fn check(&self, alias: &str, only_if: Option<u64>) -> Option<Answer> {

@@ -1,16 +1,17 @@
 //! What hosts do, drawn at random, and how they do it: by the library's public interface, as the product does.
 //!
-//! A new kind of operation (deletion, collection, a checkpoint) is a [`Task`], its weight in one of the lanes'
+//! A new kind of operation is a [`Task`], its weight in one of the lanes'
 //! tables, and a branch of [`Process::perform`]; what users see of it is a call of the model.
 
 use std::time::Duration;
 
-use artfs::catalog::{AliasPrecondition, ArtifactState, CatalogError, EditError};
+use artfs::catalog::{AliasPrecondition, ArtifactState, CatalogError, EditError, InUse, Inputs};
 use artfs::format::entry::Body;
 use artfs::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 use artfs::verify::is_damage;
 use artfs::view::{ReadError, VersionView};
 
+use super::collecting::Collection;
 use super::history::{Outcome, Record, RecordId};
 use super::host::{Process, REFRESH};
 use super::model::{Answer, Call, Target};
@@ -50,6 +51,12 @@ enum What {
         add: Vec<String>,
         remove: Vec<String>,
     },
+    Delete {
+        versions: Vec<u64>,
+        force: bool,
+    },
+    /// Garbage of the whole store.
+    Collect(Collection),
     /// Shown as the store has it now.
     Look,
     /// Shown as a mount does, at most as old as its refresh interval.
@@ -64,14 +71,18 @@ enum Kind {
     SetAlias,
     RemoveAlias,
     ChangeTags,
+    Delete,
+    Collect,
     Look,
     Poll,
 }
 
 /// How often each lane does what. Only the first one does what takes blocking work: commits, and reading bytes.
-const FIRST_LANE: [(u64, Kind); 3] = [(65, Kind::Commit), (20, Kind::ReadVersion), (15, Kind::Look)];
-const SECOND_LANE: [(u64, Kind); 5] = [
-    (45, Kind::SetAlias),
+const FIRST_LANE: [(u64, Kind); 4] =
+    [(60, Kind::Commit), (14, Kind::ReadVersion), (16, Kind::Collect), (10, Kind::Look)];
+const SECOND_LANE: [(u64, Kind); 6] = [
+    (35, Kind::SetAlias),
+    (25, Kind::Delete),
     (10, Kind::RemoveAlias),
     (15, Kind::ChangeTags),
     (15, Kind::Look),
@@ -132,6 +143,13 @@ impl Task {
                 add: some_of(random, &TAGS[..1], 700),
                 remove: some_of(random, &TAGS[1..], 500),
             },
+            Kind::Delete => {
+                let last = random.below(next + 1);
+                // One, or all but the newest ones.
+                let first = if random.per_mille(500) { last } else { 0 };
+                What::Delete { versions: (first..=last).collect(), force: random.per_mille(600) }
+            }
+            Kind::Collect => What::Collect(Collection::draw(random)),
             Kind::Look => What::Look,
             Kind::Poll => What::Poll,
         };
@@ -202,6 +220,8 @@ impl Process {
             What::ChangeTags { target, add, remove } => {
                 self.change_tags(lane, artifact, target, add, remove).await;
             }
+            What::Delete { versions, force } => self.delete(lane, artifact, versions, force).await,
+            What::Collect(collection) => self.collect(&collection).await,
             What::Look => self.look(lane, artifact).await,
             What::Poll => self.poll(lane, artifact).await,
         }
@@ -251,19 +271,35 @@ impl Process {
         self.end(record, self.edited(done.map(|_| Answer::Done), Answer::NoTarget));
     }
 
+    async fn delete(&self, lane: u64, artifact: usize, versions: Vec<u64>, force: bool) {
+        let (key, actor) = (self.key(artifact), self.actor());
+        let numbers = versions.iter().map(|number| VersionNumber(*number)).collect();
+        let record = self.begin(lane, artifact, Call::Delete { versions, force }, 0);
+        let in_use = if force { InUse::Override } else { InUse::Refuse };
+        let done = self.catalog.delete_versions(key, &numbers, in_use, &Inputs::default(), &actor).await;
+        let done =
+            done.map(|(_, gone)| Answer::Deleted { versions: gone.iter().map(|number| number.0).collect() });
+        self.end(record, self.edited(done, Answer::NoTarget));
+    }
+
     /// What an edit's result says to its user. `nothing` is the answer where there is no artifact.
     fn edited(&self, done: Result<Answer, EditError>, nothing: Answer) -> Outcome {
         match done {
             Ok(answer) => self.answered(answer),
             Err(EditError::Catalog(CatalogError::Doubt { .. })) => Outcome::InDoubt,
             Err(EditError::Catalog(CatalogError::NoArtifact(_))) => self.answered(nothing),
+            Err(EditError::Catalog(CatalogError::Deleted { .. })) => self.answered(Answer::NoTarget),
             Err(EditError::NoTarget { .. }) => self.answered(Answer::NoTarget),
             Err(EditError::NoAlias { .. }) => self.answered(Answer::NoAlias),
             Err(EditError::Precondition { found, .. }) => {
                 let found = found.strip_prefix('v').and_then(|number| number.parse().ok());
                 self.answered(Answer::Elsewhere { found })
             }
-            Err(e @ (EditError::Aliased { .. } | EditError::IsInput { .. })) => {
+            Err(EditError::Aliased { aliases, .. }) => {
+                let aliases = aliases.iter().map(ToString::to_string).collect();
+                self.answered(Answer::Aliased { aliases })
+            }
+            Err(e @ EditError::IsInput { .. }) => {
                 self.world.violate(Rule::Progress, format!("{}: {e}", self.link));
                 self.failed(&e)
             }
@@ -334,10 +370,20 @@ impl Process {
         let version = state.as_ref().and_then(|state| state.select(&selector(target)));
         if let Some(version) = version {
             let read = self.check_bytes(artifact, version.version).await;
-            if let Err(problem) = read {
+            if let Err(problem) = read
+                && self.is_living(artifact, version.version).await
+            {
                 self.world.violate(Rule::Bytes, format!("{}: {}: {problem}", self.link, version.version));
             }
         }
+    }
+
+    /// Whether the store has a version that is not deleted; not if that cannot be known now.
+    pub async fn is_living(&self, artifact: usize, number: VersionNumber) -> bool {
+        let failures = self.link.failures();
+        let state = self.catalog.state(self.key(artifact), Duration::ZERO).await;
+        !self.may_be_away(failures)
+            && state.is_ok_and(|state| state.is_some_and(|s| s.version(number).is_some()))
     }
 
     /// Reads all of a version and compares it with what was committed. A network that fails is no problem.

@@ -6,16 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artfs::format::event::{Body, Event};
+use artfs::gc::Mode;
 use artfs::id::EventId;
-use artfs::name::ArtifactKey;
+use artfs::name::{ArtifactKey, VersionNumber};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt as _;
 
 use super::history::{self, Outcome, Record};
 use super::host::{Machine, Process};
 use super::model::{Answer, Call, State, Version};
-use super::world::{Rule, World};
+use super::world::{HOUR, Rule, World};
 use crate::support::read_back::{Judge, assert_same};
+use crate::support::virtual_time::OUTSIDE;
+
+/// Ticks after which no collection believes a lease.
+const LEASE_LIFE: u64 = 5 * HOUR;
 
 /// Judges a world in which nothing goes on any more. `cold` is a machine for the host that reads everything.
 pub async fn judge(world: &Arc<World>, cold: Machine) {
@@ -34,7 +39,55 @@ pub async fn judge(world: &Arc<World>, cold: Machine) {
         guarded(world, Rule::Bytes, check_stored(world.clone(), artifact, state.clone())).await;
         check_order(world, artifact, state);
     }
-    guarded(world, Rule::Bytes, read_cold(world.clone(), cold)).await;
+    let host = Process::start_cold(cold, world).await.expect("the network is perfect now");
+    let host = Arc::new(host);
+    guarded(world, Rule::Bytes, read_cold(world.clone(), host.clone())).await;
+    guarded(world, Rule::Garbage, collect_all(world.clone(), host)).await;
+    inspect(world).await;
+}
+
+/// Reads every version that lives at this instant.
+pub async fn inspect(world: &Arc<World>) {
+    for artifact in 0..world.artifacts.len() {
+        let inspected = world.clone();
+        let stored = async move {
+            let log = read_log(inspected.clone(), artifact).await;
+            let state = fold(&inspected, &log).unwrap_or_else(|problem| panic!("{problem}"));
+            check_stored(inspected, artifact, state).await;
+        };
+        guarded(world, Rule::Bytes, stored).await;
+    }
+}
+
+/// One collection without a grace period, behind the time of all leases, leaves nothing that nobody needs.
+async fn collect_all(world: Arc<World>, host: Arc<Process>) {
+    world.clock.sleep_in(OUTSIDE, LEASE_LIFE).await;
+    let collected = host.collector.run(&host.collection(Duration::ZERO, Mode::Collect)).await;
+    collected.unwrap_or_else(|e| panic!("the last collection: {e}"));
+    let mut needed = BTreeSet::new();
+    for (artifact, key) in world.artifacts.iter().enumerate() {
+        let mut judge = judge_of(&world, artifact);
+        for version in judge.versions().await {
+            needed.insert(format!("artifacts/{key}/manifests/{}", version.commit.manifest));
+        }
+        needed.extend(judge.needed());
+    }
+    for name in names(&world).await {
+        let pack = name.strip_suffix(".moved");
+        let is_collected = name.starts_with("packs/") || name.contains("/manifests/");
+        // A table whose pack is there still was left by a run that died; the next that rewrites the pack needs it.
+        let is_due =
+            is_collected && !needed.contains(&name) && pack.is_none_or(|pack| !needed.contains(pack));
+        if is_due || name.starts_with("leases/") || name.starts_with("gc/clock/") {
+            world.violate(Rule::Garbage, format!("{name} is left behind the last collection"));
+        }
+    }
+}
+
+async fn names(world: &World) -> Vec<String> {
+    let names = world.network.bucket().objects();
+    let names = names.list(None).map_ok(|meta| meta.location.to_string());
+    names.try_collect().await.expect("memory can be listed")
 }
 
 /// Runs a judge that panics at the first thing that is wrong.
@@ -82,12 +135,12 @@ fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), Strin
             if commit.version.0 != state.versions.len() as u64 {
                 return Err(format!("{} is not the next version", commit.version));
             }
-            state.versions.push(Version { content, tags: BTreeSet::new() });
+            state.versions.push(Some(Version { content, tags: BTreeSet::new() }));
             Some((commit.version.0, &commit.settings))
         }
         Body::Recommit(again) => {
             let content = world.contents.number(&again.digest).ok_or("nobody committed this")?;
-            if state.versions.get(again.version.0 as usize).map(|v| v.content) != Some(content) {
+            if living(state, again.version).map(|v| v.content) != Some(content) {
                 return Err(format!("{} has another content", again.version));
             }
             Some((again.version.0, &again.settings))
@@ -98,7 +151,7 @@ fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), Strin
             if state.aliases.get(&alias).copied() != change.from.map(|from| from.0) {
                 return Err(format!("{alias} did not point to {:?}", change.from));
             }
-            if to.is_some_and(|to| to >= state.versions.len() as u64) {
+            if to.is_some_and(|to| living(state, VersionNumber(to)).is_none()) {
                 return Err(format!("{alias} points to v{to:?}, which is not there"));
             }
             match to {
@@ -108,18 +161,38 @@ fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), Strin
             None
         }
         Body::Tag(change) => {
-            let version = state.versions.get_mut(change.version.0 as usize).ok_or("no such version")?;
+            let version = living(state, change.version).ok_or("no such version")?;
             version.tags.retain(|tag| !change.remove.contains(tag));
             version.tags.extend(change.add.iter().cloned());
             None
         }
+        Body::Delete(deletion) => {
+            for number in &deletion.versions {
+                living(state, *number).ok_or("it deletes what does not live")?;
+                state.versions[number.0 as usize] = None;
+            }
+            let is_gone = |at: &u64| deletion.versions.iter().any(|number| number.0 == *at);
+            let gone: BTreeSet<String> =
+                state.aliases.iter().filter(|(_, at)| is_gone(at)).map(|(alias, _)| alias.clone()).collect();
+            if gone != deletion.aliases.iter().map(ToString::to_string).collect() {
+                return Err(format!("{gone:?} pointed to what it deletes"));
+            }
+            state.aliases.retain(|alias, _| !gone.contains(alias));
+            None
+        }
+        Body::Fence(_) => None,
         other => return Err(format!("nobody asked for a {}", other.kind())),
     };
     if let Some((version, said)) = settings {
-        state.versions[version as usize].tags.extend(said.tags.iter().cloned());
+        let tags = &mut living(state, VersionNumber(version)).expect("it was just committed").tags;
+        tags.extend(said.tags.iter().cloned());
         state.aliases.extend(said.aliases.iter().map(|alias| (alias.to_string(), version)));
     }
     Ok(())
+}
+
+fn living(state: &mut State, number: VersionNumber) -> Option<&mut Version> {
+    state.versions.get_mut(number.0 as usize)?.as_mut()
 }
 
 /// Every commit in the log was asked for, and by one call; none that failed is there; all that were acknowledged
@@ -163,8 +236,9 @@ fn check_once(world: &World, artifact: usize, log: &[Event]) {
 /// Every version is in the store, with every byte.
 async fn check_stored(world: Arc<World>, artifact: usize, state: State) {
     let versions = judge_of(&world, artifact).versions().await;
-    assert_eq!(versions.len(), state.versions.len());
-    for (stored, version) in versions.iter().zip(&state.versions) {
+    let living: Vec<&Version> = state.versions.iter().flatten().collect();
+    assert_eq!(versions.len(), living.len());
+    for (stored, version) in versions.iter().zip(living) {
         // Times are those of whoever committed this content first; all give it the same.
         assert_same(&stored.tree, &world.contents.get(version.content).tree);
     }
@@ -192,8 +266,7 @@ fn check_order(world: &World, artifact: usize, stored: State) {
 }
 
 /// A host that has seen nothing finds the same, and can read all of it.
-async fn read_cold(world: Arc<World>, machine: Machine) {
-    let host = Process::start_cold(machine, &world).await.expect("the network is perfect now");
+async fn read_cold(world: Arc<World>, host: Arc<Process>) {
     for (artifact, key) in world.artifacts.iter().enumerate() {
         let Some(state) = host.catalog.state(key, Duration::ZERO).await.expect("the log is sound") else {
             continue;
@@ -217,19 +290,12 @@ async fn read_cold(world: Arc<World>, machine: Machine) {
 
 /// Every object has a name that the format knows, and nothing was left that is half of one.
 async fn check_names(world: &World) {
-    let objects = world.network.bucket().objects();
-    let names: Vec<String> = objects
-        .list(None)
-        .map_ok(|meta| meta.location.to_string())
-        .try_collect()
-        .await
-        .expect("memory can be listed");
-    for name in names {
+    for name in names(world).await {
         if !is_known(world, &name) {
             world.violate(Rule::Garbage, format!("{name} is in the store"));
         }
     }
-    let empty = objects.get(&"artfs.json".into()).await.is_err();
+    let empty = world.network.bucket().objects().get(&"artfs.json".into()).await.is_err();
     if empty {
         world.violate(Rule::Garbage, "the store has no header".into());
     }
@@ -242,7 +308,11 @@ fn is_known(world: &World, name: &str) -> bool {
     let is_number = |text: &str| text.len() == 20 && text.bytes().all(|b| b.is_ascii_digit());
     match name.split('/').collect::<Vec<_>>()[..] {
         ["artfs.json"] => true,
-        ["packs", two, id] => is_hex(id, 64) && id.starts_with(two) && two.len() == 2,
+        ["packs", two, id] => {
+            is_hex(id.strip_suffix(".moved").unwrap_or(id), 64) && id.starts_with(two) && two.len() == 2
+        }
+        ["gc", epoch] => is_number(epoch.strip_suffix(".done").unwrap_or(epoch)),
+        ["gc", "clock", id] | ["leases", id] => is_hex(id, 32),
         ["artifacts", project, artifact, kind, last] => {
             let is_ours =
                 world.artifacts.iter().any(|key| key.to_string() == format!("{project}/{artifact}"));

@@ -1,13 +1,13 @@
 //! A world: one bucket, a few hosts, and everything that happens to them, all of it from one seed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use artfs::catalog::ArtifactState;
 use artfs::format::event::{Body, Policy};
 use artfs::id::{Digest, EventHash, StoreId};
-use artfs::name::ArtifactKey;
+use artfs::name::{ArtifactKey, VersionNumber};
 use artfs::store::{OnMissing, Store};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
@@ -24,7 +24,11 @@ use crate::support::random::Random;
 use crate::support::virtual_time::{HostEnvironment, OUTSIDE, VirtualClock};
 
 /// No world lasts longer, in ticks.
-const END_OF_TIME: u64 = 4 * 3600 * 1000;
+const END_OF_TIME: u64 = 200 * 24 * HOUR;
+/// Ticks of an hour.
+pub const HOUR: u64 = 3600 * 1000;
+/// Instants of a world at which all that lives is read.
+const INSPECTIONS: u32 = 4;
 
 /// What is wrong with a world on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,8 @@ pub enum Plant {
     NewOrigin,
     /// Some calls never end.
     Hang,
+    /// Commits do not see what collections condemned.
+    BlindWriter,
 }
 
 /// What was broken.
@@ -78,6 +84,8 @@ pub struct Report {
     /// The names and hashes of all objects.
     pub objects: Vec<(String, blake3::Hash)>,
     pub deaths: usize,
+    /// How often things happened that are nobody's answer.
+    pub tallies: BTreeMap<&'static str, u64>,
 }
 
 pub struct World {
@@ -88,6 +96,8 @@ pub struct World {
     pub artifacts: Vec<ArtifactKey>,
     pub history: History,
     pub plant: Plant,
+    /// Whether days pass, and not just seconds.
+    is_slow: bool,
     facts: Mutex<Facts>,
 }
 
@@ -99,6 +109,7 @@ struct Facts {
     versions: HashMap<(usize, u64), Digest>,
     last_seen: HashMap<(String, usize), u64>,
     violations: Vec<Violation>,
+    tallies: BTreeMap<&'static str, u64>,
 }
 
 /// Runs the world of a seed to its end.
@@ -119,6 +130,7 @@ pub fn run(seed: u64, plant: Plant, disks: &Disks) -> Report {
             requests: world.network.sent(),
             objects: world.objects().await,
             deaths,
+            tallies: world.facts().tallies.clone(),
         }
     })
 }
@@ -137,6 +149,7 @@ impl World {
             artifacts: names[..count].iter().map(|name| name.parse().expect("a name")).collect(),
             history: History::default(),
             plant,
+            is_slow: Random::new(seed, "pace").per_mille(250),
             facts: Mutex::default(),
         }
     }
@@ -154,8 +167,8 @@ impl World {
         let store = store.expect("memory can be opened");
         for key in &self.artifacts {
             let mut log = LogWriter::new(&objects, store.id(), key).await;
-            for n in 0..random.within(45, 66) {
-                log.event(Body::Policy(Policy { ttl_seconds: Some(n) }), None).await;
+            for _ in 0..random.within(45, 66) {
+                log.event(Body::Policy(Policy { ttl_seconds: None }), None).await;
             }
         }
     }
@@ -166,11 +179,13 @@ impl World {
         for machine in machines {
             lives.spawn(host::live(machine, self.clone()));
         }
+        let inspections = tokio::spawn(inspect_often(self.clone()));
         while let Some(ended) = lives.join_next().await {
             if let Err(e) = ended {
                 self.violate(Rule::Progress, format!("a host panicked: {e}"));
             }
         }
+        inspections.abort();
         // Until everything that is still on its way has arrived.
         self.clock.sleep_in(OUTSIDE, 2 * MAX_LATE).await;
         verdict::judge(&self, cold).await;
@@ -183,6 +198,20 @@ impl World {
     pub fn violate(&self, rule: Rule, text: String) {
         let tick = self.clock.now();
         self.facts().violations.push(Violation { rule, text: format!("at {tick}: {text}") });
+    }
+
+    /// Takes note of something for the count of what happened.
+    pub fn tally(&self, what: &'static str, n: u64) {
+        *self.facts().tallies.entry(what).or_default() += n;
+    }
+
+    /// How long a lane rests before its next task, in ticks.
+    pub fn pause(&self, lane: u64, random: &mut Random) -> u64 {
+        match self.is_slow && random.per_mille(300) {
+            true => random.within(HOUR, 40 * HOUR),
+            // An edit takes less time than a commit.
+            false => random.within(1, if lane == 0 { 150 } else { 900 }),
+        }
     }
 
     /// All hosts are on one store.
@@ -204,8 +233,13 @@ impl World {
             return State::default();
         };
         self.check_order(&name, host, artifact, state);
-        let mut seen = State::default();
-        for (record, number) in state.versions().zip(0..) {
+        let next = state.next_version().0;
+        let mut seen = State { versions: vec![None; next as usize], ..State::default() };
+        for number in 0..next {
+            let Some(record) = state.record(VersionNumber(number)) else {
+                self.violate(Rule::OneHistory, format!("{name}: v{number} neither lives nor was deleted"));
+                continue;
+            };
             let known = *self.facts().versions.entry((artifact, number)).or_insert(record.digest);
             if (record.version.0, record.digest) != (number, known) {
                 let text = format!("{name}: {} is {}, v{number} was {known}", record.version, record.digest);
@@ -215,7 +249,9 @@ impl World {
                 self.violate(Rule::Garbage, format!("{name}: nobody committed {}", record.version));
                 continue;
             };
-            seen.versions.push(Version { content, tags: record.tags.clone() });
+            let is_living = state.version(record.version).is_some();
+            let version = is_living.then(|| Version { content, tags: record.tags.clone() });
+            seen.versions[number as usize] = version;
         }
         seen.aliases = state.aliases().map(|(alias, at)| (alias.to_string(), at.version.0)).collect();
         seen
@@ -248,5 +284,15 @@ impl World {
         }
         found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         found
+    }
+}
+
+/// Reads all that lives, as it is in the store in one instant, at a few instants.
+async fn inspect_often(world: Arc<World>) {
+    let mut random = Random::new(world.seed, "inspections");
+    for _ in 0..INSPECTIONS {
+        let pause = if world.is_slow { 40 * HOUR } else { 4000 };
+        world.clock.sleep_in(OUTSIDE, random.within(200, pause)).await;
+        verdict::inspect(&world).await;
     }
 }

@@ -1,0 +1,58 @@
+//! Processes that stop in the middle of something, while the world goes on without them, for seconds or for days.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+
+use super::world::{HOUR, World};
+use crate::support::random::Random;
+use crate::support::virtual_time::VirtualClock;
+
+/// Stalls in 1000 long actions.
+const STALLS: u64 = 150;
+
+/// When something stalls, if it does, and for how long, in ticks.
+#[derive(Debug)]
+pub struct Stall {
+    delay: Option<u64>,
+    ticks: u64,
+    from: AtomicU64,
+}
+
+impl Stall {
+    pub fn draw(random: &mut Random) -> Self {
+        let delay = random.per_mille(STALLS).then(|| random.within(0, 300));
+        let ticks =
+            if random.per_mille(500) { random.within(1000, 30_000) } else { random.within(1, 100) * HOUR };
+        Self { delay, ticks, from: AtomicU64::new(u64::MAX) }
+    }
+
+    /// What stalls after a while, if anything does, begins now.
+    pub fn begin(&self, clock: &VirtualClock) {
+        if let Some(delay) = self.delay {
+            self.from.store(clock.now() + delay, Ordering::SeqCst);
+        }
+    }
+
+    /// Runs a future, which is not asked for anything while it stalls.
+    pub async fn run<T>(&self, world: &World, slot: u64, future: impl Future<Output = T>) -> T {
+        let clock = world.clock;
+        let mut future = pin!(future);
+        let mut stall = None;
+        let mut is_over = false;
+        std::future::poll_fn(|context| {
+            if !is_over && clock.now() >= self.from.load(Ordering::SeqCst) {
+                let stall = stall.get_or_insert_with(|| {
+                    world.tally("stalls", 1);
+                    Box::pin(async move { clock.sleep_in(slot, self.ticks).await })
+                });
+                if stall.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                is_over = true;
+            }
+            future.as_mut().poll(context)
+        })
+        .await
+    }
+}
