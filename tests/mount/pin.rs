@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -249,6 +249,19 @@ fn too_large() {
     assert_eq!(pins(&host), [("p/a:v0".to_owned(), 0)]);
 }
 
+/// Denies packs from the ninth request for one on: no more than four are under way at once, so some were answered.
+fn deny_half(server: &S3Server) {
+    let asked = AtomicU64::new(0);
+    server.set_fault(move |request| {
+        let is_pack = request.kind == RequestKind::Get && request.key.contains("/packs/");
+        if is_pack && asked.fetch_add(1, Ordering::SeqCst) >= 8 {
+            Fault::ErrorBefore(403)
+        } else {
+            Fault::None
+        }
+    });
+}
+
 fn resumed() {
     let server = S3Server::spawn();
     let writer = Host::on(&server, &[]);
@@ -265,11 +278,7 @@ fn resumed() {
             host.mount();
         }
         server.clear_requests();
-        // The store denies the second half of what is asked for.
-        server.set_fault(|request| match request.kind {
-            RequestKind::Get if request.key.contains("/packs/") && request.n > 12 => Fault::ErrorBefore(403),
-            _ => Fault::None,
-        });
+        deny_half(&server);
         let told = host.failure(&["pin", "p/a:v0"]);
         assert!(told.contains("denies access") && told.contains("repeat the command to go on"), "{told}");
         server.clear_fault();
