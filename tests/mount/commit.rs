@@ -631,7 +631,7 @@ fn interrupted_command() {
     fs::write(staging.join("f"), &data).unwrap();
     for signal in [libc::SIGINT, libc::SIGTERM] {
         server.set_fault(|request| match request.kind {
-            RequestKind::Put if request.key.contains("/packs/") => Fault::Delay(Duration::from_secs(1)),
+            RequestKind::Put if request.key.contains("/packs/") => Fault::Delay(Duration::from_secs(5)),
             _ => Fault::None,
         });
         server.clear_requests();
