@@ -49,7 +49,7 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const SESSION_TTL: Duration = Duration::from_secs(1);
 /// Files of a version from this size on are handed to the kernel whole; smaller ones are opened faster from the
 /// page cache.
-const PASSTHROUGH_MIN_BYTES: u64 = 128 << 10;
+const PASSTHROUGH_MIN_BYTES: u64 = 32 << 10;
 
 /// How a mount behaves.
 pub struct Options {

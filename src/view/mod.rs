@@ -25,6 +25,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod version;
+mod walk;
 
 use std::sync::Arc;
 

@@ -1,12 +1,17 @@
 //! Which bytes to fetch beside those asked for: several sequential streams in one file, each with a window that
 //! doubles while it goes on.
+//!
+//! The kernel cuts a long read into parts. So what follows a first part is fetched beside it, and no stream is
+//! trusted with more than it has read: a scattered read of a few hundred KiB does not fetch megabytes.
 
 use std::ops::Range;
 
 /// Streams remembered for one file: a loader's worker processes share one descriptor.
 const MAX_STREAMS: usize = 8;
-/// The first request of a stream.
+/// The first request of a stream that begins where the file does.
 const FIRST_WINDOW: u64 = 1 << 20;
+/// What the kernel asks for at once unless it was told otherwise: a read as long as this may be part of a longer one.
+const KERNEL_READ: u64 = 128 << 10;
 /// The farthest that is fetched ahead of a reader.
 pub(super) const MAX_WINDOW: u64 = 64 << 20;
 /// Reads may come out of order by this much and still belong to a stream: the kernel sends several at once.
@@ -14,6 +19,8 @@ const SLACK: u64 = 1 << 20;
 
 #[derive(Debug, Clone, Copy)]
 struct Stream {
+    /// Where its first read began.
+    begin: u64,
     /// Where the next read is expected.
     next: u64,
     /// Fetched or asked for up to here.
@@ -49,7 +56,8 @@ impl Streams {
         stream.ahead = stream.ahead.max(stream.next);
         // Half a window in hand is enough; a new request for every read would be small ones.
         let ahead = if goes_on && stream.ahead - stream.next <= stream.window / 2 {
-            stream.window = (stream.window * 2).clamp(FIRST_WINDOW, window_limit.max(FIRST_WINDOW));
+            let most = window_limit.max(FIRST_WINDOW);
+            stream.window = (stream.window * 2).max(stream.next - stream.begin).min(most);
             let from = stream.ahead.min(size);
             let to = stream.next.saturating_add(stream.window).min(size).max(from);
             stream.ahead = to;
@@ -62,15 +70,18 @@ impl Streams {
     }
 
     /// A first read at the file's start is taken for the start of a scan; anywhere else only what was asked for
-    /// is fetched, until a second read follows it.
+    /// is fetched, and as much again if it may be part of a longer read.
     fn begin(&mut self, read: Range<u64>, size: u64) -> Plan {
         let window = if read.start == 0 { FIRST_WINDOW } else { 0 };
         let now = read.start..read.end.max(read.start.saturating_add(window).min(size));
+        let len = read.end - read.start;
+        let more = if window == 0 && len >= KERNEL_READ { len.min(FIRST_WINDOW) } else { 0 };
+        let ahead = now.end..now.end.saturating_add(more).min(size);
         if self.0.len() == MAX_STREAMS {
             self.0.remove(0);
         }
-        self.0.push(Stream { next: read.end, ahead: now.end, window });
-        Plan { ahead: now.end..now.end, now }
+        self.0.push(Stream { begin: read.start, next: read.end, ahead: ahead.end, window });
+        Plan { ahead, now }
     }
 }
 
@@ -94,6 +105,17 @@ mod tests {
         }
         assert_eq!(asked, GIB);
         assert!(longest > 16 << 20);
+    }
+
+    #[test]
+    fn a_scattered_read_that_comes_in_parts_fetches_little_more_than_it_asks_for() {
+        let mut streams = Streams::default();
+        let far = 500 << 20;
+        let first = streams.plan(far..far + KERNEL_READ, GIB, MAX_WINDOW);
+        assert_eq!(first.now, far..far + KERNEL_READ);
+        assert_eq!(first.ahead, far + KERNEL_READ..far + 2 * KERNEL_READ);
+        let second = streams.plan(far + KERNEL_READ..far + 2 * KERNEL_READ, GIB, MAX_WINDOW);
+        assert!(second.ahead.end <= far + 4 * KERNEL_READ, "{second:?}");
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Small files: fetched whole, and with them those that follow in the tree and lie beside them in the pack.
 //!
-//! Packs hold chunks in path order, so one range request brings many small files. How many depends on whether
-//! the tree is being walked: the window doubles while opens go on where the last fetch ended, and the next batch
-//! is then fetched ahead.
+//! Packs hold chunks in path order, so one range request brings many small files. How many, and how many more are
+//! fetched ahead, depends on whether the tree is being walked (`walk.rs`).
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,20 +15,14 @@ use super::fetch::{Fetcher, Urgency};
 use super::flight::{Departure, Landing, flight};
 use super::group::GAP_BYTES;
 use super::version::VersionView;
+use super::walk::{WalkId, Walks};
 use crate::cache::Cache;
 use crate::format::codec::Codec;
 use crate::format::entry::{Body, ChunkRef, Content, FileBody};
 use crate::id::{FileHash, PackId};
 
-/// What the first fetch brings, and the most that one does, in stored bytes.
-const FIRST_WINDOW: u64 = 1 << 20;
-const MAX_WINDOW: u64 = 4 << 20;
 /// Entries looked at for one fetch: those of about eight leaf blocks.
 const MAX_LOOKED_AT: usize = 4096;
-/// Walks remembered for one version.
-const MAX_STREAMS: usize = 8;
-/// Files skipped by a walk that still counts as one.
-const SLACK: u64 = 64;
 /// Rounds of fetching and finding it gone again before a read gives up on the cache.
 const MAX_ROUNDS: usize = 3;
 
@@ -44,34 +37,6 @@ pub(super) enum Outcome {
 }
 
 pub(super) type SmallLanding = Landing<Outcome>;
-
-/// Walks through a version, the latest used last: where the next open is expected, and its window.
-#[derive(Debug, Default)]
-pub(super) struct SmallStreams(Vec<(u64, u64)>);
-
-impl SmallStreams {
-    /// The window for a fetch from this ordinal on, and whether it goes on where one ended.
-    fn begin(&mut self, ordinal: u64) -> (u64, Walk) {
-        let follows = |(next, _): &(u64, u64)| (*next..=next.saturating_add(SLACK)).contains(&ordinal);
-        match self.0.iter().rposition(follows) {
-            Some(i) => ((self.0.remove(i).1 * 2).min(MAX_WINDOW), Walk::Goes),
-            None => (FIRST_WINDOW, Walk::Begins),
-        }
-    }
-
-    fn note(&mut self, next: u64, window: u64) {
-        if self.0.len() == MAX_STREAMS {
-            self.0.remove(0);
-        }
-        self.0.push((next, window));
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Walk {
-    Begins,
-    Goes,
-}
 
 /// One small file to fetch, and the right to; given back when dropped.
 struct Wanted {
@@ -203,6 +168,36 @@ impl FileContent {
     }
 }
 
+impl VersionView {
+    fn walks(&self) -> MutexGuard<'_, Walks> {
+        self.walks.lock().expect("no holder panics")
+    }
+
+    /// Notes that a small file was opened, and fetches ahead if that continues a walk. Cost: no request that is
+    /// waited for.
+    pub(super) fn note_small(self: &Arc<Self>, ordinal: u64) {
+        let extended = self.walks().opened(ordinal);
+        if let Some(walk) = extended {
+            self.fetch_ahead_of(walk);
+        }
+    }
+
+    /// Fetches batches ahead of a walk until enough are in hand or under way.
+    fn fetch_ahead_of(self: &Arc<Self>, walk: WalkId) {
+        let view = self.clone();
+        self.fetcher.spawn(async move {
+            loop {
+                let Some((from, window)) = view.walks().next_batch(walk) else { return };
+                let mut batch = Batch { files: vec![], stored: None };
+                let end = batch.add_from(&view, from, window).await;
+                view.walks().extended(walk, from, end);
+                let fetcher = view.fetcher.clone();
+                view.fetcher.spawn(async move { batch.fetch(&fetcher, Urgency::Ahead).await });
+            }
+        });
+    }
+}
+
 /// Small files that lie together.
 struct Batch {
     files: Vec<Wanted>,
@@ -220,16 +215,14 @@ impl Batch {
 
     /// Adds what follows `ordinal`, and begins to fetch more if the version is being walked through.
     async fn add_walk(&mut self, view: &Arc<VersionView>, ordinal: u64) {
-        let (window, walk) = view.small_streams.lock().expect("no holder panics").begin(ordinal);
-        let mut next = self.add_from(view, ordinal + 1, window).await;
-        if walk == Walk::Goes {
-            let mut more = Self { files: vec![], stored: None };
-            next = more.add_from(view, next, window).await;
-            let fetcher = view.fetcher.clone();
-            let task_fetcher = fetcher.clone();
-            fetcher.spawn(async move { more.fetch(&task_fetcher, Urgency::Ahead).await });
+        let (walk, window) = view.walks().missed(ordinal);
+        let end = self.add_from(view, ordinal + 1, window).await;
+        let mut walks = view.walks();
+        walks.fetched(walk, end);
+        if walks.begin_extending(walk) {
+            drop(walks);
+            view.fetch_ahead_of(walk);
         }
-        view.small_streams.lock().expect("no holder panics").note(next, window);
     }
 
     /// Adds small files from an ordinal on while they lie together; gives the ordinal of the first that does not.

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use lru::LruCache;
 
 use super::ReadContext;
-use super::content::FileContent;
+use super::content::{FileContent, SMALL_FILE_BYTES};
 use super::cursor::{Ahead, Cursor};
 use super::error::{Origin, ReadError};
 use super::fetch::Fetcher;
-use super::small::SmallStreams;
+use super::walk::Walks;
 use crate::format::entry::{Body, Entry, FileBody};
 use crate::format::manifest::Root;
 use crate::id::{ChunkId, Digest, ManifestId};
@@ -45,7 +45,7 @@ pub struct VersionView {
     pub(super) origin: Origin,
     pub(super) root: Root,
     pub(super) sums: Sums,
-    pub(super) small_streams: Mutex<SmallStreams>,
+    pub(super) walks: Mutex<Walks>,
     manifest: ManifestId,
 }
 
@@ -66,7 +66,7 @@ impl VersionView {
             origin,
             root,
             sums: Mutex::new(LruCache::new(MAX_SUMS)),
-            small_streams: Mutex::default(),
+            walks: Mutex::default(),
             manifest,
         }))
     }
@@ -162,6 +162,9 @@ impl VersionView {
     ) -> Result<Arc<FileContent>, ReadError> {
         let content = FileContent::open(&self.fetcher, body, self.origin.file(path)).await?;
         content.set_home(self, ordinal);
+        if body.size <= SMALL_FILE_BYTES {
+            self.note_small(ordinal);
+        }
         Ok(content)
     }
 
