@@ -81,6 +81,7 @@ impl Walks {
         while walk.ahead.front().is_some_and(|first| *first <= ordinal) {
             walk.ahead.pop_front();
             walk.depth = (walk.depth + 1).min(MAX_DEPTH);
+            walk.window = (walk.window * 2).min(MAX_WINDOW);
         }
         let id = WalkId(walk.id);
         self.begin_extending(id).then_some(id)
