@@ -255,12 +255,7 @@ impl Fs {
             demanded: commit.demanded,
         };
         let (registry, id) = (self.registry.clone(), live.id);
-        let before_event = move |event| {
-            registry.set_commit_id(id, Some(event)).map_err(|e| match e.errno() {
-                libc::ENOSPC => std::io::Error::new(std::io::ErrorKind::StorageFull, e.to_string()),
-                _ => std::io::Error::other(e.to_string()),
-            })
-        };
+        let before_event = move |event| Ok(registry.set_commit_id(id, Some(event))?);
         let scanned = live.clone();
         let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
             let read = scan(&scanned, visit)?;

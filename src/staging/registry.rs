@@ -23,6 +23,7 @@ use super::nodes::lock;
 use crate::clock::Env;
 use crate::id::{EventId, ManifestId};
 use crate::name::{ArtifactKey, ArtifactName, ProjectName, SessionName, VersionNumber};
+use crate::store::is_full;
 
 /// How long another process's transaction is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,13 +95,20 @@ impl RegistryError {
             {
                 libc::ENOSPC
             }
-            RegistryError::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => libc::ENOSPC,
+            RegistryError::Io { source, .. } if is_full(source) => libc::ENOSPC,
             RegistryError::Damaged { .. }
             | RegistryError::Database { .. }
             | RegistryError::Io { .. }
             | RegistryError::Exists(_)
             | RegistryError::NotFound(_) => libc::EIO,
         }
+    }
+}
+
+impl From<RegistryError> for io::Error {
+    /// Of the errno's kind, in the error's own words.
+    fn from(error: RegistryError) -> Self {
+        io::Error::new(io::Error::from_raw_os_error(error.errno()).kind(), error)
     }
 }
 

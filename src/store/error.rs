@@ -87,9 +87,9 @@ impl StoreError {
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 StoreError::Denied { key, problem }
             }
-            object_store::Error::Generic { ref source, .. } => match io_kind(source.as_ref()) {
-                Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => StoreError::Full { key },
-                Some(io::ErrorKind::PermissionDenied) => StoreError::Denied { key, problem },
+            object_store::Error::Generic { ref source, .. } => match io_error(source.as_ref()) {
+                Some(e) if is_full(e) => StoreError::Full { key },
+                Some(e) if e.kind() == io::ErrorKind::PermissionDenied => StoreError::Denied { key, problem },
                 // A listing that is denied has no kind of its own; its status stands in the text only.
                 _ if ["401 Unauthorized", "403 Forbidden"].iter().any(|status| chain.contains(status)) => {
                     StoreError::Denied { key, problem }
@@ -115,15 +115,20 @@ fn error_chain(error: &dyn Error) -> String {
     text.replace('\n', " ")
 }
 
-fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     let mut at = Some(error);
     while let Some(e) = at {
-        if let Some(io) = e.downcast_ref::<io::Error>() {
-            return Some(io.kind());
+        if let Some(io) = e.downcast_ref() {
+            return Some(io);
         }
         at = e.source();
     }
     None
+}
+
+/// Whether an error says that a disk, or the user's share of it, is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Why a store cannot be opened.

@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 pub use self::aligned::AlignedBuffer;
 use self::counters::Counters;
 pub use self::counters::RequestCounts;
-pub use self::error::{OpenError, StoreError};
+pub use self::error::{OpenError, StoreError, is_full};
 pub use self::key::{
     ARTIFACTS_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
     checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq,
