@@ -236,6 +236,26 @@ async fn a_look_tells_what_a_run_would_do_and_changes_nothing() {
     assert!(seen.condemned.is_none(), "nothing is condemned twice: {seen:?}");
 }
 
+#[tokio::test]
+async fn a_version_whose_age_the_store_does_not_tell_does_not_expire() {
+    let world = World::new();
+    let host = world.host("h").await;
+    host.commit(tree(1).path()).await;
+    host.commit(tree(2).path()).await;
+    let actor = host.actor();
+    host.catalog.set_default_ttl(&key(), Some(3600), &actor).await.expect("a default");
+    // The commit of v0, which this host knows, is not listed.
+    let commit = Key::Event(key(), 1).path();
+    let bytes = world.backend.get(&commit).await.expect("it is there").bytes().await.expect("its bytes");
+    world.backend.delete(&commit).await.expect("deleted");
+    world.clock.advance(2 * HOUR);
+    assert!(host.collect(DAY).await.expect("a collection").expired.is_empty());
+    world.backend.put(&commit, bytes.into()).await.expect("put");
+    assert!(host.collect(DAY).await.expect("a collection").expired.is_empty(), "it is as old as its event");
+    world.clock.advance(2 * HOUR);
+    assert_eq!(host.collect(DAY).await.expect("a collection").expired[0].versions, [version(0)]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn versions_expire_by_the_stores_clock_and_what_is_in_use_never() {
     let world = World::new();
