@@ -22,8 +22,8 @@ impl Catalog {
     /// The artifacts of a project that are not deleted, as far as this host knows, in order. Another host's deletion
     /// or re-creation of one shows when its turn has come, or when it was looked up by name.
     ///
-    /// Cost: a listing, and a request for at most 16 logs, if the last look is older than `max_age`; and each log once that
-    /// this host has never read.
+    /// Cost: a listing, and a request for at most 16 logs, if the last look is older than `max_age`; and each log once
+    /// that this host has never read.
     pub async fn living_artifacts(
         &self,
         project: &ProjectName,
