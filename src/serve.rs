@@ -19,7 +19,7 @@ use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sy
 use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
 use crate::fuse::{self, MountOptions};
 use crate::gc::InUseVersion;
-use crate::name::{Reference, Selector, SessionName};
+use crate::name::{Reference, Selector, session_directory};
 use crate::pin::{self, PinError, Pinned};
 use crate::staging::SessionRegistry;
 use crate::view::{ReadContext, ReadLimits};
@@ -239,7 +239,7 @@ impl Control {
             StageAction::Open => self.fs.open_session(&artifact, session.as_ref()),
         };
         done.map_err(|e: StageError| WireError::new(e.to_string()))?;
-        Ok(json!({ "path": format!("{artifact}/{}", directory(session.as_ref())) }))
+        Ok(json!({ "path": format!("{artifact}/{}", session_directory(session.as_ref())) }))
     }
 }
 
@@ -275,10 +275,6 @@ pub fn pins(catalog: &Catalog, cache: &Cache) -> Vec<PinListed> {
         PinListed { artifact, version, digest, files, bytes, missing_bytes, since }
     };
     cache.pins(catalog.store().id()).into_iter().map(listed).collect()
-}
-
-fn directory(session: Option<&SessionName>) -> String {
-    session.map_or_else(|| "staging".to_owned(), |name| format!("staging.{name}"))
 }
 
 fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {

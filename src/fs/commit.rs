@@ -11,13 +11,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
-use super::sessions::{Live, OpenSession, directory_name};
+use super::sessions::{Live, OpenSession};
 use super::{Errno, Fs, Result};
 use crate::cache::Admission;
 use crate::catalog::Actor;
 use crate::commit::{CommitError, Item, Outcome, OwnBytes, Progress, Request, Settings, What};
 use crate::format::entry::{Body, Content, Entry};
-use crate::name::{ArtifactKey, SessionName, VersionNumber};
+use crate::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
 use crate::path::TreePath;
 use crate::staging::{Caller, FreezeError, LocalFile, RegistryError, Session, Source, Staged, StagingError};
 use crate::view::VersionView;
@@ -371,7 +371,7 @@ impl Fs {
         session: &OpenSession,
         result: std::result::Result<&Outcome, &Arc<SessionCommitError>>,
     ) {
-        let name = directory_name(session.name.as_ref());
+        let name = session_directory(session.name.as_ref());
         let note = match result {
             Ok(outcome) => {
                 tracing::info!(artifact = %session.artifact, version = %outcome.version, "committed");

@@ -22,7 +22,7 @@ use super::delete::remove_tree;
 use super::nodes::lock;
 use crate::clock::Env;
 use crate::id::{EventId, ManifestId};
-use crate::name::{ArtifactKey, ArtifactName, ProjectName, SessionName, VersionNumber};
+use crate::name::{ArtifactKey, ArtifactName, ProjectName, SessionName, VersionNumber, session_directory};
 use crate::store::is_full;
 
 /// How long another process's transaction is waited for.
@@ -256,8 +256,7 @@ impl SessionRegistry {
             )
             .map_err(|e| self.error(e))?;
         if added == 0 {
-            let name = name.map_or("staging".to_owned(), |n| format!("staging.{n}"));
-            return Err(RegistryError::Exists(format!("{artifact}/{name}")));
+            return Err(RegistryError::Exists(format!("{artifact}/{}", session_directory(name))));
         }
         self.get(id)
     }
