@@ -503,8 +503,6 @@ impl Fs {
             self.retire_empty(&session, &live).await?;
             self.registry.retire(live.id)?;
             self.delete_in_background(live.id);
-        } else if let Some(record) = self.registry.find(artifact, name)? {
-            self.registry.retire(record.id)?;
         }
         let lower = LowerVersion { manifest: version.manifest, number: version.version };
         self.registry.create(artifact, name, Some(lower))?;
