@@ -20,6 +20,8 @@ use crate::store::{Key, StoreError, log_prefix, parse_seq};
 
 /// Events of one log fetched at once: as many as a store takes requests.
 const PARALLEL_EVENTS: usize = 64;
+/// Logs read at once.
+pub(super) const PARALLEL_LOGS: usize = 16;
 /// New events beyond which a known log is read from a checkpoint on.
 const FAR: u64 = 512;
 /// Names in the first look at a log: what a bucket lists with one request.
