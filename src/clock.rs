@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,6 +22,20 @@ impl Timestamp {
     pub fn unix_millis(&self) -> i64 {
         self.0.timestamp_millis()
     }
+
+    /// The instant a span later.
+    pub fn after(self, span: Duration) -> Self {
+        Self::from_unix_millis(self.unix_millis().saturating_add(millis(span)))
+    }
+
+    /// The instant a span before.
+    pub fn before(self, span: Duration) -> Self {
+        Self::from_unix_millis(self.unix_millis().saturating_sub(millis(span)))
+    }
+}
+
+fn millis(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl fmt::Display for Timestamp {
@@ -56,6 +71,11 @@ pub trait Environment: Send + Sync + fmt::Debug {
     fn now(&self) -> Timestamp;
     /// Sixteen unpredictable bytes, never the same twice.
     fn random16(&self) -> [u8; 16];
+    /// A random part of a span, for those who should not all come back at once.
+    fn part_of(&self, span: Duration) -> Duration {
+        let [low, high, ..] = self.random16();
+        span.mul_f64(f64::from(u16::from_le_bytes([low, high])) / f64::from(u16::MAX))
+    }
 }
 
 /// The machine's clock and the kernel's random numbers.

@@ -124,6 +124,11 @@ plain_name! {
     SessionName, "session", |_| Ok(())
 }
 
+/// The name of a session's directory in its artifact; none for the session without a name.
+pub fn session_directory(session: Option<&SessionName>) -> String {
+    session.map_or_else(|| "staging".to_owned(), |name| format!("staging.{name}"))
+}
+
 /// Whether a name in an artifact's directory has a meaning of its own.
 pub fn is_reserved(text: &str) -> bool {
     matches!(text, "staging" | "next" | "latest")

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cache::{Cache, CacheOptions, Pin, PinnedVersion};
 use crate::catalog::{Actor, Catalog, Scope};
 use crate::cli::error::{CliError, over_quota};
+use crate::cli::progress::telling;
 use crate::commit::{ChunkIndex, CommitError, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
     CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction, StageRequest,
@@ -18,7 +19,7 @@ use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sy
 use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
 use crate::fuse::{self, MountOptions};
 use crate::gc::InUseVersion;
-use crate::name::{Reference, Selector, SessionName};
+use crate::name::{Reference, Selector, session_directory};
 use crate::pin::{self, PinError, Pinned};
 use crate::staging::SessionRegistry;
 use crate::view::{ReadContext, ReadLimits};
@@ -197,7 +198,7 @@ impl Control {
             let now = followed.snapshot();
             sender.send(Progress { step: "committing".into(), done_bytes: now.bytes, total_bytes: None });
         };
-        let done = telling(self.fs.commit_session(commit), tell).await;
+        let done = telling(PROGRESS_INTERVAL, self.fs.commit_session(commit), tell).await;
         let outcome = done.map_err(|e| commit_error(&request.artifact.to_string(), &e))?;
         let reply = CommitReply {
             artifact: outcome.artifact,
@@ -222,7 +223,8 @@ impl Control {
     async fn pin(&self, reference: &Reference, sender: ProgressSender) -> Result<Value, WireError> {
         let progress = pin::Progress::default();
         let work = pin(self.fs.catalog(), &self.reader, reference, &progress);
-        let done = telling(work, || sender.send(pin_progress(reference, &progress, &self.cache))).await;
+        let tell = || sender.send(pin_progress(reference, &progress, &self.cache));
+        let done = telling(PROGRESS_INTERVAL, work, tell).await;
         done.map(|reply| json!(reply)).map_err(|e| CliError::from(e).into_wire())
     }
 
@@ -237,19 +239,7 @@ impl Control {
             StageAction::Open => self.fs.open_session(&artifact, session.as_ref()),
         };
         done.map_err(|e: StageError| WireError::new(e.to_string()))?;
-        Ok(json!({ "path": format!("{artifact}/{}", directory(session.as_ref())) }))
-    }
-}
-
-/// Does the work, and tells at intervals how far it is.
-async fn telling<T>(work: impl Future<Output = T>, tell: impl Fn()) -> T {
-    tokio::pin!(work);
-    let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            _ = ticks.tick() => tell(),
-        }
+        Ok(json!({ "path": format!("{artifact}/{}", session_directory(session.as_ref())) }))
     }
 }
 
@@ -285,10 +275,6 @@ pub fn pins(catalog: &Catalog, cache: &Cache) -> Vec<PinListed> {
         PinListed { artifact, version, digest, files, bytes, missing_bytes, since }
     };
     cache.pins(catalog.store().id()).into_iter().map(listed).collect()
-}
-
-fn directory(session: Option<&SessionName>) -> String {
-    session.map_or_else(|| "staging".to_owned(), |name| format!("staging.{name}"))
 }
 
 fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {

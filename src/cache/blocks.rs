@@ -11,6 +11,7 @@ use super::Cache;
 use super::ledger::{ItemKey, Kind};
 use crate::format::manifest::Block;
 use crate::id::{ChunkId, ManifestId};
+use crate::store::is_full;
 
 /// Bytes of parsed blocks kept in memory: some 400 blocks of average size, the working set of a tree walk.
 const MEMORY_BYTES: usize = 32 << 20;
@@ -107,7 +108,7 @@ impl Cache {
             return Ok(());
         }
         match self.shared.put_bytes(key, bytes) {
-            Err(error) if super::is_full(&error) => {
+            Err(error) if is_full(&error) => {
                 self.make_room(bytes.len() as u64);
                 self.shared.put_bytes(key, bytes)
             }

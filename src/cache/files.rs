@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::ledger::{ItemKey, Kind, Proof, Stamp};
 use super::{Cache, Lease, Shared, sys};
 use crate::id::FileHash;
+use crate::store::is_full;
 
 /// A whole file, open and counted as in use for as long as this lives.
 #[derive(Debug)]
@@ -94,10 +95,10 @@ impl Cache {
     /// Puts in a file with these bytes, which the caller has proved to have this hash.
     ///
     /// # Errors
-    /// Trouble with the local disk; [`super::is_full`] tells a full one after room was made once.
+    /// Trouble with the local disk; [`is_full`] tells a full one after room was made once.
     pub fn put_file(&self, hash: &FileHash, bytes: &[u8]) -> io::Result<()> {
         match self.shared.put_file(hash, bytes) {
-            Err(e) if super::is_full(&e) => {
+            Err(e) if is_full(&e) => {
                 self.make_room(bytes.len() as u64);
                 self.shared.put_file(hash, bytes)
             }
@@ -125,7 +126,7 @@ impl Cache {
             }
         }
         match shared.copy_in(hash, size, source) {
-            Err(e) if super::is_full(&e) => {
+            Err(e) if is_full(&e) => {
                 self.make_room(size);
                 shared.copy_in(hash, size, source)?;
             }

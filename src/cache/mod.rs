@@ -376,11 +376,6 @@ impl Drop for Lease {
     }
 }
 
-/// Whether an error says that the disk, or the user's share of it, is full.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 fn remove_stale_temporaries(folder: &Path, env: &Env) {
     let now = env.now().unix_millis();
     let Ok(names) = fs::read_dir(folder) else { return };

@@ -18,6 +18,7 @@ use super::journal::{self, Mark, Record};
 use super::ledger::{ItemKey, Kind, Proof};
 use super::{Cache, Lease, Shared, files, sys};
 use crate::id::{ChunkId, FileHash};
+use crate::store::is_full;
 
 /// Attempts to lock a journal that others keep removing.
 const LOCK_ATTEMPTS: usize = 3;
@@ -288,7 +289,7 @@ impl PartialFile {
         let writing = self.writing.lock().expect("no holder panics");
         for (offset, bytes) in chunks {
             let mut written = self.data.write_all_at(bytes, *offset);
-            if written.as_ref().is_err_and(super::is_full) {
+            if written.as_ref().is_err_and(is_full) {
                 self.shared.make_room(bytes.len() as u64);
                 written = self.data.write_all_at(bytes, *offset);
             }

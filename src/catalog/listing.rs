@@ -10,20 +10,19 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::Instant;
 
+use super::read::PARALLEL_LOGS;
 use super::{ArtifactState, Catalog, CatalogError, Known};
 use crate::name::{ArtifactKey, ArtifactName, ProjectName};
 
 /// Logs that one listing looks at, of those it knows.
 const LOGS_PER_LISTING: usize = 16;
-/// Logs read at once.
-const PARALLEL_LOGS: usize = 16;
 
 impl Catalog {
     /// The artifacts of a project that are not deleted, as far as this host knows, in order. Another host's deletion
     /// or re-creation of one shows when its turn has come, or when it was looked up by name.
     ///
-    /// Cost: a listing, and a request for at most 16 logs, if the last look is older than `max_age`; and each log once that
-    /// this host has never read.
+    /// Cost: a listing, and a request for at most 16 logs, if the last look is older than `max_age`; and each log once
+    /// that this host has never read.
     pub async fn living_artifacts(
         &self,
         project: &ProjectName,

@@ -26,8 +26,8 @@ CREATE TABLE IF NOT EXISTS details (
 ) WITHOUT ROWID;
 ";
 
-/// Events, trusted checkpoints and details of one store in the local database. A failing database loses speed, never truth: errors
-/// are logged and the store is asked instead. The mutex is held for single statements.
+/// Events, trusted checkpoints and details of one store in the local database. A failing database loses speed, never
+/// truth: errors are logged and the store is asked instead. The mutex is held for single statements.
 #[derive(Debug)]
 pub(super) struct Mirror {
     store: String,

@@ -19,7 +19,7 @@ mod usage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -145,6 +145,8 @@ struct Cell {
     checkpoint_from: AtomicU64,
     /// The last event that the mirror's checkpoint takes in; set under `reading`.
     mirrored: AtomicU64,
+    /// Whether listing the log was denied, and no missing name has been told of since; set under `reading`.
+    unlisted: AtomicBool,
 }
 
 #[derive(Debug, Default, Clone)]

@@ -34,9 +34,7 @@ impl Races {
         }
         let window = 2_u32.saturating_pow(self.in_a_row + 1).min(MAX_WINDOW);
         let widest = attempt.clamp(ATTEMPT[0], ATTEMPT[1]) * window;
-        let random = env.random16();
-        let random = u16::from_le_bytes([random[0], random[1]]);
-        Some(widest.min(MAX_WAIT).mul_f64(f64::from(random) / f64::from(u16::MAX)))
+        Some(env.part_of(widest.min(MAX_WAIT)))
     }
 
     /// Nobody else wrote anything: the next wait is short again.

@@ -20,6 +20,8 @@ use crate::store::{Key, StoreError, log_prefix, parse_seq};
 
 /// Events of one log fetched at once: as many as a store takes requests.
 const PARALLEL_EVENTS: usize = 64;
+/// Logs read at once.
+pub(super) const PARALLEL_LOGS: usize = 16;
 /// New events beyond which a known log is read from a checkpoint on.
 const FAR: u64 = 512;
 /// Names in the first look at a log: what a bucket lists with one request.
@@ -203,17 +205,16 @@ impl Catalog {
         mut state: Option<ArtifactState>,
         mut events: Vec<(u64, Bytes)>,
     ) -> Result<Read, CatalogError> {
-        loop {
-            let from = state.as_ref().map_or(0, |state| state.seq() + 1);
-            let end = from + PARALLEL_EVENTS as u64;
-            let fetched = futures::stream::iter(from..end).map(|seq| self.next_bytes(key, seq));
-            let fetched: Vec<_> = fetched.buffered(PARALLEL_EVENTS).try_collect().await?;
-            for (seq, bytes) in (from..).zip(fetched) {
-                let Some(bytes) = bytes else { return Ok(Read { state, base: None, events }) };
-                self.fold(key, &mut state, seq, &bytes)?;
-                events.push((seq, bytes));
-            }
+        let from = state.as_ref().map_or(0, |state| state.seq() + 1);
+        let fetched =
+            futures::stream::iter(from..).map(|seq| async move { (seq, self.event_bytes(key, seq).await) });
+        let mut fetched = std::pin::pin!(fetched.buffered(PARALLEL_EVENTS));
+        while let Some((seq, read)) = fetched.next().await {
+            let Some(bytes) = self.end_of_log(key, read).await? else { break };
+            self.fold(key, &mut state, seq, &bytes)?;
+            events.push((seq, bytes));
         }
+        Ok(Read { state, base: None, events })
     }
 
     /// An event's bytes; none if there is no such event.
@@ -225,20 +226,41 @@ impl Catalog {
         }
     }
 
-    /// The bytes of an event that may not be there yet. Who may not list is told of such a name that it is denied; but
-    /// one who is denied everything is denied the header, too.
+    /// The bytes of an event that may not be there yet.
     async fn next_bytes(&self, key: &ArtifactKey, seq: u64) -> Result<Option<Bytes>, CatalogError> {
-        match self.event_bytes(key, seq).await {
+        self.end_of_log(key, self.event_bytes(key, seq).await).await
+    }
+
+    /// Tells the end of a log from an event that may not be read. Who may not list is told of a name that is not there
+    /// that it is denied; but one who is denied everything is denied the header, too. Cost: nothing unless denied, then
+    /// one request, and a listing if that was not denied before.
+    async fn end_of_log(
+        &self,
+        key: &ArtifactKey,
+        read: Result<Option<Bytes>, CatalogError>,
+    ) -> Result<Option<Bytes>, CatalogError> {
+        match read {
             Err(CatalogError::Store(e @ StoreError::Denied { .. })) => {
-                let listed = self.store.list_first(&log_prefix(key), None, 1).await;
-                let may_not_list = matches!(listed, Err(StoreError::Denied { .. }));
-                if may_not_list && self.store.get(&Key::Header).await.is_ok() {
+                if self.may_not_list(key).await && self.store.get(&Key::Header).await.is_ok() {
                     return Ok(None);
                 }
                 Err(e.into())
             }
+            Ok(None) => {
+                self.cell(key).unlisted.store(false, Ordering::Relaxed);
+                Ok(None)
+            }
             read => read,
         }
+    }
+
+    async fn may_not_list(&self, key: &ArtifactKey) -> bool {
+        let cell = self.cell(key);
+        if !cell.unlisted.load(Ordering::Relaxed) {
+            let listed = self.store.list_first(&log_prefix(key), None, 1).await;
+            cell.unlisted.store(matches!(listed, Err(StoreError::Denied { .. })), Ordering::Relaxed);
+        }
+        cell.unlisted.load(Ordering::Relaxed)
     }
 
     /// The numbers of a log from `from` on, at most `most` of them. Cost: one request for each 1,000.

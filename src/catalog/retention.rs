@@ -119,24 +119,38 @@ impl Catalog {
         inputs: &Inputs,
         actor: &Actor,
     ) -> Result<(Arc<ArtifactState>, Vec<VersionNumber>), EditError> {
-        let mut done = vec![];
-        let state = self
-            .edit(key, actor, |state| {
-                done.clear();
-                for number in versions.iter().filter(|number| state.deleted_version(**number).is_none()) {
-                    let record = select(state, &Selector::Version(*number))?;
-                    if in_use == InUse::Refuse {
-                        check_unused(state, record, inputs)?;
-                    }
-                    done.push(*number);
+        self.delete_chosen(key, actor, DeletionCause::Asked, |state| {
+            let mut chosen = vec![];
+            for number in versions.iter().filter(|number| state.deleted_version(**number).is_none()) {
+                let record = select(state, &Selector::Version(*number))?;
+                if in_use == InUse::Refuse {
+                    check_unused(state, record, inputs)?;
                 }
-                Ok(match done.is_empty() {
-                    true => Step::Nothing,
-                    false => Step::Append(deletion(state, done.clone(), DeletionCause::Asked)),
-                })
+                chosen.push(*number);
+            }
+            Ok(chosen)
+        })
+        .await
+    }
+
+    /// Deletes what `choose` names of the state that the event is appended to; writes nothing if that is nothing.
+    async fn delete_chosen(
+        &self,
+        key: &ArtifactKey,
+        actor: &Actor,
+        cause: DeletionCause,
+        choose: impl Fn(&ArtifactState) -> Result<Vec<VersionNumber>, EditError>,
+    ) -> Result<(Arc<ArtifactState>, Vec<VersionNumber>), EditError> {
+        let mut chosen = vec![];
+        let edit = |state: &ArtifactState| {
+            chosen = choose(state)?;
+            Ok(match chosen.is_empty() {
+                true => Step::Nothing,
+                false => Step::Append(deletion(state, chosen.clone(), cause)),
             })
-            .await?;
-        Ok((state, done))
+        };
+        let state = self.edit(key, actor, edit).await?;
+        Ok((state, chosen))
     }
 
     /// Deletes an artifact as a whole: all its versions and aliases. Its log stays, and a commit begins it again
@@ -182,17 +196,8 @@ impl Catalog {
         inputs: &Inputs,
         actor: &Actor,
     ) -> Result<(Arc<ArtifactState>, Vec<VersionNumber>), EditError> {
-        let mut done = vec![];
-        let state = self
-            .edit(key, actor, |state| {
-                done = expired(state, &is_over, inputs);
-                Ok(match done.is_empty() {
-                    true => Step::Nothing,
-                    false => Step::Append(deletion(state, done.clone(), DeletionCause::Expired)),
-                })
-            })
-            .await?;
-        Ok((state, done))
+        let choose = |state: &ArtifactState| Ok(expired(state, &is_over, inputs));
+        self.delete_chosen(key, actor, DeletionCause::Expired, choose).await
     }
 
     /// Sets or clears the time to live of versions that have none of their own, in seconds after their creation.

@@ -5,13 +5,10 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::read::Expect;
+use super::read::{Expect, PARALLEL_LOGS};
 use super::{ArtifactState, Catalog, CatalogError, parsed, project_prefix};
 use crate::name::{ArtifactKey, ProjectName, VersionNumber};
 use crate::store::ARTIFACTS_PREFIX;
-
-/// Logs read at once.
-const PARALLEL_LOGS: usize = 16;
 
 /// Whose logs are read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,11 +6,9 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 
+use super::read::PARALLEL_LOGS;
 use super::{ArtifactState, Catalog, CatalogError};
 use crate::name::{ArtifactKey, ProjectName};
-
-/// Logs read at once.
-const PARALLEL_ARTIFACTS: usize = 16;
 
 /// Bytes of living versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -44,7 +42,7 @@ impl Catalog {
             let key = ArtifactKey { project: project.clone(), name };
             self.state(&key, Duration::ZERO).await
         });
-        let states: Vec<_> = states.buffered(PARALLEL_ARTIFACTS).try_collect().await?;
+        let states: Vec<_> = states.buffered(PARALLEL_LOGS).try_collect().await?;
         Ok(states.into_iter().flatten().collect())
     }
 

@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::args::{QuotaArgs, SettingsArgs};
+use super::ask::ask;
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
-use super::progress::ProgressLine;
 use crate::daemon::client::Client;
 use crate::daemon::wire::{CommitReply, CommitRequest, Outcome as Made, Request};
 use crate::name::{ArtifactKey, SessionName, VersionNumber};
@@ -50,10 +50,7 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
         number: args.number,
         settings: args.settings.into(),
     };
-    let mut line = ProgressLine::new();
-    let reply = client.call(&Request::Commit(request), |progress| line.show(&progress));
-    drop(line);
-    let reply = reply?;
+    let reply = ask(client, &Request::Commit(request))?;
     if context.format() == Format::Json {
         output::print_json(&reply)?;
         return Ok(Outcome::Done);

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::parse_span;
+use super::ask::{ask, understood};
 use super::content::Content;
 use super::context::Context;
 use super::error::{CliError, Outcome};
@@ -92,9 +93,7 @@ fn in_use(context: &Context) -> Result<Vec<InUseVersion>, CliError> {
     let mut versions = HashSet::new();
     if let Some(client) = context.daemon()? {
         let request = Request::InUse { store: context.store_url()?.to_string() };
-        let reply = client.call(&request, |_| {})?;
-        let open: Option<Vec<InUseVersion>> = serde_json::from_value(reply)
-            .map_err(|e| CliError::failed(format!("the answer of the daemon makes no sense ({e})")))?;
+        let open: Option<Vec<InUseVersion>> = understood(ask(client, &request)?)?;
         versions.extend(open.unwrap_or_default());
         return Ok(versions.into_iter().collect());
     }

@@ -2,6 +2,7 @@
 
 mod alias;
 pub mod args;
+mod ask;
 pub mod commit;
 mod completions;
 mod content;

@@ -4,12 +4,13 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 
 use super::args::parse_size;
+use super::ask::{ask, understood};
 use super::content::Content;
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::interrupt::interrupted;
 use super::output::{self, Align, Format, Table};
-use super::progress::{ProgressLine, following};
+use super::progress::following;
 use crate::daemon::wire::{PinListed, PinReply, Request, UnpinReply};
 use crate::name::{Reference, Selector};
 use crate::pin::Progress;
@@ -59,8 +60,10 @@ pub fn run(context: &Context, args: &PinArgs) -> Result<Outcome, CliError> {
     if args.list {
         return list(context);
     }
-    let pinned =
-        ask(context, args.references.iter().map(|reference| Request::Pin { reference: reference.clone() }))?;
+    let pinned = ask_all(
+        context,
+        args.references.iter().map(|reference| Request::Pin { reference: reference.clone() }),
+    )?;
     let pinned: Vec<PinReply> = match pinned {
         Some(pinned) => pinned,
         None => {
@@ -93,7 +96,7 @@ pub fn run(context: &Context, args: &PinArgs) -> Result<Outcome, CliError> {
 }
 
 /// Asks the daemon, if one runs; none if none does.
-fn ask<T: DeserializeOwned>(
+fn ask_all<T: DeserializeOwned>(
     context: &Context,
     requests: impl Iterator<Item = Request>,
 ) -> Result<Option<Vec<T>>, CliError> {
@@ -105,12 +108,7 @@ fn ask<T: DeserializeOwned>(
             }
             return Err(CliError::failed("the daemon ended in between").with_hint("repeat the command"));
         };
-        let mut line = ProgressLine::new();
-        let reply = client.call(&request, |progress| line.show(&progress));
-        drop(line);
-        let reply = serde_json::from_value(reply?);
-        replies
-            .push(reply.map_err(|e| CliError::failed(format!("the daemon's answer makes no sense: {e}")))?);
+        replies.push(understood(ask(client, &request)?)?);
     }
     Ok(Some(replies))
 }
@@ -136,7 +134,7 @@ fn pin_here(content: &Content, reference: &Reference) -> Result<PinReply, CliErr
 }
 
 fn list(context: &Context) -> Result<Outcome, CliError> {
-    let asked: Option<Vec<Vec<PinListed>>> = ask(context, std::iter::once(Request::Pins))?;
+    let asked: Option<Vec<Vec<PinListed>>> = ask_all(context, std::iter::once(Request::Pins))?;
     let pins: Vec<PinListed> = match asked {
         Some(pins) => pins.into_iter().flatten().collect(),
         None => {
@@ -178,7 +176,7 @@ fn list(context: &Context) -> Result<Outcome, CliError> {
 /// Runs `artfs unpin`.
 pub fn run_unpin(context: &Context, args: &UnpinArgs) -> Result<Outcome, CliError> {
     let requests = args.references.iter().map(|reference| Request::Unpin { reference: reference.clone() });
-    let replies: Vec<UnpinReply> = match ask(context, requests)? {
+    let replies: Vec<UnpinReply> = match ask_all(context, requests)? {
         Some(replies) => replies,
         None => {
             let content = Content::open(context, OnMissing::Fail)?;

@@ -65,12 +65,17 @@ pub async fn with_line<T>(
 /// Does the work with a line on the terminal that says how far it is.
 pub async fn following<T>(progress: impl Fn() -> Progress, work: impl Future<Output = T>) -> T {
     let mut line = ProgressLine::new();
-    let mut ticks = tokio::time::interval(INTERVAL);
+    telling(INTERVAL, work, || line.show(&progress())).await
+}
+
+/// Does the work, and calls `tell` at intervals meanwhile.
+pub async fn telling<T>(interval: Duration, work: impl Future<Output = T>, mut tell: impl FnMut()) -> T {
+    let mut ticks = tokio::time::interval(interval);
     tokio::pin!(work);
     loop {
         tokio::select! {
             done = &mut work => return done,
-            _ = ticks.tick() => line.show(&progress()),
+            _ = ticks.tick() => tell(),
         }
     }
 }

@@ -4,11 +4,11 @@ use clap::Args;
 use serde_json::Value;
 
 use super::args::parse_target;
+use super::ask::ask;
 use super::commit::mounted;
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
-use super::progress::ProgressLine;
 use crate::daemon::wire::{Request, StageAction, StageRequest};
 use crate::name::{ArtifactKey, Reference, Selector, SessionName, VersionNumber};
 
@@ -46,10 +46,7 @@ pub fn run(context: &Context, args: StageArgs) -> Result<Outcome, CliError> {
         (None, false) => StageAction::Open,
     };
     let request = StageRequest { artifact: args.artifact, session: args.session, action };
-    let mut line = ProgressLine::new();
-    let reply = client.call(&Request::Stage(request), |progress| line.show(&progress));
-    drop(line);
-    let reply = reply?;
+    let reply = ask(client, &Request::Stage(request))?;
     match (context.format(), reply.get("path").and_then(Value::as_str)) {
         (Format::Json, _) => output::print_json(&reply)?,
         (Format::Text, Some(path)) => output::print(&format!("{path}\n"))?,

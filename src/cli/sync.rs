@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::ask::{ask, understood};
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Align, Format, Table};
@@ -61,9 +62,7 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, CliError> {
 fn by_daemon(context: &Context, scope: &Scope) -> Result<Option<Vec<Synced>>, CliError> {
     let Some(client) = context.daemon()? else { return Ok(None) };
     let request = Request::ReadLogs { store: context.store_url()?.to_string(), scope: scope.clone() };
-    let reply = client.call(&request, |_| {})?;
-    serde_json::from_value(reply)
-        .map_err(|e| CliError::failed(format!("the answer of the daemon makes no sense ({e})")))
+    understood(ask(client, &request)?)
 }
 
 fn print(context: &Context, synced: &[Synced]) -> Result<(), CliError> {

@@ -11,13 +11,13 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
-use super::sessions::{Live, OpenSession, directory_name};
+use super::sessions::{Live, OpenSession};
 use super::{Errno, Fs, Result};
 use crate::cache::Admission;
 use crate::catalog::Actor;
 use crate::commit::{CommitError, Item, Outcome, OwnBytes, Progress, Request, Settings, What};
 use crate::format::entry::{Body, Content, Entry};
-use crate::name::{ArtifactKey, SessionName, VersionNumber};
+use crate::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
 use crate::path::TreePath;
 use crate::staging::{Caller, FreezeError, LocalFile, RegistryError, Session, Source, Staged, StagingError};
 use crate::view::VersionView;
@@ -255,12 +255,7 @@ impl Fs {
             demanded: commit.demanded,
         };
         let (registry, id) = (self.registry.clone(), live.id);
-        let before_event = move |event| {
-            registry.set_commit_id(id, Some(event)).map_err(|e| match e.errno() {
-                libc::ENOSPC => std::io::Error::new(std::io::ErrorKind::StorageFull, e.to_string()),
-                _ => std::io::Error::other(e.to_string()),
-            })
-        };
+        let before_event = move |event| Ok(registry.set_commit_id(id, Some(event))?);
         let scanned = live.clone();
         let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
             let read = scan(&scanned, visit)?;
@@ -376,7 +371,7 @@ impl Fs {
         session: &OpenSession,
         result: std::result::Result<&Outcome, &Arc<SessionCommitError>>,
     ) {
-        let name = directory_name(session.name.as_ref());
+        let name = session_directory(session.name.as_ref());
         let note = match result {
             Ok(outcome) => {
                 tracing::info!(artifact = %session.artifact, version = %outcome.version, "committed");

@@ -3,7 +3,7 @@
 use crate::catalog::{CatalogError, EditError};
 use crate::commit::CommitError;
 use crate::staging::{FreezeError, RegistryError, StagingError};
-use crate::store::StoreError;
+use crate::store::{StoreError, is_full};
 use crate::view::ReadError;
 
 /// The number of a failed system call, as the caller will see it.
@@ -113,7 +113,7 @@ impl From<&CommitError> for Errno {
             CommitError::Path { .. } => libc::ENAMETOOLONG,
             CommitError::NoName { .. } | CommitError::SameName { .. } => libc::EIO,
             CommitError::Io { source, .. } => match source.raw_os_error() {
-                None if source.kind() == std::io::ErrorKind::StorageFull => libc::ENOSPC,
+                None if is_full(source) => libc::ENOSPC,
                 Some(libc::EINVAL | libc::EXDEV) | None => libc::EIO,
                 Some(errno) => errno,
             },

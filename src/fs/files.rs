@@ -27,8 +27,10 @@ impl Fs {
                 let drops_set_id = flags & libc::O_TRUNC != 0 && caller.uid != 0;
                 let open = move |s: &Session| {
                     let opened = s.open(ino, flags)?;
-                    if drops_set_id {
-                        s.drop_set_id(opened.handle)?;
+                    if drops_set_id && let Err(e) = s.drop_set_id(opened.handle) {
+                        // The caller gets no handle that it could release.
+                        s.release(opened.handle)?;
+                        return Err(e);
                     }
                     Ok(opened)
                 };

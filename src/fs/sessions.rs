@@ -12,7 +12,7 @@ use super::{Answer, Errno, Fs, Result, session_answer};
 use crate::catalog::Scope;
 use crate::catalog::VersionRecord;
 use crate::commit::Progress;
-use crate::name::{ArtifactKey, Selector, SessionName};
+use crate::name::{ArtifactKey, Selector, SessionName, session_directory};
 use crate::path::TreePath;
 use crate::staging::{
     self, Attr, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions, SessionRecord,
@@ -128,11 +128,6 @@ pub enum StageError {
     Staging(#[from] StagingError),
 }
 
-/// The name of a session's directory.
-pub(super) fn directory_name(name: Option<&SessionName>) -> String {
-    name.map_or_else(|| "staging".to_owned(), |name| format!("staging.{name}"))
-}
-
 impl Fs {
     /// The current session under a name, whether anything is in it or not.
     pub(super) fn session(&self, artifact: &ArtifactKey, name: Option<&SessionName>) -> Arc<OpenSession> {
@@ -159,7 +154,7 @@ impl Fs {
         }
         drop(current);
         session.close_if_idle();
-        self.forget_name(&session.artifact, directory_name(session.name.as_ref()).as_bytes());
+        self.forget_name(&session.artifact, session_directory(session.name.as_ref()).as_bytes());
     }
 
     fn is_current(&self, session: &OpenSession) -> bool {
@@ -304,15 +299,15 @@ impl Fs {
     pub(super) fn session_names(&self, artifact: &ArtifactKey) -> Result<Vec<String>> {
         let records = self.registry.list()?;
         let named = records.iter().filter(|r| r.artifact == *artifact).filter_map(|r| r.name.as_ref());
-        let mut names: Vec<String> = named.map(|name| directory_name(Some(name))).collect();
-        names.push(directory_name(None));
+        let mut names: Vec<String> = named.map(|name| session_directory(Some(name))).collect();
+        names.push(session_directory(None));
         Ok(names)
     }
 
     /// All sessions with something in them, or on a version.
     pub fn sessions(&self) -> std::result::Result<Vec<SessionSummary>, RegistryError> {
         let summary = |record: SessionRecord| SessionSummary {
-            session: directory_name(record.name.as_ref()),
+            session: session_directory(record.name.as_ref()),
             from: record.lower.as_ref().map(|lower| lower.number.to_string()),
             artifact: record.artifact,
         };
@@ -465,7 +460,8 @@ impl Fs {
         let retired = move || {
             let guard = this.freeze(&session, &live)?;
             if !live.session.is_empty()? {
-                let (artifact, session) = (session.artifact.clone(), directory_name(session.name.as_ref()));
+                let (artifact, session) =
+                    (session.artifact.clone(), session_directory(session.name.as_ref()));
                 return Err(StageError::NotEmpty { artifact, session });
             }
             guard.retire();
@@ -482,7 +478,7 @@ impl Fs {
         live.session.freeze().map_err(|e| match e {
             staging::FreezeError::Busy(files) => StageError::Busy {
                 artifact: session.artifact.clone(),
-                session: directory_name(session.name.as_ref()),
+                session: session_directory(session.name.as_ref()),
                 files,
             },
             staging::FreezeError::Other(e) => e.into(),
@@ -507,8 +503,6 @@ impl Fs {
             self.retire_empty(&session, &live).await?;
             self.registry.retire(live.id)?;
             self.delete_in_background(live.id);
-        } else if let Some(record) = self.registry.find(artifact, name)? {
-            self.registry.retire(record.id)?;
         }
         let lower = LowerVersion { manifest: version.manifest, number: version.version };
         self.registry.create(artifact, name, Some(lower))?;

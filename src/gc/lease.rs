@@ -30,10 +30,8 @@ pub(super) async fn oldest(store: &Store, now: &Now, mode: Mode) -> Result<Optio
     let mut oldest: Option<Timestamp> = None;
     for (key, written) in live.iter().take(MAX_READ) {
         let began = match store.get(key).await {
-            Ok(bytes) => Lease::decode(&bytes).map_or(*written, |lease| {
-                let running = i64::try_from(lease.running_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
-                Timestamp::from_unix_millis(written.unix_millis().saturating_sub(running))
-            }),
+            Ok(bytes) => Lease::decode(&bytes)
+                .map_or(*written, |lease| written.before(Duration::from_secs(lease.running_seconds))),
             // It was given back.
             Err(StoreError::NotFound { .. }) => continue,
             Err(e) => return Err(e),

@@ -1,6 +1,6 @@
 //! What the store has, and what time it is there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,16 +112,16 @@ impl Ages {
         let mut ages = HashMap::new();
         for state in states {
             let mortal = state.versions().filter(|version| state.time_to_live(version).is_some());
-            let mut made: HashMap<u64, Timestamp> =
-                mortal.map(|version| (version.seq, Timestamp::from_unix_millis(i64::MAX))).collect();
-            if made.is_empty() {
+            let mortal: HashSet<u64> = mortal.map(|version| version.seq).collect();
+            if mortal.is_empty() {
                 continue;
             }
+            let mut made = HashMap::new();
             let take = |object: ObjectInfo| {
                 if let Some(Key::Event(_, seq)) = Key::parse(&object.path)
-                    && let Some(at) = made.get_mut(&seq)
+                    && mortal.contains(&seq)
                 {
-                    *at = object.modified;
+                    made.insert(seq, object.modified);
                 }
             };
             store.visit(&log_prefix(state.key()), take).await?;
@@ -130,7 +130,7 @@ impl Ages {
         Ok(Self(ages))
     }
 
-    /// When an event was written.
+    /// When an event was written; none if it was not listed.
     pub fn of(&self, artifact: &ArtifactKey, seq: u64) -> Option<Timestamp> {
         self.0.get(artifact)?.get(&seq).copied()
     }

@@ -142,6 +142,14 @@ pub struct Report {
     pub next: Option<Timestamp>,
 }
 
+impl Report {
+    fn add(&mut self, finished: Finished) {
+        self.freed_objects += finished.objects;
+        self.freed_bytes += finished.bytes;
+        self.finished.push(finished);
+    }
+}
+
 /// Versions of an artifact whose time was over.
 #[derive(Debug, Clone, Serialize)]
 pub struct Expired {
@@ -188,6 +196,13 @@ pub struct Pending {
     pub objects: u64,
     /// When what is not in use of them can be deleted.
     pub deletable: Timestamp,
+}
+
+impl Pending {
+    /// Of a record that was written at `made`.
+    fn of(record: &Collection, made: Timestamp, grace: Duration) -> Self {
+        Self { epoch: record.epoch, objects: record.len() as u64, deletable: made.after(grace) }
+    }
 }
 
 /// Collects the garbage of one store.
@@ -246,10 +261,7 @@ impl Collector {
         };
         let mut marks = self.mark(&states, options).await?;
         for epoch in due {
-            let finished = self.sweep(epoch, &marks, options).await?;
-            report.freed_objects += finished.objects;
-            report.freed_bytes += finished.bytes;
-            report.finished.push(finished);
+            report.add(self.sweep(epoch, &marks, options).await?);
         }
         // What was just deleted, or is going to be, need not be condemned once more.
         let mut named = vec![];
@@ -257,8 +269,7 @@ impl Collector {
         for epoch in epochs.pending(|_| true) {
             let record = read_record(self.store(), epoch).await?;
             if let Some(made) = epochs.made(epoch).filter(|made| !now.is_past(*made, options.grace)) {
-                let (objects, deletable) = (record.len() as u64, later(made, options.grace));
-                report.pending.push(Pending { epoch, objects, deletable });
+                report.pending.push(Pending::of(&record, made, options.grace));
             }
             named.push(record);
         }
@@ -274,27 +285,18 @@ impl Collector {
         if !record.is_empty() {
             match options.mode {
                 Mode::Look => {
-                    let deletable = later(old.now.at, options.grace);
-                    let objects = record.len() as u64;
-                    report.pending.push(Pending { epoch: record.epoch, objects, deletable });
+                    report.pending.push(Pending::of(&record, old.now.at, options.grace));
                 }
                 Mode::Collect => {
                     let (key, bytes) = (Key::Collection(record.epoch), record.encode().into());
                     if settle(self.store(), &key, bytes).await? == Settled::Anothers {
                         return Ok(None);
                     }
-                    let finished = self.begin(&record, options).await?;
-                    match finished {
-                        Some(finished) => {
-                            report.freed_objects += finished.objects;
-                            report.freed_bytes += finished.bytes;
-                            report.finished.push(finished);
-                        }
+                    match self.begin(&record, options).await? {
+                        Some(finished) => report.add(finished),
                         None => {
-                            let epoch = record.epoch;
-                            let written = self.store().stat(&Key::Collection(epoch)).await?.modified;
-                            let deletable = later(written, options.grace);
-                            report.pending.push(Pending { epoch, objects: record.len() as u64, deletable });
+                            let written = self.store().stat(&Key::Collection(record.epoch)).await?.modified;
+                            report.pending.push(Pending::of(&record, written, options.grace));
                         }
                     }
                 }
@@ -387,10 +389,4 @@ impl Collector {
         marker.mark_all(states, &options.in_use).await?;
         Ok(marks)
     }
-}
-
-/// An instant and a span after it.
-fn later(at: Timestamp, span: Duration) -> Timestamp {
-    let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_unix_millis(at.unix_millis().saturating_add(millis))
 }

@@ -28,38 +28,6 @@ pub fn sync_disk(path: &Path) -> io::Result<()> {
     sys::sync_fs(File::open(path)?.as_raw_fd())
 }
 
-/// Copies the first `len` bytes of a file into another, in the kernel (sharing blocks where it can).
-pub fn copy_file(from: &File, to: &File, len: u64) -> io::Result<()> {
-    let mut done = 0;
-    while done < len {
-        let step = usize::try_from(len - done).unwrap_or(usize::MAX).min(1 << 30);
-        match sys::copy_file_range(from, done, to, done, step) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => done += n as u64,
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EXDEV | libc::EOPNOTSUPP | libc::EINVAL)) => {
-                return copy_by_hand(from, to, done, len);
-            }
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
-fn copy_by_hand(from: &File, to: &File, mut done: u64, len: u64) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let mut buffer = vec![0; 1 << 20];
-    while done < len {
-        let step = buffer.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
-        let got = from.read_at(&mut buffer[..step], done)?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        to.write_all_at(&buffer[..got], done)?;
-        done += got as u64;
-    }
-    Ok(())
-}
-
 impl Session {
     /// Gives an open file an mtime that any later write changes, and returns it.
     pub fn stamp(&self, handle: u64) -> Result<Mtime> {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, PoisonError};
 
 use super::attr::{Kind, TimeChange, without_set_id};
+use super::copy::RangeCopy;
 use super::copyup::file_body;
 use super::error::{Result, StagingError};
 use super::marks::{self, Identity};
@@ -14,9 +15,6 @@ use super::nodes::{FileState, lock};
 use super::session::Session;
 use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, FileBody, Mtime};
-
-/// Bytes copied at a time where the kernel cannot do it.
-const COPY_BUFFER_BYTES: usize = 1 << 20;
 
 /// An open file.
 #[derive(Debug)]
@@ -322,7 +320,7 @@ impl Session {
     }
 
     /// Copies into an open file, in the kernel (sharing blocks where it can) if possible. Returns the bytes copied,
-    /// fewer than asked for only at the source's end.
+    /// fewer than asked for at the source's end, or where it failed on the way.
     pub fn copy_range(
         &self,
         from: CopySource<'_>,
@@ -337,34 +335,15 @@ impl Session {
         if handle.appends {
             return Err(StagingError::new(libc::EBADF));
         }
-        let mut done = 0;
-        if let CopySource::File(from) = &from {
-            while done < len {
-                let step = usize::try_from(len - done).unwrap_or(usize::MAX).min(1 << 30);
-                match sys::copy_file_range(from, from_offset + done, to, offset + done, step) {
-                    Ok(0) => return Ok(done),
-                    Ok(n) => done += n as u64,
-                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                    Err(e) if done == 0 && is_unable(&e) => break,
-                    Err(_) if done > 0 => return Ok(done),
-                    Err(e) => return Err(e.into()),
-                }
-            }
+        let mut copy = RangeCopy::new(from_offset, to, offset, len);
+        let copied = match from {
+            CopySource::File(from) => copy.file(from),
+            CopySource::Version(body) => copy.by_hand(|buffer, at| self.content.read(body, at, buffer)),
+        };
+        match copied {
+            Err(e) if copy.done() == 0 => Err(e.into()),
+            _ => Ok(copy.done()),
         }
-        let mut buf = vec![0u8; COPY_BUFFER_BYTES.min(usize::try_from(len).unwrap_or(COPY_BUFFER_BYTES))];
-        while done < len {
-            let step = buf.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
-            let got = match &from {
-                CopySource::File(from) => from.read_at(&mut buf[..step], from_offset + done)?,
-                CopySource::Version(body) => self.content.read(body, from_offset + done, &mut buf[..step])?,
-            };
-            if got == 0 {
-                break;
-            }
-            to.write_all_at(&buf[..got], offset + done)?;
-            done += got as u64;
-        }
-        Ok(done)
     }
 
     /// Says that the whole content of `entry` (a version's file) was just copied into an open, before that empty
@@ -388,13 +367,6 @@ impl Session {
             Some(Identity { entry: marks::pathless(entry), size: before.size(), mtime });
         Ok(true)
     }
-}
-
-fn is_unable(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EXDEV | libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EBADF)
-    )
 }
 
 fn record_identity(file: &File, candidate: &Identity) -> io::Result<()> {

@@ -14,9 +14,7 @@ use super::marks;
 use super::nodes::Tree;
 use super::session::Session;
 use super::sys::{self, insist};
-
-/// The longest target of a symbolic link in bytes, as Linux has it.
-const MAX_TARGET_BYTES: usize = 4095;
+use crate::format::entry::MAX_TARGET_BYTES;
 
 /// What a new object shall be like. None for links to an existing one, which stay as they are.
 struct Dress {

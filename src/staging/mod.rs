@@ -7,6 +7,7 @@
 mod attr;
 mod change;
 mod commit;
+mod copy;
 mod copyup;
 mod delete;
 mod disk;
@@ -31,7 +32,8 @@ mod tests;
 
 pub use attr::{Attr, Caller, DirEntry, FsStat, Kind, SetAttr, TimeChange, UNKNOWN_INO, without_set_id};
 pub use commit::{FreezeError, FreezeGuard};
-pub use disk::{copy_file, disk, is_overlayfs, next_data, sync_disk};
+pub use copy::copy_file;
+pub use disk::{disk, is_overlayfs, next_data, sync_disk};
 pub use error::{Result, StagingError};
 pub use handle::{CopySource, OpenContent, OpenFile};
 pub use lower::{Content, Lower};

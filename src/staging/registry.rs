@@ -22,7 +22,8 @@ use super::delete::remove_tree;
 use super::nodes::lock;
 use crate::clock::Env;
 use crate::id::{EventId, ManifestId};
-use crate::name::{ArtifactKey, ProjectName, SessionName, VersionNumber};
+use crate::name::{ArtifactKey, ArtifactName, ProjectName, SessionName, VersionNumber, session_directory};
+use crate::store::is_full;
 
 /// How long another process's transaction is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -94,13 +95,20 @@ impl RegistryError {
             {
                 libc::ENOSPC
             }
-            RegistryError::Io { source, .. } if source.raw_os_error() == Some(libc::ENOSPC) => libc::ENOSPC,
+            RegistryError::Io { source, .. } if is_full(source) => libc::ENOSPC,
             RegistryError::Damaged { .. }
             | RegistryError::Database { .. }
             | RegistryError::Io { .. }
             | RegistryError::Exists(_)
             | RegistryError::NotFound(_) => libc::EIO,
         }
+    }
+}
+
+impl From<RegistryError> for io::Error {
+    /// Of the errno's kind, in the error's own words.
+    fn from(error: RegistryError) -> Self {
+        io::Error::new(io::Error::from_raw_os_error(error.errno()).kind(), error)
     }
 }
 
@@ -248,8 +256,7 @@ impl SessionRegistry {
             )
             .map_err(|e| self.error(e))?;
         if added == 0 {
-            let name = name.map_or("staging".to_owned(), |n| format!("staging.{n}"));
-            return Err(RegistryError::Exists(format!("{artifact}/{name}")));
+            return Err(RegistryError::Exists(format!("{artifact}/{}", session_directory(name))));
         }
         self.get(id)
     }
@@ -333,37 +340,30 @@ impl SessionRegistry {
     }
 
     /// Adds a project (`artifact` none) or an artifact that only this host knows.
-    pub fn add_local_name(
-        &self,
-        project: &ProjectName,
-        artifact: Option<&crate::name::ArtifactName>,
-    ) -> Result<()> {
-        lock(&self.database)
-            .execute(
-                "INSERT OR IGNORE INTO local_names (project, artifact) VALUES (?1, ?2)",
-                params![project.as_str(), artifact.map_or("", |a| a.as_str())],
-            )
-            .map_err(|e| self.error(e))?;
-        Ok(())
+    pub fn add_local_name(&self, project: &ProjectName, artifact: Option<&ArtifactName>) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO local_names (project, artifact) VALUES (?1, ?2)";
+        self.change_local_name(sql, project, artifact)
     }
 
     /// Removes one; nothing if it is not there.
-    pub fn remove_local_name(
+    pub fn remove_local_name(&self, project: &ProjectName, artifact: Option<&ArtifactName>) -> Result<()> {
+        let sql = "DELETE FROM local_names WHERE project = ?1 AND artifact = ?2";
+        self.change_local_name(sql, project, artifact)
+    }
+
+    fn change_local_name(
         &self,
+        sql: &str,
         project: &ProjectName,
-        artifact: Option<&crate::name::ArtifactName>,
+        artifact: Option<&ArtifactName>,
     ) -> Result<()> {
-        lock(&self.database)
-            .execute(
-                "DELETE FROM local_names WHERE project = ?1 AND artifact = ?2",
-                params![project.as_str(), artifact.map_or("", |a| a.as_str())],
-            )
-            .map_err(|e| self.error(e))?;
+        let artifact = artifact.map_or("", |a| a.as_str());
+        lock(&self.database).execute(sql, params![project.as_str(), artifact]).map_err(|e| self.error(e))?;
         Ok(())
     }
 
     /// All of them; an artifact is none for the project itself.
-    pub fn local_names(&self) -> Result<Vec<(ProjectName, Option<crate::name::ArtifactName>)>> {
+    pub fn local_names(&self) -> Result<Vec<(ProjectName, Option<ArtifactName>)>> {
         let database = lock(&self.database);
         let mut query = database
             .prepare_cached("SELECT project, artifact FROM local_names ORDER BY project, artifact")

@@ -153,8 +153,7 @@ impl Shared {
     }
 
     fn begin(self: &Arc<Self>, begun: Instant, problem: String) {
-        let waited = i64::try_from(begun.elapsed().as_millis()).unwrap_or(0);
-        let since = Timestamp::from_unix_millis(self.env.now().unix_millis().saturating_sub(waited));
+        let since = self.env.now().before(begun.elapsed());
         let mut state = self.state();
         if state.away.is_none() {
             tracing::warn!(

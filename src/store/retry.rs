@@ -77,6 +77,5 @@ impl Store {
 /// hosts that collided do not collide again.
 pub fn backoff(env: &Env, failures: u32) -> Duration {
     let full = FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_DELAY);
-    let random = u16::from_le_bytes([env.random16()[0], env.random16()[1]]);
-    full / 2 + (full / 2).mul_f64(f64::from(random) / f64::from(u16::MAX))
+    full / 2 + env.part_of(full / 2)
 }

@@ -36,7 +36,8 @@ enum Part {
 impl FileContent {
     /// All bytes in order, in parts of a few MiB; every chunk is proved, the whole is not: its hash is for the
     /// caller to compute. Small files are fetched with their neighbours, through the cache; of large ones nothing
-    /// is kept. After a part that cannot be read the next ones come all the same. Cost: as many range requests as there are stretches of packs, several at once.
+    /// is kept. After a part that cannot be read the next ones come all the same. Cost: as many range requests as there
+    /// are stretches of packs, several at once.
     pub fn parts(
         self: &Arc<Self>,
         from: Source,

@@ -647,10 +647,9 @@ async fn a_commit_that_is_abandoned_at_any_call_leaves_old_or_new() {
         faulty.set_fault(move |call| if call.n == n { Fault::Hold } else { Fault::None });
         let request = host.request(settings_with_message());
         {
-            let commit = host.commit_as(new.path(), &request);
-            tokio::select! {
-                done = commit => panic!("{case}: {done:?}"),
-                () = faulty.wait_for_held() => {}
+            let commit = std::pin::pin!(host.commit_as(new.path(), &request));
+            if let Some(done) = faulty.until_held(commit).await {
+                panic!("{case}: {done:?}");
             }
         }
         faulty.kill();

@@ -24,7 +24,7 @@ use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempDir;
 
-use crate::host::{ARTIFACT, Host, directory, judged, key, memory, small_tree, version};
+use crate::host::{ARTIFACT, Host, directory, judged, key, memory, names, small_tree, version};
 use crate::support::aging::AgingStore;
 use crate::support::environment::{noise, seed};
 use crate::support::faults::{Call, Fault, FaultyStore, Op};
@@ -50,8 +50,7 @@ impl World {
     }
 
     async fn names(&self) -> BTreeSet<String> {
-        let names = self.backend.list(None).map_ok(|meta| meta.location.to_string());
-        names.try_collect().await.expect("a listing")
+        names(&self.backend).await
     }
 
     async fn packs(&self) -> BTreeSet<String> {
@@ -235,6 +234,26 @@ async fn a_look_tells_what_a_run_would_do_and_changes_nothing() {
     let objects = run.condemned.as_ref().map(|made| made.objects);
     assert_eq!(seen.finished.first().map(|would| would.objects), objects, "{seen:?}");
     assert!(seen.condemned.is_none(), "nothing is condemned twice: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_version_whose_age_the_store_does_not_tell_does_not_expire() {
+    let world = World::new();
+    let host = world.host("h").await;
+    host.commit(tree(1).path()).await;
+    host.commit(tree(2).path()).await;
+    let actor = host.actor();
+    host.catalog.set_default_ttl(&key(), Some(3600), &actor).await.expect("a default");
+    // The commit of v0, which this host knows, is not listed.
+    let commit = Key::Event(key(), 1).path();
+    let bytes = world.backend.get(&commit).await.expect("it is there").bytes().await.expect("its bytes");
+    world.backend.delete(&commit).await.expect("deleted");
+    world.clock.advance(2 * HOUR);
+    assert!(host.collect(DAY).await.expect("a collection").expired.is_empty());
+    world.backend.put(&commit, bytes.into()).await.expect("put");
+    assert!(host.collect(DAY).await.expect("a collection").expired.is_empty(), "it is as old as its event");
+    world.clock.advance(2 * HOUR);
+    assert_eq!(host.collect(DAY).await.expect("a collection").expired[0].versions, [version(0)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -496,9 +515,8 @@ async fn two_collections_at_once_never_delete_what_the_other_relies_on() {
             faulty.set_fault(move |call| if call.n == n { Fault::Hold } else { Fault::None });
             let run = sleeper.collect(Duration::ZERO);
             tokio::pin!(run);
-            tokio::select! {
-                done = &mut run => panic!("{case}: {done:?}"),
-                () = faulty.wait_for_held() => {}
+            if let Some(done) = faulty.until_held(run.as_mut()).await {
+                panic!("{case}: {done:?}");
             }
             world.collect(Duration::ZERO).await;
             let writer = world.host("writer").await;
@@ -521,7 +539,8 @@ async fn two_collections_at_once_never_delete_what_the_other_relies_on() {
     }
 }
 
-/// A writer sleeps at a call through two collections that delete everything it relies on, as far as nothing leads to it.
+/// A writer sleeps at a call through two collections that delete everything it relies on, as far as nothing leads to
+/// it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_writer_that_sleeps_through_collections_at_any_call_succeeds() {
     let (old, new) = (tree(1), tree(2));
@@ -540,13 +559,10 @@ async fn a_writer_that_sleeps_through_collections_at_any_call_succeeds() {
         let request = writer.request(Settings { message: Some("why".into()), ..Settings::default() });
         let commit = writer.commit_as(new.path(), &request);
         tokio::pin!(commit);
-        tokio::select! {
-            done = &mut commit => {
-                done.unwrap_or_else(|e| panic!("{case}: {e}"));
-                assert!(n > 4, "a commit makes several calls");
-                break;
-            }
-            () = faulty.wait_for_held() => {}
+        if let Some(done) = faulty.until_held(commit.as_mut()).await {
+            done.unwrap_or_else(|e| panic!("{case}: {e}"));
+            assert!(n > 4, "a commit makes several calls");
+            break;
         }
         first.rm(&[0]).await;
         world.collect(Duration::ZERO).await;
@@ -717,9 +733,8 @@ async fn a_rewritten_pack_into_which_a_late_commit_refers_stays() {
     });
     let run = collector.collect(Duration::ZERO);
     tokio::pin!(run);
-    tokio::select! {
-        done = &mut run => panic!("{done:?}"),
-        () = faulty.wait_for_held() => {}
+    if let Some(done) = faulty.until_held(run.as_mut()).await {
+        panic!("{done:?}");
     }
     // The big file of the deleted version is taken up again by a host that has it in its index, and has heard of no
     // collection yet.

@@ -1,5 +1,6 @@
 //! One host with nothing remembered, and the trees it commits.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use artfs::commit::{ChunkIndex, CommitError, Committer, Outcome, Progress, Reque
 use artfs::name::{ArtifactKey, Selector, VersionNumber};
 use artfs::store::{OnMissing, Store};
 use artfs::view::ReadContext;
+use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
@@ -85,6 +87,12 @@ impl Host {
 
 pub fn memory() -> Arc<dyn ObjectStore> {
     Arc::new(InMemory::new())
+}
+
+/// The names of all objects.
+pub async fn names(backend: &Arc<dyn ObjectStore>) -> BTreeSet<String> {
+    let names = backend.list(None).map_ok(|meta| meta.location.to_string());
+    names.try_collect().await.expect("a listing")
 }
 
 pub async fn judged(backend: &Arc<dyn ObjectStore>) -> Vec<Version> {

@@ -258,7 +258,7 @@ fn a_planted_upward_import_is_found_however_it_is_written() {
         "use crate::catalog::Catalog;",
         "use crate::{id::ChunkId, catalog::{Catalog, Cell}};",
         "pub(crate) use crate :: catalog;",
-        "fn f() -> crate::catalog::Catalog { todo!() }",
+        "fn f() -> crate::catalog::Catalog { loop {} }",
         "fn f() { let x = \"}\"; let c = '{'; crate::catalog::new(x, c) }",
         "mod tests { use super::super::super::catalog::x; }",
         "use super::super::catalog::x;",

@@ -17,19 +17,13 @@ use artfs::id::{ChunkId, EventId, PackId};
 use artfs::name::ArtifactKey;
 use artfs::store::Key;
 use artfs::view::VersionView;
-use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempDir;
 
-use crate::host::{ARTIFACT, Host, directory, judged, key, memory, small_tree, version};
+use crate::host::{ARTIFACT, Host, directory, judged, key, memory, names, small_tree, version};
 use crate::support::environment::noise;
 use crate::support::faults::{Fault, FaultyStore, Op};
 use crate::support::read_back::{Judge, assert_same, tree_of};
-
-async fn names(backend: &Arc<dyn ObjectStore>) -> BTreeSet<String> {
-    let names = backend.list(None).map_ok(|meta| meta.location.to_string());
-    names.try_collect().await.expect("a listing")
-}
 
 /// A collection that condemns and deletes all of these objects, without asking whether they are in use. Fences the
 /// artifacts that are in the store when its record is there.
@@ -124,9 +118,8 @@ async fn a_writer_that_sleeps_through_a_collection_at_any_call_succeeds_and_ever
         let done = {
             let commit = host.commit_as(new.path(), &request);
             tokio::pin!(commit);
-            tokio::select! {
-                done = &mut commit => panic!("{case}: {done:?}"),
-                () = faulty.wait_for_held() => {}
+            if let Some(done) = faulty.until_held(commit.as_mut()).await {
+                panic!("{case}: {done:?}");
             }
             let left =
                 names(&backend).await.difference(&before).filter(|name| is_content(name)).cloned().collect();
@@ -256,13 +249,10 @@ async fn a_first_commit_that_sleeps_through_a_collection_at_any_call_succeeds() 
         let commit = host.commit_as(new.path(), &request);
         tokio::pin!(commit);
         let case = format!("asleep at call {n}");
-        tokio::select! {
-            done = &mut commit => {
-                done.unwrap_or_else(|e| panic!("{case}: {e}"));
-                assert!(n > 8, "a first commit makes several calls");
-                break;
-            }
-            () = faulty.wait_for_held() => {}
+        if let Some(done) = faulty.until_held(commit.as_mut()).await {
+            done.unwrap_or_else(|e| panic!("{case}: {e}"));
+            assert!(n > 8, "a first commit makes several calls");
+            break;
         }
         let left = names(&backend).await.into_iter().filter(|name| is_content(name)).collect();
         collect(&backend, &left).await;
@@ -283,9 +273,8 @@ async fn a_message_that_a_collection_overtakes_is_written_again() {
     let (artifact, actor) = (key(), host.actor());
     let edit = host.catalog.set_message(&artifact, &artfs::name::Selector::Latest, "better", &actor);
     tokio::pin!(edit);
-    tokio::select! {
-        done = &mut edit => panic!("{done:?}"),
-        () = faulty.wait_for_held() => {}
+    if let Some(done) = faulty.until_held(edit.as_mut()).await {
+        panic!("{done:?}");
     }
     let doomed = names(&backend).await.into_iter().filter(|name| name.contains("/details/")).collect();
     collect(&backend, &doomed).await;

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artfs::cache::{Cache, CacheOptions};
-use artfs::catalog::{AliasPrecondition, Catalog};
+use artfs::catalog::{AliasPrecondition, Catalog, CatalogError};
 use artfs::clock;
 use artfs::commit::{ChunkIndex, Committer};
 use artfs::fs::{Answer, Fs, Options, ROOT, Services};
 use artfs::name::{Selector, VersionNumber};
 use artfs::staging::SessionRegistry;
-use artfs::store::{OnMissing, Store};
+use artfs::store::{OnMissing, Store, StoreError};
 use artfs::view::{ReadContext, ReadLimits};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::host::{Host, small_tree};
+use crate::host::{Host, key, names, small_tree};
 use crate::support::environment::noise;
-use crate::support::faults::{FaultyStore, Op};
+use crate::support::faults::{Call, Fault, FaultyStore, Op};
 
 const REFRESH: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(20);
@@ -236,4 +236,38 @@ async fn the_first_byte_of_a_cold_host_takes_six_rounds_at_most() {
     let took = begun.elapsed();
     assert!(took <= 6 * LATENCY, "{took:?}: {:?}", calls.calls());
     assert!(took >= 3 * LATENCY, "{took:?}: the clock counts rounds");
+}
+
+/// As S3 does: of a name that is not there nobody is told who may not list.
+async fn deny_listing(faulty: &FaultyStore, backend: &Arc<dyn ObjectStore>) {
+    let there = names(backend).await;
+    faulty.set_fault(move |call: &Call| if there.contains(&call.path) { Fault::None } else { Fault::Denied });
+}
+
+#[tokio::test]
+async fn who_may_not_list_finds_the_end_of_a_log_with_two_requests() {
+    let (backend, writer) = filled().await;
+    let faulty = FaultyStore::new(backend.clone());
+    deny_listing(&faulty, &backend).await;
+    let reader = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "reader").await;
+    let look = async || reader.catalog.existing(&key(), Duration::ZERO).await;
+    assert_eq!(look().await.expect("it is read").versions().count(), 2);
+    faulty.restart_count();
+    for _ in 0..3 {
+        look().await.expect("nothing is new");
+    }
+    assert_eq!(faulty.ops(), [Op::Get; 6], "the next event and the header: {:?}", faulty.calls());
+    // What is new is seen.
+    writer.commit(small_tree(b"new").path()).await;
+    deny_listing(&faulty, &backend).await;
+    assert_eq!(look().await.expect("it is read").versions().count(), 3);
+    // Who is denied everything is not told that the log has ended.
+    faulty.set_fault(|_| Fault::Denied);
+    assert!(matches!(look().await, Err(CatalogError::Store(StoreError::Denied { .. }))));
+    // Who may list again is told so by the next missing name, and asks for listings again when denied.
+    faulty.set_fault(|_| Fault::None);
+    look().await.expect("nothing is new");
+    faulty.set_fault(|call: &Call| if call.op == Op::Get { Fault::Denied } else { Fault::None });
+    assert!(matches!(look().await, Err(CatalogError::Store(StoreError::Denied { .. }))));
+    assert_eq!(faulty.ops(), [Op::Get, Op::List]);
 }

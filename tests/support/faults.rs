@@ -12,6 +12,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -183,6 +184,14 @@ impl FaultyStore {
     pub async fn wait_for_held(&self) {
         let mut held = self.shared.held.subscribe();
         held.wait_for(|held| *held > 0).await.expect("the sender lives as long as the store");
+    }
+
+    /// Drives `work` until a call is held; gives its outcome if it ends before.
+    pub async fn until_held<F: Future>(&self, work: Pin<&mut F>) -> Option<F::Output> {
+        tokio::select! {
+            done = work => Some(done),
+            () = self.wait_for_held() => None,
+        }
     }
 
     /// Numbers and logs a call and lets what strikes before the effect strike. Answers what is still to come.

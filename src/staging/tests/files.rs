@@ -186,6 +186,17 @@ fn new_objects_belong_to_the_caller_and_set_gid_directories_hand_down_their_grou
 }
 
 #[test]
+fn set_id_bits_go_from_a_file_that_was_emptied_by_an_open_for_reading() {
+    let f = Fixture::empty();
+    f.put("a", b"one").unwrap();
+    f.chmod("a", 0o6755).unwrap();
+    let open = f.open(f.at("a").unwrap(), libc::O_RDONLY | libc::O_TRUNC).unwrap();
+    f.drop_set_id(open.handle).unwrap();
+    assert_eq!((f.attr("a").size, f.attr("a").perm), (0, 0o755));
+    f.release(open.handle).unwrap();
+}
+
+#[test]
 fn descriptors_given_out_are_of_the_upper_file() {
     let f = Fixture::empty();
     f.put("a", b"one").unwrap();

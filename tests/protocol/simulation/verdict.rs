@@ -9,13 +9,13 @@ use artfs::format::event::{Body, Event};
 use artfs::gc::Mode;
 use artfs::id::EventId;
 use artfs::name::{ArtifactKey, VersionNumber};
-use futures::TryStreamExt;
 use object_store::ObjectStoreExt as _;
 
 use super::history::{self, Outcome, Record};
 use super::host::{Machine, Process};
 use super::model::{Answer, Call, State, Version};
 use super::world::{HOUR, Rule, World};
+use crate::host::names;
 use crate::support::read_back::{Judge, assert_same};
 use crate::support::virtual_time::OUTSIDE;
 
@@ -72,7 +72,7 @@ async fn collect_all(world: Arc<World>, host: Arc<Process>) {
         }
         needed.extend(judge.needed());
     }
-    for name in names(&world).await {
+    for name in names(&world.network.bucket().objects()).await {
         let pack = name.strip_suffix(".moved");
         let is_collected = name.starts_with("packs/") || name.contains("/manifests/");
         // A table whose pack is there still was left by a run that died; the next that rewrites the pack needs it.
@@ -82,12 +82,6 @@ async fn collect_all(world: Arc<World>, host: Arc<Process>) {
             world.violate(Rule::Garbage, format!("{name} is left behind the last collection"));
         }
     }
-}
-
-async fn names(world: &World) -> Vec<String> {
-    let names = world.network.bucket().objects();
-    let names = names.list(None).map_ok(|meta| meta.location.to_string());
-    names.try_collect().await.expect("memory can be listed")
 }
 
 /// Runs a judge that panics at the first thing that is wrong.
@@ -291,7 +285,7 @@ async fn read_cold(world: Arc<World>, host: Arc<Process>) {
 
 /// Every object has a name that the format knows, and nothing was left that is half of one.
 async fn check_names(world: &World) {
-    for name in names(world).await {
+    for name in names(&world.network.bucket().objects()).await {
         if !is_known(world, &name) {
             world.violate(Rule::Garbage, format!("{name} is in the store"));
         }

@@ -1,0 +1,85 @@
+//! Copying bytes into a local file: in the kernel where it can, else by hand.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::sys;
+
+/// Bytes asked of the kernel at a time.
+const KERNEL_STEP_BYTES: usize = 1 << 30;
+/// Bytes copied at a time where the kernel cannot do it.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Copies the first `len` bytes of a file into another, in the kernel (sharing blocks where it can).
+pub fn copy_file(from: &File, to: &File, len: u64) -> io::Result<()> {
+    let mut copy = RangeCopy::new(0, to, 0, len);
+    copy.file(from)?;
+    if copy.done() < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+/// A copy of a range into a file, and how far it has come. It ends early at the source's end.
+pub(super) struct RangeCopy<'a> {
+    from_offset: u64,
+    to: &'a File,
+    to_offset: u64,
+    len: u64,
+    done: u64,
+}
+
+impl<'a> RangeCopy<'a> {
+    pub fn new(from_offset: u64, to: &'a File, to_offset: u64, len: u64) -> Self {
+        Self { from_offset, to, to_offset, len, done: 0 }
+    }
+
+    /// Bytes copied so far, after a failure too.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Copies from a file.
+    pub fn file(&mut self, from: &File) -> io::Result<()> {
+        while self.done < self.len {
+            let (from_at, to_at) = (self.from_offset + self.done, self.to_offset + self.done);
+            match sys::copy_file_range(from, from_at, self.to, to_at, self.step(KERNEL_STEP_BYTES)) {
+                Ok(0) => break,
+                Ok(n) => self.done += n as u64,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if is_unable(&e) => return self.by_hand(|buffer, at| from.read_at(buffer, at)),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what `read` puts into a buffer from an offset on.
+    pub fn by_hand(&mut self, read: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> io::Result<()> {
+        let mut buffer = vec![0; self.step(BUFFER_BYTES)];
+        while self.done < self.len {
+            let step = self.step(buffer.len());
+            match read(&mut buffer[..step], self.from_offset + self.done) {
+                Ok(0) => break,
+                Ok(got) => {
+                    self.to.write_all_at(&buffer[..got], self.to_offset + self.done)?;
+                    self.done += got as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// How much to copy next, `most` at the most.
+    fn step(&self, most: usize) -> usize {
+        usize::try_from(self.len - self.done).unwrap_or(most).min(most)
+    }
+}
+
+/// Whether the kernel cannot copy between these files, though a program can.
+fn is_unable(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EXDEV | libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP | libc::EBADF)
+    )
+}
