@@ -253,6 +253,14 @@ impl Catalog {
         Ok(parsed(&self.listing(ARTIFACTS_PREFIX, max_age, local).await?))
     }
 
+    /// Whether an artifact of the project is known here that was not deleted when its log was last read. Sends
+    /// nothing.
+    pub fn knows_project(&self, project: &ProjectName) -> bool {
+        let cells = self.cells.lock().expect("no holder of the cells' lock panics");
+        let is_alive = |cell: &Cell| cell.known().state.is_some_and(|state| !state.is_removed());
+        cells.iter().any(|(key, cell)| key.project == *project && is_alive(cell))
+    }
+
     /// The artifacts of a project; see [`Catalog::projects`].
     pub async fn artifacts(
         &self,

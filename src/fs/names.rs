@@ -121,7 +121,8 @@ impl Fs {
     }
 
     async fn has_project(&self, project: &ProjectName) -> Result<bool> {
-        if self.local_names()?.iter().any(|(p, _)| p == project) {
+        // A project that is in use costs no listing: its artifacts are asked for themselves.
+        if self.catalog.knows_project(project) || self.local_names()?.iter().any(|(p, _)| p == project) {
             return Ok(true);
         }
         match self.catalog.projects(self.max_age()).await {

@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use artfs::catalog::{Actor, Catalog, CatalogError, Step};
 use artfs::clock;
@@ -20,13 +21,14 @@ use serde_json::{Value, json};
 
 use super::host::{Host, names, program, refused, wait_until};
 use super::support::logs::{LogWriter, hollow_commit};
-use super::support::s3::S3Server;
+use super::support::s3::{RequestKind, S3Server};
 
 pub const TESTS: &[(&str, fn())] = &[
     ("who_is_inside_an_alias_stays_in_its_version_when_the_alias_moves", inside_an_alias),
     ("sync_shows_at_once_what_others_did", sync_through_the_daemon),
     ("sync_makes_the_kernel_forget_versions_that_are_gone", sync_after_a_deletion),
     ("names_that_were_looked_at_cost_nothing", warm_names),
+    ("a_path_in_use_costs_one_look_at_its_log_for_each_interval", names_in_use),
     ("ten_thousand_versions_are_listed_without_a_request_for_each", many_versions),
 ];
 
@@ -175,6 +177,28 @@ fn warm_names() {
         names(&fresh.path("p/a"));
     }
     assert_eq!(server.requests(), []);
+}
+
+/// What a path in use costs: one look at its artifact's log for each refresh interval, and nothing else.
+fn names_in_use() {
+    const INTERVAL: Duration = Duration::from_millis(200);
+    let server = S3Server::spawn();
+    let host = Host::on(&server, &["--refresh", "1h"]);
+    host.mount();
+    host.version("p/a", &[("file", b"x")]);
+    let user = Host::on(&server, &["--refresh", "200ms"]);
+    user.mount();
+    assert_eq!(read(user.path("p/a/latest/file")), "x");
+    server.clear_requests();
+    let begun = Instant::now();
+    while begun.elapsed() < 8 * INTERVAL {
+        assert_eq!(read(user.path("p/a/latest/file")), "x");
+        std::thread::sleep(INTERVAL / 10);
+    }
+    let requests = server.requests();
+    let intervals = begun.elapsed().div_duration_f64(INTERVAL).ceil() as usize;
+    assert!(requests.iter().all(|request| request.kind == RequestKind::Get), "{requests:?}");
+    assert!((2..=intervals + 1).contains(&requests.len()), "{} in {intervals}", requests.len());
 }
 
 /// Puts a log of so many versions without content into a bucket, under the prefix of the tests' hosts.
