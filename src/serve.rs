@@ -66,6 +66,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         allow_other: options.allow_other || options.allow_commit.is_some(),
         read_only: options.read_only,
         passthrough: options.passthrough,
+        no_open: options.no_open,
     };
     let mounted =
         fuse::mount(fs.clone(), invalidations, &options.mountpoint, &mount_options, services.runtime.clone())

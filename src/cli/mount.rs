@@ -43,6 +43,16 @@ pub struct MountArgs {
     /// No staging, no commits, no changes of aliases
     #[arg(short, long)]
     read_only: bool,
+    /// Let the kernel open files without asking: for many small files that are opened again and again
+    #[arg(
+        long,
+        requires = "read_only",
+        long_help = "Let the kernel open files without asking: for trees of many small files that are opened again \
+            and again, each open costs a fifth. All reads then go through the page cache and none is passed to the \
+            cache's files, so large files take memory twice when they are first read; and the mount does not know who \
+            has what open: reads are not recorded as uses, and a version that is only open is not kept by `artfs gc`."
+    )]
+    no_open: bool,
     /// Let other users read
     #[arg(long)]
     allow_other: bool,
@@ -130,6 +140,7 @@ fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
         quotas: args.quota.quotas(),
         rename_wait: args.rename_wait.unwrap_or(RENAME_WAIT),
         passthrough: !args.no_passthrough,
+        no_open: args.no_open,
     })
 }
 
@@ -163,6 +174,9 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     }
     if args.read_only {
         add(&[&"--read-only"]);
+    }
+    if args.no_open {
+        add(&[&"--no-open"]);
     }
     if args.allow_other {
         add(&[&"--allow-other"]);

@@ -63,6 +63,8 @@ pub struct Options {
     pub quotas: Quotas,
     /// Whether files may be handed to the kernel.
     pub passthrough: bool,
+    /// Whether the kernel opens files without asking; only where nothing can be written.
+    pub no_open: bool,
 }
 
 /// What a file system is started with.

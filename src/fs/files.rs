@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::clone::Part;
 use super::inode::{Node, Resolved};
-use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result, generated, session_answer};
+use super::{Answer, Errno, Fs, OpenMode, Opened, Result, session_answer};
 use crate::staging::{Caller, CopySource, OpenContent, OpenFile, Session};
 
 impl Fs {
@@ -82,10 +82,7 @@ impl Fs {
             return Ok(self.in_session(&session, read).await?.into());
         }
         let open = self.files.lock().expect("no holder of the files' lock panics").get(&handle).cloned();
-        match open.ok_or(Errno(libc::EBADF))? {
-            OpenVersionFile::Generated(file) => generated::read(&file, offset, len),
-            OpenVersionFile::Content(content, _) => Ok(content.read(offset, len as usize).await?),
-        }
+        open.ok_or(Errno(libc::EBADF))?.read(offset, len).await
     }
 
     /// Writes to an open file; the writer's rights may be such that set-id bits go with it.

@@ -267,15 +267,18 @@ impl Fs {
         Ok(MountRecord { record, files_not_in_b3sums: files - listed })
     }
 
+    /// A generated file's content, made again if it is no longer kept.
+    pub(super) async fn generated_content(self: &Arc<Self>, ino: u64, file: &Generated) -> Result<Arc<File>> {
+        if let Some(content) = self.generated.get(ino) {
+            return Ok(content);
+        }
+        let content = Arc::new(self.generate(file.artifact.as_ref(), file.what).await?);
+        self.generated.keep(ino, content.clone());
+        Ok(content)
+    }
+
     pub(super) async fn open_generated(self: &Arc<Self>, ino: u64, file: &Generated) -> Result<Opened> {
-        let content = match self.generated.get(ino) {
-            Some(content) => content,
-            None => {
-                let content = Arc::new(self.generate(file.artifact.as_ref(), file.what).await?);
-                self.generated.keep(ino, content.clone());
-                content
-            }
-        };
+        let content = self.generated_content(ino, file).await?;
         let handle = self.inodes.next();
         let open = OpenVersionFile::Generated(content);
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);

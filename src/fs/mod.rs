@@ -14,6 +14,7 @@ mod inode;
 mod lower;
 mod names;
 mod sessions;
+mod unopened;
 mod version;
 mod xattr;
 
@@ -22,6 +23,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use self::alias::Temporaries;
 use self::clone::Clones;
@@ -34,6 +37,7 @@ pub use self::inode::ROOT;
 use self::inode::{Inodes, Node, NodeKey, Resolved, VersionNode};
 use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
+use self::unopened::Unopened;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::{Committer, Quotas};
@@ -149,6 +153,7 @@ pub struct Fs {
     generated: GeneratedFiles,
     clones: Clones,
     files: Mutex<HashMap<u64, OpenVersionFile>>,
+    unopened: Unopened,
     directories: Mutex<HashMap<u64, Arc<DirectoryHandle>>>,
     invalidations: mpsc::Sender<Invalidation>,
     status: Mutex<Box<dyn Fn() -> serde_json::Value + Send>>,
@@ -163,6 +168,22 @@ enum OpenVersionFile {
     /// A file, and the version it is of.
     Content(Arc<FileContent>, Arc<VersionNode>),
     Generated(Arc<std::fs::File>),
+}
+
+impl OpenVersionFile {
+    fn version(&self) -> Option<&Arc<VersionNode>> {
+        match self {
+            OpenVersionFile::Content(_, version) => Some(version),
+            OpenVersionFile::Generated(_) => None,
+        }
+    }
+
+    async fn read(&self, offset: u64, len: u32) -> Result<Bytes> {
+        match self {
+            OpenVersionFile::Generated(file) => generated::read(file, offset, len),
+            OpenVersionFile::Content(content, _) => Ok(content.read(offset, len as usize).await?),
+        }
+    }
 }
 
 impl std::fmt::Debug for Fs {
@@ -190,6 +211,7 @@ impl Fs {
             generated: GeneratedFiles::default(),
             clones: Clones::default(),
             files: Mutex::default(),
+            unopened: Unopened::default(),
             directories: Mutex::default(),
             invalidations,
             status: Mutex::new(Box::new(|| serde_json::Value::Null)),

@@ -9,7 +9,7 @@ use crate::format::entry::{Body, Entry};
 use crate::id::ManifestId;
 use crate::name::ArtifactKey;
 use crate::staging::Attr;
-use crate::view::VersionView;
+use crate::view::{FileContent, VersionView};
 
 impl Fs {
     /// The version's manifest, opened at first use.
@@ -90,19 +90,28 @@ impl Fs {
         }
     }
 
-    pub(super) async fn open_in_version(
+    /// The content of a file.
+    pub(super) async fn content(
         self: &Arc<Self>,
         version: &Arc<VersionNode>,
         ordinal: u64,
-    ) -> Result<Opened> {
+    ) -> Result<Arc<FileContent>> {
         let entry = self.entry(version, ordinal).await?;
         let body = match &entry.body {
             Body::File(body) => body,
             Body::Directory => return Err(Errno(libc::EISDIR)),
             Body::Symlink { .. } => return Err(Errno(libc::ELOOP)),
         };
-        let content = self.view(version).await?.open_file(ordinal, &entry.path, body).await?;
-        let mode = match content.whole().filter(|_| body.size >= PASSTHROUGH_MIN_BYTES) {
+        Ok(self.view(version).await?.open_file(ordinal, &entry.path, body).await?)
+    }
+
+    pub(super) async fn open_in_version(
+        self: &Arc<Self>,
+        version: &Arc<VersionNode>,
+        ordinal: u64,
+    ) -> Result<Opened> {
+        let content = self.content(version, ordinal).await?;
+        let mode = match content.whole().filter(|_| content.size() >= PASSTHROUGH_MIN_BYTES) {
             Some(file) => OpenMode::Local { file: Arc::new(file), immutable: true },
             None => OpenMode::Cached { immutable: true },
         };
@@ -123,12 +132,10 @@ impl Fs {
     pub fn open_versions(&self) -> Vec<(ArtifactKey, ManifestId)> {
         let name = |version: &Arc<VersionNode>| (version.artifact.clone(), version.record.manifest);
         let mut open: Vec<(ArtifactKey, ManifestId)> = vec![];
-        for file in self.files.lock().expect("no holder of the files' lock panics").values() {
-            match file {
-                OpenVersionFile::Content(_, version) => open.push(name(version)),
-                OpenVersionFile::Generated(_) => {}
-            }
-        }
+        let files = self.files.lock().expect("no holder of the files' lock panics");
+        let versions = files.values().filter_map(OpenVersionFile::version);
+        open.extend(versions.map(name));
+        drop(files);
         let directories = self.directories.lock().expect("no holder of the directories' lock panics");
         open.extend(directories.values().filter_map(|directory| directory.version().map(name)));
         open.sort_unstable();
