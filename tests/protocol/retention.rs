@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use artfs::catalog::{
@@ -200,16 +200,10 @@ async fn what_is_committed_right_behind_the_deletion_of_its_artifact_stays() {
     let host = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "h").await;
     state(&host).await;
     // The deletion takes effect and its answer is lost; before the host looks again, another one commits.
-    let step = AtomicU64::new(0);
-    faulty.set_fault(move |call| match (step.load(Ordering::SeqCst), call.op) {
-        (0, Op::Create) => {
-            step.store(1, Ordering::SeqCst);
-            Fault::ErrorAfter
-        }
-        (1, Op::Get) => {
-            step.store(2, Ordering::SeqCst);
-            Fault::Hold
-        }
+    let is_written = AtomicBool::new(false);
+    faulty.set_fault(move |call| match call.op {
+        Op::Create if !is_written.swap(true, Ordering::SeqCst) => Fault::ErrorAfter,
+        Op::Get if is_written.load(Ordering::SeqCst) => Fault::Hold,
         _ => Fault::None,
     });
     let (artifact, inputs, actor) = (key(), Inputs::default(), host.actor());
