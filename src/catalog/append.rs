@@ -146,7 +146,9 @@ impl Catalog {
         };
         let asked = Instant::now();
         let answer = match self.create_event(key, event.seq, event).await {
-            Ok(Created::Yes) => return self.take_in(key, cell, Some(state), event).map(Attempt::Written),
+            Ok(Created::Yes) => {
+                return self.take_in(key, cell, Some(state), event, asked).map(Attempt::Written);
+            }
             Ok(Created::Exists) => None,
             Ok(Created::Unknown(problem)) => Some(problem),
             // An earlier attempt may have landed after all.
@@ -183,19 +185,21 @@ impl Catalog {
     }
 
     /// Adds an event that was just written to what is known. It is read back from its bytes, as all others read it.
+    /// The state is as old as the request: while its answer was on its way, others may have gone on.
     fn take_in(
         &self,
         key: &ArtifactKey,
         cell: &Cell,
         state: Option<&ArtifactState>,
         event: &Event,
+        asked: Instant,
     ) -> Result<Arc<ArtifactState>, CatalogError> {
         let bytes = Bytes::from(event.encode());
         let mut next = state.cloned();
         self.fold(key, &mut next, event.seq, &bytes)?;
         let next = Arc::new(next.expect("an event that was folded makes a state"));
         self.mirror.add_events(key, &[(event.seq, bytes)]);
-        cell.set(Known { loaded: true, state: Some(next.clone()), checked: Some(Instant::now()) });
+        cell.set(Known { loaded: true, state: Some(next.clone()), checked: Some(asked) });
         Ok(next)
     }
 
@@ -224,10 +228,11 @@ impl Catalog {
             let (artifact, id) =
                 (ArtifactId::from_bytes(env.random16()), EventId::from_bytes(env.random16()));
             let event = self.event(key, artifact, 0, None, id, actor, Body::Create);
+            let asked = Instant::now();
             match self.create_event(key, 0, &event).await.map_err(CatalogError::from)? {
                 // Whoever made it, the log begins now; reading it tells which artifact it is.
                 Created::Yes => {
-                    let state = self.take_in(key, cell, None, &event)?;
+                    let state = self.take_in(key, cell, None, &event, asked)?;
                     self.forget_listings().await;
                     return Ok(state);
                 }

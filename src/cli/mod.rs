@@ -7,6 +7,7 @@ pub mod commit;
 mod completions;
 mod content;
 mod context;
+mod deleted;
 mod doctor;
 pub mod error;
 mod files;
