@@ -6,6 +6,8 @@
 //! body    = file:      size u64 | hash algorithm u8 | hash 32 | rule u8 | content
 //!           directory: nothing
 //!           symlink:   target length u16 | target
+//!           reference: format/reference.rs
+//!           contained: format/contained.rs
 //! content = 0 u8 | length u16 | bytes                              the bytes themselves
 //!         | 1 u8 | stored form                                     one chunk, whose hash is the file's
 //!         | 2 u8 | level u8 | count u8 | count x chunk reference    level 0: data; level n: lists of level n-1
@@ -17,6 +19,8 @@
 
 use super::FormatError;
 use super::codec::{Codec, MAX_RAW_BYTES};
+use super::contained::Contained;
+use super::reference::ReferenceBody;
 use super::wire::{Reader, put_short_bytes};
 use crate::chunk::Rule;
 use crate::id::{ALGORITHM_BLAKE3, ChunkId, FileHash, PackId};
@@ -65,6 +69,27 @@ pub enum Body {
     },
     /// A regular file.
     File(FileBody),
+    /// A file whose bytes stay outside of the store.
+    Reference(Box<ReferenceBody>),
+    /// A directory that is another version's, or part of one.
+    Contained(Box<Contained>),
+}
+
+impl Body {
+    /// Whether it is shown as a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Body::Directory | Body::Contained(_))
+    }
+
+    /// Files shown at and below it, and the sum of their sizes in bytes, as far as its entry tells.
+    pub fn sums(&self) -> (u64, u64) {
+        match self {
+            Body::Directory | Body::Symlink { .. } => (0, 0),
+            Body::File(file) => (1, file.size),
+            Body::Reference(reference) => (1, reference.size),
+            Body::Contained(contained) => (contained.files, contained.bytes),
+        }
+    }
 }
 
 /// A regular file's content: enough to fetch and to prove every byte of it.
@@ -131,19 +156,20 @@ impl Entry {
     /// The permission bits that a version shows and its listing names: 0644 or 0755.
     pub fn mode(&self) -> u32 {
         match self.body {
-            Body::File(_) if self.executable => 0o755,
-            Body::File(_) => 0o644,
-            Body::Directory => 0o755,
+            Body::File(_) | Body::Reference(_) if self.executable => 0o755,
+            Body::File(_) | Body::Reference(_) => 0o644,
+            Body::Directory | Body::Contained(_) => 0o755,
             Body::Symlink { .. } => 0o777,
         }
     }
 
-    /// Length in bytes of a file or of a link's target; 0 for a directory.
+    /// Length in bytes of a file, wherever its bytes are, or of a link's target; 0 for a directory.
     pub fn size(&self) -> u64 {
         match &self.body {
-            Body::Directory => 0,
+            Body::Directory | Body::Contained(_) => 0,
             Body::Symlink { target } => target.len() as u64,
             Body::File(file) => file.size,
+            Body::Reference(reference) => reference.size,
         }
     }
 
@@ -190,6 +216,8 @@ impl PackNames {
 const KIND_FILE: u8 = 1;
 const KIND_DIRECTORY: u8 = 2;
 const KIND_SYMLINK: u8 = 3;
+const KIND_REFERENCE: u8 = 4;
+const KIND_CONTAINED: u8 = 5;
 const FLAG_EXECUTABLE: u8 = 1;
 const CONTENT_INLINE: u8 = 0;
 const CONTENT_ONE_CHUNK: u8 = 1;
@@ -245,6 +273,8 @@ pub(super) fn encode_record(entry: &Entry, packs: &mut PackNames, out: &mut Vec<
         Body::File(_) => KIND_FILE,
         Body::Directory => KIND_DIRECTORY,
         Body::Symlink { .. } => KIND_SYMLINK,
+        Body::Reference(_) => KIND_REFERENCE,
+        Body::Contained(_) => KIND_CONTAINED,
     };
     out.extend_from_slice(&[kind, if entry.executable { FLAG_EXECUTABLE } else { 0 }]);
     out.extend_from_slice(&entry.mtime.seconds.to_le_bytes());
@@ -253,6 +283,8 @@ pub(super) fn encode_record(entry: &Entry, packs: &mut PackNames, out: &mut Vec<
         Body::Directory => {}
         Body::Symlink { target } => put_short_bytes(out, target),
         Body::File(file) => encode_file(file, packs, out),
+        Body::Reference(reference) => reference.encode(out),
+        Body::Contained(contained) => contained.encode(out),
     }
     out.extend_from_slice(&0u16.to_le_bytes());
 }
@@ -307,6 +339,8 @@ pub(super) fn decode_record(
             Body::Symlink { target: target.into() }
         }
         KIND_FILE => Body::File(decode_file(r, pack)?),
+        KIND_REFERENCE => Body::Reference(Box::new(ReferenceBody::decode(r)?)),
+        KIND_CONTAINED => Body::Contained(Box::new(Contained::decode(r)?)),
         other => return Err(r.error(format!("{path}: kind {other} is not known to this version of artfs"))),
     };
     r.short_bytes()?;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::clone::Part;
 use super::inode::{Node, Resolved};
 use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result, generated, session_answer};
+use crate::format::entry::Body;
 use crate::staging::{Caller, CopySource, OpenContent, OpenFile, Session};
 
 impl Fs {
@@ -83,6 +84,7 @@ impl Fs {
         match open.ok_or(Errno(libc::EBADF))? {
             OpenVersionFile::Generated(file) => generated::read(&file, offset, len),
             OpenVersionFile::Content(content, _) => Ok(content.read(offset, len as usize).await?),
+            OpenVersionFile::Reference(content, _) => Ok(content.read(offset, len as usize).await?),
         }
     }
 
@@ -179,6 +181,10 @@ impl Fs {
             }
             Resolved::Version(version, Some(ordinal)) => {
                 let entry = self.entry(&version, ordinal).await?;
+                if let Body::Reference(_) = entry.body {
+                    // The caller reads and writes then.
+                    return Err(Errno(libc::EXDEV));
+                }
                 let source = self.whole_file(&version, &entry).await?;
                 let before = self.clones.begin(handle_out, &entry, offset_in, offset_out);
                 let copy = move |s: &Session| {

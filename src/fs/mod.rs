@@ -40,7 +40,7 @@ use crate::commit::{Committer, Quotas};
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
 use crate::staging::{Attr, Caller, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
-use crate::view::{FileContent, ReadContext};
+use crate::view::{FileContent, ReadContext, ReferenceContent};
 
 /// How long the kernel may keep what never changes.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -67,6 +67,8 @@ pub struct Options {
     pub allow_commit: Option<u32>,
     /// The state folder.
     pub state: PathBuf,
+    /// Where the tree is mounted, absolute and without links; none if it is not.
+    pub mountpoint: Option<PathBuf>,
     /// The name of a user by number.
     pub user_name: fn(u32) -> String,
     /// This host's name.
@@ -162,6 +164,8 @@ pub struct Fs {
 enum OpenVersionFile {
     /// A file, and the version it is of.
     Content(Arc<FileContent>, Arc<VersionNode>),
+    /// The same of a file outside of the store.
+    Reference(Arc<ReferenceContent>, Arc<VersionNode>),
     Generated(Arc<std::fs::File>),
 }
 

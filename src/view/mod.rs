@@ -18,6 +18,7 @@ mod listed;
 mod local;
 mod moved;
 mod readahead;
+mod reference;
 mod small;
 mod stream;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod version;
+mod whole;
 
 use std::sync::Arc;
 
@@ -35,8 +37,10 @@ use self::fetch::Fetcher;
 pub use self::fetch::ReadLimits;
 pub use self::kept::{KeptBlock, ListBlocks};
 pub use self::moved::MAX_MOVES;
+pub use self::reference::ReferenceContent;
 pub use self::stream::Source;
 pub use self::version::{Entries, Totals, VersionView};
+pub use self::whole::{Found, Walk, WholeView};
 use crate::cache::Cache;
 use crate::format::entry::FileBody;
 use crate::path::TreePath;
