@@ -48,7 +48,8 @@ pub(super) struct Linker {
     pub(super) runtime: Handle,
     pub(super) checksums: Checksums,
     pub(super) described: Described,
-    known: Arc<Mutex<HashMap<Target, Entry>>>,
+    /// None for what is no version and no alias.
+    known: Arc<Mutex<HashMap<Target, Option<Entry>>>>,
 }
 
 impl Committer {
@@ -103,6 +104,7 @@ impl Linker {
                 found
             }
         };
+        let Some(found) = found else { return Ok(item) };
         let Item { path, mtime, .. } = item;
         let (executable, mtime) = match &found.body {
             // A link within a version leads wherever it did.
@@ -117,13 +119,18 @@ impl Linker {
         Ok(Item { path, executable, mtime, what: What::Known(Box::new(entry), None) })
     }
 
-    /// What a link to `target` becomes.
-    async fn find(&self, link: &TreePath, target: &Target) -> Result<Entry, CommitError> {
+    /// What a link to `target` becomes; none if it only looks like a link to an alias.
+    async fn find(&self, link: &TreePath, target: &Target) -> Result<Option<Entry>, CommitError> {
         let dead = |problem: String| CommitError::DeadLink { path: link.clone(), problem };
+        let is_alias = matches!(target.selector, Selector::Alias(_));
         let state = match self.catalog.existing(&target.artifact, Duration::ZERO).await {
+            Err(CatalogError::NoArtifact(_)) if is_alias => return Ok(None),
             Err(error @ CatalogError::NoArtifact(_)) => return Err(dead(error.to_string())),
             other => other?,
         };
+        if is_alias && state.select(&target.selector).is_none() {
+            return Ok(None);
+        }
         let record = state.require(&target.selector).map_err(|e| dead(e.to_string()))?;
         let label = format!("{}:{}", target.artifact, record.version);
         let top = VersionView::open(&self.context, &target.artifact, record.manifest, &label).await?;
@@ -145,21 +152,21 @@ impl Linker {
             let found = found.ok_or_else(|| dead(format!("there is no {path} in {label}")))?;
             if found.entry.body != Body::Directory {
                 // A version that it leads to is contained by itself.
-                return Ok(found.entry);
+                return Ok(Some(found.entry));
             }
             if found.level > 0 {
                 let within =
                     found.within().ok_or_else(|| dead(format!("{path} of {label} is in no version")))?;
                 contained = Contained { path: Some(found.inner_path().clone()), ..within.clone() };
                 contained = measure(&found.view, contained).await?;
-                return Ok(entry(link, contained));
+                return Ok(Some(entry(link, contained)));
             }
         }
         let contained = measure(&top, contained).await?;
         if contained.levels > MAX_LEVELS {
             return Err(dead(format!("versions stand in {label} {MAX_LEVELS} deep already")));
         }
-        Ok(entry(link, contained))
+        Ok(Some(entry(link, contained)))
     }
 }
 

@@ -265,7 +265,7 @@ fn tools() {
     other.mount();
     other.ok(&["pin", "p/m:v0"]);
     other.remount();
-    link.set(Wire::Refusing);
+    link.set(Wire::Refused);
     assert_eq!(seen(&other.path("p/m/v0")), want);
 }
 

@@ -12,6 +12,7 @@ mod support;
 
 mod checkpoints;
 mod commit;
+mod contained;
 mod contention;
 mod gc;
 mod golden;
@@ -24,6 +25,7 @@ mod quota;
 mod requests;
 mod retention;
 mod simulation;
+mod sources;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.

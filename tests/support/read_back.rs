@@ -149,6 +149,7 @@ impl Judge {
                     chunks.insert(path.clone(), self.prove(entry, file).await);
                     Kind::File { executable: entry.executable, size: file.size, hash: file.hash.to_string() }
                 }
+                other => panic!("{}: the judge cannot read {other:?}", entry.path),
             };
             write_line(&mut listing, &path, &kind);
             assert!(tree.insert(path, Node { mtime: entry.mtime, kind }).is_none(), "{}", entry.path);

@@ -1,0 +1,163 @@
+//! Versions that contain others: what a collection may take away, and what it must not.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use artfs::catalog::{InUse, Inputs};
+use artfs::commit::{CommitError, InMount, Item, Outcome, Progress, Request, Settings, What};
+use artfs::format::entry::Mtime;
+use artfs::name::ArtifactKey;
+use artfs::view::{VersionView, WholeView};
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use crate::host::{Host, key, memory, version};
+use crate::overtaken::{collect, is_content, names, tree};
+use crate::support::faults::{Call, Fault, FaultyStore, Op};
+
+fn new_key() -> ArtifactKey {
+    "proj/new".parse().expect("a name")
+}
+
+/// Commits to `proj/new` a tree with one link to `proj/data:v0`.
+async fn contain(host: &Host) -> Result<Outcome, CommitError> {
+    let place = InMount { mountpoint: "/mnt".into(), tree: "/mnt/proj/new/staging".into() };
+    let walk = |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
+        let path = artfs::path::TreePath::new(*b"data").expect("a path");
+        let what = What::Symlink((*b"../../data/latest").into());
+        visit(Item { path, executable: false, mtime: Mtime::default(), what })
+    };
+    let request = Request { artifact: new_key(), ..host.request(Settings::default()) };
+    let committer = host.committer.with_links(Some(place));
+    committer.commit(&request, Arc::new(Progress::default()), walk, |_| Ok(())).await
+}
+
+/// Every byte of `proj/new:v0`, read by a host that has nothing.
+async fn read_all(backend: &Arc<dyn ObjectStore>) -> u64 {
+    let host = Host::new(backend, "reader").await;
+    let state = host.catalog.existing(&new_key(), Duration::ZERO).await.expect("it exists");
+    let record = state.version(version(0)).expect("v0");
+    let view = VersionView::open(&host.context, &new_key(), record.manifest, "new").await.expect("a version");
+    let mut entries = WholeView::new(view).walk();
+    let mut bytes = 0;
+    loop {
+        let batch = entries.next_batch().await.expect("entries");
+        if batch.is_empty() {
+            return bytes;
+        }
+        for found in batch {
+            if let artfs::format::entry::Body::File(file) = &found.entry.body {
+                let content =
+                    found.view.open_file(found.ordinal, &found.entry.path, file).await.expect("a file");
+                let read = content.read(0, file.size as usize).await.expect("its bytes");
+                assert_eq!(artfs::id::FileHash::of(&read), file.hash, "{}", found.entry.path);
+                bytes += file.size;
+            }
+        }
+    }
+}
+
+/// The calls of a commit that contains a version, up to its event.
+async fn calls() -> Vec<Call> {
+    let backend = memory();
+    Host::new(&backend, "first").await.commit(tree(1).path()).await;
+    let faulty = FaultyStore::new(backend.clone());
+    let host = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "h").await;
+    faulty.restart_count();
+    contain(&host).await.expect("it succeeds");
+    let mut calls = faulty.calls();
+    let last = calls.iter().rposition(|call| call.op == Op::Create).expect("an event");
+    calls.truncate(last + 1);
+    assert!(read_all(&backend).await > 500_000);
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_never_contains_what_was_collected_while_it_slept_at_any_call() {
+    let calls = calls().await;
+    for n in 0..calls.len() as u64 {
+        let case = format!("asleep at call {n}: {:?}", calls[n as usize]);
+        let backend = memory();
+        let first = Host::new(&backend, "first").await;
+        first.commit(tree(1).path()).await;
+        let doomed: BTreeSet<String> =
+            names(&backend).await.into_iter().filter(|name| is_content(name)).collect();
+        let faulty = FaultyStore::new(backend.clone());
+        let host = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "h").await;
+        faulty.restart_count();
+        faulty.set_fault(move |call| if call.n == n { Fault::Hold } else { Fault::None });
+        let done = {
+            let commit = contain(&host);
+            tokio::pin!(commit);
+            tokio::select! {
+                done = &mut commit => panic!("{case}: {done:?}"),
+                () = faulty.wait_for_held() => {}
+            }
+            let inputs = Inputs::default();
+            let gone = [version(0)].into();
+            let (key, actor) = (key(), first.actor());
+            let deleted = first.catalog.delete_versions(&key, &gone, InUse::Refuse, &inputs, &actor);
+            deleted.await.expect("deleted");
+            collect(&backend, &doomed).await;
+            faulty.release();
+            commit.await
+        };
+        assert!(done.is_err(), "{case}: {done:?}");
+        let reader = Host::new(&backend, "reader").await;
+        let state = reader.catalog.state(&new_key(), Duration::ZERO).await.expect("an answer");
+        assert!(state.is_none_or(|state| state.latest().is_none()), "{case}: nothing was made");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_contains_a_living_version_also_behind_a_collection_of_other_things() {
+    let calls = calls().await;
+    let event = calls.len() as u64 - 1;
+    let backend = memory();
+    let first = Host::new(&backend, "first").await;
+    first.commit(tree(1).path()).await;
+    let before = names(&backend).await;
+    // Content that nothing leads to.
+    first.commit(tree(2).path()).await;
+    let doomed: BTreeSet<String> =
+        names(&backend).await.difference(&before).filter(|name| is_content(name)).cloned().collect();
+    let gone = [version(1)].into();
+    let inputs = Inputs::default();
+    first
+        .catalog
+        .delete_versions(&key(), &gone, InUse::Refuse, &inputs, &first.actor())
+        .await
+        .expect("deleted");
+    let faulty = FaultyStore::new(backend.clone());
+    let host = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "h").await;
+    faulty.restart_count();
+    faulty.set_fault(move |call| if call.n == event { Fault::Hold } else { Fault::None });
+    let commit = contain(&host);
+    tokio::pin!(commit);
+    tokio::select! {
+        done = &mut commit => panic!("{done:?}"),
+        () = faulty.wait_for_held() => {}
+    }
+    collect(&backend, &doomed).await;
+    faulty.release();
+    let done = commit.await.expect("it succeeds");
+    assert_eq!((done.version, done.created, done.files), (version(0), true, 3));
+    assert!(read_all(&backend).await > 500_000);
+}
+
+/// The manifest root is there, and one pack that it leads to was condemned: what is contained is looked into.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_version_that_shares_a_condemned_pack_is_not_contained() {
+    let backend = memory();
+    let first = Host::new(&backend, "first").await;
+    first.commit(tree(1).path()).await;
+    let packs: Vec<String> =
+        names(&backend).await.into_iter().filter(|name| name.starts_with("packs/")).collect();
+    let kept =
+        backend.get(&packs[0].as_str().into()).await.expect("a pack").bytes().await.expect("its bytes");
+    collect(&backend, &[packs[0].clone()].into()).await;
+    // It was spared in the end, because the version uses it.
+    backend.put(&packs[0].as_str().into(), kept.into()).await.expect("written");
+    let done = contain(&Host::new(&backend, "h").await).await;
+    assert!(matches!(done, Err(CommitError::Uncontainable { .. })), "{done:?}");
+}
