@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::reference::{Checksums, Described};
-use super::{CommitError, Committer, Item, Settings, What};
+use super::{CommitError, Committer, Item, Progress, Settings, What};
 use crate::catalog::{Catalog, CatalogError};
 use crate::format::contained::{Contained, MAX_LEVELS};
 use crate::format::entry::{Body, Entry};
@@ -46,6 +46,7 @@ pub(super) struct Linker {
     catalog: Arc<Catalog>,
     pub(super) context: Arc<ReadContext>,
     pub(super) runtime: Handle,
+    pub(super) progress: Arc<Progress>,
     pub(super) checksums: Checksums,
     pub(super) described: Described,
     /// None for what is no version and no alias.
@@ -58,8 +59,9 @@ impl Committer {
         Self { place, ..self.clone() }
     }
 
-    pub(super) fn linker(&self, settings: &Settings) -> Linker {
+    pub(super) fn linker(&self, settings: &Settings, progress: &Arc<Progress>) -> Linker {
         Linker {
+            progress: progress.clone(),
             checksums: if settings.checksum { Checksums::Record } else { Checksums::None },
             described: Arc::default(),
             place: self.place.clone(),

@@ -354,7 +354,7 @@ impl Committer {
         if let Some(latest) = state.as_ref().and_then(|state| state.latest()) {
             self.learn_chunks(artifact, latest).await;
         }
-        let linker = self.linker(&request.settings);
+        let linker = self.linker(&request.settings, &progress);
         let walk = Arc::new(move |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
             walk(&mut |item| linker.take(item, visit))
         });

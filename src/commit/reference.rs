@@ -26,7 +26,8 @@ pub(super) enum Checksums {
     Record,
 }
 
-/// What single objects were at the first walk of a commit, so that all walks agree.
+/// What single objects were at the first walk of a commit, and what was read of any, so that all walks agree and none is
+/// read twice.
 pub(super) type Described = Arc<Mutex<HashMap<Uri, ReferenceBody>>>;
 
 impl Linker {
@@ -111,27 +112,34 @@ impl Linker {
         Ok(())
     }
 
-    fn body(&self, path: &TreePath, uri: &Uri, facts: Facts) -> Result<ReferenceBody, CommitError> {
+    fn body(&self, path: &TreePath, at: &Uri, facts: Facts) -> Result<ReferenceBody, CommitError> {
         let failed = |error| CommitError::Reference { path: path.clone(), error };
-        let uri = uri.to_string();
+        let uri = at.to_string();
         if uri.len() > MAX_URI_BYTES {
             let problem = format!("it has more than {MAX_URI_BYTES} bytes");
             return Err(failed(SourceError::Uri { uri, problem }));
         }
         let mut body = ReferenceBody { uri, size: facts.size, validator: facts.validator, hash: None };
         if self.checksums == Checksums::Record {
+            let known = self.described.lock().expect("no holder of this lock panics").get(at).cloned();
+            if let Some(known) = known.filter(|known| ReferenceBody { hash: None, ..known.clone() } == body) {
+                return Ok(known);
+            }
             let content = self.context.open_reference(&body, "a reference", path);
             let hash = async {
                 let (mut hasher, mut parts) = (blake3::Hasher::new(), Box::pin(content.parts()));
-                while let Some(part) = parts.try_next().await? {
+                while let Some(part) = parts.try_next().await.map_err(|e| match e {
+                    ReadError::Source { error, .. } => failed(error),
+                    other => other.into(),
+                })? {
+                    self.progress.check()?;
+                    self.progress.bytes.add(part.len() as u64);
                     hasher.update(&part);
                 }
-                Ok(FileHash::from_hash(hasher.finalize()))
+                Ok::<_, CommitError>(FileHash::from_hash(hasher.finalize()))
             };
-            body.hash = Some(self.runtime.block_on(hash).map_err(|e: ReadError| match e {
-                ReadError::Source { error, .. } => failed(error),
-                other => other.into(),
-            })?);
+            body.hash = Some(self.runtime.block_on(hash)?);
+            self.described.lock().expect("no holder of this lock panics").insert(at.clone(), body.clone());
         }
         Ok(body)
     }

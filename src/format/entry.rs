@@ -388,3 +388,107 @@ fn decode_file(r: &mut Reader<'_>, pack: &dyn Fn(u16) -> Option<PackId>) -> Resu
 pub fn sum_spans(refs: &[ChunkRef]) -> Option<u64> {
     refs.iter().try_fold(0u64, |sum, r| sum.checked_add(r.span))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::reference::Validator;
+    use crate::id::{Digest, ManifestId};
+    use crate::name::VersionNumber;
+
+    fn record(kind: u8, body: &[u8]) -> Vec<u8> {
+        let head = [&b"\0\x01\0x"[..], &[kind, 0], &5i64.to_le_bytes(), &6u32.to_le_bytes()].concat();
+        [&head, body, &[0, 0]].concat()
+    }
+
+    fn entry(body: Body) -> Entry {
+        let path = TreePath::new(*b"x").unwrap();
+        Entry { path, executable: false, mtime: Mtime { seconds: 5, nanos: 6 }, body }
+    }
+
+    #[test]
+    fn references_and_contained_versions_are_written_as_documented() {
+        let (hash, digest, manifest) = (FileHash::of(b"f"), Digest::of(b"d"), ManifestId::of(b"m"));
+        let reference = ReferenceBody {
+            uri: "s3://b/k".into(),
+            size: 0x0102,
+            validator: Validator::Tag("t1".into()),
+            hash: Some(hash),
+        };
+        let mut body = b"\x08\0s3://b/k\x02\x01\0\0\0\0\0\0\x01\x02\0t1\x01".to_vec();
+        body.extend_from_slice(hash.as_bytes());
+        let written = entry(Body::Reference(Box::new(reference.clone())));
+        assert_eq!(written.encode_alone(), record(4, &body));
+        let bare = ReferenceBody { validator: Validator::None, hash: None, ..reference };
+        let written = entry(Body::Reference(Box::new(bare)));
+        let body = b"\x08\0s3://b/k\x02\x01\0\0\0\0\0\0\0\0\0\0";
+        assert_eq!(written.encode_alone(), record(4, body));
+        let contained = Contained {
+            artifact: "p/ds".parse().unwrap(),
+            version: VersionNumber(7),
+            digest,
+            manifest,
+            path: Some(TreePath::new(*b"a/b").unwrap()),
+            entries: 3,
+            files: 2,
+            bytes: 1,
+            longest_path: 9,
+            levels: 4,
+        };
+        let mut body = b"\x04\0p/ds\x07\0\0\0\0\0\0\0\x01".to_vec();
+        body.extend_from_slice(digest.as_bytes());
+        body.extend_from_slice(manifest.as_bytes());
+        body.extend_from_slice(b"\x03\0a/b\x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x09\0\x04");
+        let written = entry(Body::Contained(Box::new(contained)));
+        assert_eq!(written.encode_alone(), record(5, &body));
+        assert_eq!(Entry::decode_alone(&record(5, &body)).unwrap(), written);
+    }
+
+    #[test]
+    fn what_a_reference_or_contained_version_cannot_be_is_refused() {
+        let hash = [7; 32];
+        let contained = |artifact: &[u8], algorithm: u8, path: &[u8], levels: u8| {
+            let mut body = vec![];
+            put_short_bytes(&mut body, artifact);
+            body.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, algorithm]);
+            body.extend_from_slice(&[hash, hash].concat());
+            put_short_bytes(&mut body, path);
+            body.extend_from_slice(&[0; 26]);
+            body.push(levels);
+            Entry::decode_alone(&record(5, &body))
+        };
+        assert!(contained(b"p/a", 1, b"", 1).is_ok() && contained(b"p/a", 1, b"d", 32).is_ok());
+        for bad in [
+            contained(b"p", 1, b"", 1),
+            contained(b"../a", 1, b"", 1),
+            contained(b"p/\xff", 1, b"", 1),
+            contained(b"p/a", 2, b"", 1),
+            contained(b"p/a", 1, b"../x", 1),
+            contained(b"p/a", 1, b"", 0),
+            contained(b"p/a", 1, b"", 33),
+        ] {
+            assert!(bad.is_err(), "{bad:?}");
+        }
+        let reference = |uri: &[u8], kind: u8, validator: &[u8], algorithm: u8| {
+            let mut body = vec![];
+            put_short_bytes(&mut body, uri);
+            body.extend_from_slice(&[0; 8]);
+            body.push(kind);
+            put_short_bytes(&mut body, validator);
+            body.push(algorithm);
+            Entry::decode_alone(&record(4, &body))
+        };
+        assert!(reference(b"s3://b/x", 0, b"", 0).is_ok());
+        for bad in [
+            reference(b"s3://\xff", 0, b"", 0),
+            reference(&[b'x'; 4096], 0, b"", 0),
+            reference(b"s3://b/x", 3, b"", 0),
+            reference(b"s3://b/x", 1, &[b'x'; 1025], 0),
+            reference(b"s3://b/x", 1, b"\0", 0),
+            reference(b"s3://b/x", 0, b"", 2),
+            reference(b"s3://b/x", 0, b"", 1),
+        ] {
+            assert!(bad.is_err(), "{bad:?}");
+        }
+    }
+}

@@ -100,7 +100,9 @@ pub fn b3sums_line(entry: &Entry) -> Option<String> {
 mod tests {
     use super::*;
     use crate::chunk::Rule;
+    use crate::format::contained::Contained;
     use crate::format::entry::{Content, FileBody, Mtime};
+    use crate::format::reference::{ReferenceBody, Validator};
     use crate::id::FileHash;
     use crate::path::TreePath;
 
@@ -131,6 +133,41 @@ mod tests {
         let hash = FileHash::of(b"x");
         assert_eq!(text, format!("f 755 1 {hash} a%20b%25%0A%FF\u{e9}\nd 755 0 - d\nl 777 6 ../t%20t l\n"));
         assert_eq!(listing.digest(), Digest::of(text.as_bytes()));
+    }
+
+    #[test]
+    fn references_and_contained_versions_have_lines_of_their_own() {
+        let (hash, digest) = (FileHash::of(b"f"), Digest::of(b"d"));
+        let contained = Contained {
+            artifact: "p/ds".parse().unwrap(),
+            version: crate::name::VersionNumber(7),
+            digest,
+            manifest: crate::id::ManifestId::of(b"m"),
+            path: None,
+            entries: 3,
+            files: 2,
+            bytes: 12,
+            longest_path: 9,
+            levels: 1,
+        };
+        let part = Contained { path: Some(TreePath::new(*b"a b").unwrap()), ..contained.clone() };
+        let tagged = ReferenceBody {
+            uri: "s3://b/x y".into(),
+            size: 5,
+            validator: Validator::Tag("\"t 1\"".into()),
+            hash: None,
+        };
+        let checked = ReferenceBody { hash: Some(hash), ..tagged.clone() };
+        let mut listing = ListingHasher::default();
+        let mut line = |path: &[u8], body| listing.push(&entry(path, body)).to_owned();
+        assert_eq!(line(b"c", Body::Contained(Box::new(contained))), format!("v 755 12 {digest} c\n"));
+        assert_eq!(line(b"p", Body::Contained(Box::new(part))), format!("v 755 12 {digest}/a%20b p\n"));
+        let tagged = Body::Reference(Box::new(tagged));
+        assert_eq!(b3sums_line(&entry(b"t", tagged.clone())), None);
+        assert_eq!(line(b"t", tagged), "r 755 5 etag:\"t%201\" s3://b/x%20y t\n");
+        let checked = Body::Reference(Box::new(checked));
+        assert_eq!(b3sums_line(&entry(b"u", checked.clone())).unwrap(), format!("{hash}  u\n"));
+        assert_eq!(line(b"u", checked), format!("r 755 5 b3:{hash} s3://b/x%20y u\n"));
     }
 
     #[test]

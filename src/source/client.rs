@@ -6,7 +6,7 @@
 //! that resolves names, and that has to refuse them. Vendors' buckets are asked at the hosts of the vendor or of this
 //! host's own settings, and their clients need the metadata service for credentials: they are not restricted so.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,14 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_link_local())
+            // Addresses of version 4 in one of version 6, as hosts and as gateways write them.
+            let inner = match v6.segments() {
+                [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                    Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+                }
+                _ => v6.to_ipv4(),
+            };
+            v6.is_unicast_link_local() || inner.is_some_and(|v4| v4.is_link_local())
         }
     }
 }
@@ -81,7 +88,7 @@ mod tests {
 
     #[test]
     fn link_local_addresses_are_told_in_every_writing() {
-        for yes in ["169.254.169.254", "fe80::1", "febf::1", "::ffff:169.254.169.254"] {
+        for yes in ["169.254.169.254", "fe80::1", "febf::1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe"] {
             assert!(is_link_local(yes.parse().unwrap()), "{yes}");
         }
         for no in ["127.0.0.1", "10.0.0.1", "::1", "fd00::1", "2001:db8::1", "169.253.0.1"] {

@@ -20,6 +20,10 @@ use crate::path::TreePath;
 /// Contained versions kept open.
 const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
+/// Entries that one walk gives at the most. Versions that contain one another many times could show more than any store
+/// has, and no reader would come to an end.
+const MAX_SHOWN: u64 = 1 << 30;
+
 /// An entry as it is seen, and where it stands.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -194,13 +198,13 @@ impl WholeView {
     /// Everything, in order of the paths that are seen, checked to be a tree.
     pub fn walk(self: &Arc<Self>) -> Walk {
         let begin = Level { entries: self.top.entries(0), place: self.root(), waiting: VecDeque::new() };
-        Walk { whole: self.clone(), levels: vec![begin] }
+        Walk { whole: self.clone(), levels: vec![begin], shown: 0 }
     }
 
     /// Everything below a directory; nothing if there is none at the path.
     pub async fn walk_below(self: &Arc<Self>, directory: &TreePath) -> Result<Walk, ReadError> {
         let place = self.directory(Some(directory)).await?;
-        Ok(Walk { whole: self.clone(), levels: place.map(Level::new).into_iter().collect() })
+        Ok(Walk { whole: self.clone(), levels: place.map(Level::new).into_iter().collect(), shown: 0 })
     }
 }
 
@@ -227,6 +231,7 @@ impl Level {
 pub struct Walk {
     whole: Arc<WholeView>,
     levels: Vec<Level>,
+    shown: u64,
 }
 
 impl Walk {
@@ -254,6 +259,11 @@ impl Walk {
                     break;
                 }
                 out.push(found);
+            }
+            self.shown += out.len() as u64;
+            if self.shown > MAX_SHOWN {
+                let problem = format!("more than {MAX_SHOWN} entries are to be seen in it");
+                return Err(self.whole.top.contradiction(problem));
             }
             return Ok(out);
         }
