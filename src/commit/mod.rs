@@ -320,6 +320,7 @@ impl Committer {
 
     /// Commits the tree that `walk` visits. When this returns, the version is durable in the store.
     ///
+    /// A symbolic link into the mount ([`Committer::with_links`]) is pinned, one to a URI becomes references.
     /// Content identical to the latest version makes no new one: its aliases, tags and metadata are changed as
     /// asked. `before_event` is told the event's id before the first attempt to write it, to make it durable. Both are
     /// called again if a collection overtook the commit, so that part of it must be stored again.

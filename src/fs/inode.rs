@@ -17,7 +17,7 @@ use crate::catalog::VersionRecord;
 use crate::clock::Timestamp;
 use crate::format::contained::Contained;
 use crate::format::entry::{Entry, Mtime};
-use crate::id::ManifestId;
+use crate::id::{Digest, ManifestId};
 use crate::name::{ArtifactKey, ProjectName, VersionNumber};
 use crate::path::TreePath;
 use crate::view::VersionView;
@@ -94,13 +94,25 @@ impl VersionNode {
         self.base + 1 + ordinal
     }
 
-    /// `project/name:v7`, for messages.
-    pub fn label(&self) -> String {
-        let version = match &self.shown {
+    /// Its number in its artifact.
+    pub fn number(&self) -> VersionNumber {
+        match &self.shown {
             Shown::Named(record) => record.version,
             Shown::Contained { contained, .. } => contained.version,
-        };
-        format!("{}:{version}", self.artifact)
+        }
+    }
+
+    /// The digest of all of it.
+    pub fn digest(&self) -> Digest {
+        match &self.shown {
+            Shown::Named(record) => record.digest,
+            Shown::Contained { contained, .. } => contained.digest,
+        }
+    }
+
+    /// `project/name:v7`, for messages.
+    pub fn label(&self) -> String {
+        format!("{}:{}", self.artifact, self.number())
     }
 
     /// Its manifest's root.

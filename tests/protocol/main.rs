@@ -16,6 +16,7 @@ mod contained;
 mod contention;
 mod gc;
 mod golden;
+mod golden_linked;
 mod host;
 mod layers;
 mod linearizability;
