@@ -21,13 +21,20 @@ fn new_key() -> ArtifactKey {
 
 /// Commits to `proj/new` a tree with one link to `proj/data:v0`.
 async fn contain(host: &Host) -> Result<Outcome, CommitError> {
-    let place = InMount { mountpoint: "/mnt".into(), tree: "/mnt/proj/new/staging".into() };
-    let walk = |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
+    link(host, new_key(), "../../data/latest").await
+}
+
+/// Commits to an artifact a tree with one link.
+async fn link(host: &Host, artifact: ArtifactKey, target: &str) -> Result<Outcome, CommitError> {
+    let tree = format!("/mnt/{artifact}/staging").into();
+    let place = InMount { mountpoint: "/mnt".into(), tree };
+    let target: Box<[u8]> = target.as_bytes().into();
+    let walk = move |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
         let path = artfs::path::TreePath::new(*b"data").expect("a path");
-        let what = What::Symlink((*b"../../data/latest").into());
+        let what = What::Symlink(target.clone());
         visit(Item { path, executable: false, mtime: Mtime::default(), what })
     };
-    let request = Request { artifact: new_key(), ..host.request(Settings::default()) };
+    let request = Request { artifact, ..host.request(Settings::default()) };
     let committer = host.committer.with_links(Some(place));
     committer.commit(&request, Arc::new(Progress::default()), walk, |_| Ok(())).await
 }
@@ -160,4 +167,44 @@ async fn a_version_that_shares_a_condemned_pack_is_not_contained() {
     backend.put(&packs[0].as_str().into(), kept.into()).await.expect("written");
     let done = contain(&Host::new(&backend, "h").await).await;
     assert!(matches!(done, Err(CommitError::Uncontainable { .. })), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_stand_in_versions_to_a_depth_and_no_deeper() {
+    let backend = memory();
+    let host = Host::new(&backend, "h").await;
+    host.commit(crate::host::small_tree(b"the bottom").path()).await;
+    let name = |n: u8| -> ArtifactKey { format!("proj/level{n}").parse().expect("a name") };
+    let deepest = artfs::format::contained::MAX_LEVELS;
+    for n in 1..=deepest {
+        let target = if n == 1 { "../../data/v0".to_owned() } else { format!("../../level{}/v0", n - 1) };
+        link(&host, name(n), &target).await.unwrap_or_else(|e| panic!("level {n}: {e}"));
+    }
+    let more = link(&host, name(deepest + 1), &format!("../../level{deepest}/v0")).await;
+    assert!(matches!(more, Err(CommitError::DeadLink { .. })), "{more:?}");
+    let state = host.catalog.existing(&name(deepest), Duration::ZERO).await.expect("it exists");
+    let manifest = state.latest().expect("a version").manifest;
+    let view = VersionView::open(&host.context, &name(deepest), manifest, "deep").await.expect("a version");
+    let whole = WholeView::new(view);
+    let path = format!("{}file.bin", "data/".repeat(usize::from(deepest)));
+    let path = artfs::path::TreePath::new(path.into_bytes()).expect("a path");
+    let found = whole.find(&path).await.expect("it can be read").expect("it is there");
+    assert_eq!((found.level, found.entry.size(), found.entry.path), (deepest, 10, path));
+    assert!(
+        whole
+            .find(&artfs::path::TreePath::new(*b"data/data/x").expect("a path"))
+            .await
+            .expect("read")
+            .is_none()
+    );
+    let mut walk = whole.walk();
+    let mut shown = 0;
+    while let batch @ [_, ..] = &walk.next_batch().await.expect("entries")[..] {
+        shown += batch.len();
+    }
+    assert_eq!(shown, usize::from(deepest) + 1);
+    let directory = artfs::path::TreePath::new(*b"data/data").expect("a path");
+    let children = whole.children(Some(&directory), None, 9);
+    let children = children.await.expect("a directory");
+    assert_eq!(children.iter().map(|c| c.entry.path.to_string()).collect::<Vec<_>>(), ["data/data/data"]);
 }

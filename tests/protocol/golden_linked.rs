@@ -40,6 +40,7 @@ fn reference(path: &[u8], uri: &str, validator: Validator, hash: Option<FileHash
 }
 
 type Visit<'a> = &'a mut dyn FnMut(Item) -> Result<(), CommitError>;
+type Tree = fn(Visit<'_>) -> Result<(), CommitError>;
 
 fn data(visit: Visit<'_>) -> Result<(), CommitError> {
     visit(item(b"big.bin", file(&noise(300, 1, 10_000))))?;
@@ -66,7 +67,7 @@ async fn write_store(backend: Arc<dyn ObjectStore>) {
     let (_cache, context) = read_context(&store);
     let place = InMount { mountpoint: "/mnt".into(), tree: "/mnt/gold/linked/staging".into() };
     let committer = Committer::new(catalog, context, index).with_links(Some(place));
-    let trees: [(&str, fn(Visit<'_>) -> Result<(), CommitError>); 2] = [(DATA, data), (LINKED, linked)];
+    let trees: [(&str, Tree); 2] = [(DATA, data), (LINKED, linked)];
     for (i, (artifact, walk)) in trees.into_iter().enumerate() {
         let request = Request {
             artifact: artifact.parse().expect("a name"),
