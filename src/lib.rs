@@ -5,7 +5,7 @@
 //! | rank | modules | what they are |
 //! |---|---|---|
 //! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
-//! | 1 | `store durable sqlite` | hash-checked bytes under typed keys; temporary file, fsync, rename |
+//! | 1 | `store source durable sqlite` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename |
 //! | 2 | `catalog cache condemned` | names to versions (the log); the bounded disk cache; what collections condemned |
 //! | 3 | `view staging` | reading one version; the writable overlay |
 //! | 4 | `commit export gc pin verify` | the multi-object protocols |
@@ -31,6 +31,7 @@ pub mod name;
 pub mod path;
 pub mod pin;
 pub mod serve;
+pub mod source;
 pub mod sqlite;
 pub mod staging;
 pub mod store;

@@ -21,6 +21,7 @@ use crate::fuse::{self, MountOptions};
 use crate::gc::InUseVersion;
 use crate::name::{Reference, Selector, session_directory};
 use crate::pin::{self, PinError, Pinned};
+use crate::source::Sources;
 use crate::staging::SessionRegistry;
 use crate::view::{ReadContext, ReadLimits};
 
@@ -42,6 +43,8 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     let registry = SessionRegistry::open(&options.state, store.env().clone())
         .map_err(|e| WireError::new(e.to_string()))?;
     let context = Arc::new(ReadContext::new(store.clone(), cache.clone(), ReadLimits::default()));
+    let sources = Sources::new(options.references.clone(), Some(options.mountpoint.clone()));
+    context.set_sources(Arc::new(sources));
     let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
     let owner = (sys::effective_uid(), sys::effective_gid());
     let fs_options = Options {
@@ -52,6 +55,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         owner,
         allow_commit: options.allow_commit,
         state: options.state.clone(),
+        mountpoint: Some(options.mountpoint.clone()),
         user_name: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")),
         host: services.actor.host.clone(),
     };
@@ -291,7 +295,16 @@ fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {
 
 /// What the command line says of a version, as a commit takes it.
 pub fn settings(said: VersionSettings) -> Settings {
-    let VersionSettings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, lineage: _ } =
-        said;
-    Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs }
+    let VersionSettings {
+        message,
+        artifact_type,
+        aliases,
+        tags,
+        meta,
+        ttl_seconds,
+        inputs,
+        checksum,
+        lineage: _,
+    } = said;
+    Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, checksum }
 }

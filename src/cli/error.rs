@@ -180,7 +180,10 @@ impl From<ReadError> for CliError {
             ReadError::Unavailable { .. } => {
                 failed.with_hint("`artfs doctor` looks into it; check the network, the endpoint and the region")
             }
-            ReadError::Denied { .. } | ReadError::Local { .. } | ReadError::Stopped => failed,
+            ReadError::Source { .. }
+            | ReadError::Denied { .. }
+            | ReadError::Local { .. }
+            | ReadError::Stopped => failed,
         }
     }
 }

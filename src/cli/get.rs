@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
+use super::args::ReferenceArgs;
 use super::content::Content;
 use super::context::Context;
 use super::error::{CliError, Outcome};
@@ -44,12 +45,15 @@ pub struct GetArgs {
     /// Replace files in DEST that differ
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    references: ReferenceArgs,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: &GetArgs) -> Result<Outcome, CliError> {
     let prefix = args.path.as_deref().map(prefix).transpose()?.flatten();
     let content = Content::open(context, OnMissing::Fail)?;
+    content.allow(&args.references);
     let done = get(&content, args, prefix);
     content.close();
     let (version, report) = done?;

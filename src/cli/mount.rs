@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::args::{QuotaArgs, parse_size, parse_span};
+use super::args::{QuotaArgs, ReferenceArgs, parse_size, parse_span};
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
@@ -67,6 +67,8 @@ pub struct MountArgs {
     refresh: Duration,
     #[command(flatten)]
     quota: QuotaArgs,
+    #[command(flatten)]
+    references: ReferenceArgs,
     /// Serve every file by the daemon, never by the kernel itself: how it is where passthrough is not granted
     #[arg(long, hide = true)]
     no_passthrough: bool,
@@ -138,6 +140,7 @@ fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
         cache_bytes: args.cache_size,
         refresh: args.refresh,
         quotas: args.quota.quotas(),
+        references: args.references.allowed(),
         rename_wait: args.rename_wait.unwrap_or(RENAME_WAIT),
         passthrough: !args.no_passthrough,
         no_open: args.no_open,
@@ -171,6 +174,9 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     add(&[&"--rename-wait", &format!("{}ms", options.rename_wait.as_millis())]);
     for quota in args.quota.to_words() {
         add(&[&"--quota", &quota]);
+    }
+    for prefix in args.references.words() {
+        add(&[&"--allow-reference", &prefix]);
     }
     if args.read_only {
         add(&[&"--read-only"]);

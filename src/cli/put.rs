@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::args::{QuotaArgs, SettingsArgs};
+use super::args::{QuotaArgs, ReferenceArgs, SettingsArgs};
 use super::commit::sentence;
 use super::content::Content;
 use super::context::Context;
@@ -42,11 +42,13 @@ pub struct PutArgs {
     settings: SettingsArgs,
     #[command(flatten)]
     quota: QuotaArgs,
+    #[command(flatten)]
+    references: ReferenceArgs,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
-    let PutArgs { paths, artifact, settings, quota } = args;
+    let PutArgs { paths, artifact, settings, quota, references } = args;
     // What can be refused without a store makes none.
     let roots = commit::roots(&paths).map_err(|e| put_error(&artifact, e))?;
     for (at, path) in &roots {
@@ -55,6 +57,7 @@ pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
         found.map_err(|e| CliError::io(format!("cannot read {}", path.display()), &e))?;
     }
     let content = Content::open(context, OnMissing::Create)?;
+    content.allow(&references);
     let quota_bytes = quota.quotas().of(&artifact.project);
     let done = put(context, &content, artifact.clone(), settings, quota_bytes, roots);
     content.close();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::args::ReferenceArgs;
 use super::content::Content;
 use super::context::{Context, Opened};
 use super::error::{CliError, Outcome};
@@ -46,6 +47,8 @@ pub struct VerifyArgs {
     /// The version
     #[arg(value_name = "REF")]
     reference: Reference,
+    #[command(flatten)]
+    references: ReferenceArgs,
 }
 
 /// Runs it.
@@ -53,7 +56,7 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
     match &args.path {
         _ if args.log => verify_log(context, &args.reference.artifact),
         Some(directory) => verify_copy(context, &args.reference, directory),
-        None => verify_stored(context, &args.reference),
+        None => verify_stored(context, args),
     }
 }
 
@@ -106,9 +109,11 @@ fn check_log(opened: &Opened, key: &ArtifactKey) -> Result<(u64, EventHash), Cli
     Ok((events, state.head()))
 }
 
-fn verify_stored(context: &Context, reference: &Reference) -> Result<Outcome, CliError> {
+fn verify_stored(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
+    let reference = &args.reference;
     let scratch = Scratch::new(context)?;
     let content = Content::open_without_cache(context, &scratch.0)?;
+    content.allow(&args.references);
     let done = stored(&content, reference);
     content.close();
     let (version, findings) = done?;
@@ -210,6 +215,7 @@ fn word(problem: Problem) -> &'static str {
         Problem::Missing => "missing",
         Problem::Extra => "extra",
         Problem::Different => "different",
+        Problem::Changed => "changed",
         Problem::Kind => "kind",
         Problem::Mode => "mode",
     }

@@ -36,6 +36,7 @@ use self::wire::{Request, WireError};
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::Quotas;
+use crate::source::Allowed;
 
 /// How long a mount may take to answer its first question.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -61,6 +62,8 @@ pub struct Options {
     pub rename_wait: Duration,
     /// What projects may take in the store.
     pub quotas: Quotas,
+    /// Where references may be read.
+    pub references: Allowed,
     /// Whether files may be handed to the kernel.
     pub passthrough: bool,
     /// Whether the kernel opens files without asking; only where nothing can be written.

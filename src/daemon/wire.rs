@@ -101,6 +101,8 @@ pub struct VersionSettings {
     pub ttl_seconds: Option<u64>,
     /// References to the versions it was made from.
     pub inputs: Vec<String>,
+    /// Whether references are read once, to record their BLAKE3.
+    pub checksum: bool,
     /// Whether the run that made it is recorded.
     pub lineage: Lineage,
 }

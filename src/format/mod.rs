@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod codec;
 pub mod collection;
+pub mod contained;
 pub mod details;
 pub mod entry;
 pub mod event;
@@ -17,6 +18,7 @@ pub mod moves;
 pub mod pack;
 mod planes;
 pub mod record;
+pub mod reference;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.

@@ -15,7 +15,7 @@ use super::sessions::{Live, OpenSession};
 use super::{Errno, Fs, Result};
 use crate::cache::Admission;
 use crate::catalog::Actor;
-use crate::commit::{CommitError, Item, Outcome, OwnBytes, Progress, Request, Settings, What};
+use crate::commit::{CommitError, InMount, Item, Outcome, OwnBytes, Progress, Request, Settings, What};
 use crate::format::entry::{Body, Content, Entry};
 use crate::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
 use crate::path::TreePath;
@@ -247,6 +247,12 @@ impl Fs {
         settings.add(commit.settings);
         let of_mount = self.options.quotas.of(&commit.artifact.project);
         let quota_bytes = of_mount.into_iter().chain(commit.quota_bytes).min();
+        let place = self.options.mountpoint.as_ref().map(|mountpoint| InMount {
+            mountpoint: mountpoint.clone(),
+            tree: mountpoint
+                .join(commit.artifact.to_string())
+                .join(session_directory(commit.session.as_ref())),
+        });
         let request = Request {
             artifact: commit.artifact,
             origin: *live.id.as_bytes(),
@@ -262,7 +268,7 @@ impl Fs {
             *scanned.hashed.lock().expect("no holder of this lock panics") = read;
             Ok(())
         };
-        let committer = self.committer.with_quota(quota_bytes);
+        let committer = self.committer.with_quota(quota_bytes).with_links(place);
         let outcome = committer.commit(&request, commit.progress, walk, before_event).await;
         if outcome.is_err() {
             // The session goes on and may change: what a crash would leave must not be taken for this commit.

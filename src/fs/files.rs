@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::clone::Part;
 use super::inode::{Node, Resolved};
 use super::{Answer, Errno, Fs, OpenMode, Opened, Result, session_answer};
+use crate::format::entry::Body;
 use crate::staging::{Caller, CopySource, OpenContent, OpenFile, Session};
 
 impl Fs {
@@ -178,6 +179,10 @@ impl Fs {
             }
             Resolved::Version(version, Some(ordinal)) => {
                 let entry = self.entry(&version, ordinal).await?;
+                if let Body::Reference(_) = entry.body {
+                    // The caller reads and writes then.
+                    return Err(Errno(libc::EXDEV));
+                }
                 let source = self.whole_file(&version, &entry).await?;
                 let before = self.clones.begin(handle_out, &entry, offset_in, offset_out);
                 let copy = move |s: &Session| {

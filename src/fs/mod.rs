@@ -44,7 +44,7 @@ use crate::commit::{Committer, Quotas};
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
 use crate::staging::{Attr, Caller, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
-use crate::view::{FileContent, ReadContext};
+use crate::view::{FileContent, ReadContext, ReferenceContent};
 
 /// How long the kernel may keep what never changes.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -71,6 +71,8 @@ pub struct Options {
     pub allow_commit: Option<u32>,
     /// The state folder.
     pub state: PathBuf,
+    /// Where the tree is mounted, absolute and without links; none if it is not.
+    pub mountpoint: Option<PathBuf>,
     /// The name of a user by number.
     pub user_name: fn(u32) -> String,
     /// This host's name.
@@ -167,13 +169,15 @@ pub struct Fs {
 enum OpenVersionFile {
     /// A file, and the version it is of.
     Content(Arc<FileContent>, Arc<VersionNode>),
+    /// The same of a file outside of the store.
+    Reference(Arc<ReferenceContent>, Arc<VersionNode>),
     Generated(Arc<std::fs::File>),
 }
 
 impl OpenVersionFile {
     fn version(&self) -> Option<&Arc<VersionNode>> {
         match self {
-            OpenVersionFile::Content(_, version) => Some(version),
+            OpenVersionFile::Content(_, version) | OpenVersionFile::Reference(_, version) => Some(version),
             OpenVersionFile::Generated(_) => None,
         }
     }
@@ -182,6 +186,7 @@ impl OpenVersionFile {
         match self {
             OpenVersionFile::Generated(file) => generated::read(file, offset, len),
             OpenVersionFile::Content(content, _) => Ok(content.read(offset, len as usize).await?),
+            OpenVersionFile::Reference(content, _) => Ok(content.read(offset, len as usize).await?),
         }
     }
 }

@@ -42,9 +42,7 @@ impl Fs {
             Resolved::Node(Node::Generated(file)) => {
                 Ok(OpenVersionFile::Generated(self.generated_content(ino, &file).await?))
             }
-            Resolved::Version(version, Some(ordinal)) => {
-                Ok(OpenVersionFile::Content(self.content(&version, ordinal).await?, version))
-            }
+            Resolved::Version(version, Some(ordinal)) => self.version_file(&version, ordinal).await,
             Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno(libc::EISDIR)),
             Resolved::Session(_) => Err(Errno(libc::EBADF)),
         }

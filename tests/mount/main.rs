@@ -8,6 +8,7 @@ mod runner;
 mod support;
 
 mod commit;
+mod contained;
 mod host;
 mod identity;
 mod names;
@@ -16,6 +17,7 @@ mod pin;
 mod programs;
 mod property;
 mod reading;
+mod references;
 mod staging;
 mod story;
 mod sys;
@@ -41,6 +43,8 @@ fn main() -> ExitCode {
             names::TESTS,
             offline::TESTS,
             pin::TESTS,
+            contained::TESTS,
+            references::TESTS,
             identity::TESTS,
         ]
         .concat(),

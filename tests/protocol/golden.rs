@@ -39,7 +39,7 @@ const ARTIFACT: &str = "gold/mixed";
 /// One with a log that is long enough for a checkpoint.
 const LONG: &str = "gold/long";
 const COLLECTED: &str = "gold/collected";
-const MTIME: Mtime = Mtime { seconds: 1_750_000_000, nanos: 123_456_789 };
+pub const MTIME: Mtime = Mtime { seconds: 1_750_000_000, nanos: 123_456_789 };
 
 /// The folder of a golden store: `v1`, and `v1-collected`, which garbage was collected from.
 fn golden_folder(name: &str) -> PathBuf {
@@ -124,6 +124,7 @@ async fn write_store(backend: Arc<dyn ObjectStore>) {
         meta: [("f1".to_owned(), json!(0.89)), ("note".to_owned(), json!({"a": [1, null, "x"]}))].into(),
         ttl_seconds: Some(2_592_000),
         inputs: vec!["gold/raw:v3".into()],
+        checksum: false,
     };
     assert_eq!(writer.commit(tree.path(), 1, settings).await.version, VersionNumber(0));
     let again = Settings { tags: vec!["twice".into()], message: Some("again".into()), ..Settings::default() };
@@ -207,7 +208,7 @@ async fn write_collected_store(backend: Arc<dyn ObjectStore>) {
     assert_eq!(report.condemned.map(|made| made.repacked), Some(1));
 }
 
-async fn objects(backend: &dyn ObjectStore) -> BTreeMap<String, Vec<u8>> {
+pub async fn objects(backend: &dyn ObjectStore) -> BTreeMap<String, Vec<u8>> {
     let names: Vec<_> =
         backend.list(None).map_ok(|meta| meta.location).try_collect().await.expect("a listing");
     let mut objects = BTreeMap::new();
@@ -219,7 +220,7 @@ async fn objects(backend: &dyn ObjectStore) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The golden objects, copied to memory so that no test can change them.
-async fn golden(name: &str) -> Arc<dyn ObjectStore> {
+pub async fn golden(name: &str) -> Arc<dyn ObjectStore> {
     let folder = golden_folder(name);
     let files = object_store::local::LocalFileSystem::new_with_prefix(&folder);
     let files = files.unwrap_or_else(|e| panic!("{} is there: {e}", folder.display()));
@@ -231,7 +232,7 @@ async fn golden(name: &str) -> Arc<dyn ObjectStore> {
 }
 
 /// Compares what was written with the golden store of this name, or makes that anew.
-async fn compare(name: &str, written: &BTreeMap<String, Vec<u8>>) {
+pub async fn compare(name: &str, written: &BTreeMap<String, Vec<u8>>) {
     match std::env::var("ARTFS_GOLDEN").as_deref() {
         Ok("write") => {
             let folder = golden_folder(name);

@@ -12,9 +12,11 @@ mod support;
 
 mod checkpoints;
 mod commit;
+mod contained;
 mod contention;
 mod gc;
 mod golden;
+mod golden_linked;
 mod host;
 mod layers;
 mod linearizability;
@@ -24,6 +26,7 @@ mod quota;
 mod requests;
 mod retention;
 mod simulation;
+mod sources;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.

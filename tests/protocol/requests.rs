@@ -75,6 +75,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
         owner: (0, 0),
         allow_commit: None,
         state: state.to_owned(),
+        mountpoint: None,
         user_name: |uid| format!("uid{uid}"),
         host: "h".into(),
         rename_wait: Duration::from_secs(60),
