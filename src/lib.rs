@@ -8,10 +8,11 @@
 //! | 1 | `store source durable sqlite` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename |
 //! | 2 | `catalog cache condemned` | names to versions (the log); the bounded disk cache; what collections condemned |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit export gc pin verify` | the multi-object protocols |
+//! | 4 | `audit commit export gc pin verify watch` | the multi-object protocols; following what happens |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
+pub mod audit;
 pub mod cache;
 pub mod catalog;
 pub mod chunk;
@@ -37,3 +38,4 @@ pub mod staging;
 pub mod store;
 pub mod verify;
 pub mod view;
+pub mod watch;

@@ -20,15 +20,23 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Incomplete`] if events are lacking and the store cannot be reached; damage.
     pub async fn log_lines(&self, state: &ArtifactState) -> Result<Vec<Bytes>, CatalogError> {
+        self.log_lines_from(state, 0).await
+    }
+
+    /// The same from event `from` on; nothing if that is behind the last.
+    pub async fn log_lines_from(&self, state: &ArtifactState, from: u64) -> Result<Vec<Bytes>, CatalogError> {
+        if from > state.seq() {
+            return Ok(vec![]);
+        }
         let key = state.key();
-        let mirrored = self.mirror.events_from(key, 0).into_iter().map(|(seq, bytes)| (seq, bytes.into()));
-        match self.complete(state, mirrored.collect()).await {
+        let mirrored = self.mirror.events_from(key, from).into_iter().map(|(seq, bytes)| (seq, bytes.into()));
+        match self.complete(state, from, mirrored.collect()).await {
             Err(CatalogError::Damaged { seq, problem, .. }) => {
                 // It may be the local copy that is wrong.
-                tracing::warn!("{key}: event {seq}: {problem}; reading the whole log from the store");
-                let lines = self.complete(state, BTreeMap::new()).await?;
+                tracing::warn!("{key}: event {seq}: {problem}; reading the log from the store");
+                let lines = self.complete(state, from, BTreeMap::new()).await?;
                 self.mirror.forget(key);
-                let events: Vec<(u64, Bytes)> = (0..).zip(lines.iter().cloned()).collect();
+                let events: Vec<(u64, Bytes)> = (from..).zip(lines.iter().cloned()).collect();
                 self.mirror.add_events(key, &events);
                 Ok(lines)
             }
@@ -40,11 +48,12 @@ impl Catalog {
     async fn complete(
         &self,
         state: &ArtifactState,
+        from: u64,
         mut lines: BTreeMap<u64, Bytes>,
     ) -> Result<Vec<Bytes>, CatalogError> {
         let key = state.key();
         lines.split_off(&(state.seq() + 1));
-        let lacking: Vec<u64> = (0..=state.seq()).filter(|seq| !lines.contains_key(seq)).collect();
+        let lacking: Vec<u64> = (from..=state.seq()).filter(|seq| !lines.contains_key(seq)).collect();
         let count = lacking.len() as u64;
         let fetched = self.fetch_events(key, lacking).await.map_err(|e| match e {
             CatalogError::Store(source) if source.may_pass() => {
@@ -54,7 +63,7 @@ impl Catalog {
         })?;
         lines.extend(fetched.iter().cloned());
         let lines: Vec<Bytes> = lines.into_values().collect();
-        check_chain(state, &lines)?;
+        check_chain(state, from, &lines)?;
         self.mirror.add_events(key, &fetched);
         Ok(lines)
     }
@@ -135,11 +144,11 @@ fn vouched_checkpoints(events: &[(u64, Bytes)]) -> HashMap<u64, BTreeMap<Checkpo
     vouched
 }
 
-/// Whether these lines, one for each event from 0 on, are the chain that ends at a state's head.
-fn check_chain(state: &ArtifactState, lines: &[Bytes]) -> Result<(), CatalogError> {
+/// Whether these lines, one for each event from `from` on, are the chain that ends at a state's head.
+fn check_chain(state: &ArtifactState, from: u64, lines: &[Bytes]) -> Result<(), CatalogError> {
     let mut expected = Some(state.head());
-    for (seq, line) in lines.iter().enumerate().rev() {
-        let seq = seq as u64;
+    for (i, line) in lines.iter().enumerate().rev() {
+        let seq = from + i as u64;
         let damaged = |problem| CatalogError::Damaged { artifact: state.key().clone(), seq, problem };
         if expected != Some(EventHash::of(line)) {
             return Err(damaged("its hash is not the one in the event behind it".to_owned()));

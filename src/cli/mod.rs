@@ -3,6 +3,7 @@
 mod alias;
 pub mod args;
 mod ask;
+mod audit;
 pub mod commit;
 mod completions;
 mod content;
@@ -32,6 +33,7 @@ mod target;
 mod ttl;
 mod umount;
 mod verify;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -123,6 +125,8 @@ enum Command {
     Rm(rm::RmArgs),
     Gc(gc::GcArgs),
     Verify(verify::VerifyArgs),
+    Audit(audit::AuditArgs),
+    Watch(watch::WatchArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -183,6 +187,8 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Rm(args) => rm::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::Audit(args) => audit::run(&context, &args),
+        Command::Watch(args) => watch::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -122,7 +122,12 @@ pub fn clean(text: &str) -> String {
     out
 }
 
-/// The same for text of several lines.
+/// Whether a character turns the direction in which text is shown, so that it can look like another.
+pub fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// [`clean`] for text of several lines.
 pub fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }

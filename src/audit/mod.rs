@@ -1,0 +1,121 @@
+//! What an auditor asks of one version, gathered: what it is, who made it from what, and all that was said of it since.
+//!
+//! Everything comes from the logs, whose chains are checked while they are read; nothing of the content is read.
+
+mod graph;
+mod history;
+
+use serde::Serialize;
+
+pub use self::graph::{Graph, MAX_DEPTH, MAX_NODES, Node, Standing};
+pub use self::history::{Change, Ending, Held, History};
+use crate::catalog::{Catalog, CatalogError, Record};
+use crate::clock::Timestamp;
+use crate::format::event::Event;
+use crate::id::EventHash;
+use crate::name::{ArtifactKey, VersionNumber};
+
+/// All there is to say of a version at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// When this was gathered, by this host's clock.
+    pub made: Timestamp,
+    /// The store, as this host calls it, without credentials.
+    pub store: String,
+    /// The store's random identity.
+    pub store_id: String,
+    /// The version's record as it is now.
+    pub record: Record,
+    /// Where the log ended then.
+    pub head: Head,
+    /// All names that pointed to it and all edits of what is said of it.
+    pub history: History,
+    /// How long it is kept.
+    pub retention: Retention,
+    /// What it was made from.
+    pub lineage: Graph,
+}
+
+/// The end of a log: who knows it can tell whether the log behind it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Head {
+    /// The number of the last event.
+    pub seq: u64,
+    /// Its hash.
+    #[serde(with = "crate::id::plain")]
+    pub hash: EventHash,
+}
+
+/// How long a version is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Retention {
+    /// Whether it is there.
+    pub state: Kept,
+    /// Its own or its artifact's time to live, in seconds.
+    pub ttl_seconds: Option<u64>,
+    /// When that is over, by the clock of who committed it. Aliases, and versions made from it, keep it all the same.
+    pub until: Option<Timestamp>,
+    /// The aliases that keep it, `latest` among them.
+    pub kept_by: Vec<String>,
+}
+
+/// Whether a version is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// It is.
+    Living,
+    /// It was deleted; its record stays.
+    Deleted,
+}
+
+/// Gathers the report of a version, living or deleted. Cost: the whole log of its artifact, as far as this host lacks
+/// it; the details objects of its messages and runs; a request or more for each artifact in its lineage.
+///
+/// # Errors
+/// No such version; a log that is damaged or cannot be read.
+pub async fn report(
+    catalog: &Catalog,
+    artifact: &ArtifactKey,
+    version: VersionNumber,
+) -> Result<Report, CatalogError> {
+    let state = catalog.existing(artifact, std::time::Duration::ZERO).await?;
+    let record = match state.deleted_version(version) {
+        Some(deleted) => catalog.deleted_record(&state, deleted).await?,
+        None => {
+            let selector = crate::name::Selector::Version(version);
+            catalog.record(&state, state.require(&selector)?).await?
+        }
+    };
+    let lines = catalog.log_lines(&state).await?;
+    let history = history::of(catalog, artifact, version, &lines).await?;
+    let ttl_seconds = state.record(version).and_then(|record| state.time_to_live(record));
+    let until = ttl_seconds.map(|seconds| record.created.after(std::time::Duration::from_secs(seconds)));
+    let is_deleted = record.deleted.is_some();
+    let retention = Retention {
+        state: if is_deleted { Kept::Deleted } else { Kept::Living },
+        ttl_seconds,
+        until: until.filter(|_| !is_deleted),
+        kept_by: record.aliases.clone(),
+    };
+    let store = catalog.store();
+    Ok(Report {
+        made: store.env().now(),
+        store: store.url().to_string(),
+        store_id: store.id().to_string(),
+        head: Head { seq: state.seq(), hash: state.head() },
+        history,
+        retention,
+        lineage: graph::of(catalog, artifact, version, &record).await?,
+        record,
+    })
+}
+
+/// A stored line as an event.
+fn decode(artifact: &ArtifactKey, seq: u64, line: &[u8]) -> Result<Event, CatalogError> {
+    Event::decode(line).map_err(|e| CatalogError::Damaged {
+        artifact: artifact.clone(),
+        seq,
+        problem: e.problem,
+    })
+}
