@@ -33,6 +33,7 @@ mod target;
 mod ttl;
 mod umount;
 mod verify;
+mod verify_kept;
 mod watch;
 
 use std::path::PathBuf;

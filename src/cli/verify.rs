@@ -15,10 +15,11 @@ use super::error::{CliError, Outcome};
 use super::interrupt::interrupted;
 use super::output::{self, Format};
 use super::progress::with_line;
+use super::verify_kept;
 use crate::catalog::{CatalogError, VersionRecord};
 use crate::durable;
-use crate::id::EventHash;
-use crate::name::{ArtifactKey, Reference};
+use crate::id::{Digest, EventHash};
+use crate::name::{ArtifactKey, Reference, VersionNumber};
 use crate::store::OnMissing;
 use crate::verify::{self, CopyError, Finding, Problem};
 use crate::view::{ReadError, VersionView};
@@ -35,7 +36,13 @@ Exit code 3 means that something is not what it should be.
 Examples:
   artfs verify proj/bert:v7                   all that the store has of it
   artfs verify proj/bert:v7 --path ./bert     a directory that should be a copy of it
-  artfs verify --log proj/bert                the log alone, with its chain of hashes"
+  artfs verify --log proj/bert                the log alone, with its chain of hashes
+
+Without the store, a copy is compared with what was kept of the version: its listing, which names what differs, or
+its record or digest alone, which only tell whether anything does:
+  artfs verify proj/bert:v7 --path ./bert --record v7.json --listing v7.listing
+  artfs verify proj/bert@DIGEST --path ./bert --listing v7.listing
+  artfs verify proj/bert@DIGEST --path ./bert --no-store"
 )]
 pub struct VerifyArgs {
     /// Check the artifact's log only
@@ -44,6 +51,16 @@ pub struct VerifyArgs {
     /// Compare this directory with the version
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
+    /// Compare with this listing (.artfs/v7.listing), without the store; of several, the others are those of versions
+    /// that the first contains (repeatable)
+    #[arg(long = "listing", value_name = "FILE", requires = "path")]
+    listings: Vec<PathBuf>,
+    /// Take the digest from this record (.artfs/v7.json), without the store
+    #[arg(long, value_name = "FILE", requires = "path")]
+    record: Option<PathBuf>,
+    /// Do not ask the store: the digest in REF is enough
+    #[arg(long, requires = "path")]
+    no_store: bool,
     /// The version
     #[arg(value_name = "REF")]
     reference: Reference,
@@ -55,6 +72,9 @@ pub struct VerifyArgs {
 pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
     match &args.path {
         _ if args.log => verify_log(context, &args.reference.artifact),
+        Some(directory) if args.no_store || args.record.is_some() || !args.listings.is_empty() => {
+            verify_kept::run(context, &args.reference, directory, &args.listings, args.record.as_deref())
+        }
         Some(directory) => verify_copy(context, &args.reference, directory),
         None => verify_stored(context, args),
     }
@@ -117,7 +137,7 @@ fn verify_stored(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliErr
     let done = stored(&content, reference);
     content.close();
     let (version, findings) = done?;
-    report(context, reference, &version, &findings, "in the store")
+    report(context, &Subject::of(reference, &version), &findings, "in the store")
 }
 
 fn stored(content: &Content, reference: &Reference) -> Result<(VersionRecord, Vec<Finding>), CliError> {
@@ -159,10 +179,10 @@ fn verify_copy(context: &Context, reference: &Reference, directory: &Path) -> Re
     });
     content.close();
     let (version, findings) = done?;
-    report(context, reference, &version, &findings, &format!("in {}", directory.display()))
+    report(context, &Subject::of(reference, &version), &findings, &format!("in {}", directory.display()))
 }
 
-fn stopped(reference: &Reference) -> CliError {
+pub(super) fn stopped(reference: &Reference) -> CliError {
     CliError::failed(format!("verifying {reference} was interrupted, and nothing is known of it"))
 }
 
@@ -175,32 +195,61 @@ impl From<CopyError> for CliError {
     }
 }
 
-fn report(
+/// What was verified.
+pub(super) struct Subject {
+    pub artifact: ArtifactKey,
+    /// Not known where nothing but a digest is.
+    pub version: Option<VersionNumber>,
+    pub digest: Digest,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl Subject {
+    fn of(reference: &Reference, version: &VersionRecord) -> Self {
+        Self {
+            artifact: reference.artifact.clone(),
+            version: Some(version.version),
+            digest: version.digest,
+            files: version.files,
+            bytes: version.bytes,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.version {
+            Some(version) => format!("{}:{version}", self.artifact),
+            None => format!("{}@{}", self.artifact, output::short(self.digest)),
+        }
+    }
+}
+
+/// Tells what was found.
+pub(super) fn report(
     context: &Context,
-    reference: &Reference,
-    version: &VersionRecord,
+    subject: &Subject,
     findings: &[Finding],
     place: &str,
 ) -> Result<Outcome, CliError> {
     match context.format() {
         Format::Json => output::print_json(&json!({
-            "artifact": reference.artifact,
-            "version": version.version,
-            "digest": version.digest.to_string(),
-            "files": version.files,
-            "bytes": version.bytes,
+            "artifact": subject.artifact,
+            "version": subject.version,
+            "digest": subject.digest.to_string(),
+            "files": subject.files,
+            "bytes": subject.bytes,
             "sound": findings.is_empty(),
             "findings": findings,
         }))?,
         Format::Text => {
-            let name = format!("{}:{}", reference.artifact, version.version);
-            let files = output::count(version.files, "file");
+            let name = subject.name();
+            let files = output::count(subject.files, "file");
             let mut text: String = findings
                 .iter()
                 .map(|f| format!("{:<9} {}\n", word(f.problem), output::clean(&f.detail)))
                 .collect();
             text.push_str(&match findings.len() as u64 {
-                0 => format!("{name} is sound {place}: {files}, {}\n", output::size(version.bytes)),
+                0 => format!("{name} is sound {place}: {files}, {}\n", output::size(subject.bytes)),
                 n => format!("{name} is not sound {place}: {}\n", output::count(n, "finding")),
             });
             output::print(&text)?;
@@ -218,6 +267,7 @@ fn word(problem: Problem) -> &'static str {
         Problem::Changed => "changed",
         Problem::Kind => "kind",
         Problem::Mode => "mode",
+        Problem::Unchecked => "unchecked",
     }
 }
 

@@ -12,6 +12,7 @@ pub mod entry;
 pub mod event;
 pub mod header;
 pub mod lease;
+pub mod listed;
 pub mod listing;
 pub mod manifest;
 pub mod moves;

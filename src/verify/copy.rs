@@ -1,24 +1,24 @@
 //! Comparing a directory with a version: two sequences in the same order, walked side by side.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Finding, Problem, Progress};
-use crate::format::entry::{Body, Entry};
-use crate::id::FileHash;
+use super::{Finding, Problem, Progress, local};
+use crate::format::contained::MAX_LEVELS;
+use crate::format::listed::{Listed, What};
+use crate::id::{Digest, FileHash};
 use crate::path::TreePath;
 use crate::view::{ReadError, VersionView, WholeView};
 
 /// Local files hashed at once.
 const FILES_AT_ONCE: usize = 4;
-/// Bytes read at once.
-const READ_BYTES: usize = 1 << 20;
 
 /// Why the comparison ended early.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum CopyError {
 }
 
 impl CopyError {
-    fn io(path: &Path, source: io::Error) -> Self {
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
         CopyError::Io { path: path.to_owned(), source }
     }
 }
@@ -50,14 +50,7 @@ pub async fn copy(
     directory: &Path,
     progress: &Arc<Progress>,
 ) -> Result<Vec<Finding>, CopyError> {
-    let mut comparison = Comparison {
-        progress,
-        here: Local { root: directory.to_owned(), stack: vec![] },
-        findings: vec![],
-        jobs: JoinSet::new(),
-        absent: None,
-    };
-    comparison.descend(None)?;
+    let mut comparison = Comparison::new(directory, progress)?;
     let mut entries = WholeView::new(view.clone()).walk();
     loop {
         let batch = entries.next_batch().await?;
@@ -65,10 +58,77 @@ pub async fn copy(
             break;
         }
         for found in batch {
-            comparison.take(found.entry).await?;
+            comparison.take(found.entry.into()).await?;
         }
     }
     comparison.end().await
+}
+
+/// The same by what a listing says. What is in a version that it contains is looked up in `others` by its digest; where
+/// that is not known, it is a finding that what is there was not checked.
+///
+/// # Errors
+/// The directory cannot be read.
+pub async fn listed_copy(
+    listing: Vec<Listed>,
+    others: &HashMap<Digest, Vec<Listed>>,
+    directory: &Path,
+    progress: &Arc<Progress>,
+) -> Result<Vec<Finding>, CopyError> {
+    let mut comparison = Comparison::new(directory, progress)?;
+    // The lines to come, those of the innermost version on top.
+    let mut open = vec![listing.into_iter()];
+    loop {
+        let Some(line) = open.last_mut().and_then(Iterator::next) else {
+            open.pop();
+            match open.is_empty() {
+                true => break,
+                false => continue,
+            }
+        };
+        let what = line.what.clone();
+        let path = line.path.clone();
+        comparison.take(line).await?;
+        let What::Contained { digest, directory } = what else { continue };
+        match others.get(&digest) {
+            Some(lines) if open.len() <= usize::from(MAX_LEVELS) => {
+                open.push(below(lines, directory.as_ref(), &path).into_iter());
+            }
+            _ => comparison.leave(&path, &digest),
+        }
+    }
+    comparison.end().await
+}
+
+/// The lines of what is in a directory (none: of all), at the paths that they are seen at.
+fn below(lines: &[Listed], directory: Option<&TreePath>, seen_at: &TreePath) -> Vec<Listed> {
+    let shown = lines.iter().filter_map(|line| {
+        let path = match directory {
+            None => line.path.clone(),
+            Some(directory) if line.path.is_below(directory) => {
+                TreePath::new(line.path.as_bytes().get(directory.as_bytes().len() + 1..)?).ok()?
+            }
+            Some(_) => return None,
+        };
+        // A path that is too long cannot be in a directory either; its digest shows that something is wrong.
+        Some(Listed { path: seen_at.append(&path).ok()?, ..line.clone() })
+    });
+    shown.collect()
+}
+
+/// The digest of a directory as if it were a version, and the number and the bytes of its files: what proves a copy of
+/// which nothing but the digest is known. References and contained versions count as the files that they show.
+///
+/// # Errors
+/// The directory cannot be read, or holds what no version does.
+pub async fn digest_of(directory: &Path, progress: &Arc<Progress>) -> Result<(Digest, u64, u64), CopyError> {
+    let (root, progress) = (directory.to_owned(), progress.clone());
+    let done = tokio::task::spawn_blocking(move || local::digest(&root, &progress)).await;
+    match done {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(ReadError::Stopped.into()),
+    }
 }
 
 /// What is in the directory, first path on top.
@@ -86,7 +146,28 @@ struct Comparison<'a> {
     absent: Option<TreePath>,
 }
 
-impl Comparison<'_> {
+impl<'a> Comparison<'a> {
+    fn new(directory: &Path, progress: &'a Arc<Progress>) -> Result<Self, CopyError> {
+        let mut comparison = Self {
+            progress,
+            here: Local { root: directory.to_owned(), stack: vec![] },
+            findings: vec![],
+            jobs: JoinSet::new(),
+            absent: None,
+        };
+        comparison.descend(None)?;
+        Ok(comparison)
+    }
+
+    /// Passes over what is in a directory of which nothing is known.
+    fn leave(&mut self, directory: &TreePath, digest: &Digest) {
+        while self.here.stack.pop_if(|path| path.is_below(directory)).is_some() {}
+        if self.absent.as_ref().is_none_or(|absent| absent != directory && !directory.is_below(absent)) {
+            let detail = format!("it contains the version {digest}, whose listing is not at hand");
+            self.find(directory, Problem::Unchecked, &detail);
+        }
+    }
+
     fn find(&mut self, path: &TreePath, problem: Problem, detail: &str) {
         let detail = format!("{path}: {detail}");
         self.findings.push(Finding { path: path.to_string(), problem, detail });
@@ -117,69 +198,54 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    async fn take(&mut self, entry: Entry) -> Result<(), CopyError> {
-        if self.absent.as_ref().is_some_and(|dir| entry.path.is_below(dir)) {
+    async fn take(&mut self, line: Listed) -> Result<(), CopyError> {
+        let Listed { path, executable, what } = line;
+        if self.absent.as_ref().is_some_and(|dir| path.is_below(dir)) {
             return Ok(());
         }
-        while let Some(extra) = self.here.stack.pop_if(|path| *path < entry.path) {
+        while let Some(extra) = self.here.stack.pop_if(|here| *here < path) {
             self.find(&extra, Problem::Extra, "the version does not have it");
         }
-        if self.here.stack.pop_if(|path| *path == entry.path).is_none() {
-            self.find(&entry.path, Problem::Missing, "it is not there");
-            self.absent = Some(entry.path);
+        if self.here.stack.pop_if(|here| *here == path).is_none() {
+            self.find(&path, Problem::Missing, "it is not there");
+            self.absent = Some(path);
             return Ok(());
         }
-        let local = self.local(&entry.path);
+        let local = self.local(&path);
         let meta = fs::symlink_metadata(&local).map_err(|e| CopyError::io(&local, e))?;
-        match &entry.body {
-            Body::Directory | Body::Contained(_) if meta.is_dir() => self.descend(Some(&entry.path))?,
-            Body::Symlink { target } if meta.is_symlink() => {
+        match what {
+            What::Directory | What::Contained { .. } if meta.is_dir() => self.descend(Some(&path))?,
+            What::Symlink { target } if meta.is_symlink() => {
                 let found = fs::read_link(&local).map_err(|e| CopyError::io(&local, e))?;
                 if found.as_os_str().as_bytes() != &target[..] {
-                    let detail = format!(
-                        "it points to {}, and to {} in the version",
-                        found.display(),
-                        String::from_utf8_lossy(target)
-                    );
-                    self.find(&entry.path, Problem::Different, &detail);
+                    let target = String::from_utf8_lossy(&target);
+                    let detail = format!("it points to {}, and to {target} in the version", found.display());
+                    self.find(&path, Problem::Different, &detail);
                 }
             }
-            Body::File(file) if meta.is_file() => {
-                if (meta.mode() & 0o100 != 0) != entry.executable {
-                    let detail = match entry.executable {
+            What::File { size, hash } if meta.is_file() => {
+                if (meta.mode() & 0o100 != 0) != executable {
+                    let detail = match executable {
                         true => "it is not executable, and is in the version",
                         false => "it is executable, and is not in the version",
                     };
-                    self.find(&entry.path, Problem::Mode, detail);
+                    self.find(&path, Problem::Mode, detail);
                 }
-                if meta.len() != file.size {
-                    let detail = format!("it has {} bytes, and {} in the version", meta.len(), file.size);
-                    self.find(&entry.path, Problem::Different, &detail);
-                } else {
-                    if self.jobs.len() >= FILES_AT_ONCE {
-                        self.join_one().await?;
-                    }
-                    let (hash, progress) = (file.hash, self.progress.clone());
-                    self.jobs.spawn_blocking(move || compare_file(&local, &entry.path, hash, &progress));
-                }
-            }
-            Body::Reference(reference) if meta.is_file() => {
-                if meta.len() != reference.size {
-                    let detail =
-                        format!("it has {} bytes, and {} in the version", meta.len(), reference.size);
-                    self.find(&entry.path, Problem::Different, &detail);
-                } else if let Some(hash) = reference.hash {
+                if meta.len() != size {
+                    let detail = format!("it has {} bytes, and {size} in the version", meta.len());
+                    self.find(&path, Problem::Different, &detail);
+                } else if let Some(hash) = hash {
                     if self.jobs.len() >= FILES_AT_ONCE {
                         self.join_one().await?;
                     }
                     let progress = self.progress.clone();
-                    self.jobs.spawn_blocking(move || compare_file(&local, &entry.path, hash, &progress));
+                    self.jobs.spawn_blocking(move || compare_file(&local, &path, hash, &progress));
                 }
             }
-            body => {
-                let detail = format!("it is {}, and {} in the version", kind_here(&meta), kind(body));
-                self.find(&entry.path, Problem::Kind, &detail);
-                self.absent = Some(entry.path);
+            what => {
+                let detail = format!("it is {}, and {} in the version", kind_here(&meta), kind(&what));
+                self.find(&path, Problem::Kind, &detail);
+                self.absent = Some(path);
             }
         }
         Ok(())
@@ -209,11 +275,11 @@ impl Comparison<'_> {
     }
 }
 
-fn kind(body: &Body) -> &'static str {
-    match body {
-        Body::Directory | Body::Contained(_) => "a directory",
-        Body::Symlink { .. } => "a symbolic link",
-        Body::File(_) | Body::Reference(_) => "a file",
+fn kind(what: &What) -> &'static str {
+    match what {
+        What::Directory | What::Contained { .. } => "a directory",
+        What::Symlink { .. } => "a symbolic link",
+        What::File { .. } => "a file",
     }
 }
 
@@ -232,23 +298,7 @@ fn compare_file(
     expected: FileHash,
     progress: &Progress,
 ) -> Result<Option<Finding>, CopyError> {
-    let failed = |e| CopyError::io(local, e);
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut file = File::options().read(true).custom_flags(flags).open(local).map_err(failed)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                progress.add(n as u64);
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(failed(e)),
-        }
-    }
-    let found = FileHash::from_hash(hasher.finalize());
+    let found = local::hash(local, progress)?;
     Ok((found != expected).then(|| Finding {
         path: path.to_string(),
         problem: Problem::Different,

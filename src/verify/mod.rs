@@ -4,6 +4,7 @@
 //! connection, no permission) ends it early.
 
 mod copy;
+mod local;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-pub use self::copy::{CopyError, copy};
+pub use self::copy::{CopyError, copy, digest_of, listed_copy};
 use crate::catalog::VersionRecord;
 use crate::format::contained::Contained;
 use crate::format::entry::{Body, Entry, FileBody};
@@ -57,6 +58,8 @@ pub enum Problem {
     Kind,
     /// Its exec bit differs.
     Mode,
+    /// What is there could not be checked.
+    Unchecked,
 }
 
 /// Bytes looked at so far.

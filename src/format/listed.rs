@@ -1,0 +1,205 @@
+//! The canonical listing read back: what a version has, without the store.
+
+use super::FormatError;
+use super::entry::{Body, Entry, MAX_TARGET_BYTES};
+use crate::id::{Digest, FileHash};
+use crate::path::TreePath;
+
+/// One line of a listing: what stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Where.
+    pub path: TreePath,
+    /// Whether a file may be executed.
+    pub executable: bool,
+    /// What.
+    pub what: What,
+}
+
+/// What a listing says of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink {
+        /// Its target.
+        target: Box<[u8]>,
+    },
+    /// A file, in the store or outside of it.
+    File {
+        /// Length in bytes.
+        size: u64,
+        /// BLAKE3 of its content; none for a reference without a checksum.
+        hash: Option<FileHash>,
+    },
+    /// Another version, or a directory of it. Its own listing says what is in it.
+    Contained {
+        /// The digest of the whole version.
+        digest: Digest,
+        /// The directory of it that is shown; none for all of it.
+        directory: Option<TreePath>,
+    },
+}
+
+impl From<Entry> for Listed {
+    fn from(entry: Entry) -> Self {
+        let what = match entry.body {
+            Body::Directory => What::Directory,
+            Body::Symlink { target } => What::Symlink { target },
+            Body::File(file) => What::File { size: file.size, hash: Some(file.hash) },
+            Body::Reference(reference) => What::File { size: reference.size, hash: reference.hash },
+            Body::Contained(contained) => {
+                What::Contained { digest: contained.digest, directory: contained.path }
+            }
+        };
+        Self { path: entry.path, executable: entry.executable, what }
+    }
+}
+
+/// Reads a whole listing. Whether it is the one that a digest names is for the caller to check.
+///
+/// # Errors
+/// A line that no listing has, or that is not in its place.
+pub fn parse(listing: &[u8]) -> Result<Vec<Listed>, FormatError> {
+    let mut lines: Vec<Listed> = Vec::new();
+    for (i, line) in listing.split_inclusive(|b| *b == b'\n').enumerate() {
+        let wrong = |problem: String| FormatError::new("listing", format!("line {}: {problem}", i + 1));
+        let line = line.strip_suffix(b"\n").ok_or_else(|| wrong("it has no end".to_owned()))?;
+        let line = std::str::from_utf8(line).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+        let listed = parse_line(line).map_err(wrong)?;
+        if lines.last().is_some_and(|last| last.path >= listed.path) {
+            return Err(wrong(format!("{} is not behind the path before it", listed.path)));
+        }
+        lines.push(listed);
+    }
+    Ok(lines)
+}
+
+fn parse_line(line: &str) -> Result<Listed, String> {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let (kind, mode, size, rest) = match fields[..] {
+        [kind, mode, size, ref rest @ ..] => (kind, mode, size, rest),
+        _ => return Err("it has too few fields".to_owned()),
+    };
+    let size: u64 = size.parse().map_err(|_| format!("{size:?} is no size"))?;
+    let hash = |text: &str| text.parse::<FileHash>().map_err(|e| e.to_string());
+    let (what, path) = match (kind, mode, rest) {
+        ("d", "755", ["-", path]) => (What::Directory, path),
+        ("l", "777", [target, path]) => {
+            let target = unescape(target)?;
+            if target.is_empty() || target.contains(&0) || target.len() > MAX_TARGET_BYTES {
+                return Err("a link's target is empty, too long or has a NUL".to_owned());
+            }
+            (What::Symlink { target: target.into() }, path)
+        }
+        ("f", "644" | "755", [proof, path]) => (What::File { size, hash: Some(hash(proof)?) }, path),
+        ("r", "644" | "755", [proof, _uri, path]) => {
+            let hash = proof.strip_prefix("b3:").map(hash).transpose()?;
+            (What::File { size, hash }, path)
+        }
+        ("v", "755", [digest, path]) => {
+            let (digest, directory) = match digest.split_once('/') {
+                Some((digest, directory)) => (digest, Some(tree_path(directory)?)),
+                None => (*digest, None),
+            };
+            let digest = digest.parse().map_err(|e: crate::id::ParseIdError| e.to_string())?;
+            (What::Contained { digest, directory }, path)
+        }
+        _ => return Err("it is not the line of an entry".to_owned()),
+    };
+    Ok(Listed { path: tree_path(path)?, executable: matches!(kind, "f" | "r") && mode == "755", what })
+}
+
+fn tree_path(text: &str) -> Result<TreePath, String> {
+    TreePath::new(unescape(text)?).map_err(|e| e.to_string())
+}
+
+/// The bytes that `%XX` and all other characters stand for.
+fn unescape(text: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|d| (d as char).to_digit(16));
+        match (digit(), digit()) {
+            (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
+            _ => return Err(format!("{text:?} has a % without two digits")),
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::Rule;
+    use crate::format::entry::{Content, FileBody, Mtime};
+    use crate::format::listing::ListingHasher;
+    use crate::format::reference::{ReferenceBody, Validator};
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let hash = FileHash::of(b"x");
+        let content = Content::Inline((*b"x").into());
+        let file = Body::File(FileBody { size: 1, hash, rule: Rule::Text, content });
+        let reference = |hash| {
+            let validator = Validator::Tag("\"a b\"".into());
+            Body::Reference(Box::new(ReferenceBody { uri: "s3://b/x y".into(), size: 5, validator, hash }))
+        };
+        let bodies: [(&[u8], Body); 6] = [
+            (b"a b%\n\xff\xc3\xa9", file.clone()),
+            (b"d", Body::Directory),
+            (b"d/\xef\xbf\xbd", file),
+            (b"l", Body::Symlink { target: (*b"../t \xfe").into() }),
+            (b"r", reference(None)),
+            (b"s", reference(Some(hash))),
+        ];
+        let mut listing = ListingHasher::default();
+        let (mut text, mut expected) = (String::new(), vec![]);
+        for (i, (path, body)) in bodies.into_iter().enumerate() {
+            let executable = i == 0;
+            let entry =
+                Entry { path: TreePath::new(path).unwrap(), executable, mtime: Mtime::default(), body };
+            text += listing.push(&entry);
+            expected.push(Listed::from(entry));
+        }
+        let digest = Digest::of(b"d");
+        text += &format!("v 755 12 {digest}/a%20b v\nv 755 12 {digest} w\n");
+        let read = parse(text.as_bytes()).unwrap();
+        assert_eq!(read[..6], expected);
+        let directory = Some(TreePath::new(*b"a b").unwrap());
+        assert_eq!(read[6].what, What::Contained { digest, directory });
+        assert_eq!(read[7].what, What::Contained { digest, directory: None });
+    }
+
+    #[test]
+    fn lines_that_no_listing_has_are_refused() {
+        let hash = FileHash::of(b"x");
+        let good = format!("f 644 1 {hash} a\n");
+        assert!(parse(good.as_bytes()).is_ok());
+        let bad = [
+            "f 644 1\n".to_owned(),
+            good.trim_end().to_owned(),
+            format!("{good}{good}"),
+            format!("f 600 1 {hash} a\n"),
+            format!("f 644 -1 {hash} a\n"),
+            format!("f 644 1 {hash} ../a\n"),
+            format!("f 644 1 {hash} /a\n"),
+            format!("f 644 1 {hash} a%0\n"),
+            format!("f 644 1 {hash} a b\n"),
+            "f 644 1 abc a\n".to_owned(),
+            "d 755 0 - \n".to_owned(),
+            "l 777 0  a\n".to_owned(),
+            "x 755 0 - a\n".to_owned(),
+            format!("v 755 0 {hash}/.. a\n"),
+            "\n".to_owned(),
+        ];
+        for text in bad {
+            assert!(parse(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}
