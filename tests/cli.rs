@@ -814,7 +814,7 @@ hint: events are never deleted: the store was rolled back; `artfs log --json` pr
         host.say(&["verify", "--log", "proj/bert"]),
         "\
 [stderr]
-error: the log of proj/bert is damaged at event 2: it does not name the hash of the event before it
+error: the log of proj/bert is damaged at event 2: it does not name the hash of event 1: one of the two was changed
 hint: nothing behind that event can be trusted; restore the log's objects from a backup
 [exit 3]
 "

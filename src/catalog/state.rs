@@ -81,7 +81,8 @@ impl ArtifactState {
             return Err(self.error(event.seq, &format!("stands where number {} should be", self.seq + 1)));
         }
         if event.prev != Some(self.head) {
-            return Err(self.error(event.seq, "does not name the hash of the event before it"));
+            let problem = format!("does not name the hash of event {}: one of the two was changed", self.seq);
+            return Err(self.error(event.seq, &problem));
         }
         let outcome = self.apply_body(event).map_err(|problem| self.error(event.seq, &problem))?;
         self.outcomes.insert(event.id, outcome);

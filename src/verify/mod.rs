@@ -16,16 +16,19 @@ use tokio::task::JoinSet;
 
 pub use self::copy::{CopyError, copy, digest_of, listed_copy};
 use crate::catalog::VersionRecord;
+use crate::format::codec::Codec;
 use crate::format::contained::Contained;
-use crate::format::entry::{Body, Entry, FileBody};
+use crate::format::entry::{Body, ChunkRef, Content, Entry, FileBody};
 use crate::format::listing::ListingHasher;
 use crate::format::reference::ReferenceBody;
-use crate::id::FileHash;
+use crate::id::{FileHash, PackId};
 use crate::path::TreePath;
 use crate::view::{ReadError, ReferenceContent, Source, Totals, VersionView};
 
 /// Files checked at once.
 const FILES_AT_ONCE: usize = 16;
+/// Packs whose tables are read at once.
+const PACKS_AT_ONCE: usize = 16;
 /// Entries looked at one by one where a batch of them cannot be read; the batch is of one block, and holds fewer.
 const MAX_SINGLE_STEPS: u64 = 16_384;
 
@@ -99,8 +102,8 @@ pub fn damage(path: impl Into<String>, error: &ReadError) -> Finding {
     Finding { path: path.into(), problem, detail: error.to_string() }
 }
 
-/// Checks every block of the manifest and every chunk of every file, by reading all of them from the store;
-/// `view` must be opened over an empty cache. Gives what is wrong, in order of path.
+/// Checks every block of the manifest and every chunk of every file, by reading all of them from the store, and the
+/// tables of all packs that they are in; `view` must be opened over an empty cache. Gives what is wrong, in order of path.
 ///
 /// # Errors
 /// What cannot be read now, or is not allowed to be.
@@ -117,8 +120,10 @@ pub async fn stored(
         digest: recorded.digest,
     };
     let mut findings = BTreeSet::new();
+    let mut packs = BTreeSet::new();
     let mut seen = HashSet::from([view.manifest()]);
-    let mut open = Check::new(view, progress, None).run(&version, "the log", logged, &mut findings).await?;
+    let check = Check::new(view, progress, None, &mut packs);
+    let mut open = check.run(&version, "the log", logged, &mut findings).await?;
     while let Some((path, contained)) = open.pop() {
         if !seen.insert(contained.manifest) {
             continue;
@@ -133,16 +138,44 @@ pub async fn stored(
         };
         let logged = Totals { digest: contained.digest, ..inner.totals() };
         let shown = path.to_string();
-        let check = Check::new(&inner, progress, Some(path));
+        let check = Check::new(&inner, progress, Some(path), &mut packs);
         open.extend(check.run(&shown, "the version that contains it", logged, &mut findings).await?);
     }
+    check_packs(view, packs, &mut findings).await?;
     Ok(findings.into_iter().collect())
+}
+
+/// Checks the tables of packs, and of those that they were moved to.
+async fn check_packs(
+    view: &Arc<VersionView>,
+    packs: BTreeSet<PackId>,
+    findings: &mut BTreeSet<Finding>,
+) -> Result<(), ReadError> {
+    let mut seen = packs.clone();
+    let mut open: Vec<PackId> = packs.into_iter().collect();
+    while !open.is_empty() {
+        let proofs = futures::stream::iter(std::mem::take(&mut open))
+            .map(|pack| async move { (pack, view.prove_pack(&pack).await) });
+        let mut proofs = std::pin::pin!(proofs.buffered(PACKS_AT_ONCE));
+        while let Some((pack, proof)) = proofs.next().await {
+            match proof {
+                Ok(moved_to) => open.extend(moved_to.into_iter().filter(|pack| seen.insert(*pack))),
+                Err(error) if is_damage(&error) => {
+                    findings.insert(damage(format!("pack {pack}"), &error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Check<'a> {
     view: &'a Arc<VersionView>,
     progress: &'a Arc<Progress>,
-    jobs: JoinSet<Result<Vec<Finding>, ReadError>>,
+    /// The packs that anything of it is in.
+    packs: &'a mut BTreeSet<PackId>,
+    jobs: JoinSet<Result<CheckedFile, ReadError>>,
     findings: BTreeSet<Finding>,
     listing: ListingHasher,
     /// Ordinal of the next entry.
@@ -156,10 +189,16 @@ struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    fn new(view: &'a Arc<VersionView>, progress: &'a Arc<Progress>, at: Option<TreePath>) -> Self {
+    fn new(
+        view: &'a Arc<VersionView>,
+        progress: &'a Arc<Progress>,
+        at: Option<TreePath>,
+        packs: &'a mut BTreeSet<PackId>,
+    ) -> Self {
         Self {
             view,
             progress,
+            packs,
             jobs: JoinSet::new(),
             findings: BTreeSet::new(),
             listing: ListingHasher::default(),
@@ -205,6 +244,7 @@ impl<'a> Check<'a> {
         }
         if is_complete {
             self.compare(version, by, stated);
+            self.packs.extend(self.view.block_packs().await?);
         }
         findings.extend(self.findings);
         Ok(self.contained)
@@ -229,8 +269,10 @@ impl<'a> Check<'a> {
             }
             let content = self.view.open_reference(&entry.path, &reference);
             let progress = self.progress.clone();
-            self.jobs
-                .spawn(async move { check_reference(&content, &entry.path, &reference, &progress).await });
+            self.jobs.spawn(async move {
+                let findings = check_reference(&content, &entry.path, &reference, &progress).await?;
+                Ok(CheckedFile { findings, packs: BTreeSet::new() })
+            });
         } else if let Body::File(body) = entry.body {
             if self.jobs.len() >= FILES_AT_ONCE {
                 self.join_one().await?;
@@ -338,8 +380,10 @@ impl<'a> Check<'a> {
     async fn join_one(&mut self) -> Result<(), ReadError> {
         match self.jobs.join_next().await {
             None => Ok(()),
-            Some(Ok(found)) => {
-                self.findings.extend(found?);
+            Some(Ok(checked)) => {
+                let CheckedFile { findings, packs } = checked?;
+                self.findings.extend(findings);
+                self.packs.extend(packs);
                 Ok(())
             }
             Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -372,6 +416,14 @@ async fn check_reference(
     }
 }
 
+/// What came out of one file.
+#[derive(Default)]
+struct CheckedFile {
+    findings: Vec<Finding>,
+    /// The packs that its chunks are in, as far as they are known.
+    packs: BTreeSet<PackId>,
+}
+
 /// Reads all of a file from the store; every stretch of it that cannot be read is a finding of its own.
 async fn check_file(
     view: &Arc<VersionView>,
@@ -379,8 +431,11 @@ async fn check_file(
     path: &TreePath,
     body: &FileBody,
     progress: &Progress,
-) -> Result<Vec<Finding>, ReadError> {
-    let mut findings = vec![];
+) -> Result<CheckedFile, ReadError> {
+    let CheckedFile { mut findings, mut packs } = CheckedFile::default();
+    if let Content::Chunks { refs, .. } = &body.content {
+        packs.extend(refs.iter().filter_map(stored_in));
+    }
     let mut note = |error: ReadError| {
         if !is_damage(&error) {
             return Err(error);
@@ -395,9 +450,13 @@ async fn check_file(
         Ok(content) => content,
         Err(error) => {
             note(error)?;
-            return Ok(findings);
+            return Ok(CheckedFile { findings, packs });
         }
     };
+    match content.chunks().await {
+        Ok(chunks) => packs.extend(chunks.iter().filter_map(stored_in)),
+        Err(error) => note(error)?,
+    }
     let mut hasher = blake3::Hasher::new();
     let mut parts = Box::pin(content.parts(Source::Store));
     while let Some(part) = parts.next().await {
@@ -414,5 +473,10 @@ async fn check_file(
         let detail = format!("{path} has the hash {found}, {} was committed", body.hash);
         findings.push(Finding { path: path.to_string(), problem: Problem::Different, detail });
     }
-    Ok(findings)
+    Ok(CheckedFile { findings, packs })
+}
+
+/// The pack that a chunk is in; none for one of zeros.
+fn stored_in(chunk: &ChunkRef) -> Option<PackId> {
+    (chunk.place.codec != Codec::Zero).then_some(chunk.place.pack)
 }

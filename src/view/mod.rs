@@ -21,6 +21,7 @@ mod readahead;
 mod reference;
 mod small;
 mod stream;
+mod tables;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod retention;
 mod simulation;
 mod sources;
 mod store;
+mod tamper;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.
 fn read_context(store: &Arc<Store>) -> (TempDir, Arc<ReadContext>) {
