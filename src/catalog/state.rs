@@ -156,7 +156,7 @@ impl ArtifactState {
         }
         if event.project != self.key.project || event.name != self.key.name || event.artifact != self.artifact
         {
-            return Err(self.error(event.seq, "belongs to another artifact"));
+            return Err(self.error(event.seq, "belongs to another artifact than the events before it"));
         }
         Ok(())
     }

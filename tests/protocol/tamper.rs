@@ -14,7 +14,7 @@ use artfs::format::event::{
     Policy, Recommit, TagChange, TtlChange,
 };
 use artfs::format::pack::{PACK_FOOTER_BYTES, decode_footer, decode_table};
-use artfs::id::{CheckpointHash, DetailsHash, DetailsId, Digest, EventHash, PackId};
+use artfs::id::{CheckpointHash, DetailsHash, DetailsId, EventHash, PackId};
 use artfs::name::ArtifactKey;
 use artfs::store::{Key, OnMissing, Store};
 use artfs::verify::{Finding, Progress};
@@ -145,7 +145,8 @@ fn forgeries(value: &Value) -> Vec<(String, Value)> {
 
 /// Another text of the same form: a reader should not refuse it for its looks.
 fn alike(text: &str) -> String {
-    let at = text.rfind(|c: char| c.is_ascii_alphanumeric());
+    let digit = text.rfind(|c: char| c.is_ascii_digit());
+    let at = digit.or_else(|| text.rfind(|c: char| c.is_ascii_alphanumeric()));
     match at {
         None => format!("{text}x"),
         Some(at) => {
@@ -192,7 +193,10 @@ async fn every_changed_member_of_every_event_is_found_and_named() {
             let case = format!("event {seq} ({}), {what}", value["kind"]);
             match found_by_fresh(&backend).await {
                 Err((at, problem)) => {
-                    let names_it = at == seq || at == seq + 1 && problem.contains(&format!("event {seq}:"));
+                    // The identity of an artifact is what its first event says.
+                    let by_next = [format!("event {seq}:"), "than the events before it".to_owned()];
+                    let names_it =
+                        at == seq || at == seq + 1 && by_next.iter().any(|by| problem.contains(by));
                     assert!(names_it, "{case}: found at {at}: {problem}");
                 }
                 Ok(_) if seq + 1 == end => drop(unseen.insert(what.clone())),
@@ -211,8 +215,8 @@ async fn every_changed_member_of_every_event_is_found_and_named() {
     }
     assert!(tried > 400, "{tried} forgeries");
     // What nobody knows who sees the log for the first time: who wrote the last event, when, and what it says.
-    for what in ["/actor changed", "/time changed", "/body/cause changed"] {
-        assert!(unseen.contains(what) || what == "/body/cause changed", "{what}: {unseen:?}");
+    for what in ["/actor changed", "/time changed", "/body/aliases/0 changed"] {
+        assert!(unseen.contains(what), "{what}: {unseen:?}");
     }
     found_by_fresh(&backend).await.expect("all is as it was");
 }
@@ -352,6 +356,5 @@ fn forgeries_reach_every_place_of_a_document() {
         "/c removed",
     ];
     assert_eq!(names, expected);
-    assert_eq!(forged[9].1["c"], "b3:0b");
-    assert_ne!(Digest::of(b"0a"), Digest::of(b"0b"));
+    assert_eq!(forged[9].1["c"], "b3:1a");
 }
