@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+#[path = "cli_content/audit.rs"]
+mod audit;
+
 struct Host {
     dir: tempfile::TempDir,
 }
