@@ -152,6 +152,11 @@ hash_identifier! {
 }
 
 identifier! {
+    /// The SHA-256 of a whole file's content: what `sha256sum` prints.
+    Sha256, 32, "sha256:"
+}
+
+identifier! {
     /// The random identity of a store, chosen when it was made.
     StoreId, 16, ""
 }

@@ -24,6 +24,8 @@ pub struct Report {
     pub store: String,
     /// The store's random identity.
     pub store_id: String,
+    /// Whether the store records the SHA-256 of each file.
+    pub sha256: bool,
     /// The version's record as it is now.
     pub record: Record,
     /// Where the log ended then.
@@ -103,6 +105,7 @@ pub async fn report(
         made: store.env().now(),
         store: store.url().to_string(),
         store_id: store.id().to_string(),
+        sha256: store.header().has_sha256(),
         head: Head { seq: state.seq(), hash: state.head() },
         history,
         retention,

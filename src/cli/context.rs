@@ -151,8 +151,9 @@ impl Context {
         let file = remembered_file(state, &url);
         let remembered = recall(&file, &url);
         // Where a store has been, an empty place is a disk that is not mounted and not the wish for a new store.
-        let make = on_missing == OnMissing::Create && remembered.is_none();
-        let on_missing = if make { OnMissing::Create } else { OnMissing::Fail };
+        let make = on_missing != OnMissing::Fail && remembered.is_none();
+        let wants_sha256 = on_missing == OnMissing::CreateWithSha256;
+        let on_missing = if make { on_missing } else { OnMissing::Fail };
         let for_good = || format!("if it was deleted for good, remove {}", file.display());
         let gone = |error: OpenError| match (&error, &remembered) {
             (OpenError::NotAStore { .. }, Some(_)) => CliError::failed(error.to_string())
@@ -168,6 +169,10 @@ impl Context {
         let opened = Store::open_within(backend.clone(), url.to_string(), on_missing, env.clone(), limit);
         match (runtime.block_on(opened), &remembered) {
             (Ok(store), _) => {
+                if wants_sha256 && !store.header().has_sha256() {
+                    let message = format!("{url} was made without --sha256, and that cannot be changed");
+                    return Err(CliError::failed(message).with_hint("leave --sha256 out, or use a new store"));
+                }
                 if remembered.as_ref() != Some(store.header()) {
                     if remembered.is_some() {
                         tracing::warn!(store = %url, "this is another store than the one that was here before");

@@ -69,6 +69,9 @@ pub struct MountArgs {
     quota: QuotaArgs,
     #[command(flatten)]
     references: ReferenceArgs,
+    /// Of a store that is not there yet: record the SHA-256 of every file that is ever committed to it, too
+    #[arg(long, conflicts_with = "read_only")]
+    sha256: bool,
     /// Serve every file by the daemon, never by the kernel itself: how it is where passthrough is not granted
     #[arg(long, hide = true)]
     no_passthrough: bool,
@@ -106,7 +109,11 @@ pub fn run(context: &Context, args: &MountArgs, start: Start) -> Result<Outcome,
     };
     let runtime = context.runtime()?;
     // Who may only read makes no store.
-    let on_missing = if args.read_only { OnMissing::Fail } else { OnMissing::Create };
+    let on_missing = match args {
+        MountArgs { read_only: true, .. } => OnMissing::Fail,
+        MountArgs { sha256: true, .. } => OnMissing::CreateWithSha256,
+        _ => OnMissing::Create,
+    };
     let open = || context.catalog(&runtime, on_missing).map_err(CliError::into_wire);
     let outcome = daemon::run(options, context.actor(), &runtime, open, start, ready);
     runtime.shutdown_timeout(SHUTDOWN_LIMIT);
@@ -186,6 +193,9 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     }
     if args.allow_other {
         add(&[&"--allow-other"]);
+    }
+    if args.sha256 {
+        add(&[&"--sha256"]);
     }
     if args.no_passthrough {
         add(&[&"--no-passthrough"]);

@@ -44,11 +44,14 @@ pub struct PutArgs {
     quota: QuotaArgs,
     #[command(flatten)]
     references: ReferenceArgs,
+    /// Of a store that is not there yet: record the SHA-256 of every file that is ever committed to it, too
+    #[arg(long)]
+    sha256: bool,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
-    let PutArgs { paths, artifact, settings, quota, references } = args;
+    let PutArgs { paths, artifact, settings, quota, references, sha256 } = args;
     // What can be refused without a store makes none.
     let roots = commit::roots(&paths).map_err(|e| put_error(&artifact, e))?;
     for (at, path) in &roots {
@@ -56,7 +59,8 @@ pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
         let found = if at.is_none() { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
         found.map_err(|e| CliError::io(format!("cannot read {}", path.display()), &e))?;
     }
-    let content = Content::open(context, OnMissing::Create)?;
+    let on_missing = if sha256 { OnMissing::CreateWithSha256 } else { OnMissing::Create };
+    let content = Content::open(context, on_missing)?;
     content.allow(&references);
     let quota_bytes = quota.quotas().of(&artifact.project);
     let done = put(context, &content, artifact.clone(), settings, quota_bytes, roots);

@@ -77,6 +77,11 @@ impl PackWriter {
         self.store.env().clone()
     }
 
+    /// Whether the store wants the SHA-256 of each file.
+    pub fn wants_sha256(&self) -> bool {
+        self.store.header().has_sha256()
+    }
+
     /// Takes a chunk; may wait for an upload to end.
     pub fn add(
         &mut self,

@@ -16,7 +16,7 @@ use crate::format::listing::ListingHasher;
 use crate::format::manifest::{
     Block, IndexRow, Root, Splitter, encode_index, encode_leaf, encode_list, ends_list_block,
 };
-use crate::id::{ChunkId, Digest, FileHash};
+use crate::id::{ChunkId, Digest, FileHash, Sha256};
 use crate::path::TreePath;
 
 /// A chunk of a file being committed.
@@ -36,12 +36,14 @@ struct NewEntry {
 
 enum NewBody {
     Ready(Body),
-    File { size: u64, hash: FileHash, rule: Rule, chunks: Vec<NewChunk> },
+    File { size: u64, hash: FileHash, sha256: Option<Sha256>, rule: Rule, chunks: Vec<NewChunk> },
 }
 
 /// Takes the ordered results of reading and becomes a manifest.
 pub(super) struct TreeBuilder<'a> {
     stored: &'a StoredChunks,
+    /// Whether files get a SHA-256, too.
+    with_sha256: bool,
     packs: PackWriter,
     entries: Vec<NewEntry>,
     new_chunks: HashMap<ChunkId, NewPlace>,
@@ -55,6 +57,7 @@ struct OpenFile {
     rule: Rule,
     size: u64,
     hasher: blake3::Hasher,
+    sha256: Option<aws_lc_rs::digest::Context>,
     inline: Vec<u8>,
     chunks: Vec<NewChunk>,
 }
@@ -69,7 +72,8 @@ pub(super) struct Tree {
 
 impl<'a> TreeBuilder<'a> {
     pub fn new(stored: &'a StoredChunks, packs: PackWriter) -> Self {
-        Self { stored, packs, entries: vec![], new_chunks: HashMap::new(), file: None }
+        let with_sha256 = packs.wants_sha256();
+        Self { stored, with_sha256, packs, entries: vec![], new_chunks: HashMap::new(), file: None }
     }
 
     /// Takes an entry; a file's chunks follow, then [`TreeBuilder::end`].
@@ -81,7 +85,10 @@ impl<'a> TreeBuilder<'a> {
             }
             HeadKind::File(rule) => {
                 let (hasher, inline, chunks) = (blake3::Hasher::new(), vec![], vec![]);
-                self.file = Some(OpenFile { path, executable, mtime, rule, size: 0, hasher, inline, chunks });
+                let sha256 =
+                    self.with_sha256.then(|| aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
+                self.file =
+                    Some(OpenFile { path, executable, mtime, rule, size: 0, hasher, sha256, inline, chunks });
             }
         }
     }
@@ -90,6 +97,9 @@ impl<'a> TreeBuilder<'a> {
         let file = self.file.as_mut().expect("chunks follow the beginning of their file");
         file.size += raw.len() as u64;
         file.hasher.update(raw);
+        if let Some(sha256) = &mut file.sha256 {
+            sha256.update(raw);
+        }
         if file.chunks.is_empty() && raw.len() <= MAX_INLINE_BYTES {
             // Tiny files are kept in the manifest; that this is the last chunk shows by its length.
             file.inline = raw.to_vec();
@@ -112,13 +122,18 @@ impl<'a> TreeBuilder<'a> {
     }
 
     pub fn end(&mut self) {
-        let OpenFile { path, executable, mtime, rule, size, hasher, inline, chunks } =
+        let OpenFile { path, executable, mtime, rule, size, hasher, sha256, inline, chunks } =
             self.file.take().expect("a file ends after it began");
         let hash = FileHash::from_hash(hasher.finalize());
+        let sha256 = sha256.map(|sha256| {
+            let bytes = sha256.finish().as_ref().try_into();
+            Sha256::from_bytes(bytes.expect("SHA-256 gives 32 bytes"))
+        });
         let body = if chunks.is_empty() {
-            NewBody::Ready(Body::File(FileBody { size, hash, rule, content: Content::Inline(inline.into()) }))
+            let content = Content::Inline(inline.into());
+            NewBody::Ready(Body::File(FileBody { size, hash, sha256, rule, content }))
         } else {
-            NewBody::File { size, hash, rule, chunks }
+            NewBody::File { size, hash, sha256, rule, chunks }
         };
         self.push(NewEntry { path, executable, mtime, body });
     }
@@ -196,11 +211,17 @@ impl<'a> TreeBuilder<'a> {
             let NewEntry { path, executable, mtime, body } = entry;
             let body = match body {
                 NewBody::Ready(body) => body,
-                NewBody::File { size, hash, rule, chunks } => {
+                NewBody::File { size, hash, sha256, rule, chunks } => {
                     let (level, refs) = lists
                         .remove(&i)
                         .unwrap_or_else(|| (0, chunks.iter().map(|c| writer.place(c)).collect()));
-                    Body::File(FileBody { size, hash, rule, content: Content::Chunks { level, refs } })
+                    Body::File(FileBody {
+                        size,
+                        hash,
+                        sha256,
+                        rule,
+                        content: Content::Chunks { level, refs },
+                    })
                 }
             };
             let (more_files, more_bytes) = body.sums();

@@ -13,7 +13,7 @@
 //!         | 2 u8 | level u8 | count u8 | count x chunk reference    level 0: data; level n: lists of level n-1
 //! chunk reference = hash 32 | span u64 | raw length u32 | stored form
 //! stored form     = codec u8 | pack u16 | offset u64 | stored length u32
-//! extension       = type u16 | length u16 | bytes                  skipped when not known
+//! extension       = type u16 | length u16 | bytes                  1: SHA-256 of a file; skipped when not known
 //! ```
 //! `pack` counts into the list of pack ids at the head of the block.
 
@@ -23,7 +23,7 @@ use super::contained::Contained;
 use super::reference::ReferenceBody;
 use super::wire::{Reader, put_short_bytes};
 use crate::chunk::Rule;
-use crate::id::{ALGORITHM_BLAKE3, ChunkId, FileHash, PackId};
+use crate::id::{ALGORITHM_BLAKE3, ChunkId, FileHash, PackId, Sha256};
 use crate::path::TreePath;
 
 /// Files up to this many bytes are kept in the manifest itself.
@@ -99,6 +99,8 @@ pub struct FileBody {
     pub size: u64,
     /// BLAKE3 of the whole content.
     pub hash: FileHash,
+    /// Its SHA-256, in stores that record it.
+    pub sha256: Option<Sha256>,
     /// How it was cut.
     pub rule: Rule,
     /// Where its bytes are.
@@ -222,6 +224,7 @@ const FLAG_EXECUTABLE: u8 = 1;
 const CONTENT_INLINE: u8 = 0;
 const CONTENT_ONE_CHUNK: u8 = 1;
 const CONTENT_CHUNKS: u8 = 2;
+const EXTENSION_SHA256: u16 = 1;
 
 pub(super) fn encode_place(place: &Place, packs: &mut PackNames, out: &mut Vec<u8>) {
     let pack = if place.codec == Codec::Zero { u16::MAX } else { packs.number(place.pack) };
@@ -286,7 +289,29 @@ pub(super) fn encode_record(entry: &Entry, packs: &mut PackNames, out: &mut Vec<
         Body::Reference(reference) => reference.encode(out),
         Body::Contained(contained) => contained.encode(out),
     }
-    out.extend_from_slice(&0u16.to_le_bytes());
+    encode_extensions(entry, out);
+}
+
+fn encode_extensions(entry: &Entry, out: &mut Vec<u8>) {
+    let mut extensions = Vec::new();
+    if let Body::File(FileBody { sha256: Some(sha256), .. }) = &entry.body {
+        extensions.extend_from_slice(&EXTENSION_SHA256.to_le_bytes());
+        put_short_bytes(&mut extensions, sha256.as_bytes());
+    }
+    put_short_bytes(out, &extensions);
+}
+
+/// Takes in the extensions that are known; the others are skipped.
+fn decode_extensions(r: &mut Reader<'_>, body: &mut Body) -> Result<(), FormatError> {
+    let mut extensions = Reader::new("entry's extensions", r.short_bytes()?);
+    while !extensions.rest().is_empty() {
+        let (kind, bytes) = (extensions.u16()?, extensions.short_bytes()?);
+        if let (EXTENSION_SHA256, Body::File(file)) = (kind, &mut *body) {
+            let bytes = bytes.try_into().map_err(|_| r.error("a SHA-256 has 32 bytes"))?;
+            file.sha256 = Some(Sha256::from_bytes(bytes));
+        }
+    }
+    Ok(())
 }
 
 fn encode_file(file: &FileBody, packs: &mut PackNames, out: &mut Vec<u8>) {
@@ -329,7 +354,7 @@ pub(super) fn decode_record(
     if mtime.nanos >= 1_000_000_000 {
         return Err(r.error(format!("{path}: {} nanoseconds", mtime.nanos)));
     }
-    let body = match kind {
+    let mut body = match kind {
         KIND_DIRECTORY => Body::Directory,
         KIND_SYMLINK => {
             let target = r.short_bytes()?;
@@ -343,7 +368,7 @@ pub(super) fn decode_record(
         KIND_CONTAINED => Body::Contained(Box::new(Contained::decode(r)?)),
         other => return Err(r.error(format!("{path}: kind {other} is not known to this version of artfs"))),
     };
-    r.short_bytes()?;
+    decode_extensions(r, &mut body)?;
     Ok(Entry { path, executable: flags & FLAG_EXECUTABLE != 0, mtime, body })
 }
 
@@ -381,7 +406,7 @@ fn decode_file(r: &mut Reader<'_>, pack: &dyn Fn(u16) -> Option<PackId>) -> Resu
     if held != Some(size) {
         return Err(r.error(format!("a file of {size} bytes has content for {held:?}")));
     }
-    Ok(FileBody { size, hash, rule, content })
+    Ok(FileBody { size, hash, sha256: None, rule, content })
 }
 
 /// The file bytes that these references stand for; none if they are more than 2^64.

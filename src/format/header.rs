@@ -7,6 +7,9 @@ use crate::chunk::Rule;
 use crate::clock::Timestamp;
 use crate::id::StoreId;
 
+/// The optional feature of a store whose commits record the SHA-256 of each file besides its BLAKE3.
+pub const SHA256_FEATURE: &str = "sha256";
+
 /// The content of `artfs.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreHeader {
@@ -84,6 +87,16 @@ impl StoreHeader {
             required_features: vec![],
             optional_features: vec![],
         }
+    }
+
+    /// The same, of a store whose commits record SHA-256.
+    pub fn with_sha256(self) -> Self {
+        Self { optional_features: vec![SHA256_FEATURE.to_owned()], ..self }
+    }
+
+    /// Whether commits record the SHA-256 of each file.
+    pub fn has_sha256(&self) -> bool {
+        self.optional_features.iter().any(|feature| feature == SHA256_FEATURE)
     }
 
     /// The stored bytes.

@@ -88,6 +88,18 @@ pub fn b3sums_line(entry: &Entry) -> Option<String> {
         Body::Reference(reference) => reference.hash?,
         Body::Directory | Body::Symlink { .. } | Body::Contained(_) => return None,
     };
+    sum_line(entry, hash)
+}
+
+/// The line of a file in `sha256sum --check` input; none for what has no SHA-256, and as in [`b3sums_line`].
+pub fn sha256sums_line(entry: &Entry) -> Option<String> {
+    match &entry.body {
+        Body::File(file) => sum_line(entry, file.sha256?),
+        Body::Reference(_) | Body::Directory | Body::Symlink { .. } | Body::Contained(_) => None,
+    }
+}
+
+fn sum_line(entry: &Entry, hash: impl std::fmt::Display) -> Option<String> {
     let path = std::str::from_utf8(entry.path.as_bytes()).ok().filter(|p| !p.contains('\u{fffd}'))?;
     if path.contains(['\\', '\n', '\r']) {
         let path = path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
@@ -114,6 +126,7 @@ mod tests {
         Body::File(FileBody {
             size: content.len() as u64,
             hash: FileHash::of(content),
+            sha256: None,
             rule: Rule::Text,
             content: Content::Inline(content.into()),
         })

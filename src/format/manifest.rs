@@ -438,7 +438,7 @@ mod tests {
     }
 
     fn file(size: u64, content: Content) -> Body {
-        Body::File(FileBody { size, hash: FileHash::of(b"x"), rule: Rule::Text, content })
+        Body::File(FileBody { size, hash: FileHash::of(b"x"), sha256: None, rule: Rule::Text, content })
     }
 
     fn samples() -> Vec<Entry> {
@@ -472,6 +472,7 @@ mod tests {
             Body::File(FileBody {
                 size: 9,
                 hash,
+                sha256: Some(crate::id::Sha256::from_bytes([7; 32])),
                 rule: Rule::Binary,
                 content: Content::Chunks { level: 0, refs: vec![one] },
             }),

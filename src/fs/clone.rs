@@ -71,6 +71,7 @@ mod tests {
             body: Body::File(FileBody {
                 size: 10,
                 hash: FileHash::of(name),
+                sha256: None,
                 rule: Rule::Binary,
                 content: Content::Inline([0; 10].into()),
             }),

@@ -21,7 +21,7 @@ use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result};
 use crate::catalog::Record;
 use crate::clock::Timestamp;
 use crate::format::entry::Body;
-use crate::format::listing::{ListingHasher, b3sums_line};
+use crate::format::listing::{ListingHasher, b3sums_line, sha256sums_line};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::staging::{Attr, Kind};
 use crate::view::{Found, VersionView, WholeView};
@@ -48,6 +48,7 @@ enum What {
     LastCommit,
     Record(VersionNumber),
     B3sums(VersionNumber),
+    Sha256sums(VersionNumber),
     Listing(VersionNumber),
 }
 
@@ -122,6 +123,7 @@ fn parse(name: &[u8]) -> Option<What> {
     match kind {
         "json" => Some(What::Record(version)),
         "b3sums" => Some(What::B3sums(version)),
+        "sha256sums" => Some(What::Sha256sums(version)),
         "listing" => Some(What::Listing(version)),
         _ => None,
     }
@@ -164,7 +166,7 @@ impl Fs {
             Attr { kind: Kind::File, perm: 0o444, size: file.size, blocks: file.size.div_ceil(512), ..attr };
         // The next content has another number. A name kept for a while would show this mount's own last event late.
         let entry_ttl = match file.what {
-            What::B3sums(_) | What::Listing(_) => self.name_ttl(),
+            What::B3sums(_) | What::Sha256sums(_) | What::Listing(_) => self.name_ttl(),
             What::Status | What::Log | What::LastCommit | What::Record(_) => Duration::ZERO,
         };
         Answer { entry_ttl, ..self.name_answer(attr) }
@@ -182,7 +184,8 @@ impl Fs {
                 state.version(version).ok_or(Errno::NOT_FOUND)?;
                 Ok(state.seq())
             }
-            What::B3sums(version) | What::Listing(version) => {
+            What::Sha256sums(_) if !self.catalog.store().header().has_sha256() => Err(Errno::NOT_FOUND),
+            What::B3sums(version) | What::Sha256sums(version) | What::Listing(version) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
                 Ok(state.version(version).ok_or(Errno::NOT_FOUND)?.seq)
             }
@@ -224,6 +227,12 @@ impl Fs {
             (Some(artifact), What::B3sums(version)) => {
                 self.each_entry(artifact, version, |found| {
                     b3sums_line(&found.entry).map_or(Ok(()), |line| out.write_all(line.as_bytes()))
+                })
+                .await?;
+            }
+            (Some(artifact), What::Sha256sums(version)) => {
+                self.each_entry(artifact, version, |found| {
+                    sha256sums_line(&found.entry).map_or(Ok(()), |line| out.write_all(line.as_bytes()))
                 })
                 .await?;
             }
@@ -311,6 +320,9 @@ impl Fs {
             for record in state.versions() {
                 let version = record.version;
                 names.extend(["json", "b3sums", "listing"].map(|kind| file(format!("{version}.{kind}"))));
+                if self.catalog.store().header().has_sha256() {
+                    names.push(file(format!("{version}.sha256sums")));
+                }
             }
         }
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));

@@ -217,7 +217,12 @@ impl Fs {
         };
         if let Some(ordinal) = ordinal {
             match self.entry(version, ordinal).await?.body {
-                Body::File(file) => put("b3", file.hash.to_string()),
+                Body::File(file) => {
+                    put("b3", file.hash.to_string());
+                    if let Some(sha256) = file.sha256 {
+                        put("sha256", sha256.to_string());
+                    }
+                }
                 Body::Reference(reference) => {
                     put("uri", reference.uri.clone());
                     put("validator", reference.validator.to_string());

@@ -23,6 +23,8 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 pub enum OnMissing {
     /// Make one.
     Create,
+    /// Make one whose commits record the SHA-256 of each file.
+    CreateWithSha256,
     /// Fail with [`OpenError::NotAStore`].
     Fail,
 }
@@ -50,6 +52,10 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let url = url.into();
         let placeholder = StoreHeader::new(StoreId::from_bytes(env.random16()), env.now());
+        let placeholder = match on_missing {
+            OnMissing::CreateWithSha256 => placeholder.with_sha256(),
+            OnMissing::Create | OnMissing::Fail => placeholder,
+        };
         let mut store = Self::new(backend, url.clone(), placeholder, env, answer_limit);
         let failed = |source: StoreError| match &source {
             StoreError::NoBucket { .. } => OpenError::NoBucket { url: url.clone() },

@@ -61,7 +61,7 @@ pub(super) fn digest(root: &Path, progress: &Progress) -> Result<(Digest, u64, u
                 bytes += meta.len();
                 // A listing does not tell how a file is stored.
                 let (hash, content) = (hash(&local, progress)?, Content::Inline((*b"").into()));
-                Body::File(FileBody { size: meta.len(), hash, rule: Rule::Binary, content })
+                Body::File(FileBody { size: meta.len(), hash, sha256: None, rule: Rule::Binary, content })
             }
             _ => return Err(failed(io::Error::other("it is a special file, which no version has"))),
         };

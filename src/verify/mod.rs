@@ -458,11 +458,15 @@ async fn check_file(
         Err(error) => note(error)?,
     }
     let mut hasher = blake3::Hasher::new();
+    let mut sha256 = body.sha256.map(|_| aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
     let mut parts = Box::pin(content.parts(Source::Store));
     while let Some(part) = parts.next().await {
         match part {
             Ok(bytes) => {
                 hasher.update(&bytes);
+                if let Some(sha256) = &mut sha256 {
+                    sha256.update(&bytes);
+                }
                 progress.add(bytes.len() as u64);
             }
             Err(error) => note(error)?,
@@ -471,6 +475,13 @@ async fn check_file(
     let found = FileHash::from_hash(hasher.finalize());
     if findings.is_empty() && found != body.hash {
         let detail = format!("{path} has the hash {found}, {} was committed", body.hash);
+        findings.push(Finding { path: path.to_string(), problem: Problem::Different, detail });
+    }
+    // The digest does not bind it: only who recorded it can have been wrong.
+    if let (Some(expected), Some(found), true) = (body.sha256, sha256, findings.is_empty())
+        && found.finish().as_ref() != expected.as_bytes()
+    {
+        let detail = format!("{path} does not have the SHA-256 that was recorded, {expected}");
         findings.push(Finding { path: path.to_string(), problem: Problem::Different, detail });
     }
     Ok(CheckedFile { findings, packs })

@@ -778,6 +778,7 @@ async fn many_versions(host: &Host, count: u64) {
                 let file = FileBody {
                     size: 8,
                     hash: FileHash::of(&content),
+                    sha256: None,
                     rule: Rule::Binary,
                     content: Content::Inline(content.into()),
                 };

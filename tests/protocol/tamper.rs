@@ -38,11 +38,11 @@ async fn every_kind(backend: &Arc<dyn ObjectStore>, key: &ArtifactKey) -> u64 {
         aliases: vec!["best".parse().unwrap()],
         tags: vec!["a".into()],
         meta: [("f1".to_owned(), json!(0.89)), ("deep".to_owned(), json!({ "a": [1, null, true] }))].into(),
-        ttl_seconds: Some(60),
         inputs: vec!["p/ds:v3".into()],
         details: Some(details(1)),
         ..CommitSettings::default()
     };
+    let settings = CommitSettings { ttl_seconds: Some(60), ..settings };
     let commit = |number| {
         let hollow = hollow_commit(number, Default::default());
         artfs::format::event::Commit { settings: settings.clone(), ..hollow }

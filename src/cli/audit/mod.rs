@@ -78,7 +78,7 @@ fn checks(report: &Report) -> Vec<(String, &'static str)> {
     let record = &report.record;
     let (artifact, version, digest) = (&record.artifact, record.version, record.digest);
     let control = format!("/artifacts/{artifact}/.artfs");
-    vec![
+    let mut checks = vec![
         (
             format!("b3sum {control}/{version}.listing"),
             "prints the digest, if the list of paths, sizes, modes and hashes is the one that was committed",
@@ -103,7 +103,14 @@ fn checks(report: &Report) -> Vec<(String, &'static str)> {
             "checks that every event of the log names the hash of the one before; by hand: each line of log.jsonl holds \
              as \"prev\" what b3sum prints for the line before it, without its newline",
         ),
-    ]
+    ];
+    if report.sha256 {
+        checks.push((
+            format!("cd copy; sha256sum --check {control}/{version}.sha256sums"),
+            "the same with SHA-256, which this store records for each file",
+        ));
+    }
+    checks
 }
 
 /// A time to live, or what stands for none.

@@ -47,6 +47,7 @@ pub(super) fn file_entry(name: &str, data: &[u8]) -> Entry {
     let body = FileBody {
         size,
         hash,
+        sha256: None,
         rule: Rule::from_byte(0).or(Rule::from_byte(1)).unwrap(),
         content: Place::Chunks { level: 0, refs },
     };
