@@ -24,11 +24,13 @@ use crate::watch::{
         on where it was. A hook that fails is tried again; if it fails for good, the watch ends with exit code 1 and \
         the event is delivered again by the next one.",
     after_help = "\
-Without --exec and --webhook, events are printed: one JSON object a line, as it is stored, and `ref` added.
-A command gets the same line on its standard input, and in its environment ARTFS_KIND (create, commit, recommit,
-alias, tag, meta, ttl, message, delete, …), ARTFS_REF (project/name:v7), ARTFS_SEQ, ARTFS_VERSION (v7) and
-ARTFS_ALIAS (the aliases that were set or removed, separated by commas). A webhook gets it as the body of a POST,
-and should answer 2xx; the header Artfs-Delivery is the same when an event is delivered again.
+Without --exec and --webhook, events are printed: one JSON object a line, as it is stored, and
+`ref` added. A command gets the same line on its standard input, and in its environment:
+  ARTFS_KIND     create, commit, recommit, alias, tag, meta, ttl, message, delete, …
+  ARTFS_REF      project/name:v7        ARTFS_VERSION  v7        ARTFS_SEQ  its number in the log
+  ARTFS_ALIAS    the aliases that were set or removed, separated by commas
+A webhook gets the line as the body of a POST and should answer 2xx; the header Artfs-Delivery is
+the same when an event is delivered again.
 
 Examples:
   artfs watch proj/bert                                    what happened, then what happens
