@@ -306,5 +306,5 @@ fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {
 pub fn settings(said: VersionSettings) -> Settings {
     let VersionSettings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, lineage: _ } =
         said;
-    Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs }
+    Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, ..Settings::default() }
 }

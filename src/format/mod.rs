@@ -17,6 +17,7 @@ pub mod moves;
 pub mod pack;
 mod planes;
 pub mod record;
+pub mod run;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.

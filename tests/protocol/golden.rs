@@ -124,6 +124,7 @@ async fn write_store(backend: Arc<dyn ObjectStore>) {
         meta: [("f1".to_owned(), json!(0.89)), ("note".to_owned(), json!({"a": [1, null, "x"]}))].into(),
         ttl_seconds: Some(2_592_000),
         inputs: vec!["gold/raw:v3".into()],
+        ..Settings::default()
     };
     assert_eq!(writer.commit(tree.path(), 1, settings).await.version, VersionNumber(0));
     let again = Settings { tags: vec!["twice".into()], message: Some("again".into()), ..Settings::default() };
