@@ -5,8 +5,8 @@
 //! | rank | modules | what they are |
 //! |---|---|---|
 //! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
-//! | 1 | `store durable sqlite` | hash-checked bytes under typed keys; temporary file, fsync, rename |
-//! | 2 | `catalog cache condemned` | names to versions (the log); the bounded disk cache; what collections condemned |
+//! | 1 | `store durable sqlite process` | hash-checked bytes under typed keys; temporary file, fsync, rename; other processes |
+//! | 2 | `catalog cache condemned runs` | names to versions (the log); the bounded disk cache; what collections condemned; what processes read |
 //! | 3 | `view staging` | reading one version; the writable overlay |
 //! | 4 | `commit export gc pin verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
@@ -30,6 +30,8 @@ pub mod id;
 pub mod name;
 pub mod path;
 pub mod pin;
+pub mod process;
+pub mod runs;
 pub mod serve;
 pub mod sqlite;
 pub mod staging;
