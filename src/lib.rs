@@ -8,7 +8,7 @@
 //! | 1 | `store durable sqlite process` | hash-checked bytes under typed keys; temporary file, fsync, rename; other processes |
 //! | 2 | `catalog cache condemned runs` | names to versions (the log); the bounded disk cache; what collections condemned; what processes read |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit export gc pin verify` | the multi-object protocols |
+//! | 4 | `commit export gc lineage pin verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
@@ -27,6 +27,7 @@ pub mod fs;
 pub mod fuse;
 pub mod gc;
 pub mod id;
+pub mod lineage;
 pub mod name;
 pub mod path;
 pub mod pin;

@@ -11,15 +11,17 @@ use crate::catalog::{Actor, Catalog, Scope};
 use crate::cli::error::{CliError, over_quota};
 use crate::commit::{ChunkIndex, CommitError, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
-    CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction, StageRequest,
+    self, CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction, StageRequest,
     UnpinReply, VersionSettings, WireError,
 };
 use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sys};
-use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
+use crate::fs::{Fs, Lineage, Options, SessionCommit, SessionCommitError, StageError};
 use crate::fuse::{self, MountOptions};
 use crate::gc::InUseVersion;
 use crate::name::{Reference, Selector, SessionName};
 use crate::pin::{self, PinError, Pinned};
+use crate::process::{self, ProcessTree, rule::Own};
+use crate::runs::{Ledger, Watch, WatchOptions, capture::Names};
 use crate::staging::SessionRegistry;
 use crate::view::{ReadContext, ReadLimits};
 
@@ -51,14 +53,16 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         owner,
         allow_commit: options.allow_commit,
         state: options.state.clone(),
-        user_name: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")),
+        user_name,
         host: services.actor.host.clone(),
     };
+    let watch = watch(services).inspect_err(|e| tracing::warn!("no lineage is recorded: {e}")).ok();
     let fs_services = crate::fs::Services {
         catalog: services.catalog.clone(),
         context: context.clone(),
         registry: Arc::new(registry),
         committer: Committer::new(services.catalog.clone(), context.clone(), index),
+        watch: watch.clone(),
     };
     let (fs, invalidations) = services.runtime.block_on(Fs::new(fs_options, fs_services));
     let mount_options = MountOptions {
@@ -86,10 +90,39 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     let serve = move || {
         let ended = mounted.wait();
         runtime.block_on(context.shutdown());
+        if let Some(watch) = watch {
+            watch.close();
+        }
         cache.shutdown();
         ended
     };
     Ok(Mounted { serve: Box::new(serve), handler: Arc::new(control) })
+}
+
+/// Sees which run reads what below the mount.
+fn watch(services: &Services) -> Result<Arc<Watch>, String> {
+    let options = &services.options;
+    let env = services.catalog.store().env().clone();
+    let ledger = Ledger::open(&options.state).map_err(|e| e.to_string())?;
+    ledger.prune(env.now()).map_err(|e| e.to_string())?;
+    let me = process::ProcessKey { pid: std::process::id(), start: 0 };
+    let watched = WatchOptions {
+        store: services.catalog.store().id(),
+        mount_point: Some(options.mountpoint.clone()),
+        uid: sys::effective_uid(),
+        names: Names { host: services.actor.host.clone(), user: user_name },
+        own: Own {
+            ancestors: process::own_ancestors(),
+            container: process::Proc.container(me),
+            machine: format!("{}/{}", services.actor.host, crate::sqlite::boot_id()),
+        },
+        env,
+    };
+    Watch::start(watched, Arc::new(ledger)).map_err(|e| e.to_string())
+}
+
+fn user_name(uid: u32) -> String {
+    sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}"))
 }
 
 fn mount_error(shown: &str, error: &std::io::Error) -> WireError {
@@ -141,6 +174,10 @@ impl Handler for Control {
                 }
                 Request::Pins => Ok(json!(pins(self.fs.catalog(), &self.cache))),
                 Request::Sync => self.fs.sync_all().await.map(|()| json!({})).map_err(WireError::new),
+                Request::FlushRuns => {
+                    let done = self.fs.flush_runs().await;
+                    done.map(|()| json!({})).map_err(|e| WireError::new(e.to_string()))
+                }
                 Request::Refresh { artifact } => {
                     self.fs.refresh(&artifact).await;
                     Ok(json!({}))
@@ -183,11 +220,17 @@ impl Control {
     ) -> Result<Value, WireError> {
         let followed = Arc::new(CommitProgress::default());
         let user = sys::user_name(caller.uid).unwrap_or_else(|| self.actor.user.clone());
+        let lineage = match request.settings.lineage {
+            wire::Lineage::Omit => Lineage::Omit,
+            wire::Lineage::Record if request.run.is_some() => Lineage::Record(request.run),
+            wire::Lineage::Record => Lineage::Record(self.fs.run_of(caller.pid).await),
+        };
         let commit = SessionCommit {
             artifact: request.artifact.clone(),
             session: request.session,
             actor: Actor { user, host: self.actor.host.clone() },
             demanded: request.number,
+            lineage,
             settings: settings(request.settings),
             quota_bytes: request.quota_bytes,
             progress: followed.clone(),

@@ -48,6 +48,7 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
         artifact: args.artifact,
         session: args.session,
         number: args.number,
+        run: context.declared_run(),
         settings: args.settings.into(),
     };
     let mut line = ProgressLine::new();

@@ -8,7 +8,7 @@ use super::{Answer, Errno, FOREVER, Fs, OpenMode, OpenVersionFile, Opened, PASST
 use crate::format::entry::{Body, Entry};
 use crate::id::ManifestId;
 use crate::name::ArtifactKey;
-use crate::staging::Attr;
+use crate::staging::{Attr, Caller};
 use crate::view::VersionView;
 
 impl Fs {
@@ -92,6 +92,7 @@ impl Fs {
 
     pub(super) async fn open_in_version(
         self: &Arc<Self>,
+        caller: Caller,
         version: &Arc<VersionNode>,
         ordinal: u64,
     ) -> Result<Opened> {
@@ -106,6 +107,7 @@ impl Fs {
             Some(file) => OpenMode::Local { file: Arc::new(file), immutable: true },
             None => OpenMode::Cached { immutable: true },
         };
+        self.note_read(caller, version, ordinal, body.size).await;
         let handle = self.inodes.next();
         let open = OpenVersionFile::Content(content, version.clone());
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);

@@ -233,6 +233,11 @@ impl Ledger {
         self.rows("WHERE run = ?1 AND store = ?2 AND committed = 0", &[run.as_str(), &store.to_string()])
     }
 
+    /// Whether a run read anything, in any store, that no commit has taken in.
+    pub fn has_unpublished(&self, run: &RunId) -> Result<bool> {
+        Ok(!self.rows("WHERE run = ?1 AND committed = 0", &[run.as_str()])?.is_empty())
+    }
+
     fn rows(&self, condition: &str, values: &[&str]) -> Result<Vec<VersionRead>> {
         let query = format!("SELECT artifact, version, digest, files, bytes FROM run_reads {condition} ORDER BY seen, artifact, version");
         let rows: Vec<(String, i64, String, i64, i64)> = self.with(|db| {

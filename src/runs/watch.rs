@@ -16,7 +16,7 @@ use lru::LruCache;
 use super::capture::{self, Names, Trust};
 use super::ledger::{Ledger, LedgerError, Opening, SessionWrite};
 use crate::clock::Env;
-use crate::format::run::{Run, Source};
+use crate::format::run::Run;
 use crate::id::{Digest, StoreId};
 use crate::name::{ArtifactKey, RunId, VersionNumber};
 use crate::process::rule::{self, Own};
@@ -394,10 +394,6 @@ impl Watch {
     }
 }
 
-/// What is known of a run of which nothing could be taken.
-pub fn bare(id: &RunId, host: &str) -> Run {
-    Run { id: Some(id.clone()), source: Source::Declared, host: host.to_owned(), ..Run::default() }
-}
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 pub use self::aligned::AlignedBuffer;
 pub use self::key::{
     ARTIFACTS_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
-    checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq,
+    checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq, uses_prefix,
 };
 use self::outage::Outage;
 pub use self::retry::backoff;

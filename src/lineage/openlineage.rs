@@ -1,0 +1,1 @@
+//! Events for other systems that follow lineage: OpenLineage run events.
