@@ -20,8 +20,8 @@ use crate::fuse::{self, MountOptions};
 use crate::gc::InUseVersion;
 use crate::name::{Reference, Selector, SessionName};
 use crate::pin::{self, PinError, Pinned};
-use crate::process::{self, ProcessTree, rule::Own};
-use crate::runs::{Ledger, Watch, WatchOptions, capture::Names};
+use crate::process;
+use crate::runs::{self, Ledger, Watch, WatchOptions, capture::Names};
 use crate::staging::SessionRegistry;
 use crate::view::{ReadContext, ReadLimits};
 
@@ -105,17 +105,12 @@ fn watch(services: &Services) -> Result<Arc<Watch>, String> {
     let env = services.catalog.store().env().clone();
     let ledger = Ledger::open(&options.state).map_err(|e| e.to_string())?;
     ledger.prune(env.now()).map_err(|e| e.to_string())?;
-    let me = process::ProcessKey { pid: std::process::id(), start: 0 };
     let watched = WatchOptions {
         store: services.catalog.store().id(),
         mount_point: Some(options.mountpoint.clone()),
         uid: sys::effective_uid(),
         names: Names { host: services.actor.host.clone(), user: user_name },
-        own: Own {
-            ancestors: process::own_ancestors(),
-            container: process::Proc.container(me),
-            machine: format!("{}/{}", services.actor.host, crate::sqlite::boot_id()),
-        },
+        own: runs::own(&services.actor.host, process::own_ancestors()),
         env,
     };
     Watch::start(watched, Arc::new(ledger)).map_err(|e| e.to_string())

@@ -19,6 +19,7 @@ mod ls;
 mod meta;
 mod mount;
 pub mod output;
+mod own_run;
 mod pin;
 pub mod progress;
 mod put;

@@ -3,7 +3,11 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +27,8 @@ use crate::runs::{Ledger, capture};
 
 /// The longest name, job type, group or tag.
 const MAX_LABEL_BYTES: usize = 256;
+/// How long a program waits for its working tree to be compared.
+const CODE_LIMIT: Duration = Duration::from_millis(500);
 /// Exit statuses of shells for a program that cannot be run, and one that is not there.
 const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
@@ -71,7 +77,7 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
     let env = clock::system();
     let id: RunId = TokenId::from_bytes(env.random16()).to_string().parse().expect("hex digits are a name");
     let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let ledger = Ledger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?;
+    let ledger = Arc::new(Ledger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?);
     let actor = context.actor();
     let mut record = Run {
         name: args.name,
@@ -81,11 +87,14 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
         ..capture::of_command(id.clone(), &words, actor.host, actor.user, env.now())
     };
     keep(&ledger, &record, &env);
+    // The state of the code as it is now, or nearly so: a large working tree is compared while the program runs.
+    let (code, ready) = take_code(&ledger, &env, record.clone());
+    let _ = ready.recv_timeout(CODE_LIMIT);
     let runtime = context.runtime()?;
     // Before the program is there: a signal meanwhile must not end this process and leave the program.
     let signals = runtime.block_on(async { Signals::watch() });
     let child = Command::new(&args.command[0]).args(&args.command[1..]).env(RUN_VARIABLE, id.as_str()).spawn();
-    let child = match child {
+    let mut child = match child {
         Ok(child) => child,
         Err(e) => {
             let code = if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN };
@@ -96,24 +105,17 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
             return Ok(Outcome::Program(code));
         }
     };
-    // While the program runs: the state of the code as it was when it began, or nearly so.
-    let mut with_code = record.clone();
-    let code = std::thread::spawn(move || {
-        capture::add_code(&mut with_code, capture::Trust::Own);
-        with_code
-    });
-    let mut child = child;
     let pid = child.id();
     let (ended, end) = mpsc::channel(1);
     let waiting = std::thread::spawn(move || {
-        let status = wait(&mut child);
+        let status = child.wait();
         let _ = ended.blocking_send(());
         status
     });
     runtime.block_on(forward(signals, pid, end));
     let status = waiting.join().map_err(|_| CliError::failed("waiting for the command failed"))?;
     let status = status.map_err(|e| CliError::io("cannot wait for the command", &e))?;
-    let code = code.join().map_or(record.clone(), |with_code| with_code);
+    let code = code.join().unwrap_or(record);
     let exit = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     let record = Run { ended: Some(env.now()), exit_status: Some(exit), ..code };
     keep(&ledger, &record, &env);
@@ -123,15 +125,25 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
     Ok(Outcome::Program(u8::try_from(exit).unwrap_or(1)))
 }
 
+/// Adds to the record what is in files, and keeps it; says when that is done.
+fn take_code(ledger: &Arc<Ledger>, env: &clock::Env, mut record: Run) -> (JoinHandle<Run>, Receiver<()>) {
+    let (done, ready) = std::sync::mpsc::channel();
+    let (ledger, env) = (ledger.clone(), env.clone());
+    let work = move || {
+        capture::add_code(&mut record, capture::Trust::Own);
+        keep(&ledger, &record, &env);
+        // Nobody waits any more if it took too long.
+        let _ = done.send(());
+        record
+    };
+    (std::thread::spawn(work), ready)
+}
+
 /// Keeps the record. A program is not stopped for want of it.
 fn keep(ledger: &Ledger, record: &Run, env: &clock::Env) {
     if let Err(e) = ledger.put(record, env.now()) {
         eprintln!("warning: {e}");
     }
-}
-
-fn wait(child: &mut Child) -> io::Result<ExitStatus> {
-    child.wait()
 }
 
 /// Versions that were read and led to no commit are told to the store as used.

@@ -10,3 +10,12 @@ mod watch;
 
 pub use self::ledger::{Ledger, LedgerError, Opening, RunRow, SessionWrite};
 pub use self::watch::{Watch, WatchOptions};
+use crate::process::rule::Own;
+use crate::process::{Proc, ProcessKey, ProcessTree};
+
+/// What is this process's own, for the rule that finds runs: its container, its machine since that started, and the
+/// processes that are not to be taken for parts of a run because they started it.
+pub fn own(host: &str, ancestors: Vec<ProcessKey>) -> Own {
+    let me = ProcessKey { pid: std::process::id(), start: 0 };
+    Own { ancestors, container: Proc.container(me), machine: format!("{host}/{}", crate::sqlite::boot_id()) }
+}
