@@ -5,11 +5,13 @@ use clap::Args;
 use super::args::{QuotaArgs, SettingsArgs};
 use super::context::Context;
 use super::error::{CliError, Outcome};
+use super::lineage;
 use super::output::{self, Format};
 use super::progress::ProgressLine;
 use crate::daemon::client::Client;
 use crate::daemon::wire::{CommitReply, CommitRequest, Outcome as Made, Request};
-use crate::name::{ArtifactKey, SessionName, VersionNumber};
+use crate::lineage::openlineage::Sink;
+use crate::name::{ArtifactKey, Reference, Selector, SessionName, VersionNumber};
 
 /// Make a version of what is staged
 #[derive(Debug, Args)]
@@ -38,6 +40,9 @@ pub struct CommitArgs {
     settings: SettingsArgs,
     #[command(flatten)]
     quota: QuotaArgs,
+    /// Tell how the version was made as an OpenLineage event: to this file, as a line, or to this URL by POST
+    #[arg(long, value_name = "FILE|URL")]
+    openlineage: Option<Sink>,
 }
 
 /// Runs it.
@@ -55,6 +60,15 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
     let reply = client.call(&Request::Commit(request), |progress| line.show(&progress));
     drop(line);
     let reply = reply?;
+    if let Some(sink) = &args.openlineage
+        && let Ok(made) = serde_json::from_value::<CommitReply>(reply.clone())
+    {
+        let reference = Reference { artifact: made.artifact, selector: Selector::Version(made.version) };
+        // The version is there, whether others are told or not.
+        if let Err(CliError::Failed(e)) = lineage::tell(context, &reference, sink) {
+            eprintln!("warning: {}", output::clean_lines(&e.message));
+        }
+    }
     if context.format() == Format::Json {
         output::print_json(&reply)?;
         return Ok(Outcome::Done);

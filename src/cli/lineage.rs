@@ -1,13 +1,17 @@
 //! `artfs lineage`: where a version came from, and what was made from it.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::lineage_text;
 use super::output::{self, Format};
+use crate::format::run::Run;
 use crate::lineage::graph::{self, Extent, Graph};
 use crate::lineage::index::Index;
+use crate::lineage::openlineage::{self, Sink, Stage, VersionMade};
 use crate::name::Reference;
 
 /// Show where a version came from and what was made from it
@@ -42,10 +46,17 @@ pub struct LineageArgs {
     /// As a diagram for Mermaid, which web pages and READMEs can show
     #[arg(long, conflicts_with = "json")]
     mermaid: bool,
+    /// Tell how the version was made as an OpenLineage event: to this file, as a line, or to this URL by POST
+    #[arg(long, value_name = "FILE|URL", conflicts_with_all = ["json", "dot", "mermaid"])]
+    openlineage: Option<Sink>,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: &LineageArgs) -> Result<Outcome, CliError> {
+    if let Some(sink) = &args.openlineage {
+        tell(context, &args.reference, sink)?;
+        return Ok(Outcome::Done);
+    }
     let graph = graph(context, args)?;
     if graph.truncated {
         eprintln!("warning: there is more; {} versions are shown", graph.nodes.len());
@@ -57,6 +68,29 @@ pub fn run(context: &Context, args: &LineageArgs) -> Result<Outcome, CliError> {
         Format::Text => output::print(&lineage_text::tree(&graph))?,
     }
     Ok(Outcome::Done)
+}
+
+/// Tells how a version was made, as its log says.
+pub fn tell(context: &Context, reference: &Reference, sink: &Sink) -> Result<(), CliError> {
+    let opened = context.open()?;
+    let catalog = &opened.catalog;
+    opened.runtime.block_on(async {
+        let version = catalog.resolve(reference).await?;
+        let state = catalog.existing(&reference.artifact, Duration::MAX).await?;
+        let record = catalog.record(&state, &version).await?;
+        // What was erased, or is of a newer form, is told without.
+        let run: Run = record.run.and_then(|run| serde_json::from_value(run).ok()).unwrap_or_default();
+        let made = VersionMade { artifact: reference.artifact.clone(), version: version.version };
+        let event = openlineage::event(
+            Stage::Complete,
+            version.created,
+            catalog.store().url(),
+            &run,
+            &version.reads,
+            std::slice::from_ref(&made),
+        );
+        sink.send(&event).await.map_err(|e| CliError::failed(e.to_string()))
+    })
 }
 
 fn graph(context: &Context, args: &LineageArgs) -> Result<Graph, CliError> {

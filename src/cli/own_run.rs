@@ -7,7 +7,7 @@ use crate::commit::Settings;
 use crate::daemon::sys;
 use crate::format::run::{MAX_READS, VersionRead};
 use crate::id::StoreId;
-use crate::name::{ArtifactKey, RunId};
+use crate::name::{ArtifactKey, RunId, VersionNumber};
 use crate::process::{Proc, rule};
 use crate::runs::capture::{self, Names, Trust};
 use crate::runs::{Ledger, LedgerError, own};
@@ -67,8 +67,9 @@ impl OwnRun {
     }
 
     /// A version was made that names what the run read.
-    pub fn published(&self, store: StoreId) {
-        self.warn(self.ledger.committed(std::slice::from_ref(&self.id), store, None));
+    pub fn published(&self, store: StoreId, artifact: &ArtifactKey, version: VersionNumber) {
+        let run = std::slice::from_ref(&self.id);
+        self.warn(self.ledger.published(run, store, Some((artifact, version)), None));
     }
 
     fn warn<T>(&self, done: Result<T, LedgerError>) -> Option<T> {

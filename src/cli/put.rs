@@ -117,7 +117,7 @@ fn put(
         }
     };
     if let Some(run) = &run {
-        run.published(store.id());
+        run.published(store.id(), &artifact, outcome.version);
     }
     Ok(wire::CommitReply {
         artifact: outcome.artifact,

@@ -20,6 +20,7 @@ use crate::daemon::sys;
 use crate::daemon::wire::Request;
 use crate::format::run::Run;
 use crate::id::TokenId;
+use crate::lineage::openlineage::{self, Sink, Stage, VersionMade};
 use crate::lineage::uses;
 use crate::name::RunId;
 use crate::process::rule::RUN_VARIABLE;
@@ -60,6 +61,9 @@ pub struct RunArgs {
     /// A tag (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_parser = parse_label)]
     tags: Vec<String>,
+    /// Tell start and end as OpenLineage events: to this file, a line each, or to this URL by POST
+    #[arg(long, value_name = "FILE|URL")]
+    openlineage: Option<Sink>,
     /// The command and its arguments
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
@@ -91,6 +95,11 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
     let (code, ready) = take_code(&ledger, &env, record.clone());
     let _ = ready.recv_timeout(CODE_LIMIT);
     let runtime = context.runtime()?;
+    if let Some(sink) = &args.openlineage
+        && let Err(CliError::Failed(e)) = send(context, sink, Stage::Start, &ledger, &record)
+    {
+        eprintln!("warning: the run's start was not told: {}", super::output::clean_lines(&e.message));
+    }
     // Before the program is there: a signal meanwhile must not end this process and leave the program.
     let signals = runtime.block_on(async { Signals::watch() });
     let child = Command::new(&args.command[0]).args(&args.command[1..]).env(RUN_VARIABLE, id.as_str()).spawn();
@@ -119,9 +128,17 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
     let exit = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     let record = Run { ended: Some(env.now()), exit_status: Some(exit), ..code };
     keep(&ledger, &record, &env);
-    if let Err(CliError::Failed(e)) = tell(context, &ledger, &record) {
-        eprintln!("warning: what the run used is kept on this host only: {}", super::output::clean_lines(&e.message));
+    let warn = |what: &str, done: Result<(), CliError>| {
+        if let Err(CliError::Failed(e)) = done {
+            eprintln!("warning: {what}: {}", super::output::clean_lines(&e.message));
+        }
+    };
+    flush(context);
+    if let Some(sink) = &args.openlineage {
+        let stage = if exit == 0 { Stage::Complete } else { Stage::Fail };
+        warn("the run's end was not told", send(context, sink, stage, &ledger, &record));
     }
+    warn("what the run used is kept on this host only", tell(context, &ledger, &record));
     Ok(Outcome::Program(u8::try_from(exit).unwrap_or(1)))
 }
 
@@ -148,7 +165,6 @@ fn keep(ledger: &Ledger, record: &Run, env: &clock::Env) {
 
 /// Versions that were read and led to no commit are told to the store as used.
 fn tell(context: &Context, ledger: &Ledger, record: &Run) -> Result<(), CliError> {
-    flush(context);
     let Some(id) = &record.id else { return Ok(()) };
     let has_reads = ledger.has_unpublished(id).map_err(|e| CliError::failed(e.to_string()))?;
     if !has_reads {
@@ -158,7 +174,22 @@ fn tell(context: &Context, ledger: &Ledger, record: &Run) -> Result<(), CliError
     let store = opened.catalog.store();
     let reads = ledger.unpublished(id, store.id()).map_err(|e| CliError::failed(e.to_string()))?;
     opened.runtime.block_on(uses::publish(store, record, &reads))?;
-    ledger.committed(std::slice::from_ref(id), store.id(), None).map_err(|e| CliError::failed(e.to_string()))
+    ledger.published(std::slice::from_ref(id), store.id(), None, None).map_err(|e| CliError::failed(e.to_string()))
+}
+
+/// Sends an event about the run, with what it read and made so far.
+fn send(context: &Context, sink: &Sink, stage: Stage, ledger: &Ledger, record: &Run) -> Result<(), CliError> {
+    let Some(id) = &record.id else { return Ok(()) };
+    let failed = |e: crate::runs::LedgerError| CliError::failed(e.to_string());
+    let opened = context.open()?;
+    let store = opened.catalog.store();
+    let reads = ledger.reads_of(std::slice::from_ref(id), store.id()).map_err(failed)?;
+    let made = ledger.made_by(id, Some(store.id())).map_err(failed)?;
+    let made: Vec<VersionMade> =
+        made.into_iter().map(|(artifact, version)| VersionMade { artifact, version }).collect();
+    let at = clock::system().now();
+    let event = openlineage::event(stage, at, store.url(), record, &reads, &made);
+    opened.runtime.block_on(sink.send(&event)).map_err(|e| CliError::failed(e.to_string()))
 }
 
 /// Has the daemon of this state folder write down what it saw.

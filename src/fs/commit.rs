@@ -276,11 +276,11 @@ impl Fs {
         };
         let committer = self.committer.with_quota(quota_bytes);
         let outcome = committer.commit(&request, commit.progress, walk, before_event).await;
-        if outcome.is_err() {
+        if let Ok(outcome) = &outcome {
+            self.lineage_published(&artifact, outcome.version, &made, live);
+        } else {
             // The session goes on and may change: what a crash would leave must not be taken for this commit.
             self.registry.set_commit_id(live.id, None)?;
-        } else {
-            self.lineage_published(&artifact, &made, live);
         }
         Ok(outcome?)
     }

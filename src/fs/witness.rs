@@ -7,7 +7,7 @@ use super::inode::VersionNode;
 use super::sessions::{Live, OpenSession};
 use crate::commit::Settings;
 use crate::format::run::{MAX_READS, Run, Source, VersionRead};
-use crate::name::{ArtifactKey, RunId};
+use crate::name::{ArtifactKey, RunId, VersionNumber};
 use crate::runs::{LedgerError, Watch};
 use crate::staging::Caller;
 
@@ -85,9 +85,15 @@ impl Fs {
     }
 
     /// A commit has recorded what these runs read.
-    pub(super) fn lineage_published(&self, artifact: &ArtifactKey, made: &Made, live: &Arc<Live>) {
+    pub(super) fn lineage_published(
+        &self,
+        artifact: &ArtifactKey,
+        version: VersionNumber,
+        made: &Made,
+        live: &Arc<Live>,
+    ) {
         let Some(watch) = &self.watch else { return };
-        if let Err(e) = watch.ledger().committed(&made.runs, watch.store(), Some(&live.id.to_string())) {
+        if let Err(e) = watch.ledger().published(&made.runs, watch.store(), Some((artifact, version)), Some(&live.id.to_string())) {
             // What was read may then be told a second time, as a use.
             tracing::warn!("{artifact}: {e}");
         }

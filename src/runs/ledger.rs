@@ -45,6 +45,13 @@ const SCHEMA: &str = "
         PRIMARY KEY (run, store, artifact, version)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS run_reads_of ON run_reads (store, artifact, version);
+    CREATE TABLE IF NOT EXISTS run_made (
+        run TEXT NOT NULL,
+        store TEXT NOT NULL,
+        artifact TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        PRIMARY KEY (run, store, artifact, version)
+    ) STRICT, WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS run_writes (
         session TEXT NOT NULL,
         run TEXT NOT NULL,
@@ -112,6 +119,8 @@ pub struct RunRow {
     pub last_seen: Timestamp,
     /// What it read, in all stores.
     pub reads: Vec<VersionRead>,
+    /// What it made.
+    pub made: Vec<String>,
 }
 
 /// The runs of a state folder. All calls are durable when they return, and block: not for threads of a runtime.
@@ -269,10 +278,22 @@ impl Ledger {
         names.iter().map(|name| name.parse().map_err(|e| self.damaged(e))).collect()
     }
 
-    /// A commit took in what these runs read, and the session is over.
-    pub fn committed(&self, runs: &[RunId], store: StoreId, session: Option<&str>) -> Result<()> {
+    /// What these runs read is told in the store: by a version that they made, or as uses. A session is over with it.
+    pub fn published(
+        &self,
+        runs: &[RunId],
+        store: StoreId,
+        made: Option<(&ArtifactKey, VersionNumber)>,
+        session: Option<&str>,
+    ) -> Result<()> {
         self.with(|db| {
             for run in runs {
+                if let Some((artifact, version)) = made {
+                    db.execute(
+                        "INSERT OR IGNORE INTO run_made VALUES (?, ?, ?, ?)",
+                        params![run.as_str(), store.to_string(), artifact.to_string(), version.0 as i64],
+                    )?;
+                }
                 db.execute(
                     "UPDATE run_reads SET committed = 1 WHERE run = ? AND store = ?",
                     params![run.as_str(), store.to_string()],
@@ -281,6 +302,21 @@ impl Ledger {
             db.execute("DELETE FROM run_writes WHERE session = ?", params![session])?;
             Ok(())
         })
+    }
+
+    /// The versions that a run made in a store, or in all.
+    pub fn made_by(&self, run: &RunId, store: Option<StoreId>) -> Result<Vec<(ArtifactKey, VersionNumber)>> {
+        let rows: Vec<(String, i64)> = self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT artifact, version FROM run_made WHERE run = ?1 AND store = coalesce(?2, store) ORDER BY artifact, version",
+            )?;
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            query.query_map(params![run.as_str(), store.map(|store| store.to_string())], row)?.collect()
+        })?;
+        let parsed = |(artifact, version): (String, i64)| {
+            Ok((artifact.parse().map_err(|e| self.damaged(e))?, VersionNumber(version as u64)))
+        };
+        rows.into_iter().map(parsed).collect()
     }
 
     /// The newest runs, the latest first.
@@ -305,7 +341,9 @@ impl Ledger {
                 let run: Run = self.parse(&record)?;
                 let id = run.id.as_ref().ok_or_else(|| self.damaged("a run has no name"))?;
                 let reads = self.rows("WHERE run = ?1", &[id.as_str()])?;
-                Ok(RunRow { run, last_seen: Timestamp::from_unix_millis(seen), reads })
+                let made = self.made_by(id, None)?;
+                let made = made.into_iter().map(|(artifact, version)| format!("{artifact}:{version}")).collect();
+                Ok(RunRow { run, last_seen: Timestamp::from_unix_millis(seen), reads, made })
             })
             .collect()
     }
@@ -325,6 +363,7 @@ impl Ledger {
                 params![oldest, MAX_RUNS],
             )?;
             db.execute("DELETE FROM run_reads WHERE run NOT IN (SELECT id FROM runs)", [])?;
+            db.execute("DELETE FROM run_made WHERE run NOT IN (SELECT id FROM runs)", [])?;
             Ok(())
         })
     }
