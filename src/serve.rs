@@ -11,8 +11,8 @@ use crate::catalog::{Actor, Catalog, Scope};
 use crate::cli::error::{CliError, over_quota};
 use crate::commit::{ChunkIndex, CommitError, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
-    self, CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction, StageRequest,
-    UnpinReply, VersionSettings, WireError,
+    self, CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction,
+    StageRequest, UnpinReply, VersionSettings, WireError,
 };
 use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sys};
 use crate::fs::{Fs, Lineage, Options, SessionCommit, SessionCommitError, StageError};
@@ -140,6 +140,7 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
         "staging": sessions,
         "quota_bytes": fs.options().quotas,
         "kernel_requests": fs.kernel_requests(),
+        "lineage": fs.lineage_counts(),
     })
 }
 

@@ -250,7 +250,9 @@ impl Catalog {
         let mut pinned = Vec::with_capacity(inputs.len());
         for input in inputs {
             let meant = match input.parse::<Reference>() {
-                Ok(reference) if matches!(reference.selector, Selector::Latest | Selector::Alias(_)) => reference,
+                Ok(reference) if matches!(reference.selector, Selector::Latest | Selector::Alias(_)) => {
+                    reference
+                }
                 _ => {
                     pinned.push(input);
                     continue;

@@ -102,7 +102,9 @@ fn graph(context: &Context, args: &LineageArgs) -> Result<Graph, CliError> {
         // A version that was deleted has its lineage still.
         let state = states.iter().find(|state| state.key() == &args.reference.artifact);
         let record = match (&args.reference.selector, state) {
-            (crate::name::Selector::Version(number), Some(state)) if state.record(*number).is_some() => *number,
+            (crate::name::Selector::Version(number), Some(state)) if state.record(*number).is_some() => {
+                *number
+            }
             (selector, Some(state)) => state.require(selector)?.version,
             (_, None) => catalog.resolve(&args.reference).await?.version,
         };

@@ -14,7 +14,8 @@ const MAX_DEPTH: usize = 100;
 /// The graph as two trees: what a version was made from, and what was made from it. What was shown once is not
 /// unfolded again.
 pub fn tree(graph: &Graph) -> String {
-    let nodes: HashMap<&str, &Described> = graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
+    let nodes: HashMap<&str, &Described> =
+        graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut inputs: BTreeMap<&str, Vec<&Link>> = BTreeMap::new();
     let mut made: BTreeMap<&str, Vec<&Link>> = BTreeMap::new();
     for link in &graph.edges {
@@ -29,7 +30,12 @@ pub fn tree(graph: &Graph) -> String {
     ] {
         if links.contains_key(graph.root.as_str()) {
             let _ = writeln!(text, "{title}");
-            Branches { nodes: &nodes, links, next, shown: HashSet::new(), lines: 0 }.write(&graph.root, "", 0, &mut text);
+            Branches { nodes: &nodes, links, next, shown: HashSet::new(), lines: 0 }.write(
+                &graph.root,
+                "",
+                0,
+                &mut text,
+            );
         }
     }
     if graph.edges.is_empty() {
@@ -93,7 +99,8 @@ pub fn dot(graph: &Graph) -> String {
         let _ = writeln!(text, "  {}{style};", quote(&node.name));
     }
     for link in &graph.edges {
-        let label = link.files.map(|files| format!(" [label={}]", quote(&count(files, "file")))).unwrap_or_default();
+        let label =
+            link.files.map(|files| format!(" [label={}]", quote(&count(files, "file")))).unwrap_or_default();
         let _ = writeln!(text, "  {} -> {}{label};", quote(&link.input), quote(&link.made));
     }
     text.push_str("}\n");
@@ -110,7 +117,8 @@ pub fn mermaid(graph: &Graph) -> String {
         let _ = writeln!(text, "  n{at}[{}]", quote(&node.name));
     }
     for link in &graph.edges {
-        if let (Some(input), Some(made)) = (numbers.get(link.input.as_str()), numbers.get(link.made.as_str())) {
+        if let (Some(input), Some(made)) = (numbers.get(link.input.as_str()), numbers.get(link.made.as_str()))
+        {
             let _ = match link.files {
                 Some(files) => writeln!(text, "  n{input} -->|{}| n{made}", quote(&count(files, "file"))),
                 None => writeln!(text, "  n{input} --> n{made}"),

@@ -29,10 +29,13 @@ impl OwnRun {
     fn try_find(context: &Context) -> Result<Option<Self>, LedgerError> {
         let (Ok(state), env) = (context.state(), clock::system()) else { return Ok(None) };
         let host = context.actor().host;
-        let Some(found) = rule::run_of(&Proc, &own(&host, vec![]), std::process::id()) else { return Ok(None) };
+        let Some(found) = rule::run_of(&Proc, &own(&host, vec![]), std::process::id()) else {
+            return Ok(None);
+        };
         let ledger = Ledger::open(&state)?;
         if ledger.run(&found.id)?.is_none() {
-            let names = Names { host, user: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")) };
+            let names =
+                Names { host, user: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")) };
             let mut run = capture::of_process(&found, &names, env.now());
             let is_mine = Proc.user(found.root.pid) == Some(sys::effective_uid());
             capture::add_code(&mut run, if is_mine { Trust::Own } else { Trust::Foreign });
@@ -42,7 +45,14 @@ impl OwnRun {
     }
 
     /// This command read files of a version.
-    pub fn read(&self, store: StoreId, artifact: &ArtifactKey, version: &VersionRecord, files: u64, bytes: u64) {
+    pub fn read(
+        &self,
+        store: StoreId,
+        artifact: &ArtifactKey,
+        version: &VersionRecord,
+        files: u64,
+        bytes: u64,
+    ) {
         let read = VersionRead {
             project: artifact.project.clone(),
             name: artifact.name.clone(),
@@ -56,9 +66,10 @@ impl OwnRun {
 
     /// Adds the run and what it read to what a committer says.
     pub fn add_to(&self, settings: &mut Settings, store: StoreId) {
-        let found = self.ledger.run(&self.id).and_then(|run| {
-            Ok((run, self.ledger.reads_of(std::slice::from_ref(&self.id), store)?))
-        });
+        let found = self
+            .ledger
+            .run(&self.id)
+            .and_then(|run| Ok((run, self.ledger.reads_of(std::slice::from_ref(&self.id), store)?)));
         let Some((run, mut reads)) = self.warn(found) else { return };
         settings.run = run.map(Box::new);
         settings.more_reads = reads.len().saturating_sub(MAX_READS) as u64;

@@ -102,7 +102,8 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
     }
     // Before the program is there: a signal meanwhile must not end this process and leave the program.
     let signals = runtime.block_on(async { Signals::watch() });
-    let child = Command::new(&args.command[0]).args(&args.command[1..]).env(RUN_VARIABLE, id.as_str()).spawn();
+    let child =
+        Command::new(&args.command[0]).args(&args.command[1..]).env(RUN_VARIABLE, id.as_str()).spawn();
     let mut child = match child {
         Ok(child) => child,
         Err(e) => {
@@ -174,7 +175,9 @@ fn tell(context: &Context, ledger: &Ledger, record: &Run) -> Result<(), CliError
     let store = opened.catalog.store();
     let reads = ledger.unpublished(id, store.id()).map_err(|e| CliError::failed(e.to_string()))?;
     opened.runtime.block_on(uses::publish(store, record, &reads))?;
-    ledger.published(std::slice::from_ref(id), store.id(), None, None).map_err(|e| CliError::failed(e.to_string()))
+    ledger
+        .published(std::slice::from_ref(id), store.id(), None, None)
+        .map_err(|e| CliError::failed(e.to_string()))
 }
 
 /// Sends an event about the run, with what it read and made so far.
@@ -208,7 +211,12 @@ impl Signals {
     fn watch() -> Self {
         // A terminal sends those of its keys to the command as well; then this process only must not end by them.
         let kinds = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
-        Self(kinds.into_iter().filter_map(|kind| Some((kind, signal(SignalKind::from_raw(kind)).ok()?))).collect())
+        Self(
+            kinds
+                .into_iter()
+                .filter_map(|kind| Some((kind, signal(SignalKind::from_raw(kind)).ok()?)))
+                .collect(),
+        )
     }
 
     async fn next(&mut self) -> i32 {

@@ -75,7 +75,8 @@ fn answer(context: &Context, reference: &Reference) -> Result<Answer, CliError> 
         Ok::<_, CliError>((version, states, uses::of_version(store, artifact, version).await?))
     })?;
     let database = context.state()?.join("cache.db");
-    let failed = |e: rusqlite::Error| CliError::failed(format!("cannot use the index in {}: {e}", database.display()));
+    let failed =
+        |e: rusqlite::Error| CliError::failed(format!("cannot use the index in {}: {e}", database.display()));
     let index = Index::open(Some(&database), store.id()).map_err(failed)?;
     index.take_in(&states).map_err(failed)?;
     let extent = Extent { up: Some(0), down: Some(1) };
@@ -86,7 +87,8 @@ fn answer(context: &Context, reference: &Reference) -> Result<Answer, CliError> 
         .collect();
     let known: Vec<RunId> = runs.iter().filter_map(|reader| reader.run.id.clone()).collect();
     let ledger = Ledger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?;
-    let local = ledger.users_of(store.id(), artifact, version).map_err(|e| CliError::failed(e.to_string()))?;
+    let local =
+        ledger.users_of(store.id(), artifact, version).map_err(|e| CliError::failed(e.to_string()))?;
     for row in local.into_iter().filter(|row| row.run.id.as_ref().is_none_or(|id| !known.contains(id))) {
         let read = row.reads.iter().find(|read| read.is_of(artifact, version));
         let (files, bytes) = read.map_or((0, 0), |read| (read.files, read.bytes));

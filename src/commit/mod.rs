@@ -202,8 +202,18 @@ impl Settings {
 
     /// Adds what was said in a second place; where both speak of one thing, `other` counts.
     pub fn add(&mut self, other: Settings) {
-        let Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, run, reads, more_reads } =
-            other;
+        let Settings {
+            message,
+            artifact_type,
+            aliases,
+            tags,
+            meta,
+            ttl_seconds,
+            inputs,
+            run,
+            reads,
+            more_reads,
+        } = other;
         self.message = message.or(self.message.take());
         self.artifact_type = artifact_type.or(self.artifact_type.take());
         self.ttl_seconds = ttl_seconds.or(self.ttl_seconds);

@@ -19,7 +19,9 @@ impl Fs {
             Resolved::Node(_) | Resolved::Version(..) if writes => Err(Errno::READ_ONLY),
             Resolved::Node(Node::Generated(file)) => self.open_generated(ino, &file).await,
             Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno(libc::EISDIR)),
-            Resolved::Version(version, Some(ordinal)) => self.open_in_version(caller, &version, ordinal).await,
+            Resolved::Version(version, Some(ordinal)) => {
+                self.open_in_version(caller, &version, ordinal).await
+            }
             Resolved::Session(session) => {
                 if writes {
                     self.check_writable(caller)?;

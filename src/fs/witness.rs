@@ -8,7 +8,7 @@ use super::sessions::{Live, OpenSession};
 use crate::commit::Settings;
 use crate::format::run::{MAX_READS, Run, Source, VersionRead};
 use crate::name::{ArtifactKey, RunId, VersionNumber};
-use crate::runs::{LedgerError, Watch};
+use crate::runs::{LedgerError, Watch, WatchCounts};
 use crate::staging::Caller;
 
 /// What a commit records of the run that made it.
@@ -61,6 +61,11 @@ impl Fs {
         self.watch.as_ref()?.run_of(thread).await.map(|run| (*run).clone())
     }
 
+    /// What was seen of runs.
+    pub fn lineage_counts(&self) -> Option<WatchCounts> {
+        self.watch.as_ref().map(|watch| watch.counts())
+    }
+
     /// Writes what was seen of runs to the state folder.
     pub async fn flush_runs(&self) -> Result<(), LedgerError> {
         let Some(watch) = self.watch.clone() else { return Ok(()) };
@@ -93,7 +98,12 @@ impl Fs {
         live: &Arc<Live>,
     ) {
         let Some(watch) = &self.watch else { return };
-        if let Err(e) = watch.ledger().published(&made.runs, watch.store(), Some((artifact, version)), Some(&live.id.to_string())) {
+        if let Err(e) = watch.ledger().published(
+            &made.runs,
+            watch.store(),
+            Some((artifact, version)),
+            Some(&live.id.to_string()),
+        ) {
             // What was read may then be told a second time, as a use.
             tracing::warn!("{artifact}: {e}");
         }
@@ -109,7 +119,8 @@ fn find(watch: &Watch, session: &str, committer: Option<RunId>) -> Result<Made, 
     }
     watch.settle(&runs)?;
     let reads = ledger.reads_of(&runs, watch.store())?;
-    let mut records: Vec<Run> = runs.iter().filter_map(|run| ledger.run(run).transpose()).collect::<Result<_, _>>()?;
+    let mut records: Vec<Run> =
+        runs.iter().filter_map(|run| ledger.run(run).transpose()).collect::<Result<_, _>>()?;
     // The one that people named counts before the last one that wrote, and one that read before one that did not.
     let mut best = None;
     for (at, record) in records.iter().enumerate() {

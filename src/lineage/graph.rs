@@ -124,7 +124,14 @@ pub fn around(
     extent: Extent,
 ) -> rusqlite::Result<Graph> {
     let root = Node::Version(artifact.clone(), version);
-    let mut walk = Walk { index, distances: BTreeMap::from([(root.clone(), 0)]), edges: vec![], seen: HashSet::new(), rows: 0, truncated: false };
+    let mut walk = Walk {
+        index,
+        distances: BTreeMap::from([(root.clone(), 0)]),
+        edges: vec![],
+        seen: HashSet::new(),
+        rows: 0,
+        truncated: false,
+    };
     walk.follow(&root, extent.up, Way::Up)?;
     walk.follow(&root, extent.down, Way::Down)?;
     let by_key: HashMap<&ArtifactKey, &Arc<ArtifactState>> = states.iter().map(|s| (s.key(), s)).collect();
@@ -181,7 +188,11 @@ impl Walk<'_> {
                     continue;
                 }
                 let distance = steps as i64 + 1;
-                self.distances.entry(next.clone()).or_insert(if way == Way::Up { -distance } else { distance });
+                self.distances.entry(next.clone()).or_insert(if way == Way::Up {
+                    -distance
+                } else {
+                    distance
+                });
                 if self.seen.insert((edge.input.clone(), edge.made.clone())) {
                     self.edges.push(edge);
                 }

@@ -86,7 +86,8 @@ impl Index {
     /// Takes in what logs say that was not taken in yet. Gives the number of rows written. Cost: for a log that has
     /// grown, a look at each of its versions.
     pub fn take_in(&self, states: &[Arc<ArtifactState>]) -> rusqlite::Result<u64> {
-        let by_key: HashMap<&ArtifactKey, &Arc<ArtifactState>> = states.iter().map(|s| (s.key(), s)).collect();
+        let by_key: HashMap<&ArtifactKey, &Arc<ArtifactState>> =
+            states.iter().map(|s| (s.key(), s)).collect();
         let mut database = self.database();
         let mut written = 0;
         for state in states {

@@ -65,11 +65,13 @@ pub fn event(
         .map(|read| {
             let mut dataset = dataset(namespace, &read.artifact(), read.version);
             let statistics = json!({ "rowCount": Value::Null, "size": read.bytes, "fileCount": read.files });
-            dataset["inputFacets"] = json!({ "inputStatistics": facet("1-0-0/InputStatisticsInputDatasetFacet", statistics) });
+            dataset["inputFacets"] =
+                json!({ "inputStatistics": facet("1-0-0/InputStatisticsInputDatasetFacet", statistics) });
             dataset
         })
         .collect();
-    let outputs: Vec<Value> = outputs.iter().map(|made| dataset(namespace, &made.artifact, made.version)).collect();
+    let outputs: Vec<Value> =
+        outputs.iter().map(|made| dataset(namespace, &made.artifact, made.version)).collect();
     json!({
         "eventType": stage.word(),
         "eventTime": at,
@@ -115,7 +117,8 @@ fn job_facets(run: &Run) -> Value {
     if let Some(git) = &run.git
         && let Some(url) = git.remote.as_ref().filter(|url| url.contains("://"))
     {
-        let members = json!({ "type": "git", "url": url, "repoUrl": url, "version": git.commit, "branch": git.branch });
+        let members =
+            json!({ "type": "git", "url": url, "repoUrl": url, "version": git.commit, "branch": git.branch });
         facets.insert("sourceCodeLocation".into(), facet("1-0-1/SourceCodeLocationJobFacet", members));
     }
     Value::Object(facets)
@@ -135,7 +138,8 @@ fn job_name(run: &Run) -> String {
 fn uuid(id: Option<&RunId>) -> String {
     let text = id.map_or("", RunId::as_str);
     let is_hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let hex = if is_hex { text.to_lowercase() } else { blake3::hash(text.as_bytes()).to_hex()[..32].to_owned() };
+    let hex =
+        if is_hex { text.to_lowercase() } else { blake3::hash(text.as_bytes()).to_hex()[..32].to_owned() };
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
@@ -158,7 +162,9 @@ impl FromStr for Sink {
                 Ok(url) => Ok(Sink::Url(url.into())),
                 Err(e) => Err(format!("this is no URL: {e}")),
             },
-            Some((scheme, _)) => Err(format!("{scheme}:// is not known here; use a file, http:// or https://")),
+            Some((scheme, _)) => {
+                Err(format!("{scheme}:// is not known here; use a file, http:// or https://"))
+            }
             None => Ok(Sink::File(text.into())),
         }
     }
@@ -178,7 +184,9 @@ impl Sink {
         match self {
             Sink::File(path) => add_line(path, event)
                 .map_err(|e| SendError { sink: path.display().to_string(), problem: e.to_string() }),
-            Sink::Url(url) => post(url, event).await.map_err(|problem| SendError { sink: shown(url), problem }),
+            Sink::Url(url) => {
+                post(url, event).await.map_err(|problem| SendError { sink: shown(url), problem })
+            }
         }
     }
 }
@@ -192,7 +200,8 @@ fn add_line(path: &PathBuf, event: &Value) -> io::Result<()> {
 
 async fn post(url: &str, event: &Value) -> Result<(), String> {
     let client = reqwest::Client::builder().timeout(SEND_LIMIT).build().map_err(|e| e.to_string())?;
-    let sent = client.post(url).header("content-type", "application/json").body(event.to_string()).send().await;
+    let sent =
+        client.post(url).header("content-type", "application/json").body(event.to_string()).send().await;
     let answer = sent.map_err(|e| e.without_url().to_string())?;
     if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
 }
@@ -276,7 +285,10 @@ mod tests {
         assert_eq!(event["inputs"][0]["name"], "p/ds");
         assert_eq!(event["outputs"][0]["facets"]["version"]["datasetVersion"], "v0");
         assert_eq!(event["run"]["facets"]["errorMessage"]["message"], "exit status 3");
-        assert_eq!((event["job"]["name"].as_str(), event["job"]["namespace"].as_str()), (Some("train"), Some("gpu7")));
+        assert_eq!(
+            (event["job"]["name"].as_str(), event["job"]["namespace"].as_str()),
+            (Some("train"), Some("gpu7"))
+        );
         let nothing = Run::default();
         check(&super::event(Stage::Start, Timestamp::from_unix_millis(0), "file:///s", &nothing, &[], &[]));
     }
@@ -292,7 +304,10 @@ mod tests {
     #[test]
     fn sinks_are_files_and_servers() {
         assert_eq!("events.jsonl".parse(), Ok(Sink::File("events.jsonl".into())));
-        assert_eq!("http://h:5000/api/v1/lineage".parse(), Ok(Sink::Url("http://h:5000/api/v1/lineage".into())));
+        assert_eq!(
+            "http://h:5000/api/v1/lineage".parse(),
+            Ok(Sink::Url("http://h:5000/api/v1/lineage".into()))
+        );
         for bad in ["", "ftp://h/x", "http://"] {
             assert!(bad.parse::<Sink>().is_err(), "{bad}");
         }

@@ -59,7 +59,10 @@ fn decode(key: &Key, bytes: &[u8]) -> Option<Use> {
     match serde_json::from_slice::<Use>(bytes) {
         Ok(used) if used.format <= FORMAT_VERSION => Some(used),
         Ok(used) => {
-            tracing::warn!("{key} is of format {}, which is newer than this version of artfs reads", used.format);
+            tracing::warn!(
+                "{key} is of format {}, which is newer than this version of artfs reads",
+                used.format
+            );
             None
         }
         Err(e) => {

@@ -113,7 +113,8 @@ fn parse_stat(pid: u32, stat: &str) -> Option<Process> {
 /// containerd and the kubelet make it; none for a service or a session.
 pub fn container_of(cgroup: &str) -> Option<String> {
     let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let digits = |part: &str| part.len() >= MIN_CONTAINER_DIGITS && part.bytes().all(|b| b.is_ascii_hexdigit());
+    let digits =
+        |part: &str| part.len() >= MIN_CONTAINER_DIGITS && part.bytes().all(|b| b.is_ascii_hexdigit());
     let id = |path: &str| {
         let mut words = path.split(|c: char| !c.is_ascii_hexdigit());
         words.rfind(|word| digits(word)).map(str::to_owned)
@@ -159,12 +160,16 @@ mod tests {
         for cgroup in [
             format!("12:pids:/docker/{id}\n0::/docker/{id}\n"),
             format!("0::/system.slice/docker-{id}.scope\n"),
-            format!("0::/kubepods.slice/kubepods-burstable.slice/kubepods-pod1_2.slice/cri-containerd-{id}.scope"),
+            format!(
+                "0::/kubepods.slice/kubepods-burstable.slice/kubepods-pod1_2.slice/cri-containerd-{id}.scope"
+            ),
             format!("0::/machine.slice/libpod-{id}.scope/container"),
         ] {
             assert_eq!(container_of(&cgroup).as_deref(), Some(id), "{cgroup}");
         }
-        for none in ["", "0::/", "0::/user.slice/user-1000.slice/session-3.scope", "0::/system.slice/cron.service"] {
+        for none in
+            ["", "0::/", "0::/user.slice/user-1000.slice/session-3.scope", "0::/system.slice/cron.service"]
+        {
             assert_eq!(container_of(none), None, "{none}");
         }
     }

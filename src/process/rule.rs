@@ -130,7 +130,8 @@ pub fn run_of(tree: &dyn ProcessTree, own: &Own, pid: u32) -> Option<Found> {
         let root = line.iter().take_while(same).last().unwrap_or(first);
         return Some(Found { id: name("container", &container)?, source: Source::Container, root: root.key });
     }
-    let root = line.iter().skip(1).take_while(|process| !starts_runs(tree, own, process)).last().unwrap_or(first);
+    let root =
+        line.iter().skip(1).take_while(|process| !starts_runs(tree, own, process)).last().unwrap_or(first);
     let text = format!("{}/{}/{}", own.machine, root.key.pid, root.key.start);
     let id = name("process", &blake3::hash(text.as_bytes()).to_hex()[..32])?;
     Some(Found { id, source: Source::Process, root: root.key })
@@ -256,7 +257,10 @@ mod tests {
         }
 
         fn command(&self, process: ProcessKey) -> Vec<String> {
-            self.0.get(&process.pid).map(|e| e.command.iter().map(|&w| w.to_owned()).collect()).unwrap_or_default()
+            self.0
+                .get(&process.pid)
+                .map(|e| e.command.iter().map(|&w| w.to_owned()).collect())
+                .unwrap_or_default()
         }
 
         fn variables(&self, process: ProcessKey, names: &[&str]) -> Vec<(String, String)> {
@@ -363,7 +367,8 @@ mod tests {
         // A variable that belongs to no job system by itself.
         made.add(21, 10, &["x"]).variables = vec![("JOB_ID", "5")];
         assert_eq!(root(&made, 21).0, Source::Process);
-        made.add(22, 10, &["x"]).variables = vec![("BUILD_TAG", Box::leak("x/".repeat(300).into_boxed_str()))];
+        made.add(22, 10, &["x"]).variables =
+            vec![("BUILD_TAG", Box::leak("x/".repeat(300).into_boxed_str()))];
         assert_eq!(run_of(&made, &Own::default(), 22).unwrap().id.as_str().len(), "jenkins-".len() + 64);
     }
 

@@ -56,8 +56,10 @@ pub fn of_process(found: &Found, names: &Names, now: Timestamp) -> Run {
 
 /// The record of a run that this process is about to start.
 pub fn of_command(id: RunId, words: &[String], host: String, user: String, now: Timestamp) -> Run {
-    let variables: Vec<(String, String)> =
-        redact::VARIABLES.iter().filter_map(|&name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
+    let variables: Vec<(String, String)> = redact::VARIABLES
+        .iter()
+        .filter_map(|&name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .collect();
     let program = words.first().map(PathBuf::from).unwrap_or_default();
     Run {
         id: Some(id),
@@ -131,7 +133,8 @@ fn code(directory: &Path, trust: Trust) -> Option<Git> {
         let text = read(&dot)?;
         top.join(text.strip_prefix("gitdir:")?.trim())
     };
-    let common = read(&folder.join("commondir")).map_or_else(|| folder.clone(), |text| folder.join(text.trim()));
+    let common =
+        read(&folder.join("commondir")).map_or_else(|| folder.clone(), |text| folder.join(text.trim()));
     let head = read(&folder.join("HEAD"))?;
     let (commit, branch) = match head.trim().strip_prefix("ref: ") {
         None => (Some(head.trim().to_owned()), None),
@@ -189,7 +192,11 @@ fn is_dirty(top: &Path) -> Option<bool> {
     let begun = Instant::now();
     loop {
         match git.try_wait() {
-            Ok(Some(status)) => return status.code().and_then(|code| [Some(false), Some(true)].get(usize::try_from(code).ok()?).copied().flatten()),
+            Ok(Some(status)) => {
+                return status.code().and_then(|code| {
+                    [Some(false), Some(true)].get(usize::try_from(code).ok()?).copied().flatten()
+                });
+            }
             Ok(None) if begun.elapsed() < GIT_LIMIT => std::thread::sleep(Duration::from_millis(10)),
             _ => {
                 let _ = git.kill();
@@ -204,7 +211,8 @@ fn is_dirty(top: &Path) -> Option<bool> {
 fn packages(prefix: &Path) -> BTreeMap<String, String> {
     let folders = fs::read_dir(prefix.join("lib")).into_iter().flatten().flatten();
     let sites = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("python"));
-    let installed = sites.flat_map(|entry| fs::read_dir(entry.path().join("site-packages")).into_iter().flatten().flatten());
+    let installed = sites
+        .flat_map(|entry| fs::read_dir(entry.path().join("site-packages")).into_iter().flatten().flatten());
     let named = installed.filter_map(|entry| {
         let name = entry.file_name().into_string().ok()?;
         let (package, version) = name.strip_suffix(".dist-info")?.split_once('-')?;
@@ -220,7 +228,8 @@ mod tests {
     fn git(folder: &Path, words: &[&str]) {
         let mut command = Command::new("git");
         command.args(["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]);
-        let done = command.args(words).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let done =
+            command.args(words).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null()).status();
         assert!(done.unwrap().success(), "{words:?}");
     }
 

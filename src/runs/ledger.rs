@@ -199,7 +199,10 @@ impl Ledger {
                 };
                 openings.iter().for_each(|opening| known.add(opening.ordinal, opening.bytes));
                 put_read(db, run, &store, artifact, *version, &openings[0].digest, &known, now)?;
-                db.execute("UPDATE runs SET seen = ?2 WHERE id = ?1", params![run.as_str(), now.unix_millis()])?;
+                db.execute(
+                    "UPDATE runs SET seen = ?2 WHERE id = ?1",
+                    params![run.as_str(), now.unix_millis()],
+                )?;
                 kept.push((key, known));
             }
             for write in writes {
@@ -248,10 +251,14 @@ impl Ledger {
     }
 
     fn rows(&self, condition: &str, values: &[&str]) -> Result<Vec<VersionRead>> {
-        let query = format!("SELECT artifact, version, digest, files, bytes FROM run_reads {condition} ORDER BY seen, artifact, version");
+        let query = format!(
+            "SELECT artifact, version, digest, files, bytes FROM run_reads {condition} ORDER BY seen, artifact, version"
+        );
         let rows: Vec<(String, i64, String, i64, i64)> = self.with(|db| {
             let mut query = db.prepare_cached(&query)?;
-            let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?));
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            };
             query.query_map(rusqlite::params_from_iter(values), row)?.collect()
         })?;
         rows.into_iter()
@@ -272,7 +279,8 @@ impl Ledger {
     /// The runs that changed a session, the latest first.
     pub fn writers_of(&self, session: &str) -> Result<Vec<RunId>> {
         let names: Vec<String> = self.with(|db| {
-            let mut query = db.prepare_cached("SELECT run FROM run_writes WHERE session = ? ORDER BY seen DESC, run")?;
+            let mut query =
+                db.prepare_cached("SELECT run FROM run_writes WHERE session = ? ORDER BY seen DESC, run")?;
             query.query_map([session], |row| row.get(0))?.collect()
         })?;
         names.iter().map(|name| name.parse().map_err(|e| self.damaged(e))).collect()
@@ -321,11 +329,19 @@ impl Ledger {
 
     /// The newest runs, the latest first.
     pub fn newest(&self, most: usize) -> Result<Vec<RunRow>> {
-        self.listed("SELECT record, seen FROM runs ORDER BY seen DESC, id LIMIT ?1", &[&(most.min(MAX_LISTED) as i64)])
+        self.listed(
+            "SELECT record, seen FROM runs ORDER BY seen DESC, id LIMIT ?1",
+            &[&(most.min(MAX_LISTED) as i64)],
+        )
     }
 
     /// The runs of this host that read a version, the latest first.
-    pub fn users_of(&self, store: StoreId, artifact: &ArtifactKey, version: VersionNumber) -> Result<Vec<RunRow>> {
+    pub fn users_of(
+        &self,
+        store: StoreId,
+        artifact: &ArtifactKey,
+        version: VersionNumber,
+    ) -> Result<Vec<RunRow>> {
         let query = "SELECT record, runs.seen FROM run_reads JOIN runs ON runs.id = run_reads.run
              WHERE store = ?1 AND artifact = ?2 AND version = ?3 ORDER BY runs.seen DESC, id LIMIT 1000";
         self.listed(query, &[&store.to_string(), &artifact.to_string(), &(version.0 as i64)])
@@ -342,7 +358,8 @@ impl Ledger {
                 let id = run.id.as_ref().ok_or_else(|| self.damaged("a run has no name"))?;
                 let reads = self.rows("WHERE run = ?1", &[id.as_str()])?;
                 let made = self.made_by(id, None)?;
-                let made = made.into_iter().map(|(artifact, version)| format!("{artifact}:{version}")).collect();
+                let made =
+                    made.into_iter().map(|(artifact, version)| format!("{artifact}:{version}")).collect();
                 Ok(RunRow { run, last_seen: Timestamp::from_unix_millis(seen), reads, made })
             })
             .collect()

@@ -9,7 +9,7 @@ pub mod redact;
 mod watch;
 
 pub use self::ledger::{Ledger, LedgerError, Opening, RunRow, SessionWrite};
-pub use self::watch::{Watch, WatchOptions};
+pub use self::watch::{Watch, WatchCounts, WatchOptions};
 use crate::process::rule::Own;
 use crate::process::{Proc, ProcessKey, ProcessTree};
 

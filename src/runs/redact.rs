@@ -19,12 +19,34 @@ const MAX_MIXED_BYTES: usize = 20;
 
 /// Words of names that say that the value is a secret.
 const SECRET_WORDS: [&str; 24] = [
-    "password", "passwd", "passphrase", "pass", "pwd", "pw", "secret", "secrets", "token", "key", "apikey", "auth",
-    "authorization", "authentication", "bearer", "basic", "credential", "credentials", "creds", "cookie", "session",
-    "signature", "sig", "private",
+    "password",
+    "passwd",
+    "passphrase",
+    "pass",
+    "pwd",
+    "pw",
+    "secret",
+    "secrets",
+    "token",
+    "key",
+    "apikey",
+    "auth",
+    "authorization",
+    "authentication",
+    "bearer",
+    "basic",
+    "credential",
+    "credentials",
+    "creds",
+    "cookie",
+    "session",
+    "signature",
+    "sig",
+    "private",
 ];
 /// How names end that are written without anything between their words.
-const SECRET_ENDS: [&str; 8] = ["password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey", "credentials"];
+const SECRET_ENDS: [&str; 8] =
+    ["password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey", "credentials"];
 
 /// Variables of the environment that are recorded, with values of a form that is let through.
 pub const VARIABLES: [&str; 30] = [
@@ -97,10 +119,14 @@ pub fn url(text: &str) -> Option<String> {
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
         let host = host.rsplit('@').next().unwrap_or_default();
-        let plain = |text: &str, more: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || more.as_bytes().contains(&b));
+        let plain = |text: &str, more: &str| {
+            text.bytes().all(|b| b.is_ascii_alphanumeric() || more.as_bytes().contains(&b))
+        };
         let is_path = path.split('/').all(|part| part.is_empty() || is_plain(part));
         let ok = !scheme.is_empty() && plain(scheme, "+.-") && plain(host, ".-:[]") && is_path;
-        return ok.then(|| if path.is_empty() { format!("{scheme}://{host}") } else { format!("{scheme}://{host}/{path}") });
+        return ok.then(|| {
+            if path.is_empty() { format!("{scheme}://{host}") } else { format!("{scheme}://{host}/{path}") }
+        });
     }
     // git@host:path
     let (host, path) = text.split_once(':')?;
@@ -153,14 +179,19 @@ fn option(word: &str, next: &mut Next) -> String {
     }
     let letters = word.strip_prefix('-').unwrap_or(word);
     if word.starts_with("--") {
-        return if is_name(word) && word.len() <= MAX_PLAIN_BYTES * 2 { word.to_owned() } else { HIDDEN.to_owned() };
+        return if is_name(word) && word.len() <= MAX_PLAIN_BYTES * 2 {
+            word.to_owned()
+        } else {
+            HIDDEN.to_owned()
+        };
     }
     // `-n4`, `-xzf`, `-lr`: but `-pSECRET` has its value with it.
     let rest: String = letters.chars().skip(1).collect();
     let first: String = letters.chars().take(1).collect();
     let is_flags = rest.len() <= 3 && rest.bytes().all(|b| b.is_ascii_lowercase());
-    let is_long = letters.split('_').all(|part| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_lowercase()))
-        && letters.contains('_');
+    let is_long =
+        letters.split('_').all(|part| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_lowercase()))
+            && letters.contains('_');
     if first.is_empty() || rest.is_empty() || is_flags || is_long || rest.parse::<f64>().is_ok() {
         return word.to_owned();
     }
@@ -172,7 +203,10 @@ fn value_of(word: &str, next: &mut Next) -> String {
     if word.len() > MAX_WORD_BYTES {
         return HIDDEN.to_owned();
     }
-    if bare.is_empty() || bare.parse::<f64>().is_ok() || ["|", "||", "&&", "&", ">", ">>", "<", "2>&1", "!", ".", ".."].contains(&bare) {
+    if bare.is_empty()
+        || bare.parse::<f64>().is_ok()
+        || ["|", "||", "&&", "&", ">", ">>", "<", "2>&1", "!", ".", ".."].contains(&bare)
+    {
         return word.to_owned();
     }
     if bare.contains("://") {
@@ -201,17 +235,37 @@ fn is_plain(word: &str) -> bool {
         let is_mixed = digits > 0 && upper + lower > 0 || upper > 1 && lower > 1;
         let is_word = digits == 0 && (upper <= 1 || lower == 0);
         // The names of commits and digests are wanted.
-        let is_hash = [40, 64].contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        part.is_empty() || is_word && part.len() <= MAX_PLAIN_BYTES || is_mixed && part.len() < MAX_MIXED_BYTES
-            || digits == part.len() || is_hash
+        let is_hash = [40, 64].contains(&part.len())
+            && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        part.is_empty()
+            || is_word && part.len() <= MAX_PLAIN_BYTES
+            || is_mixed && part.len() < MAX_MIXED_BYTES
+            || digits == part.len()
+            || is_hash
     }) && !has_key_prefix(word)
 }
 
 /// Prefixes that services give their keys.
 fn has_key_prefix(word: &str) -> bool {
     const PREFIXES: [&str; 18] = [
-        "sk-", "pk-", "rk-", "ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "glpat-", "hf_", "xoxb-", "xoxp-", "AKIA",
-        "ASIA", "AIza", "eyJ", "ya29.", "npm_",
+        "sk-",
+        "pk-",
+        "rk-",
+        "ghp_",
+        "gho_",
+        "ghs_",
+        "ghu_",
+        "github_pat_",
+        "glpat-",
+        "hf_",
+        "xoxb-",
+        "xoxp-",
+        "AKIA",
+        "ASIA",
+        "AIza",
+        "eyJ",
+        "ya29.",
+        "npm_",
     ];
     PREFIXES.iter().any(|prefix| word.starts_with(prefix) && word.len() >= prefix.len() + 4)
 }
@@ -260,7 +314,8 @@ mod tests {
             let words: Vec<&str> = line.split(' ').collect();
             assert_eq!(shown(&words), line);
         }
-        let script = "tr a-z A-Z </m/p/raw/latest/d >/m/p/clean/staging/d && mv /m/p/clean/staging /m/p/clean/next";
+        let script =
+            "tr a-z A-Z </m/p/raw/latest/d >/m/p/clean/staging/d && mv /m/p/clean/staging /m/p/clean/next";
         assert_eq!(shown(&["sh", "-c", script]), format!("sh -c {script}"));
     }
 

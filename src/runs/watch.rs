@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -127,6 +128,20 @@ pub struct Watch {
     opened: Mutex<LruCache<(RunId, ArtifactKey, VersionNumber), Opened>>,
     captures: Mutex<HashMap<RunId, JoinHandle<()>>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
+    opens: AtomicU64,
+    looks: AtomicU64,
+    unknown: AtomicU64,
+}
+
+/// What a watch has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct WatchCounts {
+    /// Files of versions that runs opened.
+    pub opens: u64,
+    /// Looks at processes.
+    pub looks: u64,
+    /// Callers whose run could not be found out.
+    pub unknown: u64,
 }
 
 impl std::fmt::Debug for Watch {
@@ -183,6 +198,9 @@ impl Watch {
             opened: Mutex::new(LruCache::new(MAX_OPENED)),
             captures: Mutex::default(),
             flusher: Mutex::default(),
+            opens: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
         });
         let this = watch.clone();
         let thread = std::thread::Builder::new().name("runs".into()).spawn(move || this.keep_flushing())?;
@@ -210,6 +228,12 @@ impl Watch {
         &self.ledger
     }
 
+    /// What was seen so far.
+    pub fn counts(&self) -> WatchCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        WatchCounts { opens: read(&self.opens), looks: read(&self.looks), unknown: read(&self.unknown) }
+    }
+
     /// The run of a thread, if it was looked at lately. Cost: a look-up in memory, and one small read once a second.
     pub fn known(&self, thread: u32) -> Option<Arc<RunId>> {
         let seen = lock(&self.threads).get(&thread).cloned()?;
@@ -228,11 +252,19 @@ impl Watch {
 
     /// The run of a thread; none if the thread is gone, of another process namespace, or not to be looked into.
     pub async fn run_of(self: &Arc<Self>, thread: u32) -> Option<Arc<RunId>> {
-        if thread == 0 {
-            return None;
-        }
         if let Some(run) = self.known(thread) {
             return Some(run);
+        }
+        let run = self.wait_for_look(thread).await;
+        if run.is_none() {
+            self.unknown.fetch_add(1, Ordering::Relaxed);
+        }
+        run
+    }
+
+    async fn wait_for_look(self: &Arc<Self>, thread: u32) -> Option<Arc<RunId>> {
+        if thread == 0 {
+            return None;
         }
         // Elsewhere, because it may wait for a process that waits for us.
         let this = self.clone();
@@ -249,6 +281,7 @@ impl Watch {
 
     /// Looks at a thread's process. Blocks.
     pub fn look(self: &Arc<Self>, thread: u32) -> Option<Arc<RunId>> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
         let key = Proc.process(thread)?.key;
         let pid = Proc.process_of(thread)?;
         let process = if pid == thread { key } else { Proc.process(pid)?.key };
@@ -280,7 +313,9 @@ impl Watch {
         let run = capture::of_process(found, &self.options.names, self.options.env.now());
         let uid = Proc.user(found.root.pid);
         lock(&self.pending).runs.insert(found.id.clone(), run.clone());
-        let below = |folder: &PathBuf| run.directory.as_ref().is_some_and(|at| std::path::Path::new(at).starts_with(folder));
+        let below = |folder: &PathBuf| {
+            run.directory.as_ref().is_some_and(|at| std::path::Path::new(at).starts_with(folder))
+        };
         if self.options.mount_point.as_ref().is_some_and(below) {
             return;
         }
@@ -313,7 +348,9 @@ impl Watch {
         ordinal: u64,
         bytes: u64,
     ) {
-        let opening = Opening { run: run.clone(), artifact: artifact.clone(), version, digest, ordinal, bytes };
+        let opening =
+            Opening { run: run.clone(), artifact: artifact.clone(), version, digest, ordinal, bytes };
+        self.opens.fetch_add(1, Ordering::Relaxed);
         let mut pending = lock(&self.pending);
         if pending.openings.len() >= MAX_PENDING {
             pending.missed += 1;
@@ -362,7 +399,11 @@ impl Watch {
                 tracing::warn!("{} opens came too fast to be counted", pending.missed);
                 pending.missed = 0;
             }
-            (std::mem::take(&mut pending.runs), std::mem::take(&mut pending.openings), std::mem::take(&mut pending.writes))
+            (
+                std::mem::take(&mut pending.runs),
+                std::mem::take(&mut pending.openings),
+                std::mem::take(&mut pending.writes),
+            )
         };
         if runs.is_empty() && openings.is_empty() && writes.is_empty() {
             return Ok(());
@@ -386,14 +427,14 @@ impl Watch {
     /// Waits until what is recorded of runs is complete, for a limited time, and writes it. Blocks.
     pub fn settle(&self, runs: &[RunId]) -> Result<(), LedgerError> {
         let begun = Instant::now();
-        let is_at_work = || runs.iter().any(|run| lock(&self.captures).get(run).is_some_and(|t| !t.is_finished()));
+        let is_at_work =
+            || runs.iter().any(|run| lock(&self.captures).get(run).is_some_and(|t| !t.is_finished()));
         while is_at_work() && begun.elapsed() < CAPTURE_LIMIT {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.flush()
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -10,6 +10,7 @@ mod support;
 mod commit;
 mod host;
 mod identity;
+mod lineage;
 mod names;
 mod offline;
 mod pin;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             offline::TESTS,
             pin::TESTS,
             identity::TESTS,
+            lineage::TESTS,
         ]
         .concat(),
     )

@@ -17,6 +17,7 @@ mod gc;
 mod golden;
 mod host;
 mod layers;
+mod lineage;
 mod linearizability;
 mod outage;
 mod overtaken;
