@@ -245,28 +245,31 @@ impl Catalog {
     }
 
     /// References as they mean one version for good: those by alias, or by none, by the number that this is now. What is
-    /// no reference, or leads to nothing, stays as it is.
+    /// no reference, or leads to nothing, stays as it is. Each once. Cost: a request for each that is no number.
     pub async fn pinned(&self, inputs: Vec<String>) -> Vec<String> {
         let mut pinned = Vec::with_capacity(inputs.len());
         for input in inputs {
             let meant = match input.parse::<Reference>() {
                 Ok(reference) if matches!(reference.selector, Selector::Latest | Selector::Alias(_)) => {
-                    reference
+                    self.pin(&reference).await
                 }
-                _ => {
-                    pinned.push(input);
-                    continue;
-                }
+                _ => input,
             };
-            match self.resolve(&meant).await {
-                Ok(version) => pinned.push(format!("{}:{}", meant.artifact, version.version)),
-                Err(e) => {
-                    tracing::warn!("the input {input} is recorded as it was given: {e}");
-                    pinned.push(input);
-                }
+            if !pinned.contains(&meant) {
+                pinned.push(meant);
             }
         }
         pinned
+    }
+
+    async fn pin(&self, reference: &Reference) -> String {
+        match self.resolve(reference).await {
+            Ok(version) => format!("{}:{}", reference.artifact, version.version),
+            Err(e) => {
+                tracing::warn!("the input {reference} is recorded as it was given: {e}");
+                reference.to_string()
+            }
+        }
     }
 
     /// The projects in the store; those known locally while it cannot be reached. Cost: a listing if the last
