@@ -10,7 +10,7 @@ use crate::id::StoreId;
 use crate::name::{ArtifactKey, RunId, VersionNumber};
 use crate::process::{Proc, rule};
 use crate::runs::capture::{self, Names, Trust};
-use crate::runs::{Ledger, LedgerError, own};
+use crate::runs::{Ledger, LedgerError, Published, own};
 
 /// The run of this process, and where runs are kept. Recording fails no command: what goes wrong is logged.
 #[derive(Debug)]
@@ -78,9 +78,15 @@ impl OwnRun {
     }
 
     /// A version was made that names what the run read.
-    pub fn published(&self, store: StoreId, artifact: &ArtifactKey, version: VersionNumber) {
-        let run = std::slice::from_ref(&self.id);
-        self.warn(self.ledger.published(run, store, Some((artifact, version)), None));
+    pub fn published(
+        &self,
+        store: StoreId,
+        reads: &[VersionRead],
+        artifact: &ArtifactKey,
+        version: VersionNumber,
+    ) {
+        let told = Published { reads, made: Some((artifact, version)), session: None };
+        self.warn(self.ledger.published(std::slice::from_ref(&self.id), store, &told));
     }
 
     fn warn<T>(&self, done: Result<T, LedgerError>) -> Option<T> {

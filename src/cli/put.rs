@@ -117,7 +117,7 @@ fn put(
         }
     };
     if let Some(run) = &run {
-        run.published(store.id(), &artifact, outcome.version);
+        run.published(store.id(), &request.settings.reads, &artifact, outcome.version);
     }
     Ok(wire::CommitReply {
         artifact: outcome.artifact,

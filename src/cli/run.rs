@@ -24,7 +24,7 @@ use crate::lineage::openlineage::{self, Sink, Stage, VersionMade};
 use crate::lineage::uses;
 use crate::name::RunId;
 use crate::process::rule::RUN_VARIABLE;
-use crate::runs::{Ledger, capture};
+use crate::runs::{Ledger, Published, capture};
 
 /// The longest name, job type, group or tag.
 const MAX_LABEL_BYTES: usize = 256;
@@ -175,9 +175,8 @@ fn tell(context: &Context, ledger: &Ledger, record: &Run) -> Result<(), CliError
     let store = opened.catalog.store();
     let reads = ledger.unpublished(id, store.id()).map_err(|e| CliError::failed(e.to_string()))?;
     opened.runtime.block_on(uses::publish(store, record, &reads))?;
-    ledger
-        .published(std::slice::from_ref(id), store.id(), None, None)
-        .map_err(|e| CliError::failed(e.to_string()))
+    let told = Published { reads: &reads, made: None, session: None };
+    ledger.published(std::slice::from_ref(id), store.id(), &told).map_err(|e| CliError::failed(e.to_string()))
 }
 
 /// Sends an event about the run, with what it read and made so far.

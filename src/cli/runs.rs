@@ -46,6 +46,7 @@ fn table(runs: &[RunRow]) -> Table {
         ("STATUS", Align::Left),
         ("USER", Align::Left),
         ("READ", Align::Right),
+        ("MADE", Align::Left),
         ("RUN", Align::Left),
         ("WHAT", Align::Left),
     ]);
@@ -54,7 +55,8 @@ fn table(runs: &[RunRow]) -> Table {
             output::time(row.last_seen),
             row.run.exit_status.map_or_else(String::new, |status| status.to_string()),
             row.run.user.clone(),
-            output::count(row.reads.len() as u64, "version"),
+            row.reads.len().to_string(),
+            title(&row.made.join(", ")),
             row.run.id.as_ref().map(|id| output::short(id)).unwrap_or_default(),
             title(&row.run.title()),
         ]);

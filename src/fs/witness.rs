@@ -8,7 +8,7 @@ use super::sessions::{Live, OpenSession};
 use crate::commit::Settings;
 use crate::format::run::{MAX_READS, Run, Source, VersionRead};
 use crate::name::{ArtifactKey, RunId, VersionNumber};
-use crate::runs::{LedgerError, Watch, WatchCounts};
+use crate::runs::{LedgerError, Published, Watch, WatchCounts};
 use crate::staging::Caller;
 
 /// What a commit records of the run that made it.
@@ -98,12 +98,11 @@ impl Fs {
         live: &Arc<Live>,
     ) {
         let Some(watch) = &self.watch else { return };
-        if let Err(e) = watch.ledger().published(
-            &made.runs,
-            watch.store(),
-            Some((artifact, version)),
-            Some(&live.id.to_string()),
-        ) {
+        let session = live.id.to_string();
+        // What the event had no room for is left, to be told as uses.
+        let reads = &made.reads[..made.reads.len().min(MAX_READS)];
+        let told = Published { reads, made: Some((artifact, version)), session: Some(&session) };
+        if let Err(e) = watch.ledger().published(&made.runs, watch.store(), &told) {
             // What was read may then be told a second time, as a use.
             tracing::warn!("{artifact}: {e}");
         }
@@ -115,7 +114,13 @@ fn find(watch: &Watch, session: &str, committer: Option<RunId>) -> Result<Made, 
     let ledger = watch.ledger();
     let mut runs = ledger.writers_of(session)?;
     if let Some(committer) = committer.filter(|run| !runs.contains(run)) {
-        runs.push(committer);
+        // A `mv` by itself says nothing of where the content came from.
+        let is_mute = !runs.is_empty()
+            && ledger.run(&committer)?.is_some_and(|run| run.source == Source::Process)
+            && ledger.reads_of(std::slice::from_ref(&committer), watch.store())?.is_empty();
+        if !is_mute {
+            runs.push(committer);
+        }
     }
     watch.settle(&runs)?;
     let reads = ledger.reads_of(&runs, watch.store())?;

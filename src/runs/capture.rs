@@ -155,7 +155,9 @@ fn code(directory: &Path, trust: Trust) -> Option<Git> {
 }
 
 fn read(path: &Path) -> Option<String> {
-    if fs::metadata(path).ok()?.len() > MAX_GIT_FILE_BYTES {
+    // A pipe of that name would never end.
+    let meta = fs::metadata(path).ok()?;
+    if !meta.is_file() || meta.len() > MAX_GIT_FILE_BYTES {
         return None;
     }
     String::from_utf8(fs::read(path).ok()?).ok()

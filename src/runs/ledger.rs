@@ -109,6 +109,17 @@ pub struct SessionWrite {
     pub run: RunId,
 }
 
+/// What the store was told of runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Published<'a> {
+    /// What they read.
+    pub reads: &'a [VersionRead],
+    /// The version that they made of it.
+    pub made: Option<(&'a ArtifactKey, VersionNumber)>,
+    /// The session that was committed.
+    pub session: Option<&'a str>,
+}
+
 /// A run in a list.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct RunRow {
@@ -286,28 +297,26 @@ impl Ledger {
         names.iter().map(|name| name.parse().map_err(|e| self.damaged(e))).collect()
     }
 
-    /// What these runs read is told in the store: by a version that they made, or as uses. A session is over with it.
-    pub fn published(
-        &self,
-        runs: &[RunId],
-        store: StoreId,
-        made: Option<(&ArtifactKey, VersionNumber)>,
-        session: Option<&str>,
-    ) -> Result<()> {
+    /// These reads of runs are told in the store: by a version that they made, or as uses. A session is over with it.
+    pub fn published(&self, runs: &[RunId], store: StoreId, told: &Published<'_>) -> Result<()> {
+        let store = store.to_string();
         self.with(|db| {
             for run in runs {
-                if let Some((artifact, version)) = made {
+                for read in told.reads {
                     db.execute(
-                        "INSERT OR IGNORE INTO run_made VALUES (?, ?, ?, ?)",
-                        params![run.as_str(), store.to_string(), artifact.to_string(), version.0 as i64],
+                        "UPDATE run_reads SET committed = 1
+                         WHERE run = ? AND store = ? AND artifact = ? AND version = ?",
+                        params![run.as_str(), store, read.artifact().to_string(), read.version.0 as i64],
                     )?;
                 }
-                db.execute(
-                    "UPDATE run_reads SET committed = 1 WHERE run = ? AND store = ?",
-                    params![run.as_str(), store.to_string()],
-                )?;
+                if let Some((artifact, version)) = told.made {
+                    db.execute(
+                        "INSERT OR IGNORE INTO run_made VALUES (?, ?, ?, ?)",
+                        params![run.as_str(), store, artifact.to_string(), version.0 as i64],
+                    )?;
+                }
             }
-            db.execute("DELETE FROM run_writes WHERE session = ?", params![session])?;
+            db.execute("DELETE FROM run_writes WHERE session = ?", params![told.session])?;
             Ok(())
         })
     }
@@ -327,10 +336,12 @@ impl Ledger {
         rows.into_iter().map(parsed).collect()
     }
 
-    /// The newest runs, the latest first.
+    /// The newest runs that were declared, or read or made a version; the latest first.
     pub fn newest(&self, most: usize) -> Result<Vec<RunRow>> {
         self.listed(
-            "SELECT record, seen FROM runs ORDER BY seen DESC, id LIMIT ?1",
+            "SELECT record, seen FROM runs WHERE json_extract(record, '$.source') = 'declared'
+                OR id IN (SELECT run FROM run_reads) OR id IN (SELECT run FROM run_made)
+             ORDER BY seen DESC, id LIMIT ?1",
             &[&(most.min(MAX_LISTED) as i64)],
         )
     }

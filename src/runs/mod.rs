@@ -8,7 +8,7 @@ mod ledger;
 pub mod redact;
 mod watch;
 
-pub use self::ledger::{Ledger, LedgerError, Opening, RunRow, SessionWrite};
+pub use self::ledger::{Ledger, LedgerError, Opening, Published, RunRow, SessionWrite};
 pub use self::watch::{Watch, WatchCounts, WatchOptions};
 use crate::process::rule::Own;
 use crate::process::{Proc, ProcessKey, ProcessTree};

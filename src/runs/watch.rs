@@ -31,6 +31,8 @@ const RECHECK: Duration = Duration::from_secs(1);
 const LOOK_LIMIT: Duration = Duration::from_millis(500);
 /// How long a commit waits for what is recorded of its runs.
 const CAPTURE_LIMIT: Duration = Duration::from_secs(6);
+/// Working trees that are looked at at once; a file system that hangs holds one for good.
+const MAX_CAPTURES: usize = 32;
 /// Threads, processes and runs that are remembered.
 const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(8192).expect("it is not zero");
 /// Pairs of run and version whose opened files are in memory; of others they are read again from the ledger.
@@ -333,6 +335,10 @@ impl Watch {
         };
         let mut captures = lock(&self.captures);
         captures.retain(|_, thread| !thread.is_finished());
+        if captures.len() >= MAX_CAPTURES {
+            tracing::debug!("the code of a run is not recorded: too many are looked at already");
+            return;
+        }
         if let Ok(thread) = std::thread::Builder::new().name("code".into()).spawn(work) {
             captures.insert(id, thread);
         }
