@@ -57,7 +57,7 @@ fn table(runs: &[RunRow]) -> Table {
             row.run.user.clone(),
             row.reads.len().to_string(),
             title(&row.made.join(", ")),
-            row.run.id.as_ref().map(|id| output::short(id)).unwrap_or_default(),
+            row.run.id.as_ref().map(output::short).unwrap_or_default(),
             title(&row.run.title()),
         ]);
     }

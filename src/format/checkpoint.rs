@@ -125,7 +125,8 @@ impl Checkpoint {
         out.u64(self.epoch);
         let readers = self.readers();
         let has_reads = if readers.is_empty() { 0 } else { HAS_READS };
-        out.u8(u8::from(self.removed) * REMOVED | has_reads);
+        let removed = if self.removed { REMOVED } else { 0 };
+        out.u8(removed | has_reads);
         out.list(self.versions.values(), |out, version| put_version(out, version));
         out.list(self.deleted.values(), |out, deleted| put_deleted(out, deleted));
         out.list(&self.aliases, |out, (name, alias)| put_alias(out, name, alias));

@@ -466,3 +466,128 @@ fn put_read(
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Digest;
+    use std::num::NonZeroUsize;
+
+    fn store() -> StoreId {
+        StoreId::from_bytes([1; 16])
+    }
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_unix_millis(millis)
+    }
+
+    fn id(name: &str) -> RunId {
+        name.parse().unwrap()
+    }
+
+    fn run(name: &str) -> Run {
+        Run { id: Some(id(name)), ..Run::default() }
+    }
+
+    fn opening(run: &str, version: u64, ordinal: u64) -> Opening {
+        Opening {
+            run: id(run),
+            artifact: "p/a".parse().unwrap(),
+            version: VersionNumber(version),
+            digest: Digest::of(b"d"),
+            ordinal,
+            bytes: 10,
+        }
+    }
+
+    /// What a daemon writes in its life.
+    fn add(ledger: &Ledger, runs: &[&str], openings: &[Opening], writes: &[(&str, &str)], now: i64) {
+        let runs: Vec<Run> = runs.iter().map(|name| run(name)).collect();
+        let write = |(session, run): &(&str, &str)| SessionWrite { session: (*session).into(), run: id(run) };
+        let writes: Vec<SessionWrite> = writes.iter().map(write).collect();
+        let mut opened = lru::LruCache::new(NonZeroUsize::MIN);
+        ledger.add(&runs, openings, &writes, &mut opened, store(), at(now)).unwrap();
+    }
+
+    fn counts(ledger: &Ledger, run: &str) -> Vec<(u64, u64, u64)> {
+        let reads = ledger.reads_of(&[id(run)], store()).unwrap();
+        reads.iter().map(|read| (read.version.0, read.files, read.bytes)).collect()
+    }
+
+    #[test]
+    fn reads_add_up_over_restarts_and_are_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        add(&ledger, &["one"], &[opening("one", 0, 3), opening("one", 0, 900), opening("one", 1, 3)], &[], 1);
+        drop(ledger);
+        let ledger = Ledger::open(dir.path()).unwrap();
+        add(
+            &ledger,
+            &["two"],
+            &[opening("one", 0, 3), opening("one", 0, 4), opening("two", 0, 3)],
+            &[("s", "one")],
+            2,
+        );
+        assert_eq!(counts(&ledger, "one"), [(1, 1, 10), (0, 3, 30)]);
+        assert_eq!(counts(&ledger, "two"), [(0, 1, 10)]);
+        assert_eq!(
+            ledger.reads_of(&[id("one")], StoreId::from_bytes([2; 16])).unwrap(),
+            [],
+            "of another store"
+        );
+        assert_eq!(ledger.writers_of("s").unwrap(), [id("one")]);
+        // A commit names one of the two; the other is left to be told, also if it was read in that very moment.
+        let reads: Vec<VersionRead> = ledger
+            .reads_of(&[id("one")], store())
+            .unwrap()
+            .into_iter()
+            .filter(|r| r.version.0 == 0)
+            .collect();
+        let artifact: ArtifactKey = "p/m".parse().unwrap();
+        let told = Published { reads: &reads, made: Some((&artifact, VersionNumber(7))), session: Some("s") };
+        ledger.published(&[id("one")], store(), &told).unwrap();
+        let left: Vec<u64> =
+            ledger.unpublished(&id("one"), store()).unwrap().iter().map(|r| r.version.0).collect();
+        assert_eq!(left, [1]);
+        assert_eq!(ledger.made_by(&id("one"), None).unwrap(), [(artifact, VersionNumber(7))]);
+        assert_eq!(ledger.writers_of("s").unwrap(), []);
+        let users = ledger.users_of(store(), &"p/a".parse().unwrap(), VersionNumber(0)).unwrap();
+        assert_eq!(
+            users.iter().map(|row| row.run.id.clone().unwrap()).collect::<Vec<_>>(),
+            [id("one"), id("two")]
+        );
+    }
+
+    #[test]
+    fn old_runs_are_forgotten_but_not_those_behind_a_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = crate::sqlite::open_rebuildable(
+            &dir.path().join("state.db"),
+            "CREATE TABLE sessions (id TEXT PRIMARY KEY) STRICT; INSERT INTO sessions VALUES ('there');",
+        );
+        drop(registry.unwrap());
+        let ledger = Ledger::open(dir.path()).unwrap();
+        add(
+            &ledger,
+            &["old", "staged", "ended"],
+            &[opening("old", 0, 1), opening("staged", 0, 1)],
+            &[("there", "staged"), ("gone", "ended")],
+            0,
+        );
+        let day = 24 * 3600 * 1000;
+        add(&ledger, &["new"], &[opening("new", 0, 1)], &[], 89 * day);
+        ledger.prune(at(91 * day)).unwrap();
+        let kept = |name: &str| ledger.run(&id(name)).unwrap().is_some();
+        assert_eq!(["old", "staged", "ended", "new"].map(kept), [false, true, false, true]);
+        assert_eq!((counts(&ledger, "old").len(), counts(&ledger, "staged").len()), (0, 1));
+    }
+
+    #[test]
+    fn a_damaged_row_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        ledger.with(|db| db.execute("INSERT INTO runs VALUES ('x', '{', 0)", [])).unwrap();
+        let error = ledger.run(&id("x")).unwrap_err().to_string();
+        assert!(error.contains("state.db") && error.contains("damaged"), "{error}");
+    }
+}

@@ -44,6 +44,8 @@ const SECRET_WORDS: [&str; 24] = [
     "sig",
     "private",
 ];
+/// Options of well-known programs behind which secrets stand, alone or with a user (`curl -u ann:x`).
+const SECRET_OPTIONS: [&str; 5] = ["-p", "-u", "--user", "--proxy-user", "-passin"];
 /// How names end that are written without anything between their words.
 const SECRET_ENDS: [&str; 8] =
     ["password", "passwd", "passphrase", "secret", "token", "apikey", "accesskey", "credentials"];
@@ -158,6 +160,14 @@ fn one(word: &str, next: &mut Next) -> String {
         let shown = if is_secret_name(name) { HIDDEN.to_owned() } else { value_of(value, next) };
         return format!("{name}={shown}");
     }
+    // `pass:x` of openssl, `X-Api-Key:x` of HTTP; a URL is looked at as a whole.
+    if let Some((name, value)) = bare.split_once(':')
+        && is_name(name)
+        && is_secret_name(name)
+        && !value.is_empty()
+    {
+        return format!("{name}:{HIDDEN}");
+    }
     if let Some(name) = bare.strip_suffix(':').filter(|name| is_name(name) && is_secret_name(name)) {
         *next = Next::Secret;
         return format!("{name}:");
@@ -173,7 +183,7 @@ fn one(word: &str, next: &mut Next) -> String {
 }
 
 fn option(word: &str, next: &mut Next) -> String {
-    if is_secret_name(word) && is_name(word) {
+    if is_secret_name(word) && is_name(word) || SECRET_OPTIONS.contains(&word) {
         *next = Next::Secret;
         return word.to_owned();
     }
@@ -331,6 +341,10 @@ mod tests {
             vec!["x", "--db-passwd", SECRET],
             vec!["x", "--hf-token", SECRET],
             vec!["x", "-phunter2"],
+            vec!["docker", "login", "-u", "ann", "-p", SECRET],
+            vec!["curl", "-u", "ann:hunter2", "http://h"],
+            vec!["openssl", "rsa", "-passin", "pass:hunter2"],
+            vec!["openssl", "rsa", "pass:hunter2"],
             vec!["env", "TOKEN=hunter2", "x"],
             vec!["env", "AWS_SECRET_ACCESS_KEY=hunter2", "x"],
             vec!["curl", "-H", "Authorization: Bearer hunter2", "http://h"],
