@@ -151,13 +151,15 @@ fn one(word: &str, next: &mut Next) -> String {
     if was == Next::Secret && !bare.is_empty() {
         // `--password` without a value, and another option.
         if !bare.starts_with("--") {
-            // `Authorization: Bearer x` says twice that a secret follows.
-            *next = if is_secret_name(bare.trim_end_matches(':')) { Next::Secret } else { Next::Plain };
+            // `Authorization: Bearer x` says twice that a secret follows, and in `password = 'x'` it is not the `=`.
+            let is_mark = !bare.contains(char::is_alphanumeric);
+            let goes_on = is_mark || is_secret_name(bare.trim_end_matches(':'));
+            *next = if goes_on { Next::Secret } else { Next::Plain };
             return HIDDEN.to_owned();
         }
     }
     if let Some((name, value)) = bare.split_once('=').filter(|(name, _)| is_name(name)) {
-        let shown = if is_secret_name(name) { HIDDEN.to_owned() } else { value_of(value, next) };
+        let shown = if is_secret_name(name) { HIDDEN.to_owned() } else { value_of(value) };
         return format!("{name}={shown}");
     }
     // `pass:x` of openssl, `X-Api-Key:x` of HTTP; a URL is looked at as a whole.
@@ -179,7 +181,7 @@ fn one(word: &str, next: &mut Next) -> String {
         *next = Next::Secret;
         return bare.to_owned();
     }
-    value_of(word, next)
+    value_of(word)
 }
 
 fn option(word: &str, next: &mut Next) -> String {
@@ -208,7 +210,7 @@ fn option(word: &str, next: &mut Next) -> String {
     format!("-{first}{HIDDEN}")
 }
 
-fn value_of(word: &str, next: &mut Next) -> String {
+fn value_of(word: &str) -> String {
     let bare = word.trim_matches(|c: char| "'\"(){};,".contains(c));
     if word.len() > MAX_WORD_BYTES {
         return HIDDEN.to_owned();
@@ -226,7 +228,6 @@ fn value_of(word: &str, next: &mut Next) -> String {
     let redirect = bare.trim_start_matches(['>', '<', '&', '0', '1', '2']);
     let body = if redirect.len() < bare.len() && bare.contains(['>', '<']) { redirect } else { bare };
     let mut parts = body.split(['/', ',', ':', '+', '@', '=', '*', '~', '%', '$', '[', ']', '?']);
-    let _ = next;
     if parts.all(|part| part.is_empty() || is_plain(part)) { word.to_owned() } else { HIDDEN.to_owned() }
 }
 
@@ -355,6 +356,8 @@ mod tests {
             vec!["sh", "-c", "export PGPASSWORD='hunter2'; psql"],
             vec!["sh", "-c", "login --password 'hunter2' && python3 x.py"],
             vec!["python3", "-c", "password = 'hunter2'"],
+            vec!["python3", "-c", "password == hunter2"],
+            vec!["x", "--password", "=", SECRET],
             vec!["python3", "-c", "f(password='hunter2')"],
             vec!["python3", "-c", "print(1);token=\"hunter2\""],
         ] {
