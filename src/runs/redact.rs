@@ -17,6 +17,9 @@ const MAX_PLAIN_BYTES: usize = 32;
 /// A word that mixes letters and digits is taken for a key from this length on.
 const MAX_MIXED_BYTES: usize = 20;
 
+/// What is shorter may be a path.
+const MIN_BASE64_BYTES: usize = 32;
+
 /// Words of names that say that the value is a secret.
 const SECRET_WORDS: [&str; 24] = [
     "password",
@@ -212,7 +215,7 @@ fn option(word: &str, next: &mut Next) -> String {
 
 fn value_of(word: &str) -> String {
     let bare = word.trim_matches(|c: char| "'\"(){};,".contains(c));
-    if word.len() > MAX_WORD_BYTES {
+    if word.len() > MAX_WORD_BYTES || is_like_base64(bare) {
         return HIDDEN.to_owned();
     }
     if bare.is_empty()
@@ -254,6 +257,16 @@ fn is_plain(word: &str) -> bool {
             || digits == part.len()
             || is_hash
     }) && !has_key_prefix(word)
+}
+
+/// Whether a word looks like bytes in base64, of which slashes make what looks like a path.
+fn is_like_base64(word: &str) -> bool {
+    let count = |is: fn(&u8) -> bool| word.bytes().filter(|b| is(b)).count();
+    word.len() >= MIN_BASE64_BYTES
+        && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=".contains(&b))
+        && count(u8::is_ascii_uppercase) >= 4
+        && count(u8::is_ascii_lowercase) >= 4
+        && count(u8::is_ascii_digit) >= 1
 }
 
 /// Prefixes that services give their keys.
