@@ -479,10 +479,7 @@ fn gc_frees_what_was_deleted_and_says_when_it_will() {
     assert_eq!(stored(&host), before);
     let did = host.ok(&["gc", "--grace", "0s"]);
     let lines: Vec<&str> = did.lines().collect();
-    assert!(
-        lines[0].starts_with("collection 1: freed 29") && lines[0].ends_with(" KiB, 3 objects"),
-        "{did}"
-    );
+    assert!(lines[0].starts_with("collection 1: freed 29") && lines[0].ends_with(" KiB, 3 objects"), "{did}");
     assert!(lines[1].starts_with("collection 1: condemned 29"), "{did}");
     assert!(before - stored(&host) > 290_000);
     host.ok(&["get", "p/a:v1", "v1"]);

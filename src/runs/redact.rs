@@ -261,7 +261,7 @@ fn is_plain(word: &str) -> bool {
 
 /// Whether a word looks like bytes in base64, of which slashes make what looks like a path.
 fn is_like_base64(word: &str) -> bool {
-    let count = |is: fn(&u8) -> bool| word.bytes().filter(|b| is(b)).count();
+    let count = |is: fn(&u8) -> bool| word.bytes().filter(is).count();
     word.len() >= MIN_BASE64_BYTES
         && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=".contains(&b))
         && count(u8::is_ascii_uppercase) >= 4
