@@ -21,7 +21,8 @@ use crate::daemon::sys;
 use crate::daemon::wire::Request;
 use crate::durable;
 use crate::format::header::StoreHeader;
-use crate::name::ArtifactKey;
+use crate::name::{ArtifactKey, RunId};
+use crate::process::rule::RUN_VARIABLE;
 use crate::store::{ANSWER_LIMIT, OnMissing, OpenError, Store, StoreError, StoreUrl};
 
 /// Digits of the hash of a store's URL that name the file with its header.
@@ -198,6 +199,12 @@ impl Context {
             user: sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")),
             host: if host.is_empty() { "localhost".to_owned() } else { host.to_owned() },
         }
+    }
+
+    /// The run that this command is of, if the environment names one.
+    pub fn declared_run(&self) -> Option<RunId> {
+        let named = std::env::var(RUN_VARIABLE).ok()?;
+        named.parse().inspect_err(|e| tracing::warn!("${RUN_VARIABLE} is not taken: {e}")).ok()
     }
 
     /// The daemon that runs on the state folder, if one does.

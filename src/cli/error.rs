@@ -23,6 +23,8 @@ pub enum Outcome {
     Difference,
     /// Done, but what it looked at needs attention: the answer of `doctor`.
     Attention,
+    /// The program that was run ended with this status.
+    Program(u8),
 }
 
 impl Outcome {
@@ -32,6 +34,7 @@ impl Outcome {
             Outcome::Done => 0,
             Outcome::Attention => 1,
             Outcome::Difference => 3,
+            Outcome::Program(status) => status,
         }
     }
 }

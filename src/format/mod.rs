@@ -19,6 +19,7 @@ pub mod pack;
 mod planes;
 pub mod record;
 pub mod reference;
+pub mod run;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.

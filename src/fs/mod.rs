@@ -16,6 +16,7 @@ mod names;
 mod sessions;
 mod unopened;
 mod version;
+mod witness;
 mod xattr;
 
 use std::collections::HashMap;
@@ -38,11 +39,13 @@ use self::inode::{Inodes, Node, NodeKey, Resolved, VersionNode};
 use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
 use self::unopened::Unopened;
+pub use self::witness::Lineage;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::{Committer, Quotas};
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
+use crate::runs::Watch;
 use crate::staging::{Attr, Caller, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
 use crate::view::{FileContent, ReadContext, ReferenceContent};
 
@@ -89,6 +92,8 @@ pub struct Services {
     pub registry: Arc<SessionRegistry>,
     /// Commits.
     pub committer: Committer,
+    /// Sees which run reads what; none records no lineage.
+    pub watch: Option<Arc<Watch>>,
 }
 
 /// Something the kernel should forget. Told from threads that serve no request.
@@ -149,6 +154,7 @@ pub struct Fs {
     context: Arc<ReadContext>,
     registry: Arc<SessionRegistry>,
     committer: Committer,
+    watch: Option<Arc<Watch>>,
     inodes: Inodes,
     sessions: Sessions,
     temporaries: Temporaries,
@@ -182,6 +188,15 @@ impl OpenVersionFile {
         }
     }
 
+    /// The length in bytes; 0 for what is made when it is looked up.
+    fn size(&self) -> u64 {
+        match self {
+            OpenVersionFile::Content(content, _) => content.size(),
+            OpenVersionFile::Reference(content, _) => content.size(),
+            OpenVersionFile::Generated(_) => 0,
+        }
+    }
+
     async fn read(&self, offset: u64, len: u32) -> Result<Bytes> {
         match self {
             OpenVersionFile::Generated(file) => generated::read(file, offset, len),
@@ -202,7 +217,7 @@ impl Fs {
     /// runtime. Commits that a crash interrupted are looked into before anything is served.
     pub async fn new(options: Options, services: Services) -> (Arc<Self>, mpsc::Receiver<Invalidation>) {
         let (invalidations, receiver) = mpsc::channel();
-        let Services { catalog, context, registry, committer } = services;
+        let Services { catalog, context, registry, committer, watch } = services;
         let fs = Arc::new(Self {
             started: catalog.store().env().now(),
             options,
@@ -210,6 +225,7 @@ impl Fs {
             context,
             registry,
             committer,
+            watch,
             inodes: Inodes::new(),
             sessions: Sessions::default(),
             temporaries: Temporaries::default(),
@@ -454,7 +470,9 @@ impl Fs {
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
         let made = move |s: &crate::staging::Session| s.mknod(caller, parent, &name, mode, umask, rdev);
-        Ok(session_answer(self.in_new_session(&session, made).await?))
+        let attr = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
+        Ok(session_answer(attr))
     }
 
     /// Makes a directory; in the upper levels a project, an artifact or a session.
@@ -472,7 +490,9 @@ impl Fs {
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
         let made = move |s: &crate::staging::Session| s.mkdir(caller, parent, &name, mode, umask);
-        Ok(session_answer(self.in_new_session(&session, made).await?))
+        let attr = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
+        Ok(session_answer(attr))
     }
 
     /// Removes a name that is no directory.
@@ -509,7 +529,9 @@ impl Fs {
         let session = self.session_of(caller, parent)?;
         let (name, target) = (name.to_vec(), target.to_vec());
         let made = move |s: &crate::staging::Session| s.symlink(caller, parent, &name, &target);
-        Ok(session_answer(self.in_new_session(&session, made).await?))
+        let attr = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
+        Ok(session_answer(attr))
     }
 
     /// Gives a file one more name.
@@ -549,6 +571,7 @@ impl Fs {
                 if !Arc::ptr_eq(&from, &to) {
                     return Err(Errno(libc::EXDEV));
                 }
+                self.note_write(caller, &from).await;
                 let (name, new_name) = (name.to_vec(), new_name.to_vec());
                 self.in_session(&from, move |s| s.rename(parent, &name, new_parent, &new_name, flags)).await
             }

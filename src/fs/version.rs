@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::format::entry::{Body, Entry};
 use crate::id::ManifestId;
 use crate::name::ArtifactKey;
-use crate::staging::Attr;
+use crate::staging::{Attr, Caller};
 use crate::view::VersionView;
 
 impl Fs {
@@ -144,6 +144,7 @@ impl Fs {
 
     pub(super) async fn open_in_version(
         self: &Arc<Self>,
+        caller: Caller,
         version: &Arc<VersionNode>,
         ordinal: u64,
     ) -> Result<Opened> {
@@ -159,6 +160,7 @@ impl Fs {
             // A reference is asked for again at every open: its source may change.
             None => OpenMode::Cached { immutable: matches!(open, OpenVersionFile::Content(..)) },
         };
+        self.note_read(caller, version, ordinal, open.size()).await;
         let handle = self.inodes.next();
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
         Ok(Opened { handle, mode })

@@ -11,6 +11,7 @@ mod commit;
 mod contained;
 mod host;
 mod identity;
+mod lineage;
 mod names;
 mod offline;
 mod pin;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             contained::TESTS,
             references::TESTS,
             identity::TESTS,
+            lineage::TESTS,
         ]
         .concat(),
     )

@@ -19,6 +19,7 @@ mod golden;
 mod golden_linked;
 mod host;
 mod layers;
+mod lineage;
 mod linearizability;
 mod outage;
 mod overtaken;
