@@ -96,6 +96,7 @@ fn log(store: StoreId, key: &ArtifactKey, commits: u64) -> Vec<(Vec<u8>, EventHa
                 files: 2,
                 bytes: 1_000_000,
                 stored_bytes: 1000,
+                root: None,
                 settings: CommitSettings::default(),
             }),
         };

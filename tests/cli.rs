@@ -138,6 +138,7 @@ fn commit(number: u64, bytes: u64, settings: CommitSettings) -> Body {
         files: 1 + number,
         bytes,
         stored_bytes: bytes / 2,
+        root: None,
         settings,
     })
 }

@@ -7,6 +7,7 @@ use crate::format::checkpoint::{Checkpoint, CheckpointRef};
 use crate::format::event::{
     AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event,
 };
+use crate::format::inline_root;
 use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use crate::format::run::add_reads;
 use crate::id::{ArtifactId, EventHash, EventId, StoreId};
@@ -237,7 +238,7 @@ impl ArtifactState {
         for number in &deletion.versions {
             let record = self.versions.remove(number).ok_or_else(|| format!("deletes {number} twice"))?;
             let deleted = DeletedVersion {
-                record: Arc::unwrap_or_clone(record),
+                record: VersionRecord { root: None, ..Arc::unwrap_or_clone(record) },
                 cause: deletion.cause,
                 seq: event.seq,
                 time: event.time,
@@ -259,6 +260,7 @@ impl ArtifactState {
             version: number,
             digest: commit.digest,
             manifest: commit.manifest,
+            root: commit.root.clone(),
             entries: commit.entries,
             files: commit.files,
             bytes: commit.bytes,
@@ -280,6 +282,11 @@ impl ArtifactState {
             id: event.id,
         };
         self.versions.insert(number, Arc::new(record));
+        if let Some(old) = number.0.checked_sub(inline_root::KEPT)
+            && let Some(record) = self.versions.get_mut(&VersionNumber(old)).filter(|old| old.root.is_some())
+        {
+            Arc::make_mut(record).root = None;
+        }
         self.removed = false;
         self.move_aliases(event, &commit.settings, number);
         Ok(number)
@@ -467,11 +474,20 @@ mod tests {
                 files: 1,
                 bytes: 1,
                 stored_bytes: 1,
+                root: inline_root::InlineRoot::of(&number.to_le_bytes()),
                 settings: CommitSettings::default(),
             };
             state = after(&state, &event(Some(&state), Body::Commit(commit)));
         }
         state
+    }
+
+    #[test]
+    fn the_newest_versions_keep_copies_of_their_roots() {
+        let state = versions(inline_root::KEPT + 3);
+        let kept = |number| state.version(VersionNumber(number)).unwrap().root.is_some();
+        assert!((0..3).all(|number| !kept(number)));
+        assert!((3..inline_root::KEPT + 3).all(kept));
     }
 
     #[test]

@@ -44,6 +44,7 @@ use crate::format::codec::Codec;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::entry::ChunkRef;
 use crate::format::event::{Body, Commit, CommitSettings, Metadata, Recommit};
+use crate::format::inline_root::InlineRoot;
 use crate::format::run::{Run, VersionRead, add_reads};
 use crate::id::{ArtifactId, DetailsId, Digest, EventId, ManifestId, PackId};
 use crate::name::{AliasName, ArtifactKey, VersionNumber};
@@ -593,6 +594,7 @@ impl Committer {
                     files: prepared.files,
                     bytes: prepared.bytes,
                     stored_bytes: prepared.stored_bytes + root_bytes,
+                    root: InlineRoot::of(&prepared.root.1),
                     settings: settings(),
                 })))
             })

@@ -12,6 +12,7 @@ use super::FormatError;
 use super::codec::{self, Codec};
 use super::details::DetailsRef;
 use super::event::{DeletionCause, Metadata};
+use super::inline_root::InlineRoot;
 use super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use super::run::VersionRead;
 use super::wire::{Reader, Writer};
@@ -26,6 +27,7 @@ const MAGIC: &[u8; 8] = b"artfscp1";
 /// Flags of a state.
 const REMOVED: u8 = 1;
 const HAS_READS: u8 = 2;
+const HAS_ROOTS: u8 = 4;
 /// zstd's level: a checkpoint is written once and read by every new host.
 const LEVEL: i32 = 3;
 /// The longest raw form; bounds what a decoder allocates. A state beyond it (some 400,000 versions) has none.
@@ -126,7 +128,10 @@ impl Checkpoint {
         let readers = self.readers();
         let has_reads = if readers.is_empty() { 0 } else { HAS_READS };
         let removed = if self.removed { REMOVED } else { 0 };
-        out.u8(removed | has_reads);
+        let rooted: Vec<_> =
+            self.versions.values().filter_map(|v| Some((v.version, v.root.as_ref()?))).collect();
+        let has_roots = if rooted.is_empty() { 0 } else { HAS_ROOTS };
+        out.u8(removed | has_reads | has_roots);
         out.list(self.versions.values(), |out, version| put_version(out, version));
         out.list(self.deleted.values(), |out, deleted| put_deleted(out, deleted));
         out.list(&self.aliases, |out, (name, alias)| put_alias(out, name, alias));
@@ -142,6 +147,13 @@ impl Checkpoint {
                 out.u64(version.0);
                 out.u64(record.more_reads);
                 out.list(&record.reads, put_read);
+            });
+        }
+        if has_roots != 0 {
+            out.list(rooted, |out, (version, root)| {
+                out.u64(version.0);
+                out.u32(root.as_bytes().len() as u32);
+                out.raw(root.as_bytes());
             });
         }
         out.0
@@ -167,7 +179,7 @@ impl Checkpoint {
         let default_ttl_seconds = reader.option(Reader::u64)?;
         let epoch = reader.u64()?;
         let flags = reader.u8()?;
-        if flags & !(REMOVED | HAS_READS) != 0 {
+        if flags & !(REMOVED | HAS_READS | HAS_ROOTS) != 0 {
             return Err(reader.error(format!("flags {flags} are of a newer format")));
         }
         let removed = flags & REMOVED != 0;
@@ -186,6 +198,9 @@ impl Checkpoint {
         })?;
         if flags & HAS_READS != 0 {
             take_reads(&mut reader, &mut versions, &mut deleted)?;
+        }
+        if flags & HAS_ROOTS != 0 {
+            take_roots(&mut reader, &mut versions)?;
         }
         reader.end()?;
         let mut outcomes = told_by_records(&versions, &deleted);
@@ -259,6 +274,29 @@ fn take_reads(
     Ok(())
 }
 
+/// Adds the copies of small roots to the records.
+fn take_roots(
+    reader: &mut Reader<'_>,
+    versions: &mut BTreeMap<VersionNumber, Arc<VersionRecord>>,
+) -> Result<(), FormatError> {
+    let told = table(reader, |reader| {
+        let version = VersionNumber(reader.u64()?);
+        let len = reader.u32()? as usize;
+        let root = InlineRoot::of(reader.bytes(len)?);
+        Ok((version, root.ok_or_else(|| reader.error(format!("the root of {version} is too long")))?))
+    })?;
+    if told.is_empty() {
+        return Err(reader.error("it tells of roots, and there are none"));
+    }
+    for (version, root) in told {
+        let record = versions.get_mut(&version);
+        let record =
+            record.ok_or_else(|| reader.error(format!("{version} has a root, and there is none")))?;
+        Arc::make_mut(record).root = Some(root);
+    }
+    Ok(())
+}
+
 /// The outcomes that follow from the records themselves: each commit's event made its version.
 fn told_by_records(
     versions: &BTreeMap<VersionNumber, Arc<VersionRecord>>,
@@ -304,6 +342,7 @@ fn version(reader: &mut Reader<'_>) -> Result<VersionRecord, FormatError> {
         version: VersionNumber(reader.u64()?),
         digest: Digest::from_bytes(reader.array()?),
         manifest: ManifestId::from_bytes(reader.array()?),
+        root: None,
         entries: reader.u64()?,
         files: reader.u64()?,
         bytes: reader.u64()?,
@@ -472,6 +511,7 @@ mod tests {
             version: VersionNumber(number),
             digest: Digest::of(&bytes),
             manifest: ManifestId::of(&bytes),
+            root: InlineRoot::of(&bytes).filter(|_| number == 2),
             entries: 3,
             files: 2,
             bytes: 1 << 40,

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::checkpoint::CheckpointRef;
 use super::details::DetailsRef;
+use super::inline_root::InlineRoot;
 use super::run::VersionRead;
 use super::{FORMAT_VERSION, FormatError};
 use crate::clock::Timestamp;
@@ -104,6 +105,9 @@ pub struct Commit {
     pub bytes: u64,
     /// Bytes this commit added to the store in packs.
     pub stored_bytes: u64,
+    /// A copy of the manifest's root, if it is small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<InlineRoot>,
     /// What it says of itself.
     #[serde(flatten)]
     pub settings: CommitSettings,
@@ -452,6 +456,7 @@ mod tests {
                 files: 2,
                 bytes: 1,
                 stored_bytes: 9,
+                root: InlineRoot::of(b"root"),
                 settings: settings.clone(),
             }),
             Body::Recommit(Recommit { version, digest, settings }),

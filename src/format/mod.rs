@@ -11,6 +11,7 @@ pub mod details;
 pub mod entry;
 pub mod event;
 pub mod header;
+pub mod inline_root;
 pub mod lease;
 pub mod listing;
 pub mod manifest;

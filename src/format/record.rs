@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::details::DetailsRef;
 use super::event::{DeletionCause, Metadata};
+use super::inline_root::InlineRoot;
 use super::run::VersionRead;
 use crate::clock::Timestamp;
 use crate::id::{Digest, EventId, ManifestId};
@@ -18,6 +19,8 @@ pub struct VersionRecord {
     pub digest: Digest,
     /// Its manifest's root.
     pub manifest: ManifestId,
+    /// A copy of it, if it is small and the version one of the newest.
+    pub root: Option<InlineRoot>,
     /// Entries of any kind.
     pub entries: u64,
     /// Regular files.

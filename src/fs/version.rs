@@ -17,6 +17,11 @@ impl Fs {
     pub(super) async fn view(&self, version: &Arc<VersionNode>) -> Result<Arc<VersionView>> {
         let open = || async {
             let (artifact, manifest) = (&version.artifact, version.manifest());
+            if let Shown::Named(record) = &version.shown
+                && let Some(copy) = &record.root
+            {
+                self.context.offer_root(&manifest, copy);
+            }
             let view = VersionView::open(&self.context, artifact, manifest, &version.label()).await?;
             let totals = view.totals();
             let is_as_described = match &version.shown {
