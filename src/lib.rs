@@ -4,11 +4,11 @@
 //!
 //! | rank | modules | what they are |
 //! |---|---|---|
-//! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
+//! | 0 | `id name path chunk format clock query units` | pure values and encodings: no I/O, no async, no globals |
 //! | 1 | `store durable sqlite` | hash-checked bytes under typed keys; temporary file, fsync, rename |
 //! | 2 | `catalog cache condemned` | names to versions (the log); the bounded disk cache; what collections condemned |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit export gc pin verify` | the multi-object protocols |
+//! | 4 | `commit diff export gc pin verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod commit;
 pub mod condemned;
 pub mod daemon;
+pub mod diff;
 pub mod durable;
 pub mod export;
 pub mod format;
@@ -30,9 +31,11 @@ pub mod id;
 pub mod name;
 pub mod path;
 pub mod pin;
+pub mod query;
 pub mod serve;
 pub mod sqlite;
 pub mod staging;
 pub mod store;
+pub mod units;
 pub mod verify;
 pub mod view;

@@ -13,6 +13,7 @@ mod support;
 mod checkpoints;
 mod commit;
 mod contention;
+mod diff;
 mod gc;
 mod golden;
 mod host;
