@@ -117,11 +117,13 @@ fn summary(found: &Found) -> String {
         (counts.added, "added"),
         (counts.removed, "removed"),
         (counts.renamed, "renamed"),
-        (counts.directories_added, "directories added"),
-        (counts.directories_removed, "directories removed"),
     ];
-    let parts: Vec<String> =
+    let mut parts: Vec<String> =
         parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    for (n, what) in [(counts.directories_added, "added"), (counts.directories_removed, "removed")] {
+        let directories = if n == 1 { "directory" } else { "directories" };
+        parts.extend((n > 0).then(|| format!("{n} {directories} {what}")));
+    }
     let parts = if parts.is_empty() { "the content is the same".to_owned() } else { parts.join(", ") };
     let bytes = difference.bytes;
     format!(

@@ -69,6 +69,14 @@ impl History {
         self.aliases.extend(settings.aliases.iter().map(|alias| (alias.clone(), version)));
     }
 
+    /// The aliases that a commit set: `, as best (was v3)`.
+    pub fn named(&self, settings: &CommitSettings) -> String {
+        let was = |alias| self.aliases.get(alias).map_or_else(String::new, |from| format!(" (was {from})"));
+        let names: Vec<String> =
+            settings.aliases.iter().map(|alias| format!("{alias}{}", was(alias))).collect();
+        if names.is_empty() { String::new() } else { format!(", as {}", names.join(", ")) }
+    }
+
     /// An edit of metadata: `f1=0.9 (was 0.89) -f0 (was 1)`.
     pub fn metadata(&self, change: &MetaChange) -> String {
         let was = |name: &String| {

@@ -10,7 +10,7 @@ use super::history::{self, History};
 use super::output::{self, Align, Format, Table};
 use super::target::Named;
 use crate::catalog::{Catalog, CatalogError};
-use crate::format::event::{Body, CommitSettings, Deletion, DeletionCause, Event};
+use crate::format::event::{Body, Deletion, DeletionCause, Event};
 use crate::name::{ArtifactKey, Selector};
 use crate::store::StoreError;
 
@@ -88,7 +88,8 @@ async fn more(catalog: &Catalog, key: &ArtifactKey, body: &Body) -> Result<Strin
     };
     let Some(reference) = details else { return Ok(text) };
     match catalog.details(key, &reference).await {
-        Ok(details) => text.extend(details.message.map(|message| format!(": {message}"))),
+        Ok(details) => text
+            .extend(details.message.map(|text| format!(": {}", text.lines().collect::<Vec<_>>().join(" ")))),
         Err(CatalogError::Store(StoreError::NotFound { .. })) => text.push_str(" (erased)"),
         Err(error) => return Err(error.into()),
     }
@@ -104,10 +105,10 @@ fn sentence(body: &Body, history: &History) -> String {
             output::count(commit.files, "file"),
             output::size(commit.bytes),
             output::size(commit.stored_bytes),
-            also(&commit.settings)
+            history.named(&commit.settings)
         ),
         Body::Recommit(again) => {
-            format!("committed the content of {} again{}", again.version, also(&again.settings))
+            format!("committed the content of {} again{}", again.version, history.named(&again.settings))
         }
         Body::Alias(change) => {
             let from = change.from.map_or(String::new(), |from| format!(" (was {from})"));
@@ -132,14 +133,6 @@ fn sentence(body: &Body, history: &History) -> String {
         Body::Fence(fence) => format!("collection {} began", fence.epoch),
         Body::Unknown { kind } => format!("{kind} (of a newer artfs)"),
     }
-}
-
-fn also(settings: &CommitSettings) -> String {
-    if settings.aliases.is_empty() {
-        return String::new();
-    }
-    let names: Vec<&str> = settings.aliases.iter().map(|alias| alias.as_str()).collect();
-    format!(", as {}", names.join(", "))
 }
 
 fn deleted(deletion: &Deletion) -> String {

@@ -17,8 +17,9 @@ use super::content::{Files, Trouble};
 use super::tensors::{self, Header, Shape, Tensor, TensorsChange};
 use crate::view::FileContent;
 
-/// The longest header in bytes, as the format has it.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// The longest header that is read, in bytes. The format allows 100 MB; that of 100,000 tensors has some 10 MB, and
+/// parsed it takes several times its length.
+const MAX_HEADER_BYTES: u64 = 32 << 20;
 const LENGTH_BYTES: u64 = 8;
 
 /// A member of the header.
