@@ -11,6 +11,7 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::get::prefix;
 use super::output::{self, Format};
+use super::progress::with_line;
 use super::{diff_json, diff_text};
 use crate::catalog::VersionRecord;
 use crate::diff::content::{Inside, inside};
@@ -90,7 +91,9 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Outcome, CliError> {
     let only = args.path.as_deref().map(prefix).transpose()?.flatten();
     let content = Content::open(context, OnMissing::Fail)?;
     let done = content.opened.runtime.block_on(async {
-        let found = find(&content, args, only).await?;
+        let store = content.opened.catalog.store();
+        let fetched = || store.counts().bytes_fetched;
+        let found = with_line("comparing", None, fetched, find(&content, args, only)).await?;
         match context.format() {
             Format::Json => print_json(&found, args.stat).await?,
             Format::Text => print_text(&found, args.stat).await?,
