@@ -120,4 +120,15 @@ mod tests {
             assert_eq!(parse(text), None, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_panics(
+            pieces in proptest::collection::vec("('descr'|'fortran_order'|'shape'|:|\\(|\\)|'|True|,| |é|7|.)", 0..20),
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..14),
+        ) {
+            let _ = parse(&pieces.concat());
+            let _ = header_place(&bytes);
+        }
+    }
 }

@@ -202,3 +202,79 @@ async fn tensors_that_chunks_prove_equal_are_not_read() {
     let (read, size) = (reader.store.counts().bytes_fetched - before, reader.old.totals().bytes);
     assert!(read < size, "{read} bytes were read of two files of {size}");
 }
+
+/// A Parquet file without pages: a root with these columns, and a number of rows below 64.
+fn parquet(columns: &[&str], rows: u8) -> Vec<u8> {
+    let count = columns.len() as u8;
+    let leaf = |name: &&str| [&[0x15, 0x02, 0x38, name.len() as u8][..], name.as_bytes(), &[0]].concat();
+    let leaves: Vec<u8> = columns.iter().flat_map(leaf).collect();
+    // 1: version; 2: the schema; 3: rows; 4: no row groups.
+    let root =
+        [&[0x15, 0x02, 0x19, (count + 1) << 4 | 0x0c][..], b"\x48\x01r", &[0x15, count * 2, 0]].concat();
+    let footer = [&root[..], &leaves, &[0x16, rows * 2, 0x19, 0x0c, 0x00]].concat();
+    let length = (footer.len() as u32).to_le_bytes();
+    [&b"PAR1"[..], &footer, &length, b"PAR1"].concat()
+}
+
+fn npy(shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+    [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_looked_into_by_their_names_and_what_is_wrong_is_a_note() {
+    let long = |lines: usize| "a line of some length\n".repeat(lines).into_bytes();
+    let reader = versions(
+        &[
+            ("array.npy", npy("(3,)", b"abc")),
+            ("bad.parquet", b"PAR1 is not all there is to it".to_vec()),
+            ("bad.safetensors", u64::MAX.to_le_bytes().to_vec()),
+            ("long.txt", long(60_000)),
+            ("rows.jsonl", b"{\"a\":1}\n{\"a\":2}\n".to_vec()),
+            ("same.npy", npy("(2, 3)", b"abcdef")),
+            ("some.bin", vec![0; 100]),
+            ("t.parquet", parquet(&["id", "text"], 10)),
+        ],
+        &[
+            ("array.npy", npy("(3,)", b"abd")),
+            ("bad.parquet", b"PAR1\xff\xff\xff\xffPAR1".to_vec()),
+            ("bad.safetensors", b"{}".to_vec()),
+            ("long.txt", long(60_001)),
+            ("rows.jsonl", b"{\"a\":1,\"b\":[]}\n".to_vec()),
+            ("same.npy", npy("(2,3)", b"abcdef")),
+            ("some.bin", vec![1; 100]),
+            ("t.parquet", parquet(&["id", "label", "x"], 12)),
+        ],
+    )
+    .await;
+    let found = difference(&reader).await;
+    let mut told = vec![];
+    for change in &found.changes {
+        let inside = inside(change, &reader.old, &reader.new).await.expect("it can be read");
+        told.push(match inside {
+            None => "nothing".to_owned(),
+            Some(Inside::Note(note)) => note,
+            Some(Inside::Tensors(t)) => format!("{} equal, {} not", t.equal, t.changed.len()),
+            Some(Inside::Lines(l)) => {
+                format!("{} -> {} lines, {}", l.old_lines, l.new_lines, l.detail.is_some())
+            }
+            Some(Inside::Table(t, _)) => {
+                let (rows, columns) = ((t.old_rows, t.new_rows), (t.old_columns, t.new_columns));
+                format!("rows {rows:?}, columns {columns:?}, +{:?} -{:?}", t.added, t.removed)
+            }
+        });
+    }
+    assert_eq!(
+        told,
+        [
+            "0 equal, 1 not",
+            "not a Parquet file: it does not end as one",
+            "not a safetensors file: its header would have 18446744073709551615 bytes",
+            "60000 -> 60001 lines, false",
+            "rows (2, 1), columns (1, 2), +[\"b\"] -[]",
+            "1 equal, 0 not",
+            "nothing",
+            "rows (10, 12), columns (2, 3), +[\"label\", \"x\"] -[\"text\"]",
+        ]
+    );
+}
