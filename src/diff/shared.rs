@@ -12,7 +12,7 @@ use crate::view::{ReadError, VersionView};
 /// Files whose lists of chunks are read at once.
 const PARALLEL_LISTS: usize = 16;
 /// Beyond this size lists are not read, and the file counts as new: a million chunks take some 100 MB.
-const MAX_COMPARED_BYTES: u64 = 256 << 30;
+pub(super) const MAX_COMPARED_BYTES: u64 = 256 << 30;
 
 /// Counts them, for each changed file and altogether.
 pub(super) async fn count(

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::content::{Files, Trouble};
+use super::shared::MAX_COMPARED_BYTES;
 use crate::format::entry::ChunkRef;
 use crate::view::FileContent;
 
@@ -118,6 +119,9 @@ struct Map(Vec<(u64, ChunkRef)>);
 
 impl Map {
     async fn of(content: &Arc<FileContent>) -> Result<Self, Trouble> {
+        if content.size() > MAX_COMPARED_BYTES {
+            return Err(Trouble::content("larger than 256 GiB, its tensors are not compared"));
+        }
         let mut at = 0u64;
         let place = |chunk: ChunkRef| {
             let begin = at;
