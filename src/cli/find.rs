@@ -16,7 +16,8 @@ use super::output::{self, Align, Table};
 use super::target::Target;
 use crate::catalog::{ArtifactState, VersionRecord, names_of};
 use crate::clock::Timestamp;
-use crate::query::{Condition, Field, NEVER_SECONDS, Plain, QueryError, Row, Value};
+use crate::format::event::NEVER_SECONDS;
+use crate::query::{Condition, Field, Plain, QueryError, Row, Value};
 
 /// Members of a version's object, as columns. Those of metadata follow.
 const COLUMNS: [&str; 15] = [

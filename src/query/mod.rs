@@ -17,9 +17,7 @@ use serde_json::Number;
 use crate::clock::Timestamp;
 
 pub use self::parse::QueryError;
-
-/// A span of time without an end, in seconds.
-pub const NEVER_SECONDS: u64 = u64::MAX;
+use crate::format::event::NEVER_SECONDS;
 
 /// What of a version is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,9 @@
 
 use std::str::FromStr;
 
-use super::{Condition, Field, Kind, NEVER_SECONDS, Op, Plain, Value};
+use super::{Condition, Field, Kind, Op, Plain, Value};
 use crate::clock::Timestamp;
+use crate::format::event::NEVER_SECONDS;
 use crate::units::{parse_size, parse_span};
 
 /// The longest condition in bytes.
