@@ -4,11 +4,11 @@
 //!
 //! | rank | modules | what they are |
 //! |---|---|---|
-//! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
+//! | 0 | `id name path chunk format clock query units` | pure values and encodings: no I/O, no async, no globals |
 //! | 1 | `store source durable sqlite process` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename; other processes |
 //! | 2 | `catalog cache condemned runs` | names to versions (the log); the bounded disk cache; what collections condemned; what processes read |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit export gc lineage pin verify` | the multi-object protocols |
+//! | 4 | `commit diff export gc lineage pin verify` | the multi-object protocols |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod commit;
 pub mod condemned;
 pub mod daemon;
+pub mod diff;
 pub mod durable;
 pub mod export;
 pub mod format;
@@ -32,11 +33,13 @@ pub mod name;
 pub mod path;
 pub mod pin;
 pub mod process;
+pub mod query;
 pub mod runs;
 pub mod serve;
 pub mod source;
 pub mod sqlite;
 pub mod staging;
 pub mod store;
+pub mod units;
 pub mod verify;
 pub mod view;

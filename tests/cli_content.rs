@@ -11,6 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+#[path = "cli_content/compare.rs"]
+mod compare;
+#[path = "cli_content/find.rs"]
+mod find;
+
 struct Host {
     dir: tempfile::TempDir,
 }

@@ -121,7 +121,7 @@ fn get(
 }
 
 /// A path of a version as users write it; none is the whole.
-fn prefix(path: &Path) -> Result<Option<TreePath>, CliError> {
+pub(super) fn prefix(path: &Path) -> Result<Option<TreePath>, CliError> {
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
     let end = bytes.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1);

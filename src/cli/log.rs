@@ -6,10 +6,13 @@ use clap::Args;
 
 use super::context::Context;
 use super::error::{CliError, Outcome};
+use super::history::{self, History};
 use super::output::{self, Align, Format, Table};
 use super::target::Named;
-use crate::format::event::{Body, CommitSettings, Deletion, DeletionCause, Event};
-use crate::name::{Selector, VersionNumber};
+use crate::catalog::{Catalog, CatalogError};
+use crate::format::event::{Body, Deletion, DeletionCause, Event};
+use crate::name::{ArtifactKey, Selector};
+use crate::store::StoreError;
 
 /// Show the log of an artifact, oldest event first
 #[derive(Debug, Args)]
@@ -19,7 +22,7 @@ line before, so the chain can be checked with stock tools.
 
 Examples:
   artfs log proj/bert          all that happened
-  artfs log proj/bert:v7       what concerns one version
+  artfs log proj/bert:v7       every edit of one version: who, when, what it was before, and messages
   artfs log --json proj/bert | jq -r .kind")]
 pub struct LogArgs {
     /// The artifact, or one of its versions
@@ -40,6 +43,7 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
     };
     let lines = opened.runtime.block_on(catalog.log_lines(&state))?;
     let mut stored = Vec::new();
+    let mut history = History::default();
     let mut table = Table::new(&[
         ("SEQ", Align::Right),
         ("TIME (UTC)", Align::Left),
@@ -48,14 +52,20 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
     ]);
     for line in lines {
         let event = Event::decode(&line).map_err(|e| CliError::failed(format!("the log of {key}: {e}")))?;
-        if only.is_some_and(|version| !concerns(&event.body, version)) {
+        let is_shown = only.is_none_or(|version| history.concerns(&event.body, version));
+        let mut sentence = if is_shown { sentence(&event.body, &history) } else { String::new() };
+        history.add(&event.body);
+        if !is_shown {
             continue;
+        }
+        if only.is_some() && context.format() == Format::Text {
+            sentence.push_str(&opened.runtime.block_on(more(catalog, key, &event.body))?);
         }
         table.row([
             event.seq.to_string(),
             output::time(event.time),
             format!("{}@{}", event.actor, event.host),
-            sentence(&event.body),
+            sentence,
         ]);
         stored.extend_from_slice(&line);
         stored.push(b'\n');
@@ -67,23 +77,26 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
-fn concerns(body: &Body, version: VersionNumber) -> bool {
-    match body {
-        Body::Commit(commit) => commit.version == version,
-        Body::Recommit(again) => again.version == version,
-        Body::Alias(change) => {
-            change.from == Some(version) || change.to.as_ref().is_some_and(|to| to.version == version)
-        }
-        Body::Tag(change) => change.version == version,
-        Body::Meta(change) => change.version == version,
-        Body::Ttl(change) => change.version == version,
-        Body::Message(change) => change.version == version,
-        Body::Delete(deletion) => deletion.versions.contains(&version),
-        Body::Create | Body::Policy(_) | Body::Fence(_) | Body::Unknown { .. } => false,
+/// What the log of one version tells beyond the sentence: all that a commit said, and messages. Cost: a request for
+/// each message that was not read before.
+async fn more(catalog: &Catalog, key: &ArtifactKey, body: &Body) -> Result<String, CliError> {
+    let (mut text, details) = match body {
+        Body::Commit(commit) => (history::said(&commit.settings), commit.settings.details),
+        Body::Recommit(again) => (history::said(&again.settings), again.settings.details),
+        Body::Message(change) => (String::new(), Some(change.details)),
+        _ => return Ok(String::new()),
+    };
+    let Some(reference) = details else { return Ok(text) };
+    match catalog.details(key, &reference).await {
+        Ok(details) => text
+            .extend(details.message.map(|text| format!(": {}", text.lines().collect::<Vec<_>>().join(" ")))),
+        Err(CatalogError::Store(StoreError::NotFound { .. })) => text.push_str(" (erased)"),
+        Err(error) => return Err(error.into()),
     }
+    Ok(text)
 }
 
-fn sentence(body: &Body) -> String {
+fn sentence(body: &Body, history: &History) -> String {
     match body {
         Body::Create => "created the artifact".into(),
         Body::Commit(commit) => format!(
@@ -92,10 +105,10 @@ fn sentence(body: &Body) -> String {
             output::count(commit.files, "file"),
             output::size(commit.bytes),
             output::size(commit.stored_bytes),
-            also(&commit.settings)
+            history.named(&commit.settings)
         ),
         Body::Recommit(again) => {
-            format!("committed the content of {} again{}", again.version, also(&again.settings))
+            format!("committed the content of {} again{}", again.version, history.named(&again.settings))
         }
         Body::Alias(change) => {
             let from = change.from.map_or(String::new(), |from| format!(" (was {from})"));
@@ -109,15 +122,8 @@ fn sentence(body: &Body) -> String {
             let remove = change.remove.iter().map(|tag| format!("-{tag}"));
             format!("tags of {}: {}", change.version, add.chain(remove).collect::<Vec<_>>().join(" "))
         }
-        Body::Meta(change) => {
-            let set = change.set.iter().map(|(name, value)| format!("{name}={value}"));
-            let remove = change.remove.iter().map(|name| format!("-{name}"));
-            format!("metadata of {}: {}", change.version, set.chain(remove).collect::<Vec<_>>().join(" "))
-        }
-        Body::Ttl(change) => match change.ttl_seconds {
-            Some(seconds) => format!("time to live of {}: {}", change.version, output::seconds(seconds)),
-            None => format!("time to live of {}: default", change.version),
-        },
+        Body::Meta(change) => format!("metadata of {}: {}", change.version, history.metadata(change)),
+        Body::Ttl(change) => format!("time to live of {}: {}", change.version, history.time_to_live(change)),
         Body::Message(change) => format!("new message for {}", change.version),
         Body::Delete(deletion) => deleted(deletion),
         Body::Policy(policy) => match policy.ttl_seconds {
@@ -127,14 +133,6 @@ fn sentence(body: &Body) -> String {
         Body::Fence(fence) => format!("collection {} began", fence.epoch),
         Body::Unknown { kind } => format!("{kind} (of a newer artfs)"),
     }
-}
-
-fn also(settings: &CommitSettings) -> String {
-    if settings.aliases.is_empty() {
-        return String::new();
-    }
-    let names: Vec<&str> = settings.aliases.iter().map(|alias| alias.as_str()).collect();
-    format!(", as {}", names.join(", "))
 }
 
 fn deleted(deletion: &Deletion) -> String {

@@ -7,12 +7,18 @@ pub mod commit;
 mod completions;
 mod content;
 mod context;
+mod csv;
 mod deleted;
+mod diff;
+mod diff_json;
+mod diff_text;
 mod doctor;
 pub mod error;
 mod files;
+mod find;
 mod gc;
 mod get;
+mod history;
 mod interrupt;
 mod lineage;
 mod lineage_text;
@@ -121,6 +127,7 @@ enum Command {
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
+    Diff(diff::DiffArgs),
     Sync(sync::SyncArgs),
     Alias(alias::AliasArgs),
     Tag(tag::TagArgs),
@@ -185,6 +192,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
+        Command::Diff(args) => diff::run(&context, &args),
         Command::Sync(args) => sync::run(&context, &args),
         Command::Alias(args) => alias::run(&context, &args),
         Command::Tag(args) => tag::run(&context, &args),

@@ -14,6 +14,7 @@ mod checkpoints;
 mod commit;
 mod contained;
 mod contention;
+mod diff;
 mod gc;
 mod golden;
 mod golden_linked;
