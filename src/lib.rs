@@ -5,13 +5,14 @@
 //! | rank | modules | what they are |
 //! |---|---|---|
 //! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
-//! | 1 | `store durable sqlite` | hash-checked bytes under typed keys; temporary file, fsync, rename |
+//! | 1 | `store durable sqlite signing` | hash-checked bytes under typed keys; temporary file, fsync, rename; SSH signatures |
 //! | 2 | `catalog cache condemned` | names to versions (the log); the bounded disk cache; what collections condemned |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit export gc pin verify` | the multi-object protocols |
+//! | 4 | `admission commit export gc pin verify` | the multi-object protocols; what this host serves |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
+pub mod admission;
 pub mod cache;
 pub mod catalog;
 pub mod chunk;
@@ -31,6 +32,7 @@ pub mod name;
 pub mod path;
 pub mod pin;
 pub mod serve;
+pub mod signing;
 pub mod sqlite;
 pub mod staging;
 pub mod store;

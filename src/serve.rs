@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use crate::admission::{Admission, Policy};
 use crate::cache::{Cache, CacheOptions, Pin, PinnedVersion};
 use crate::catalog::{Actor, Catalog, Scope};
 use crate::cli::error::{CliError, over_quota};
@@ -55,11 +56,17 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         user_name: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")),
         host: services.actor.host.clone(),
     };
+    let admit = |policy: &Policy| {
+        let (catalog, context) = (services.catalog.clone(), context.clone());
+        Arc::new(Admission::new(policy.clone(), catalog, context, &options.state))
+    };
+    let admission = options.policy.as_ref().map(admit);
     let fs_services = crate::fs::Services {
         catalog: services.catalog.clone(),
         context: context.clone(),
         registry: Arc::new(registry),
         committer: Committer::new(services.catalog.clone(), context.clone(), index),
+        admission,
     };
     let (fs, invalidations) = services.runtime.block_on(Fs::new(fs_options, fs_services));
     let mount_options = MountOptions {
@@ -112,6 +119,7 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
         "cache": cache.stats(),
         "staging": sessions,
         "quota_bytes": fs.options().quotas,
+        "signer": fs.catalog().signer().map(|signer| signer.key().fingerprint()),
         "kernel_requests": fs.kernel_requests(),
     })
 }

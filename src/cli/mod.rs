@@ -20,9 +20,11 @@ mod mount;
 pub mod output;
 mod pin;
 pub mod progress;
+mod protect;
 mod put;
 mod rm;
 mod show;
+mod signers;
 mod stage;
 mod status;
 mod sync;
@@ -32,6 +34,7 @@ mod ttl;
 mod umount;
 mod verify;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -91,6 +94,17 @@ pub struct Globals {
     /// A store that says nothing for this long counts as unreachable [env: ARTFS_STORE_TIMEOUT] [default: 10s]
     #[arg(long, value_name = "SPAN", global = true, value_parser = args::parse_span)]
     pub store_timeout: Option<Duration>,
+    /// Sign what is changed with this SSH key: a private key's file, or a public one whose key an agent has; without a
+    /// name ~/.ssh/id_ed25519 or the like [env: ARTFS_SIGN_KEY]
+    #[arg(
+        long,
+        value_name = "KEY",
+        global = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub sign: Option<OsString>,
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -116,6 +130,7 @@ enum Command {
     Log(log::LogArgs),
     Sync(sync::SyncArgs),
     Alias(alias::AliasArgs),
+    Protect(protect::ProtectArgs),
     Tag(tag::TagArgs),
     Meta(meta::MetaArgs),
     Ttl(ttl::TtlArgs),
@@ -176,6 +191,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Log(args) => log::run(&context, &args),
         Command::Sync(args) => sync::run(&context, &args),
         Command::Alias(args) => alias::run(&context, &args),
+        Command::Protect(args) => protect::run(&context, &args),
         Command::Tag(args) => tag::run(&context, &args),
         Command::Meta(args) => meta::run(&context, &args),
         Command::Ttl(args) => ttl::run(&context, &args),

@@ -66,8 +66,9 @@ impl Table {
     }
 
     /// Adds a row: one value for each column.
-    pub fn row<const N: usize>(&mut self, values: [String; N]) {
-        debug_assert_eq!(N, self.columns.len());
+    pub fn row(&mut self, values: impl AsRef<[String]>) {
+        let values = values.as_ref();
+        debug_assert_eq!(values.len(), self.columns.len());
         self.rows.push(values.iter().map(|value| clean(value)).collect());
     }
 

@@ -3,7 +3,7 @@
 //! Equal states have equal raw forms. A checkpoint proves nothing by itself: it is trusted when an event behind it
 //! names its hash ([`CheckpointRef`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use super::codec::{self, Codec};
 use super::details::DetailsRef;
 use super::event::{DeletionCause, Metadata};
 use super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
+use super::sshsig::PublicKey;
 use super::wire::{Reader, Writer};
 use crate::clock::Timestamp;
 use crate::id::{
@@ -39,6 +40,9 @@ pub struct CheckpointRef {
     /// The hash of its object's bytes.
     pub hash: CheckpointHash,
 }
+
+/// The keys that may move an alias, by alias; never none.
+pub type Protections = BTreeMap<AliasName, BTreeSet<PublicKey>>;
 
 /// Everything a log says up to its event number `seq`.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +71,8 @@ pub struct Checkpoint {
     pub removed: bool,
     /// The ids of all events, with the version that each made or found.
     pub outcomes: HashMap<EventId, Option<VersionNumber>>,
+    /// The aliases that only some keys may move.
+    pub protections: Protections,
 }
 
 impl Checkpoint {
@@ -130,6 +136,13 @@ impl Checkpoint {
             out.raw(id.as_bytes());
             out.option(*outcome, |out, version| out.u64(version.0));
         });
+        // States without any have the form that was written before there were protections.
+        if !self.protections.is_empty() {
+            out.list(&self.protections, |out, (name, keys)| {
+                out.text(name.as_str());
+                out.list(keys, |out, key| out.text(&key.to_string()));
+            });
+        }
         out.0
     }
 
@@ -160,6 +173,8 @@ impl Checkpoint {
             let id = EventId::from_bytes(reader.array()?);
             Ok((id, reader.option(|reader| reader.u64().map(VersionNumber))?))
         })?;
+        let protections =
+            if reader.rest().is_empty() { Protections::new() } else { protections(&mut reader)? };
         reader.end()?;
         let mut outcomes = told_by_records(&versions, &deleted);
         if rest.iter().any(|(id, outcome)| outcomes.get(id) == Some(outcome)) {
@@ -179,6 +194,7 @@ impl Checkpoint {
             epoch,
             removed,
             outcomes,
+            protections,
         })
     }
 
@@ -214,6 +230,18 @@ fn told_by_records(
 ) -> HashMap<EventId, Option<VersionNumber>> {
     let living = versions.values().map(|version| (version.id, Some(version.version)));
     living.chain(deleted.values().map(|d| (d.record.id, Some(d.record.version)))).collect()
+}
+
+fn protections(reader: &mut Reader<'_>) -> Result<Protections, FormatError> {
+    let protections: Protections = table(reader, |reader| {
+        let alias = name(reader)?;
+        let keys = table(reader, |reader| Ok((text(reader)?.parse::<PublicKey>()?, ())))?;
+        Ok((alias, keys.into_keys().collect()))
+    })?;
+    if protections.is_empty() || protections.values().any(BTreeSet::is_empty) {
+        return Err(reader.error("it protects nothing, or for nobody"));
+    }
+    Ok(protections)
 }
 
 fn put_version(out: &mut Writer, version: &VersionRecord) {
@@ -453,6 +481,7 @@ mod tests {
             epoch: 3,
             removed: false,
             outcomes,
+            protections: Protections::new(),
         }
     }
 
@@ -480,6 +509,20 @@ mod tests {
             ..checkpoint
         };
         assert_eq!(Checkpoint::decode(&empty.encode().unwrap()).unwrap(), empty);
+    }
+
+    #[test]
+    fn protections_stand_behind_the_rest_and_only_where_there_are_any() {
+        let keys = [1, 2].map(crate::format::sshsig::tests::key).into();
+        let protected = Checkpoint { protections: [("best".parse().unwrap(), keys)].into(), ..full() };
+        assert_eq!(Checkpoint::decode(&protected.encode().unwrap()).unwrap(), protected);
+        let (raw, plain) = (protected.to_raw(), full().to_raw());
+        assert_eq!(raw[..plain.len()], plain);
+        for len in plain.len() + 1..raw.len() {
+            assert!(Checkpoint::decode(&object(&raw[..len])).is_err(), "cut at {len}");
+        }
+        let none = [&plain[..], &[0; 4]].concat();
+        assert!(Checkpoint::decode(&object(&none)).is_err(), "a list of none is not written");
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub mod moves;
 pub mod pack;
 mod planes;
 pub mod record;
+pub mod signed;
+pub mod signers;
+pub mod sshsig;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.

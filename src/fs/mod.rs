@@ -3,6 +3,7 @@
 //! Calls are asynchronous; those that need neither the store nor a blocking step are ready at their first poll.
 //! Errors are the errnos that the caller of the system call sees; what an errno cannot say is logged.
 
+mod admission;
 mod alias;
 mod clone;
 mod commit;
@@ -34,6 +35,7 @@ pub use self::inode::ROOT;
 use self::inode::{Inodes, Node, NodeKey, Resolved, VersionNode};
 use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
+use crate::admission::Admission;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::{Committer, Quotas};
@@ -83,6 +85,8 @@ pub struct Services {
     pub registry: Arc<SessionRegistry>,
     /// Commits.
     pub committer: Committer,
+    /// What names must be signed to be served; none: no name must.
+    pub admission: Option<Arc<Admission>>,
 }
 
 /// Something the kernel should forget. Told from threads that serve no request.
@@ -143,6 +147,7 @@ pub struct Fs {
     context: Arc<ReadContext>,
     registry: Arc<SessionRegistry>,
     committer: Committer,
+    admission: Option<Arc<Admission>>,
     inodes: Inodes,
     sessions: Sessions,
     temporaries: Temporaries,
@@ -176,7 +181,7 @@ impl Fs {
     /// runtime. Commits that a crash interrupted are looked into before anything is served.
     pub async fn new(options: Options, services: Services) -> (Arc<Self>, mpsc::Receiver<Invalidation>) {
         let (invalidations, receiver) = mpsc::channel();
-        let Services { catalog, context, registry, committer } = services;
+        let Services { catalog, context, registry, committer, admission } = services;
         let fs = Arc::new(Self {
             started: catalog.store().env().now(),
             options,
@@ -184,6 +189,7 @@ impl Fs {
             context,
             registry,
             committer,
+            admission,
             inodes: Inodes::new(),
             sessions: Sessions::default(),
             temporaries: Temporaries::default(),

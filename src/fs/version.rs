@@ -102,6 +102,7 @@ impl Fs {
             Body::Symlink { .. } => return Err(Errno(libc::ELOOP)),
         };
         let content = self.view(version).await?.open_file(ordinal, &entry.path, body).await?;
+        self.wait_for_whole(version, &content).await?;
         let mode = match content.whole().filter(|_| body.size >= PASSTHROUGH_MIN_BYTES) {
             Some(file) => OpenMode::Local { file: Arc::new(file), immutable: true },
             None => OpenMode::Cached { immutable: true },

@@ -16,6 +16,7 @@ mod pin;
 mod programs;
 mod property;
 mod reading;
+mod signing;
 mod staging;
 mod story;
 mod sys;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             offline::TESTS,
             pin::TESTS,
             identity::TESTS,
+            signing::TESTS,
         ]
         .concat(),
     )

@@ -23,6 +23,7 @@ mod overtaken;
 mod quota;
 mod requests;
 mod retention;
+mod signing;
 mod simulation;
 mod store;
 
