@@ -9,6 +9,7 @@ mod content;
 mod context;
 mod doctor;
 pub mod error;
+mod export_signature;
 mod files;
 mod gc;
 mod get;
@@ -137,6 +138,7 @@ enum Command {
     Rm(rm::RmArgs),
     Gc(gc::GcArgs),
     Verify(verify::VerifyArgs),
+    ExportSignature(export_signature::ExportSignatureArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -198,6 +200,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Rm(args) => rm::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::ExportSignature(args) => export_signature::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
     }
 }

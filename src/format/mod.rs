@@ -13,6 +13,7 @@ pub mod header;
 pub mod lease;
 pub mod listing;
 pub mod manifest;
+pub mod modelsigning;
 pub mod moves;
 pub mod pack;
 mod planes;

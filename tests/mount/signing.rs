@@ -15,7 +15,7 @@ use artfs::id::{Digest, EventId};
 use artfs::name::ArtifactKey;
 use artfs::store::{Key, OnMissing, Store, StoreUrl};
 
-use super::host::{Host, names, need, refused, wait_until};
+use super::host::{Host, names, need, program, refused, wait_until};
 use super::support::environment::noise;
 use super::support::ssh::Keys;
 
@@ -25,6 +25,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_version_is_served_only_when_its_manifest_yields_the_signed_digest", wrong_digest),
     ("a_file_of_a_signed_version_is_served_only_when_it_is_whole", whole_files),
     ("changes_through_a_mount_are_signed_with_its_key", signing_mount),
+    ("model_signing_verifies_a_copy_out_of_the_mount_and_no_other_directory", model_signing),
     ("an_agent_signs_for_a_key_that_is_not_on_the_disk", agent),
 ];
 
@@ -337,6 +338,60 @@ fn signing_mount() {
     refused("a covered alias without a key", made, libc::EACCES);
     assert!(host.log().contains("this mount does not sign"));
     assert!(!host.ok(&["alias", "ls", ARTIFACT]).contains("free"));
+}
+
+fn model_signing() {
+    need("model_signing");
+    need("openssl");
+    let host = Host::with(&[]);
+    let big = noise(9, 0, 3 << 20);
+    let files: [(&str, &[u8]); 4] =
+        [("config.json", b"{}"), ("sub/weights.bin", &big), ("sub/a b%", b""), ("sub.x/y", b"y")];
+    host.version(ARTIFACT, &files);
+    let folder = host.folder();
+    let signature = folder.join("model.sig");
+    for curve in ["P-256", "P-384"] {
+        let curve = format!("ec_paramgen_curve:{curve}");
+        program(&folder, &["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", &curve, "-out", "key.pem"]);
+        program(&folder, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "key.pub.pem"]);
+        let key = folder.join("key.pem");
+        let signature = signature.to_str().unwrap();
+        host.ok(&[
+            "export-signature",
+            ARTIFACT,
+            "--key",
+            key.to_str().unwrap(),
+            "--model-signing",
+            signature,
+        ]);
+        let copy = folder.join("copy");
+        program(&folder, &["cp", "-r", at(&host, "latest/.").to_str().unwrap(), copy.to_str().unwrap()]);
+        let judge = || {
+            Command::new("model_signing")
+                .args(["verify", "key", "--signature", signature, "--public_key"])
+                .arg(folder.join("key.pub.pem"))
+                .arg(&copy)
+                .output()
+                .unwrap()
+        };
+        let judged = judge();
+        assert!(judged.status.success(), "{judged:?}");
+        assert!(!String::from_utf8_lossy(&judged.stdout).contains("WARNING"), "{judged:?}");
+        fs::write(copy.join("more"), b"").unwrap();
+        assert!(!judge().status.success(), "a file more");
+        fs::remove_file(copy.join("more")).unwrap();
+        fs::write(copy.join("config.json"), b"{ }").unwrap();
+        assert!(!judge().status.success(), "another content");
+        fs::remove_dir_all(&copy).unwrap();
+    }
+    // What cannot be verified there is not signed.
+    let staging = host.artifact(ARTIFACT);
+    std::os::unix::fs::symlink("x", staging.join("link")).unwrap();
+    host.commit(ARTIFACT).unwrap();
+    let key = folder.join("key.pem");
+    let words =
+        ["export-signature", ARTIFACT, "--key", key.to_str().unwrap(), "--model-signing", "/dev/null"];
+    assert!(host.failure(&words).contains("link is a symbolic link"));
 }
 
 fn agent() {
