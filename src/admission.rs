@@ -17,11 +17,12 @@ use tokio::sync::OnceCell;
 pub use self::rules::{Floor, Rule, Rules};
 use self::seen::{Mark, Names, Seen};
 use crate::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord};
+use crate::format::entry;
 use crate::format::event::{Body, CommitSettings, Event};
 use crate::format::listing::ListingHasher;
 use crate::format::signed::SignedEvent;
 use crate::format::signers::AllowedSigners;
-use crate::id::{EventHash, ManifestId};
+use crate::id::{Digest, EventHash, ManifestId};
 use crate::name::{AliasName, ArtifactKey, VersionNumber};
 use crate::view::{ReadContext, ReadError, VersionView};
 
@@ -87,6 +88,8 @@ pub struct Admission {
     /// Names that were admitted, with the event that made them what they are: both never change.
     admitted: Mutex<HashSet<(ArtifactKey, String, u64)>>,
     proofs: Mutex<HashMap<Proved, Arc<OnceCell<()>>>>,
+    /// The manifests of versions that were proved, and of what they contain.
+    proved: Mutex<HashSet<ManifestId>>,
     /// Refusals that were told of.
     told: Mutex<HashSet<String>>,
 }
@@ -100,8 +103,9 @@ impl Admission {
         state_folder: &std::path::Path,
     ) -> Self {
         let seen = Seen::new(state_folder, catalog.store().id());
-        let (admitted, proofs, told) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { policy, catalog, context, seen, admitted, proofs, told }
+        let (admitted, proofs) = (Mutex::default(), Mutex::default());
+        let (proved, told) = (Mutex::default(), Mutex::default());
+        Self { policy, catalog, context, seen, admitted, proofs, proved, told }
     }
 
     /// Whether an alias may be served with what `state` says of it. Cost: nothing once it was, until it moves; then
@@ -161,10 +165,10 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether files of a version are served only once they are whole: those of versions that were proved.
-    pub fn whole_only(&self, artifact: &ArtifactKey, version: &VersionRecord) -> bool {
-        let proved = (artifact.clone(), version.version, version.manifest);
-        self.proofs().get(&proved).is_some_and(|proof| proof.initialized())
+    /// Whether files of a manifest are served only once they are whole: those of versions that were proved, and of what
+    /// they contain.
+    pub fn whole_only(&self, manifest: ManifestId) -> bool {
+        self.proved.lock().expect("no holder of this lock panics").contains(&manifest)
     }
 
     /// Whether a move of an alias by this host would be served here.
@@ -335,12 +339,13 @@ impl Admission {
         let proof = tokio::spawn(async move {
             let prove = || async {
                 let view = VersionView::open(&this.context, &artifact, version.manifest, &label).await?;
-                let found = digest(&view).await?;
-                if found == version.digest && view.totals().digest == version.digest {
-                    return Ok(());
+                match manifests(view, version.digest).await? {
+                    Ok(manifests) => {
+                        this.proved.lock().expect("no holder of this lock panics").extend(manifests);
+                        Ok(())
+                    }
+                    Err(reason) => Err(Refusal::Forbidden { name: shown, reason }),
                 }
-                let reason = format!("its manifest yields the digest {found}, {} was signed", version.digest);
-                Err(Refusal::Forbidden { name: shown, reason })
             };
             cell.get_or_try_init(prove).await.copied()
         });
@@ -394,17 +399,44 @@ fn moves(event: &Event, alias: &AliasName, version: &VersionRecord) -> bool {
     }
 }
 
-/// The digest of a version's entries, read one by one.
-async fn digest(view: &Arc<VersionView>) -> Result<crate::id::Digest, ReadError> {
-    let mut listing = ListingHasher::default();
-    let mut entries = view.entries(0);
-    loop {
-        let batch = entries.next_batch().await?;
-        if batch.is_empty() {
-            return Ok(listing.digest());
+/// Reads all entries of a version, and of the versions that it contains; gives their manifests, or which of these does
+/// not yield its digest.
+async fn manifests(
+    view: Arc<VersionView>,
+    digest: Digest,
+) -> Result<Result<HashSet<ManifestId>, String>, ReadError> {
+    let mut proved = HashSet::new();
+    let mut open = vec![(view, digest)];
+    while let Some((view, stated)) = open.pop() {
+        if !proved.insert(view.manifest()) {
+            continue;
         }
-        for (_, entry) in &batch {
-            listing.push(entry);
+        let (mut listing, mut contained) = (ListingHasher::default(), vec![]);
+        let mut entries = view.entries(0);
+        loop {
+            let batch = entries.next_batch().await?;
+            if batch.is_empty() {
+                break;
+            }
+            for (_, entry) in batch {
+                listing.push(&entry);
+                if let entry::Body::Contained(inner) = entry.body {
+                    contained.push(inner);
+                }
+            }
+        }
+        let found = listing.digest();
+        if found != stated || view.totals().digest != stated {
+            let manifest = view.manifest();
+            return Ok(Err(format!(
+                "its manifest {manifest} yields the digest {found}, {stated} was signed"
+            )));
+        }
+        for inner in contained {
+            if !proved.contains(&inner.manifest) {
+                open.push((view.open_contained(&inner).await?, inner.digest));
+            }
         }
     }
+    Ok(Ok(proved))
 }

@@ -5,10 +5,10 @@
 //! | rank | modules | what they are |
 //! |---|---|---|
 //! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
-//! | 1 | `store durable sqlite signing` | hash-checked bytes under typed keys; temporary file, fsync, rename; SSH signatures |
-//! | 2 | `catalog cache condemned` | names to versions (the log); the bounded disk cache; what collections condemned |
+//! | 1 | `store source durable sqlite process signing` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename; other processes; SSH signatures |
+//! | 2 | `catalog cache condemned runs` | names to versions (the log); the bounded disk cache; what collections condemned; what processes read |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `admission commit export gc pin verify` | the multi-object protocols; what this host serves |
+//! | 4 | `admission commit export gc lineage pin verify` | the multi-object protocols; what this host serves |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
@@ -28,11 +28,15 @@ pub mod fs;
 pub mod fuse;
 pub mod gc;
 pub mod id;
+pub mod lineage;
 pub mod name;
 pub mod path;
 pub mod pin;
+pub mod process;
+pub mod runs;
 pub mod serve;
 pub mod signing;
+pub mod source;
 pub mod sqlite;
 pub mod staging;
 pub mod store;

@@ -57,6 +57,11 @@ impl TreePath {
         Self::new([&self.0, &b"/"[..], component].concat())
     }
 
+    /// The path of what is at `below` in this directory.
+    pub fn append(&self, below: &TreePath) -> Result<Self, PathError> {
+        self.join(&below.0)
+    }
+
     /// The last component.
     pub fn file_name(&self) -> &[u8] {
         self.0.rsplit(|b| *b == b'/').next().unwrap_or(&self.0)

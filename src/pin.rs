@@ -16,7 +16,8 @@ use crate::catalog::{Catalog, CatalogError, VersionRecord};
 use crate::format::entry::{Body, Content, Entry, FileBody};
 use crate::id::FileHash;
 use crate::name::{ArtifactKey, Reference, Selector, VersionNumber};
-use crate::view::{ListBlocks, ReadContext, ReadError, VersionView};
+use crate::path::TreePath;
+use crate::view::{Entries, ListBlocks, ReadContext, ReadError, VersionView};
 
 /// Files fetched at once; each fetches several ranges at once itself.
 const PARALLEL_FILES: usize = 4;
@@ -161,24 +162,27 @@ async fn describe(
     artifact: &ArtifactKey,
     record: &VersionRecord,
 ) -> Result<Pin, ReadError> {
-    let view = open(reader, artifact, record).await?;
     let mut items = vec![];
-    let mut entries = view.entries(0);
-    loop {
-        let batch = entries.next_batch().await?;
-        if batch.is_empty() {
-            break;
+    let mut open = vec![Part::of(open(reader, artifact, record).await?)];
+    while let Some(Part { view, path }) = open.pop() {
+        let mut entries = part_entries(&view, path.as_ref());
+        loop {
+            let batch = entries.next_batch().await?;
+            if batch.is_empty() {
+                break;
+            }
+            let files = || batch.iter().filter_map(|(_, entry)| stored_file(entry));
+            items.extend(files().map(|file| PinnedItem::file(&file.hash, file.size)));
+            let lists = ListBlocks::of(files());
+            let lists = view.keep_lists(lists).await?;
+            items.extend(lists.iter().map(|(id, bytes)| PinnedItem::block(id, *bytes)));
+            open.extend(parts_within(&view, &batch).await?);
         }
-        let files = || batch.iter().filter_map(|(_, entry)| stored_file(entry));
-        items.extend(files().map(|file| PinnedItem::file(&file.hash, file.size)));
-        let lists = ListBlocks::of(files());
-        let lists = view.keep_lists(lists).await?;
-        items.extend(lists.iter().map(|(id, bytes)| PinnedItem::block(id, *bytes)));
+        let blocks = view.keep_blocks().await?;
+        items.extend(blocks.iter().map(|(id, bytes)| PinnedItem::block(id, *bytes)));
+        let root_bytes = reader.cache().root(&view.manifest()).map_or(0, |bytes| bytes.len() as u64);
+        items.push(PinnedItem::root(&view.manifest(), root_bytes));
     }
-    let blocks = view.keep_blocks().await?;
-    items.extend(blocks.iter().map(|(id, bytes)| PinnedItem::block(id, *bytes)));
-    let root_bytes = reader.cache().root(&record.manifest).map_or(0, |bytes| bytes.len() as u64);
-    items.push(PinnedItem::root(&record.manifest, root_bytes));
     let store = catalog.store();
     let version = PinnedVersion {
         store: store.id(),
@@ -196,7 +200,9 @@ async fn describe(
 fn stored_file(entry: &Entry) -> Option<&FileBody> {
     match &entry.body {
         Body::File(file) if file.size > 0 && !matches!(file.content, Content::Inline(_)) => Some(file),
-        Body::File(_) | Body::Directory | Body::Symlink { .. } => None,
+        Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Reference(_) | Body::Contained(_) => {
+            None
+        }
     }
 }
 
@@ -207,24 +213,64 @@ async fn fetch(
     record: &VersionRecord,
     progress: &Progress,
 ) -> Result<(), ReadError> {
-    let view = open(reader, artifact, record).await?;
+    let mut open = vec![Part::of(open(reader, artifact, record).await?)];
+    while let Some(part) = open.pop() {
+        open.extend(fetch_part(&part, progress).await?);
+    }
+    Ok(())
+}
+
+/// Makes one manifest's part local, and gives those that it contains.
+async fn fetch_part(Part { view, path }: &Part, progress: &Progress) -> Result<Vec<Part>, ReadError> {
     view.keep_blocks().await?;
-    let view = &view;
-    let begin = (view.entries(0), view.clone());
-    let batches = futures::stream::try_unfold(begin, |(mut entries, view)| async move {
+    let mut within = vec![];
+    let mut entries = part_entries(view, path.as_ref());
+    loop {
         let batch = entries.next_batch().await?;
+        if batch.is_empty() {
+            return Ok(within);
+        }
         let lists = ListBlocks::of(batch.iter().filter_map(|(_, entry)| stored_file(entry)));
         view.keep_lists(lists).await?;
-        Ok::<_, ReadError>((!batch.is_empty()).then_some((batch, (entries, view))))
-    });
-    let each = batches.map_ok(|batch| futures::stream::iter(batch).map(Ok)).try_flatten();
-    each.try_for_each_concurrent(PARALLEL_FILES, |(ordinal, entry)| async move {
-        if let Some(file) = stored_file(&entry) {
-            let _under_way = progress.begin(file.hash);
-            view.open_file(ordinal, &entry.path, file).await?.materialize().await?;
+        within.extend(parts_within(view, &batch).await?);
+        let each = futures::stream::iter(batch).map(Ok::<_, ReadError>);
+        each.try_for_each_concurrent(PARALLEL_FILES, |(ordinal, entry)| async move {
+            if let Some(file) = stored_file(&entry) {
+                let _under_way = progress.begin(file.hash);
+                view.open_file(ordinal, &entry.path, file).await?.materialize().await?;
+            }
+            progress.done.fetch_add(entry.size(), Ordering::Relaxed);
+            Ok(())
+        })
+        .await?;
+    }
+}
+
+/// A manifest that the version is made of, and the directory of it that is shown; none is all of it.
+#[derive(Debug)]
+struct Part {
+    view: Arc<VersionView>,
+    path: Option<TreePath>,
+}
+
+impl Part {
+    fn of(view: Arc<VersionView>) -> Self {
+        Self { view, path: None }
+    }
+}
+
+fn part_entries(view: &Arc<VersionView>, path: Option<&TreePath>) -> Entries {
+    path.map_or_else(|| view.entries(0), |directory| view.subtree(directory))
+}
+
+/// The parts that some entries contain.
+async fn parts_within(view: &VersionView, batch: &[(u64, Entry)]) -> Result<Vec<Part>, ReadError> {
+    let mut parts = vec![];
+    for (_, entry) in batch {
+        if let Body::Contained(contained) = &entry.body {
+            let view = view.open_contained(contained).await?;
+            parts.push(Part { view, path: contained.path.clone() });
         }
-        progress.done.fetch_add(entry.size(), Ordering::Relaxed);
-        Ok(())
-    })
-    .await
+    }
+    Ok(parts)
 }

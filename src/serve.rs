@@ -13,15 +13,18 @@ use crate::cli::error::{CliError, over_quota};
 use crate::cli::progress::telling;
 use crate::commit::{ChunkIndex, CommitError, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
-    CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction, StageRequest,
-    UnpinReply, VersionSettings, WireError,
+    self, CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction,
+    StageRequest, UnpinReply, VersionSettings, WireError,
 };
 use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sys};
-use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
+use crate::fs::{Fs, Lineage, Options, SessionCommit, SessionCommitError, StageError};
 use crate::fuse::{self, MountOptions};
 use crate::gc::InUseVersion;
 use crate::name::{Reference, Selector, session_directory};
 use crate::pin::{self, PinError, Pinned};
+use crate::process;
+use crate::runs::{self, Ledger, Watch, WatchOptions, capture::Names};
+use crate::source::Sources;
 use crate::staging::SessionRegistry;
 use crate::view::{ReadContext, ReadLimits};
 
@@ -43,6 +46,8 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     let registry = SessionRegistry::open(&options.state, store.env().clone())
         .map_err(|e| WireError::new(e.to_string()))?;
     let context = Arc::new(ReadContext::new(store.clone(), cache.clone(), ReadLimits::default()));
+    let sources = Sources::new(options.references.clone(), Some(options.mountpoint.clone()));
+    context.set_sources(Arc::new(sources));
     let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
     let owner = (sys::effective_uid(), sys::effective_gid());
     let fs_options = Options {
@@ -53,7 +58,8 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         owner,
         allow_commit: options.allow_commit,
         state: options.state.clone(),
-        user_name: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")),
+        mountpoint: Some(options.mountpoint.clone()),
+        user_name,
         host: services.actor.host.clone(),
     };
     let admit = |policy: &Policy| {
@@ -61,18 +67,21 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         Arc::new(Admission::new(policy.clone(), catalog, context, &options.state))
     };
     let admission = options.policy.as_ref().map(admit);
+    let watch = watch(services).inspect_err(|e| tracing::warn!("no lineage is recorded: {e}")).ok();
     let fs_services = crate::fs::Services {
         catalog: services.catalog.clone(),
         context: context.clone(),
         registry: Arc::new(registry),
         committer: Committer::new(services.catalog.clone(), context.clone(), index),
         admission,
+        watch: watch.clone(),
     };
     let (fs, invalidations) = services.runtime.block_on(Fs::new(fs_options, fs_services));
     let mount_options = MountOptions {
         allow_other: options.allow_other || options.allow_commit.is_some(),
         read_only: options.read_only,
         passthrough: options.passthrough,
+        no_open: options.no_open,
     };
     let mounted =
         fuse::mount(fs.clone(), invalidations, &options.mountpoint, &mount_options, services.runtime.clone())
@@ -94,10 +103,34 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     let serve = move || {
         let ended = mounted.wait();
         runtime.block_on(context.shutdown());
+        if let Some(watch) = watch {
+            watch.close();
+        }
         cache.shutdown();
         ended
     };
     Ok(Mounted { serve: Box::new(serve), handler: Arc::new(control) })
+}
+
+/// Sees which run reads what below the mount.
+fn watch(services: &Services) -> Result<Arc<Watch>, String> {
+    let options = &services.options;
+    let env = services.catalog.store().env().clone();
+    let ledger = Ledger::open(&options.state).map_err(|e| e.to_string())?;
+    ledger.prune(env.now()).map_err(|e| e.to_string())?;
+    let watched = WatchOptions {
+        store: services.catalog.store().id(),
+        mount_point: Some(options.mountpoint.clone()),
+        uid: sys::effective_uid(),
+        names: Names { host: services.actor.host.clone(), user: user_name },
+        own: runs::own(&services.actor.host, process::own_ancestors()),
+        env,
+    };
+    Watch::start(watched, Arc::new(ledger)).map_err(|e| e.to_string())
+}
+
+fn user_name(uid: u32) -> String {
+    sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}"))
 }
 
 fn mount_error(shown: &str, error: &std::io::Error) -> WireError {
@@ -121,6 +154,7 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
         "quota_bytes": fs.options().quotas,
         "signer": fs.catalog().signer().map(|signer| signer.key().fingerprint()),
         "kernel_requests": fs.kernel_requests(),
+        "lineage": fs.lineage_counts(),
     })
 }
 
@@ -150,6 +184,10 @@ impl Handler for Control {
                 }
                 Request::Pins => Ok(json!(pins(self.fs.catalog(), &self.cache))),
                 Request::Sync => self.fs.sync_all().await.map(|()| json!({})).map_err(WireError::new),
+                Request::FlushRuns => {
+                    let done = self.fs.flush_runs().await;
+                    done.map(|()| json!({})).map_err(|e| WireError::new(e.to_string()))
+                }
                 Request::Refresh { artifact } => {
                     self.fs.refresh(&artifact).await;
                     Ok(json!({}))
@@ -192,11 +230,17 @@ impl Control {
     ) -> Result<Value, WireError> {
         let followed = Arc::new(CommitProgress::default());
         let user = sys::user_name(caller.uid).unwrap_or_else(|| self.actor.user.clone());
+        let lineage = match request.settings.lineage {
+            wire::Lineage::Omit => Lineage::Omit,
+            wire::Lineage::Record if request.run.is_some() => Lineage::Record(request.run),
+            wire::Lineage::Record => Lineage::Record(self.fs.run_of(caller.pid).await),
+        };
         let commit = SessionCommit {
             artifact: request.artifact.clone(),
             session: request.session,
             actor: Actor { user, host: self.actor.host.clone() },
             demanded: request.number,
+            lineage,
             settings: settings(request.settings),
             quota_bytes: request.quota_bytes,
             progress: followed.clone(),
@@ -298,7 +342,26 @@ fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {
 
 /// What the command line says of a version, as a commit takes it.
 pub fn settings(said: VersionSettings) -> Settings {
-    let VersionSettings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, lineage: _ } =
-        said;
-    Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs }
+    let VersionSettings {
+        message,
+        artifact_type,
+        aliases,
+        tags,
+        meta,
+        ttl_seconds,
+        inputs,
+        checksum,
+        lineage: _,
+    } = said;
+    Settings {
+        message,
+        artifact_type,
+        aliases,
+        tags,
+        meta,
+        ttl_seconds,
+        inputs,
+        checksum,
+        ..Settings::default()
+    }
 }

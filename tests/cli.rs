@@ -718,6 +718,48 @@ error: proj/bert has no version or alias v9; `artfs ls proj/bert` lists what the
 }
 
 #[test]
+fn ls_deleted_tells_what_was_deleted_when_by_whom_and_why() {
+    let host = Host::new();
+    host.fill();
+    for words in [&["ls", "--deleted"][..], &["ls", "--deleted", "other"]] {
+        assert_eq!(host.say(words), "[stderr]\nno version was deleted\n");
+    }
+    assert_eq!(
+        host.say(&["ls", "--deleted", "proj/bert:v0"]),
+        "\
+[stderr]
+error: proj/bert:v0 was not deleted
+hint: `artfs ls --deleted proj/bert` lists what was
+[exit 1]
+"
+    );
+    assert!(host.run(&["rm", "proj/bert:v0"]).status.success());
+    assert!(host.run(&["rm", "--recursive", "--force", "proj"]).status.success());
+    // A deleted artifact, and its project, are listed here and nowhere else.
+    let all = host.say(&["ls", "--deleted"]);
+    let lines: Vec<Vec<&str>> = all.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["VERSION", "SIZE", "CREATED", "(UTC)", "DELETED", "(UTC)", "BY", "WHY"], "{all}");
+    assert_eq!((lines.len(), lines[1][0], lines[2][0]), (3, "proj/bert:v0", "proj/bert:v1"), "{all}");
+    assert!(
+        lines[1].ends_with(&["asked", "for"]) && lines[2].ends_with(&["with", "the", "artifact"]),
+        "{all}"
+    );
+    for what in ["proj", "proj/bert"] {
+        assert_eq!(host.say(&["ls", "--deleted", what]), all);
+    }
+    let one = host.json(&["ls", "--deleted", "--json", "proj/bert:v1"]);
+    let shown = host.json(&["show", "--json", "proj/bert:v1"]);
+    assert_eq!((one.as_array().unwrap().len(), &one[0]["deleted"]), (1, &shown["deleted"]));
+    assert_eq!((&one[0]["version"], &one[0]["deleted"]["cause"]), (&json!("v1"), &json!("artifact")));
+    assert!(
+        host.say(&["ls", "--deleted", "proj/bert:v7"])
+            .contains("error: proj/bert has no version or alias v7")
+    );
+    assert!(host.say(&["ls", "--deleted", "none"]).contains("there is no project none"));
+    assert!(host.say(&["ls", "--deleted", "--size"]).ends_with("[exit 2]\n"));
+}
+
+#[test]
 fn rm_spares_what_another_version_was_made_from() {
     let host = Host::new();
     host.fill();

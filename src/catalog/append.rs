@@ -158,7 +158,7 @@ impl Catalog {
         let asked = Instant::now();
         let answer = match self.create_event(key, event.seq, bytes).await {
             Ok(Created::Yes) => {
-                return self.take_in(key, cell, Some(state), event.seq, bytes).map(Attempt::Written);
+                return self.take_in(key, cell, Some(state), event.seq, bytes, asked).map(Attempt::Written);
             }
             Ok(Created::Exists) => None,
             Ok(Created::Unknown(problem)) => Some(problem),
@@ -196,6 +196,7 @@ impl Catalog {
     }
 
     /// Adds an event that was just written to what is known. It is read back from its bytes, as all others read it.
+    /// The state is as old as the request: while its answer was on its way, others may have gone on.
     fn take_in(
         &self,
         key: &ArtifactKey,
@@ -203,12 +204,13 @@ impl Catalog {
         state: Option<&ArtifactState>,
         seq: u64,
         bytes: &Bytes,
+        asked: Instant,
     ) -> Result<Arc<ArtifactState>, CatalogError> {
         let mut next = state.cloned();
         self.fold(key, &mut next, seq, bytes)?;
         let next = Arc::new(next.expect("an event that was folded makes a state"));
         self.mirror.add_events(key, &[(seq, bytes.clone())]);
-        cell.set(Known { loaded: true, state: Some(next.clone()), checked: Some(Instant::now()) });
+        cell.set(Known { loaded: true, state: Some(next.clone()), checked: Some(asked) });
         Ok(next)
     }
 
@@ -238,10 +240,11 @@ impl Catalog {
                 (ArtifactId::from_bytes(env.random16()), EventId::from_bytes(env.random16()));
             let event = self.event(key, artifact, 0, None, id, actor, Body::Create);
             let bytes = self.encode(key, &event).await?;
+            let asked = Instant::now();
             match self.create_event(key, 0, &bytes).await.map_err(CatalogError::from)? {
                 // Whoever made it, the log begins now; reading it tells which artifact it is.
                 Created::Yes => {
-                    let state = self.take_in(key, cell, None, 0, &bytes)?;
+                    let state = self.take_in(key, cell, None, 0, &bytes, asked)?;
                     self.forget_listings().await;
                     return Ok(state);
                 }

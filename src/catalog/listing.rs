@@ -17,6 +17,16 @@ use crate::name::{ArtifactKey, ArtifactName, ProjectName};
 /// Logs that one listing looks at, of those it knows.
 const LOGS_PER_LISTING: usize = 16;
 
+/// What is known of the artifacts of a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KnownOf {
+    Nothing,
+    /// One lives.
+    Living,
+    /// All that are known were deleted.
+    Removed,
+}
+
 impl Catalog {
     /// The artifacts of a project that are not deleted, as far as this host knows, in order. Another host's deletion
     /// or re-creation of one shows when its turn has come, or when it was looked up by name.
@@ -34,8 +44,78 @@ impl Catalog {
         if self.store.offline_since().is_none() && self.begin_looking(project, max_age) {
             self.look(self.due(&keys).await, max_age).await;
         }
-        let is_removed = |key: &ArtifactKey| self.known(key).is_some_and(|state| state.is_removed());
-        Ok(keys.into_iter().filter(|key| !is_removed(key)).map(|key| key.name).collect())
+        Ok(keys.into_iter().filter(|key| !self.is_removed(key)).map(|key| key.name).collect())
+    }
+
+    /// The projects that have an artifact which is not deleted, as far as this host knows, in order. Of a project where it
+    /// knows of none, logs are read until one is found.
+    ///
+    /// Cost: as [`Catalog::projects`]; and, for each project where no artifact is known to live, a listing and as a rule
+    /// one log, the first time.
+    pub async fn living_projects(&self, max_age: Duration) -> Result<Vec<ProjectName>, CatalogError> {
+        let checks = futures::stream::iter(self.projects(max_age).await?).map(|project| async move {
+            let lives = self.has_living(&project, max_age).await;
+            // One that cannot be looked into is shown: who looks is told more.
+            (project, lives.unwrap_or(true))
+        });
+        let checked: Vec<(ProjectName, bool)> = checks.buffered(PARALLEL_LOGS).collect().await;
+        Ok(checked.into_iter().filter(|(_, lives)| *lives).map(|(project, _)| project).collect())
+    }
+
+    /// Whether the store has a project; one of which this host knows deleted artifacts only must have another. Cost: as
+    /// [`Catalog::projects`] as a rule.
+    pub async fn has_project(&self, project: &ProjectName, max_age: Duration) -> Result<bool, CatalogError> {
+        if !self.projects(max_age).await?.contains(project) {
+            return Ok(false);
+        }
+        match self.known_of(project) {
+            KnownOf::Nothing | KnownOf::Living => Ok(true),
+            KnownOf::Removed => self.has_living(project, max_age).await,
+        }
+    }
+
+    async fn has_living(&self, project: &ProjectName, max_age: Duration) -> Result<bool, CatalogError> {
+        if self.known_of(project) == KnownOf::Living {
+            return Ok(true);
+        }
+        let names = self.artifacts(project, max_age).await?;
+        let key = |name| ArtifactKey { project: project.clone(), name };
+        let keys: Vec<ArtifactKey> = names.into_iter().map(key).collect();
+        let (first, others) = keys.split_at(keys.len().min(1));
+        for keys in first.chunks(1).chain(others.chunks(LOGS_PER_LISTING)) {
+            let mut unread = vec![];
+            for key in keys {
+                if self.recall(key).await.state.is_none() {
+                    unread.push(key.clone());
+                }
+            }
+            if self.store.offline_since().is_none() {
+                self.look(unread, max_age).await;
+            }
+            if !keys.iter().all(|key| self.is_removed(key)) {
+                return Ok(true);
+            }
+        }
+        // All are deleted, unless another host has begun one again.
+        Ok(!self.living_artifacts(project, max_age).await?.is_empty())
+    }
+
+    /// What is in memory of a project's artifacts.
+    fn known_of(&self, project: &ProjectName) -> KnownOf {
+        let cells = self.cells.lock().expect("no holder of the cells' lock panics");
+        let of_project = cells.iter().filter(|(key, _)| key.project == *project);
+        let mut known = KnownOf::Nothing;
+        for state in of_project.filter_map(|(_, cell)| cell.known().state) {
+            if !state.is_removed() {
+                return KnownOf::Living;
+            }
+            known = KnownOf::Removed;
+        }
+        known
+    }
+
+    fn is_removed(&self, key: &ArtifactKey) -> bool {
+        self.known(key).is_some_and(|state| state.is_removed())
     }
 
     /// The artifacts of a project that are not deleted, as they are now. Cost: as [`Catalog::states_of`].

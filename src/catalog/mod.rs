@@ -38,7 +38,7 @@ pub use self::usage::Usage;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::event::MAX_EVENT_BYTES;
 pub use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
-use crate::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, Reference};
+use crate::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, Reference, Selector};
 use crate::signing::{SignError, Signer};
 use crate::store::{ARTIFACTS_PREFIX, Key, Store, StoreError};
 
@@ -275,6 +275,34 @@ impl Catalog {
     pub async fn resolve(&self, reference: &Reference) -> Result<VersionRecord, CatalogError> {
         let state = self.existing(&reference.artifact, Duration::ZERO).await?;
         state.require(&reference.selector).cloned()
+    }
+
+    /// References as they mean one version for good: those by alias, or by none, by the number that this is now. What is
+    /// no reference, or leads to nothing, stays as it is. Each once. Cost: a request for each that is no number.
+    pub async fn pinned(&self, inputs: Vec<String>) -> Vec<String> {
+        let mut pinned = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let meant = match input.parse::<Reference>() {
+                Ok(reference) if matches!(reference.selector, Selector::Latest | Selector::Alias(_)) => {
+                    self.pin(&reference).await
+                }
+                _ => input,
+            };
+            if !pinned.contains(&meant) {
+                pinned.push(meant);
+            }
+        }
+        pinned
+    }
+
+    async fn pin(&self, reference: &Reference) -> String {
+        match self.resolve(reference).await {
+            Ok(version) => format!("{}:{}", reference.artifact, version.version),
+            Err(e) => {
+                tracing::warn!("the input {reference} is recorded as it was given: {e}");
+                reference.to_string()
+            }
+        }
     }
 
     /// The projects in the store; those known locally while it cannot be reached. Cost: a listing if the last

@@ -164,7 +164,7 @@ impl Catalog {
     ) -> Result<(Arc<ArtifactState>, Vec<VersionNumber>), EditError> {
         let mut all = vec![];
         loop {
-            let mut last = vec![];
+            let (mut last, mut is_done) = (vec![], false);
             let state = self
                 .edit(key, actor, |state| {
                     if in_use == InUse::Refuse {
@@ -172,6 +172,7 @@ impl Catalog {
                     }
                     last = state.versions().map(|record| record.version).collect();
                     let is_last = last.len() <= MAX_DELETED_AT_ONCE;
+                    is_done = is_last || state.is_removed();
                     last.truncate(MAX_DELETED_AT_ONCE);
                     let cause = if is_last { DeletionCause::Artifact } else { DeletionCause::Asked };
                     Ok(match state.is_removed() {
@@ -181,7 +182,8 @@ impl Catalog {
                 })
                 .await?;
             all.append(&mut last);
-            if state.is_removed() {
+            // Not asked of the newest state: what is committed behind the deletion begins the artifact again.
+            if is_done {
                 return Ok((state, all));
             }
         }

@@ -8,6 +8,7 @@ use crate::format::event::{
     AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event, Protection,
 };
 use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
+use crate::format::run::add_reads;
 use crate::format::sshsig::PublicKey;
 use crate::id::{ArtifactId, EventHash, EventId, StoreId};
 use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
@@ -185,6 +186,8 @@ impl ArtifactState {
                     host: event.host.clone(),
                     details: again.settings.details,
                 });
+                add_reads(&mut version.reads, &again.settings.reads);
+                version.more_reads = version.more_reads.max(again.settings.more_reads);
                 version.tags.extend(again.settings.tags.iter().cloned());
                 version.meta.extend(again.settings.meta.clone());
                 version.ttl_seconds = again.settings.ttl_seconds.or(version.ttl_seconds);
@@ -281,6 +284,8 @@ impl ArtifactState {
             meta: commit.settings.meta.clone(),
             ttl_seconds: commit.settings.ttl_seconds,
             inputs: commit.settings.inputs.clone(),
+            reads: commit.settings.reads.clone(),
+            more_reads: commit.settings.more_reads,
             details: commit.settings.details,
             newer_message: None,
             producers: vec![],

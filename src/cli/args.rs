@@ -9,6 +9,7 @@ use crate::commit::Quotas;
 use crate::daemon::wire::{Lineage, VersionSettings};
 use crate::format::event::NEVER_SECONDS;
 use crate::name::{AliasName, ProjectName, Reference, Selector};
+use crate::source::Allowed;
 
 /// The longest tag and the longest name of metadata in bytes; both stand in xattr names and values too.
 const MAX_LABEL_BYTES: usize = 128;
@@ -37,6 +38,9 @@ pub struct SettingsArgs {
     /// May be deleted this long after its creation: 30d, 12h, or never
     #[arg(long, value_name = "SPAN")]
     pub ttl: Option<Ttl>,
+    /// Read what links to URIs mean once, and record its BLAKE3
+    #[arg(long)]
+    pub checksum: bool,
     /// Do not record the run that made it
     #[arg(long)]
     pub no_lineage: bool,
@@ -52,6 +56,7 @@ impl From<SettingsArgs> for VersionSettings {
             meta: args.meta.into_iter().collect(),
             ttl_seconds: args.ttl.and_then(|Ttl(seconds)| seconds),
             inputs: args.inputs.iter().map(Reference::to_string).collect(),
+            checksum: args.checksum,
             lineage: if args.no_lineage { Lineage::Omit } else { Lineage::Record },
         }
     }
@@ -94,6 +99,37 @@ impl QuotaArgs {
         };
         self.quotas.iter().map(word).collect()
     }
+}
+
+/// Where references may be read; shared by all commands that read their bytes.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReferenceArgs {
+    /// Let references be read and made below this: s3://bucket/prefix, https://host/, file:///srv/data (repeatable; in
+    /// the variable separated by spaces) [default: none is]
+    #[arg(long = "allow-reference", value_name = "PREFIX", env = "ARTFS_ALLOW_REFERENCES", value_parser = parse_allowed)]
+    allowed: Vec<Prefixes>,
+}
+
+/// Some prefixes that stood in one word.
+#[derive(Debug, Clone)]
+struct Prefixes(Vec<String>);
+
+impl ReferenceArgs {
+    /// The prefixes.
+    pub fn allowed(&self) -> Allowed {
+        Allowed::new(self.words()).expect("each was checked when it was read")
+    }
+
+    /// As they are written on a command line.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.allowed.iter().flat_map(|Prefixes(texts)| texts).map(String::as_str)
+    }
+}
+
+fn parse_allowed(text: &str) -> Result<Prefixes, String> {
+    let texts: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    Allowed::new(texts.iter().map(String::as_str)).map_err(|e| e.to_string())?;
+    Ok(Prefixes(texts))
 }
 
 /// `100G` for every project, `proj=1T` for one.

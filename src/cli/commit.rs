@@ -7,10 +7,12 @@ use super::args::{QuotaArgs, SettingsArgs};
 use super::ask::ask;
 use super::context::Context;
 use super::error::{CliError, Outcome};
+use super::lineage;
 use super::output::{self, Format};
 use crate::daemon::client::Client;
 use crate::daemon::wire::{CommitReply, CommitRequest, Outcome as Made, Request};
-use crate::name::{ArtifactKey, SessionName, VersionNumber};
+use crate::lineage::openlineage::Sink;
+use crate::name::{ArtifactKey, Reference, Selector, SessionName, VersionNumber};
 use crate::signing::{Signer, SshKey};
 
 /// Make a version of what is staged
@@ -40,6 +42,9 @@ pub struct CommitArgs {
     settings: SettingsArgs,
     #[command(flatten)]
     quota: QuotaArgs,
+    /// Tell how the version was made as an OpenLineage event: to this file, as a line, or to this URL by POST
+    #[arg(long, value_name = "FILE|URL")]
+    openlineage: Option<Sink>,
 }
 
 /// Runs it.
@@ -51,9 +56,19 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
         artifact: args.artifact,
         session: args.session,
         number: args.number,
+        run: context.declared_run(),
         settings: args.settings.into(),
     };
     let reply = ask(client, &Request::Commit(request))?;
+    if let Some(sink) = &args.openlineage
+        && let Ok(made) = serde_json::from_value::<CommitReply>(reply.clone())
+    {
+        let reference = Reference { artifact: made.artifact, selector: Selector::Version(made.version) };
+        // The version is there, whether others are told or not.
+        if let Err(CliError::Failed(e)) = lineage::tell(context, &reference, sink) {
+            eprintln!("warning: {}", output::clean_lines(&e.message));
+        }
+    }
     if context.format() == Format::Json {
         output::print_json(&reply)?;
         return Ok(Outcome::Done);

@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::args::ReferenceArgs;
 use super::context::{Context, Opened};
 use super::error::CliError;
 use crate::cache::{Cache, CacheOptions, remembered_limit};
 use crate::catalog::{Catalog, VersionRecord};
 use crate::name::ArtifactKey;
+use crate::source::Sources;
 use crate::store::OnMissing;
 use crate::view::{ReadContext, ReadLimits, VersionView};
 
@@ -62,6 +64,11 @@ impl Content {
     fn with(opened: Opened, cache: Arc<Cache>, alone: bool) -> Self {
         let reader = ReadContext::new(opened.catalog.store().clone(), cache.clone(), ReadLimits::default());
         Self { opened, reader: Arc::new(reader), cache, alone }
+    }
+
+    /// Lets references be read, as far as the user allows it.
+    pub fn allow(&self, references: &ReferenceArgs) {
+        self.reader.set_sources(Arc::new(Sources::new(references.allowed(), None)));
     }
 
     /// Opens a version for reading.

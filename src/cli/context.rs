@@ -21,7 +21,8 @@ use crate::daemon::sys;
 use crate::daemon::wire::Request;
 use crate::durable;
 use crate::format::header::StoreHeader;
-use crate::name::ArtifactKey;
+use crate::name::{ArtifactKey, RunId};
+use crate::process::rule::RUN_VARIABLE;
 use crate::signing::SshKey;
 use crate::store::{ANSWER_LIMIT, OnMissing, OpenError, Store, StoreError, StoreUrl};
 
@@ -225,6 +226,12 @@ impl Context {
             CliError::usage("there is no key to sign with in ~/.ssh")
                 .with_hint("name one with --sign=KEY or $ARTFS_SIGN_KEY; `ssh-keygen -t ed25519` makes one")
         })
+    }
+
+    /// The run that this command is of, if the environment names one.
+    pub fn declared_run(&self) -> Option<RunId> {
+        let named = std::env::var(RUN_VARIABLE).ok()?;
+        named.parse().inspect_err(|e| tracing::warn!("${RUN_VARIABLE} is not taken: {e}")).ok()
     }
 
     /// The daemon that runs on the state folder, if one does.

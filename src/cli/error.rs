@@ -24,6 +24,8 @@ pub enum Outcome {
     Difference,
     /// Done, but what it looked at needs attention: the answer of `doctor`.
     Attention,
+    /// The program that was run ended with this status.
+    Program(u8),
 }
 
 impl Outcome {
@@ -33,6 +35,7 @@ impl Outcome {
             Outcome::Done => 0,
             Outcome::Attention => 1,
             Outcome::Difference => 3,
+            Outcome::Program(status) => status,
         }
     }
 }
@@ -193,7 +196,10 @@ impl From<ReadError> for CliError {
             ReadError::Unavailable { .. } => {
                 failed.with_hint("`artfs doctor` looks into it; check the network, the endpoint and the region")
             }
-            ReadError::Denied { .. } | ReadError::Local { .. } | ReadError::Stopped => failed,
+            ReadError::Source { .. }
+            | ReadError::Denied { .. }
+            | ReadError::Local { .. }
+            | ReadError::Stopped => failed,
         }
     }
 }

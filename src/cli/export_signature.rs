@@ -109,6 +109,8 @@ async fn bundle(
                 Body::File(file) => file,
                 Body::Directory => continue,
                 Body::Symlink { .. } => return Err(refused(format!("{path} is a symbolic link"))),
+                Body::Reference(_) => return Err(refused(format!("{path} is not in the store"))),
+                Body::Contained(_) => return Err(refused(format!("{path} is of another version"))),
             };
             let file_content = view.open_file(*ordinal, path, file).await?;
             let (mut sha256, mut blake3) = (digest::Context::new(&digest::SHA256), blake3::Hasher::new());

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::format::entry::{Body, Entry, Mtime};
 use crate::name::Reference;
 use crate::store::OnMissing;
-use crate::view::VersionView;
+use crate::view::{Found, VersionView, WholeView};
 
 /// Lists the version's entries in its order.
 pub fn run(context: &Context, reference: &Reference) -> Result<Outcome, CliError> {
@@ -36,16 +36,20 @@ async fn print_text(view: &Arc<VersionView>) -> Result<(), CliError> {
         "KIND  MODE  {:>width$}  {:<16}  {:<12}  PATH\n",
         "SIZE", "MODIFIED (UTC)", "BLAKE3"
     ))?;
-    let mut entries = view.entries(0);
+    let mut entries = WholeView::new(view.clone()).walk();
     loop {
         let batch = entries.next_batch().await?;
         if batch.is_empty() {
             return Ok(());
         }
-        let lines = batch.iter().map(|(_, entry)| {
+        let lines = batch.iter().map(|Found { entry, .. }| {
             let (hash, target) = match &entry.body {
                 Body::File(file) => (output::short(file.hash), String::new()),
                 Body::Directory => ("-".into(), String::new()),
+                Body::Reference(reference) => {
+                    (reference.hash.map_or("-".into(), output::short), format!(" -> {}", reference.uri))
+                }
+                Body::Contained(contained) => ("-".into(), format!(" -> {}", contained.label())),
                 Body::Symlink { target } => ("-".into(), format!(" -> {}", String::from_utf8_lossy(target))),
             };
             let path = output::clean(&format!("{}{target}", entry.path));
@@ -63,7 +67,7 @@ async fn print_text(view: &Arc<VersionView>) -> Result<(), CliError> {
 
 /// One array with an entry on each line, so that it can be read as it comes.
 async fn print_json(view: &Arc<VersionView>) -> Result<(), CliError> {
-    let mut entries = view.entries(0);
+    let mut entries = WholeView::new(view.clone()).walk();
     let mut before = "[\n";
     loop {
         let batch = entries.next_batch().await?;
@@ -72,7 +76,7 @@ async fn print_json(view: &Arc<VersionView>) -> Result<(), CliError> {
             return output::print(if before == "[\n" { "[]\n" } else { "\n]\n" });
         }
         let mut text = String::new();
-        for (_, entry) in &batch {
+        for Found { entry, .. } in &batch {
             text.push_str(before);
             text.push_str(&entry_json(entry).to_string());
             before = ",\n";
@@ -99,6 +103,17 @@ fn entry_json(entry: &Entry) -> Value {
         Body::Symlink { target } => {
             drop(fields.insert("target".into(), String::from_utf8_lossy(target).into()))
         }
+        Body::Reference(reference) => {
+            fields.insert("uri".into(), reference.uri.clone().into());
+            fields.insert("validator".into(), reference.validator.to_string().into());
+            if let Some(hash) = reference.hash {
+                fields.insert("b3".into(), hash.to_string().into());
+            }
+        }
+        Body::Contained(contained) => {
+            fields.insert("contains".into(), contained.label().into());
+            fields.insert("digest".into(), contained.digest.to_string().into());
+        }
         Body::Directory => {}
     }
     json
@@ -107,6 +122,8 @@ fn entry_json(entry: &Entry) -> Value {
 fn kind(entry: &Entry) -> &'static str {
     match entry.body {
         Body::Directory => "dir",
+        Body::Reference(_) => "ref",
+        Body::Contained(_) => "dir",
         Body::File(_) => "file",
         Body::Symlink { .. } => "link",
     }

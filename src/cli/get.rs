@@ -7,11 +7,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
+use super::args::ReferenceArgs;
 use super::content::Content;
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::interrupt::interrupted;
 use super::output::{self, Format};
+use super::own_run::OwnRun;
 use super::progress::with_line;
 use crate::catalog::VersionRecord;
 use crate::export::{self, ExportError, Foreign, Report, tree::Tree};
@@ -44,15 +46,23 @@ pub struct GetArgs {
     /// Replace files in DEST that differ
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    references: ReferenceArgs,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: &GetArgs) -> Result<Outcome, CliError> {
     let prefix = args.path.as_deref().map(prefix).transpose()?.flatten();
     let content = Content::open(context, OnMissing::Fail)?;
+    content.allow(&args.references);
     let done = get(&content, args, prefix);
+    let store = content.opened.catalog.store().id();
     content.close();
-    let (version, report) = done?;
+    let (version, report, bytes) = done?;
+    if let Some(run) = OwnRun::find(context) {
+        let files = report.written_files + report.kept_files;
+        run.read(store, &args.reference.artifact, &version, files, bytes);
+    }
     match context.format() {
         Format::Json => output::print_json(&json!({
             "artifact": args.reference.artifact,
@@ -85,7 +95,7 @@ fn get(
     content: &Content,
     args: &GetArgs,
     prefix: Option<TreePath>,
-) -> Result<(VersionRecord, Report), CliError> {
+) -> Result<(VersionRecord, Report, u64), CliError> {
     let catalog = &content.opened.catalog;
     let is_whole = prefix.is_none();
     content.opened.runtime.block_on(async {
@@ -106,7 +116,7 @@ fn get(
         let work = export::export(&request, Arc::new(tree), &progress, interrupted());
         let total = is_whole.then_some(version.bytes);
         let report = with_line("writing", total, || progress.bytes(), work).await;
-        Ok((version, report.map_err(|e| get_error(args, e))?))
+        Ok((version, report.map_err(|e| get_error(args, e))?, progress.bytes()))
     })
 }
 

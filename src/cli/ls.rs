@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::context::Context;
+use super::deleted;
 use super::error::{CliError, Outcome};
 use super::files;
 use super::output::{self, Align, Format, Table};
@@ -23,6 +24,7 @@ Examples:
   artfs ls proj/bert:best     one of them
   artfs ls proj/bert:v7 --files       what is in it
   artfs ls proj --size                how much there is, and what of it is stored
+  artfs ls proj --deleted             what was deleted
   artfs ls --json | jq -r '.[].artifact'")]
 pub struct LsArgs {
     /// project, project/name or project/name:version [default: everything]
@@ -34,6 +36,9 @@ pub struct LsArgs {
     /// Show how many bytes the versions have, and how many their commits added to the store
     #[arg(long, conflicts_with = "files")]
     size: bool,
+    /// List the versions that were deleted: when, by whom and why
+    #[arg(long, conflicts_with_all = ["files", "size"])]
+    deleted: bool,
 }
 
 /// Runs it.
@@ -44,6 +49,10 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
             Some(Target::Project(_)) | None => Err(CliError::usage("--files lists what is in one version")
                 .with_hint("name it: artfs ls project/name:v7 --files")),
         };
+    }
+    if args.deleted {
+        deleted::run(context, args.target.as_ref())?;
+        return Ok(Outcome::Done);
     }
     let opened = context.open()?;
     let catalog = &*opened.catalog;

@@ -7,6 +7,7 @@ pub mod commit;
 mod completions;
 mod content;
 mod context;
+mod deleted;
 mod doctor;
 pub mod error;
 mod export_signature;
@@ -14,16 +15,21 @@ mod files;
 mod gc;
 mod get;
 mod interrupt;
+mod lineage;
+mod lineage_text;
 mod log;
 mod ls;
 mod meta;
 mod mount;
 pub mod output;
+mod own_run;
 mod pin;
 pub mod progress;
 mod protect;
 mod put;
 mod rm;
+mod run;
+mod runs;
 mod show;
 mod signers;
 mod stage;
@@ -33,6 +39,7 @@ mod tag;
 mod target;
 mod ttl;
 mod umount;
+mod uses;
 mod verify;
 
 use std::ffi::OsString;
@@ -137,6 +144,10 @@ enum Command {
     Ttl(ttl::TtlArgs),
     Rm(rm::RmArgs),
     Gc(gc::GcArgs),
+    Run(run::RunArgs),
+    Runs(runs::RunsArgs),
+    Lineage(lineage::LineageArgs),
+    Uses(uses::UsesArgs),
     Verify(verify::VerifyArgs),
     ExportSignature(export_signature::ExportSignatureArgs),
     Completions(completions::CompletionsArgs),
@@ -199,6 +210,10 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Ttl(args) => ttl::run(&context, &args),
         Command::Rm(args) => rm::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
+        Command::Run(args) => run::run(&context, args),
+        Command::Runs(args) => runs::run(&context, &args),
+        Command::Lineage(args) => lineage::run(&context, &args),
+        Command::Uses(args) => uses::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::ExportSignature(args) => export_signature::run(&context, &args),
         Command::Completions(args) => completions::run(&args),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
-use super::args::{QuotaArgs, parse_size, parse_span};
+use super::args::{QuotaArgs, ReferenceArgs, parse_size, parse_span};
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
@@ -45,6 +45,16 @@ pub struct MountArgs {
     /// No staging, no commits, no changes of aliases
     #[arg(short, long)]
     read_only: bool,
+    /// Let the kernel open files without asking: for many small files that are opened again and again
+    #[arg(
+        long,
+        requires = "read_only",
+        long_help = "Let the kernel open files without asking: for trees of many small files that are opened again \
+            and again, each open costs a fifth. All reads then go through the page cache and none is passed to the \
+            cache's files, so large files take memory twice when they are first read; and the mount does not know who \
+            has what open: reads are not recorded as uses, and a version that is only open is not kept by `artfs gc`."
+    )]
+    no_open: bool,
     /// Let other users read
     #[arg(long)]
     allow_other: bool,
@@ -61,6 +71,8 @@ pub struct MountArgs {
     quota: QuotaArgs,
     #[command(flatten)]
     policy: PolicyArgs,
+    #[command(flatten)]
+    references: ReferenceArgs,
     /// Serve every file by the daemon, never by the kernel itself: how it is where passthrough is not granted
     #[arg(long, hide = true)]
     no_passthrough: bool,
@@ -133,8 +145,10 @@ fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
         refresh: args.refresh,
         quotas: args.quota.quotas(),
         policy: args.policy.policy()?,
+        references: args.references.allowed(),
         rename_wait: args.rename_wait.unwrap_or(RENAME_WAIT),
         passthrough: !args.no_passthrough,
+        no_open: args.no_open,
     })
 }
 
@@ -175,8 +189,14 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
         option.push(key);
         add(&[&option]);
     }
+    for prefix in args.references.words() {
+        add(&[&"--allow-reference", &prefix]);
+    }
     if args.read_only {
         add(&[&"--read-only"]);
+    }
+    if args.no_open {
+        add(&[&"--no-open"]);
     }
     if args.allow_other {
         add(&[&"--allow-other"]);

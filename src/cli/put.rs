@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::args::{QuotaArgs, SettingsArgs};
+use super::args::{QuotaArgs, ReferenceArgs, SettingsArgs};
 use super::commit::sentence;
 use super::content::Content;
 use super::context::Context;
 use super::error::{CliError, Outcome, over_quota};
 use super::interrupt::{OnSignal, interruptible};
 use super::output::{self, Format};
+use super::own_run::OwnRun;
 use super::progress::with_line;
 use crate::commit::{self, ChunkIndex, CommitError, Committer, Progress};
 use crate::daemon::wire;
@@ -42,11 +43,13 @@ pub struct PutArgs {
     settings: SettingsArgs,
     #[command(flatten)]
     quota: QuotaArgs,
+    #[command(flatten)]
+    references: ReferenceArgs,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
-    let PutArgs { paths, artifact, settings, quota } = args;
+    let PutArgs { paths, artifact, settings, quota, references } = args;
     // What can be refused without a store makes none.
     let roots = commit::roots(&paths).map_err(|e| put_error(&artifact, e))?;
     for (at, path) in &roots {
@@ -55,6 +58,7 @@ pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
         found.map_err(|e| CliError::io(format!("cannot read {}", path.display()), &e))?;
     }
     let content = Content::open(context, OnMissing::Create)?;
+    content.allow(&references);
     let quota_bytes = quota.quotas().of(&artifact.project);
     let done = put(context, &content, artifact.clone(), settings, quota_bytes, roots);
     content.close();
@@ -80,11 +84,17 @@ fn put(
     let store = catalog.store();
     let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
     let committer = Committer::new(catalog.clone(), content.reader.clone(), index).with_quota(quota_bytes);
+    let run = if settings.no_lineage { None } else { OwnRun::find(context) };
+    let mut settings = serve::settings(settings.into());
+    settings.inputs = content.opened.runtime.block_on(catalog.pinned(settings.inputs));
+    if let Some(run) = &run {
+        run.add_to(&mut settings, store.id());
+    }
     let request = commit::Request {
         artifact: artifact.clone(),
         origin: store.env().random16(),
         actor: context.actor(),
-        settings: serve::settings(settings.into()),
+        settings,
         demanded: None,
     };
     let progress = Arc::new(Progress::default());
@@ -109,6 +119,9 @@ fn put(
             )));
         }
     };
+    if let Some(run) = &run {
+        run.published(store.id(), &request.settings.reads, &artifact, outcome.version);
+    }
     Ok(wire::CommitReply {
         artifact: outcome.artifact,
         version: outcome.version,

@@ -12,6 +12,7 @@ use super::output::{self, Format};
 use super::signers::SignersArgs;
 use crate::catalog::{CatalogError, Record};
 use crate::format::event::DeletionCause;
+use crate::format::run::{Run, VersionRead};
 use crate::name::{Reference, Selector};
 
 /// Show everything about a version
@@ -106,7 +107,13 @@ fn text(record: &Record, signed_by: &str) -> String {
         record.meta.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
     optional("meta", meta.join("\n"));
     optional("inputs", record.inputs.join("\n"));
-    optional("run", record.run.as_ref().map(plain).unwrap_or_default());
+    let read = |read: &VersionRead| {
+        let (files, bytes) = (output::count(read.files, "file"), output::size(read.bytes));
+        format!("{}:{}, {files}, {bytes}", read.artifact(), read.version)
+    };
+    let more = (record.more_reads > 0).then(|| format!("and {} more", record.more_reads));
+    optional("read", record.reads.iter().map(read).chain(more).collect::<Vec<_>>().join("\n"));
+    optional("run", record.run.as_ref().map(run_text).unwrap_or_default());
     let producers: Vec<String> = record
         .producers
         .iter()
@@ -117,6 +124,25 @@ fn text(record: &Record, signed_by: &str) -> String {
         .collect();
     optional("also made", producers.join("\n"));
     output::fields(&lines)
+}
+
+/// A run for people: what it was, and of which code. `--json` has all.
+fn run_text(value: &serde_json::Value) -> String {
+    let run = match serde_json::from_value::<Run>(value.clone()) {
+        Ok(run) if run.id.is_some() => run,
+        _ => return plain(value),
+    };
+    let kind = run.job_type.as_ref().map(|kind| format!(" ({kind})")).unwrap_or_default();
+    let mut lines = vec![format!("{}{kind}", run.title())];
+    if run.name.is_some() && !run.command.is_empty() {
+        lines.push(run.command.join(" "));
+    }
+    if let Some(commit) = run.git.as_ref().and_then(|git| git.commit.as_ref().map(|commit| (git, commit))) {
+        let (git, commit) = commit;
+        let dirty = if git.dirty == Some(true) { ", with changes that are not committed" } else { "" };
+        lines.push(format!("code {}{dirty}", output::short(commit)));
+    }
+    lines.join("\n")
 }
 
 /// JSON for people: text without its quotes.

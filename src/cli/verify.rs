@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::args::ReferenceArgs;
 use super::content::Content;
 use super::context::{Context, Opened};
 use super::error::{CliError, Outcome};
@@ -52,6 +53,8 @@ pub struct VerifyArgs {
     /// The version
     #[arg(value_name = "REF")]
     reference: Reference,
+    #[command(flatten)]
+    references: ReferenceArgs,
 }
 
 /// Runs it.
@@ -62,7 +65,7 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
             None => verify_log(context, &args.reference.artifact),
         },
         Some(directory) => verify_copy(context, &args.reference, directory),
-        None => verify_stored(context, &args.reference),
+        None => verify_stored(context, args),
     }
 }
 
@@ -152,9 +155,11 @@ fn check_log(opened: &Opened, key: &ArtifactKey) -> Result<(u64, EventHash), Cli
     Ok((events, state.head()))
 }
 
-fn verify_stored(context: &Context, reference: &Reference) -> Result<Outcome, CliError> {
+fn verify_stored(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
+    let reference = &args.reference;
     let scratch = Scratch::new(context)?;
     let content = Content::open_without_cache(context, &scratch.0)?;
+    content.allow(&args.references);
     let done = stored(&content, reference);
     content.close();
     let (version, findings) = done?;
@@ -256,6 +261,7 @@ fn word(problem: Problem) -> &'static str {
         Problem::Missing => "missing",
         Problem::Extra => "extra",
         Problem::Different => "different",
+        Problem::Changed => "changed",
         Problem::Kind => "kind",
         Problem::Mode => "mode",
     }

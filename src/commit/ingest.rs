@@ -247,7 +247,9 @@ impl<'a> Reader<'a> {
                 Renewal::Bytes(file) => {
                     let rule = match &entry.body {
                         Body::File(file) => Some(file.rule),
-                        Body::Directory | Body::Symlink { .. } => None,
+                        Body::Directory | Body::Symlink { .. } | Body::Reference(_) | Body::Contained(_) => {
+                            None
+                        }
                     };
                     return self.read(path, executable, mtime, file, rule);
                 }

@@ -9,11 +9,14 @@ mod dedup;
 mod ingest;
 mod item;
 mod lease;
+mod link;
 mod packs;
 mod progress;
 mod quota;
+mod reference;
 mod tree;
 mod vet;
+mod vet_contained;
 
 use std::collections::HashSet;
 use std::io;
@@ -29,6 +32,7 @@ use self::dedup::StoredChunks;
 use self::ingest::{Done, Renewal, ingest};
 pub use self::item::{Item, OwnBytes, What, roots, walk};
 use self::lease::LeaseKeeper;
+pub use self::link::InMount;
 use self::packs::{PackWriter, Uploads};
 pub use self::progress::{Progress, Snapshot};
 pub use self::quota::{OverQuota, Quotas};
@@ -40,9 +44,11 @@ use crate::format::codec::Codec;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::entry::ChunkRef;
 use crate::format::event::{Body, Commit, CommitSettings, Metadata, Recommit};
+use crate::format::run::{Run, VersionRead, add_reads};
 use crate::id::{ArtifactId, DetailsId, Digest, EventId, ManifestId, PackId};
 use crate::name::{AliasName, ArtifactKey, VersionNumber};
-use crate::path::PathError;
+use crate::path::{PathError, TreePath};
+use crate::source::SourceError;
 use crate::staging::StagingError;
 use crate::store::{Key, StoreError};
 use crate::view::{ReadContext, ReadError, VersionView};
@@ -137,6 +143,33 @@ pub enum CommitError {
         /// How many there are besides.
         more: usize,
     },
+    /// A link into the mount leads to nothing.
+    #[error("{path} is a link into the mount that leads to no version: {problem}; mend it or remove it")]
+    DeadLink {
+        /// The link.
+        path: TreePath,
+        /// Why.
+        problem: String,
+    },
+    /// A link to a URI cannot become a reference.
+    #[error("{path} cannot become a reference: {error}")]
+    Reference {
+        /// The link.
+        path: TreePath,
+        /// Why.
+        error: SourceError,
+    },
+    /// A version that should be contained is being collected.
+    #[error(
+        "{path} leads to {version}, whose content a collection condemned: it was deleted, or shares what was; let it \
+         lead to another version, or copy its content into staging instead"
+    )]
+    Uncontainable {
+        /// The link.
+        path: TreePath,
+        /// Where it leads.
+        version: String,
+    },
     /// What was carried over from a version cannot be read now.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -183,20 +216,48 @@ pub struct Settings {
     /// References to the versions it was made from.
     #[serde(default)]
     pub inputs: Vec<String>,
+    /// Whether references are read once, to record their BLAKE3. Says how to commit, and nothing of the version.
+    #[serde(default)]
+    pub checksum: bool,
+    /// The run that made it.
+    #[serde(default)]
+    pub run: Option<Box<Run>>,
+    /// The versions that the run read, at most [`crate::format::run::MAX_READS`].
+    #[serde(default)]
+    pub reads: Vec<VersionRead>,
+    /// Further versions that it read.
+    #[serde(default)]
+    pub more_reads: u64,
 }
 
 impl Settings {
     fn is_empty(&self) -> bool {
-        *self == Self::default()
+        Self { checksum: false, ..self.clone() } == Self::default()
     }
 
     /// Adds what was said in a second place; where both speak of one thing, `other` counts.
     pub fn add(&mut self, other: Settings) {
-        let Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs } = other;
+        let Settings {
+            message,
+            artifact_type,
+            aliases,
+            tags,
+            meta,
+            ttl_seconds,
+            inputs,
+            checksum,
+            run,
+            reads,
+            more_reads,
+        } = other;
+        self.checksum |= checksum;
         self.message = message.or(self.message.take());
         self.artifact_type = artifact_type.or(self.artifact_type.take());
         self.ttl_seconds = ttl_seconds.or(self.ttl_seconds);
         self.meta.extend(meta);
+        self.run = run.or(self.run.take());
+        add_reads(&mut self.reads, &reads);
+        self.more_reads = self.more_reads.max(more_reads);
         for (all, more) in [(&mut self.tags, tags), (&mut self.inputs, inputs)] {
             let new: Vec<String> = more.into_iter().filter(|m| !all.contains(m)).collect();
             all.extend(new);
@@ -213,6 +274,8 @@ impl Settings {
             meta: self.meta.clone(),
             ttl_seconds: self.ttl_seconds,
             inputs: self.inputs.clone(),
+            reads: self.reads.clone(),
+            more_reads: self.more_reads,
             details,
         }
     }
@@ -260,6 +323,7 @@ pub struct Committer {
     context: Arc<ReadContext>,
     stored: StoredChunks,
     quota_bytes: Option<u64>,
+    place: Option<InMount>,
 }
 
 impl Committer {
@@ -269,7 +333,7 @@ impl Committer {
     pub fn new(catalog: Arc<Catalog>, context: Arc<ReadContext>, index: Arc<ChunkIndex>) -> Self {
         let database = index.path().map(|path| path.with_file_name(condemned::DATABASE));
         let condemned = Arc::new(Condemned::open(database.as_deref(), catalog.store().clone()));
-        Self { catalog, context, stored: StoredChunks { index, condemned }, quota_bytes: None }
+        Self { catalog, context, stored: StoredChunks { index, condemned }, quota_bytes: None, place: None }
     }
 
     /// The index of stored chunks.
@@ -283,6 +347,7 @@ impl Committer {
 
     /// Commits the tree that `walk` visits. When this returns, the version is durable in the store.
     ///
+    /// A symbolic link into the mount ([`Committer::with_links`]) is pinned, one to a URI becomes references.
     /// Content identical to the latest version makes no new one: its aliases, tags and metadata are changed as
     /// asked. `before_event` is told the event's id before the first attempt to write it, to make it durable. Both are
     /// called again if a collection overtook the commit, so that part of it must be stored again.
@@ -317,7 +382,10 @@ impl Committer {
         if let Some(latest) = state.as_ref().and_then(|state| state.latest()) {
             self.learn_chunks(artifact, latest).await;
         }
-        let walk = Arc::new(walk);
+        let linker = self.linker(&request.settings, &progress);
+        let walk = Arc::new(move |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
+            walk(&mut |item| linker.take(item, visit))
+        });
         let room = self.room(request, state.as_deref(), &progress, &walk).await?;
         let mut prepared = self.prepare(&progress, &walk).await?;
         if let Some(room) = room {
@@ -453,7 +521,9 @@ impl Committer {
     }
 
     async fn write_details(&self, request: &Request) -> Result<Option<DetailsRef>, CommitError> {
-        let details = Details { message: request.settings.message.clone(), run: None };
+        let Settings { message, run, .. } = &request.settings;
+        let run = run.as_ref().map(|run| serde_json::to_value(run).expect("a run is plain data"));
+        let details = Details { message: message.clone(), run };
         if details.is_empty() {
             return Ok(None);
         }
@@ -504,8 +574,10 @@ impl Committer {
                         return Ok(Step::Nothing);
                     }
                     known()?;
-                    let again =
-                        Recommit { version: latest.version, digest: latest.digest, settings: settings() };
+                    let mut settings = settings();
+                    // Who copies a version has not made it from itself.
+                    settings.reads.retain(|read| !read.is_of(&request.artifact, latest.version));
+                    let again = Recommit { version: latest.version, digest: latest.digest, settings };
                     return Ok(Step::Append(Body::Recommit(again)));
                 }
                 check_demand(request, state.next_version()).map_err(AppendError::Commit)?;

@@ -135,8 +135,11 @@ impl<'a> TreeBuilder<'a> {
     pub fn carried(&self) -> Carried {
         let mut carried = Carried::default();
         for entry in &self.entries {
-            if let NewBody::Ready(Body::File(file)) = &entry.body {
-                carried.add(file);
+            match &entry.body {
+                NewBody::Ready(Body::File(file)) => carried.add(file),
+                NewBody::Ready(Body::Contained(contained)) => carried.add_version(contained),
+                NewBody::Ready(Body::Directory | Body::Symlink { .. } | Body::Reference(_))
+                | NewBody::File { .. } => {}
             }
         }
         carried
@@ -200,10 +203,9 @@ impl<'a> TreeBuilder<'a> {
                     Body::File(FileBody { size, hash, rule, content: Content::Chunks { level, refs } })
                 }
             };
-            if let Body::File(file) = &body {
-                files += 1;
-                bytes += file.size;
-            }
+            let (more_files, more_bytes) = body.sums();
+            files = u64::saturating_add(files, more_files);
+            bytes = u64::saturating_add(bytes, more_bytes);
             let entry = Entry { path, executable, mtime, body };
             listing.push(&entry);
             entries.push(entry);
@@ -289,7 +291,7 @@ impl ManifestWriter<'_> {
             let row = Row {
                 first_path: entries.first().map(|e| e.path.as_bytes().to_vec()).unwrap_or_default(),
                 entries: entries.len() as u64,
-                bytes: entries.iter().map(file_size).sum(),
+                bytes: entries.iter().fold(0, |sum, e| sum.saturating_add(e.body.sums().1)),
             };
             blocks.push((row, encode_leaf(entries)));
             start = end;
@@ -337,7 +339,7 @@ impl ManifestWriter<'_> {
             match above.last_mut() {
                 Some((whole, rows)) if !begins => {
                     whole.entries += row.entries;
-                    whole.bytes += row.bytes;
+                    whole.bytes = whole.bytes.saturating_add(row.bytes);
                     rows.push(index_row);
                 }
                 _ => above.push((row, vec![index_row])),
@@ -357,11 +359,4 @@ struct Row {
     first_path: Vec<u8>,
     entries: u64,
     bytes: u64,
-}
-
-fn file_size(entry: &Entry) -> u64 {
-    match &entry.body {
-        Body::File(file) => file.size,
-        _ => 0,
-    }
 }

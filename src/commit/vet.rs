@@ -15,6 +15,7 @@ use super::ingest::Renewal;
 use super::item::OwnBytes;
 use crate::condemned::{Condemned, Fate};
 use crate::format::codec::Codec;
+use crate::format::contained::Contained;
 use crate::format::entry::{Body, ChunkRef, Content, Entry, FileBody};
 use crate::format::manifest::{Block, BlockKind};
 use crate::id::{ChunkId, PackId};
@@ -35,6 +36,7 @@ pub(super) struct Carried {
     numbers: HashMap<PackId, u32>,
     chunks: Vec<(u32, ChunkId)>,
     lists: Vec<(u8, ChunkRef)>,
+    versions: Vec<Contained>,
 }
 
 impl Carried {
@@ -50,6 +52,11 @@ impl Carried {
                 level => self.lists.push((*level, chunk.clone())),
             }
         }
+    }
+
+    /// Takes note of a version that the tree contains.
+    pub fn add_version(&mut self, contained: &Contained) {
+        self.versions.push(contained.clone());
     }
 
     fn number(&mut self, pack: PackId) -> u32 {
@@ -74,11 +81,20 @@ impl Vetter {
     }
 
     /// Whether everything carried over holds. Cost: nothing while no collection condemned anything; else the lists of
-    /// large files that are not in the cache, many in one request, and tables of moves.
+    /// large files and the manifests of contained versions, as far as they are not in the cache, many blocks in one
+    /// request, and tables of moves.
     pub async fn carried_holds(&self, carried: &Carried) -> Result<bool, ReadError> {
         if self.condemned.epoch() == 0 {
             return Ok(true);
         }
+        if !self.chunks_hold(carried).await? {
+            return Ok(false);
+        }
+        self.versions_hold(carried.versions.clone()).await
+    }
+
+    /// Whether all chunks and lists hold.
+    pub(super) async fn chunks_hold(&self, carried: &Carried) -> Result<bool, ReadError> {
         let fates: Vec<Option<Fate>> = carried.packs.iter().map(|pack| self.condemned.fate(pack)).collect();
         for (number, id) in &carried.chunks {
             let number = *number as usize;
@@ -135,7 +151,7 @@ impl Vetter {
     }
 
     /// Whether a chunk in a pack may be referred to.
-    async fn holds(&self, mut pack: PackId, id: &ChunkId) -> Result<bool, ReadError> {
+    pub(super) async fn holds(&self, mut pack: PackId, id: &ChunkId) -> Result<bool, ReadError> {
         for _ in 0..MAX_MOVES {
             match self.condemned.fate(&pack) {
                 None => return Ok(true),
@@ -173,7 +189,19 @@ impl Renewer {
         entry: &Entry,
         own: Option<OwnBytes>,
     ) -> Result<Renewal, CommitError> {
-        let Body::File(file) = &entry.body else { return Ok(Renewal::NotNeeded) };
+        let file = match &entry.body {
+            Body::File(file) => file,
+            Body::Contained(contained) => {
+                let (vetter, runtime) = (&self.vetter, &self.runtime);
+                return match runtime.block_on(vetter.version_holds(contained))? {
+                    true => Ok(Renewal::NotNeeded),
+                    false => {
+                        Err(CommitError::Uncontainable { path: path.clone(), version: contained.label() })
+                    }
+                };
+            }
+            Body::Directory | Body::Symlink { .. } | Body::Reference(_) => return Ok(Renewal::NotNeeded),
+        };
         if self.runtime.block_on(self.vetter.file_holds(file))? {
             return Ok(Renewal::NotNeeded);
         }

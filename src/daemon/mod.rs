@@ -37,6 +37,7 @@ use crate::admission::Policy;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::Quotas;
+use crate::source::Allowed;
 
 /// How long a mount may take to answer its first question.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -64,8 +65,12 @@ pub struct Options {
     pub quotas: Quotas,
     /// What must be signed to be served.
     pub policy: Option<Policy>,
+    /// Where references may be read.
+    pub references: Allowed,
     /// Whether files may be handed to the kernel.
     pub passthrough: bool,
+    /// Whether the kernel opens files without asking; only where nothing can be written.
+    pub no_open: bool,
 }
 
 /// What a file system is started with.

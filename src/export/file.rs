@@ -8,16 +8,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::TryStreamExt;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 
 use super::tree::{self, Occupied, Temporary};
 use super::{ExportError, Foreign, Progress};
 use crate::cache::hash_file;
-use crate::format::entry::{FileBody, Mtime};
+use crate::format::entry::{Body, Mtime};
 use crate::id::FileHash;
 use crate::path::TreePath;
 use crate::staging::sys;
-use crate::view::{Source, VersionView};
+use crate::view::{ReadError, Source, VersionView};
 
 /// A file to be written.
 pub(super) struct FileJob {
@@ -25,7 +27,8 @@ pub(super) struct FileJob {
     pub ordinal: u64,
     /// Its path in the version.
     pub source: TreePath,
-    pub body: FileBody,
+    /// A file or a reference.
+    pub body: Body,
     pub executable: bool,
     pub mtime: Mtime,
     pub parent: Arc<OwnedFd>,
@@ -39,18 +42,44 @@ pub(super) struct FileJob {
 impl FileJob {
     pub async fn run(self) -> Result<(), ExportError> {
         let failed = |e| ExportError::io(self.shown.clone(), e);
+        let (_, size) = self.body.sums();
         if let Some((stat, is)) = tree::kind_at(&self.parent, &self.name).map_err(failed)? {
-            if stat.is_file() && stat.size() == self.body.size && self.keep().await.map_err(failed)? {
+            if stat.is_file() && stat.size() == size && self.keep().await.map_err(failed)? {
                 self.progress.kept_files.fetch_add(1, Ordering::Relaxed);
-                self.progress.add(self.body.size);
+                self.progress.add(size);
                 return Ok(());
             }
             tree::check_foreign(&stat, is, self.foreign).map_err(|e| self.occupied(e))?;
         }
         self.write().await?;
         self.progress.written_files.fetch_add(1, Ordering::Relaxed);
-        self.progress.written_bytes.fetch_add(self.body.size, Ordering::Relaxed);
+        self.progress.written_bytes.fetch_add(size, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What its content must hash to; none of a reference without a checksum, which its source alone vouches for.
+    fn hash(&self) -> Option<FileHash> {
+        match &self.body {
+            Body::File(file) => Some(file.hash),
+            Body::Reference(reference) => reference.hash,
+            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => None,
+        }
+    }
+
+    /// Its bytes, in parts.
+    async fn parts(&self) -> Result<BoxStream<'static, Result<Bytes, ReadError>>, ReadError> {
+        match &self.body {
+            Body::Reference(reference) => {
+                Ok(self.view.open_reference(&self.source, reference).parts().boxed())
+            }
+            Body::File(file) => {
+                let content = self.view.open_file(self.ordinal, &self.source, file).await?;
+                Ok(content.parts(Source::Any).boxed())
+            }
+            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => {
+                Ok(futures::stream::empty().boxed())
+            }
+        }
     }
 
     fn occupied(&self, error: Occupied) -> ExportError {
@@ -59,7 +88,9 @@ impl FileJob {
 
     /// Whether the file that is there has the right bytes; its mode and time are made right then.
     async fn keep(&self) -> io::Result<bool> {
-        let (parent, name, hash) = (self.parent.clone(), self.name.clone(), self.body.hash);
+        // What cannot be proved is written again.
+        let Some(hash) = self.hash() else { return Ok(false) };
+        let (parent, name) = (self.parent.clone(), self.name.clone());
         let (executable, mtime) = (self.executable, self.mtime);
         let checked = tokio::task::spawn_blocking(move || {
             let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
@@ -91,7 +122,8 @@ impl FileJob {
     async fn write(&self) -> Result<(), ExportError> {
         let failed = |e| ExportError::io(self.shown.clone(), e);
         let directory = self.parent.as_raw_fd();
-        let content = self.view.open_file(self.ordinal, &self.source, &self.body).await?;
+        let (_, size) = self.body.sums();
+        let mut parts = self.parts().await?;
         let mode = if self.executable { 0o755 } else { 0o644 };
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
         let file = sys::open_at(directory, &self.temporary, flags, mode).map_err(failed)?;
@@ -99,7 +131,6 @@ impl FileJob {
         let file = File::from(file);
         let mut hasher = blake3::Hasher::new();
         let mut at = 0;
-        let mut parts = Box::pin(content.parts(Source::Any));
         while let Some(part) = parts.try_next().await? {
             hasher.update(&part);
             // Long stretches of zeros stay holes.
@@ -110,8 +141,9 @@ impl FileJob {
             self.progress.add(part.len() as u64);
         }
         let found = FileHash::from_hash(hasher.finalize());
-        if at != self.body.size || found != self.body.hash {
-            return Err(ExportError::Mismatch { path: self.shown.clone(), expected: self.body.hash, found });
+        let expected = self.hash().unwrap_or(found);
+        if at != size || found != expected {
+            return Err(ExportError::Mismatch { path: self.shown.clone(), expected, found });
         }
         file.set_len(at).map_err(failed)?;
         let file = OwnedFd::from(file);

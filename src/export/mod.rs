@@ -22,11 +22,11 @@ use tokio::task::JoinSet;
 use self::file::FileJob;
 use self::tree::{Occupied, Tree};
 use crate::clock::Env;
-use crate::format::entry::{Body, Entry, Mtime};
+use crate::format::entry::{Body, Mtime};
 use crate::format::listing::ListingHasher;
 use crate::id::{Digest, FileHash};
 use crate::path::TreePath;
-use crate::view::{Entries, ReadError, VersionView};
+use crate::view::{Found, ReadError, VersionView, Walk, WholeView};
 
 /// Files written at once.
 const FILES_AT_ONCE: usize = 16;
@@ -183,13 +183,15 @@ struct Export<'a> {
 
 impl Export<'_> {
     async fn run(&mut self) -> Result<(), ExportError> {
-        let view = &self.request.view;
+        let view = WholeView::new(self.request.view.clone());
         match &self.request.prefix {
             None => {
                 let mut listing = ListingHasher::default();
-                let mut entries = view.entries(0);
-                self.all(&mut entries, 0, |entry| {
-                    let _ = listing.push(entry);
+                self.all(&mut view.walk(), 0, |found| {
+                    // What is contained is bound by its own digest.
+                    if found.level == 0 {
+                        let _ = listing.push(&found.entry);
+                    }
                 })
                 .await?;
                 let (expected, found) = (self.request.digest, listing.digest());
@@ -199,13 +201,13 @@ impl Export<'_> {
             }
             Some(prefix) => match view.find(prefix).await? {
                 None => return Err(ExportError::NoPath(prefix.clone())),
-                Some((_, Entry { body: Body::Directory, .. })) => {
-                    let mut entries = view.subtree(prefix);
+                Some(found) if found.entry.body.is_directory() => {
+                    let mut entries = view.walk_below(prefix).await?;
                     self.all(&mut entries, prefix.as_bytes().len() + 1, |_| {}).await?;
                 }
-                Some((ordinal, entry)) => {
-                    let at = TreePath::new(entry.path.file_name()).expect("a component is a path");
-                    self.take(ordinal, entry, at).await?;
+                Some(found) => {
+                    let at = TreePath::new(found.entry.path.file_name()).expect("a component is a path");
+                    self.take(found, at).await?;
                 }
             },
         }
@@ -223,29 +225,31 @@ impl Export<'_> {
     /// Takes all entries, the first `skip` bytes of whose paths are left out in the tree.
     async fn all(
         &mut self,
-        entries: &mut Entries,
+        entries: &mut Walk,
         skip: usize,
-        mut note: impl FnMut(&Entry),
+        mut note: impl FnMut(&Found),
     ) -> Result<(), ExportError> {
         loop {
             let batch = entries.next_batch().await?;
             if batch.is_empty() {
                 return Ok(());
             }
-            for (ordinal, entry) in batch {
-                note(&entry);
-                let at = TreePath::new(&entry.path.as_bytes()[skip..]).expect("the rest of a path is a path");
-                self.take(ordinal, entry, at).await?;
+            for found in batch {
+                note(&found);
+                let at = &found.entry.path.as_bytes()[skip..];
+                let at = TreePath::new(at).expect("the rest of a path is a path");
+                self.take(found, at).await?;
             }
         }
     }
 
-    async fn take(&mut self, ordinal: u64, entry: Entry, at: TreePath) -> Result<(), ExportError> {
+    async fn take(&mut self, found: Found, at: TreePath) -> Result<(), ExportError> {
+        let Found { view, ordinal, entry, .. } = found;
         let parent = self.parent(&at)?;
         let shown = self.tree.shown(&at);
         let foreign = self.request.foreign;
         match entry.body {
-            Body::Directory => {
+            Body::Directory | Body::Contained(_) => {
                 let made = tree::make_directory(&parent, at.file_name(), foreign);
                 let made = made.map_err(|e| e.at(shown, "a directory"))?;
                 self.directories.push((at.clone(), entry.mtime));
@@ -256,15 +260,15 @@ impl Export<'_> {
                 tree::make_symlink(&parent, at.file_name(), target, entry.mtime, foreign, &temporary)
                     .map_err(|e| e.at(shown, "another symbolic link"))?;
             }
-            Body::File(body) => {
+            Body::File(_) | Body::Reference(_) => {
                 if self.jobs.len() >= FILES_AT_ONCE {
                     self.join_one().await?;
                 }
                 let job = FileJob {
-                    view: self.request.view.clone(),
+                    view,
                     ordinal,
                     source: entry.path,
-                    body,
+                    body: entry.body,
                     executable: entry.executable,
                     mtime: entry.mtime,
                     parent,

@@ -13,6 +13,7 @@ use super::codec::{self, Codec};
 use super::details::DetailsRef;
 use super::event::{DeletionCause, Metadata};
 use super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
+use super::run::VersionRead;
 use super::sshsig::PublicKey;
 use super::wire::{Reader, Writer};
 use crate::clock::Timestamp;
@@ -23,6 +24,10 @@ use crate::name::{AliasName, ArtifactKey, VersionNumber};
 
 const WHAT: &str = "checkpoint";
 const MAGIC: &[u8; 8] = b"artfscp1";
+/// Flags of a state.
+const REMOVED: u8 = 1;
+const HAS_READS: u8 = 2;
+const HAS_PROTECTIONS: u8 = 4;
 /// zstd's level: a checkpoint is written once and read by every new host.
 const LEVEL: i32 = 3;
 /// The longest raw form; bounds what a decoder allocates. A state beyond it (some 400,000 versions) has none.
@@ -125,7 +130,11 @@ impl Checkpoint {
         out.raw(self.head.as_bytes());
         out.option(self.default_ttl_seconds, Writer::u64);
         out.u64(self.epoch);
-        out.u8(self.removed.into());
+        let readers = self.readers();
+        let has_reads = if readers.is_empty() { 0 } else { HAS_READS };
+        let removed = if self.removed { REMOVED } else { 0 };
+        let has_protections = if self.protections.is_empty() { 0 } else { HAS_PROTECTIONS };
+        out.u8(removed | has_reads | has_protections);
         out.list(self.versions.values(), |out, version| put_version(out, version));
         out.list(self.deleted.values(), |out, deleted| put_deleted(out, deleted));
         out.list(&self.aliases, |out, (name, alias)| put_alias(out, name, alias));
@@ -136,14 +145,30 @@ impl Checkpoint {
             out.raw(id.as_bytes());
             out.option(*outcome, |out, version| out.u64(version.0));
         });
-        // States without any have the form that was written before there were protections.
-        if !self.protections.is_empty() {
+        if has_reads != 0 {
+            out.list(readers, |out, (version, record)| {
+                out.u64(version.0);
+                out.u64(record.more_reads);
+                out.list(&record.reads, put_read);
+            });
+        }
+        if has_protections != 0 {
             out.list(&self.protections, |out, (name, keys)| {
                 out.text(name.as_str());
                 out.list(keys, |out, key| out.text(&key.to_string()));
             });
         }
         out.0
+    }
+
+    /// The versions, living and deleted, of which it is known what was read to make them.
+    fn readers(&self) -> BTreeMap<VersionNumber, &VersionRecord> {
+        let living = self.versions.values().map(Arc::as_ref);
+        living
+            .chain(self.deleted.values().map(|deleted| &deleted.record))
+            .filter(|record| !record.reads.is_empty() || record.more_reads > 0)
+            .map(|record| (record.version, record))
+            .collect()
     }
 
     fn from_raw(raw: &[u8]) -> Result<Self, FormatError> {
@@ -155,16 +180,16 @@ impl Checkpoint {
         let head = EventHash::from_bytes(reader.array()?);
         let default_ttl_seconds = reader.option(Reader::u64)?;
         let epoch = reader.u64()?;
-        let removed = match reader.u8()? {
-            0 => false,
-            1 => true,
-            other => return Err(reader.error(format!("{other} is neither yes nor no"))),
-        };
-        let versions = table(&mut reader, |reader| {
+        let flags = reader.u8()?;
+        if flags & !(REMOVED | HAS_READS | HAS_PROTECTIONS) != 0 {
+            return Err(reader.error(format!("flags {flags} are of a newer format")));
+        }
+        let removed = flags & REMOVED != 0;
+        let mut versions = table(&mut reader, |reader| {
             let record = version(reader)?;
             Ok((record.version, Arc::new(record)))
         })?;
-        let deleted = table(&mut reader, |reader| {
+        let mut deleted = table(&mut reader, |reader| {
             let deleted = deleted_version(reader)?;
             Ok((deleted.record.version, Arc::new(deleted)))
         })?;
@@ -173,8 +198,11 @@ impl Checkpoint {
             let id = EventId::from_bytes(reader.array()?);
             Ok((id, reader.option(|reader| reader.u64().map(VersionNumber))?))
         })?;
+        if flags & HAS_READS != 0 {
+            take_reads(&mut reader, &mut versions, &mut deleted)?;
+        }
         let protections =
-            if reader.rest().is_empty() { Protections::new() } else { protections(&mut reader)? };
+            if flags & HAS_PROTECTIONS != 0 { protections(&mut reader)? } else { Protections::new() };
         reader.end()?;
         let mut outcomes = told_by_records(&versions, &deleted);
         if rest.iter().any(|(id, outcome)| outcomes.get(id) == Some(outcome)) {
@@ -221,6 +249,31 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// Adds the versions that were read to the records.
+fn take_reads(
+    reader: &mut Reader<'_>,
+    versions: &mut BTreeMap<VersionNumber, Arc<VersionRecord>>,
+    deleted: &mut BTreeMap<VersionNumber, Arc<DeletedVersion>>,
+) -> Result<(), FormatError> {
+    let told = table(reader, |reader| {
+        let version = VersionNumber(reader.u64()?);
+        Ok((version, (reader.u64()?, list(reader, read)?)))
+    })?;
+    if told.is_empty() {
+        return Err(reader.error("it tells of reads, and there are none"));
+    }
+    for (version, (more_reads, reads)) in told {
+        if reads.is_empty() && more_reads == 0 {
+            return Err(reader.error(format!("it tells nothing of what {version} was made from")));
+        }
+        let living = versions.get_mut(&version).map(Arc::make_mut);
+        let record = living.or_else(|| deleted.get_mut(&version).map(|d| &mut Arc::make_mut(d).record));
+        let record = record.ok_or_else(|| reader.error(format!("{version} reads, and there is none")))?;
+        (record.reads, record.more_reads) = (reads, more_reads);
+    }
+    Ok(())
 }
 
 /// The outcomes that follow from the records themselves: each commit's event made its version.
@@ -292,6 +345,8 @@ fn version(reader: &mut Reader<'_>) -> Result<VersionRecord, FormatError> {
         meta: metadata(reader)?,
         ttl_seconds: reader.option(Reader::u64)?,
         inputs: list(reader, text)?,
+        reads: vec![],
+        more_reads: 0,
         details: reader.option(details)?,
         newer_message: reader.option(details)?,
         producers: list(reader, |reader| {
@@ -348,6 +403,26 @@ fn alias(reader: &mut Reader<'_>) -> Result<AliasRecord, FormatError> {
         seq: reader.u64()?,
         time: time(reader)?,
         actor: text(reader)?,
+    })
+}
+
+fn put_read(out: &mut Writer, read: &VersionRead) {
+    out.text(read.project.as_str());
+    out.text(read.name.as_str());
+    out.u64(read.version.0);
+    out.raw(read.digest.as_bytes());
+    out.u64(read.files);
+    out.u64(read.bytes);
+}
+
+fn read(reader: &mut Reader<'_>) -> Result<VersionRead, FormatError> {
+    Ok(VersionRead {
+        project: name(reader)?,
+        name: name(reader)?,
+        version: VersionNumber(reader.u64()?),
+        digest: Digest::from_bytes(reader.array()?),
+        files: reader.u64()?,
+        bytes: reader.u64()?,
     })
 }
 
@@ -409,6 +484,17 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn read(number: u64) -> VersionRead {
+        VersionRead {
+            project: "p".parse().unwrap(),
+            name: "ds".parse().unwrap(),
+            version: VersionNumber(number),
+            digest: Digest::of(b"ds"),
+            files: 3,
+            bytes: 1 << 33,
+        }
+    }
+
     fn record(number: u64) -> VersionRecord {
         let bytes = number.to_le_bytes();
         VersionRecord {
@@ -428,6 +514,8 @@ mod tests {
                 .into(),
             ttl_seconds: (number == 2).then_some(60),
             inputs: vec!["p/ds:v3".into()],
+            reads: if number == 2 { vec![] } else { vec![read(number), read(9)] },
+            more_reads: number / 2,
             details: Some(DetailsRef {
                 id: DetailsId::from_bytes([7; 16]),
                 hash: DetailsHash::from_bytes([8; 32]),
@@ -517,11 +605,10 @@ mod tests {
         let protected = Checkpoint { protections: [("best".parse().unwrap(), keys)].into(), ..full() };
         assert_eq!(Checkpoint::decode(&protected.encode().unwrap()).unwrap(), protected);
         let (raw, plain) = (protected.to_raw(), full().to_raw());
-        assert_eq!(raw[..plain.len()], plain);
-        for len in plain.len() + 1..raw.len() {
+        for len in plain.len()..raw.len() {
             assert!(Checkpoint::decode(&object(&raw[..len])).is_err(), "cut at {len}");
         }
-        let none = [&plain[..], &[0; 4]].concat();
+        let none = [&raw[..plain.len()], &[0; 4]].concat();
         assert!(Checkpoint::decode(&object(&none)).is_err(), "a list of none is not written");
     }
 

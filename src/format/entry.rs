@@ -6,6 +6,8 @@
 //! body    = file:      size u64 | hash algorithm u8 | hash 32 | rule u8 | content
 //!           directory: nothing
 //!           symlink:   target length u16 | target
+//!           reference: format/reference.rs
+//!           contained: format/contained.rs
 //! content = 0 u8 | length u16 | bytes                              the bytes themselves
 //!         | 1 u8 | stored form                                     one chunk, whose hash is the file's
 //!         | 2 u8 | level u8 | count u8 | count x chunk reference    level 0: data; level n: lists of level n-1
@@ -17,6 +19,8 @@
 
 use super::FormatError;
 use super::codec::{Codec, MAX_RAW_BYTES};
+use super::contained::Contained;
+use super::reference::ReferenceBody;
 use super::wire::{Reader, put_short_bytes};
 use crate::chunk::Rule;
 use crate::id::{ALGORITHM_BLAKE3, ChunkId, FileHash, PackId};
@@ -65,6 +69,27 @@ pub enum Body {
     },
     /// A regular file.
     File(FileBody),
+    /// A file whose bytes stay outside of the store.
+    Reference(Box<ReferenceBody>),
+    /// A directory that is another version's, or part of one.
+    Contained(Box<Contained>),
+}
+
+impl Body {
+    /// Whether it is shown as a directory.
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Body::Directory | Body::Contained(_))
+    }
+
+    /// Files shown at and below it, and the sum of their sizes in bytes, as far as its entry tells.
+    pub fn sums(&self) -> (u64, u64) {
+        match self {
+            Body::Directory | Body::Symlink { .. } => (0, 0),
+            Body::File(file) => (1, file.size),
+            Body::Reference(reference) => (1, reference.size),
+            Body::Contained(contained) => (contained.files, contained.bytes),
+        }
+    }
 }
 
 /// A regular file's content: enough to fetch and to prove every byte of it.
@@ -131,19 +156,20 @@ impl Entry {
     /// The permission bits that a version shows and its listing names: 0644 or 0755.
     pub fn mode(&self) -> u32 {
         match self.body {
-            Body::File(_) if self.executable => 0o755,
-            Body::File(_) => 0o644,
-            Body::Directory => 0o755,
+            Body::File(_) | Body::Reference(_) if self.executable => 0o755,
+            Body::File(_) | Body::Reference(_) => 0o644,
+            Body::Directory | Body::Contained(_) => 0o755,
             Body::Symlink { .. } => 0o777,
         }
     }
 
-    /// Length in bytes of a file or of a link's target; 0 for a directory.
+    /// Length in bytes of a file, wherever its bytes are, or of a link's target; 0 for a directory.
     pub fn size(&self) -> u64 {
         match &self.body {
-            Body::Directory => 0,
+            Body::Directory | Body::Contained(_) => 0,
             Body::Symlink { target } => target.len() as u64,
             Body::File(file) => file.size,
+            Body::Reference(reference) => reference.size,
         }
     }
 
@@ -190,6 +216,8 @@ impl PackNames {
 const KIND_FILE: u8 = 1;
 const KIND_DIRECTORY: u8 = 2;
 const KIND_SYMLINK: u8 = 3;
+const KIND_REFERENCE: u8 = 4;
+const KIND_CONTAINED: u8 = 5;
 const FLAG_EXECUTABLE: u8 = 1;
 const CONTENT_INLINE: u8 = 0;
 const CONTENT_ONE_CHUNK: u8 = 1;
@@ -245,6 +273,8 @@ pub(super) fn encode_record(entry: &Entry, packs: &mut PackNames, out: &mut Vec<
         Body::File(_) => KIND_FILE,
         Body::Directory => KIND_DIRECTORY,
         Body::Symlink { .. } => KIND_SYMLINK,
+        Body::Reference(_) => KIND_REFERENCE,
+        Body::Contained(_) => KIND_CONTAINED,
     };
     out.extend_from_slice(&[kind, if entry.executable { FLAG_EXECUTABLE } else { 0 }]);
     out.extend_from_slice(&entry.mtime.seconds.to_le_bytes());
@@ -253,6 +283,8 @@ pub(super) fn encode_record(entry: &Entry, packs: &mut PackNames, out: &mut Vec<
         Body::Directory => {}
         Body::Symlink { target } => put_short_bytes(out, target),
         Body::File(file) => encode_file(file, packs, out),
+        Body::Reference(reference) => reference.encode(out),
+        Body::Contained(contained) => contained.encode(out),
     }
     out.extend_from_slice(&0u16.to_le_bytes());
 }
@@ -307,6 +339,8 @@ pub(super) fn decode_record(
             Body::Symlink { target: target.into() }
         }
         KIND_FILE => Body::File(decode_file(r, pack)?),
+        KIND_REFERENCE => Body::Reference(Box::new(ReferenceBody::decode(r)?)),
+        KIND_CONTAINED => Body::Contained(Box::new(Contained::decode(r)?)),
         other => return Err(r.error(format!("{path}: kind {other} is not known to this version of artfs"))),
     };
     r.short_bytes()?;
@@ -353,4 +387,108 @@ fn decode_file(r: &mut Reader<'_>, pack: &dyn Fn(u16) -> Option<PackId>) -> Resu
 /// The file bytes that these references stand for; none if they are more than 2^64.
 pub fn sum_spans(refs: &[ChunkRef]) -> Option<u64> {
     refs.iter().try_fold(0u64, |sum, r| sum.checked_add(r.span))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::reference::Validator;
+    use crate::id::{Digest, ManifestId};
+    use crate::name::VersionNumber;
+
+    fn record(kind: u8, body: &[u8]) -> Vec<u8> {
+        let head = [&b"\0\x01\0x"[..], &[kind, 0], &5i64.to_le_bytes(), &6u32.to_le_bytes()].concat();
+        [&head, body, &[0, 0]].concat()
+    }
+
+    fn entry(body: Body) -> Entry {
+        let path = TreePath::new(*b"x").unwrap();
+        Entry { path, executable: false, mtime: Mtime { seconds: 5, nanos: 6 }, body }
+    }
+
+    #[test]
+    fn references_and_contained_versions_are_written_as_documented() {
+        let (hash, digest, manifest) = (FileHash::of(b"f"), Digest::of(b"d"), ManifestId::of(b"m"));
+        let reference = ReferenceBody {
+            uri: "s3://b/k".into(),
+            size: 0x0102,
+            validator: Validator::Tag("t1".into()),
+            hash: Some(hash),
+        };
+        let mut body = b"\x08\0s3://b/k\x02\x01\0\0\0\0\0\0\x01\x02\0t1\x01".to_vec();
+        body.extend_from_slice(hash.as_bytes());
+        let written = entry(Body::Reference(Box::new(reference.clone())));
+        assert_eq!(written.encode_alone(), record(4, &body));
+        let bare = ReferenceBody { validator: Validator::None, hash: None, ..reference };
+        let written = entry(Body::Reference(Box::new(bare)));
+        let body = b"\x08\0s3://b/k\x02\x01\0\0\0\0\0\0\0\0\0\0";
+        assert_eq!(written.encode_alone(), record(4, body));
+        let contained = Contained {
+            artifact: "p/ds".parse().unwrap(),
+            version: VersionNumber(7),
+            digest,
+            manifest,
+            path: Some(TreePath::new(*b"a/b").unwrap()),
+            entries: 3,
+            files: 2,
+            bytes: 1,
+            longest_path: 9,
+            levels: 4,
+        };
+        let mut body = b"\x04\0p/ds\x07\0\0\0\0\0\0\0\x01".to_vec();
+        body.extend_from_slice(digest.as_bytes());
+        body.extend_from_slice(manifest.as_bytes());
+        body.extend_from_slice(b"\x03\0a/b\x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x09\0\x04");
+        let written = entry(Body::Contained(Box::new(contained)));
+        assert_eq!(written.encode_alone(), record(5, &body));
+        assert_eq!(Entry::decode_alone(&record(5, &body)).unwrap(), written);
+    }
+
+    #[test]
+    fn what_a_reference_or_contained_version_cannot_be_is_refused() {
+        let hash = [7; 32];
+        let contained = |artifact: &[u8], algorithm: u8, path: &[u8], levels: u8| {
+            let mut body = vec![];
+            put_short_bytes(&mut body, artifact);
+            body.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0, algorithm]);
+            body.extend_from_slice(&[hash, hash].concat());
+            put_short_bytes(&mut body, path);
+            body.extend_from_slice(&[0; 26]);
+            body.push(levels);
+            Entry::decode_alone(&record(5, &body))
+        };
+        assert!(contained(b"p/a", 1, b"", 1).is_ok() && contained(b"p/a", 1, b"d", 32).is_ok());
+        for bad in [
+            contained(b"p", 1, b"", 1),
+            contained(b"../a", 1, b"", 1),
+            contained(b"p/\xff", 1, b"", 1),
+            contained(b"p/a", 2, b"", 1),
+            contained(b"p/a", 1, b"../x", 1),
+            contained(b"p/a", 1, b"", 0),
+            contained(b"p/a", 1, b"", 33),
+        ] {
+            assert!(bad.is_err(), "{bad:?}");
+        }
+        let reference = |uri: &[u8], kind: u8, validator: &[u8], algorithm: u8| {
+            let mut body = vec![];
+            put_short_bytes(&mut body, uri);
+            body.extend_from_slice(&[0; 8]);
+            body.push(kind);
+            put_short_bytes(&mut body, validator);
+            body.push(algorithm);
+            Entry::decode_alone(&record(4, &body))
+        };
+        assert!(reference(b"s3://b/x", 0, b"", 0).is_ok());
+        for bad in [
+            reference(b"s3://\xff", 0, b"", 0),
+            reference(&[b'x'; 4096], 0, b"", 0),
+            reference(b"s3://b/x", 3, b"", 0),
+            reference(b"s3://b/x", 1, &[b'x'; 1025], 0),
+            reference(b"s3://b/x", 1, b"\0", 0),
+            reference(b"s3://b/x", 0, b"", 2),
+            reference(b"s3://b/x", 0, b"", 1),
+        ] {
+            assert!(bad.is_err(), "{bad:?}");
+        }
+    }
 }

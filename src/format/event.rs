@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::checkpoint::CheckpointRef;
 use super::details::DetailsRef;
+use super::run::VersionRead;
 use super::sshsig::PublicKey;
 use super::{FORMAT_VERSION, FormatError};
 use crate::clock::Timestamp;
@@ -133,9 +134,19 @@ pub struct CommitSettings {
     /// References to the versions it was made from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<String>,
+    /// The versions that the run read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<VersionRead>,
+    /// Further versions that it read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_reads: u64,
     /// Message and run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<DetailsRef>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A commit whose content was that of an existing version.
@@ -454,6 +465,15 @@ mod tests {
             meta: [("f1".to_owned(), serde_json::json!(0.89))].into(),
             ttl_seconds: Some(60),
             inputs: vec!["p/ds:v3".into()],
+            reads: vec![VersionRead {
+                project: "p".parse().unwrap(),
+                name: "raw".parse().unwrap(),
+                version: VersionNumber(3),
+                digest: Digest::of(b"r"),
+                files: 2,
+                bytes: 9,
+            }],
+            more_reads: 1,
             details: None,
         };
         let (version, digest, manifest) = (VersionNumber(7), Digest::of(b"d"), ManifestId::of(b"m"));

@@ -1,8 +1,10 @@
 //! The canonical listing, whose BLAKE3 is a version's digest, and `b3sum --check` input.
 //!
-//! One line an entry in manifest order: `kind mode size hash-or-target path`, where kind is `f`, `d` or `l`, a
-//! directory has size 0 and `-`, and in targets and paths `%`, bytes up to 0x20, 0x7f and bytes that are not
-//! UTF-8 stand as `%XX`. Nothing in it depends on chunking, packs, compression or times.
+//! One line an entry in manifest order: `kind mode size hash-or-target path`, where kind is `f`, `d`, `l`, `r` or `v`.
+//! A directory has size 0 and `-`. A reference (`r`) has what proves its bytes, a space, and its URI. A contained
+//! version (`v`) has the size of its files and its digest, with a slash and the path of the directory in it if that
+//! is not all of it. In targets and paths `%`, bytes up to 0x20, 0x7f and bytes that are not UTF-8 stand as `%XX`.
+//! Nothing in it depends on chunking, packs, compression or times.
 
 use std::fmt::Write as _;
 
@@ -41,6 +43,21 @@ fn write_line(entry: &Entry, out: &mut String) {
             escape(target, out);
             head
         }
+        Body::Reference(reference) => {
+            let head = write!(out, "r {mode:o} {} ", reference.size);
+            escape(reference.proof().as_bytes(), out);
+            out.push(' ');
+            escape(reference.uri.as_bytes(), out);
+            head
+        }
+        Body::Contained(contained) => {
+            let head = write!(out, "v {mode:o} {} {}", contained.bytes, contained.digest);
+            if let Some(path) = &contained.path {
+                out.push('/');
+                escape(path.as_bytes(), out);
+            }
+            head
+        }
     };
     write.expect("writing to a String cannot fail");
     out.push(' ');
@@ -63,23 +80,29 @@ fn escape(bytes: &[u8], out: &mut String) {
     }
 }
 
-/// The line of a file in `b3sum --check` input; none for what is no file or has a name `b3sum` cannot read back
-/// (not UTF-8, or with the replacement character in it).
+/// The line of a file in `b3sum --check` input; none for what is no file, for a reference without a checksum, and
+/// where `b3sum` cannot read the name back (not UTF-8, or with the replacement character in it).
 pub fn b3sums_line(entry: &Entry) -> Option<String> {
-    let Body::File(file) = &entry.body else { return None };
+    let hash = match &entry.body {
+        Body::File(file) => file.hash,
+        Body::Reference(reference) => reference.hash?,
+        Body::Directory | Body::Symlink { .. } | Body::Contained(_) => return None,
+    };
     let path = std::str::from_utf8(entry.path.as_bytes()).ok().filter(|p| !p.contains('\u{fffd}'))?;
     if path.contains(['\\', '\n', '\r']) {
         let path = path.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
-        return Some(format!("\\{}  {path}\n", file.hash));
+        return Some(format!("\\{hash}  {path}\n"));
     }
-    Some(format!("{}  {path}\n", file.hash))
+    Some(format!("{hash}  {path}\n"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::chunk::Rule;
+    use crate::format::contained::Contained;
     use crate::format::entry::{Content, FileBody, Mtime};
+    use crate::format::reference::{ReferenceBody, Validator};
     use crate::id::FileHash;
     use crate::path::TreePath;
 
@@ -110,6 +133,41 @@ mod tests {
         let hash = FileHash::of(b"x");
         assert_eq!(text, format!("f 755 1 {hash} a%20b%25%0A%FF\u{e9}\nd 755 0 - d\nl 777 6 ../t%20t l\n"));
         assert_eq!(listing.digest(), Digest::of(text.as_bytes()));
+    }
+
+    #[test]
+    fn references_and_contained_versions_have_lines_of_their_own() {
+        let (hash, digest) = (FileHash::of(b"f"), Digest::of(b"d"));
+        let contained = Contained {
+            artifact: "p/ds".parse().unwrap(),
+            version: crate::name::VersionNumber(7),
+            digest,
+            manifest: crate::id::ManifestId::of(b"m"),
+            path: None,
+            entries: 3,
+            files: 2,
+            bytes: 12,
+            longest_path: 9,
+            levels: 1,
+        };
+        let part = Contained { path: Some(TreePath::new(*b"a b").unwrap()), ..contained.clone() };
+        let tagged = ReferenceBody {
+            uri: "s3://b/x y".into(),
+            size: 5,
+            validator: Validator::Tag("\"t 1\"".into()),
+            hash: None,
+        };
+        let checked = ReferenceBody { hash: Some(hash), ..tagged.clone() };
+        let mut listing = ListingHasher::default();
+        let mut line = |path: &[u8], body| listing.push(&entry(path, body)).to_owned();
+        assert_eq!(line(b"c", Body::Contained(Box::new(contained))), format!("v 755 12 {digest} c\n"));
+        assert_eq!(line(b"p", Body::Contained(Box::new(part))), format!("v 755 12 {digest}/a%20b p\n"));
+        let tagged = Body::Reference(Box::new(tagged));
+        assert_eq!(b3sums_line(&entry(b"t", tagged.clone())), None);
+        assert_eq!(line(b"t", tagged), "r 755 5 etag:\"t%201\" s3://b/x%20y t\n");
+        let checked = Body::Reference(Box::new(checked));
+        assert_eq!(b3sums_line(&entry(b"u", checked.clone())).unwrap(), format!("{hash}  u\n"));
+        assert_eq!(line(b"u", checked), format!("r 755 5 b3:{hash} s3://b/x%20y u\n"));
     }
 
     #[test]

@@ -418,7 +418,9 @@ const ROOT_HEADER_BYTES: usize = 8 + 16 + 1 + 32 + 8 + 8 + 8 + 1 + 1 + 4;
 mod tests {
     use super::*;
     use crate::chunk::Rule;
+    use crate::format::contained::Contained;
     use crate::format::entry::{Body, Content, FileBody, Mtime, Place};
+    use crate::format::reference::{ReferenceBody, Validator};
     use crate::id::FileHash;
     use crate::path::TreePath;
 
@@ -442,7 +444,28 @@ mod tests {
     fn samples() -> Vec<Entry> {
         let hash = FileHash::of(b"one");
         let one = ChunkRef { id: hash.into(), span: 9, raw_len: 9, place: place(3) };
+        let reference = |validator, hash| {
+            let uri = "s3://bucket/a b".to_owned();
+            Body::Reference(Box::new(ReferenceBody { uri, size: 1 << 40, validator, hash }))
+        };
+        let contained = Contained {
+            artifact: "p/ds".parse().unwrap(),
+            version: crate::name::VersionNumber(7),
+            digest: Digest::of(b"digest"),
+            manifest: ManifestId::of(b"root"),
+            path: Some(TreePath::new(*b"train/x").unwrap()),
+            entries: 3,
+            files: 2,
+            bytes: 1,
+            longest_path: 9,
+            levels: 2,
+        };
         let bodies = [
+            reference(Validator::Tag("\"t\"".into()), Some(hash)),
+            reference(Validator::Changed("2026".into()), None),
+            reference(Validator::None, None),
+            Body::Contained(Box::new(contained.clone())),
+            Body::Contained(Box::new(Contained { path: None, ..contained })),
             Body::Directory,
             Body::Symlink { target: (*b"../a \xff").into() },
             file(3, Content::Inline((*b"abc").into())),

@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod codec;
 pub mod collection;
+pub mod contained;
 pub mod details;
 pub mod entry;
 pub mod event;
@@ -18,6 +19,8 @@ pub mod moves;
 pub mod pack;
 mod planes;
 pub mod record;
+pub mod reference;
+pub mod run;
 pub mod signed;
 pub mod signers;
 pub mod sshsig;

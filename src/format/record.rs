@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::details::DetailsRef;
 use super::event::{DeletionCause, Metadata};
+use super::run::VersionRead;
 use crate::clock::Timestamp;
 use crate::id::{Digest, EventId, ManifestId};
 use crate::name::VersionNumber;
@@ -41,6 +42,10 @@ pub struct VersionRecord {
     pub ttl_seconds: Option<u64>,
     /// References to the versions it was made from.
     pub inputs: Vec<String>,
+    /// The versions that the runs which made it read.
+    pub reads: Vec<VersionRead>,
+    /// Further versions that they read.
+    pub more_reads: u64,
     /// Where its current message stands, and the run that made it.
     pub details: Option<DetailsRef>,
     /// The message that replaced the first one.

@@ -51,9 +51,8 @@ impl Fs {
         version: &Arc<VersionNode>,
         content: &Arc<FileContent>,
     ) -> Result<()> {
-        let is_demanded = |admission: &Arc<crate::admission::Admission>| {
-            admission.whole_only(&version.artifact, &version.record)
-        };
+        let is_demanded =
+            |admission: &Arc<crate::admission::Admission>| admission.whole_only(version.manifest());
         if !self.admission.as_ref().is_some_and(is_demanded) {
             return Ok(());
         }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::inode::{Node, Resolved, VersionNode};
+use super::inode::{Node, Resolved, Shown, VersionNode};
 use super::{Answer, Errno, Fs, Result};
 use crate::format::entry::{Body, Entry};
 use crate::path::TreePath;
@@ -67,7 +67,11 @@ impl Fs {
             }
             Resolved::Version(version, None) => {
                 self.view(&version).await?;
-                DirectoryHandle::Version { version, path: None, ino, parent: ino }
+                let parent = match &version.shown {
+                    Shown::Named(_) => ino,
+                    Shown::Contained { parent, .. } => *parent,
+                };
+                DirectoryHandle::Version { path: version.root_path().cloned(), parent, version, ino }
             }
             Resolved::Version(version, Some(ordinal)) => {
                 let entry = self.entry(&version, ordinal).await?;
@@ -131,7 +135,7 @@ impl Fs {
             DirectoryHandle::Version { version, path, .. } => {
                 let page = self.version_page(version, path.as_ref(), offset).await?;
                 for (ordinal, entry) in page {
-                    let answer = self.entry_answer(version, ordinal, &entry);
+                    let answer = self.entry_answer(version, ordinal, &entry, ino)?;
                     listed.push(Listed {
                         next_offset: FIRST_ENTRY + ordinal + 1,
                         ino: answer.attr.ino,

@@ -3,6 +3,7 @@
 use crate::admission::Refusal;
 use crate::catalog::{CatalogError, EditError};
 use crate::commit::CommitError;
+use crate::source::SourceError;
 use crate::staging::{FreezeError, RegistryError, StagingError};
 use crate::store::{StoreError, is_full};
 use crate::view::ReadError;
@@ -97,8 +98,17 @@ impl From<EditError> for Errno {
 impl From<ReadError> for Errno {
     fn from(e: ReadError) -> Self {
         tracing::warn!("{e}");
-        // Whatever kept the true bytes away, a reader gets no others.
-        Errno::IO
+        match e {
+            ReadError::Source { error: SourceError::NotAllowed { .. }, .. } => Errno::DENIED,
+            // Whatever kept the true bytes away, a reader gets no others.
+            ReadError::Corrupt { .. }
+            | ReadError::Missing { .. }
+            | ReadError::Denied { .. }
+            | ReadError::Unavailable { .. }
+            | ReadError::Local { .. }
+            | ReadError::Source { .. }
+            | ReadError::Stopped => Errno::IO,
+        }
     }
 }
 
@@ -139,7 +149,11 @@ impl From<&CommitError> for Errno {
             CommitError::Quota(_) => libc::EDQUOT,
             CommitError::Interrupted => libc::EINTR,
             CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
-            CommitError::Lost { .. } | CommitError::Read(_) => libc::EIO,
+            CommitError::DeadLink { .. } => libc::ENOENT,
+            CommitError::Reference { error: SourceError::NotAllowed { .. }, .. } => libc::EPERM,
+            CommitError::Reference { error: SourceError::Missing { .. }, .. } => libc::ENOENT,
+            CommitError::Reference { .. } => libc::EIO,
+            CommitError::Lost { .. } | CommitError::Uncontainable { .. } | CommitError::Read(_) => libc::EIO,
             CommitError::Overtaken => libc::EAGAIN,
             CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => {
                 libc::EIO

@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use super::clone::Part;
 use super::inode::{Node, Resolved};
-use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result, generated, session_answer};
+use super::{Answer, Errno, Fs, OpenMode, Opened, Result, session_answer};
+use crate::format::entry::Body;
 use crate::staging::{Caller, CopySource, OpenContent, OpenFile, Session};
 
 impl Fs {
@@ -19,7 +20,9 @@ impl Fs {
             Resolved::Node(_) | Resolved::Version(..) if writes => Err(Errno::READ_ONLY),
             Resolved::Node(Node::Generated(file)) => self.open_generated(ino, &file).await,
             Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno(libc::EISDIR)),
-            Resolved::Version(version, Some(ordinal)) => self.open_in_version(&version, ordinal).await,
+            Resolved::Version(version, Some(ordinal)) => {
+                self.open_in_version(caller, &version, ordinal).await
+            }
             Resolved::Session(session) => {
                 if writes {
                     self.check_writable(caller)?;
@@ -34,7 +37,11 @@ impl Fs {
                     }
                     Ok(opened)
                 };
-                Ok(session_opened(self.in_session(&session, open).await?))
+                let opened = session_opened(self.in_session(&session, open).await?);
+                if writes {
+                    self.note_write(caller, &session).await;
+                }
+                Ok(opened)
             }
         }
     }
@@ -53,6 +60,7 @@ impl Fs {
         let name = name.to_vec();
         let made = move |s: &Session| s.create(caller, parent, &name, mode, umask, flags);
         let (attr, opened) = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
         Ok((session_answer(attr), session_opened(opened)))
     }
 
@@ -82,10 +90,7 @@ impl Fs {
             return Ok(self.in_session(&session, read).await?.into());
         }
         let open = self.files.lock().expect("no holder of the files' lock panics").get(&handle).cloned();
-        match open.ok_or(Errno(libc::EBADF))? {
-            OpenVersionFile::Generated(file) => generated::read(&file, offset, len),
-            OpenVersionFile::Content(content, _) => Ok(content.read(offset, len as usize).await?),
-        }
+        open.ok_or(Errno(libc::EBADF))?.read(offset, len).await
     }
 
     /// Writes to an open file; the writer's rights may be such that set-id bits go with it.
@@ -181,6 +186,10 @@ impl Fs {
             }
             Resolved::Version(version, Some(ordinal)) => {
                 let entry = self.entry(&version, ordinal).await?;
+                if let Body::Reference(_) = entry.body {
+                    // The caller reads and writes then.
+                    return Err(Errno(libc::EXDEV));
+                }
                 let source = self.whole_file(&version, &entry).await?;
                 let before = self.clones.begin(handle_out, &entry, offset_in, offset_out);
                 let copy = move |s: &Session| {

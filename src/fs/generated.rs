@@ -20,9 +20,11 @@ use super::inode::{Node, NodeKey};
 use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result};
 use crate::catalog::Record;
 use crate::clock::Timestamp;
+use crate::format::entry::Body;
 use crate::format::listing::{ListingHasher, b3sums_line};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::staging::{Attr, Kind};
+use crate::view::{Found, VersionView, WholeView};
 
 /// Generated files whose content is kept.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
@@ -220,36 +222,48 @@ impl Fs {
                 out.write_all(b"\n")?;
             }
             (Some(artifact), What::B3sums(version)) => {
-                self.each_entry(artifact, version, |entry| {
-                    b3sums_line(entry).map_or(Ok(()), |line| out.write_all(line.as_bytes()))
+                self.each_entry(artifact, version, |found| {
+                    b3sums_line(&found.entry).map_or(Ok(()), |line| out.write_all(line.as_bytes()))
                 })
                 .await?;
             }
             (Some(artifact), What::Listing(version)) => {
                 let mut listing = ListingHasher::default();
-                self.each_entry(artifact, version, |entry| out.write_all(listing.push(entry).as_bytes()))
-                    .await?;
+                let mut entries = self.view_of(artifact, version).await?.entries(0);
+                loop {
+                    let batch = entries.next_batch().await?;
+                    if batch.is_empty() {
+                        break;
+                    }
+                    for (_, entry) in &batch {
+                        out.write_all(listing.push(entry).as_bytes())?;
+                    }
+                }
             }
         }
         out.into_inner().map_err(|e| e.into_error().into())
     }
 
+    async fn view_of(&self, artifact: &ArtifactKey, version: VersionNumber) -> Result<Arc<VersionView>> {
+        let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
+        let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
+        self.view(&self.inodes.version(artifact, record)).await
+    }
+
+    /// Everything that is seen in a version, what it contains too.
     async fn each_entry(
         self: &Arc<Self>,
         artifact: &ArtifactKey,
         version: VersionNumber,
-        mut take: impl FnMut(&crate::format::entry::Entry) -> std::io::Result<()>,
+        mut take: impl FnMut(&Found) -> std::io::Result<()>,
     ) -> Result<()> {
-        let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
-        let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
-        let view = self.view(&self.inodes.version(artifact, record)).await?;
-        let mut entries = view.entries(0);
+        let mut entries = WholeView::new(self.view_of(artifact, version).await?).walk();
         loop {
             let batch = entries.next_batch().await?;
             if batch.is_empty() {
                 return Ok(());
             }
-            batch.iter().try_for_each(|(_, entry)| take(entry))?;
+            batch.iter().try_for_each(&mut take)?;
         }
     }
 
@@ -258,24 +272,27 @@ impl Fs {
         let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
         let record = self.catalog.record(&state, record).await?;
         let (mut files, mut listed) = (0, 0);
-        self.each_entry(artifact, version, |entry| {
-            files += u64::from(matches!(entry.body, crate::format::entry::Body::File(_)));
-            listed += u64::from(b3sums_line(entry).is_some());
+        self.each_entry(artifact, version, |found| {
+            files += u64::from(matches!(found.entry.body, Body::File(_) | Body::Reference(_)));
+            listed += u64::from(b3sums_line(&found.entry).is_some());
             Ok(())
         })
         .await?;
         Ok(MountRecord { record, files_not_in_b3sums: files - listed })
     }
 
+    /// A generated file's content, made again if it is no longer kept.
+    pub(super) async fn generated_content(self: &Arc<Self>, ino: u64, file: &Generated) -> Result<Arc<File>> {
+        if let Some(content) = self.generated.get(ino) {
+            return Ok(content);
+        }
+        let content = Arc::new(self.generate(file.artifact.as_ref(), file.what).await?);
+        self.generated.keep(ino, content.clone());
+        Ok(content)
+    }
+
     pub(super) async fn open_generated(self: &Arc<Self>, ino: u64, file: &Generated) -> Result<Opened> {
-        let content = match self.generated.get(ino) {
-            Some(content) => content,
-            None => {
-                let content = Arc::new(self.generate(file.artifact.as_ref(), file.what).await?);
-                self.generated.keep(ino, content.clone());
-                content
-            }
-        };
+        let content = self.generated_content(ino, file).await?;
         let handle = self.inodes.next();
         let open = OpenVersionFile::Generated(content);
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);

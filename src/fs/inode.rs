@@ -2,8 +2,8 @@
 //!
 //! The number space is cut into slots of 2^40. Slot 0 holds the names (projects, artifacts, aliases, generated
 //! files) and a range for every version: its root, then its entries in manifest order, so that an entry's number
-//! follows from its place and takes no memory. Every staging session has a slot of its own. No number is used
-//! twice within a mount.
+//! follows from its place and takes no memory. Every staging session has a slot of its own, and so has every place
+//! where a version stands in another one, from when it is first looked at. No number is used twice within a mount.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +15,17 @@ use super::generated::Generated;
 use super::sessions::OpenSession;
 use crate::catalog::VersionRecord;
 use crate::clock::Timestamp;
+use crate::format::contained::Contained;
+use crate::format::entry::{Entry, Mtime};
+use crate::id::{Digest, ManifestId};
 use crate::name::{ArtifactKey, ProjectName, VersionNumber};
+use crate::path::TreePath;
 use crate::view::VersionView;
 
 /// Bits of a number below its slot.
 const SLOT_BITS: u32 = 40;
+/// Slots of that size in a number.
+const MAX_SLOTS: usize = (1 << (u64::BITS - SLOT_BITS)) - 1;
 /// The mount's root.
 pub const ROOT: u64 = 1;
 
@@ -58,14 +64,28 @@ pub(super) enum NodeKey {
     Temporary(ArtifactKey, Vec<u8>, u64),
 }
 
-/// A version that has been looked up.
+/// A version that has been looked up, by its name or where another one contains it.
 #[derive(Debug)]
 pub(super) struct VersionNode {
     /// The number of its root; its entries follow.
     pub base: u64,
     pub artifact: ArtifactKey,
-    pub record: VersionRecord,
+    pub shown: Shown,
     pub view: OnceCell<Arc<VersionView>>,
+}
+
+/// What a version is shown by.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// Its name, with what the log says of it.
+    Named(Box<VersionRecord>),
+    /// An entry of another version.
+    Contained {
+        contained: Box<Contained>,
+        mtime: Mtime,
+        /// The number of the directory that the entry is in.
+        parent: u64,
+    },
 }
 
 impl VersionNode {
@@ -74,9 +94,41 @@ impl VersionNode {
         self.base + 1 + ordinal
     }
 
+    /// Its number in its artifact.
+    pub fn number(&self) -> VersionNumber {
+        match &self.shown {
+            Shown::Named(record) => record.version,
+            Shown::Contained { contained, .. } => contained.version,
+        }
+    }
+
+    /// The digest of all of it.
+    pub fn digest(&self) -> Digest {
+        match &self.shown {
+            Shown::Named(record) => record.digest,
+            Shown::Contained { contained, .. } => contained.digest,
+        }
+    }
+
     /// `project/name:v7`, for messages.
     pub fn label(&self) -> String {
-        format!("{}:{}", self.artifact, self.record.version)
+        format!("{}:{}", self.artifact, self.number())
+    }
+
+    /// Its manifest's root.
+    pub fn manifest(&self) -> ManifestId {
+        match &self.shown {
+            Shown::Named(record) => record.manifest,
+            Shown::Contained { contained, .. } => contained.manifest,
+        }
+    }
+
+    /// The directory of its manifest that is shown as its root; none is all of it.
+    pub fn root_path(&self) -> Option<&TreePath> {
+        match &self.shown {
+            Shown::Named(_) => None,
+            Shown::Contained { contained, .. } => contained.path.as_ref(),
+        }
     }
 }
 
@@ -100,9 +152,20 @@ pub(super) struct Inodes {
 struct Tables {
     nodes: HashMap<u64, Node>,
     numbers: HashMap<NodeKey, u64>,
-    versions: BTreeMap<u64, Arc<VersionNode>>,
+    /// With the number of their entries.
+    versions: BTreeMap<u64, (Arc<VersionNode>, u64)>,
     version_bases: HashMap<(ArtifactKey, VersionNumber), u64>,
-    sessions: Vec<Arc<OpenSession>>,
+    /// By the number that the entry would have if it were any other.
+    contained: HashMap<u64, Arc<VersionNode>>,
+    /// From slot 1 on.
+    slots: Vec<Slot>,
+}
+
+/// Whose a slot is.
+#[derive(Debug)]
+enum Slot {
+    Session(Arc<OpenSession>),
+    Contained(Arc<VersionNode>),
 }
 
 impl Inodes {
@@ -151,8 +214,8 @@ impl Inodes {
         let mut tables = self.tables();
         let name = (artifact.clone(), record.version);
         if let Some(base) = tables.version_bases.get(&name)
-            && let Some(known) = tables.versions.get(base)
-            && known.record.manifest == record.manifest
+            && let Some((known, _)) = tables.versions.get(base)
+            && known.manifest() == record.manifest
         {
             return known.clone();
         }
@@ -162,20 +225,50 @@ impl Inodes {
         let node = Arc::new(VersionNode {
             base,
             artifact: artifact.clone(),
-            record: record.clone(),
+            shown: Shown::Named(Box::new(record.clone())),
             view: OnceCell::new(),
         });
-        tables.versions.insert(base, node.clone());
+        tables.versions.insert(base, (node.clone(), record.entries));
         tables.version_bases.insert(name, base);
         node
+    }
+
+    /// The slot of a version where another one contains it, made at its first use; `parent` is the number of the
+    /// directory that it is in. None if there is no slot left.
+    pub fn contained(
+        &self,
+        within: &VersionNode,
+        ordinal: u64,
+        entry: &Entry,
+        contained: &Contained,
+        parent: u64,
+    ) -> Option<Arc<VersionNode>> {
+        let mut tables = self.tables();
+        let place = within.ino(ordinal);
+        if let Some(known) = tables.contained.get(&place) {
+            return Some(known.clone());
+        }
+        if tables.slots.len() >= MAX_SLOTS {
+            return None;
+        }
+        let slot = tables.slots.len() as u64 + 1;
+        let node = Arc::new(VersionNode {
+            base: slot << SLOT_BITS,
+            artifact: contained.artifact.clone(),
+            shown: Shown::Contained { contained: Box::new(contained.clone()), mtime: entry.mtime, parent },
+            view: OnceCell::new(),
+        });
+        tables.slots.push(Slot::Contained(node.clone()));
+        tables.contained.insert(place, node.clone());
+        Some(node)
     }
 
     /// Gives a session its slot: `open` is told the first number of it.
     pub fn add_session(&self, open: impl FnOnce(u64) -> OpenSession) -> Arc<OpenSession> {
         let mut tables = self.tables();
-        let slot = tables.sessions.len() as u64 + 1;
+        let slot = tables.slots.len() as u64 + 1;
         let session = Arc::new(open(slot << SLOT_BITS));
-        tables.sessions.push(session.clone());
+        tables.slots.push(Slot::Session(session.clone()));
         session
     }
 
@@ -184,14 +277,20 @@ impl Inodes {
         let tables = self.tables();
         if number >> SLOT_BITS > 0 {
             let slot = (number >> SLOT_BITS) as usize - 1;
-            return tables.sessions.get(slot).cloned().map(Resolved::Session);
+            return Some(match tables.slots.get(slot)? {
+                Slot::Session(session) => Resolved::Session(session.clone()),
+                Slot::Contained(version) => {
+                    let inside = number & ((1 << SLOT_BITS) - 1);
+                    Resolved::Version(version.clone(), inside.checked_sub(1))
+                }
+            });
         }
         if let Some(node) = tables.nodes.get(&number) {
             return Some(Resolved::Node(node.clone()));
         }
-        let (_, version) = tables.versions.range(..=number).next_back()?;
+        let (_, (version, entries)) = tables.versions.range(..=number).next_back()?;
         let inside = number - version.base;
-        if inside > version.record.entries {
+        if inside > *entries {
             return None;
         }
         Some(Resolved::Version(version.clone(), inside.checked_sub(1)))

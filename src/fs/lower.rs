@@ -1,16 +1,21 @@
 //! A version below a session, and the bytes of its files: what [`crate::staging`] asks for, answered by
 //! [`crate::view`]. Calls wait for the store, so they come from threads outside of the runtime.
 
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use tokio::runtime::Handle;
 
-use crate::format::entry::{Entry, FileBody};
+use crate::format::entry::{Body, Entry, FileBody};
 use crate::id::ManifestId;
 use crate::name::ArtifactKey;
 use crate::path::TreePath;
 use crate::staging::{self, Content, Lower};
-use crate::view::{FileContent, ReadContext, ReadError, VersionView};
+use crate::view::{FileContent, ReadContext, ReadError, VersionView, WholeView};
+
+/// What is read, for messages.
+const LABEL: &str = "a staged file";
 
 /// Bytes of staged files that have no local copy.
 #[derive(Debug)]
@@ -30,21 +35,52 @@ impl SessionContent {
     }
 
     async fn open(&self, file: &FileBody) -> std::result::Result<Arc<FileContent>, ReadError> {
-        let path = TreePath::new(*b"staged").expect("a plain name is a path");
-        self.context.open_file(file, "a staged file", &path).await
+        self.context.open_file(file, LABEL, &label_path()).await
     }
 }
 
+fn label_path() -> TreePath {
+    TreePath::new(*b"staged").expect("a plain name is a path")
+}
+
+/// Neither a file nor a reference is ever staged without its bytes.
+fn no_file() -> std::io::Error {
+    std::io::Error::from_raw_os_error(libc::EIO)
+}
+
 impl Content for SessionContent {
-    fn copy_out(&self, file: &FileBody, dest: &std::fs::File) -> std::io::Result<()> {
-        let whole =
-            self.runtime.block_on(async { self.open(file).await?.materialize().await }).map_err(to_io)?;
-        staging::copy_file(&whole, dest, file.size)
+    fn copy_out(&self, entry: &Entry, dest: &std::fs::File) -> std::io::Result<()> {
+        match &entry.body {
+            Body::File(file) => {
+                let whole = async { self.open(file).await?.materialize().await };
+                staging::copy_file(&self.runtime.block_on(whole).map_err(to_io)?, dest, file.size)
+            }
+            Body::Reference(reference) => {
+                let content = self.context.open_reference(reference, LABEL, &label_path());
+                let mut parts = Box::pin(content.parts());
+                let mut at = 0;
+                while let Some(part) = self.runtime.block_on(parts.try_next()).map_err(to_io)? {
+                    dest.write_all_at(&part, at)?;
+                    at += part.len() as u64;
+                }
+                Ok(())
+            }
+            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => Err(no_file()),
+        }
     }
 
-    fn read(&self, file: &FileBody, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
-        let read = async { self.open(file).await?.read(offset, buf.len()).await };
-        let bytes = self.runtime.block_on(read).map_err(to_io)?;
+    fn read(&self, entry: &Entry, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+        let read = async {
+            match &entry.body {
+                Body::File(file) => self.open(file).await?.read(offset, buf.len()).await.map(Some),
+                Body::Reference(reference) => {
+                    let content = self.context.open_reference(reference, LABEL, &label_path());
+                    content.read(offset, buf.len()).await.map(Some)
+                }
+                Body::Directory | Body::Symlink { .. } | Body::Contained(_) => Ok(None),
+            }
+        };
+        let bytes = self.runtime.block_on(read).map_err(to_io)?.ok_or_else(no_file)?;
         buf[..bytes.len()].copy_from_slice(&bytes);
         Ok(bytes.len())
     }
@@ -58,7 +94,7 @@ pub(super) struct SessionLower {
     artifact: ArtifactKey,
     manifest: ManifestId,
     label: String,
-    view: tokio::sync::OnceCell<Arc<VersionView>>,
+    view: tokio::sync::OnceCell<Arc<WholeView>>,
 }
 
 /// Entries of a directory fetched at once.
@@ -76,11 +112,14 @@ impl SessionLower {
         Self { runtime, context, artifact, manifest, label, view: tokio::sync::OnceCell::new() }
     }
 
-    fn with<T, F>(&self, work: impl FnOnce(Arc<VersionView>) -> F) -> std::io::Result<T>
+    fn with<T, F>(&self, work: impl FnOnce(Arc<WholeView>) -> F) -> std::io::Result<T>
     where
         F: Future<Output = std::result::Result<T, ReadError>>,
     {
-        let open = || VersionView::open(&self.context, &self.artifact, self.manifest, &self.label);
+        let open = || async {
+            let own = VersionView::open(&self.context, &self.artifact, self.manifest, &self.label).await?;
+            Ok(WholeView::new(own))
+        };
         let done = async { work(self.view.get_or_try_init(open).await?.clone()).await };
         self.runtime.block_on(done).map_err(to_io)
     }
@@ -88,7 +127,7 @@ impl SessionLower {
 
 impl Lower for SessionLower {
     fn find(&self, path: &TreePath) -> std::io::Result<Option<Entry>> {
-        self.with(|view| async move { Ok(view.find(path).await?.map(|(_, entry)| entry)) })
+        self.with(|view| async move { Ok(view.find(path).await?.map(|found| found.entry)) })
     }
 
     fn children(&self, directory: Option<&TreePath>) -> std::io::Result<Vec<Entry>> {
@@ -100,21 +139,21 @@ impl Lower for SessionLower {
                 if page.is_empty() {
                     return Ok(all);
                 }
-                all.extend(page.into_iter().map(|(_, entry)| entry));
+                all.extend(page.into_iter().map(|found| found.entry));
             }
         })
     }
 
     fn subtree(&self, directory: &TreePath) -> std::io::Result<Vec<Entry>> {
         self.with(|view| async move {
-            let mut entries = view.subtree(directory);
+            let mut entries = view.walk_below(directory).await?;
             let mut all = Vec::new();
             loop {
                 let batch = entries.next_batch().await?;
                 if batch.is_empty() {
                     return Ok(all);
                 }
-                all.extend(batch.into_iter().map(|(_, entry)| entry));
+                all.extend(batch.into_iter().map(|found| found.entry));
             }
         })
     }

@@ -15,7 +15,9 @@ mod inode;
 mod lower;
 mod names;
 mod sessions;
+mod unopened;
 mod version;
+mod witness;
 mod xattr;
 
 use std::collections::HashMap;
@@ -23,6 +25,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use self::alias::Temporaries;
 use self::clone::Clones;
@@ -35,14 +39,17 @@ pub use self::inode::ROOT;
 use self::inode::{Inodes, Node, NodeKey, Resolved, VersionNode};
 use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
+use self::unopened::Unopened;
+pub use self::witness::Lineage;
 use crate::admission::Admission;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::{Committer, Quotas};
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
+use crate::runs::Watch;
 use crate::staging::{Attr, Caller, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
-use crate::view::{FileContent, ReadContext};
+use crate::view::{FileContent, ReadContext, ReferenceContent};
 
 /// How long the kernel may keep what never changes.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -69,6 +76,8 @@ pub struct Options {
     pub allow_commit: Option<u32>,
     /// The state folder.
     pub state: PathBuf,
+    /// Where the tree is mounted, absolute and without links; none if it is not.
+    pub mountpoint: Option<PathBuf>,
     /// The name of a user by number.
     pub user_name: fn(u32) -> String,
     /// This host's name.
@@ -87,6 +96,8 @@ pub struct Services {
     pub committer: Committer,
     /// What names must be signed to be served; none: no name must.
     pub admission: Option<Arc<Admission>>,
+    /// Sees which run reads what; none records no lineage.
+    pub watch: Option<Arc<Watch>>,
 }
 
 /// Something the kernel should forget. Told from threads that serve no request.
@@ -148,12 +159,14 @@ pub struct Fs {
     registry: Arc<SessionRegistry>,
     committer: Committer,
     admission: Option<Arc<Admission>>,
+    watch: Option<Arc<Watch>>,
     inodes: Inodes,
     sessions: Sessions,
     temporaries: Temporaries,
     generated: GeneratedFiles,
     clones: Clones,
     files: Mutex<HashMap<u64, OpenVersionFile>>,
+    unopened: Unopened,
     directories: Mutex<HashMap<u64, Arc<DirectoryHandle>>>,
     invalidations: mpsc::Sender<Invalidation>,
     status: Mutex<Box<dyn Fn() -> serde_json::Value + Send>>,
@@ -167,7 +180,35 @@ pub struct Fs {
 enum OpenVersionFile {
     /// A file, and the version it is of.
     Content(Arc<FileContent>, Arc<VersionNode>),
+    /// The same of a file outside of the store.
+    Reference(Arc<ReferenceContent>, Arc<VersionNode>),
     Generated(Arc<std::fs::File>),
+}
+
+impl OpenVersionFile {
+    fn version(&self) -> Option<&Arc<VersionNode>> {
+        match self {
+            OpenVersionFile::Content(_, version) | OpenVersionFile::Reference(_, version) => Some(version),
+            OpenVersionFile::Generated(_) => None,
+        }
+    }
+
+    /// The length in bytes; 0 for what is made when it is looked up.
+    fn size(&self) -> u64 {
+        match self {
+            OpenVersionFile::Content(content, _) => content.size(),
+            OpenVersionFile::Reference(content, _) => content.size(),
+            OpenVersionFile::Generated(_) => 0,
+        }
+    }
+
+    async fn read(&self, offset: u64, len: u32) -> Result<Bytes> {
+        match self {
+            OpenVersionFile::Generated(file) => generated::read(file, offset, len),
+            OpenVersionFile::Content(content, _) => Ok(content.read(offset, len as usize).await?),
+            OpenVersionFile::Reference(content, _) => Ok(content.read(offset, len as usize).await?),
+        }
+    }
 }
 
 impl std::fmt::Debug for Fs {
@@ -181,7 +222,7 @@ impl Fs {
     /// runtime. Commits that a crash interrupted are looked into before anything is served.
     pub async fn new(options: Options, services: Services) -> (Arc<Self>, mpsc::Receiver<Invalidation>) {
         let (invalidations, receiver) = mpsc::channel();
-        let Services { catalog, context, registry, committer, admission } = services;
+        let Services { catalog, context, registry, committer, admission, watch } = services;
         let fs = Arc::new(Self {
             started: catalog.store().env().now(),
             options,
@@ -190,12 +231,14 @@ impl Fs {
             registry,
             committer,
             admission,
+            watch,
             inodes: Inodes::new(),
             sessions: Sessions::default(),
             temporaries: Temporaries::default(),
             generated: GeneratedFiles::default(),
             clones: Clones::default(),
             files: Mutex::default(),
+            unopened: Unopened::default(),
             directories: Mutex::default(),
             invalidations,
             status: Mutex::new(Box::new(|| serde_json::Value::Null)),
@@ -433,7 +476,9 @@ impl Fs {
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
         let made = move |s: &crate::staging::Session| s.mknod(caller, parent, &name, mode, umask, rdev);
-        Ok(session_answer(self.in_new_session(&session, made).await?))
+        let attr = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
+        Ok(session_answer(attr))
     }
 
     /// Makes a directory; in the upper levels a project, an artifact or a session.
@@ -451,7 +496,9 @@ impl Fs {
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
         let made = move |s: &crate::staging::Session| s.mkdir(caller, parent, &name, mode, umask);
-        Ok(session_answer(self.in_new_session(&session, made).await?))
+        let attr = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
+        Ok(session_answer(attr))
     }
 
     /// Removes a name that is no directory.
@@ -488,7 +535,9 @@ impl Fs {
         let session = self.session_of(caller, parent)?;
         let (name, target) = (name.to_vec(), target.to_vec());
         let made = move |s: &crate::staging::Session| s.symlink(caller, parent, &name, &target);
-        Ok(session_answer(self.in_new_session(&session, made).await?))
+        let attr = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
+        Ok(session_answer(attr))
     }
 
     /// Gives a file one more name.
@@ -528,6 +577,7 @@ impl Fs {
                 if !Arc::ptr_eq(&from, &to) {
                     return Err(Errno(libc::EXDEV));
                 }
+                self.note_write(caller, &from).await;
                 let (name, new_name) = (name.to_vec(), new_name.to_vec());
                 self.in_session(&from, move |s| s.rename(parent, &name, new_parent, &new_name, flags)).await
             }

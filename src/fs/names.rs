@@ -125,8 +125,10 @@ impl Fs {
         if self.catalog.knows_project(project) || self.local_names()?.iter().any(|(p, _)| p == project) {
             return Ok(true);
         }
-        match self.catalog.projects(self.max_age()).await {
-            Ok(projects) => Ok(projects.contains(project)),
+        match self.catalog.has_project(project, self.max_age()).await {
+            Ok(true) => Ok(true),
+            // What is staged stays reachable when another host deletes all artifacts.
+            Ok(false) => Ok(self.registry.list()?.iter().any(|session| session.artifact.project == *project)),
             // Who may not list can still read what is named exactly: whether it is there shows further down.
             Err(CatalogError::Store(StoreError::Denied { .. })) => Ok(true),
             Err(e) => Err(e.into()),
@@ -157,8 +159,9 @@ impl Fs {
 
     /// All projects, those known to this host only included.
     pub(super) async fn list_projects(&self) -> Result<Vec<ProjectName>> {
-        let mut names = self.catalog.projects(self.max_age()).await?;
+        let mut names = self.catalog.living_projects(self.max_age()).await?;
         names.extend(self.local_names()?.into_iter().map(|(project, _)| project));
+        names.extend(self.registry.list()?.into_iter().map(|session| session.artifact.project));
         names.sort_unstable();
         names.dedup();
         Ok(names)
@@ -294,7 +297,7 @@ impl Fs {
                 if !self.has_project(&project).await? {
                     return Err(Errno::NOT_FOUND);
                 }
-                if self.catalog.projects(self.max_age()).await?.contains(&project) {
+                if self.catalog.has_project(&project, self.max_age()).await? {
                     return Err(refuse(&format!("the project {project}")));
                 }
                 if !self.list_artifacts(&project).await?.is_empty() {

@@ -3,23 +3,27 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use super::inode::VersionNode;
+use super::inode::{Shown, VersionNode};
 use super::{Answer, Errno, FOREVER, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES, Result};
+use crate::clock::Timestamp;
 use crate::format::entry::{Body, Entry};
 use crate::id::ManifestId;
 use crate::name::ArtifactKey;
-use crate::staging::Attr;
+use crate::staging::{Attr, Caller};
 use crate::view::VersionView;
 
 impl Fs {
     /// The version's manifest, opened at first use.
     pub(super) async fn view(&self, version: &Arc<VersionNode>) -> Result<Arc<VersionView>> {
         let open = || async {
-            let record = &version.record;
-            let view = VersionView::open(&self.context, &version.artifact, record.manifest, &version.label())
-                .await?;
+            let (artifact, manifest) = (&version.artifact, version.manifest());
+            let view = VersionView::open(&self.context, artifact, manifest, &version.label()).await?;
             let totals = view.totals();
-            if totals.digest != record.digest || totals.entries != record.entries {
+            let is_as_described = match &version.shown {
+                Shown::Named(record) => totals.entries == record.entries,
+                Shown::Contained { contained, .. } => view.check_is(contained).is_ok(),
+            };
+            if !is_as_described || totals.digest != version.digest() {
                 tracing::error!("{}: its manifest is not the one that its commit describes", version.label());
                 return Err(Errno::IO);
             }
@@ -33,14 +37,34 @@ impl Fs {
     }
 
     pub(super) fn version_root_answer(&self, version: &Arc<VersionNode>) -> Answer {
-        let attr = self.directory_attr(version.base, version.record.created);
-        let entry_ttl = self.log_ttl(&version.artifact);
-        Answer { attr: Attr { perm: 0o755, ..attr }, attr_ttl: FOREVER, entry_ttl }
+        match &version.shown {
+            Shown::Named(record) => {
+                let attr = self.directory_attr(version.base, record.created);
+                let entry_ttl = self.log_ttl(&version.artifact);
+                Answer { attr: Attr { perm: 0o755, ..attr }, attr_ttl: FOREVER, entry_ttl }
+            }
+            Shown::Contained { mtime, .. } => {
+                let attr = self.directory_attr(version.base, Timestamp::from_unix_millis(0));
+                let attr = Attr { perm: 0o755, atime: *mtime, mtime: *mtime, ctime: *mtime, ..attr };
+                Answer { attr, entry_ttl: FOREVER, attr_ttl: FOREVER }
+            }
+        }
     }
 
-    pub(super) fn entry_answer(&self, version: &Arc<VersionNode>, ordinal: u64, entry: &Entry) -> Answer {
+    /// What an entry is shown as in the directory of number `parent`.
+    pub(super) fn entry_answer(
+        &self,
+        version: &Arc<VersionNode>,
+        ordinal: u64,
+        entry: &Entry,
+        parent: u64,
+    ) -> Result<Answer> {
+        if let Body::Contained(contained) = &entry.body {
+            let node = self.inodes.contained(version, ordinal, entry, contained, parent);
+            return Ok(self.version_root_answer(&node.ok_or(Errno(libc::ENFILE))?));
+        }
         let attr = Attr::of_entry(version.ino(ordinal), entry, self.options.owner);
-        Answer { attr, entry_ttl: FOREVER, attr_ttl: FOREVER }
+        Ok(Answer { attr, entry_ttl: FOREVER, attr_ttl: FOREVER })
     }
 
     pub(super) async fn lookup_in_version(
@@ -50,7 +74,10 @@ impl Fs {
         name: &[u8],
     ) -> Result<Answer> {
         let path = match directory {
-            None => crate::path::TreePath::new(name),
+            None => match version.root_path() {
+                None => crate::path::TreePath::new(name),
+                Some(root) => root.join(name),
+            },
             Some(ordinal) => {
                 let parent = self.entry(version, ordinal).await?;
                 if parent.body != Body::Directory {
@@ -65,7 +92,8 @@ impl Fs {
         })?;
         let found = self.view(version).await?.find(&path).await?;
         let (ordinal, entry) = found.ok_or(Errno::NOT_FOUND)?;
-        Ok(self.entry_answer(version, ordinal, &entry))
+        let parent = directory.map_or(version.base, |ordinal| version.ino(ordinal));
+        self.entry_answer(version, ordinal, &entry, parent)
     }
 
     pub(super) async fn version_attr(
@@ -75,7 +103,10 @@ impl Fs {
     ) -> Result<Answer> {
         match ordinal {
             None => Ok(self.version_root_answer(version)),
-            Some(ordinal) => Ok(self.entry_answer(version, ordinal, &self.entry(version, ordinal).await?)),
+            Some(ordinal) => {
+                let entry = self.entry(version, ordinal).await?;
+                self.entry_answer(version, ordinal, &entry, version.base)
+            }
         }
     }
 
@@ -90,25 +121,48 @@ impl Fs {
         }
     }
 
-    pub(super) async fn open_in_version(
+    /// A file, ready to be read.
+    pub(super) async fn version_file(
         self: &Arc<Self>,
         version: &Arc<VersionNode>,
         ordinal: u64,
-    ) -> Result<Opened> {
+    ) -> Result<OpenVersionFile> {
         let entry = self.entry(version, ordinal).await?;
-        let body = match &entry.body {
-            Body::File(body) => body,
-            Body::Directory => return Err(Errno(libc::EISDIR)),
-            Body::Symlink { .. } => return Err(Errno(libc::ELOOP)),
+        let view = self.view(version).await?;
+        match &entry.body {
+            Body::File(body) => {
+                let content = view.open_file(ordinal, &entry.path, body).await?;
+                self.wait_for_whole(version, &content).await?;
+                Ok(OpenVersionFile::Content(content, version.clone()))
+            }
+            Body::Reference(reference) => {
+                Ok(OpenVersionFile::Reference(view.open_reference(&entry.path, reference), version.clone()))
+            }
+            Body::Directory | Body::Contained(_) => Err(Errno(libc::EISDIR)),
+            Body::Symlink { .. } => Err(Errno(libc::ELOOP)),
+        }
+    }
+
+    pub(super) async fn open_in_version(
+        self: &Arc<Self>,
+        caller: Caller,
+        version: &Arc<VersionNode>,
+        ordinal: u64,
+    ) -> Result<Opened> {
+        let open = self.version_file(version, ordinal).await?;
+        let whole = match &open {
+            OpenVersionFile::Content(content, _) => Some(content)
+                .filter(|content| content.size() >= PASSTHROUGH_MIN_BYTES)
+                .and_then(|c| c.whole()),
+            OpenVersionFile::Reference(..) | OpenVersionFile::Generated(_) => None,
         };
-        let content = self.view(version).await?.open_file(ordinal, &entry.path, body).await?;
-        self.wait_for_whole(version, &content).await?;
-        let mode = match content.whole().filter(|_| body.size >= PASSTHROUGH_MIN_BYTES) {
+        let mode = match whole {
             Some(file) => OpenMode::Local { file: Arc::new(file), immutable: true },
-            None => OpenMode::Cached { immutable: true },
+            // A reference is asked for again at every open: its source may change.
+            None => OpenMode::Cached { immutable: matches!(open, OpenVersionFile::Content(..)) },
         };
+        self.note_read(caller, version, ordinal, open.size()).await;
         let handle = self.inodes.next();
-        let open = OpenVersionFile::Content(content, version.clone());
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
         Ok(Opened { handle, mode })
     }
@@ -122,14 +176,12 @@ impl Fs {
 
     /// The versions of which a file or a directory is open.
     pub fn open_versions(&self) -> Vec<(ArtifactKey, ManifestId)> {
-        let name = |version: &Arc<VersionNode>| (version.artifact.clone(), version.record.manifest);
+        let name = |version: &Arc<VersionNode>| (version.artifact.clone(), version.manifest());
         let mut open: Vec<(ArtifactKey, ManifestId)> = vec![];
-        for file in self.files.lock().expect("no holder of the files' lock panics").values() {
-            match file {
-                OpenVersionFile::Content(_, version) => open.push(name(version)),
-                OpenVersionFile::Generated(_) => {}
-            }
-        }
+        let files = self.files.lock().expect("no holder of the files' lock panics");
+        let versions = files.values().filter_map(OpenVersionFile::version);
+        open.extend(versions.map(name));
+        drop(files);
         let directories = self.directories.lock().expect("no holder of the directories' lock panics");
         open.extend(directories.values().filter_map(|directory| directory.version().map(name)));
         open.sort_unstable();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commit::SessionCommitError;
-use super::inode::{Resolved, VersionNode};
+use super::inode::{Resolved, Shown, VersionNode};
 use super::{Errno, Fs, Result};
 use crate::catalog::VersionRecord;
 use crate::commit::Settings;
@@ -70,6 +70,10 @@ pub(super) fn settings_of(
             "type" => settings.artifact_type = Some(text.to_owned()),
             "tags" => settings.tags = list(text),
             "inputs" => settings.inputs = list(text),
+            "checksum" => {
+                let yes = text.trim().parse();
+                settings.checksum = yes.map_err(|_| bad("write it as true or false".into()))?;
+            }
             "ttl" => settings.ttl_seconds = parse_ttl(text).map_err(bad)?,
             "aliases" => {
                 let aliases: std::result::Result<_, _> = list(text).iter().map(|a| a.parse()).collect();
@@ -212,15 +216,31 @@ impl Fs {
             all.insert(format!("{PREFIX}{name}"), value.into_bytes());
         };
         if let Some(ordinal) = ordinal {
-            if let Body::File(file) = self.entry(version, ordinal).await?.body {
-                put("b3", file.hash.to_string());
+            match self.entry(version, ordinal).await?.body {
+                Body::File(file) => put("b3", file.hash.to_string()),
+                Body::Reference(reference) => {
+                    put("uri", reference.uri.clone());
+                    put("validator", reference.validator.to_string());
+                    if let Some(hash) = reference.hash {
+                        put("b3", hash.to_string());
+                    }
+                }
+                Body::Directory | Body::Symlink { .. } | Body::Contained(_) => {}
             }
             return Ok(all);
         }
+        let recorded = match &version.shown {
+            Shown::Named(record) => &**record,
+            Shown::Contained { contained, .. } => {
+                put("contains", contained.label());
+                put("digest", contained.digest.to_string());
+                return Ok(all);
+            }
+        };
         // The record as it is now: metadata may have changed since the version was looked up.
         let state = self.state(&version.artifact).await?;
-        let current = state.as_ref().and_then(|s| s.version(version.record.version));
-        let record: &VersionRecord = current.unwrap_or(&version.record);
+        let current = state.as_ref().and_then(|s| s.version(recorded.version));
+        let record: &VersionRecord = current.unwrap_or(recorded);
         put("digest", record.digest.to_string());
         put("version", record.version.to_string());
         put("created", record.created.to_string());
@@ -258,7 +278,8 @@ impl Fs {
         };
         let text = value.map(std::str::from_utf8).transpose().map_err(|_| Errno::INVALID)?;
         let (artifact, actor) = (&version.artifact, self.actor(caller));
-        let target = Selector::Version(version.record.version);
+        let Shown::Named(record) = &version.shown else { return Err(Errno::READ_ONLY) };
+        let target = Selector::Version(record.version);
         match (name, text) {
             ("tags", text) => {
                 let tags = list(text.unwrap_or_default());

@@ -48,6 +48,9 @@ pub struct MountOptions {
     pub read_only: bool,
     /// Whether files may be handed to the kernel.
     pub passthrough: bool,
+    /// Whether the kernel opens files without asking, and reads them through its page cache; nothing is handed to it
+    /// then. Only where nothing can be written.
+    pub no_open: bool,
 }
 
 /// A mounted tree. Dropping it does not unmount.
@@ -91,7 +94,8 @@ pub fn mount(
     let front = Front {
         fs,
         runtime,
-        backings: Arc::new(Backings::new(options.passthrough)),
+        backings: Arc::new(Backings::new(options.passthrough && !options.no_open)),
+        no_open: options.no_open,
         busy: busy.clone(),
         // A backing file on an overlay counts as one more layer.
         stack_depth: if crate::staging::is_overlayfs(&state).unwrap_or(false) { 2 } else { 1 },
@@ -120,6 +124,7 @@ struct Front {
     runtime: Handle,
     backings: Arc<Backings>,
     busy: Arc<BusyDirectories>,
+    no_open: bool,
     stack_depth: u32,
 }
 
@@ -299,6 +304,10 @@ impl Filesystem for Front {
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.no_open {
+            // The kernel opens this file, and from now on every file, by itself; reads name the inode alone.
+            return reply.error(fuser::Errno::ENOSYS);
+        }
         let (fs, caller, backings) = (self.fs.clone(), caller(req), self.backings.clone());
         self.serve(async move {
             match fs.open(caller, ino.0, flags.0).await {
@@ -345,9 +354,13 @@ impl Filesystem for Front {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let fs = self.fs.clone();
+        let (fs, is_open) = (self.fs.clone(), !self.no_open);
         self.serve(async move {
-            match fs.read(ino.0, fh.0, offset, size).await {
+            let read = match is_open {
+                true => fs.read(ino.0, fh.0, offset, size).await,
+                false => fs.read_unopened(ino.0, offset, size).await,
+            };
+            match read {
                 Ok(data) => reply.data(&data),
                 Err(e) => reply.error(errno(e)),
             }

@@ -3,6 +3,7 @@
 //! Each manifest block is read once, whatever number of versions share it. A reference into a pack that was
 //! rewritten counts where it says, and where the table of moves says.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
@@ -13,6 +14,7 @@ use super::marks::{Found, Marks};
 use crate::catalog::{ArtifactState, VersionRecord};
 use crate::condemned::Condemned;
 use crate::format::codec::Codec;
+use crate::format::contained::Contained;
 use crate::format::entry::{Body, ChunkRef, Content, FileBody};
 use crate::format::manifest::{Block, BlockKind, Root};
 use crate::id::ManifestId;
@@ -72,6 +74,22 @@ pub(super) struct Marker<'a> {
     pub context: &'a Arc<ReadContext>,
     pub condemned: &'a Condemned,
     pub marks: &'a mut Marks,
+    pub within: Within,
+}
+
+/// Versions that others contain: in use as long as one of those is, whatever became of their own names.
+#[derive(Debug, Default)]
+pub(super) struct Within {
+    seen: HashSet<ManifestId>,
+    open: Vec<InUseVersion>,
+}
+
+impl Within {
+    fn add(&mut self, contained: Contained) {
+        if self.seen.insert(contained.manifest) {
+            self.open.push(InUseVersion { artifact: contained.artifact, manifest: contained.manifest });
+        }
+    }
 }
 
 impl Marker<'_> {
@@ -128,10 +146,7 @@ impl Marker<'_> {
             .buffered(PARALLEL_ROOTS);
         while let Some((label, version, root)) = roots.next().await {
             let marked = match root {
-                Ok(root) => {
-                    self.marks.keep(&Key::Manifest(version.artifact, version.manifest).to_string())?;
-                    self.mark_tree(&label, root).await
-                }
+                Ok(root) => self.mark_version(&label, version, root).await,
                 Err(error) => Err(error.into()),
             };
             match marked {
@@ -141,6 +156,20 @@ impl Marker<'_> {
                     return Err(GcError::Damaged { version: label, error });
                 }
                 other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks a version and all that it contains.
+    async fn mark_version(&mut self, label: &str, version: InUseVersion, root: Root) -> Result<(), GcError> {
+        let mut next = Some((version, root));
+        while let Some((version, root)) = next.take() {
+            self.marks.keep(&Key::Manifest(version.artifact, version.manifest).to_string())?;
+            self.mark_tree(label, root).await?;
+            if let Some(inner) = self.within.open.pop() {
+                let root = self.context.root(&inner.artifact, &inner.manifest, label).await?;
+                next = Some((inner, root));
             }
         }
         Ok(())
@@ -179,11 +208,11 @@ impl Marker<'_> {
         let mut below: Vec<(Kind, ChunkRef)> = vec![];
         for i in 0..block.len() {
             match kind {
-                Kind::Tree(0) => {
-                    if let Body::File(file) = block.entry(i).map_err(damaged)?.body {
-                        self.take_file(&file, &mut below).await?;
-                    }
-                }
+                Kind::Tree(0) => match block.entry(i).map_err(damaged)?.body {
+                    Body::File(file) => self.take_file(&file, &mut below).await?,
+                    Body::Contained(contained) => self.within.add(*contained),
+                    Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+                },
                 Kind::Tree(height) => {
                     let row = block.index_row(i).map_err(damaged)?;
                     self.refer(Kind::Tree(height - 1), row.block, &mut below).await?;

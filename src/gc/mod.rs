@@ -32,7 +32,7 @@ use serde::Serialize;
 
 use self::listing::{Epochs, Now};
 pub use self::mark::InUseVersion;
-use self::mark::Marker;
+use self::mark::{Marker, Within};
 use self::marks::Marks;
 use self::settle::{Settled, settle};
 use crate::catalog::{
@@ -385,7 +385,8 @@ impl Collector {
         let mut marks = Marks::new(&self.scratch, self.store().env().random16())?;
         // Tables of moves are listed before references are followed through them.
         listing::list_all(self.store(), &mut marks).await?;
-        let mut marker = Marker { context: &self.context, condemned: &self.condemned, marks: &mut marks };
+        let (context, condemned, within) = (&self.context, &self.condemned, Within::default());
+        let mut marker = Marker { context, condemned, marks: &mut marks, within };
         marker.mark_all(states, &options.in_use).await?;
         Ok(marks)
     }

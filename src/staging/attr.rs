@@ -49,8 +49,8 @@ impl Kind {
 
     pub(super) fn of(entry: &Entry) -> Self {
         match entry.body {
-            Body::File(_) => Kind::File,
-            Body::Directory => Kind::Directory,
+            Body::File(_) | Body::Reference(_) => Kind::File,
+            Body::Directory | Body::Contained(_) => Kind::Directory,
             Body::Symlink { .. } => Kind::Symlink,
         }
     }
@@ -112,7 +112,7 @@ impl Attr {
 
     /// An object of the lower version, shown as the process's own.
     pub fn of_entry(ino: u64, entry: &Entry, (uid, gid): (u32, u32)) -> Self {
-        let size = if matches!(entry.body, Body::Directory) { 4096 } else { entry.size() };
+        let size = if entry.body.is_directory() { 4096 } else { entry.size() };
         Self {
             ino,
             kind: Kind::of(entry),

@@ -14,7 +14,7 @@ use super::marks;
 use super::nodes::{FileState, Place, Tree, lock};
 use super::session::{Session, child_path};
 use super::sys::{self, insist};
-use crate::format::entry::{Body, Entry, FileBody, Mtime};
+use crate::format::entry::{Body, Entry, Mtime};
 
 /// Entries that a rename of a directory may have to make stubs for; beyond, the caller copies.
 const MAX_MOVED_ENTRIES: usize = 200_000;
@@ -23,10 +23,11 @@ pub(super) fn exactly(mtime: Mtime) -> TimeChange {
     TimeChange::To(mtime.seconds, mtime.nanos)
 }
 
-pub(super) fn file_body(entry: &Entry) -> Result<&FileBody> {
+/// Checks that a file is not marked as something else.
+pub(super) fn check_file(entry: &Entry) -> Result<()> {
     match &entry.body {
-        Body::File(body) => Ok(body),
-        Body::Directory | Body::Symlink { .. } => {
+        Body::File(_) | Body::Reference(_) => Ok(()),
+        Body::Directory | Body::Symlink { .. } | Body::Contained(_) => {
             Err(StagingError::with(libc::EIO, "a staged file is marked as something that is no file"))
         }
     }
@@ -67,7 +68,7 @@ impl Session {
         let before = sys::stat_fd(dir)?;
         let (tmp, made) = (self.tmp(), self.tmp_name());
         let object = match &entry.body {
-            Body::Directory => {
+            Body::Directory | Body::Contained(_) => {
                 sys::mkdir_at(tmp, &made, 0o700)?;
                 sys::open_at(tmp, &made, libc::O_PATH | libc::O_DIRECTORY, 0)?
             }
@@ -75,11 +76,11 @@ impl Session {
                 sys::symlink_at(target, tmp, &made)?;
                 sys::open_at(tmp, &made, libc::O_PATH, 0)?
             }
-            Body::File(body) => {
+            Body::File(_) | Body::Reference(_) => {
                 let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR;
                 let file = File::from(sys::open_at(tmp, &made, flags, 0o600)?);
-                if body.size > 0 {
-                    file.set_len(body.size)?;
+                if entry.size() > 0 {
+                    file.set_len(entry.size())?;
                     marks::set_stub(file.as_raw_fd(), entry)?;
                 }
                 file.into()
@@ -107,13 +108,13 @@ impl Session {
     pub(super) fn copy_up(&self, state: &FileState, fd: &OwnedFd) -> Result<()> {
         let _one_copier = lock(&state.copying);
         let Some(entry) = state.remote() else { return Ok(()) };
-        let body = file_body(&entry)?;
+        check_file(&entry)?;
         let at = fd.as_raw_fd();
         let (seconds, nanos) = sys::stat_fd(at)?.atime();
         let file = File::from(insist(at, || sys::reopen(at, libc::O_RDWR))?);
         file.set_len(0)?;
-        file.set_len(body.size)?;
-        if let Err(e) = self.content.copy_out(body, &file) {
+        file.set_len(entry.size())?;
+        if let Err(e) = self.content.copy_out(&entry, &file) {
             // What came so far means nothing and may have filled the disk.
             let _ = file.set_len(0);
             return Err(e.into());

@@ -8,13 +8,13 @@ use std::sync::{Arc, PoisonError};
 
 use super::attr::{Kind, TimeChange, without_set_id};
 use super::copy::RangeCopy;
-use super::copyup::file_body;
+use super::copyup::check_file;
 use super::error::{Result, StagingError};
 use super::marks::{self, Identity};
 use super::nodes::{FileState, lock};
 use super::session::Session;
 use super::sys::{self, insist};
-use crate::format::entry::{Body, Entry, FileBody, Mtime};
+use crate::format::entry::{Entry, Mtime};
 
 /// An open file.
 #[derive(Debug)]
@@ -41,13 +41,10 @@ impl OpenFile {
     }
 
     /// The file of the version that it reads, if it is not local.
-    pub fn lower_body(&self) -> Option<&FileBody> {
+    pub fn lower_entry(&self) -> Option<&Entry> {
         match &self.content {
             OpenContent::Local(_) => None,
-            OpenContent::Lower(entry) => match &entry.body {
-                Body::File(body) => Some(body),
-                Body::Directory | Body::Symlink { .. } => None,
-            },
+            OpenContent::Lower(entry) => Some(entry),
         }
     }
 }
@@ -57,7 +54,7 @@ pub enum CopySource<'a> {
     /// A local file.
     File(&'a File),
     /// A version's file.
-    Version(&'a FileBody),
+    Version(&'a Entry),
 }
 
 /// One open of a file.
@@ -222,7 +219,8 @@ impl Session {
     pub fn read(&self, handle: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let handle = self.handle(handle)?;
         if let Some(entry) = handle.state.remote() {
-            return Ok(self.content.read(file_body(&entry)?, offset, buf)?);
+            check_file(&entry)?;
+            return Ok(self.content.read(&entry, offset, buf)?);
         }
         let file = handle.local()?;
         let mut done = 0;
@@ -356,7 +354,7 @@ impl Session {
         let tree = self.tree();
         let is_alone = tree.node(handle.node).is_ok_and(|n| n.opens == 1);
         let before = sys::stat_fd(file.as_raw_fd())?;
-        if !self.marks || !is_alone || before.size() != file_body(entry)?.size {
+        if !self.marks || !is_alone || before.size() != entry.size() {
             return Ok(false);
         }
         let (seconds, nanos) = sys::realtime();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use lru::LruCache;
 
 use super::nodes::lock;
-use crate::format::entry::{Entry, FileBody};
+use crate::format::entry::Entry;
 use crate::path::TreePath;
 
 /// An immutable version seen through a session. Answers never change. Calls may block on the store; look-ups and
@@ -27,9 +27,9 @@ pub trait Lower: Send + Sync {
 /// file may outlive the session's lower.
 pub trait Content: Send + Sync {
     /// Writes the whole content to `dest`, an empty file extended to the right size; holes may stay holes.
-    fn copy_out(&self, file: &FileBody, dest: &File) -> io::Result<()>;
+    fn copy_out(&self, file: &Entry, dest: &File) -> io::Result<()>;
     /// Reads at an offset; fewer bytes than asked for only at the end of the file.
-    fn read(&self, file: &FileBody, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    fn read(&self, file: &Entry, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
 }
 
 /// Answers of [`Lower::find`] that are remembered: enough for those in flight, the store has its own cache.

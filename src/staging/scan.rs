@@ -46,8 +46,8 @@ pub enum Source {
     Symlink(Box<[u8]>),
     /// A file to be read, by [`Session::open_staged`].
     Local(LocalFile),
-    /// A file with this content, known without reading: unchanged from the version, or a clone, which has these bytes
-    /// of its own, too. The entry's path, mtime and executable bit are those of the staged file.
+    /// What the version has at this path, unchanged, or a file with this content, known without reading: a clone has
+    /// these bytes of its own, too. The entry's path, mtime and executable bit are those of what is staged.
     Known(Entry, Option<LocalFile>),
 }
 
@@ -129,6 +129,7 @@ impl Session {
             let below = level.below;
             if !next.is_upper {
                 if let Some(entry) = next.lower {
+                    // A contained version in which nothing was changed stays one.
                     let is_dir = matches!(entry.body, Body::Directory);
                     visit(of_entry(entry))?;
                     if is_dir {
@@ -148,7 +149,7 @@ impl Session {
             let path = staged.path.clone();
             if kind == Kind::Directory {
                 let below = below
-                    && next.lower.is_some_and(|e| matches!(e.body, Body::Directory))
+                    && next.lower.is_some_and(|e| e.body.is_directory())
                     && !marks::is_opaque(dir.as_raw_fd(), &next.name)?;
                 level.fd = None;
                 visit(staged)?;
@@ -259,8 +260,10 @@ impl Session {
 fn of_entry(entry: Entry) -> Staged {
     let source = match &entry.body {
         Body::Directory => Source::Directory,
-        Body::Symlink { target } => Source::Symlink(target.clone()),
-        Body::File(_) => Source::Known(entry.clone(), None),
+        // What the version has stays as it is, links too: they were looked at when they were committed.
+        Body::Symlink { .. } | Body::File(_) | Body::Reference(_) | Body::Contained(_) => {
+            Source::Known(entry.clone(), None)
+        }
     };
     Staged { path: entry.path, executable: entry.executable, mtime: entry.mtime, source }
 }

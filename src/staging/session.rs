@@ -253,8 +253,8 @@ impl Session {
         tree.insert(id, Kind::of(&entry), Place::Lower(entry.clone()));
         let node = tree.node_mut(id)?;
         match entry.body {
-            Body::Directory => node.lower = Some(entry.path.as_bytes().into()),
-            Body::File(_) => node.state = Some(FileState::new(Some(entry))),
+            Body::Directory | Body::Contained(_) => node.lower = Some(entry.path.as_bytes().into()),
+            Body::File(_) | Body::Reference(_) => node.state = Some(FileState::new(Some(entry))),
             Body::Symlink { .. } => {}
         }
         tree.add_name(id, parent, name);
@@ -288,7 +288,7 @@ impl Session {
             if kind == Kind::Directory && self.overlaid && !marks::is_opaque(dir.as_raw_fd(), name)? {
                 lower = self
                     .lower_at(tree, parent, name)?
-                    .filter(|e| matches!(e.body, Body::Directory))
+                    .filter(|e| e.body.is_directory())
                     .map(|e| e.path.as_bytes().into());
             }
             if kind == Kind::File {

@@ -13,7 +13,7 @@ use super::{Finding, Problem, Progress};
 use crate::format::entry::{Body, Entry};
 use crate::id::FileHash;
 use crate::path::TreePath;
-use crate::view::{ReadError, VersionView};
+use crate::view::{ReadError, VersionView, WholeView};
 
 /// Local files hashed at once.
 const FILES_AT_ONCE: usize = 4;
@@ -58,14 +58,14 @@ pub async fn copy(
         absent: None,
     };
     comparison.descend(None)?;
-    let mut entries = view.entries(0);
+    let mut entries = WholeView::new(view.clone()).walk();
     loop {
         let batch = entries.next_batch().await?;
         if batch.is_empty() {
             break;
         }
-        for (_, entry) in batch {
-            comparison.take(entry).await?;
+        for found in batch {
+            comparison.take(found.entry).await?;
         }
     }
     comparison.end().await
@@ -132,7 +132,7 @@ impl Comparison<'_> {
         let local = self.local(&entry.path);
         let meta = fs::symlink_metadata(&local).map_err(|e| CopyError::io(&local, e))?;
         match &entry.body {
-            Body::Directory if meta.is_dir() => self.descend(Some(&entry.path))?,
+            Body::Directory | Body::Contained(_) if meta.is_dir() => self.descend(Some(&entry.path))?,
             Body::Symlink { target } if meta.is_symlink() => {
                 let found = fs::read_link(&local).map_err(|e| CopyError::io(&local, e))?;
                 if found.as_os_str().as_bytes() != &target[..] {
@@ -160,6 +160,19 @@ impl Comparison<'_> {
                         self.join_one().await?;
                     }
                     let (hash, progress) = (file.hash, self.progress.clone());
+                    self.jobs.spawn_blocking(move || compare_file(&local, &entry.path, hash, &progress));
+                }
+            }
+            Body::Reference(reference) if meta.is_file() => {
+                if meta.len() != reference.size {
+                    let detail =
+                        format!("it has {} bytes, and {} in the version", meta.len(), reference.size);
+                    self.find(&entry.path, Problem::Different, &detail);
+                } else if let Some(hash) = reference.hash {
+                    if self.jobs.len() >= FILES_AT_ONCE {
+                        self.join_one().await?;
+                    }
+                    let progress = self.progress.clone();
                     self.jobs.spawn_blocking(move || compare_file(&local, &entry.path, hash, &progress));
                 }
             }
@@ -198,9 +211,9 @@ impl Comparison<'_> {
 
 fn kind(body: &Body) -> &'static str {
     match body {
-        Body::Directory => "a directory",
+        Body::Directory | Body::Contained(_) => "a directory",
         Body::Symlink { .. } => "a symbolic link",
-        Body::File(_) => "a file",
+        Body::File(_) | Body::Reference(_) => "a file",
     }
 }
 

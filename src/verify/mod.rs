@@ -6,7 +6,7 @@
 mod copy;
 mod signatures;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,11 +17,13 @@ use tokio::task::JoinSet;
 pub use self::copy::{CopyError, copy};
 pub use self::signatures::{EventFinding, SignedBy, signatures, signed_by};
 use crate::catalog::VersionRecord;
+use crate::format::contained::Contained;
 use crate::format::entry::{Body, Entry, FileBody};
 use crate::format::listing::ListingHasher;
+use crate::format::reference::ReferenceBody;
 use crate::id::FileHash;
 use crate::path::TreePath;
-use crate::view::{ReadError, Source, VersionView};
+use crate::view::{ReadError, ReferenceContent, Source, Totals, VersionView};
 
 /// Files checked at once.
 const FILES_AT_ONCE: usize = 16;
@@ -51,6 +53,8 @@ pub enum Problem {
     Extra,
     /// Its content differs.
     Different,
+    /// The source of a reference is not what it was.
+    Changed,
     /// It is of another kind: a file, a directory, a symbolic link.
     Kind,
     /// Its exec bit differs.
@@ -76,6 +80,7 @@ impl Progress {
 pub fn is_damage(error: &ReadError) -> bool {
     match error {
         ReadError::Corrupt { .. } | ReadError::Missing { .. } => true,
+        ReadError::Source { error, .. } => error.is_change(),
         ReadError::Denied { .. }
         | ReadError::Unavailable { .. }
         | ReadError::Local { .. }
@@ -87,6 +92,7 @@ pub fn is_damage(error: &ReadError) -> bool {
 pub fn damage(path: impl Into<String>, error: &ReadError) -> Finding {
     let problem = match error {
         ReadError::Missing { .. } => Problem::Missing,
+        ReadError::Source { .. } => Problem::Changed,
         _ => Problem::Damaged,
     };
     Finding { path: path.into(), problem, detail: error.to_string() }
@@ -102,17 +108,34 @@ pub async fn stored(
     recorded: &VersionRecord,
     progress: &Arc<Progress>,
 ) -> Result<Vec<Finding>, ReadError> {
-    let check = Check {
-        view,
-        progress,
-        jobs: JoinSet::new(),
-        findings: BTreeSet::new(),
-        listing: ListingHasher::default(),
-        next: 0,
-        files: 0,
-        bytes: 0,
+    let version = recorded.version.to_string();
+    let logged = Totals {
+        entries: recorded.entries,
+        files: recorded.files,
+        bytes: recorded.bytes,
+        digest: recorded.digest,
     };
-    check.run(recorded).await
+    let mut findings = BTreeSet::new();
+    let mut seen = HashSet::from([view.manifest()]);
+    let mut open = Check::new(view, progress, None).run(&version, "the log", logged, &mut findings).await?;
+    while let Some((path, contained)) = open.pop() {
+        if !seen.insert(contained.manifest) {
+            continue;
+        }
+        let inner = match view.open_contained(&contained).await {
+            Ok(inner) => inner,
+            Err(error) if is_damage(&error) => {
+                findings.insert(damage(path.to_string(), &error));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let logged = Totals { digest: contained.digest, ..inner.totals() };
+        let shown = path.to_string();
+        let check = Check::new(&inner, progress, Some(path));
+        open.extend(check.run(&shown, "the version that contains it", logged, &mut findings).await?);
+    }
+    Ok(findings.into_iter().collect())
 }
 
 struct Check<'a> {
@@ -125,11 +148,37 @@ struct Check<'a> {
     next: u64,
     files: u64,
     bytes: u64,
+    /// Where it is contained; none for the version itself.
+    at: Option<TreePath>,
+    /// What it contains, with the paths that it is seen at.
+    contained: Vec<(TreePath, Contained)>,
 }
 
-impl Check<'_> {
-    async fn run(mut self, recorded: &VersionRecord) -> Result<Vec<Finding>, ReadError> {
-        let version = format!("{}", recorded.version);
+impl<'a> Check<'a> {
+    fn new(view: &'a Arc<VersionView>, progress: &'a Arc<Progress>, at: Option<TreePath>) -> Self {
+        Self {
+            view,
+            progress,
+            jobs: JoinSet::new(),
+            findings: BTreeSet::new(),
+            listing: ListingHasher::default(),
+            next: 0,
+            files: 0,
+            bytes: 0,
+            at,
+            contained: vec![],
+        }
+    }
+
+    /// Checks all of one manifest, and gives the versions that it contains. `version` stands in findings, `stated` is
+    /// what it should be by somebody.
+    async fn run(
+        mut self,
+        version: &str,
+        by: &str,
+        stated: Totals,
+        findings: &mut BTreeSet<Finding>,
+    ) -> Result<Vec<(TreePath, Contained)>, ReadError> {
         let mut is_complete = true;
         let mut entries = self.view.entries(0);
         loop {
@@ -142,7 +191,7 @@ impl Check<'_> {
                 }
                 Err(error) if is_damage(&error) => {
                     is_complete = false;
-                    if !self.pass(&version, &error).await? {
+                    if !self.pass(version, &error).await? {
                         break;
                     }
                     entries = self.view.entries(self.next);
@@ -154,17 +203,34 @@ impl Check<'_> {
             self.join_one().await?;
         }
         if is_complete {
-            self.compare(&version, recorded);
+            self.compare(version, by, stated);
         }
-        Ok(self.findings.into_iter().collect())
+        findings.extend(self.findings);
+        Ok(self.contained)
     }
 
     async fn take(&mut self, ordinal: u64, entry: Entry) -> Result<(), ReadError> {
         self.listing.push(&entry);
         self.next = ordinal + 1;
-        if let Body::File(body) = entry.body {
-            self.files += 1;
-            self.bytes = self.bytes.saturating_add(body.size);
+        let (files, bytes) = entry.body.sums();
+        self.files = self.files.saturating_add(files);
+        self.bytes = self.bytes.saturating_add(bytes);
+        if let Body::Contained(contained) = entry.body {
+            let seen_at = match &self.at {
+                None => entry.path,
+                // Of a long path the end is enough to be found by.
+                Some(at) => at.append(&entry.path).unwrap_or(entry.path),
+            };
+            self.contained.push((seen_at, *contained));
+        } else if let Body::Reference(reference) = entry.body {
+            if self.jobs.len() >= FILES_AT_ONCE {
+                self.join_one().await?;
+            }
+            let content = self.view.open_reference(&entry.path, &reference);
+            let progress = self.progress.clone();
+            self.jobs
+                .spawn(async move { check_reference(&content, &entry.path, &reference, &progress).await });
+        } else if let Body::File(body) = entry.body {
             if self.jobs.len() >= FILES_AT_ONCE {
                 self.join_one().await?;
             }
@@ -243,7 +309,7 @@ impl Check<'_> {
     }
 
     /// Compares the whole with what the log and the manifest's root say of it.
-    fn compare(&mut self, version: &str, recorded: &VersionRecord) {
+    fn compare(&mut self, version: &str, by: &str, stated: Totals) {
         let totals = self.view.totals();
         let digest = self.listing.digest();
         let mut differs = |what: &str, found: String, stated: String| {
@@ -256,10 +322,10 @@ impl Check<'_> {
                 });
             }
         };
-        differs("the digest by the log", digest.to_string(), recorded.digest.to_string());
+        differs(&format!("the digest by {by}"), digest.to_string(), stated.digest.to_string());
         differs("the digest in the manifest", digest.to_string(), totals.digest.to_string());
         for (by, entries, files, bytes) in [
-            ("the log", recorded.entries, recorded.files, recorded.bytes),
+            (by, stated.entries, stated.files, stated.bytes),
             ("the manifest", totals.entries, totals.files, totals.bytes),
         ] {
             let shown = |entries, files, bytes| format!("{entries} entries, {files} files, {bytes} bytes");
@@ -278,6 +344,30 @@ impl Check<'_> {
             Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Some(Err(_)) => Err(ReadError::Stopped),
         }
+    }
+}
+
+/// Asks a reference's source whether it has changed; with a checksum, reads all of it.
+async fn check_reference(
+    content: &Arc<ReferenceContent>,
+    path: &TreePath,
+    reference: &ReferenceBody,
+    progress: &Progress,
+) -> Result<Vec<Finding>, ReadError> {
+    let read = async {
+        content.check().await?;
+        if reference.hash.is_some() {
+            let mut parts = Box::pin(content.parts());
+            while let Some(part) = parts.next().await {
+                progress.add(part?.len() as u64);
+            }
+        }
+        Ok(())
+    };
+    match read.await {
+        Ok(()) => Ok(vec![]),
+        Err(error) if is_damage(&error) => Ok(vec![damage(path.to_string(), &error)]),
+        Err(error) => Err(error),
     }
 }
 

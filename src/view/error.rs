@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::format::FormatError;
 use crate::format::entry::ChunkRef;
 use crate::path::TreePath;
+use crate::source::SourceError;
 use crate::store::StoreError;
 
 /// A read that failed.
@@ -51,6 +52,14 @@ pub enum ReadError {
         /// What happened.
         problem: String,
     },
+    /// The bytes are outside of the store, and cannot be read there.
+    #[error("{what} cannot be read: {error}")]
+    Source {
+        /// The version and the path.
+        what: String,
+        /// Why.
+        error: SourceError,
+    },
     /// Reading was shut down.
     #[error("reading was shut down")]
     Stopped,
@@ -59,7 +68,14 @@ pub enum ReadError {
 impl ReadError {
     /// Whether the same read may succeed later.
     pub fn may_pass(&self) -> bool {
-        matches!(self, ReadError::Unavailable { .. } | ReadError::Local { .. })
+        match self {
+            ReadError::Unavailable { .. } | ReadError::Local { .. } => true,
+            ReadError::Source { error, .. } => matches!(error, SourceError::Unavailable { .. }),
+            ReadError::Corrupt { .. }
+            | ReadError::Missing { .. }
+            | ReadError::Denied { .. }
+            | ReadError::Stopped => false,
+        }
     }
 }
 
@@ -124,6 +140,11 @@ impl Origin {
                 ReadError::Unavailable { what, problem: e.to_string() }
             }
         }
+    }
+
+    /// A reference that cannot be read.
+    pub fn source(&self, error: SourceError) -> ReadError {
+        ReadError::Source { what: self.to_string(), error }
     }
 
     /// Trouble with the local disk.

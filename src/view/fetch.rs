@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -24,6 +24,7 @@ use crate::format::codec::{self, Codec};
 use crate::format::entry::ChunkRef;
 use crate::format::manifest::Block;
 use crate::id::ChunkId;
+use crate::source::Sources;
 use crate::store::{Key, Store, StoreError};
 
 /// What a permit of the memory budget stands for.
@@ -74,6 +75,8 @@ pub(super) struct Fetcher {
     pub(super) block_flights: Mutex<HashMap<ChunkId, Landing<Result<Block, ReadError>>>>,
     pub(super) small_flights: Mutex<HashMap<ContentKey, SmallLanding>>,
     pub(super) tables: Mutex<Tables>,
+    /// Where references may be read from; nothing until it is set.
+    sources: OnceLock<Arc<Sources>>,
 }
 
 /// Chunks as they came, with the memory they take. One that is kept keeps all that came with it: what is to stay is
@@ -111,6 +114,19 @@ impl Fetcher {
             block_flights: Mutex::default(),
             small_flights: Mutex::default(),
             tables: Mutex::default(),
+            sources: OnceLock::new(),
+        }
+    }
+
+    /// Where references may be read from.
+    pub fn sources(&self) -> Arc<Sources> {
+        self.sources.get_or_init(Arc::default).clone()
+    }
+
+    /// Says it, before the first is read.
+    pub fn set_sources(&self, sources: Arc<Sources>) {
+        if self.sources.set(sources).is_err() {
+            tracing::error!("the sources of references were set twice; the first stay");
         }
     }
 

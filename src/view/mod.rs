@@ -18,6 +18,7 @@ mod listed;
 mod local;
 mod moved;
 mod readahead;
+mod reference;
 mod small;
 mod stream;
 #[cfg(test)]
@@ -26,6 +27,7 @@ mod testing;
 mod tests;
 mod version;
 mod walk;
+mod whole;
 
 use std::sync::Arc;
 
@@ -36,8 +38,10 @@ use self::fetch::Fetcher;
 pub use self::fetch::ReadLimits;
 pub use self::kept::{KeptBlock, ListBlocks};
 pub use self::moved::MAX_MOVES;
+pub use self::reference::ReferenceContent;
 pub use self::stream::Source;
 pub use self::version::{Entries, Totals, VersionView};
+pub use self::whole::{Found, Walk, WholeView};
 use crate::cache::Cache;
 use crate::format::entry::FileBody;
 use crate::path::TreePath;

@@ -11,11 +11,12 @@ use super::cursor::{Ahead, Cursor};
 use super::error::{Origin, ReadError};
 use super::fetch::Fetcher;
 use super::walk::Walks;
+use crate::format::contained::Contained;
 use crate::format::entry::{Body, Entry, FileBody};
 use crate::format::manifest::Root;
 use crate::id::{ChunkId, Digest, ManifestId};
 use crate::name::ArtifactKey;
-use crate::path::{self, TreePath};
+use crate::path::{self, PathError, TreePath};
 
 /// Index blocks whose running entry counts are kept; one for each of 256 blocks.
 const MAX_SUMS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -58,7 +59,15 @@ impl VersionView {
         manifest: ManifestId,
         label: &str,
     ) -> Result<Arc<Self>, ReadError> {
-        let fetcher = context.fetcher.clone();
+        Self::open_by(context.fetcher.clone(), artifact, manifest, label).await
+    }
+
+    async fn open_by(
+        fetcher: Arc<Fetcher>,
+        artifact: &ArtifactKey,
+        manifest: ManifestId,
+        label: &str,
+    ) -> Result<Arc<Self>, ReadError> {
         let origin = Origin::version(label);
         let root = fetcher.root(&origin, artifact, &manifest).await?;
         Ok(Arc::new(Self {
@@ -69,6 +78,39 @@ impl VersionView {
             walks: Mutex::default(),
             manifest,
         }))
+    }
+
+    /// Opens a version that this one contains. Cost: one request, none if the root is in the cache.
+    ///
+    /// # Errors
+    /// A manifest that is not what the entry says of it.
+    pub async fn open_contained(&self, contained: &Contained) -> Result<Arc<Self>, ReadError> {
+        let Contained { artifact, version, manifest, .. } = contained;
+        let label = format!("{artifact}:{version}, contained in {}", self.origin);
+        let view = Self::open_by(self.fetcher.clone(), artifact, *manifest, &label).await?;
+        view.check_is(contained)?;
+        Ok(view)
+    }
+
+    /// Checks that this is what an entry of another version says that it contains.
+    pub fn check_is(&self, contained: &Contained) -> Result<(), ReadError> {
+        let is_same = self.manifest == contained.manifest && self.root.digest == contained.digest;
+        let is_whole = contained.path.is_none();
+        if !is_same || is_whole && (self.root.files, self.root.bytes) != (contained.files, contained.bytes) {
+            let problem =
+                format!("its manifest is not the one that the entry for {} means", contained.label());
+            return Err(self.origin.contradiction(problem));
+        }
+        Ok(())
+    }
+
+    pub(super) fn contradiction(&self, problem: impl Into<String>) -> ReadError {
+        self.origin.contradiction(problem)
+    }
+
+    /// An entry that is seen at a path which no path can be.
+    pub(super) fn unreachable(&self, path: &TreePath, error: &PathError) -> ReadError {
+        self.origin.file(path).contradiction(error.to_string())
     }
 
     /// Which manifest this is.
@@ -177,10 +219,9 @@ impl VersionView {
                 break;
             }
             for (_, entry) in &batch {
-                if let Body::File(file) = &entry.body {
-                    files += 1;
-                    bytes = bytes.saturating_add(file.size);
-                }
+                let (more_files, more_bytes) = entry.body.sums();
+                files = files.saturating_add(more_files);
+                bytes = bytes.saturating_add(more_bytes);
             }
         }
         if (files, bytes) != (self.root.files, self.root.bytes) {

@@ -8,14 +8,17 @@ mod runner;
 mod support;
 
 mod commit;
+mod contained;
 mod host;
 mod identity;
+mod lineage;
 mod names;
 mod offline;
 mod pin;
 mod programs;
 mod property;
 mod reading;
+mod references;
 mod signing;
 mod staging;
 mod story;
@@ -42,8 +45,11 @@ fn main() -> ExitCode {
             names::TESTS,
             offline::TESTS,
             pin::TESTS,
+            contained::TESTS,
+            references::TESTS,
             identity::TESTS,
             signing::TESTS,
+            lineage::TESTS,
         ]
         .concat(),
     )

@@ -17,6 +17,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("many_processes_reading_at_once_fetch_once", many_processes),
     ("what_was_read_is_not_asked_for_again", request_counts),
     ("a_whole_file_is_read_by_the_kernel_alone", passthrough),
+    ("opens_ask_nothing_where_the_kernel_may_open_files_itself", unopened),
     ("the_cache_stays_below_its_limit", cache_limit),
     ("damage_in_the_store_is_never_read_as_truth_and_is_named", damaged_store),
     ("damage_in_answers_is_fetched_again", damaged_answers),
@@ -179,6 +180,31 @@ fn passthrough() {
     host.signal(libc::SIGCONT);
     assert!(reader.join().unwrap().unwrap() == noise(1, 0, BIG));
     assert!(finished.is_ok(), "the daemon was needed to read a whole file");
+}
+
+fn unopened() {
+    let (server, _writer) = filled();
+    let host = Host::on(&server, &["--read-only", "--no-open"]);
+    host.mount();
+    assert!(read(&host.path("p/a/v0/big")) == noise(1, 0, BIG));
+    let log = fs::read_to_string(host.path("p/a/.artfs/log.jsonl")).unwrap();
+    assert!(log.lines().count() >= 2 && log.ends_with("}\n"), "{log}");
+    let root = host.path("p/a/v0");
+    let files: Vec<_> = names(&root.join("small")).iter().map(|name| root.join("small").join(name)).collect();
+    assert!(files.len() > 100);
+    let whole = || files.iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>();
+    let first = whole();
+    let now = || host.status()["kernel_requests"].as_u64().unwrap();
+    let before = now();
+    assert!(whole() == first);
+    // The way to the directory may be looked up again; opens and reads ask nothing.
+    let asked = now() - before;
+    assert!(asked < 30, "{asked} questions for {} files", files.len());
+    refused("a write", fs::write(root.join("big"), "x"), libc::EROFS);
+    host.umount();
+    let refused = host.run(&["mount", "--no-open", host.at.to_str().unwrap()]);
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && error.contains("--read-only"), "{error}");
 }
 
 pub fn disk_use(folder: &Path) -> u64 {

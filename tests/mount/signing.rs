@@ -239,7 +239,7 @@ fn wrong_digest() {
     tokio::runtime::Runtime::new().unwrap().block_on(commit_lie(&host, &keys));
     let reader = reader(&host, allowed.to_str().unwrap(), "latest");
     is_read(&reader, "v0", "one");
-    is_refused(&reader, "latest", "its manifest yields the digest");
+    is_refused(&reader, "latest", "yields the digest");
     refused("by its number", fs::metadata(at(&reader, "v1")), libc::EACCES);
     let trusting = host.beside(&["--read-only"]);
     is_read(&trusting, "v1", "one");

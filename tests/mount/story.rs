@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use super::commit::SmallDisk;
 use super::host::{Host, errno, json, names, need, program, refused, wait_until};
 use super::support::environment::noise;
+use super::support::s3::S3Server;
 use super::sys;
 
 pub const TESTS: &[(&str, fn())] = &[
@@ -26,6 +28,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("removing_versions_artifacts_and_projects_is_refused_with_a_way_out", removals),
     ("what_is_deleted_vanishes_from_the_mount_and_open_files_read_on", deletions),
     ("a_collection_takes_nothing_away_that_is_open_or_staged_here", collections),
+    ("a_reader_on_another_host_has_the_grace_period_and_never_reads_wrong_bytes", grace),
     ("aliases_move_by_ln_mv_and_rm_with_one_event_each", aliases),
     ("a_link_named_like_one_of_ln_becomes_an_alias_after_a_while", held_back),
     ("sessions_are_made_listed_committed_and_removed_by_name", sessions),
@@ -598,12 +601,67 @@ fn deletions() {
     wait_until("the other host sees it again", || names(&other.path("p")) == ["a", "b"]);
     fs::write(other.path("p/b/staging/f"), "mine").unwrap();
     host.ok(&["rm", "--recursive", "p"]);
-    assert_eq!(names(&host.path("p")), Vec::<String>::new());
+    wait_until("a project of deleted artifacts is not listed", || names(&host.path("")).is_empty());
+    refused("nor there by name", fs::metadata(host.path("p")), libc::ENOENT);
     wait_until("only what is staged is left", || names(&other.path("p")) == ["b"]);
     assert_eq!(
         (names(&other.path("p/b")), read(&other.path("p/b/staging/f"))),
         (vec!["staging".to_owned()], "mine".into())
     );
+    assert_eq!(names(&other.path("")), ["p"]);
+    // It is made again as if it had never been, and goes on with its numbers.
+    host.version("p/a", &[("f", b"4")]);
+    assert_eq!((names(&host.path("")), host.versions("p/a")), (vec!["p".to_owned()], vec!["v5".to_owned()]));
+}
+
+/// The store looks as if nothing had been written for two days.
+fn two_days_pass(server: &S3Server) {
+    let before = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
+    server.keys().iter().for_each(|key| assert!(server.set_last_modified(key, before)));
+}
+
+fn grace() {
+    let server = S3Server::spawn();
+    let host = Host::on(&server, &["--refresh", "100ms"]);
+    host.mount();
+    let other = host.beside(&["--refresh", "100ms"]);
+    let (read, unread) = (noise(9, 1, 12_000_000), noise(9, 2, 12_000_000));
+    host.version("p/a", &[("read.bin", &read), ("unread.bin", &unread)]);
+    host.version("p/a", &[("other.bin", b"x")]);
+    let open = |name: &str| File::open(other.path("p/a/v0").join(name)).unwrap();
+    wait_until("the other host sees it", || other.path("p/a/v0/read.bin").exists());
+    let (early, late) = (open("read.bin"), open("unread.bin"));
+    let mut head = vec![0; 100_000];
+    early.read_exact_at(&mut head, 0).unwrap();
+    assert!(head == read[..100_000]);
+    host.ok(&["rm", "p/a:v0"]);
+    wait_until("it is gone by name", || !other.path("p/a/v0").exists());
+
+    // It is condemned, and its bytes stay for the grace period.
+    two_days_pass(&server);
+    let said = host.ok(&["gc"]);
+    assert!(said.contains("can be deleted by a run after"), "{said}");
+    let mut bytes = vec![];
+    std::io::Read::read_to_end(&mut &early, &mut bytes).unwrap();
+    assert!(bytes == read, "who has it open reads to the end");
+
+    two_days_pass(&server);
+    let said = host.ok(&["gc"]);
+    assert!(said.contains("freed "), "{said}");
+    for at in [0, 5_000_000, 11_900_000] {
+        refused("bytes that are gone", late.read_exact_at(&mut head, at), libc::EIO);
+    }
+    let log = fs::read_to_string(other.state.join("daemon.log")).unwrap();
+    let line = log.lines().find(|line| line.contains("p/a:v0") && line.contains("unread.bin"));
+    assert!(line.is_some_and(|line| line.contains("packs/")), "{log}");
+    refused("a new look", File::open(other.path("p/a/v0/unread.bin")), libc::ENOENT);
+    // What was read before may still be here; if it is given, it is right.
+    for at in (0..12_000_000).step_by(100_000) {
+        let again = early.read_exact_at(&mut head, at as u64);
+        assert!(again.is_err() || head == read[at..at + 100_000]);
+    }
+    assert_eq!(fs::read(other.path("p/a/v1/other.bin")).unwrap(), b"x");
+    host.ok(&["verify", "p/a:v1"]);
 }
 
 fn collections() {

@@ -87,6 +87,15 @@ pub fn listxattr(path: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Lets the kernel drop what it keeps of a file's content.
+pub fn forget_pages(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
 pub fn lseek(file: &File, offset: i64, whence: i32) -> io::Result<i64> {
     // SAFETY: the descriptor is open.
     let found = unsafe { libc::lseek(file.as_raw_fd(), offset, whence) };

@@ -12,11 +12,14 @@ mod support;
 
 mod checkpoints;
 mod commit;
+mod contained;
 mod contention;
 mod gc;
 mod golden;
+mod golden_linked;
 mod host;
 mod layers;
+mod lineage;
 mod linearizability;
 mod outage;
 mod overtaken;
@@ -25,6 +28,7 @@ mod requests;
 mod retention;
 mod signing;
 mod simulation;
+mod sources;
 mod store;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.

@@ -27,7 +27,7 @@ use crate::support::read_back::{Judge, assert_same, tree_of};
 
 /// A collection that condemns and deletes all of these objects, without asking whether they are in use. Fences the
 /// artifacts that are in the store when its record is there.
-async fn collect(backend: &Arc<dyn ObjectStore>, doomed: &BTreeSet<String>) {
+pub async fn collect(backend: &Arc<dyn ObjectStore>, doomed: &BTreeSet<String>) {
     let host = Host::new(backend, "collector").await;
     let epoch = artfs::condemned::newest_epoch(&host.store, 0).await.expect("a listing") + 1;
     let mut record = Collection::new(host.store.id(), epoch);
@@ -74,12 +74,12 @@ async fn fence(host: &Host, artifact: &ArtifactKey, epoch: u64) {
 }
 
 /// What a commit added and nothing leads to yet.
-fn is_content(name: &str) -> bool {
+pub fn is_content(name: &str) -> bool {
     ["packs/", "/manifests/", "/details/"].iter().any(|part| name.contains(part))
 }
 
 /// Chunks in packs, a chunk list, and an inline file.
-fn tree(seed: u64) -> TempDir {
+pub fn tree(seed: u64) -> TempDir {
     let tree = directory();
     fs::write(tree.path().join("table.csv"), noise(seed, 1, 200_000)).expect("a file");
     fs::write(tree.path().join("model.bin"), noise(seed, 2, 300_000)).expect("a file");

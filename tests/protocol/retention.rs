@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use artfs::catalog::{
@@ -9,7 +10,7 @@ use artfs::catalog::{
 };
 use artfs::commit::{Request, Settings};
 use artfs::format::event::{Body, DeletionCause, NEVER_SECONDS};
-use artfs::name::{AliasName, ArtifactKey, ArtifactName, Selector, VersionNumber};
+use artfs::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, Selector, VersionNumber};
 use object_store::ObjectStore;
 
 use crate::host::{ARTIFACT, Host, key, memory, small_tree, version};
@@ -189,6 +190,94 @@ async fn a_deleted_artifact_is_not_listed_and_a_commit_goes_on_with_its_numbers(
     let deleted =
         host.catalog.delete_artifact(&empty, InUse::Refuse, &inputs, &actor).await.expect("deleted");
     assert!(deleted.0.is_removed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_committed_right_behind_the_deletion_of_its_artifact_stays() {
+    let backend = memory();
+    with_versions(&backend, 2).await;
+    let faulty = FaultyStore::new(backend.clone());
+    let host = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "h").await;
+    state(&host).await;
+    // The deletion takes effect and its answer is lost; before the host looks again, another one commits.
+    let is_written = AtomicBool::new(false);
+    faulty.set_fault(move |call| match call.op {
+        Op::Create if !is_written.swap(true, Ordering::SeqCst) => Fault::ErrorAfter,
+        Op::Get if is_written.load(Ordering::SeqCst) => Fault::Hold,
+        _ => Fault::None,
+    });
+    let (artifact, inputs, actor) = (key(), Inputs::default(), host.actor());
+    let deletion = host.catalog.delete_artifact(&artifact, InUse::Override, &inputs, &actor);
+    let commit = async {
+        faulty.wait_for_held().await;
+        let committed = Host::new(&backend, "other").await.commit(small_tree(b"new").path()).await;
+        faulty.release();
+        committed.version
+    };
+    let (deleted, committed) = tokio::join!(deletion, commit);
+    assert_eq!((deleted.expect("deleted").1, committed), (vec![version(0), version(1)], version(2)));
+    assert_eq!(living(&*state(&Host::new(&backend, "reader").await).await), [2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_of_deleted_artifacts_only_is_not_listed() {
+    let backend = memory();
+    let host = with_versions(&backend, 1).await;
+    let tree = small_tree(b"x");
+    for name in ["other/a", "other/b", "other/c"] {
+        let request =
+            Request { artifact: name.parse().expect("a name"), ..host.request(Settings::default()) };
+        host.commit_as(tree.path(), &request).await.expect("a commit");
+    }
+    let other: ProjectName = "other".parse().expect("a name");
+    let faulty = FaultyStore::new(backend.clone());
+    let fresh = async || Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "fresh").await;
+    let listed = async |host: &Host, age| -> Vec<String> {
+        let projects = host.catalog.living_projects(age).await.expect("a listing");
+        projects.iter().map(ToString::to_string).collect()
+    };
+    let reader = fresh().await;
+    faulty.restart_count();
+    assert_eq!(listed(&reader, Duration::ZERO).await, ["other", "proj"]);
+    let logs: BTreeSet<String> =
+        faulty.calls().iter().filter_map(|call| Some(call.path.split_once("/log")?.0.to_owned())).collect();
+    assert_eq!(
+        logs,
+        ["artifacts/other/a", "artifacts/proj/data"].map(str::to_owned).into(),
+        "one of each project"
+    );
+    faulty.restart_count();
+    assert_eq!(listed(&reader, Duration::ZERO).await, ["other", "proj"]);
+    assert_eq!(faulty.calls().len(), 1, "what is known to live costs no more than the listing");
+
+    let (inputs, actor) = (Inputs::default(), host.actor());
+    for name in ["other/a", "other/b", "other/c"] {
+        let both = async |host: &Host| {
+            (listed(host, Duration::ZERO).await.len(), host.catalog.has_project(&other, Duration::ZERO).await)
+        };
+        assert!(matches!(both(&fresh().await).await, (2, Ok(true))), "before {name} goes");
+        let artifact = name.parse().expect("a name");
+        host.catalog.delete_artifact(&artifact, InUse::Refuse, &inputs, &actor).await.expect("deleted");
+    }
+    for host in [&host, &fresh().await] {
+        assert_eq!(listed(host, Duration::ZERO).await, ["proj"]);
+        assert!(!host.catalog.has_project(&other, Duration::ZERO).await.expect("an answer"));
+    }
+    // Whoever looked by name knows it, too.
+    for name in ["other/a", "other/b", "other/c"] {
+        let artifact = name.parse().expect("a name");
+        assert!(reader.catalog.existing(&artifact, Duration::ZERO).await.expect("its log").is_removed());
+    }
+    assert_eq!(listed(&reader, Duration::ZERO).await, ["proj"]);
+    // One is begun again elsewhere.
+    let request =
+        Request { artifact: "other/b".parse().expect("a name"), ..host.request(Settings::default()) };
+    assert_eq!(host.commit_as(tree.path(), &request).await.expect("a commit").version, version(1));
+    assert_eq!(listed(&reader, Duration::ZERO).await, ["other", "proj"]);
+    assert!(reader.catalog.has_project(&other, Duration::ZERO).await.expect("an answer"));
+    // Without the store what is known is listed.
+    faulty.kill();
+    assert_eq!(listed(&reader, Duration::ZERO).await, ["other", "proj"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,6 +45,8 @@ pub enum Flaw {
     DeletesUsed,
     /// One deletion in five is acknowledged and not made.
     ForgottenDeletions,
+    /// An artifact that is deleted loses its log, so that it begins again at v0.
+    ForgetsArtifacts,
 }
 
 /// The store itself. Its clock, which dates objects, is the virtual one.
@@ -83,6 +85,11 @@ impl Bucket {
         self.flaw
     }
 
+    /// The tick in which an object was created; none if it is older than the network, or not there.
+    pub fn created(&self, path: &Path) -> Option<u64> {
+        self.created.lock().expect("no holder panics").get(path).copied()
+    }
+
     fn is_new_event(&self, path: &Path) -> bool {
         let created = self.created.lock().expect("no holder panics").get(path).copied();
         path.as_ref().contains("/log/") && created.is_some_and(|tick| self.clock.now() - tick < 3000)
@@ -109,8 +116,17 @@ impl Bucket {
             }
             _ => {}
         }
+        let deletes_artifact = self.flaw == Flaw::ForgetsArtifacts && is_deletion_of_artifact(path, &payload);
         let done = self.objects.put_opts(path, payload, options).await?;
         self.created.lock().expect("no holder panics").insert(path.clone(), self.clock.now());
+        if deletes_artifact {
+            let log = path.as_ref().rsplit_once('/').map_or("", |(log, _)| log);
+            let log = Path::from(log);
+            let events: Vec<ObjectMeta> = self.objects.list(Some(&log)).try_collect().await?;
+            for event in events {
+                self.objects.delete(&event.location).await?;
+            }
+        }
         let trigger = match self.flaw {
             Flaw::DeletesAtOnce => Some(path.to_string()),
             Flaw::DeletesUsed => path.as_ref().strip_suffix(".done").map(str::to_owned),
@@ -174,6 +190,11 @@ impl Bucket {
         self.created.lock().expect("no holder panics").remove(path);
         self.objects.delete(path).await
     }
+}
+
+fn is_deletion_of_artifact(path: &Path, payload: &PutPayload) -> bool {
+    let text: Vec<u8> = payload.iter().flat_map(|piece| piece.to_vec()).collect();
+    path.as_ref().contains("/log/") && String::from_utf8_lossy(&text).contains("\"cause\":\"artifact\"")
 }
 
 /// What a collection condemned, tables of moves left out.

@@ -10,11 +10,13 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use artfs::format::codec::{self, Codec};
+use artfs::format::contained::Contained;
 use artfs::format::entry::{Body, ChunkRef, Content, Entry, FileBody, Mtime, Place};
 use artfs::format::event::{self, Event};
 use artfs::format::manifest::{Block, BlockKind, Root};
 use artfs::format::moves::Moves;
 use artfs::format::pack::{PACK_FOOTER_BYTES, PackRow, decode_footer, decode_table};
+use artfs::format::reference::Validator;
 use artfs::id::{ChunkId, Digest, EventHash, ManifestId, PackId};
 use artfs::name::{ArtifactKey, VersionNumber};
 use bytes::Bytes;
@@ -37,6 +39,8 @@ pub enum Kind {
     Directory,
     Symlink(Vec<u8>),
     File { executable: bool, size: u64, hash: String },
+    Reference { size: u64, proof: String, uri: String },
+    Contained { bytes: u64, digest: Digest, path: Option<Vec<u8>> },
 }
 
 /// One version as its commit event and its manifest have it.
@@ -148,6 +152,27 @@ impl Judge {
                     bytes += file.size;
                     chunks.insert(path.clone(), self.prove(entry, file).await);
                     Kind::File { executable: entry.executable, size: file.size, hash: file.hash.to_string() }
+                }
+                Body::Reference(reference) => {
+                    files += 1;
+                    bytes += reference.size;
+                    let proof = match (&reference.hash, &reference.validator) {
+                        (Some(hash), _) => format!("b3:{hash}"),
+                        (None, Validator::Tag(tag)) => format!("etag:{tag}"),
+                        (None, Validator::Changed(time)) => format!("changed:{time}"),
+                        (None, Validator::None) => "-".to_owned(),
+                    };
+                    Kind::Reference { size: reference.size, proof, uri: reference.uri.clone() }
+                }
+                Body::Contained(contained) => {
+                    files += contained.files;
+                    bytes += contained.bytes;
+                    let Contained { artifact, manifest, digest, path, .. } = &**contained;
+                    let object = self.object(&format!("artifacts/{artifact}/manifests/{manifest}")).await;
+                    let root = Root::decode(manifest, &object).expect("a manifest root");
+                    assert_eq!(root.digest, *digest, "{}: what is contained is what it says", entry.path);
+                    let path = path.as_ref().map(|path| path.as_bytes().to_vec());
+                    Kind::Contained { bytes: contained.bytes, digest: *digest, path }
                 }
             };
             write_line(&mut listing, &path, &kind);
@@ -285,7 +310,9 @@ fn totals(block: &Block) -> (u64, u64) {
         BlockKind::Index => block.index_row(i).map(|row| (row.entries, row.bytes)).expect("an index row"),
         BlockKind::Leaf => match block.entry(i).expect("a leaf's entry").body {
             Body::File(file) => (1, file.size),
-            _ => (1, 0),
+            Body::Reference(reference) => (1, reference.size),
+            Body::Contained(contained) => (1, contained.bytes),
+            Body::Directory | Body::Symlink { .. } => (1, 0),
         },
         BlockKind::List => panic!("a list block among those of a manifest"),
     };
@@ -325,6 +352,18 @@ fn write_line(out: &mut String, path: &[u8], kind: &Kind) {
         Kind::File { executable, size, hash } => {
             let mode = if *executable { "755" } else { "644" };
             format!("f {mode} {size} {hash} {}", escaped(path))
+        }
+        Kind::Reference { size, proof, uri } => {
+            format!(
+                "r 644 {size} {} {} {}",
+                escaped(proof.as_bytes()),
+                escaped(uri.as_bytes()),
+                escaped(path)
+            )
+        }
+        Kind::Contained { bytes, digest, path: None } => format!("v 755 {bytes} {digest} {}", escaped(path)),
+        Kind::Contained { bytes, digest, path: Some(inner) } => {
+            format!("v 755 {bytes} {digest}/{} {}", escaped(inner), escaped(path))
         }
     };
     out.push_str(&line);

@@ -102,7 +102,7 @@ fn holes_ranges_and_copies_work_as_below() {
     assert_eq!(f.lseek(lower.handle, 3, libc::SEEK_HOLE).unwrap(), 13);
     assert_eq!(errno(f.lseek(lower.handle, 13, libc::SEEK_DATA)), libc::ENXIO);
     f.fsync(lower.handle, false).unwrap();
-    let body = lower.lower_body().unwrap();
+    let body = lower.lower_entry().unwrap();
     assert_eq!(f.copy_range(CopySource::Version(body), 8, open.handle, 65530, 100).unwrap(), 5);
     f.put("b", b"0123456789").unwrap();
     let file = File::open(f.upper("b")).unwrap();

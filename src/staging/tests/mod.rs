@@ -90,14 +90,21 @@ impl Lower for Version {
     }
 }
 
+impl Version {
+    fn bytes_of(&self, entry: &Entry) -> io::Result<&Vec<u8>> {
+        let Body::File(file) = &entry.body else { return Err(io::Error::other("no file")) };
+        self.bytes.get(&file.hash).ok_or_else(|| io::Error::other("no such content"))
+    }
+}
+
 impl Content for Version {
-    fn copy_out(&self, file: &FileBody, dest: &File) -> io::Result<()> {
-        let bytes = self.bytes.get(&file.hash).ok_or_else(|| io::Error::other("no such content"))?;
+    fn copy_out(&self, file: &Entry, dest: &File) -> io::Result<()> {
+        let bytes = self.bytes_of(file)?;
         dest.write_all_at(bytes, 0)
     }
 
-    fn read(&self, file: &FileBody, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.bytes.get(&file.hash).ok_or_else(|| io::Error::other("no such content"))?;
+    fn read(&self, file: &Entry, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.bytes_of(file)?;
         let rest = bytes.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(buf.len());
         buf[..len].copy_from_slice(&rest[..len]);
@@ -284,6 +291,7 @@ impl Fixture {
                 Source::Directory => "directory",
                 Source::Symlink(_) => "link",
                 Source::Local(_) => "local",
+                Source::Known(Entry { body: Body::Symlink { .. }, .. }, _) => "link",
                 Source::Known(..) => "known",
             };
             seen.push((staged.path.to_string(), source));

@@ -32,7 +32,14 @@ pub struct Unfinished {
 
 impl Process {
     /// A new commit, repeated while its outcome is in doubt.
-    pub async fn commit(&self, lane: u64, artifact: usize, call: Call, message: bool) {
+    pub async fn commit(
+        &self,
+        lane: u64,
+        artifact: usize,
+        call: Call,
+        message: bool,
+        ttl_seconds: Option<u64>,
+    ) {
         let Call::Commit { content, aliases, tags, demanded } = call.clone() else {
             unreachable!("only commits are committed")
         };
@@ -40,6 +47,7 @@ impl Process {
             message: message.then(|| "why not".to_owned()),
             aliases: aliases.iter().map(|alias| name(alias)).collect(),
             tags,
+            ttl_seconds,
             ..Settings::default()
         };
         let request = Request {
@@ -127,7 +135,7 @@ impl Process {
         };
         self.link.hide_records(self.world.plant == Plant::BlindWriter);
         let commit = self.committer.commit(request, Arc::default(), walk, make_durable);
-        let done = stall.run(&self.world, self.machine.slot, commit).await;
+        let done = stall.run(&self.world, commit, stall.asleep(&self.world, self.machine.slot)).await;
         self.link.hide_records(false);
         match done {
             Ok(committed) => {

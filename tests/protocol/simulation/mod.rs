@@ -6,6 +6,7 @@
 mod collecting;
 mod committing;
 mod content;
+mod expiry;
 mod history;
 mod host;
 mod model;
@@ -144,7 +145,7 @@ fn every_world_keeps_the_promises() {
 }
 
 /// What happens in worlds, by what users are told.
-const KINDS: [&str; 20] = [
+const KINDS: [&str; 23] = [
     "deaths",
     "requests",
     "checkpoints",
@@ -155,7 +156,10 @@ const KINDS: [&str; 20] = [
     "edits of nothing",
     "deletions",
     "deletions refused",
+    "artifacts deleted",
     "collections",
+    "versions expired",
+    "both at once",
     "objects collected",
     "objects spared",
     "packs rewritten",
@@ -289,6 +293,21 @@ fn garbage_that_stays_is_noticed() {
 #[test]
 fn a_writer_that_ignores_what_was_condemned_is_noticed() {
     assert_noticed(Plant::BlindWriter, Rule::Bytes);
+}
+
+#[test]
+fn a_version_that_expires_under_its_alias_is_noticed() {
+    assert_noticed(Plant::ExpiresAliased, Rule::Log);
+}
+
+#[test]
+fn a_version_that_expires_before_its_time_is_noticed() {
+    assert_noticed(Plant::ExpiresEarly, Rule::Log);
+}
+
+#[test]
+fn an_artifact_that_begins_again_at_v0_is_noticed() {
+    assert_noticed(Plant::Store(Flaw::ForgetsArtifacts), Rule::OneHistory);
 }
 
 #[test]

@@ -51,6 +51,14 @@ pub enum Call {
         /// Also if aliases point to them, and these with them.
         force: bool,
     },
+    /// All versions.
+    DeleteArtifact {
+        force: bool,
+    },
+    /// Says nothing that is seen here.
+    SetTtl {
+        target: Target,
+    },
     /// Everything the artifact is.
     Observe,
 }
@@ -194,6 +202,14 @@ impl State {
                 Answer::Done
             }
             Call::Delete { versions, force } => self.delete(versions, *force),
+            Call::DeleteArtifact { force } => {
+                let living: Vec<u64> = (0..self.next_version()).filter(|n| self.is_living(*n)).collect();
+                self.delete(&living, *force)
+            }
+            Call::SetTtl { target } => match self.select(target) {
+                Some(_) => Answer::Done,
+                None => Answer::NoTarget,
+            },
             Call::Observe => Answer::Seen(self.clone()),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use artfs::catalog::{AliasPrecondition, ArtifactState, CatalogError, EditError, InUse, Inputs};
 use artfs::format::entry::Body;
+use artfs::format::event::NEVER_SECONDS;
 use artfs::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 use artfs::verify::is_damage;
 use artfs::view::{ReadError, VersionView};
@@ -33,6 +34,7 @@ enum What {
         tags: Vec<String>,
         demanded: Option<u64>,
         message: bool,
+        ttl: Option<u64>,
     },
     ReadVersion {
         target: Target,
@@ -55,8 +57,22 @@ enum What {
         versions: Vec<u64>,
         force: bool,
     },
+    DeleteArtifact {
+        force: bool,
+    },
+    /// None: of the whole artifact.
+    SetTtl {
+        target: Option<Target>,
+        seconds: Option<u64>,
+    },
     /// Garbage of the whole store.
     Collect(Collection),
+    /// A collection and a commit of one machine at once: one of them runs from a moment in the midst of the other.
+    Both {
+        collection: Collection,
+        content: u32,
+        is_commit_outer: bool,
+    },
     /// Shown as the store has it now.
     Look,
     /// Shown as a mount does, at most as old as its refresh interval.
@@ -72,17 +88,22 @@ enum Kind {
     RemoveAlias,
     ChangeTags,
     Delete,
+    DeleteArtifact,
+    SetTtl,
     Collect,
+    Both,
     Look,
     Poll,
 }
 
 /// How often each lane does what. Only the first one does what takes blocking work: commits, and reading bytes.
-const FIRST_LANE: [(u64, Kind); 4] =
-    [(56, Kind::Commit), (12, Kind::ReadVersion), (24, Kind::Collect), (8, Kind::Look)];
-const SECOND_LANE: [(u64, Kind); 6] = [
+const FIRST_LANE: [(u64, Kind); 5] =
+    [(52, Kind::Commit), (12, Kind::ReadVersion), (20, Kind::Collect), (8, Kind::Both), (8, Kind::Look)];
+const SECOND_LANE: [(u64, Kind); 8] = [
     (35, Kind::SetAlias),
-    (40, Kind::Delete),
+    (36, Kind::Delete),
+    (4, Kind::DeleteArtifact),
+    (20, Kind::SetTtl),
     (10, Kind::RemoveAlias),
     (15, Kind::ChangeTags),
     (15, Kind::Look),
@@ -91,6 +112,8 @@ const SECOND_LANE: [(u64, Kind); 6] = [
 
 const ALIASES: [&str; 2] = ["best", "prod"];
 const TAGS: [&str; 2] = ["good", "seen"];
+/// Times to live, in seconds: over soon, some day, never.
+const TTLS: [Option<u64>; 6] = [Some(1), Some(1), Some(20), Some(30 * 3600), Some(NEVER_SECONDS), None];
 
 fn weighted(random: &mut Random, table: &[(u64, Kind)]) -> Kind {
     let mut draw = random.below(table.iter().map(|(weight, _)| weight).sum());
@@ -134,6 +157,7 @@ impl Task {
                 tags: some_of(random, &TAGS, 120),
                 demanded: random.per_mille(150).then_some(next + random.below(2)),
                 message: random.per_mille(100),
+                ttl: if random.per_mille(150) { *random.pick(&TTLS) } else { None },
             },
             Kind::ReadVersion => What::ReadVersion { target: target(random) },
             Kind::SetAlias => What::SetAlias { alias, target: target(random), only_if },
@@ -149,7 +173,17 @@ impl Task {
                 let first = if random.per_mille(500) { last } else { 0 };
                 What::Delete { versions: (first..=last).collect(), force: random.per_mille(600) }
             }
+            Kind::DeleteArtifact => What::DeleteArtifact { force: random.per_mille(600) },
+            Kind::SetTtl => What::SetTtl {
+                target: random.per_mille(600).then(|| target(random)),
+                seconds: *random.pick(&TTLS),
+            },
             Kind::Collect => What::Collect(Collection::draw(random)),
+            Kind::Both => What::Both {
+                collection: Collection::draw(random),
+                content: random.below(u64::from(process.world.contents.count())) as u32,
+                is_commit_outer: random.per_mille(500),
+            },
             Kind::Look => What::Look,
             Kind::Poll => What::Poll,
         };
@@ -208,9 +242,9 @@ impl Process {
     pub async fn perform(&self, lane: u64, task: Task) {
         let artifact = task.artifact;
         match task.what {
-            What::Commit { content, aliases, tags, demanded, message } => {
+            What::Commit { content, aliases, tags, demanded, message, ttl } => {
                 let call = Call::Commit { content, aliases, tags, demanded };
-                self.commit(lane, artifact, call, message).await;
+                self.commit(lane, artifact, call, message, ttl).await;
             }
             What::ReadVersion { target } => self.read_version(artifact, &target).await,
             What::SetAlias { alias, target, only_if } => {
@@ -221,7 +255,15 @@ impl Process {
                 self.change_tags(lane, artifact, target, add, remove).await;
             }
             What::Delete { versions, force } => self.delete(lane, artifact, versions, force).await,
+            What::DeleteArtifact { force } => self.delete_artifact(lane, artifact, force).await,
+            What::SetTtl { target, seconds } => self.set_ttl(lane, artifact, target, seconds).await,
             What::Collect(collection) => self.collect(&collection).await,
+            What::Both { collection, content, is_commit_outer } => {
+                let call = Call::Commit { content, aliases: vec![], tags: vec![], demanded: None };
+                // A large future, which would make that of every task as large.
+                let commit = Box::pin(self.commit(lane, artifact, call, false, None));
+                self.commit_and_collect(commit, &collection, is_commit_outer).await;
+            }
             What::Look => self.look(lane, artifact).await,
             What::Poll => self.poll(lane, artifact).await,
         }
@@ -280,6 +322,31 @@ impl Process {
         let done =
             done.map(|(_, gone)| Answer::Deleted { versions: gone.iter().map(|number| number.0).collect() });
         self.end(record, self.edited(done, Answer::NoTarget));
+    }
+
+    async fn delete_artifact(&self, lane: u64, artifact: usize, force: bool) {
+        let (key, actor) = (self.key(artifact), self.actor());
+        let record = self.begin(lane, artifact, Call::DeleteArtifact { force }, 0);
+        let in_use = if force { InUse::Override } else { InUse::Refuse };
+        let done = self.catalog.delete_artifact(key, in_use, &Inputs::default(), &actor).await;
+        let done = done.map(|(state, gone)| {
+            self.world.tally("artifacts deleted", u64::from(state.is_removed()));
+            Answer::Deleted { versions: gone.iter().map(|number| number.0).collect() }
+        });
+        // Of an artifact that does not exist nothing is to be deleted.
+        self.end(record, self.edited(done, Answer::Deleted { versions: vec![] }));
+    }
+
+    async fn set_ttl(&self, lane: u64, artifact: usize, target: Option<Target>, seconds: Option<u64>) {
+        let (key, actor) = (self.key(artifact), self.actor());
+        let Some(target) = target else {
+            let done = self.catalog.set_default_ttl(key, seconds, &actor).await;
+            // Nobody sees it but collections.
+            return drop(self.edited(done.map(|_| Answer::Done), Answer::Done));
+        };
+        let record = self.begin(lane, artifact, Call::SetTtl { target: target.clone() }, 0);
+        let done = self.catalog.set_ttl(key, &selector(&target), seconds, &actor).await;
+        self.end(record, self.edited(done.map(|_| Answer::Done), Answer::NoTarget));
     }
 
     /// What an edit's result says to its user. `nothing` is the answer where there is no artifact.

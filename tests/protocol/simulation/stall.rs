@@ -21,7 +21,14 @@ pub struct Stall {
 
 impl Stall {
     pub fn draw(random: &mut Random) -> Self {
-        let delay = random.per_mille(STALLS).then(|| random.within(0, 300));
+        let stalls = random.per_mille(STALLS);
+        let certain = Self::certain(random);
+        Self { delay: certain.delay.filter(|_| stalls), ..certain }
+    }
+
+    /// One that comes, unless all is over before.
+    pub fn certain(random: &mut Random) -> Self {
+        let delay = Some(random.within(0, 300));
         let ticks =
             if random.per_mille(500) { random.within(1000, 30_000) } else { random.within(1, 100) * HOUR };
         Self { delay, ticks, from: AtomicU64::new(u64::MAX) }
@@ -34,19 +41,24 @@ impl Stall {
         }
     }
 
-    /// Runs a future, which is not asked for anything while it stalls.
-    pub async fn run<T>(&self, world: &World, slot: u64, future: impl Future<Output = T>) -> T {
-        let clock = world.clock;
-        let mut future = pin!(future);
-        let mut stall = None;
+    /// The time that it takes.
+    pub async fn asleep(&self, world: &World, slot: u64) {
+        world.tally("stalls", 1);
+        world.clock.sleep_in(slot, self.ticks).await;
+    }
+
+    /// Runs a future, which is not asked for anything from the stall's begin until the end of `meanwhile`.
+    pub async fn run<T>(
+        &self,
+        world: &World,
+        future: impl Future<Output = T>,
+        meanwhile: impl Future<Output = ()>,
+    ) -> T {
+        let (mut future, mut meanwhile) = (pin!(future), pin!(meanwhile));
         let mut is_over = false;
         std::future::poll_fn(|context| {
-            if !is_over && clock.now() >= self.from.load(Ordering::SeqCst) {
-                let stall = stall.get_or_insert_with(|| {
-                    world.tally("stalls", 1);
-                    Box::pin(async move { clock.sleep_in(slot, self.ticks).await })
-                });
-                if stall.as_mut().poll(context).is_pending() {
+            if !is_over && world.clock.now() >= self.from.load(Ordering::SeqCst) {
+                if meanwhile.as_mut().poll(context).is_pending() {
                     return Poll::Pending;
                 }
                 is_over = true;

@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::format::event::{Body, Event};
+use artfs::format::event::{Body, DeletionCause, Event};
+use artfs::format::moves::Moves;
 use artfs::gc::Mode;
 use artfs::id::EventId;
 use artfs::name::{ArtifactKey, VersionNumber};
+use artfs::store::Key;
 use object_store::ObjectStoreExt as _;
 
+use super::expiry::{self, Lives};
 use super::history::{self, Outcome, Record};
 use super::host::{Machine, Process};
 use super::model::{Answer, Call, State, Version};
@@ -28,7 +31,7 @@ pub async fn judge(world: &Arc<World>, cold: Machine) {
     for artifact in 0..world.artifacts.len() {
         let log = guarded(world, Rule::Log, read_log(world.clone(), artifact)).await;
         let Some(log) = log else { continue };
-        let state = match fold(world, &log) {
+        let state = match fold(world, artifact, &log) {
             Ok(state) => state,
             Err(problem) => {
                 world.violate(Rule::Log, format!("{}: {problem}", world.artifacts[artifact]));
@@ -37,7 +40,7 @@ pub async fn judge(world: &Arc<World>, cold: Machine) {
         };
         check_once(world, artifact, &log);
         guarded(world, Rule::Bytes, check_stored(world.clone(), artifact, state.clone())).await;
-        check_order(world, artifact, state);
+        check_order(world, artifact, &log, state);
     }
     let host = Process::start_cold(cold, world).await.expect("the network is perfect now");
     let host = Arc::new(host);
@@ -52,7 +55,7 @@ pub async fn inspect(world: &Arc<World>) {
         let inspected = world.clone();
         let stored = async move {
             let log = read_log(inspected.clone(), artifact).await;
-            let state = fold(&inspected, &log).unwrap_or_else(|problem| panic!("{problem}"));
+            let state = fold(&inspected, artifact, &log).unwrap_or_else(|problem| panic!("{problem}"));
             check_stored(inspected, artifact, state).await;
         };
         guarded(world, Rule::Bytes, stored).await;
@@ -72,14 +75,34 @@ async fn collect_all(world: Arc<World>, host: Arc<Process>) {
         }
         needed.extend(judge.needed());
     }
-    for name in names(&world.network.bucket().objects()).await {
-        let pack = name.strip_suffix(".moved");
+    let names = names(&world.network.bucket().objects()).await;
+    add_moved(&world, &names, &mut needed).await;
+    for name in names {
         let is_collected = name.starts_with("packs/") || name.contains("/manifests/");
-        // A table whose pack is there still was left by a run that died; the next that rewrites the pack needs it.
-        let is_due =
-            is_collected && !needed.contains(&name) && pack.is_none_or(|pack| !needed.contains(pack));
+        let is_due = is_collected && !needed.contains(&name);
         if is_due || name.starts_with("leases/") || name.starts_with("gc/clock/") {
             world.violate(Rule::Garbage, format!("{name} is left behind the last collection"));
+        }
+    }
+}
+
+/// Adds the tables of packs that are needed still, and where these tables lead: a run that died, or a commit that came
+/// late, left the pack, and the run that can take it away needs them.
+async fn add_moved(world: &World, names: &BTreeSet<String>, needed: &mut BTreeSet<String>) {
+    let mut open: Vec<Key> = needed.iter().filter_map(|name| Key::parse(name)).collect();
+    while let Some(key) = open.pop() {
+        let Key::Pack(pack) = key else { continue };
+        let table = Key::Moves(pack);
+        if !names.contains(&table.to_string()) {
+            continue;
+        }
+        let bytes = world.network.bucket().objects().get(&table.path()).await.expect("it is listed");
+        let bytes = bytes.bytes().await.expect("its bytes");
+        needed.insert(table.to_string());
+        for target in Moves::decode(&pack, &bytes).expect("a sound table").targets() {
+            let target = Key::Pack(*target);
+            needed.insert(target.to_string());
+            open.push(target);
         }
     }
 }
@@ -111,10 +134,12 @@ async fn read_log(world: Arc<World>, artifact: usize) -> Vec<Event> {
 }
 
 /// What the events of a log add up to.
-fn fold(world: &World, log: &[Event]) -> Result<State, String> {
-    let mut state = State::default();
+fn fold(world: &World, artifact: usize, log: &[Event]) -> Result<State, String> {
+    let (mut state, mut lives) = (State::default(), Lives::default());
     for event in log {
-        fold_one(world, &mut state, event).map_err(|problem| format!("event {}: {problem}", event.seq))?;
+        let folded = lives.take(world, artifact, &state, event);
+        let folded = folded.and_then(|()| fold_one(world, &mut state, event));
+        folded.map_err(|problem| format!("event {}: {problem}", event.seq))?;
     }
     Ok(state)
 }
@@ -122,8 +147,11 @@ fn fold(world: &World, log: &[Event]) -> Result<State, String> {
 fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), String> {
     let settings = match &event.body {
         Body::Create if event.seq == 0 => return Ok(()),
-        // The past of an artifact.
         Body::Policy(_) => return Ok(()),
+        Body::Ttl(change) => {
+            living(state, change.version).ok_or("no such version")?;
+            None
+        }
         Body::Commit(commit) => {
             let content = world.contents.number(&commit.digest).ok_or("nobody committed this")?;
             if commit.version.0 != state.versions.len() as u64 {
@@ -173,6 +201,9 @@ fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), Strin
                 return Err(format!("{gone:?} pointed to what it deletes"));
             }
             state.aliases.retain(|alias, _| !gone.contains(alias));
+            if deletion.cause == DeletionCause::Artifact && state.versions.iter().any(Option::is_some) {
+                return Err("it deletes the artifact and leaves versions".into());
+            }
             None
         }
         Body::Fence(_) => None,
@@ -240,7 +271,7 @@ async fn check_stored(world: Arc<World>, artifact: usize, state: State) {
 }
 
 /// One order explains what all users were told, and ends in what is stored.
-fn check_order(world: &World, artifact: usize, stored: State) {
+fn check_order(world: &World, artifact: usize, log: &[Event], stored: State) {
     let tick = world.clock.now();
     let end = Record {
         host: "the end".into(),
@@ -253,6 +284,7 @@ fn check_order(world: &World, artifact: usize, stored: State) {
         events: vec![],
     };
     let mut records = world.history.records();
+    records.extend(expiry::records(world, artifact, log));
     records.push(end);
     let of_artifact: Vec<&Record> = records.iter().filter(|r| r.artifact == artifact).collect();
     if let Err(problem) = history::check(&of_artifact) {

@@ -46,6 +46,10 @@ pub enum Plant {
     Hang,
     /// Commits do not see what collections condemned.
     BlindWriter,
+    /// Collections let versions expire to which aliases point.
+    ExpiresAliased,
+    /// Collections let versions expire whose time is not over.
+    ExpiresEarly,
 }
 
 /// What was broken.

@@ -1,0 +1,121 @@
+//! Objects of buckets: `s3://…`, `gs://…`, `az://…`, with the credentials that each vendor's tools take from the
+//! environment (or the machine's own identity). They are sent to the vendor's endpoint, or to the one that the
+//! environment names, and nowhere else; nothing of the store's own URL plays a part.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use futures::TryStreamExt;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
+
+use super::client::ForBuckets;
+use super::uri::Uri;
+use super::{Backend, Facts, MAX_LISTED, Result, SourceError, compare};
+use crate::format::entry::Mtime;
+use crate::format::reference::{ReferenceBody, Validator};
+
+#[derive(Debug)]
+pub(super) struct Bucket(Arc<dyn ObjectStore>);
+
+impl Bucket {
+    pub fn new(uri: &Uri) -> Result<Self> {
+        // What may be repeated is repeated by the caller.
+        let once = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+        let name = uri.authority();
+        let made: object_store::Result<Arc<dyn ObjectStore>> = match uri.scheme() {
+            "s3" => {
+                let builder = AmazonS3Builder::from_env().with_bucket_name(name).with_retry(once);
+                builder.with_http_connector(ForBuckets).build().map(|store| Arc::new(store) as _)
+            }
+            "gs" => {
+                let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name).with_retry(once);
+                builder.with_http_connector(ForBuckets).build().map(|store| Arc::new(store) as _)
+            }
+            _ => {
+                let builder = MicrosoftAzureBuilder::from_env().with_container_name(name).with_retry(once);
+                builder.with_http_connector(ForBuckets).build().map(|store| Arc::new(store) as _)
+            }
+        };
+        made.map(Self).map_err(|e| SourceError::Denied { uri: uri.to_string(), problem: e.to_string() })
+    }
+}
+
+#[async_trait]
+impl Backend for Bucket {
+    async fn stat(&self, uri: &Uri) -> Result<Option<Facts>> {
+        match self.0.head(&key(uri)?).await {
+            Ok(meta) => Ok(Some(facts(&meta))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(failed(uri, &e)),
+        }
+    }
+
+    async fn list(&self, uri: &Uri) -> Result<Vec<(String, Facts)>> {
+        let prefix = key(uri)?;
+        let mut listing = self.0.list(Some(&prefix));
+        let mut found = vec![];
+        let above = uri.path().len();
+        while let Some(meta) = listing.try_next().await.map_err(|e| failed(uri, &e))? {
+            if found.len() >= MAX_LISTED {
+                let problem = format!("more than {MAX_LISTED} objects are below it");
+                return Err(SourceError::Denied { uri: uri.to_string(), problem });
+            }
+            // Some tools make an empty object for a directory.
+            if let Some(relative) = meta.location.as_ref().get(above..).filter(|rest| !rest.is_empty()) {
+                found.push((relative.to_owned(), facts(&meta)));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes> {
+        let mut options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        match &recorded.validator {
+            Validator::Tag(tag) => options.if_match = Some(tag.clone()),
+            Validator::Changed(time) => {
+                let time = DateTime::parse_from_rfc3339(time).map(|time| time.with_timezone(&Utc));
+                options.if_unmodified_since = time.ok();
+            }
+            Validator::None => {}
+        }
+        let got = self.0.get_opts(&key(uri)?, options).await.map_err(|e| failed(uri, &e))?;
+        compare(uri, recorded, &facts(&got.meta))?;
+        got.bytes().await.map_err(|e| failed(uri, &e))
+    }
+}
+
+fn key(uri: &Uri) -> Result<Path> {
+    let path = uri.path();
+    let path = path.strip_suffix('/').unwrap_or(path);
+    Path::parse(path).map_err(|e| SourceError::Uri { uri: uri.to_string(), problem: e.to_string() })
+}
+
+fn facts(meta: &ObjectMeta) -> Facts {
+    let validator = match &meta.e_tag {
+        Some(tag) => Validator::Tag(tag.clone()),
+        None => Validator::Changed(meta.last_modified.to_rfc3339_opts(SecondsFormat::AutoSi, true)),
+    };
+    let (seconds, nanos) = (meta.last_modified.timestamp(), meta.last_modified.timestamp_subsec_nanos());
+    Facts { size: meta.size, validator, modified: Some(Mtime { seconds, nanos: nanos.min(999_999_999) }) }
+}
+
+fn failed(uri: &Uri, error: &object_store::Error) -> SourceError {
+    let (uri, problem) = (uri.to_string(), error.to_string().chars().take(500).collect());
+    match error {
+        object_store::Error::NotFound { .. } => SourceError::Missing { uri },
+        object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. } => {
+            SourceError::Changed { uri, problem }
+        }
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+            SourceError::Denied { uri, problem }
+        }
+        _ => SourceError::Unavailable { uri, problem },
+    }
+}

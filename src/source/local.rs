@@ -1,0 +1,193 @@
+//! Files of this host, or of a file system that it shares with others: `file:///…`.
+//!
+//! What is read is decided by where the opened file really is, so that no symbolic link leads out of what is allowed.
+//! A change shows in inode number, length, times of change of content and of inode.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::uri::{Allowed, Uri};
+use super::{Backend, Facts, MAX_LISTED, Result, SourceError, compare};
+use crate::format::entry::Mtime;
+use crate::format::reference::{ReferenceBody, Validator};
+
+#[derive(Debug, Clone)]
+pub(super) struct Local {
+    /// Without symbolic links.
+    allowed: Vec<PathBuf>,
+    own: Option<PathBuf>,
+}
+
+impl Local {
+    pub fn new(allowed: &Allowed, own: Option<PathBuf>) -> Self {
+        let prefixes = allowed.prefixes().filter(|prefix| prefix.scheme() == "file").map(path);
+        // A prefix that is not there yet is taken as it is written.
+        let allowed = prefixes.map(|prefix| std::fs::canonicalize(&prefix).unwrap_or(prefix)).collect();
+        Self { allowed, own }
+    }
+
+    /// Opens a file that is allowed by where it is; none if it is not there or no file.
+    fn open(&self, uri: &Uri) -> Result<Option<(File, PathBuf)>> {
+        let path = path(uri);
+        let failed = |e: &io::Error| failed(uri, e);
+        self.check_own(uri, &path)?;
+        // What is no file is not opened: a device might do something then.
+        let flags = libc::O_PATH | libc::O_CLOEXEC;
+        let found = match File::options().read(true).custom_flags(flags).open(&path) {
+            Ok(found) => found,
+            Err(e) if is_absent(&e) => return Ok(None),
+            Err(e) => return Err(failed(&e)),
+        };
+        let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let real = std::fs::read_link(&handle).map_err(|e| failed(&e))?;
+        if !self.allowed.iter().any(|prefix| real.starts_with(prefix)) {
+            return Err(SourceError::NotAllowed { uri: format!("{uri}, which is {},", real.display()) });
+        }
+        self.check_own(uri, &real)?;
+        let kind = found.metadata().map_err(|e| failed(&e))?.file_type();
+        if kind.is_dir() {
+            return Ok(None);
+        }
+        if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
+            let problem = "it is a special file".to_owned();
+            return Err(SourceError::Denied { uri: uri.to_string(), problem });
+        }
+        File::open(&handle).map(|file| Some((file, real))).map_err(|e| failed(&e))
+    }
+
+    fn check_own(&self, uri: &Uri, path: &Path) -> Result<()> {
+        if self.own.as_ref().is_some_and(|own| path.starts_with(own)) {
+            let problem = "it is below this mount itself; link to the version instead".to_owned();
+            return Err(SourceError::Denied { uri: uri.to_string(), problem });
+        }
+        Ok(())
+    }
+
+    fn facts(uri: &Uri, file: &File) -> Result<Facts> {
+        let meta = file.metadata().map_err(|e| failed(uri, &e))?;
+        let modified = Mtime { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 };
+        let tag = format!(
+            "{:x}-{:x}-{:x}.{:09}-{:x}.{:09}",
+            meta.ino(),
+            meta.len(),
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec()
+        );
+        Ok(Facts { size: meta.len(), validator: Validator::Tag(tag), modified: Some(modified) })
+    }
+
+    fn read_now(&self, uri: &Uri, range: &Range<u64>, recorded: &ReferenceBody) -> Result<Bytes> {
+        let opened = self.open(uri)?;
+        let (file, _) = opened.ok_or_else(|| SourceError::Missing { uri: uri.to_string() })?;
+        compare(uri, recorded, &Self::facts(uri, &file)?)?;
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        match file.read_exact_at(&mut bytes, range.start) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                let problem = "it is shorter than it was".to_owned();
+                return Err(SourceError::Changed { uri: uri.to_string(), problem });
+            }
+            Err(e) => return Err(failed(uri, &e)),
+        }
+        // What was written while it was read shows now.
+        compare(uri, recorded, &Self::facts(uri, &file)?)?;
+        Ok(bytes.into())
+    }
+
+    fn list_now(&self, uri: &Uri) -> Result<Vec<(String, Facts)>> {
+        let root = path(uri);
+        self.check_own(uri, &root)?;
+        let mut found = vec![];
+        let mut open = vec![String::new()];
+        while let Some(directory) = open.pop() {
+            let at = root.join(&directory);
+            let names = match std::fs::read_dir(&at) {
+                Ok(names) => names,
+                Err(e) if is_absent(&e) && directory.is_empty() => return Ok(vec![]),
+                Err(e) => return Err(failed(uri, &e)),
+            };
+            for name in names {
+                let name = name.map_err(|e| failed(uri, &e))?;
+                let file_name = name.file_name();
+                let Some(text) = file_name.to_str() else {
+                    let problem = format!("{} is a name that no URI can have", at.join(&file_name).display());
+                    return Err(SourceError::Denied { uri: uri.to_string(), problem });
+                };
+                let relative =
+                    if directory.is_empty() { text.to_owned() } else { format!("{directory}/{text}") };
+                if name.file_type().map_err(|e| failed(uri, &e))?.is_dir() {
+                    open.push(relative);
+                    continue;
+                }
+                let here = uri.below(&relative)?;
+                if let Some((file, _)) = self.open(&here)? {
+                    found.push((relative, Self::facts(&here, &file)?));
+                }
+                if found.len() > MAX_LISTED {
+                    let problem = format!("more than {MAX_LISTED} files are below it");
+                    return Err(SourceError::Denied { uri: uri.to_string(), problem });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        uri: &Uri,
+        work: impl FnOnce(&Local, &Uri) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (this, at) = (self.clone(), uri.clone());
+        let done = tokio::task::spawn_blocking(move || work(&this, &at)).await;
+        let stopped = |e: tokio::task::JoinError| SourceError::Unavailable {
+            uri: uri.to_string(),
+            problem: e.to_string(),
+        };
+        done.unwrap_or_else(|e| Err(stopped(e)))
+    }
+}
+
+#[async_trait]
+impl Backend for Local {
+    async fn stat(&self, uri: &Uri) -> Result<Option<Facts>> {
+        let stat = |this: &Local, uri: &Uri| {
+            let opened = this.open(uri)?;
+            opened.map(|(file, _)| Self::facts(uri, &file)).transpose()
+        };
+        self.blocking(uri, stat).await
+    }
+
+    async fn list(&self, uri: &Uri) -> Result<Vec<(String, Facts)>> {
+        self.blocking(uri, |this, uri| this.list_now(uri)).await
+    }
+
+    async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes> {
+        let recorded = recorded.clone();
+        self.blocking(uri, move |this, uri| this.read_now(uri, &range, &recorded)).await
+    }
+}
+
+fn path(uri: &Uri) -> PathBuf {
+    Path::new("/").join(uri.path())
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn failed(uri: &Uri, error: &io::Error) -> SourceError {
+    let (uri, problem) = (uri.to_string(), error.to_string());
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => SourceError::Denied { uri, problem },
+        _ => SourceError::Unavailable { uri, problem },
+    }
+}

@@ -1,0 +1,250 @@
+//! Reading what stays outside of the store: objects of buckets, files of web servers and of this host.
+//!
+//! Nothing is read that this host's own configuration does not allow ([`Allowed`]), whatever a version says. Every
+//! read is bound to what was recorded when the version was made: a source that changed is an error and gives no bytes.
+//! No redirect is followed, and no web server at a link-local address is asked (`client.rs`).
+
+mod bucket;
+mod client;
+mod local;
+mod uri;
+mod web;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+pub use self::uri::{Allowed, Uri};
+use crate::format::entry::Mtime;
+use crate::format::reference::{ReferenceBody, Validator};
+
+/// Requests to all sources at once.
+const MAX_REQUESTS_IN_FLIGHT: usize = 32;
+/// Buckets and servers that are kept connected.
+const MAX_CLIENTS: usize = 64;
+/// Objects below one prefix at the most.
+pub const MAX_LISTED: usize = 10_000_000;
+/// Attempts at one request, and the pause before the second; it doubles.
+const MAX_ATTEMPTS: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The option and the variable that allow prefixes, for messages.
+const HOW_TO_ALLOW: &str = "--allow-reference PREFIX, or $ARTFS_ALLOW_REFERENCES";
+
+/// Why a source cannot be read, by what can be done about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The URI makes no sense.
+    #[error("{uri:?} cannot be a reference: {problem}")]
+    Uri {
+        /// As it was given.
+        uri: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// This host's configuration does not allow it.
+    #[error("{uri} is under no prefix that this host may read; allow it with {HOW_TO_ALLOW}")]
+    NotAllowed {
+        /// The place.
+        uri: String,
+    },
+    /// The source is not what it was.
+    #[error("the source {uri} has changed since it was committed: {problem}")]
+    Changed {
+        /// The place.
+        uri: String,
+        /// What differs.
+        problem: String,
+    },
+    /// There is nothing.
+    #[error("the source {uri} is not there")]
+    Missing {
+        /// The place.
+        uri: String,
+    },
+    /// It is not given to this host.
+    #[error("the source {uri} cannot be read: {problem}")]
+    Denied {
+        /// The place.
+        uri: String,
+        /// What was said.
+        problem: String,
+    },
+    /// Network or server trouble that may pass.
+    #[error("the source {uri} cannot be read now: {problem}")]
+    Unavailable {
+        /// The place.
+        uri: String,
+        /// What happened.
+        problem: String,
+    },
+}
+
+impl SourceError {
+    /// Whether it says that the source is not what it was.
+    pub fn is_change(&self) -> bool {
+        matches!(self, SourceError::Changed { .. } | SourceError::Missing { .. })
+    }
+}
+
+type Result<T> = std::result::Result<T, SourceError>;
+
+/// What a source says of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Its length in bytes.
+    pub size: u64,
+    /// How a change shows.
+    pub validator: Validator,
+    /// When it was changed, if that is told.
+    pub modified: Option<Mtime>,
+}
+
+/// What is at a URI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Described {
+    /// One object.
+    Object(Facts),
+    /// Objects below it, by their relative paths in the order of a version.
+    Prefix(Vec<(String, Facts)>),
+}
+
+/// One bucket, server or file system.
+#[async_trait]
+trait Backend: Send + Sync + std::fmt::Debug {
+    /// What is said of one object; none if there is none.
+    async fn stat(&self, uri: &Uri) -> Result<Option<Facts>>;
+    /// All objects below a prefix, by their relative paths.
+    async fn list(&self, uri: &Uri) -> Result<Vec<(String, Facts)>>;
+    /// The bytes of a range that is within the object, which must be as recorded.
+    async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes>;
+}
+
+/// Scheme and authority.
+type Authority = (&'static str, String);
+
+/// The sources of one host. Cheap to share; all methods may be called at once from any task of a runtime.
+#[derive(Debug)]
+pub struct Sources {
+    allowed: Allowed,
+    /// A directory that is not read, because reading would wait for this very process.
+    own: Option<PathBuf>,
+    /// By scheme and authority. The lock is held for look-ups only.
+    backends: Mutex<HashMap<Authority, Arc<dyn Backend>>>,
+    in_flight: Semaphore,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self::new(Allowed::default(), None)
+    }
+}
+
+impl Sources {
+    /// Those that are allowed, but nothing below the mount point of this process. Sends nothing.
+    pub fn new(allowed: Allowed, mountpoint: Option<PathBuf>) -> Self {
+        let in_flight = Semaphore::new(MAX_REQUESTS_IN_FLIGHT);
+        Self { allowed, own: mountpoint, backends: Mutex::default(), in_flight }
+    }
+
+    /// What is at a URI now. What ends with a slash is a prefix; of all others that have no object the same is asked
+    /// with a slash. Cost: one request, or a listing.
+    pub async fn describe(&self, uri: &Uri) -> Result<Described> {
+        let backend = self.backend(uri)?;
+        if !uri.is_prefix()
+            && let Some(facts) = self.attempt(|| backend.stat(uri)).await?
+        {
+            return Ok(Described::Object(facts));
+        }
+        let prefix = uri.as_prefix();
+        let mut found = self.attempt(|| backend.list(&prefix)).await?;
+        if found.is_empty() {
+            return Err(SourceError::Missing { uri: uri.to_string() });
+        }
+        found.sort_unstable_by(|a, b| crate::path::compare(a.0.as_bytes(), b.0.as_bytes()));
+        Ok(Described::Prefix(found))
+    }
+
+    /// Whether a source is still as it was recorded, by its size and validator. Cost: one request.
+    pub async fn check(&self, recorded: &ReferenceBody) -> Result<()> {
+        let uri = Uri::parse(&recorded.uri)?;
+        let backend = self.backend(&uri)?;
+        let found = self.attempt(|| backend.stat(&uri)).await?;
+        let found = found.ok_or_else(|| SourceError::Missing { uri: uri.to_string() })?;
+        compare(&uri, recorded, &found)
+    }
+
+    /// The bytes of a range, as far as the object reaches; they are those of the object that was recorded. Cost: one
+    /// request.
+    pub async fn read(&self, recorded: &ReferenceBody, range: Range<u64>) -> Result<Bytes> {
+        let uri = Uri::parse(&recorded.uri)?;
+        let backend = self.backend(&uri)?;
+        let range = range.start.min(recorded.size)..range.end.min(recorded.size);
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let bytes = self.attempt(|| backend.read(&uri, range.clone(), recorded)).await?;
+        if bytes.len() as u64 != range.end - range.start {
+            let problem = format!("{} of {} bytes came", bytes.len(), range.end - range.start);
+            return Err(SourceError::Changed { uri: uri.to_string(), problem });
+        }
+        Ok(bytes)
+    }
+
+    /// The backend of an allowed URI.
+    fn backend(&self, uri: &Uri) -> Result<Arc<dyn Backend>> {
+        if !self.allowed.allows(uri) {
+            return Err(SourceError::NotAllowed { uri: uri.to_string() });
+        }
+        let key = (uri.scheme(), uri.authority().to_owned());
+        let mut backends = self.backends.lock().expect("no holder of this lock panics");
+        if let Some(known) = backends.get(&key) {
+            return Ok(known.clone());
+        }
+        let made: Arc<dyn Backend> = match uri.scheme() {
+            "file" => Arc::new(local::Local::new(&self.allowed, self.own.clone())),
+            "http" | "https" => Arc::new(web::Web::new(uri)?),
+            _ => Arc::new(bucket::Bucket::new(uri)?),
+        };
+        if backends.len() >= MAX_CLIENTS {
+            backends.clear();
+        }
+        backends.insert(key, made.clone());
+        Ok(made)
+    }
+
+    /// Repeats what may pass.
+    async fn attempt<T, F>(&self, request: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let _turn = self.in_flight.acquire().await.expect("it is never closed");
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..MAX_ATTEMPTS {
+            match request().await {
+                Err(SourceError::Unavailable { .. }) => {}
+                other => return other,
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        request().await
+    }
+}
+
+/// Compares what a source says with what was recorded.
+fn compare(uri: &Uri, recorded: &ReferenceBody, found: &Facts) -> Result<()> {
+    let changed = |problem: String| Err(SourceError::Changed { uri: uri.to_string(), problem });
+    if found.size != recorded.size {
+        return changed(format!("it has {} bytes and had {}", found.size, recorded.size));
+    }
+    if recorded.validator != Validator::None && found.validator != recorded.validator {
+        return changed(format!("it is {} and was {}", found.validator, recorded.validator));
+    }
+    Ok(())
+}
