@@ -274,6 +274,12 @@ fn whole_files() {
     let reader = reader(&host, allowed.to_str().unwrap(), "latest");
     assert!(fs::read_link(at(&reader, "latest")).is_ok(), "the version itself is as it was signed");
     refused("the damaged file", File::open(at(&reader, "latest").join("file")), libc::EIO);
+    // Also where the kernel opens files without asking.
+    let allowed = allowed.to_str().unwrap();
+    let rules = ["--allowed-signers", allowed, "--require-signed", "latest"];
+    let unopened = host.beside(&[&["--read-only", "--no-open"], &rules[..]].concat());
+    let read = File::open(at(&unopened, "latest").join("file")).and_then(|mut file| file.read(&mut first));
+    refused("the damaged file, not opened", read, libc::EIO);
 }
 
 fn signing_mount() {
