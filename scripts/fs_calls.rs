@@ -96,6 +96,7 @@ async fn served(folder: &std::path::Path) -> Result<Arc<Fs>, Box<dyn Error>> {
         context,
         registry: Arc::new(SessionRegistry::open(folder, clock::system())?),
         committer,
+        admission: None,
         watch: None,
     };
     let options = Options {

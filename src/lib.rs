@@ -5,13 +5,14 @@
 //! | rank | modules | what they are |
 //! |---|---|---|
 //! | 0 | `id name path chunk format clock query units` | pure values and encodings: no I/O, no async, no globals |
-//! | 1 | `store source durable sqlite process` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename; other processes |
+//! | 1 | `store source durable sqlite process signing` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename; other processes; SSH signatures |
 //! | 2 | `catalog cache condemned runs` | names to versions (the log); the bounded disk cache; what collections condemned; what processes read |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `commit diff export gc lineage pin verify` | the multi-object protocols |
+//! | 4 | `admission commit diff export gc lineage pin verify` | the multi-object protocols; what this host serves |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
+pub mod admission;
 pub mod cache;
 pub mod catalog;
 pub mod chunk;
@@ -36,6 +37,7 @@ pub mod process;
 pub mod query;
 pub mod runs;
 pub mod serve;
+pub mod signing;
 pub mod source;
 pub mod sqlite;
 pub mod staging;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use crate::admission::{Admission, Policy};
 use crate::cache::{Cache, CacheOptions, Pin, PinnedVersion};
 use crate::catalog::{Actor, Catalog, Scope};
 use crate::cli::error::{CliError, over_quota};
@@ -61,12 +62,18 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         user_name,
         host: services.actor.host.clone(),
     };
+    let admit = |policy: &Policy| {
+        let (catalog, context) = (services.catalog.clone(), context.clone());
+        Arc::new(Admission::new(policy.clone(), catalog, context, &options.state))
+    };
+    let admission = options.policy.as_ref().map(admit);
     let watch = watch(services).inspect_err(|e| tracing::warn!("no lineage is recorded: {e}")).ok();
     let fs_services = crate::fs::Services {
         catalog: services.catalog.clone(),
         context: context.clone(),
         registry: Arc::new(registry),
         committer: Committer::new(services.catalog.clone(), context.clone(), index),
+        admission,
         watch: watch.clone(),
     };
     let (fs, invalidations) = services.runtime.block_on(Fs::new(fs_options, fs_services));
@@ -145,6 +152,7 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
         "cache": cache.stats(),
         "staging": sessions,
         "quota_bytes": fs.options().quotas,
+        "signer": fs.catalog().signer().map(|signer| signer.key().fingerprint()),
         "kernel_requests": fs.kernel_requests(),
         "lineage": fs.lineage_counts(),
     })

@@ -1,15 +1,16 @@
 //! What an artifact's log adds up to: versions, aliases, metadata.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::format::checkpoint::{Checkpoint, CheckpointRef};
+use crate::format::checkpoint::{Checkpoint, CheckpointRef, Protections};
 use crate::format::event::{
-    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event,
+    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event, Protection,
 };
 use crate::format::inline_root;
 use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use crate::format::run::add_reads;
+use crate::format::sshsig::PublicKey;
 use crate::id::{ArtifactId, EventHash, EventId, StoreId};
 use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 
@@ -39,6 +40,7 @@ pub struct ArtifactState {
     epoch: u64,
     removed: bool,
     outcomes: HashMap<EventId, Option<VersionNumber>>,
+    protections: Protections,
     /// The newest checkpoint that an event vouches for, or that this was made from.
     vouched: Option<CheckpointRef>,
 }
@@ -63,6 +65,7 @@ impl ArtifactState {
             epoch: 0,
             removed: false,
             outcomes: HashMap::from([(event.id, None)]),
+            protections: Protections::new(),
             vouched: None,
         };
         let error = |problem: &str| Err(state.error(event.seq, problem));
@@ -111,6 +114,7 @@ impl ArtifactState {
             epoch,
             removed,
             outcomes,
+            protections,
         } = checkpoint;
         Self {
             key,
@@ -124,6 +128,7 @@ impl ArtifactState {
             epoch,
             removed,
             outcomes,
+            protections,
             vouched: Some(reference),
         }
     }
@@ -143,6 +148,7 @@ impl ArtifactState {
             epoch: self.epoch,
             removed: self.removed,
             outcomes: self.outcomes.clone(),
+            protections: self.protections.clone(),
         }
     }
 
@@ -225,6 +231,13 @@ impl ArtifactState {
             Body::Fence(fence) => {
                 // Fences of two collections at once may come in either order.
                 self.epoch = self.epoch.max(fence.epoch);
+                Ok(None)
+            }
+            Body::Protect(Protection { alias, signers }) => {
+                match signers[..] {
+                    [] => self.protections.remove(alias),
+                    _ => self.protections.insert(alias.clone(), signers.iter().cloned().collect()),
+                };
                 Ok(None)
             }
             Body::Unknown { .. } => Ok(None),
@@ -404,6 +417,18 @@ impl ArtifactState {
     /// Where an alias points.
     pub fn alias(&self, name: &AliasName) -> Option<&AliasRecord> {
         self.aliases.get(name)
+    }
+
+    /// The aliases that only some keys may move, each with these keys.
+    pub fn protections(&self) -> &Protections {
+        &self.protections
+    }
+
+    /// The first alias that an event with this body and a signature by `signer` may not move.
+    pub fn forbidden<'a>(&self, body: &'a Body, signer: Option<&PublicKey>) -> Option<&'a AliasName> {
+        let may = |keys: &BTreeSet<PublicKey>| signer.is_some_and(|signer| keys.contains(signer));
+        let forbids = |alias: &&AliasName| self.protections.get(*alias).is_some_and(|keys| !may(keys));
+        body.aliases().into_iter().find(forbids)
     }
 
     /// The names of the aliases that point to a version.

@@ -1,6 +1,7 @@
 //! `artfs commit`: makes a version of what is staged in the mount.
 
 use clap::Args;
+use serde_json::Value;
 
 use super::args::{QuotaArgs, SettingsArgs};
 use super::ask::ask;
@@ -12,6 +13,7 @@ use crate::daemon::client::Client;
 use crate::daemon::wire::{CommitReply, CommitRequest, Outcome as Made, Request};
 use crate::lineage::openlineage::Sink;
 use crate::name::{ArtifactKey, Reference, Selector, SessionName, VersionNumber};
+use crate::signing::{Signer, SshKey};
 
 /// Make a version of what is staged
 #[derive(Debug, Args)]
@@ -48,6 +50,7 @@ pub struct CommitArgs {
 /// Runs it.
 pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
     let client = mounted(context)?;
+    check_signer(context)?;
     let request = CommitRequest {
         quota_bytes: args.quota.quotas().of(&args.artifact.project),
         artifact: args.artifact,
@@ -74,6 +77,24 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
         .map_err(|e| CliError::failed(format!("committed, but the daemon's answer makes no sense: {e}")))?;
     output::print(&format!("{}\n", sentence(&made)))?;
     Ok(Outcome::Done)
+}
+
+/// The daemon makes the event, so it must be the one who signs.
+fn check_signer(context: &Context) -> Result<(), CliError> {
+    let Some(file) = context.sign_key()? else { return Ok(()) };
+    let wanted = SshKey::open(&file)?.key().fingerprint();
+    let status = mounted(context)?.call(&Request::Status, |_| {})?;
+    match status.get("signer").and_then(Value::as_str) {
+        Some(signer) if signer == wanted => Ok(()),
+        other => {
+            let signs = other.map_or("does not sign".to_owned(), |key| format!("signs with {key}"));
+            let message = format!(
+                "the commit is not made: the mount, which makes the event, {signs}, not with {wanted}"
+            );
+            Err(CliError::failed(message)
+                .with_hint("mount with --sign=KEY, or use `artfs put --sign=KEY`, which needs no mount"))
+        }
+    }
 }
 
 /// The daemon, which has the staging areas.

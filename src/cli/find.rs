@@ -190,7 +190,7 @@ fn print_table(found: &[Found<'_>], search: &Search<'_>) -> Result<(), CliError>
             }
         };
         cells.extend(asked.iter().map(shown));
-        table.push(&cells);
+        table.row(&cells);
     }
     output::print(&table.to_text())
 }

@@ -31,7 +31,9 @@ impl History {
             Body::Ttl(change) => change.version == version,
             Body::Message(change) => change.version == version,
             Body::Delete(deletion) => deletion.versions.contains(&version),
-            Body::Create | Body::Policy(_) | Body::Fence(_) | Body::Unknown { .. } => false,
+            Body::Create | Body::Policy(_) | Body::Fence(_) | Body::Protect(_) | Body::Unknown { .. } => {
+                false
+            }
         }
     }
 
@@ -59,6 +61,7 @@ impl History {
             | Body::Message(_)
             | Body::Policy(_)
             | Body::Fence(_)
+            | Body::Protect(_)
             | Body::Unknown { .. } => {}
         }
     }

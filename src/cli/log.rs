@@ -1,18 +1,25 @@
 //! `artfs log`: what happened to an artifact.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::history::{self, History};
 use super::output::{self, Align, Format, Table};
+use super::signers::SignersArgs;
 use super::target::Named;
 use crate::catalog::{Catalog, CatalogError};
 use crate::format::event::{Body, Deletion, DeletionCause, Event};
+use crate::format::signed::SignedEvent;
+use crate::format::signers::AllowedSigners;
+use crate::format::sshsig::NAMESPACE;
 use crate::name::{ArtifactKey, Selector};
 use crate::store::StoreError;
+use crate::verify::{self, SignedBy};
 
 /// Show the log of an artifact, oldest event first
 #[derive(Debug, Args)]
@@ -23,8 +30,21 @@ line before, so the chain can be checked with stock tools.
 Examples:
   artfs log proj/bert          all that happened
   artfs log proj/bert:v7       every edit of one version: who, when, what it was before, and messages
-  artfs log --json proj/bert | jq -r .kind")]
+  artfs log --json proj/bert | jq -r .kind
+  artfs log --verify-signatures --allowed-signers FILE proj/bert
+  artfs log proj/bert --event 5 --export DIR    for ssh-keygen -Y verify")]
 pub struct LogArgs {
+    /// Show who signed each event
+    #[arg(long)]
+    verify_signatures: bool,
+    #[command(flatten)]
+    signers: SignersArgs,
+    /// Only the event of this number
+    #[arg(long, value_name = "SEQ")]
+    event: Option<u64>,
+    /// Write the event and its signature into this directory, for `ssh-keygen -Y verify`
+    #[arg(long, value_name = "DIR", requires = "event")]
+    export: Option<PathBuf>,
     /// The artifact, or one of its versions
     #[arg(value_name = "REF")]
     target: Named,
@@ -42,17 +62,20 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
         Some(selector) => Some(state.require(selector)?.version),
     };
     let lines = opened.runtime.block_on(catalog.log_lines(&state))?;
+    let signers = args.signers.load()?.unwrap_or_default();
+    if let (Some(directory), Some(seq)) = (&args.export, args.event) {
+        return export(key, &lines, seq, directory);
+    }
     let mut stored = Vec::new();
     let mut history = History::default();
-    let mut table = Table::new(&[
-        ("SEQ", Align::Right),
-        ("TIME (UTC)", Align::Left),
-        ("BY", Align::Left),
-        ("EVENT", Align::Left),
-    ]);
+    let mut columns = vec![("SEQ", Align::Right), ("TIME (UTC)", Align::Left), ("BY", Align::Left)];
+    columns.extend(args.verify_signatures.then_some(("SIGNED BY", Align::Left)));
+    columns.push(("EVENT", Align::Left));
+    let mut table = Table::new(&columns);
     for line in lines {
         let event = Event::decode(&line).map_err(|e| CliError::failed(format!("the log of {key}: {e}")))?;
-        let is_shown = only.is_none_or(|version| history.concerns(&event.body, version));
+        let is_shown = only.is_none_or(|version| history.concerns(&event.body, version))
+            && args.event.is_none_or(|seq| seq == event.seq);
         let mut sentence = if is_shown { sentence(&event.body, &history) } else { String::new() };
         history.add(&event.body);
         if !is_shown {
@@ -61,12 +84,11 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
         if only.is_some() && context.format() == Format::Text {
             sentence.push_str(&opened.runtime.block_on(more(catalog, key, &event.body))?);
         }
-        table.row([
-            event.seq.to_string(),
-            output::time(event.time),
-            format!("{}@{}", event.actor, event.host),
-            sentence,
-        ]);
+        let by = format!("{}@{}", event.actor, event.host);
+        let mut row = vec![event.seq.to_string(), output::time(event.time), by];
+        row.extend(args.verify_signatures.then(|| signer(&line, &signers)));
+        row.push(sentence);
+        table.row(row);
         stored.extend_from_slice(&line);
         stored.push(b'\n');
     }
@@ -74,6 +96,44 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
         Format::Json => output::print_bytes(&stored)?,
         Format::Text => output::print(&table.to_text())?,
     }
+    Ok(Outcome::Done)
+}
+
+/// What stands for the signer of an event that is not signed.
+pub const UNSIGNED: &str = "-";
+
+/// Who signed a stored event, in words.
+pub fn signer(stored: &[u8], signers: &AllowedSigners) -> String {
+    match verify::signed_by(stored, signers) {
+        SignedBy::Nobody => UNSIGNED.to_owned(),
+        SignedBy::Key { key, listed: Ok(principals) } => format!("{} ({principals})", key.fingerprint()),
+        SignedBy::Key { key, listed: Err(_) } => format!("{} (not listed)", key.fingerprint()),
+        SignedBy::Wrong(_) => "WRONG".to_owned(),
+    }
+}
+
+/// Writes `event` (what is signed) and `event.sig` into a directory.
+fn export(key: &ArtifactKey, lines: &[Bytes], seq: u64, directory: &Path) -> Result<Outcome, CliError> {
+    let end = lines.len();
+    let line = usize::try_from(seq).ok().and_then(|seq| lines.get(seq));
+    let line = line.ok_or_else(|| {
+        CliError::failed(format!("the log of {key} has {end} events, none of number {seq}"))
+    })?;
+    let signed =
+        SignedEvent::from_stored(line).map_err(|e| CliError::failed(format!("event {seq} of {key}: {e}")))?;
+    let signed = signed.ok_or_else(|| CliError::failed(format!("event {seq} of {key} is not signed")))?;
+    std::fs::create_dir_all(directory)
+        .map_err(|e| CliError::io(format!("cannot make {}", directory.display()), &e))?;
+    let parts = [("event", signed.payload.clone()), ("event.sig", signed.signature.to_armor().into_bytes())];
+    for (name, bytes) in parts {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes)
+            .map_err(|e| CliError::io(format!("cannot write {}", path.display()), &e))?;
+    }
+    let shown = directory.display();
+    output::print(&format!(
+        "ssh-keygen -Y verify -f ALLOWED_SIGNERS -I PRINCIPAL -n {NAMESPACE} -s {shown}/event.sig < {shown}/event\n"
+    ))?;
     Ok(Outcome::Done)
 }
 
@@ -131,6 +191,10 @@ fn sentence(body: &Body, history: &History) -> String {
             None => "default time to live: none".into(),
         },
         Body::Fence(fence) => format!("collection {} began", fence.epoch),
+        Body::Protect(protection) => match protection.signers.len() as u64 {
+            0 => format!("let everybody move {}", protection.alias),
+            keys => format!("let only {} move {}", output::count(keys, "key"), protection.alias),
+        },
         Body::Unknown { kind } => format!("{kind} (of a newer artfs)"),
     }
 }

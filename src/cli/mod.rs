@@ -14,6 +14,7 @@ mod diff_json;
 mod diff_text;
 mod doctor;
 pub mod error;
+mod export_signature;
 mod files;
 mod find;
 mod gc;
@@ -30,11 +31,13 @@ pub mod output;
 mod own_run;
 mod pin;
 pub mod progress;
+mod protect;
 mod put;
 mod rm;
 mod run;
 mod runs;
 mod show;
+mod signers;
 mod stage;
 mod status;
 mod sync;
@@ -45,6 +48,7 @@ mod umount;
 mod uses;
 mod verify;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -104,6 +108,17 @@ pub struct Globals {
     /// A store that says nothing for this long counts as unreachable [env: ARTFS_STORE_TIMEOUT] [default: 10s]
     #[arg(long, value_name = "SPAN", global = true, value_parser = args::parse_span)]
     pub store_timeout: Option<Duration>,
+    /// Sign what is changed with this SSH key: a private key's file, or a public one whose key an agent has; without a
+    /// name ~/.ssh/id_ed25519 or the like [env: ARTFS_SIGN_KEY]
+    #[arg(
+        long,
+        value_name = "KEY",
+        global = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub sign: Option<OsString>,
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -130,6 +145,7 @@ enum Command {
     Diff(diff::DiffArgs),
     Sync(sync::SyncArgs),
     Alias(alias::AliasArgs),
+    Protect(protect::ProtectArgs),
     Tag(tag::TagArgs),
     Meta(meta::MetaArgs),
     Ttl(ttl::TtlArgs),
@@ -140,6 +156,7 @@ enum Command {
     Lineage(lineage::LineageArgs),
     Uses(uses::UsesArgs),
     Verify(verify::VerifyArgs),
+    ExportSignature(export_signature::ExportSignatureArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -195,6 +212,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Diff(args) => diff::run(&context, &args),
         Command::Sync(args) => sync::run(&context, &args),
         Command::Alias(args) => alias::run(&context, &args),
+        Command::Protect(args) => protect::run(&context, &args),
         Command::Tag(args) => tag::run(&context, &args),
         Command::Meta(args) => meta::run(&context, &args),
         Command::Ttl(args) => ttl::run(&context, &args),
@@ -205,6 +223,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Lineage(args) => lineage::run(&context, &args),
         Command::Uses(args) => uses::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::ExportSignature(args) => export_signature::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -67,12 +67,8 @@ impl Table {
     }
 
     /// Adds a row: one value for each column.
-    pub fn row<const N: usize>(&mut self, values: [String; N]) {
-        self.push(&values);
-    }
-
-    /// The same for a number of columns that was chosen at run time.
-    pub fn push(&mut self, values: &[String]) {
+    pub fn row(&mut self, values: impl AsRef<[String]>) {
+        let values = values.as_ref();
         debug_assert_eq!(values.len(), self.columns.len());
         self.rows.push(values.iter().map(|value| clean(value)).collect());
     }

@@ -3,7 +3,7 @@
 //! Equal states have equal raw forms. A checkpoint proves nothing by itself: it is trusted when an event behind it
 //! names its hash ([`CheckpointRef`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use super::event::{DeletionCause, Metadata};
 use super::inline_root::InlineRoot;
 use super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use super::run::VersionRead;
+use super::sshsig::PublicKey;
 use super::wire::{Reader, Writer};
 use crate::clock::Timestamp;
 use crate::id::{
@@ -28,6 +29,7 @@ const MAGIC: &[u8; 8] = b"artfscp1";
 const REMOVED: u8 = 1;
 const HAS_READS: u8 = 2;
 const HAS_ROOTS: u8 = 4;
+const HAS_PROTECTIONS: u8 = 8;
 /// zstd's level: a checkpoint is written once and read by every new host.
 const LEVEL: i32 = 3;
 /// The longest raw form; bounds what a decoder allocates. A state beyond it (some 400,000 versions) has none.
@@ -45,6 +47,9 @@ pub struct CheckpointRef {
     /// The hash of its object's bytes.
     pub hash: CheckpointHash,
 }
+
+/// The keys that may move an alias, by alias; never none.
+pub type Protections = BTreeMap<AliasName, BTreeSet<PublicKey>>;
 
 /// Everything a log says up to its event number `seq`.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +78,8 @@ pub struct Checkpoint {
     pub removed: bool,
     /// The ids of all events, with the version that each made or found.
     pub outcomes: HashMap<EventId, Option<VersionNumber>>,
+    /// The aliases that only some keys may move.
+    pub protections: Protections,
 }
 
 impl Checkpoint {
@@ -131,7 +138,8 @@ impl Checkpoint {
         let rooted: Vec<_> =
             self.versions.values().filter_map(|v| Some((v.version, v.root.as_ref()?))).collect();
         let has_roots = if rooted.is_empty() { 0 } else { HAS_ROOTS };
-        out.u8(removed | has_reads | has_roots);
+        let has_protections = if self.protections.is_empty() { 0 } else { HAS_PROTECTIONS };
+        out.u8(removed | has_reads | has_roots | has_protections);
         out.list(self.versions.values(), |out, version| put_version(out, version));
         out.list(self.deleted.values(), |out, deleted| put_deleted(out, deleted));
         out.list(&self.aliases, |out, (name, alias)| put_alias(out, name, alias));
@@ -154,6 +162,12 @@ impl Checkpoint {
                 out.u64(version.0);
                 out.u32(root.as_bytes().len() as u32);
                 out.raw(root.as_bytes());
+            });
+        }
+        if has_protections != 0 {
+            out.list(&self.protections, |out, (name, keys)| {
+                out.text(name.as_str());
+                out.list(keys, |out, key| out.text(&key.to_string()));
             });
         }
         out.0
@@ -179,7 +193,7 @@ impl Checkpoint {
         let default_ttl_seconds = reader.option(Reader::u64)?;
         let epoch = reader.u64()?;
         let flags = reader.u8()?;
-        if flags & !(REMOVED | HAS_READS | HAS_ROOTS) != 0 {
+        if flags & !(REMOVED | HAS_READS | HAS_ROOTS | HAS_PROTECTIONS) != 0 {
             return Err(reader.error(format!("flags {flags} are of a newer format")));
         }
         let removed = flags & REMOVED != 0;
@@ -202,6 +216,8 @@ impl Checkpoint {
         if flags & HAS_ROOTS != 0 {
             take_roots(&mut reader, &mut versions)?;
         }
+        let protections =
+            if flags & HAS_PROTECTIONS != 0 { protections(&mut reader)? } else { Protections::new() };
         reader.end()?;
         let mut outcomes = told_by_records(&versions, &deleted);
         if rest.iter().any(|(id, outcome)| outcomes.get(id) == Some(outcome)) {
@@ -221,6 +237,7 @@ impl Checkpoint {
             epoch,
             removed,
             outcomes,
+            protections,
         })
     }
 
@@ -304,6 +321,18 @@ fn told_by_records(
 ) -> HashMap<EventId, Option<VersionNumber>> {
     let living = versions.values().map(|version| (version.id, Some(version.version)));
     living.chain(deleted.values().map(|d| (d.record.id, Some(d.record.version)))).collect()
+}
+
+fn protections(reader: &mut Reader<'_>) -> Result<Protections, FormatError> {
+    let protections: Protections = table(reader, |reader| {
+        let alias = name(reader)?;
+        let keys = table(reader, |reader| Ok((text(reader)?.parse::<PublicKey>()?, ())))?;
+        Ok((alias, keys.into_keys().collect()))
+    })?;
+    if protections.is_empty() || protections.values().any(BTreeSet::is_empty) {
+        return Err(reader.error("it protects nothing, or for nobody"));
+    }
+    Ok(protections)
 }
 
 fn put_version(out: &mut Writer, version: &VersionRecord) {
@@ -580,6 +609,7 @@ mod tests {
             epoch: 3,
             removed: false,
             outcomes,
+            protections: Protections::new(),
         }
     }
 
@@ -607,6 +637,19 @@ mod tests {
             ..checkpoint
         };
         assert_eq!(Checkpoint::decode(&empty.encode().unwrap()).unwrap(), empty);
+    }
+
+    #[test]
+    fn protections_stand_behind_the_rest_and_only_where_there_are_any() {
+        let keys = [1, 2].map(crate::format::sshsig::tests::key).into();
+        let protected = Checkpoint { protections: [("best".parse().unwrap(), keys)].into(), ..full() };
+        assert_eq!(Checkpoint::decode(&protected.encode().unwrap()).unwrap(), protected);
+        let (raw, plain) = (protected.to_raw(), full().to_raw());
+        for len in plain.len()..raw.len() {
+            assert!(Checkpoint::decode(&object(&raw[..len])).is_err(), "cut at {len}");
+        }
+        let none = [&raw[..plain.len()], &[0; 4]].concat();
+        assert!(Checkpoint::decode(&object(&none)).is_err(), "a list of none is not written");
     }
 
     #[test]

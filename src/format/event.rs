@@ -1,7 +1,8 @@
 //! Events: the records of an artifact's log, each naming the hash of the one before.
 //!
 //! An event is one JSON object on one line. Its members stand in the order of [`Event`], `body` last; an SSH
-//! signature, when there is one, follows as the member `sig` and covers the object without it, byte for byte.
+//! signature, when there is one, follows as the member `sig` and covers the object without it, byte for byte
+//! ([`super::signed`]).
 //! A line of `log.jsonl` is the stored object.
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use super::checkpoint::CheckpointRef;
 use super::details::DetailsRef;
 use super::inline_root::InlineRoot;
 use super::run::VersionRead;
+use super::sshsig::PublicKey;
 use super::{FORMAT_VERSION, FormatError};
 use crate::clock::Timestamp;
 use crate::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
@@ -81,6 +83,8 @@ pub enum Body {
     Policy(Policy),
     /// A collection began: what it condemns may not be relied on by events after this one.
     Fence(Fence),
+    /// An alias may from now on only be moved by events that some keys signed.
+    Protect(Protection),
     /// Of a kind this program does not know and need not.
     Unknown {
         /// Its kind.
@@ -265,6 +269,15 @@ pub struct Fence {
     pub epoch: u64,
 }
 
+/// Who may move an alias.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Protection {
+    /// Which.
+    pub alias: AliasName,
+    /// The keys whose signatures count, each once; none: everybody may move it again.
+    pub signers: Vec<PublicKey>,
+}
+
 /// The frame as it stands in JSON.
 #[derive(Serialize, Deserialize)]
 struct Frame<'a> {
@@ -304,7 +317,27 @@ impl Body {
             Body::Delete(_) => "delete",
             Body::Policy(_) => "policy",
             Body::Fence(_) => "fence",
+            Body::Protect(_) => "protect",
             Body::Unknown { kind } => kind,
+        }
+    }
+
+    /// The aliases that it sets, moves or removes, or says who may.
+    pub fn aliases(&self) -> Vec<&AliasName> {
+        match self {
+            Body::Commit(commit) => commit.settings.aliases.iter().collect(),
+            Body::Recommit(again) => again.settings.aliases.iter().collect(),
+            Body::Alias(change) => vec![&change.alias],
+            Body::Delete(deletion) => deletion.aliases.iter().collect(),
+            Body::Protect(protection) => vec![&protection.alias],
+            Body::Create
+            | Body::Tag(_)
+            | Body::Meta(_)
+            | Body::Ttl(_)
+            | Body::Message(_)
+            | Body::Policy(_)
+            | Body::Fence(_)
+            | Body::Unknown { .. } => vec![],
         }
     }
 
@@ -321,6 +354,7 @@ impl Body {
             Body::Delete(body) => serde_json::value::to_raw_value(body),
             Body::Policy(body) => serde_json::value::to_raw_value(body),
             Body::Fence(body) => serde_json::value::to_raw_value(body),
+            Body::Protect(body) => serde_json::value::to_raw_value(body),
         };
         raw.expect("event bodies are plain data")
     }
@@ -338,6 +372,7 @@ impl Body {
             "delete" => serde_json::from_str(body).map(Body::Delete),
             "policy" => serde_json::from_str(body).map(Body::Policy),
             "fence" => serde_json::from_str(body).map(Body::Fence),
+            "protect" => serde_json::from_str(body).map(Body::Protect),
             other if must_understand => {
                 let problem =
                     format!("kind {other:?} must be understood, and is not by this version of artfs");

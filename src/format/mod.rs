@@ -15,12 +15,16 @@ pub mod inline_root;
 pub mod lease;
 pub mod listing;
 pub mod manifest;
+pub mod modelsigning;
 pub mod moves;
 pub mod pack;
 mod planes;
 pub mod record;
 pub mod reference;
 pub mod run;
+pub mod signed;
+pub mod signers;
+pub mod sshsig;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.

@@ -3,6 +3,7 @@
 //! Calls are asynchronous; those that need neither the store nor a blocking step are ready at their first poll.
 //! Errors are the errnos that the caller of the system call sees; what an errno cannot say is logged.
 
+mod admission;
 mod alias;
 mod clone;
 mod commit;
@@ -40,6 +41,7 @@ use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
 use self::unopened::Unopened;
 pub use self::witness::Lineage;
+use crate::admission::Admission;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::{Committer, Quotas};
@@ -92,6 +94,8 @@ pub struct Services {
     pub registry: Arc<SessionRegistry>,
     /// Commits.
     pub committer: Committer,
+    /// What names must be signed to be served; none: no name must.
+    pub admission: Option<Arc<Admission>>,
     /// Sees which run reads what; none records no lineage.
     pub watch: Option<Arc<Watch>>,
 }
@@ -154,6 +158,7 @@ pub struct Fs {
     context: Arc<ReadContext>,
     registry: Arc<SessionRegistry>,
     committer: Committer,
+    admission: Option<Arc<Admission>>,
     watch: Option<Arc<Watch>>,
     inodes: Inodes,
     sessions: Sessions,
@@ -217,7 +222,7 @@ impl Fs {
     /// runtime. Commits that a crash interrupted are looked into before anything is served.
     pub async fn new(options: Options, services: Services) -> (Arc<Self>, mpsc::Receiver<Invalidation>) {
         let (invalidations, receiver) = mpsc::channel();
-        let Services { catalog, context, registry, committer, watch } = services;
+        let Services { catalog, context, registry, committer, admission, watch } = services;
         let fs = Arc::new(Self {
             started: catalog.store().env().now(),
             options,
@@ -225,6 +230,7 @@ impl Fs {
             context,
             registry,
             committer,
+            admission,
             watch,
             inodes: Inodes::new(),
             sessions: Sessions::default(),

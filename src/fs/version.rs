@@ -137,6 +137,7 @@ impl Fs {
         match &entry.body {
             Body::File(body) => {
                 let content = view.open_file(ordinal, &entry.path, body).await?;
+                self.wait_for_whole(version, &content).await?;
                 Ok(OpenVersionFile::Content(content, version.clone()))
             }
             Body::Reference(reference) => {

@@ -4,6 +4,7 @@
 //! connection, no permission) ends it early.
 
 mod copy;
+mod signatures;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 pub use self::copy::{CopyError, copy};
+pub use self::signatures::{EventFinding, SignedBy, signatures, signed_by};
 use crate::catalog::VersionRecord;
 use crate::format::contained::Contained;
 use crate::format::entry::{Body, Entry, FileBody};

@@ -19,6 +19,7 @@ mod programs;
 mod property;
 mod reading;
 mod references;
+mod signing;
 mod staging;
 mod story;
 mod sys;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             contained::TESTS,
             references::TESTS,
             identity::TESTS,
+            signing::TESTS,
             lineage::TESTS,
         ]
         .concat(),

@@ -27,6 +27,7 @@ mod overtaken;
 mod quota;
 mod requests;
 mod retention;
+mod signing;
 mod simulation;
 mod sources;
 mod store;

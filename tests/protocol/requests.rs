@@ -68,6 +68,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
         context: context.clone(),
         registry: Arc::new(SessionRegistry::open(state, clock::system()).expect("a registry")),
         committer: Committer::new(catalog, context, index),
+        admission: None,
         watch: None,
     };
     let options = Options {
