@@ -1,6 +1,6 @@
 //! What is recorded of a run: taken from its first process, and from the git working tree it stands in.
 //!
-//! [`of_process`] asks `/proc` only. [`code`] reads files of the working directory and runs `git`; it can take long, and
+//! [`of_process`] asks `/proc` only. `code` reads files of the working directory and runs `git`; it can take long, and
 //! must not be asked of a directory in a mount of our own, whose answers may wait for the caller.
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ mod contained;
 mod host;
 mod identity;
 mod lineage;
+mod memory;
 mod names;
 mod offline;
 mod pin;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
             property::TESTS,
             commit::TESTS,
             reading::TESTS,
+            memory::TESTS,
             names::TESTS,
             offline::TESTS,
             pin::TESTS,
