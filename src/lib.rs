@@ -4,14 +4,15 @@
 //!
 //! | rank | modules | what they are |
 //! |---|---|---|
-//! | 0 | `id name path chunk format clock` | pure values and encodings: no I/O, no async, no globals |
-//! | 1 | `store source durable sqlite` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename |
-//! | 2 | `catalog cache condemned` | names to versions (the log); the bounded disk cache; what collections condemned |
+//! | 0 | `id name path chunk format clock query units` | pure values and encodings: no I/O, no async, no globals |
+//! | 1 | `store source durable sqlite process signing` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename; other processes; SSH signatures |
+//! | 2 | `catalog cache condemned runs` | names to versions (the log); the bounded disk cache; what collections condemned; what processes read |
 //! | 3 | `view staging` | reading one version; the writable overlay |
-//! | 4 | `audit commit export gc pin verify watch` | the multi-object protocols; following what happens |
+//! | 4 | `admission audit commit diff export gc lineage pin verify watch` | the multi-object protocols; what this host serves; following what happens |
 //! | 5 | `fs` | file-system semantics in our own types |
 //! | 6 | `fuse cli daemon serve` | the kernel's front door and the user's; the process between them |
 
+pub mod admission;
 pub mod audit;
 pub mod cache;
 pub mod catalog;
@@ -21,6 +22,7 @@ pub mod clock;
 pub mod commit;
 pub mod condemned;
 pub mod daemon;
+pub mod diff;
 pub mod durable;
 pub mod export;
 pub mod format;
@@ -28,14 +30,20 @@ pub mod fs;
 pub mod fuse;
 pub mod gc;
 pub mod id;
+pub mod lineage;
 pub mod name;
 pub mod path;
 pub mod pin;
+pub mod process;
+pub mod query;
+pub mod runs;
 pub mod serve;
+pub mod signing;
 pub mod source;
 pub mod sqlite;
 pub mod staging;
 pub mod store;
+pub mod units;
 pub mod verify;
 pub mod view;
 pub mod watch;

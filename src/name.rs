@@ -1,4 +1,4 @@
-//! Names that users give and see: projects, artifacts, aliases, sessions, version numbers and references.
+//! Names that users give and see: projects, artifacts, aliases, sessions, runs, version numbers and references.
 //!
 //! Every plain name is `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`. An alias is moreover none of the reserved names.
 
@@ -118,6 +118,10 @@ plain_name! {
     } else {
         Ok(())
     }
+}
+plain_name! {
+    /// The name of a run: random for `artfs run`, else made from the job or the process that it stands for.
+    RunId, "run", |_| Ok(())
 }
 plain_name! {
     /// The name of a further staging session (`staging.<session>`).

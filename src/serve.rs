@@ -6,21 +6,24 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
+use crate::admission::{Admission, Policy};
 use crate::cache::{Cache, CacheOptions, Pin, PinnedVersion};
 use crate::catalog::{Actor, Catalog, Scope};
 use crate::cli::error::{CliError, over_quota};
 use crate::cli::progress::telling;
 use crate::commit::{ChunkIndex, CommitError, Committer, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
-    CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction, StageRequest,
-    UnpinReply, VersionSettings, WireError,
+    self, CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction,
+    StageRequest, UnpinReply, VersionSettings, WireError,
 };
 use crate::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sys};
-use crate::fs::{Fs, Options, SessionCommit, SessionCommitError, StageError};
+use crate::fs::{Fs, Lineage, Options, SessionCommit, SessionCommitError, StageError};
 use crate::fuse::{self, MountOptions};
 use crate::gc::InUseVersion;
 use crate::name::{Reference, Selector, session_directory};
 use crate::pin::{self, PinError, Pinned};
+use crate::process;
+use crate::runs::{self, Ledger, Watch, WatchOptions, capture::Names};
 use crate::source::Sources;
 use crate::staging::SessionRegistry;
 use crate::view::{ReadContext, ReadLimits};
@@ -56,14 +59,22 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         allow_commit: options.allow_commit,
         state: options.state.clone(),
         mountpoint: Some(options.mountpoint.clone()),
-        user_name: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")),
+        user_name,
         host: services.actor.host.clone(),
     };
+    let admit = |policy: &Policy| {
+        let (catalog, context) = (services.catalog.clone(), context.clone());
+        Arc::new(Admission::new(policy.clone(), catalog, context, &options.state))
+    };
+    let admission = options.policy.as_ref().map(admit);
+    let watch = watch(services).inspect_err(|e| tracing::warn!("no lineage is recorded: {e}")).ok();
     let fs_services = crate::fs::Services {
         catalog: services.catalog.clone(),
         context: context.clone(),
         registry: Arc::new(registry),
         committer: Committer::new(services.catalog.clone(), context.clone(), index),
+        admission,
+        watch: watch.clone(),
     };
     let (fs, invalidations) = services.runtime.block_on(Fs::new(fs_options, fs_services));
     let mount_options = MountOptions {
@@ -92,10 +103,34 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     let serve = move || {
         let ended = mounted.wait();
         runtime.block_on(context.shutdown());
+        if let Some(watch) = watch {
+            watch.close();
+        }
         cache.shutdown();
         ended
     };
     Ok(Mounted { serve: Box::new(serve), handler: Arc::new(control) })
+}
+
+/// Sees which run reads what below the mount.
+fn watch(services: &Services) -> Result<Arc<Watch>, String> {
+    let options = &services.options;
+    let env = services.catalog.store().env().clone();
+    let ledger = Ledger::open(&options.state).map_err(|e| e.to_string())?;
+    ledger.prune(env.now()).map_err(|e| e.to_string())?;
+    let watched = WatchOptions {
+        store: services.catalog.store().id(),
+        mount_point: Some(options.mountpoint.clone()),
+        uid: sys::effective_uid(),
+        names: Names { host: services.actor.host.clone(), user: user_name },
+        own: runs::own(&services.actor.host, process::own_ancestors()),
+        env,
+    };
+    Watch::start(watched, Arc::new(ledger)).map_err(|e| e.to_string())
+}
+
+fn user_name(uid: u32) -> String {
+    sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}"))
 }
 
 fn mount_error(shown: &str, error: &std::io::Error) -> WireError {
@@ -117,7 +152,9 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
         "cache": cache.stats(),
         "staging": sessions,
         "quota_bytes": fs.options().quotas,
+        "signer": fs.catalog().signer().map(|signer| signer.key().fingerprint()),
         "kernel_requests": fs.kernel_requests(),
+        "lineage": fs.lineage_counts(),
     })
 }
 
@@ -147,6 +184,10 @@ impl Handler for Control {
                 }
                 Request::Pins => Ok(json!(pins(self.fs.catalog(), &self.cache))),
                 Request::Sync => self.fs.sync_all().await.map(|()| json!({})).map_err(WireError::new),
+                Request::FlushRuns => {
+                    let done = self.fs.flush_runs().await;
+                    done.map(|()| json!({})).map_err(|e| WireError::new(e.to_string()))
+                }
                 Request::Refresh { artifact } => {
                     self.fs.refresh(&artifact).await;
                     Ok(json!({}))
@@ -189,11 +230,17 @@ impl Control {
     ) -> Result<Value, WireError> {
         let followed = Arc::new(CommitProgress::default());
         let user = sys::user_name(caller.uid).unwrap_or_else(|| self.actor.user.clone());
+        let lineage = match request.settings.lineage {
+            wire::Lineage::Omit => Lineage::Omit,
+            wire::Lineage::Record if request.run.is_some() => Lineage::Record(request.run),
+            wire::Lineage::Record => Lineage::Record(self.fs.run_of(caller.pid).await),
+        };
         let commit = SessionCommit {
             artifact: request.artifact.clone(),
             session: request.session,
             actor: Actor { user, host: self.actor.host.clone() },
             demanded: request.number,
+            lineage,
             settings: settings(request.settings),
             quota_bytes: request.quota_bytes,
             progress: followed.clone(),
@@ -306,5 +353,15 @@ pub fn settings(said: VersionSettings) -> Settings {
         checksum,
         lineage: _,
     } = said;
-    Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, checksum }
+    Settings {
+        message,
+        artifact_type,
+        aliases,
+        tags,
+        meta,
+        ttl_seconds,
+        inputs,
+        checksum,
+        ..Settings::default()
+    }
 }

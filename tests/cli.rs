@@ -138,6 +138,7 @@ fn commit(number: u64, bytes: u64, settings: CommitSettings) -> Body {
         files: 1 + number,
         bytes,
         stored_bytes: bytes / 2,
+        root: None,
         settings,
     })
 }
@@ -228,7 +229,7 @@ For more information, try '--help'.
         host.say(&["meta", "set", "proj/bert", "f1"]),
         "\
 [stderr]
-error: invalid value 'f1' for '<KEY=VALUE>...': write it as key=value
+error: invalid value 'f1' for '[KEY=VALUE]...': write it as key=value
 
 For more information, try '--help'.
 [exit 2]
@@ -523,7 +524,8 @@ SEQ  TIME (UTC)        BY        EVENT
         host.say(&["log", "proj/bert:v0"]),
         "\
 SEQ  TIME (UTC)        BY        EVENT
-  1  2026-01-02 03:06  ann@gpu7  committed v0: 1 file, 1.4 GiB (715.3 MiB new)
+  1  2026-01-02 03:06  ann@gpu7  committed v0: 1 file, 1.4 GiB (715.3 MiB new), type model, tags fp16, f1=0.89, \
+         note=\"as is\", time to live 30d, from proj/ds:v3: first try
 "
     );
     let stored = |seq: u64| {
@@ -617,10 +619,10 @@ fn tags_metadata_and_time_to_live_are_changed_and_shown() {
         [
             "tags of v0: +b +a",
             "tags of v0: -fp16",
-            "metadata of v0: f1=0.9 ok=true who=\"you and me\"",
-            "metadata of v0: -note -who",
-            "time to live of v0: 12h",
-            "time to live of v0: never",
+            "metadata of v0: f1=0.9 (was 0.89) ok=true who=\"you and me\"",
+            "metadata of v0: -note (was \"as is\") -who (was \"you and me\")",
+            "time to live of v0: 12h (was 30d)",
+            "time to live of v0: never (was 12h)",
         ]
     );
     assert_eq!(
@@ -650,7 +652,11 @@ hint: write a span, as 30d, or never
     let last: Vec<&str> = log.lines().rev().take(3).filter_map(|line| line.rsplit("  ").next()).collect();
     assert_eq!(
         last,
-        ["default time to live: none", "time to live of v0: default", "default time to live: 90d"]
+        [
+            "default time to live: none",
+            "time to live of v0: default (was never)",
+            "default time to live: 90d"
+        ]
     );
 }
 

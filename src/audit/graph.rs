@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::catalog::{ArtifactState, Catalog, CatalogError, Record, VersionRecord};
 use crate::clock::Timestamp;
+use crate::format::run::VersionRead;
 use crate::name::{ArtifactKey, Reference, Selector, VersionNumber};
 
 /// Versions in one graph; more are counted.
@@ -76,8 +77,8 @@ pub(super) async fn of(
     let mut builder = Builder {
         catalog,
         states: HashMap::new(),
-        graph: Graph { nodes: vec![first], edges: vec![], left_out: 0 },
-        inputs: vec![record.inputs.clone()],
+        graph: Graph { nodes: vec![first], edges: vec![], left_out: record.more_reads },
+        inputs: vec![made_from(&record.inputs, &record.reads)],
     };
     builder.run().await?;
     Ok(builder.graph)
@@ -149,7 +150,8 @@ impl Builder<'_> {
             actor: Some(record.actor.clone()),
         };
         // What an alias means now says nothing of what was read then.
-        let inputs = if standing == Standing::Moving { vec![] } else { record.inputs.clone() };
+        let inputs =
+            if standing == Standing::Moving { vec![] } else { made_from(&record.inputs, &record.reads) };
         Ok((node, inputs))
     }
 
@@ -168,6 +170,12 @@ impl Builder<'_> {
         self.states.insert(artifact.clone(), state.clone());
         Ok(state)
     }
+}
+
+/// What was named as inputs, and what the runs read.
+fn made_from(inputs: &[String], reads: &[VersionRead]) -> Vec<String> {
+    let read = reads.iter().map(|read| format!("{}:{}", read.artifact(), read.version));
+    inputs.iter().cloned().chain(read).collect()
 }
 
 fn meant<'a>(state: &'a ArtifactState, selector: &Selector) -> Option<(&'a VersionRecord, Standing)> {

@@ -12,6 +12,8 @@ use super::read::Expect;
 use super::{ArtifactState, Catalog, CatalogError, Cell, Known};
 use crate::format::checkpoint::CheckpointRef;
 use crate::format::event::{Body, Event, MAX_EVENT_BYTES};
+use crate::format::signed::SignedEvent;
+use crate::format::sshsig::PublicKey;
 use crate::id::{ArtifactId, EventHash, EventId};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::store::{Created, Key, StoreError, backoff};
@@ -56,6 +58,12 @@ enum Attempt {
     Failed(Arc<ArtifactState>),
 }
 
+/// An event as it is stored.
+struct Written {
+    event: Event,
+    bytes: Bytes,
+}
+
 /// The attempts of one append so far.
 #[derive(Default)]
 struct Tries {
@@ -92,7 +100,7 @@ impl Catalog {
             if let Some(outcome) = state.outcome(&id) {
                 return Ok(Appended { state, outcome: Some(outcome) });
             }
-            let body = match plan(&state) {
+            let body = match plan(&state).and_then(|step| self.permitted(&state, step).map_err(E::from)) {
                 Ok(Step::Append(body)) => body,
                 // What was planned on may be old news: ask once before refusing or doing nothing.
                 Ok(Step::Nothing) | Err(_) if !refreshed => {
@@ -115,11 +123,17 @@ impl Catalog {
                 checkpoint: vouched.filter(is_newest),
                 ..self.event(key, state.artifact_id(), seq, prev, id, actor, body)
             };
-            Self::check_length(key, &event)?;
+            let bytes = match self.encode(key, &event).await {
+                Ok(bytes) => bytes,
+                // An earlier attempt may have landed after all.
+                Err(e) if tries.doubts > 0 => return Err(doubt(key, seq, &e).into()),
+                Err(e) => return Err(e.into()),
+            };
+            let event = Written { bytes, event };
             state = match self.attempt(key, &cell, &state, &event, &mut tries).await? {
                 Attempt::Failed(newest) => newest,
                 Attempt::Written(next) => {
-                    if let (Some((reference, bytes)), Some(_)) = (&checkpoint, event.checkpoint) {
+                    if let (Some((reference, bytes)), Some(_)) = (&checkpoint, event.event.checkpoint) {
                         self.mirror.add_checkpoint(key, *reference, bytes);
                         cell.mirrored.store(reference.seq, Ordering::Relaxed);
                     }
@@ -137,17 +151,14 @@ impl Catalog {
         key: &ArtifactKey,
         cell: &Cell,
         state: &Arc<ArtifactState>,
-        event: &Event,
+        Written { event, bytes }: &Written,
         tries: &mut Tries,
     ) -> Result<Attempt, CatalogError> {
-        let doubt = |problem: &dyn std::fmt::Display| {
-            let (artifact, problem) = (key.clone(), problem.to_string());
-            CatalogError::Doubt { artifact, seq: event.seq, problem }
-        };
+        let doubt = |problem: &dyn std::fmt::Display| doubt(key, event.seq, problem);
         let asked = Instant::now();
-        let answer = match self.create_event(key, event.seq, event).await {
+        let answer = match self.create_event(key, event.seq, bytes).await {
             Ok(Created::Yes) => {
-                return self.take_in(key, cell, Some(state), event, asked).map(Attempt::Written);
+                return self.take_in(key, cell, Some(state), event.seq, bytes, asked).map(Attempt::Written);
             }
             Ok(Created::Exists) => None,
             Ok(Created::Unknown(problem)) => Some(problem),
@@ -191,14 +202,14 @@ impl Catalog {
         key: &ArtifactKey,
         cell: &Cell,
         state: Option<&ArtifactState>,
-        event: &Event,
+        seq: u64,
+        bytes: &Bytes,
         asked: Instant,
     ) -> Result<Arc<ArtifactState>, CatalogError> {
-        let bytes = Bytes::from(event.encode());
         let mut next = state.cloned();
-        self.fold(key, &mut next, event.seq, &bytes)?;
+        self.fold(key, &mut next, seq, bytes)?;
         let next = Arc::new(next.expect("an event that was folded makes a state"));
-        self.mirror.add_events(key, &[(event.seq, bytes)]);
+        self.mirror.add_events(key, &[(seq, bytes.clone())]);
         cell.set(Known { loaded: true, state: Some(next.clone()), checked: Some(asked) });
         Ok(next)
     }
@@ -228,11 +239,12 @@ impl Catalog {
             let (artifact, id) =
                 (ArtifactId::from_bytes(env.random16()), EventId::from_bytes(env.random16()));
             let event = self.event(key, artifact, 0, None, id, actor, Body::Create);
+            let bytes = self.encode(key, &event).await?;
             let asked = Instant::now();
-            match self.create_event(key, 0, &event).await.map_err(CatalogError::from)? {
+            match self.create_event(key, 0, &bytes).await.map_err(CatalogError::from)? {
                 // Whoever made it, the log begins now; reading it tells which artifact it is.
                 Created::Yes => {
-                    let state = self.take_in(key, cell, None, &event, asked)?;
+                    let state = self.take_in(key, cell, None, 0, &bytes, asked)?;
                     self.forget_listings().await;
                     return Ok(state);
                 }
@@ -271,19 +283,50 @@ impl Catalog {
         }
     }
 
-    /// No reader would take an event that is too long, and no event behind it would ever be read.
-    fn check_length(key: &ArtifactKey, event: &Event) -> Result<(), CatalogError> {
-        match event.encode().len() {
-            0..=MAX_EVENT_BYTES => Ok(()),
+    /// What may be appended here: an alias that is protected is moved with a signature by one of its keys only.
+    fn permitted(&self, state: &ArtifactState, step: Step) -> Result<Step, CatalogError> {
+        let signer = self.signer.as_ref().map(|signer| signer.key());
+        let forbidden = match &step {
+            Step::Append(body) => state.forbidden(body, signer),
+            Step::Nothing => None,
+        };
+        match forbidden {
+            None => Ok(step),
+            Some(alias) => {
+                let (artifact, alias) = (state.key().clone(), alias.clone());
+                let signer = signer.map(PublicKey::fingerprint);
+                Err(CatalogError::Protected { artifact, alias, signer })
+            }
+        }
+    }
+
+    /// The object to store: signed if this catalog signs. No reader would take an event that is too long, and no
+    /// event behind it would ever be read.
+    async fn encode(&self, key: &ArtifactKey, event: &Event) -> Result<Bytes, CatalogError> {
+        let payload = event.encode();
+        let stored = match &self.signer {
+            None => payload,
+            Some(signer) => {
+                let signature = signer.sign(&payload).await?;
+                SignedEvent { payload, signature }.to_stored()
+            }
+        };
+        match stored.len() {
+            0..=MAX_EVENT_BYTES => Ok(stored.into()),
             bytes => Err(CatalogError::TooLarge { artifact: key.clone(), bytes }),
         }
     }
 
-    async fn create_event(&self, key: &ArtifactKey, seq: u64, event: &Event) -> Result<Created, StoreError> {
-        self.store.create(&Key::Event(key.clone(), seq), event.encode().into()).await
+    async fn create_event(&self, key: &ArtifactKey, seq: u64, bytes: &Bytes) -> Result<Created, StoreError> {
+        self.store.create(&Key::Event(key.clone(), seq), bytes.clone()).await
     }
 
     async fn wait(&self, failures: u32) {
         tokio::time::sleep(backoff(self.store.env(), failures)).await;
     }
+}
+
+/// Whether event `seq` was written is not known.
+fn doubt(key: &ArtifactKey, seq: u64, problem: &dyn std::fmt::Display) -> CatalogError {
+    CatalogError::Doubt { artifact: key.clone(), seq, problem: problem.to_string() }
 }

@@ -20,37 +20,67 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError::Incomplete`] if events are lacking and the store cannot be reached; damage.
     pub async fn log_lines(&self, state: &ArtifactState) -> Result<Vec<Bytes>, CatalogError> {
-        self.log_lines_from(state, 0).await
-    }
-
-    /// The same from event `from` on; nothing if that is behind the last.
-    pub async fn log_lines_from(&self, state: &ArtifactState, from: u64) -> Result<Vec<Bytes>, CatalogError> {
-        if from > state.seq() {
-            return Ok(vec![]);
-        }
         let key = state.key();
-        let mirrored = self.mirror.events_from(key, from).into_iter().map(|(seq, bytes)| (seq, bytes.into()));
-        match self.complete(state, from, mirrored.collect()).await {
+        let mirrored = self.mirror.events_from(key, 0).into_iter().map(|(seq, bytes)| (seq, bytes.into()));
+        match self.complete(state, 0, mirrored.collect()).await {
             Err(CatalogError::Damaged { seq, problem, .. }) => {
                 // It may be the local copy that is wrong.
-                tracing::warn!("{key}: event {seq}: {problem}; reading the log from the store");
-                let lines = self.complete(state, from, BTreeMap::new()).await?;
+                tracing::warn!("{key}: event {seq}: {problem}; reading the whole log from the store");
+                let (lines, _) = self.complete(state, 0, BTreeMap::new()).await?;
                 self.mirror.forget(key);
-                let events: Vec<(u64, Bytes)> = (from..).zip(lines.iter().cloned()).collect();
+                let events: Vec<(u64, Bytes)> = (0..).zip(lines.iter().cloned()).collect();
                 self.mirror.add_events(key, &events);
                 Ok(lines)
             }
-            other => other,
+            other => other.map(|(lines, _)| lines),
         }
     }
 
-    /// Adds what is lacking from the store, and checks the chain.
+    /// The hash of event `seq` in the log whose end is `state`'s head, and the stored bytes of the events behind it, by
+    /// the chain from there down; none if the log is shorter. Cost: one request for each event behind it that the
+    /// mirror lacks.
+    pub async fn events_behind(
+        &self,
+        state: &ArtifactState,
+        seq: u64,
+    ) -> Result<Option<(EventHash, Vec<Bytes>)>, CatalogError> {
+        if seq >= state.seq() {
+            return Ok((seq == state.seq()).then(|| (state.head(), vec![])));
+        }
+        let from = seq + 1;
+        let mirrored = self.mirror.events_from(state.key(), from);
+        let mirrored = mirrored.into_iter().map(|(seq, bytes)| (seq, bytes.into())).collect();
+        let (events, before) = match self.complete(state, from, mirrored).await {
+            // It may be the local copy that is wrong.
+            Err(CatalogError::Damaged { .. }) => self.complete(state, from, BTreeMap::new()).await?,
+            other => other?,
+        };
+        Ok(before.map(|hash| (hash, events)))
+    }
+
+    /// The stored bytes of an event of this host's copy of a log, which proves nothing of it.
+    pub fn mirrored_event(&self, key: &ArtifactKey, seq: u64) -> Option<Bytes> {
+        self.mirror.event(key, seq).map(Bytes::from)
+    }
+
+    /// Keeps an event of which the caller knows that it is true.
+    pub fn mirror_event(&self, key: &ArtifactKey, seq: u64, bytes: &Bytes) {
+        self.mirror.add_events(key, &[(seq, bytes.clone())]);
+    }
+
+    /// The stored bytes of an event, as the store has them now. Cost: one request.
+    pub async fn stored_event(&self, key: &ArtifactKey, seq: u64) -> Result<Bytes, CatalogError> {
+        Ok(self.store.get(&Key::Event(key.clone(), seq)).await?)
+    }
+
+    /// Adds what is lacking of the events from `from` on from the store, and checks the chain; gives also the hash of
+    /// the event before.
     async fn complete(
         &self,
         state: &ArtifactState,
         from: u64,
         mut lines: BTreeMap<u64, Bytes>,
-    ) -> Result<Vec<Bytes>, CatalogError> {
+    ) -> Result<(Vec<Bytes>, Option<EventHash>), CatalogError> {
         let key = state.key();
         lines.split_off(&(state.seq() + 1));
         let lacking: Vec<u64> = (from..=state.seq()).filter(|seq| !lines.contains_key(seq)).collect();
@@ -63,9 +93,9 @@ impl Catalog {
         })?;
         lines.extend(fetched.iter().cloned());
         let lines: Vec<Bytes> = lines.into_values().collect();
-        check_chain(state, from, &lines)?;
+        let before = check_chain(state, from, &lines)?;
         self.mirror.add_events(key, &fetched);
-        Ok(lines)
+        Ok((lines, before))
     }
 
     /// What this host remembers of an artifact, without asking the store.
@@ -74,6 +104,13 @@ impl Catalog {
         let _reading = cell.reading.lock().await;
         self.load(key, &cell);
         cell.known().state
+    }
+
+    /// The stored bytes of every event that the store has of a log, oldest first, whatever they are. Cost: one request
+    /// for each, and the listing.
+    pub async fn stored_log(&self, key: &ArtifactKey) -> Result<Vec<(u64, Bytes)>, CatalogError> {
+        let listed = self.list_events(key, 0, usize::MAX).await?;
+        self.fetch_events(key, listed.from..listed.end).await
     }
 
     /// Reads the whole log from the store again, ignoring the local copy, and checks its chain, also that no event
@@ -144,16 +181,17 @@ fn vouched_checkpoints(events: &[(u64, Bytes)]) -> HashMap<u64, BTreeMap<Checkpo
     vouched
 }
 
-/// Whether these lines, one for each event from `from` on, are the chain that ends at a state's head.
-fn check_chain(state: &ArtifactState, from: u64, lines: &[Bytes]) -> Result<(), CatalogError> {
+/// Whether these lines, one for each event from `from` on, are the chain that ends at a state's head; gives the hash of
+/// the event before them.
+fn check_chain(state: &ArtifactState, from: u64, lines: &[Bytes]) -> Result<Option<EventHash>, CatalogError> {
     let mut expected = Some(state.head());
-    for (i, line) in lines.iter().enumerate().rev() {
-        let seq = from + i as u64;
+    for (seq, line) in lines.iter().enumerate().rev() {
+        let seq = from + seq as u64;
         let damaged = |problem| CatalogError::Damaged { artifact: state.key().clone(), seq, problem };
         if expected != Some(EventHash::of(line)) {
             return Err(damaged("its hash is not the one in the event behind it".to_owned()));
         }
         expected = Event::decode(line).map_err(|e| damaged(e.problem))?.prev;
     }
-    Ok(())
+    Ok(expected)
 }

@@ -69,6 +69,17 @@ impl Mirror {
         found.unwrap_or_default()
     }
 
+    /// One event of an artifact.
+    pub fn event(&self, artifact: &ArtifactKey, seq: u64) -> Option<Vec<u8>> {
+        self.with(|db| {
+            let mut query =
+                db.prepare_cached("SELECT bytes FROM events WHERE store = ? AND artifact = ? AND seq = ?")?;
+            query
+                .query_row(params![self.store, artifact.to_string(), seq as i64], |row| row.get(0))
+                .optional()
+        })?
+    }
+
     /// Keeps further events of an artifact.
     pub fn add_events(&self, artifact: &ArtifactKey, events: &[(u64, Bytes)]) {
         if events.is_empty() {

@@ -9,6 +9,7 @@ mod edit;
 mod listing;
 mod log;
 mod mirror;
+mod protect;
 mod races;
 mod read;
 mod record;
@@ -37,7 +38,8 @@ pub use self::usage::Usage;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::event::MAX_EVENT_BYTES;
 pub use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
-use crate::name::{ArtifactKey, ArtifactName, ProjectName, Reference};
+use crate::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, Reference, Selector};
+use crate::signing::{SignError, Signer};
 use crate::store::{ARTIFACTS_PREFIX, Key, Store, StoreError};
 
 /// Why the catalog cannot answer.
@@ -119,6 +121,22 @@ pub enum CatalogError {
         /// What happened.
         problem: String,
     },
+    /// Only some keys may move the alias, and this is none of them.
+    #[error(
+        "{alias} of {artifact} is protected: only a signature by one of its keys moves it, and {}",
+        signer.as_ref().map_or("nothing is signed here".to_owned(), |key| format!("{key} is none of them"))
+    )]
+    Protected {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its alias.
+        alias: AliasName,
+        /// The key that signs here.
+        signer: Option<String>,
+    },
+    /// The event could not be signed; nothing was written.
+    #[error(transparent)]
+    Sign(#[from] SignError),
     /// Other writers were faster too often.
     #[error("{0} is being written by too many others at once; try again")]
     Contention(ArtifactKey),
@@ -133,6 +151,8 @@ pub struct Catalog {
     listings: tokio::sync::Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
     /// When the logs of a project were last looked at for a listing.
     looks: Mutex<HashMap<ProjectName, Instant>>,
+    /// Signs what is appended; none: it is not signed.
+    signer: Option<Arc<dyn Signer>>,
 }
 
 /// One artifact. `known` is replaced, never changed; `reading` is held by the one task that asks the store, and
@@ -172,7 +192,18 @@ impl Catalog {
     pub fn new(store: Arc<Store>, mirror: Option<&Path>) -> Self {
         let mirror = Mirror::open(mirror, store.id());
         let (cells, listings, looks) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
-        Self { store, mirror, cells, listings, looks }
+        Self { store, mirror, cells, listings, looks, signer: None }
+    }
+
+    /// The same, signing all that it appends: each attempt to write an event is signed anew, while readers of that
+    /// artifact wait.
+    pub fn signing(self, signer: Arc<dyn Signer>) -> Self {
+        Self { signer: Some(signer), ..self }
+    }
+
+    /// Who signs what is appended here.
+    pub fn signer(&self) -> Option<&Arc<dyn Signer>> {
+        self.signer.as_ref()
     }
 
     /// The store it reads.
@@ -244,6 +275,34 @@ impl Catalog {
     pub async fn resolve(&self, reference: &Reference) -> Result<VersionRecord, CatalogError> {
         let state = self.existing(&reference.artifact, Duration::ZERO).await?;
         state.require(&reference.selector).cloned()
+    }
+
+    /// References as they mean one version for good: those by alias, or by none, by the number that this is now. What is
+    /// no reference, or leads to nothing, stays as it is. Each once. Cost: a request for each that is no number.
+    pub async fn pinned(&self, inputs: Vec<String>) -> Vec<String> {
+        let mut pinned = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let meant = match input.parse::<Reference>() {
+                Ok(reference) if matches!(reference.selector, Selector::Latest | Selector::Alias(_)) => {
+                    self.pin(&reference).await
+                }
+                _ => input,
+            };
+            if !pinned.contains(&meant) {
+                pinned.push(meant);
+            }
+        }
+        pinned
+    }
+
+    async fn pin(&self, reference: &Reference) -> String {
+        match self.resolve(reference).await {
+            Ok(version) => format!("{}:{}", reference.artifact, version.version),
+            Err(e) => {
+                tracing::warn!("the input {reference} is recorded as it was given: {e}");
+                reference.to_string()
+            }
+        }
     }
 
     /// The projects in the store; those known locally while it cannot be reached. Cost: a listing if the last

@@ -6,6 +6,7 @@ use super::{ArtifactState, Catalog, CatalogError, DeletedVersion, VersionRecord}
 use crate::clock::Timestamp;
 use crate::format::details::DetailsRef;
 use crate::format::event::{DeletionCause, Metadata};
+use crate::format::run::VersionRead;
 use crate::id::{Digest, ManifestId};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::store::StoreError;
@@ -45,6 +46,11 @@ pub struct Record {
     pub ttl_seconds: Option<u64>,
     /// References to the versions it was made from.
     pub inputs: Vec<String>,
+    /// The versions that the runs which made it read.
+    pub reads: Vec<VersionRead>,
+    /// Further versions that they read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub more_reads: u64,
     /// The run that made it.
     pub run: Option<serde_json::Value>,
     /// Entries of any kind.
@@ -60,6 +66,10 @@ pub struct Record {
     /// How it was deleted, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted: Option<DeletionRecord>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The end of a version.
@@ -134,6 +144,8 @@ impl Catalog {
             meta: version.meta.clone(),
             ttl_seconds: version.ttl_seconds,
             inputs: version.inputs.clone(),
+            reads: version.reads.clone(),
+            more_reads: version.more_reads,
             run,
             entries: version.entries,
             files: version.files,

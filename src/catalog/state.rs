@@ -1,13 +1,16 @@
 //! What an artifact's log adds up to: versions, aliases, metadata.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::format::checkpoint::{Checkpoint, CheckpointRef};
+use crate::format::checkpoint::{Checkpoint, CheckpointRef, Protections};
 use crate::format::event::{
-    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event,
+    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event, Protection,
 };
+use crate::format::inline_root;
 use crate::format::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
+use crate::format::run::add_reads;
+use crate::format::sshsig::PublicKey;
 use crate::id::{ArtifactId, EventHash, EventId, StoreId};
 use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 
@@ -37,6 +40,7 @@ pub struct ArtifactState {
     epoch: u64,
     removed: bool,
     outcomes: HashMap<EventId, Option<VersionNumber>>,
+    protections: Protections,
     /// The newest checkpoint that an event vouches for, or that this was made from.
     vouched: Option<CheckpointRef>,
 }
@@ -61,6 +65,7 @@ impl ArtifactState {
             epoch: 0,
             removed: false,
             outcomes: HashMap::from([(event.id, None)]),
+            protections: Protections::new(),
             vouched: None,
         };
         let error = |problem: &str| Err(state.error(event.seq, problem));
@@ -110,6 +115,7 @@ impl ArtifactState {
             epoch,
             removed,
             outcomes,
+            protections,
         } = checkpoint;
         Self {
             key,
@@ -123,6 +129,7 @@ impl ArtifactState {
             epoch,
             removed,
             outcomes,
+            protections,
             vouched: Some(reference),
         }
     }
@@ -142,6 +149,7 @@ impl ArtifactState {
             epoch: self.epoch,
             removed: self.removed,
             outcomes: self.outcomes.clone(),
+            protections: self.protections.clone(),
         }
     }
 
@@ -180,6 +188,8 @@ impl ArtifactState {
                     host: event.host.clone(),
                     details: again.settings.details,
                 });
+                add_reads(&mut version.reads, &again.settings.reads);
+                version.more_reads = version.more_reads.max(again.settings.more_reads);
                 version.tags.extend(again.settings.tags.iter().cloned());
                 version.meta.extend(again.settings.meta.clone());
                 version.ttl_seconds = again.settings.ttl_seconds.or(version.ttl_seconds);
@@ -224,6 +234,13 @@ impl ArtifactState {
                 self.epoch = self.epoch.max(fence.epoch);
                 Ok(None)
             }
+            Body::Protect(Protection { alias, signers }) => {
+                match signers[..] {
+                    [] => self.protections.remove(alias),
+                    _ => self.protections.insert(alias.clone(), signers.iter().cloned().collect()),
+                };
+                Ok(None)
+            }
             Body::Unknown { .. } => Ok(None),
         }
     }
@@ -235,7 +252,7 @@ impl ArtifactState {
         for number in &deletion.versions {
             let record = self.versions.remove(number).ok_or_else(|| format!("deletes {number} twice"))?;
             let deleted = DeletedVersion {
-                record: Arc::unwrap_or_clone(record),
+                record: VersionRecord { root: None, ..Arc::unwrap_or_clone(record) },
                 cause: deletion.cause,
                 seq: event.seq,
                 time: event.time,
@@ -257,6 +274,7 @@ impl ArtifactState {
             version: number,
             digest: commit.digest,
             manifest: commit.manifest,
+            root: commit.root.clone(),
             entries: commit.entries,
             files: commit.files,
             bytes: commit.bytes,
@@ -269,6 +287,8 @@ impl ArtifactState {
             meta: commit.settings.meta.clone(),
             ttl_seconds: commit.settings.ttl_seconds,
             inputs: commit.settings.inputs.clone(),
+            reads: commit.settings.reads.clone(),
+            more_reads: commit.settings.more_reads,
             details: commit.settings.details,
             newer_message: None,
             producers: vec![],
@@ -276,6 +296,11 @@ impl ArtifactState {
             id: event.id,
         };
         self.versions.insert(number, Arc::new(record));
+        if let Some(old) = number.0.checked_sub(inline_root::KEPT)
+            && let Some(record) = self.versions.get_mut(&VersionNumber(old)).filter(|old| old.root.is_some())
+        {
+            Arc::make_mut(record).root = None;
+        }
         self.removed = false;
         self.move_aliases(event, &commit.settings, number);
         Ok(number)
@@ -395,6 +420,18 @@ impl ArtifactState {
         self.aliases.get(name)
     }
 
+    /// The aliases that only some keys may move, each with these keys.
+    pub fn protections(&self) -> &Protections {
+        &self.protections
+    }
+
+    /// The first alias that an event with this body and a signature by `signer` may not move.
+    pub fn forbidden<'a>(&self, body: &'a Body, signer: Option<&PublicKey>) -> Option<&'a AliasName> {
+        let may = |keys: &BTreeSet<PublicKey>| signer.is_some_and(|signer| keys.contains(signer));
+        let forbids = |alias: &&AliasName| self.protections.get(*alias).is_some_and(|keys| !may(keys));
+        body.aliases().into_iter().find(forbids)
+    }
+
     /// The names of the aliases that point to a version.
     pub fn aliases_of(&self, version: VersionNumber) -> impl Iterator<Item = &AliasName> {
         self.aliases.iter().filter(move |(_, record)| record.version == version).map(|(name, _)| name)
@@ -463,11 +500,20 @@ mod tests {
                 files: 1,
                 bytes: 1,
                 stored_bytes: 1,
+                root: inline_root::InlineRoot::of(&number.to_le_bytes()),
                 settings: CommitSettings::default(),
             };
             state = after(&state, &event(Some(&state), Body::Commit(commit)));
         }
         state
+    }
+
+    #[test]
+    fn the_newest_versions_keep_copies_of_their_roots() {
+        let state = versions(inline_root::KEPT + 3);
+        let kept = |number| state.version(VersionNumber(number)).unwrap().root.is_some();
+        assert!((0..3).all(|number| !kept(number)));
+        assert!((3..inline_root::KEPT + 3).all(kept));
     }
 
     #[test]

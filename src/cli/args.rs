@@ -1,7 +1,6 @@
 //! Values on the command line, and the options that several commands share.
 
 use std::str::FromStr;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -10,6 +9,7 @@ use crate::daemon::wire::{Lineage, VersionSettings};
 use crate::format::event::NEVER_SECONDS;
 use crate::name::{AliasName, ProjectName, Reference, Selector};
 use crate::source::Allowed;
+pub use crate::units::{parse_size, parse_span};
 
 /// The longest tag and the longest name of metadata in bytes; both stand in xattr names and values too.
 const MAX_LABEL_BYTES: usize = 128;
@@ -167,23 +167,6 @@ pub fn parse_label(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A span of time: `500ms`, `90s`, `15m`, `12h`, `30d`, `2w`; no unit means seconds.
-pub fn parse_span(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(split);
-    let millis = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        "w" => 7 * 86_400_000,
-        _ => return Err("write it as 500ms, 90s, 15m, 12h, 30d or 2w".into()),
-    };
-    let number: u64 = digits.parse().map_err(|_| "write it as 500ms, 90s, 15m, 12h, 30d or 2w")?;
-    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "that is too long".into())
-}
-
 /// A time to live in seconds: a span, `never` for no end, or `default` (none) for that of the artifact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ttl(pub Option<u64>);
@@ -204,27 +187,6 @@ impl FromStr for Ttl {
     }
 }
 
-/// A number of bytes: `10G`, `512M`, `1.5GiB`, `4096`; units are powers of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = "write it as 10G, 512M or a number of bytes";
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let unit = unit.to_ascii_uppercase();
-    let shift = match unit.strip_suffix("IB").or_else(|| unit.strip_suffix('B')).unwrap_or(&unit) {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(wrong.into()),
-    };
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(1 << shift).ok_or_else(|| "that is too much".into());
-    }
-    let number: f64 = number.parse().map_err(|_| wrong)?;
-    Ok((number * (1u64 << shift) as f64) as u64)
-}
-
 /// Where an alias is to point: `v8`, another alias, `latest`, or `@` and a digest.
 pub fn parse_target(text: &str) -> Result<Selector, String> {
     match text.strip_prefix('@') {
@@ -237,6 +199,8 @@ pub fn parse_target(text: &str) -> Result<Selector, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use serde_json::json;
 

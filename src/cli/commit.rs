@@ -1,15 +1,19 @@
 //! `artfs commit`: makes a version of what is staged in the mount.
 
 use clap::Args;
+use serde_json::Value;
 
 use super::args::{QuotaArgs, SettingsArgs};
 use super::ask::ask;
 use super::context::Context;
 use super::error::{CliError, Outcome};
+use super::lineage;
 use super::output::{self, Format};
 use crate::daemon::client::Client;
 use crate::daemon::wire::{CommitReply, CommitRequest, Outcome as Made, Request};
-use crate::name::{ArtifactKey, SessionName, VersionNumber};
+use crate::lineage::openlineage::Sink;
+use crate::name::{ArtifactKey, Reference, Selector, SessionName, VersionNumber};
+use crate::signing::{Signer, SshKey};
 
 /// Make a version of what is staged
 #[derive(Debug, Args)]
@@ -38,19 +42,33 @@ pub struct CommitArgs {
     settings: SettingsArgs,
     #[command(flatten)]
     quota: QuotaArgs,
+    /// Tell how the version was made as an OpenLineage event: to this file, as a line, or to this URL by POST
+    #[arg(long, value_name = "FILE|URL")]
+    openlineage: Option<Sink>,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
     let client = mounted(context)?;
+    check_signer(context)?;
     let request = CommitRequest {
         quota_bytes: args.quota.quotas().of(&args.artifact.project),
         artifact: args.artifact,
         session: args.session,
         number: args.number,
+        run: context.declared_run(),
         settings: args.settings.into(),
     };
     let reply = ask(client, &Request::Commit(request))?;
+    if let Some(sink) = &args.openlineage
+        && let Ok(made) = serde_json::from_value::<CommitReply>(reply.clone())
+    {
+        let reference = Reference { artifact: made.artifact, selector: Selector::Version(made.version) };
+        // The version is there, whether others are told or not.
+        if let Err(CliError::Failed(e)) = lineage::tell(context, &reference, sink) {
+            eprintln!("warning: {}", output::clean_lines(&e.message));
+        }
+    }
     if context.format() == Format::Json {
         output::print_json(&reply)?;
         return Ok(Outcome::Done);
@@ -59,6 +77,24 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
         .map_err(|e| CliError::failed(format!("committed, but the daemon's answer makes no sense: {e}")))?;
     output::print(&format!("{}\n", sentence(&made)))?;
     Ok(Outcome::Done)
+}
+
+/// The daemon makes the event, so it must be the one who signs.
+fn check_signer(context: &Context) -> Result<(), CliError> {
+    let Some(file) = context.sign_key()? else { return Ok(()) };
+    let wanted = SshKey::open(&file)?.key().fingerprint();
+    let status = mounted(context)?.call(&Request::Status, |_| {})?;
+    match status.get("signer").and_then(Value::as_str) {
+        Some(signer) if signer == wanted => Ok(()),
+        other => {
+            let signs = other.map_or("does not sign".to_owned(), |key| format!("signs with {key}"));
+            let message = format!(
+                "the commit is not made: the mount, which makes the event, {signs}, not with {wanted}"
+            );
+            Err(CliError::failed(message)
+                .with_hint("mount with --sign=KEY, or use `artfs put --sign=KEY`, which needs no mount"))
+        }
+    }
 }
 
 /// The daemon, which has the staging areas.

@@ -78,6 +78,9 @@ impl Content {
         version: &VersionRecord,
     ) -> Result<Arc<VersionView>, CliError> {
         let label = format!("{artifact}:{}", version.version);
+        if let Some(copy) = &version.root {
+            self.reader.offer_root(&version.manifest, copy);
+        }
         Ok(VersionView::open(&self.reader, artifact, version.manifest, &label).await?)
     }
 

@@ -21,13 +21,17 @@ use crate::daemon::sys;
 use crate::daemon::wire::Request;
 use crate::durable;
 use crate::format::header::StoreHeader;
-use crate::name::ArtifactKey;
+use crate::name::{ArtifactKey, RunId};
+use crate::process::rule::RUN_VARIABLE;
+use crate::signing::SshKey;
 use crate::store::{ANSWER_LIMIT, OnMissing, OpenError, Store, StoreError, StoreUrl};
 
 /// Digits of the hash of a store's URL that name the file with its header.
 const URL_HASH_DIGITS: usize = 16;
 /// No store answers faster, and a shorter limit would only make it look as if it were away.
 const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(100);
+/// Keys that are tried where none is named, in `~/.ssh`.
+const DEFAULT_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
 /// Environment variables that clients of the clouds take their settings from.
 const SETTINGS: [&str; 3] = ["AWS_", "GOOGLE_", "AZURE_"];
 
@@ -143,7 +147,11 @@ impl Context {
     pub fn catalog(&self, runtime: &Runtime, on_missing: OnMissing) -> Result<Arc<Catalog>, CliError> {
         let state = self.state()?;
         let store = Arc::new(self.open_store(runtime, &state, on_missing)?);
-        Ok(Arc::new(Catalog::new(store, Some(&state.join("cache.db")))))
+        let catalog = Catalog::new(store, Some(&state.join("cache.db")));
+        Ok(Arc::new(match self.sign_key()? {
+            Some(file) => catalog.signing(Arc::new(SshKey::open(&file)?)),
+            None => catalog,
+        }))
     }
 
     fn open_store(&self, runtime: &Runtime, state: &Path, on_missing: OnMissing) -> Result<Store, CliError> {
@@ -203,6 +211,32 @@ impl Context {
             user: sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")),
             host: if host.is_empty() { "localhost".to_owned() } else { host.to_owned() },
         }
+    }
+
+    /// The file of the key that events are signed with, if they are.
+    pub fn sign_key(&self) -> Result<Option<PathBuf>, CliError> {
+        let Some(named) = self.globals.sign.clone().or_else(|| set("ARTFS_SIGN_KEY")) else {
+            return Ok(None);
+        };
+        if !named.is_empty() {
+            return Ok(Some(named.into()));
+        }
+        if let Some(named) = set("ARTFS_SIGN_KEY") {
+            return Ok(Some(named.into()));
+        }
+        let folder = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".ssh"));
+        let kept = DEFAULT_KEYS.iter().filter_map(|name| Some(folder.as_ref()?.join(name)));
+        let found = kept.into_iter().find(|file| file.with_extension("pub").is_file());
+        found.map(Some).ok_or_else(|| {
+            CliError::usage("there is no key to sign with in ~/.ssh")
+                .with_hint("name one with --sign=KEY or $ARTFS_SIGN_KEY; `ssh-keygen -t ed25519` makes one")
+        })
+    }
+
+    /// The run that this command is of, if the environment names one.
+    pub fn declared_run(&self) -> Option<RunId> {
+        let named = std::env::var(RUN_VARIABLE).ok()?;
+        named.parse().inspect_err(|e| tracing::warn!("${RUN_VARIABLE} is not taken: {e}")).ok()
     }
 
     /// The daemon that runs on the state folder, if one does.

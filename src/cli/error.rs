@@ -11,6 +11,7 @@ use crate::commit::OverQuota;
 use crate::daemon::wire::WireError;
 use crate::name::NameError;
 use crate::pin::PinError;
+use crate::signing::SignError;
 use crate::store::{OpenError, StoreError};
 use crate::view::ReadError;
 
@@ -23,6 +24,8 @@ pub enum Outcome {
     Difference,
     /// Done, but what it looked at needs attention: the answer of `doctor`.
     Attention,
+    /// The program that was run ended with this status.
+    Program(u8),
 }
 
 impl Outcome {
@@ -32,6 +35,7 @@ impl Outcome {
             Outcome::Done => 0,
             Outcome::Attention => 1,
             Outcome::Difference => 3,
+            Outcome::Program(status) => status,
         }
     }
 }
@@ -138,14 +142,26 @@ impl From<CatalogError> for CliError {
                     None => failed,
                 }
             }
+            CatalogError::Protected { ref artifact, .. } => {
+                let list = format!("`artfs protect {artifact} --list` shows the keys");
+                CliError::failed(error.to_string())
+                    .with_hint(format!("sign with --sign=KEY or $ARTFS_SIGN_KEY; {list}"))
+            }
             CatalogError::Checkpoint { .. }
             | CatalogError::NoArtifact(_)
             | CatalogError::NoVersion { .. }
             | CatalogError::Deleted { .. }
             | CatalogError::TooLarge { .. }
             | CatalogError::Doubt { .. }
+            | CatalogError::Sign(_)
             | CatalogError::Contention(_) => CliError::failed(error.to_string()),
         }
+    }
+}
+
+impl From<SignError> for CliError {
+    fn from(error: SignError) -> Self {
+        CliError::failed(error.to_string())
     }
 }
 

@@ -85,7 +85,8 @@ async fn print_json(view: &Arc<VersionView>) -> Result<(), CliError> {
     }
 }
 
-fn entry_json(entry: &Entry) -> Value {
+/// An entry for machines.
+pub(super) fn entry_json(entry: &Entry) -> Value {
     let mut json = json!({
         "path": entry.path.to_string_lossy(),
         "kind": kind(entry),

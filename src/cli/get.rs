@@ -13,6 +13,7 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::interrupt::interrupted;
 use super::output::{self, Format};
+use super::own_run::OwnRun;
 use super::progress::with_line;
 use crate::catalog::VersionRecord;
 use crate::export::{self, ExportError, Foreign, Report, tree::Tree};
@@ -55,8 +56,13 @@ pub fn run(context: &Context, args: &GetArgs) -> Result<Outcome, CliError> {
     let content = Content::open(context, OnMissing::Fail)?;
     content.allow(&args.references);
     let done = get(&content, args, prefix);
+    let store = content.opened.catalog.store().id();
     content.close();
-    let (version, report) = done?;
+    let (version, report, bytes) = done?;
+    if let Some(run) = OwnRun::find(context) {
+        let files = report.written_files + report.kept_files;
+        run.read(store, &args.reference.artifact, &version, files, bytes);
+    }
     match context.format() {
         Format::Json => output::print_json(&json!({
             "artifact": args.reference.artifact,
@@ -89,7 +95,7 @@ fn get(
     content: &Content,
     args: &GetArgs,
     prefix: Option<TreePath>,
-) -> Result<(VersionRecord, Report), CliError> {
+) -> Result<(VersionRecord, Report, u64), CliError> {
     let catalog = &content.opened.catalog;
     let is_whole = prefix.is_none();
     content.opened.runtime.block_on(async {
@@ -110,12 +116,12 @@ fn get(
         let work = export::export(&request, Arc::new(tree), &progress, interrupted());
         let total = is_whole.then_some(version.bytes);
         let report = with_line("writing", total, || progress.bytes(), work).await;
-        Ok((version, report.map_err(|e| get_error(args, e))?))
+        Ok((version, report.map_err(|e| get_error(args, e))?, progress.bytes()))
     })
 }
 
 /// A path of a version as users write it; none is the whole.
-fn prefix(path: &Path) -> Result<Option<TreePath>, CliError> {
+pub(super) fn prefix(path: &Path) -> Result<Option<TreePath>, CliError> {
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_prefix(b"./").unwrap_or(bytes);
     let end = bytes.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1);

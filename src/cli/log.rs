@@ -1,15 +1,25 @@
 //! `artfs log`: what happened to an artifact.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Args;
 
 use super::context::Context;
 use super::error::{CliError, Outcome};
+use super::history::{self, History};
 use super::output::{self, Align, Format, Table};
+use super::signers::SignersArgs;
 use super::target::Named;
-use crate::format::event::{Body, CommitSettings, Deletion, DeletionCause, Event};
-use crate::name::{Selector, VersionNumber};
+use crate::catalog::{Catalog, CatalogError};
+use crate::format::event::{Body, Deletion, DeletionCause, Event};
+use crate::format::signed::SignedEvent;
+use crate::format::signers::AllowedSigners;
+use crate::format::sshsig::NAMESPACE;
+use crate::name::{ArtifactKey, Selector};
+use crate::store::StoreError;
+use crate::verify::{self, SignedBy};
 
 /// Show the log of an artifact, oldest event first
 #[derive(Debug, Args)]
@@ -19,9 +29,22 @@ line before, so the chain can be checked with stock tools.
 
 Examples:
   artfs log proj/bert          all that happened
-  artfs log proj/bert:v7       what concerns one version
-  artfs log --json proj/bert | jq -r .kind")]
+  artfs log proj/bert:v7       every edit of one version: who, when, what it was before, and messages
+  artfs log --json proj/bert | jq -r .kind
+  artfs log --verify-signatures --allowed-signers FILE proj/bert
+  artfs log proj/bert --event 5 --export DIR    for ssh-keygen -Y verify")]
 pub struct LogArgs {
+    /// Show who signed each event
+    #[arg(long)]
+    verify_signatures: bool,
+    #[command(flatten)]
+    signers: SignersArgs,
+    /// Only the event of this number
+    #[arg(long, value_name = "SEQ")]
+    event: Option<u64>,
+    /// Write the event and its signature into this directory, for `ssh-keygen -Y verify`
+    #[arg(long, value_name = "DIR", requires = "event")]
+    export: Option<PathBuf>,
     /// The artifact, or one of its versions
     #[arg(value_name = "REF")]
     target: Named,
@@ -39,24 +62,33 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
         Some(selector) => Some(state.require(selector)?.version),
     };
     let lines = opened.runtime.block_on(catalog.log_lines(&state))?;
+    let signers = args.signers.load()?.unwrap_or_default();
+    if let (Some(directory), Some(seq)) = (&args.export, args.event) {
+        return export(key, &lines, seq, directory);
+    }
     let mut stored = Vec::new();
-    let mut table = Table::new(&[
-        ("SEQ", Align::Right),
-        ("TIME (UTC)", Align::Left),
-        ("BY", Align::Left),
-        ("EVENT", Align::Left),
-    ]);
+    let mut history = History::default();
+    let mut columns = vec![("SEQ", Align::Right), ("TIME (UTC)", Align::Left), ("BY", Align::Left)];
+    columns.extend(args.verify_signatures.then_some(("SIGNED BY", Align::Left)));
+    columns.push(("EVENT", Align::Left));
+    let mut table = Table::new(&columns);
     for line in lines {
         let event = Event::decode(&line).map_err(|e| CliError::failed(format!("the log of {key}: {e}")))?;
-        if only.is_some_and(|version| !concerns(&event.body, version)) {
+        let is_shown = only.is_none_or(|version| history.concerns(&event.body, version))
+            && args.event.is_none_or(|seq| seq == event.seq);
+        let mut sentence = if is_shown { sentence(&event.body, &history) } else { String::new() };
+        history.add(&event.body);
+        if !is_shown {
             continue;
         }
-        table.row([
-            event.seq.to_string(),
-            output::time(event.time),
-            format!("{}@{}", event.actor, event.host),
-            sentence(&event.body),
-        ]);
+        if only.is_some() && context.format() == Format::Text {
+            sentence.push_str(&opened.runtime.block_on(more(catalog, key, &event.body))?);
+        }
+        let by = format!("{}@{}", event.actor, event.host);
+        let mut row = vec![event.seq.to_string(), output::time(event.time), by];
+        row.extend(args.verify_signatures.then(|| signer(&line, &signers)));
+        row.push(sentence);
+        table.row(row);
         stored.extend_from_slice(&line);
         stored.push(b'\n');
     }
@@ -67,23 +99,64 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
-fn concerns(body: &Body, version: VersionNumber) -> bool {
-    match body {
-        Body::Commit(commit) => commit.version == version,
-        Body::Recommit(again) => again.version == version,
-        Body::Alias(change) => {
-            change.from == Some(version) || change.to.as_ref().is_some_and(|to| to.version == version)
-        }
-        Body::Tag(change) => change.version == version,
-        Body::Meta(change) => change.version == version,
-        Body::Ttl(change) => change.version == version,
-        Body::Message(change) => change.version == version,
-        Body::Delete(deletion) => deletion.versions.contains(&version),
-        Body::Create | Body::Policy(_) | Body::Fence(_) | Body::Unknown { .. } => false,
+/// What stands for the signer of an event that is not signed.
+pub const UNSIGNED: &str = "-";
+
+/// Who signed a stored event, in words.
+pub fn signer(stored: &[u8], signers: &AllowedSigners) -> String {
+    match verify::signed_by(stored, signers) {
+        SignedBy::Nobody => UNSIGNED.to_owned(),
+        SignedBy::Key { key, listed: Ok(principals) } => format!("{} ({principals})", key.fingerprint()),
+        SignedBy::Key { key, listed: Err(_) } => format!("{} (not listed)", key.fingerprint()),
+        SignedBy::Wrong(_) => "WRONG".to_owned(),
     }
 }
 
-fn sentence(body: &Body) -> String {
+/// Writes `event` (what is signed) and `event.sig` into a directory.
+fn export(key: &ArtifactKey, lines: &[Bytes], seq: u64, directory: &Path) -> Result<Outcome, CliError> {
+    let end = lines.len();
+    let line = usize::try_from(seq).ok().and_then(|seq| lines.get(seq));
+    let line = line.ok_or_else(|| {
+        CliError::failed(format!("the log of {key} has {end} events, none of number {seq}"))
+    })?;
+    let signed =
+        SignedEvent::from_stored(line).map_err(|e| CliError::failed(format!("event {seq} of {key}: {e}")))?;
+    let signed = signed.ok_or_else(|| CliError::failed(format!("event {seq} of {key} is not signed")))?;
+    std::fs::create_dir_all(directory)
+        .map_err(|e| CliError::io(format!("cannot make {}", directory.display()), &e))?;
+    let parts = [("event", signed.payload.clone()), ("event.sig", signed.signature.to_armor().into_bytes())];
+    for (name, bytes) in parts {
+        let path = directory.join(name);
+        std::fs::write(&path, bytes)
+            .map_err(|e| CliError::io(format!("cannot write {}", path.display()), &e))?;
+    }
+    let shown = directory.display();
+    output::print(&format!(
+        "ssh-keygen -Y verify -f ALLOWED_SIGNERS -I PRINCIPAL -n {NAMESPACE} -s {shown}/event.sig < {shown}/event\n"
+    ))?;
+    Ok(Outcome::Done)
+}
+
+/// What the log of one version tells beyond the sentence: all that a commit said, and messages. Cost: a request for
+/// each message that was not read before.
+async fn more(catalog: &Catalog, key: &ArtifactKey, body: &Body) -> Result<String, CliError> {
+    let (mut text, details) = match body {
+        Body::Commit(commit) => (history::said(&commit.settings), commit.settings.details),
+        Body::Recommit(again) => (history::said(&again.settings), again.settings.details),
+        Body::Message(change) => (String::new(), Some(change.details)),
+        _ => return Ok(String::new()),
+    };
+    let Some(reference) = details else { return Ok(text) };
+    match catalog.details(key, &reference).await {
+        Ok(details) => text
+            .extend(details.message.map(|text| format!(": {}", text.lines().collect::<Vec<_>>().join(" ")))),
+        Err(CatalogError::Store(StoreError::NotFound { .. })) => text.push_str(" (erased)"),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(text)
+}
+
+fn sentence(body: &Body, history: &History) -> String {
     match body {
         Body::Create => "created the artifact".into(),
         Body::Commit(commit) => format!(
@@ -92,10 +165,10 @@ fn sentence(body: &Body) -> String {
             output::count(commit.files, "file"),
             output::size(commit.bytes),
             output::size(commit.stored_bytes),
-            also(&commit.settings)
+            history.named(&commit.settings)
         ),
         Body::Recommit(again) => {
-            format!("committed the content of {} again{}", again.version, also(&again.settings))
+            format!("committed the content of {} again{}", again.version, history.named(&again.settings))
         }
         Body::Alias(change) => {
             let from = change.from.map_or(String::new(), |from| format!(" (was {from})"));
@@ -109,15 +182,8 @@ fn sentence(body: &Body) -> String {
             let remove = change.remove.iter().map(|tag| format!("-{tag}"));
             format!("tags of {}: {}", change.version, add.chain(remove).collect::<Vec<_>>().join(" "))
         }
-        Body::Meta(change) => {
-            let set = change.set.iter().map(|(name, value)| format!("{name}={value}"));
-            let remove = change.remove.iter().map(|name| format!("-{name}"));
-            format!("metadata of {}: {}", change.version, set.chain(remove).collect::<Vec<_>>().join(" "))
-        }
-        Body::Ttl(change) => match change.ttl_seconds {
-            Some(seconds) => format!("time to live of {}: {}", change.version, output::seconds(seconds)),
-            None => format!("time to live of {}: default", change.version),
-        },
+        Body::Meta(change) => format!("metadata of {}: {}", change.version, history.metadata(change)),
+        Body::Ttl(change) => format!("time to live of {}: {}", change.version, history.time_to_live(change)),
         Body::Message(change) => format!("new message for {}", change.version),
         Body::Delete(deletion) => deleted(deletion),
         Body::Policy(policy) => match policy.ttl_seconds {
@@ -125,16 +191,12 @@ fn sentence(body: &Body) -> String {
             None => "default time to live: none".into(),
         },
         Body::Fence(fence) => format!("collection {} began", fence.epoch),
+        Body::Protect(protection) => match protection.signers.len() as u64 {
+            0 => format!("let everybody move {}", protection.alias),
+            keys => format!("let only {} move {}", output::count(keys, "key"), protection.alias),
+        },
         Body::Unknown { kind } => format!("{kind} (of a newer artfs)"),
     }
-}
-
-fn also(settings: &CommitSettings) -> String {
-    if settings.aliases.is_empty() {
-        return String::new();
-    }
-    let names: Vec<&str> = settings.aliases.iter().map(|alias| alias.as_str()).collect();
-    format!(", as {}", names.join(", "))
 }
 
 fn deleted(deletion: &Deletion) -> String {

@@ -2,21 +2,34 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::context::Context;
+use super::csv;
 use super::deleted;
 use super::error::{CliError, Outcome};
 use super::files;
+use super::find::{self, Search, SortKey};
 use super::output::{self, Align, Format, Table};
 use super::target::Target;
 use crate::catalog::{ArtifactState, VersionRecord, names_of};
 use crate::name::Selector;
+use crate::query::Condition;
 
-/// List artifacts, or the versions of one
+/// List artifacts, or the versions of one; find versions by what is said of them
 #[derive(Debug, Args)]
 #[command(after_help = "\
+With --where, --sort or --limit the versions of all that is named are listed; without a name those of the whole store,
+for which every artifact's log is read.
+
+Conditions compare a field with a value by = != < <= > >= or ~ (holds the text; with * or ?, is like it as a whole),
+and are joined by and, or, not and parentheses. `has FIELD` asks whether there is a value.
+  fields  project name artifact version type tag alias input actor host created age files bytes stored digest ttl,
+          and meta.KEY (meta.KEY.KEY into objects; the values of a list all count)
+  values  text (in quotes if it has spaces), numbers, 10G, v7, 2026-01-31, 30d, true, false, null
+Text and number are never equal. != is the opposite of =, so it also holds where there is no value.
+
 Examples:
   artfs ls                    all artifacts
   artfs ls proj               those of a project
@@ -25,7 +38,9 @@ Examples:
   artfs ls proj/bert:v7 --files       what is in it
   artfs ls proj --size                how much there is, and what of it is stored
   artfs ls proj --deleted             what was deleted
-  artfs ls --json | jq -r '.[].artifact'")]
+  artfs ls --json | jq -r '.[].artifact'
+  artfs ls --where 'meta.f1 > 0.9 and tag = bert and type = model' --sort -meta.f1 --limit 3
+  artfs ls proj --where 'age > 30d and not has alias' --format csv")]
 pub struct LsArgs {
     /// project, project/name or project/name:version [default: everything]
     #[arg(value_name = "WHAT")]
@@ -37,9 +52,42 @@ pub struct LsArgs {
     #[arg(long, conflicts_with = "files")]
     size: bool,
     /// List the versions that were deleted: when, by whom and why
-    #[arg(long, conflicts_with_all = ["files", "size"])]
+    #[arg(long, conflicts_with_all = ["files", "size", "condition", "sort", "limit", "format"])]
     deleted: bool,
+    /// Only versions for which this holds
+    #[arg(long = "where", value_name = "CONDITION", conflicts_with_all = ["files", "size"])]
+    condition: Option<Condition>,
+    /// Order of the versions: fields, the first is the most important; - before one turns it round
+    #[arg(
+        long,
+        value_name = "FIELD[,-FIELD]",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        conflicts_with_all = ["files", "size"]
+    )]
+    sort: Vec<SortKey>,
+    /// At most this many versions
+    #[arg(long, value_name = "N", conflicts_with_all = ["files", "size"])]
+    limit: Option<usize>,
+    /// How to print; --json is the same as --format json [default: table]
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "files")]
+    format: Option<Layout>,
 }
+
+/// How a list is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// Columns for people.
+    Table,
+    /// An array of objects.
+    Json,
+    /// Comma-separated values with a heading.
+    Csv,
+}
+
+/// Members of an artifact's object, as columns.
+const ARTIFACT_COLUMNS: [&str; 8] =
+    ["artifact", "versions", "latest", "bytes", "logical_bytes", "stored_bytes", "updated", "aliases"];
 
 /// Runs it.
 pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
@@ -54,13 +102,18 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
         deleted::run(context, args.target.as_ref())?;
         return Ok(Outcome::Done);
     }
+    let layout = layout(context, args)?;
     let opened = context.open()?;
     let catalog = &*opened.catalog;
+    if args.condition.is_some() || !args.sort.is_empty() || args.limit.is_some() {
+        let search = Search { condition: args.condition.as_ref(), sort: &args.sort, limit: args.limit };
+        return find::run(&opened, args.target.as_ref(), &search, layout).map(|()| Outcome::Done);
+    }
     match &args.target {
         None => {
             let artifacts = opened.runtime.block_on(catalog.living_states())?;
             let nothing = format!("no artifacts in {} yet", catalog.store().url());
-            print_artifacts(context, args, &artifacts, &nothing)?;
+            print_artifacts(layout, args, &artifacts, &nothing)?;
         }
         Some(Target::Project(project)) => {
             let artifacts = opened.runtime.block_on(catalog.living_states_of(project))?;
@@ -68,7 +121,7 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
                 let message = format!("there is no project {project} in {}", catalog.store().url());
                 return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
             }
-            print_artifacts(context, args, &artifacts, "")?;
+            print_artifacts(layout, args, &artifacts, "")?;
         }
         Some(Target::Artifact(named)) => {
             let key = &named.reference.artifact;
@@ -78,21 +131,33 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
                 None => state.versions().collect(),
                 Some(selector) => vec![state.require(selector)?],
             };
-            print_versions(context, args, &state, &versions)?;
+            print_versions(layout, args, &state, &versions)?;
         }
     }
     Ok(Outcome::Done)
 }
 
+fn layout(context: &Context, args: &LsArgs) -> Result<Layout, CliError> {
+    match (args.format, context.format()) {
+        (None | Some(Layout::Json), Format::Json) => Ok(Layout::Json),
+        (Some(_), Format::Json) => Err(CliError::usage("--json and --format say different things")
+            .with_hint("--json is the same as --format json; give one of them")),
+        (layout, Format::Text) => Ok(layout.unwrap_or(Layout::Table)),
+    }
+}
+
 fn print_artifacts(
-    context: &Context,
+    layout: Layout,
     args: &LsArgs,
     artifacts: &[std::sync::Arc<ArtifactState>],
     nothing: &str,
 ) -> Result<(), CliError> {
-    if context.format() == Format::Json {
+    if layout != Layout::Table {
         let values: Vec<Value> = artifacts.iter().map(|state| artifact_json(state)).collect();
-        return output::print_json(&values);
+        return match layout {
+            Layout::Csv => output::print(&csv::text(&ARTIFACT_COLUMNS.map(str::to_owned), &values)),
+            Layout::Json | Layout::Table => output::print_json(&values),
+        };
     }
     if artifacts.is_empty() {
         eprintln!("{nothing}");
@@ -162,14 +227,14 @@ fn artifact_json(state: &ArtifactState) -> Value {
 }
 
 fn print_versions(
-    context: &Context,
+    layout: Layout,
     args: &LsArgs,
     state: &ArtifactState,
     versions: &[&VersionRecord],
 ) -> Result<(), CliError> {
-    if context.format() == Format::Json {
-        let values: Vec<Value> = versions.iter().map(|version| version_json(state, version)).collect();
-        return output::print_json(&values);
+    if layout != Layout::Table {
+        let values = versions.iter().map(|version| version_json(state, version)).collect();
+        return find::print_values(layout, values);
     }
     if versions.is_empty() {
         eprintln!("{} has no version yet", state.key());
@@ -223,7 +288,8 @@ fn print_version_sizes(state: &ArtifactState, versions: &[&VersionRecord]) -> Re
     output::print(&table.to_text())
 }
 
-fn version_json(state: &ArtifactState, version: &VersionRecord) -> Value {
+/// A version for machines.
+pub(super) fn version_json(state: &ArtifactState, version: &VersionRecord) -> Value {
     json!({
         "artifact": state.key(),
         "version": version.version,
@@ -239,5 +305,7 @@ fn version_json(state: &ArtifactState, version: &VersionRecord) -> Value {
         "type": version.artifact_type,
         "tags": version.tags,
         "ttl_seconds": version.ttl_seconds,
+        "inputs": version.inputs,
+        "meta": version.meta,
     })
 }

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
 use crate::format::event::Metadata;
-use crate::name::Reference;
+use crate::name::{Reference, Selector};
 
 /// Set, remove and list metadata of a version
 #[derive(Debug, Args)]
@@ -25,14 +25,18 @@ A value is JSON if it can be read as JSON, else text.
 
 Examples:
   artfs meta set proj/bert:v7 f1=0.89 approved=true
-  artfs meta set proj/bert:v7 'labels=[\"a\",\"b\"]' note='as discussed'")]
+  artfs meta set proj/bert:v7 'labels=[\"a\",\"b\"]'
+  artfs meta set proj/bert:v7 --message 'as discussed on Monday'     replaces the message")]
     Set {
         /// The version
         #[arg(value_name = "REF")]
         reference: Reference,
         /// Values
-        #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse_meta)]
+        #[arg(value_name = "KEY=VALUE", required_unless_present = "message", value_parser = parse_meta)]
         values: Vec<(String, serde_json::Value)>,
+        /// Replace the version's message, its note for people
+        #[arg(short, long, value_name = "TEXT")]
+        message: Option<String>,
     },
     /// Remove values
     Rm {
@@ -54,7 +58,7 @@ Examples:
 /// Runs it.
 pub fn run(context: &Context, args: &MetaArgs) -> Result<Outcome, CliError> {
     let (reference, set, remove): (_, Metadata, &[String]) = match &args.action {
-        Action::Set { reference, values } => (reference, values.iter().cloned().collect(), &[]),
+        Action::Set { reference, values, .. } => (reference, values.iter().cloned().collect(), &[]),
         Action::Rm { reference, names } => (reference, Metadata::new(), names),
         Action::Ls { reference } => (reference, Metadata::new(), &[]),
     };
@@ -64,11 +68,16 @@ pub fn run(context: &Context, args: &MetaArgs) -> Result<Outcome, CliError> {
     let version = opened.runtime.block_on(catalog.resolve(reference))?;
     let mut meta = version.meta.clone();
     if !set.is_empty() || !remove.is_empty() {
-        let target = crate::name::Selector::Version(version.version);
+        let target = Selector::Version(version.version);
         let actor = context.actor();
         let state = opened.runtime.block_on(catalog.change_meta(key, &target, &set, remove, &actor))?;
         context.changed(key);
         meta = state.version(version.version).map(|v| v.meta.clone()).unwrap_or_default();
+    }
+    if let Action::Set { message: Some(message), .. } = &args.action {
+        let (target, actor) = (Selector::Version(version.version), context.actor());
+        opened.runtime.block_on(catalog.set_message(key, &target, message, &actor))?;
+        context.changed(key);
     }
     match context.format() {
         Format::Json => {

@@ -8,23 +8,37 @@ pub mod commit;
 mod completions;
 mod content;
 mod context;
+mod csv;
 mod deleted;
+mod diff;
+mod diff_json;
+mod diff_text;
 mod doctor;
 pub mod error;
+mod export_signature;
 mod files;
+mod find;
 mod gc;
 mod get;
+mod history;
 mod interrupt;
+mod lineage;
+mod lineage_text;
 mod log;
 mod ls;
 mod meta;
 mod mount;
 pub mod output;
+mod own_run;
 mod pin;
 pub mod progress;
+mod protect;
 mod put;
 mod rm;
+mod run;
+mod runs;
 mod show;
+mod signers;
 mod stage;
 mod status;
 mod sync;
@@ -32,10 +46,12 @@ mod tag;
 mod target;
 mod ttl;
 mod umount;
+mod uses;
 mod verify;
 mod verify_kept;
 mod watch;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -95,6 +111,17 @@ pub struct Globals {
     /// A store that says nothing for this long counts as unreachable [env: ARTFS_STORE_TIMEOUT] [default: 10s]
     #[arg(long, value_name = "SPAN", global = true, value_parser = args::parse_span)]
     pub store_timeout: Option<Duration>,
+    /// Sign what is changed with this SSH key: a private key's file, or a public one whose key an agent has; without a
+    /// name ~/.ssh/id_ed25519 or the like [env: ARTFS_SIGN_KEY]
+    #[arg(
+        long,
+        value_name = "KEY",
+        global = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    pub sign: Option<OsString>,
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -118,16 +145,23 @@ enum Command {
     Ls(ls::LsArgs),
     Show(show::ShowArgs),
     Log(log::LogArgs),
+    Diff(diff::DiffArgs),
     Sync(sync::SyncArgs),
     Alias(alias::AliasArgs),
+    Protect(protect::ProtectArgs),
     Tag(tag::TagArgs),
     Meta(meta::MetaArgs),
     Ttl(ttl::TtlArgs),
     Rm(rm::RmArgs),
     Gc(gc::GcArgs),
+    Run(run::RunArgs),
+    Runs(runs::RunsArgs),
+    Lineage(lineage::LineageArgs),
+    Uses(uses::UsesArgs),
     Verify(verify::VerifyArgs),
     Audit(audit::AuditArgs),
     Watch(watch::WatchArgs),
+    ExportSignature(export_signature::ExportSignatureArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -180,16 +214,23 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Ls(args) => ls::run(&context, &args),
         Command::Show(args) => show::run(&context, &args),
         Command::Log(args) => log::run(&context, &args),
+        Command::Diff(args) => diff::run(&context, &args),
         Command::Sync(args) => sync::run(&context, &args),
         Command::Alias(args) => alias::run(&context, &args),
+        Command::Protect(args) => protect::run(&context, &args),
         Command::Tag(args) => tag::run(&context, &args),
         Command::Meta(args) => meta::run(&context, &args),
         Command::Ttl(args) => ttl::run(&context, &args),
         Command::Rm(args) => rm::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
+        Command::Run(args) => run::run(&context, args),
+        Command::Runs(args) => runs::run(&context, &args),
+        Command::Lineage(args) => lineage::run(&context, &args),
+        Command::Uses(args) => uses::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Audit(args) => audit::run(&context, &args),
         Command::Watch(args) => watch::run(&context, &args),
+        Command::ExportSignature(args) => export_signature::run(&context, &args),
         Command::Completions(args) => completions::run(&args),
     }
 }

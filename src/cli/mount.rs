@@ -13,6 +13,7 @@ use super::args::{QuotaArgs, ReferenceArgs, parse_size, parse_span};
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
+use super::signers::PolicyArgs;
 use crate::daemon::spawn::{self, Ready};
 use crate::daemon::{self, Options, Start, mounts, sys};
 use crate::fs::RENAME_WAIT;
@@ -31,6 +32,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 Examples:
   artfs mount /artifacts
   artfs mount --store s3://bucket/team --read-only --allow-other /artifacts
+  artfs mount --allowed-signers FILE --require-signed production=release /artifacts
   artfs mount --foreground /artifacts        for systemd and containers"
 )]
 pub struct MountArgs {
@@ -67,6 +69,8 @@ pub struct MountArgs {
     refresh: Duration,
     #[command(flatten)]
     quota: QuotaArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
     #[command(flatten)]
     references: ReferenceArgs,
     /// Of a store that is not there yet: record the SHA-256 of every file that is ever committed to it, too
@@ -147,6 +151,7 @@ fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
         cache_bytes: args.cache_size,
         refresh: args.refresh,
         quotas: args.quota.quotas(),
+        policy: args.policy.policy()?,
         references: args.references.allowed(),
         rename_wait: args.rename_wait.unwrap_or(RENAME_WAIT),
         passthrough: !args.no_passthrough,
@@ -181,6 +186,15 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     add(&[&"--rename-wait", &format!("{}ms", options.rename_wait.as_millis())]);
     for quota in args.quota.to_words() {
         add(&[&"--quota", &quota]);
+    }
+    for word in args.policy.to_words()? {
+        add(&[&word]);
+    }
+    if let Some(key) = context.sign_key()? {
+        let key = std::path::absolute(&key).map_err(|e| CliError::io("the key to sign with", &e))?;
+        let mut option = OsString::from("--sign=");
+        option.push(key);
+        add(&[&option]);
     }
     for prefix in args.references.words() {
         add(&[&"--allow-reference", &prefix]);

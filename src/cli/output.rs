@@ -55,25 +55,27 @@ pub enum Align {
 /// Rows under a heading, lined up.
 #[derive(Debug)]
 pub struct Table {
-    columns: Vec<(&'static str, Align)>,
+    columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// A table with these columns.
-    pub fn new(columns: &[(&'static str, Align)]) -> Self {
-        Self { columns: columns.to_vec(), rows: vec![] }
+    pub fn new(columns: &[(&str, Align)]) -> Self {
+        let columns = columns.iter().map(|(name, align)| (clean(name), *align)).collect();
+        Self { columns, rows: vec![] }
     }
 
     /// Adds a row: one value for each column.
-    pub fn row<const N: usize>(&mut self, values: [String; N]) {
-        debug_assert_eq!(N, self.columns.len());
+    pub fn row(&mut self, values: impl AsRef<[String]>) {
+        let values = values.as_ref();
+        debug_assert_eq!(values.len(), self.columns.len());
         self.rows.push(values.iter().map(|value| clean(value)).collect());
     }
 
     /// The text, each line with its newline.
     pub fn to_text(&self) -> String {
-        let heading: Vec<String> = self.columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let heading: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
         let lines = || std::iter::once(&heading).chain(&self.rows);
         let width = |column: usize| {
             lines().filter_map(|line| line.get(column)).map(|v| v.chars().count()).max().unwrap_or(0)

@@ -12,6 +12,7 @@ use super::context::Context;
 use super::error::{CliError, Outcome, over_quota};
 use super::interrupt::{OnSignal, interruptible};
 use super::output::{self, Format};
+use super::own_run::OwnRun;
 use super::progress::with_line;
 use crate::commit::{self, ChunkIndex, CommitError, Committer, Progress};
 use crate::daemon::wire;
@@ -87,11 +88,17 @@ fn put(
     let store = catalog.store();
     let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
     let committer = Committer::new(catalog.clone(), content.reader.clone(), index).with_quota(quota_bytes);
+    let run = if settings.no_lineage { None } else { OwnRun::find(context) };
+    let mut settings = serve::settings(settings.into());
+    settings.inputs = content.opened.runtime.block_on(catalog.pinned(settings.inputs));
+    if let Some(run) = &run {
+        run.add_to(&mut settings, store.id());
+    }
     let request = commit::Request {
         artifact: artifact.clone(),
         origin: store.env().random16(),
         actor: context.actor(),
-        settings: serve::settings(settings.into()),
+        settings,
         demanded: None,
     };
     let progress = Arc::new(Progress::default());
@@ -116,6 +123,9 @@ fn put(
             )));
         }
     };
+    if let Some(run) = &run {
+        run.published(store.id(), &request.settings.reads, &artifact, outcome.version);
+    }
     Ok(wire::CommitReply {
         artifact: outcome.artifact,
         version: outcome.version,

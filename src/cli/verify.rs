@@ -15,9 +15,11 @@ use super::error::{CliError, Outcome};
 use super::interrupt::interrupted;
 use super::output::{self, Format};
 use super::progress::with_line;
+use super::signers::SignersArgs;
 use super::verify_kept;
 use crate::catalog::{CatalogError, VersionRecord};
 use crate::durable;
+use crate::format::signers::AllowedSigners;
 use crate::id::{Digest, EventHash};
 use crate::name::{ArtifactKey, Reference, VersionNumber};
 use crate::store::OnMissing;
@@ -37,6 +39,8 @@ Examples:
   artfs verify proj/bert:v7                   all that the store has of it
   artfs verify proj/bert:v7 --path ./bert     a directory that should be a copy of it
   artfs verify --log proj/bert                the log alone, with its chain of hashes
+  artfs verify --log --allowed-signers FILE proj/bert
+                                              also that all of it is signed by who may
 
 Without the store, a copy is compared with what was kept of the version: its listing, which names what differs, or
 its record or digest alone, which only tell whether anything does:
@@ -48,6 +52,8 @@ pub struct VerifyArgs {
     /// Check the artifact's log only
     #[arg(long, conflicts_with = "path")]
     log: bool,
+    #[command(flatten)]
+    signers: SignersArgs,
     /// Compare this directory with the version
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
@@ -71,7 +77,10 @@ pub struct VerifyArgs {
 /// Runs it.
 pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
     match &args.path {
-        _ if args.log => verify_log(context, &args.reference.artifact),
+        _ if args.log => match args.signers.load()? {
+            Some(signers) => verify_signatures(context, &args.reference.artifact, &signers),
+            None => verify_log(context, &args.reference.artifact),
+        },
         Some(directory) if args.no_store || args.record.is_some() || !args.listings.is_empty() => {
             verify_kept::run(context, &args.reference, directory, &args.listings, args.record.as_deref())
         }
@@ -92,6 +101,43 @@ fn verify_log(context: &Context, key: &ArtifactKey) -> Result<Outcome, CliError>
         ))?,
     }
     Ok(Outcome::Done)
+}
+
+fn verify_signatures(
+    context: &Context,
+    key: &ArtifactKey,
+    signers: &AllowedSigners,
+) -> Result<Outcome, CliError> {
+    let opened = context.open()?;
+    let checked = check_log(&opened, key);
+    // What breaks the chain does not keep the signatures from being looked at.
+    let broken = match checked {
+        Ok(_) => None,
+        Err(CliError::Failed(error)) if error.code == Outcome::Difference.code() => Some(error.message),
+        Err(error) => return Err(error),
+    };
+    let events = opened.runtime.block_on(opened.catalog.stored_log(key))?;
+    let findings = verify::signatures(opened.catalog.store().id(), key, &events, signers);
+    let is_sound = findings.is_empty() && broken.is_none();
+    match context.format() {
+        Format::Json => output::print_json(&json!({
+            "artifact": key, "sound": is_sound, "events": events.len(), "chain": broken, "findings": findings,
+        }))?,
+        Format::Text => {
+            let mut text: String = findings
+                .iter()
+                .map(|f| format!("event {}: {}\n", f.event, output::clean(&f.detail)))
+                .collect();
+            text.extend(broken.iter().map(|problem| format!("{}\n", output::clean(problem))));
+            let count = output::count(events.len() as u64, "event");
+            text.push_str(&match is_sound {
+                true => format!("the log of {key} is sound and signed: {count}\n"),
+                false => format!("the log of {key} is not as it should be: {count}\n"),
+            });
+            output::print(&text)?;
+        }
+    }
+    Ok(if is_sound { Outcome::Done } else { Outcome::Difference })
 }
 
 /// Reads the whole log; gives the number of its events and the hash of the last.

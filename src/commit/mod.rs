@@ -44,6 +44,8 @@ use crate::format::codec::Codec;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::entry::ChunkRef;
 use crate::format::event::{Body, Commit, CommitSettings, Metadata, Recommit};
+use crate::format::inline_root::InlineRoot;
+use crate::format::run::{Run, VersionRead, add_reads};
 use crate::id::{ArtifactId, DetailsId, Digest, EventId, ManifestId, PackId};
 use crate::name::{AliasName, ArtifactKey, VersionNumber};
 use crate::path::{PathError, TreePath};
@@ -218,6 +220,15 @@ pub struct Settings {
     /// Whether references are read once, to record their BLAKE3. Says how to commit, and nothing of the version.
     #[serde(default)]
     pub checksum: bool,
+    /// The run that made it.
+    #[serde(default)]
+    pub run: Option<Box<Run>>,
+    /// The versions that the run read, at most [`crate::format::run::MAX_READS`].
+    #[serde(default)]
+    pub reads: Vec<VersionRead>,
+    /// Further versions that it read.
+    #[serde(default)]
+    pub more_reads: u64,
 }
 
 impl Settings {
@@ -227,12 +238,27 @@ impl Settings {
 
     /// Adds what was said in a second place; where both speak of one thing, `other` counts.
     pub fn add(&mut self, other: Settings) {
-        let Settings { message, artifact_type, aliases, tags, meta, ttl_seconds, inputs, checksum } = other;
+        let Settings {
+            message,
+            artifact_type,
+            aliases,
+            tags,
+            meta,
+            ttl_seconds,
+            inputs,
+            checksum,
+            run,
+            reads,
+            more_reads,
+        } = other;
         self.checksum |= checksum;
         self.message = message.or(self.message.take());
         self.artifact_type = artifact_type.or(self.artifact_type.take());
         self.ttl_seconds = ttl_seconds.or(self.ttl_seconds);
         self.meta.extend(meta);
+        self.run = run.or(self.run.take());
+        add_reads(&mut self.reads, &reads);
+        self.more_reads = self.more_reads.max(more_reads);
         for (all, more) in [(&mut self.tags, tags), (&mut self.inputs, inputs)] {
             let new: Vec<String> = more.into_iter().filter(|m| !all.contains(m)).collect();
             all.extend(new);
@@ -249,6 +275,8 @@ impl Settings {
             meta: self.meta.clone(),
             ttl_seconds: self.ttl_seconds,
             inputs: self.inputs.clone(),
+            reads: self.reads.clone(),
+            more_reads: self.more_reads,
             details,
         }
     }
@@ -494,7 +522,9 @@ impl Committer {
     }
 
     async fn write_details(&self, request: &Request) -> Result<Option<DetailsRef>, CommitError> {
-        let details = Details { message: request.settings.message.clone(), run: None };
+        let Settings { message, run, .. } = &request.settings;
+        let run = run.as_ref().map(|run| serde_json::to_value(run).expect("a run is plain data"));
+        let details = Details { message: message.clone(), run };
         if details.is_empty() {
             return Ok(None);
         }
@@ -545,8 +575,10 @@ impl Committer {
                         return Ok(Step::Nothing);
                     }
                     known()?;
-                    let again =
-                        Recommit { version: latest.version, digest: latest.digest, settings: settings() };
+                    let mut settings = settings();
+                    // Who copies a version has not made it from itself.
+                    settings.reads.retain(|read| !read.is_of(&request.artifact, latest.version));
+                    let again = Recommit { version: latest.version, digest: latest.digest, settings };
                     return Ok(Step::Append(Body::Recommit(again)));
                 }
                 check_demand(request, state.next_version()).map_err(AppendError::Commit)?;
@@ -562,6 +594,7 @@ impl Committer {
                     files: prepared.files,
                     bytes: prepared.bytes,
                     stored_bytes: prepared.stored_bytes + root_bytes,
+                    root: InlineRoot::of(&prepared.root.1),
                     settings: settings(),
                 })))
             })

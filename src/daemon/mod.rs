@@ -33,6 +33,7 @@ pub use self::server::{Caller, Handler, ProgressSender};
 use self::spawn::Ready;
 use self::sys::Detach;
 use self::wire::{Request, WireError};
+use crate::admission::Policy;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::Quotas;
@@ -62,6 +63,8 @@ pub struct Options {
     pub rename_wait: Duration,
     /// What projects may take in the store.
     pub quotas: Quotas,
+    /// What must be signed to be served.
+    pub policy: Option<Policy>,
     /// Where references may be read.
     pub references: Allowed,
     /// Whether files may be handed to the kernel.

@@ -29,6 +29,8 @@ pub struct Caller {
     pub uid: u32,
     /// The user's group.
     pub gid: u32,
+    /// The process, 0 if it is not known.
+    pub pid: u32,
 }
 
 /// Tells the client how far its request is. Never blocks; what the client does not take in time is dropped.
@@ -113,7 +115,8 @@ impl Drop for Server {
 
 async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
     let peer = stream.peer_cred()?;
-    let caller = Caller { uid: peer.uid(), gid: peer.gid() };
+    let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+    let caller = Caller { uid: peer.uid(), gid: peer.gid(), pid };
     let (reader, mut writer) = stream.into_split();
     if caller.uid != 0 && caller.uid != sys::effective_uid() {
         let error = WireError::new("this daemon belongs to another user");

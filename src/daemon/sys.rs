@@ -166,6 +166,14 @@ fn fusermount(mountpoint: &Path, detach: Detach) -> io::Result<()> {
     }
 }
 
+/// Sends a signal to a process that this one started and has not waited for yet. One that has ended takes none.
+pub fn send_signal(pid: u32, signal: i32) {
+    if let Ok(pid) = libc::pid_t::try_from(pid) {
+        // SAFETY: a call with numbers only.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
 /// Whether an error says that the mount is in use.
 pub fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EBUSY)

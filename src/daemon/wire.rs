@@ -8,7 +8,7 @@ use crate::catalog::Scope;
 use crate::clock::Timestamp;
 use crate::format::event::Metadata;
 use crate::id::Digest;
-use crate::name::{AliasName, ArtifactKey, Reference, SessionName, VersionNumber};
+use crate::name::{AliasName, ArtifactKey, Reference, RunId, SessionName, VersionNumber};
 
 /// The longest line in bytes; bounds what either side takes in.
 pub const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -42,6 +42,8 @@ pub enum Request {
     Pins,
     /// Write everything staged through to the disk.
     Sync,
+    /// Write what was seen of runs to the state folder.
+    FlushRuns,
     /// An artifact was changed from this host: look at its log now.
     Refresh {
         /// Which.
@@ -80,6 +82,9 @@ pub struct CommitRequest {
     /// A quota for the project in bytes; the mount's own holds as well.
     #[serde(default)]
     pub quota_bytes: Option<u64>,
+    /// The run that the command's environment names.
+    #[serde(default)]
+    pub run: Option<RunId>,
 }
 
 /// What a committer says of a version.

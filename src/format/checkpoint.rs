@@ -3,7 +3,7 @@
 //! Equal states have equal raw forms. A checkpoint proves nothing by itself: it is trusted when an event behind it
 //! names its hash ([`CheckpointRef`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,10 @@ use super::FormatError;
 use super::codec::{self, Codec};
 use super::details::DetailsRef;
 use super::event::{DeletionCause, Metadata};
+use super::inline_root::InlineRoot;
 use super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
+use super::run::VersionRead;
+use super::sshsig::PublicKey;
 use super::wire::{Reader, Writer};
 use crate::clock::Timestamp;
 use crate::id::{
@@ -22,6 +25,11 @@ use crate::name::{AliasName, ArtifactKey, VersionNumber};
 
 const WHAT: &str = "checkpoint";
 const MAGIC: &[u8; 8] = b"artfscp1";
+/// Flags of a state.
+const REMOVED: u8 = 1;
+const HAS_READS: u8 = 2;
+const HAS_ROOTS: u8 = 4;
+const HAS_PROTECTIONS: u8 = 8;
 /// zstd's level: a checkpoint is written once and read by every new host.
 const LEVEL: i32 = 3;
 /// The longest raw form; bounds what a decoder allocates. A state beyond it (some 400,000 versions) has none.
@@ -39,6 +47,9 @@ pub struct CheckpointRef {
     /// The hash of its object's bytes.
     pub hash: CheckpointHash,
 }
+
+/// The keys that may move an alias, by alias; never none.
+pub type Protections = BTreeMap<AliasName, BTreeSet<PublicKey>>;
 
 /// Everything a log says up to its event number `seq`.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +78,8 @@ pub struct Checkpoint {
     pub removed: bool,
     /// The ids of all events, with the version that each made or found.
     pub outcomes: HashMap<EventId, Option<VersionNumber>>,
+    /// The aliases that only some keys may move.
+    pub protections: Protections,
 }
 
 impl Checkpoint {
@@ -119,7 +132,14 @@ impl Checkpoint {
         out.raw(self.head.as_bytes());
         out.option(self.default_ttl_seconds, Writer::u64);
         out.u64(self.epoch);
-        out.u8(self.removed.into());
+        let readers = self.readers();
+        let has_reads = if readers.is_empty() { 0 } else { HAS_READS };
+        let removed = if self.removed { REMOVED } else { 0 };
+        let rooted: Vec<_> =
+            self.versions.values().filter_map(|v| Some((v.version, v.root.as_ref()?))).collect();
+        let has_roots = if rooted.is_empty() { 0 } else { HAS_ROOTS };
+        let has_protections = if self.protections.is_empty() { 0 } else { HAS_PROTECTIONS };
+        out.u8(removed | has_reads | has_roots | has_protections);
         out.list(self.versions.values(), |out, version| put_version(out, version));
         out.list(self.deleted.values(), |out, deleted| put_deleted(out, deleted));
         out.list(&self.aliases, |out, (name, alias)| put_alias(out, name, alias));
@@ -130,7 +150,37 @@ impl Checkpoint {
             out.raw(id.as_bytes());
             out.option(*outcome, |out, version| out.u64(version.0));
         });
+        if has_reads != 0 {
+            out.list(readers, |out, (version, record)| {
+                out.u64(version.0);
+                out.u64(record.more_reads);
+                out.list(&record.reads, put_read);
+            });
+        }
+        if has_roots != 0 {
+            out.list(rooted, |out, (version, root)| {
+                out.u64(version.0);
+                out.u32(root.as_bytes().len() as u32);
+                out.raw(root.as_bytes());
+            });
+        }
+        if has_protections != 0 {
+            out.list(&self.protections, |out, (name, keys)| {
+                out.text(name.as_str());
+                out.list(keys, |out, key| out.text(&key.to_string()));
+            });
+        }
         out.0
+    }
+
+    /// The versions, living and deleted, of which it is known what was read to make them.
+    fn readers(&self) -> BTreeMap<VersionNumber, &VersionRecord> {
+        let living = self.versions.values().map(Arc::as_ref);
+        living
+            .chain(self.deleted.values().map(|deleted| &deleted.record))
+            .filter(|record| !record.reads.is_empty() || record.more_reads > 0)
+            .map(|record| (record.version, record))
+            .collect()
     }
 
     fn from_raw(raw: &[u8]) -> Result<Self, FormatError> {
@@ -142,16 +192,16 @@ impl Checkpoint {
         let head = EventHash::from_bytes(reader.array()?);
         let default_ttl_seconds = reader.option(Reader::u64)?;
         let epoch = reader.u64()?;
-        let removed = match reader.u8()? {
-            0 => false,
-            1 => true,
-            other => return Err(reader.error(format!("{other} is neither yes nor no"))),
-        };
-        let versions = table(&mut reader, |reader| {
+        let flags = reader.u8()?;
+        if flags & !(REMOVED | HAS_READS | HAS_ROOTS | HAS_PROTECTIONS) != 0 {
+            return Err(reader.error(format!("flags {flags} are of a newer format")));
+        }
+        let removed = flags & REMOVED != 0;
+        let mut versions = table(&mut reader, |reader| {
             let record = version(reader)?;
             Ok((record.version, Arc::new(record)))
         })?;
-        let deleted = table(&mut reader, |reader| {
+        let mut deleted = table(&mut reader, |reader| {
             let deleted = deleted_version(reader)?;
             Ok((deleted.record.version, Arc::new(deleted)))
         })?;
@@ -160,6 +210,14 @@ impl Checkpoint {
             let id = EventId::from_bytes(reader.array()?);
             Ok((id, reader.option(|reader| reader.u64().map(VersionNumber))?))
         })?;
+        if flags & HAS_READS != 0 {
+            take_reads(&mut reader, &mut versions, &mut deleted)?;
+        }
+        if flags & HAS_ROOTS != 0 {
+            take_roots(&mut reader, &mut versions)?;
+        }
+        let protections =
+            if flags & HAS_PROTECTIONS != 0 { protections(&mut reader)? } else { Protections::new() };
         reader.end()?;
         let mut outcomes = told_by_records(&versions, &deleted);
         if rest.iter().any(|(id, outcome)| outcomes.get(id) == Some(outcome)) {
@@ -179,6 +237,7 @@ impl Checkpoint {
             epoch,
             removed,
             outcomes,
+            protections,
         })
     }
 
@@ -207,6 +266,54 @@ impl Checkpoint {
     }
 }
 
+/// Adds the versions that were read to the records.
+fn take_reads(
+    reader: &mut Reader<'_>,
+    versions: &mut BTreeMap<VersionNumber, Arc<VersionRecord>>,
+    deleted: &mut BTreeMap<VersionNumber, Arc<DeletedVersion>>,
+) -> Result<(), FormatError> {
+    let told = table(reader, |reader| {
+        let version = VersionNumber(reader.u64()?);
+        Ok((version, (reader.u64()?, list(reader, read)?)))
+    })?;
+    if told.is_empty() {
+        return Err(reader.error("it tells of reads, and there are none"));
+    }
+    for (version, (more_reads, reads)) in told {
+        if reads.is_empty() && more_reads == 0 {
+            return Err(reader.error(format!("it tells nothing of what {version} was made from")));
+        }
+        let living = versions.get_mut(&version).map(Arc::make_mut);
+        let record = living.or_else(|| deleted.get_mut(&version).map(|d| &mut Arc::make_mut(d).record));
+        let record = record.ok_or_else(|| reader.error(format!("{version} reads, and there is none")))?;
+        (record.reads, record.more_reads) = (reads, more_reads);
+    }
+    Ok(())
+}
+
+/// Adds the copies of small roots to the records.
+fn take_roots(
+    reader: &mut Reader<'_>,
+    versions: &mut BTreeMap<VersionNumber, Arc<VersionRecord>>,
+) -> Result<(), FormatError> {
+    let told = table(reader, |reader| {
+        let version = VersionNumber(reader.u64()?);
+        let len = reader.u32()? as usize;
+        let root = InlineRoot::of(reader.bytes(len)?);
+        Ok((version, root.ok_or_else(|| reader.error(format!("the root of {version} is too long")))?))
+    })?;
+    if told.is_empty() {
+        return Err(reader.error("it tells of roots, and there are none"));
+    }
+    for (version, root) in told {
+        let record = versions.get_mut(&version);
+        let record =
+            record.ok_or_else(|| reader.error(format!("{version} has a root, and there is none")))?;
+        Arc::make_mut(record).root = Some(root);
+    }
+    Ok(())
+}
+
 /// The outcomes that follow from the records themselves: each commit's event made its version.
 fn told_by_records(
     versions: &BTreeMap<VersionNumber, Arc<VersionRecord>>,
@@ -214,6 +321,18 @@ fn told_by_records(
 ) -> HashMap<EventId, Option<VersionNumber>> {
     let living = versions.values().map(|version| (version.id, Some(version.version)));
     living.chain(deleted.values().map(|d| (d.record.id, Some(d.record.version)))).collect()
+}
+
+fn protections(reader: &mut Reader<'_>) -> Result<Protections, FormatError> {
+    let protections: Protections = table(reader, |reader| {
+        let alias = name(reader)?;
+        let keys = table(reader, |reader| Ok((text(reader)?.parse::<PublicKey>()?, ())))?;
+        Ok((alias, keys.into_keys().collect()))
+    })?;
+    if protections.is_empty() || protections.values().any(BTreeSet::is_empty) {
+        return Err(reader.error("it protects nothing, or for nobody"));
+    }
+    Ok(protections)
 }
 
 fn put_version(out: &mut Writer, version: &VersionRecord) {
@@ -252,6 +371,7 @@ fn version(reader: &mut Reader<'_>) -> Result<VersionRecord, FormatError> {
         version: VersionNumber(reader.u64()?),
         digest: Digest::from_bytes(reader.array()?),
         manifest: ManifestId::from_bytes(reader.array()?),
+        root: None,
         entries: reader.u64()?,
         files: reader.u64()?,
         bytes: reader.u64()?,
@@ -264,6 +384,8 @@ fn version(reader: &mut Reader<'_>) -> Result<VersionRecord, FormatError> {
         meta: metadata(reader)?,
         ttl_seconds: reader.option(Reader::u64)?,
         inputs: list(reader, text)?,
+        reads: vec![],
+        more_reads: 0,
         details: reader.option(details)?,
         newer_message: reader.option(details)?,
         producers: list(reader, |reader| {
@@ -320,6 +442,26 @@ fn alias(reader: &mut Reader<'_>) -> Result<AliasRecord, FormatError> {
         seq: reader.u64()?,
         time: time(reader)?,
         actor: text(reader)?,
+    })
+}
+
+fn put_read(out: &mut Writer, read: &VersionRead) {
+    out.text(read.project.as_str());
+    out.text(read.name.as_str());
+    out.u64(read.version.0);
+    out.raw(read.digest.as_bytes());
+    out.u64(read.files);
+    out.u64(read.bytes);
+}
+
+fn read(reader: &mut Reader<'_>) -> Result<VersionRead, FormatError> {
+    Ok(VersionRead {
+        project: name(reader)?,
+        name: name(reader)?,
+        version: VersionNumber(reader.u64()?),
+        digest: Digest::from_bytes(reader.array()?),
+        files: reader.u64()?,
+        bytes: reader.u64()?,
     })
 }
 
@@ -381,12 +523,24 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn read(number: u64) -> VersionRead {
+        VersionRead {
+            project: "p".parse().unwrap(),
+            name: "ds".parse().unwrap(),
+            version: VersionNumber(number),
+            digest: Digest::of(b"ds"),
+            files: 3,
+            bytes: 1 << 33,
+        }
+    }
+
     fn record(number: u64) -> VersionRecord {
         let bytes = number.to_le_bytes();
         VersionRecord {
             version: VersionNumber(number),
             digest: Digest::of(&bytes),
             manifest: ManifestId::of(&bytes),
+            root: InlineRoot::of(&bytes).filter(|_| number == 2),
             entries: 3,
             files: 2,
             bytes: 1 << 40,
@@ -400,6 +554,8 @@ mod tests {
                 .into(),
             ttl_seconds: (number == 2).then_some(60),
             inputs: vec!["p/ds:v3".into()],
+            reads: if number == 2 { vec![] } else { vec![read(number), read(9)] },
+            more_reads: number / 2,
             details: Some(DetailsRef {
                 id: DetailsId::from_bytes([7; 16]),
                 hash: DetailsHash::from_bytes([8; 32]),
@@ -453,6 +609,7 @@ mod tests {
             epoch: 3,
             removed: false,
             outcomes,
+            protections: Protections::new(),
         }
     }
 
@@ -480,6 +637,19 @@ mod tests {
             ..checkpoint
         };
         assert_eq!(Checkpoint::decode(&empty.encode().unwrap()).unwrap(), empty);
+    }
+
+    #[test]
+    fn protections_stand_behind_the_rest_and_only_where_there_are_any() {
+        let keys = [1, 2].map(crate::format::sshsig::tests::key).into();
+        let protected = Checkpoint { protections: [("best".parse().unwrap(), keys)].into(), ..full() };
+        assert_eq!(Checkpoint::decode(&protected.encode().unwrap()).unwrap(), protected);
+        let (raw, plain) = (protected.to_raw(), full().to_raw());
+        for len in plain.len()..raw.len() {
+            assert!(Checkpoint::decode(&object(&raw[..len])).is_err(), "cut at {len}");
+        }
+        let none = [&raw[..plain.len()], &[0; 4]].concat();
+        assert!(Checkpoint::decode(&object(&none)).is_err(), "a list of none is not written");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Events: the records of an artifact's log, each naming the hash of the one before.
 //!
 //! An event is one JSON object on one line. Its members stand in the order of [`Event`], `body` last; an SSH
-//! signature, when there is one, follows as the member `sig` and covers the object without it, byte for byte.
+//! signature, when there is one, follows as the member `sig` and covers the object without it, byte for byte
+//! ([`super::signed`]).
 //! A line of `log.jsonl` is the stored object.
 
 use std::collections::BTreeMap;
@@ -11,6 +12,9 @@ use serde_json::value::RawValue;
 
 use super::checkpoint::CheckpointRef;
 use super::details::DetailsRef;
+use super::inline_root::InlineRoot;
+use super::run::VersionRead;
+use super::sshsig::PublicKey;
 use super::{FORMAT_VERSION, FormatError};
 use crate::clock::Timestamp;
 use crate::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
@@ -79,6 +83,8 @@ pub enum Body {
     Policy(Policy),
     /// A collection began: what it condemns may not be relied on by events after this one.
     Fence(Fence),
+    /// An alias may from now on only be moved by events that some keys signed.
+    Protect(Protection),
     /// Of a kind this program does not know and need not.
     Unknown {
         /// Its kind.
@@ -103,6 +109,9 @@ pub struct Commit {
     pub bytes: u64,
     /// Bytes this commit added to the store in packs.
     pub stored_bytes: u64,
+    /// A copy of the manifest's root, if it is small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<InlineRoot>,
     /// What it says of itself.
     #[serde(flatten)]
     pub settings: CommitSettings,
@@ -129,9 +138,19 @@ pub struct CommitSettings {
     /// References to the versions it was made from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<String>,
+    /// The versions that the run read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<VersionRead>,
+    /// Further versions that it read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_reads: u64,
     /// Message and run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<DetailsRef>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A commit whose content was that of an existing version.
@@ -250,6 +269,15 @@ pub struct Fence {
     pub epoch: u64,
 }
 
+/// Who may move an alias.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Protection {
+    /// Which.
+    pub alias: AliasName,
+    /// The keys whose signatures count, each once; none: everybody may move it again.
+    pub signers: Vec<PublicKey>,
+}
+
 /// The frame as it stands in JSON.
 #[derive(Serialize, Deserialize)]
 struct Frame<'a> {
@@ -289,7 +317,27 @@ impl Body {
             Body::Delete(_) => "delete",
             Body::Policy(_) => "policy",
             Body::Fence(_) => "fence",
+            Body::Protect(_) => "protect",
             Body::Unknown { kind } => kind,
+        }
+    }
+
+    /// The aliases that it sets, moves or removes, or says who may.
+    pub fn aliases(&self) -> Vec<&AliasName> {
+        match self {
+            Body::Commit(commit) => commit.settings.aliases.iter().collect(),
+            Body::Recommit(again) => again.settings.aliases.iter().collect(),
+            Body::Alias(change) => vec![&change.alias],
+            Body::Delete(deletion) => deletion.aliases.iter().collect(),
+            Body::Protect(protection) => vec![&protection.alias],
+            Body::Create
+            | Body::Tag(_)
+            | Body::Meta(_)
+            | Body::Ttl(_)
+            | Body::Message(_)
+            | Body::Policy(_)
+            | Body::Fence(_)
+            | Body::Unknown { .. } => vec![],
         }
     }
 
@@ -306,6 +354,7 @@ impl Body {
             Body::Delete(body) => serde_json::value::to_raw_value(body),
             Body::Policy(body) => serde_json::value::to_raw_value(body),
             Body::Fence(body) => serde_json::value::to_raw_value(body),
+            Body::Protect(body) => serde_json::value::to_raw_value(body),
         };
         raw.expect("event bodies are plain data")
     }
@@ -323,6 +372,7 @@ impl Body {
             "delete" => serde_json::from_str(body).map(Body::Delete),
             "policy" => serde_json::from_str(body).map(Body::Policy),
             "fence" => serde_json::from_str(body).map(Body::Fence),
+            "protect" => serde_json::from_str(body).map(Body::Protect),
             other if must_understand => {
                 let problem =
                     format!("kind {other:?} must be understood, and is not by this version of artfs");
@@ -419,6 +469,15 @@ mod tests {
             meta: [("f1".to_owned(), serde_json::json!(0.89))].into(),
             ttl_seconds: Some(60),
             inputs: vec!["p/ds:v3".into()],
+            reads: vec![VersionRead {
+                project: "p".parse().unwrap(),
+                name: "raw".parse().unwrap(),
+                version: VersionNumber(3),
+                digest: Digest::of(b"r"),
+                files: 2,
+                bytes: 9,
+            }],
+            more_reads: 1,
             details: None,
         };
         let (version, digest, manifest) = (VersionNumber(7), Digest::of(b"d"), ManifestId::of(b"m"));
@@ -432,6 +491,7 @@ mod tests {
                 files: 2,
                 bytes: 1,
                 stored_bytes: 9,
+                root: InlineRoot::of(b"root"),
                 settings: settings.clone(),
             }),
             Body::Recommit(Recommit { version, digest, settings }),

@@ -11,15 +11,21 @@ pub mod details;
 pub mod entry;
 pub mod event;
 pub mod header;
+pub mod inline_root;
 pub mod lease;
 pub mod listed;
 pub mod listing;
 pub mod manifest;
+pub mod modelsigning;
 pub mod moves;
 pub mod pack;
 mod planes;
 pub mod record;
 pub mod reference;
+pub mod run;
+pub mod signed;
+pub mod signers;
+pub mod sshsig;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use super::details::DetailsRef;
 use super::event::{DeletionCause, Metadata};
+use super::inline_root::InlineRoot;
+use super::run::VersionRead;
 use crate::clock::Timestamp;
 use crate::id::{Digest, EventId, ManifestId};
 use crate::name::VersionNumber;
@@ -17,6 +19,8 @@ pub struct VersionRecord {
     pub digest: Digest,
     /// Its manifest's root.
     pub manifest: ManifestId,
+    /// A copy of it, if it is small and the version one of the newest.
+    pub root: Option<InlineRoot>,
     /// Entries of any kind.
     pub entries: u64,
     /// Regular files.
@@ -41,6 +45,10 @@ pub struct VersionRecord {
     pub ttl_seconds: Option<u64>,
     /// References to the versions it was made from.
     pub inputs: Vec<String>,
+    /// The versions that the runs which made it read.
+    pub reads: Vec<VersionRead>,
+    /// Further versions that they read.
+    pub more_reads: u64,
     /// Where its current message stands, and the run that made it.
     pub details: Option<DetailsRef>,
     /// The message that replaced the first one.

@@ -136,6 +136,7 @@ impl Fs {
         alias: &AliasName,
         target: &Selector,
     ) -> Result<()> {
+        self.may_move(artifact, alias)?;
         let actor = self.actor(caller);
         self.catalog
             .set_alias(artifact, alias, target, AliasPrecondition::Any, &actor)

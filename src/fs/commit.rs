@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
 use super::sessions::{Live, OpenSession};
-use super::{Errno, Fs, Result};
+use super::{Errno, Fs, Lineage, Result};
 use crate::cache::Admission;
 use crate::catalog::Actor;
 use crate::commit::{CommitError, InMount, Item, Outcome, OwnBytes, Progress, Request, Settings, What};
@@ -85,6 +85,8 @@ pub struct SessionCommit {
     pub demanded: Option<VersionNumber>,
     /// What the committer says, besides what stands in the session's attributes.
     pub settings: Settings,
+    /// What is recorded of the runs behind it.
+    pub lineage: Lineage,
     /// A quota of the committer's own for the project, in bytes; the mount's holds as well.
     pub quota_bytes: Option<u64>,
     /// Where to follow it.
@@ -106,6 +108,7 @@ impl Fs {
             actor: self.actor(caller),
             demanded,
             settings: Settings::default(),
+            lineage: Lineage::Record(self.run_of(caller.pid).await),
             quota_bytes: None,
             progress: Arc::default(),
         };
@@ -243,8 +246,12 @@ impl Fs {
         live: &Arc<Live>,
     ) -> std::result::Result<Outcome, SessionCommitError> {
         let record = self.registry.get(live.id)?;
+        let artifact = commit.artifact.clone();
         let mut settings = super::xattr::settings_of(&record.settings)?;
         settings.add(commit.settings);
+        let made = self.runs_behind(&commit.lineage, live).await;
+        made.add_to(&mut settings);
+        settings.inputs = self.catalog.pinned(settings.inputs).await;
         let of_mount = self.options.quotas.of(&commit.artifact.project);
         let quota_bytes = of_mount.into_iter().chain(commit.quota_bytes).min();
         let place = self.options.mountpoint.as_ref().map(|mountpoint| InMount {
@@ -270,7 +277,9 @@ impl Fs {
         };
         let committer = self.committer.with_quota(quota_bytes).with_links(place);
         let outcome = committer.commit(&request, commit.progress, walk, before_event).await;
-        if outcome.is_err() {
+        if let Ok(outcome) = &outcome {
+            self.lineage_published(&artifact, outcome.version, &made, live);
+        } else {
             // The session goes on and may change: what a crash would leave must not be taken for this commit.
             self.registry.set_commit_id(live.id, None)?;
         }

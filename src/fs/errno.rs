@@ -1,5 +1,6 @@
 //! Errors as the kernel wants them: one match for each layer's error, without a catch-all.
 
+use crate::admission::Refusal;
 use crate::catalog::{CatalogError, EditError};
 use crate::commit::CommitError;
 use crate::source::SourceError;
@@ -61,6 +62,10 @@ impl From<CatalogError> for Errno {
             CatalogError::NoArtifact(_) | CatalogError::NoVersion { .. } | CatalogError::Deleted { .. } => {
                 Errno::NOT_FOUND
             }
+            CatalogError::Protected { .. } => {
+                tracing::warn!("{e}");
+                Errno::DENIED
+            }
             CatalogError::TooLarge { .. } => {
                 tracing::warn!("{e}");
                 Errno(libc::E2BIG)
@@ -69,6 +74,7 @@ impl From<CatalogError> for Errno {
             | CatalogError::Checkpoint { .. }
             | CatalogError::Incomplete { .. }
             | CatalogError::Doubt { .. }
+            | CatalogError::Sign(_)
             | CatalogError::Contention(_) => {
                 tracing::error!("{e}");
                 Errno::IO
@@ -102,6 +108,18 @@ impl From<ReadError> for Errno {
             | ReadError::Local { .. }
             | ReadError::Source { .. }
             | ReadError::Stopped => Errno::IO,
+        }
+    }
+}
+
+impl From<Refusal> for Errno {
+    /// Whoever admits a name tells why it is refused.
+    fn from(e: Refusal) -> Self {
+        match e {
+            Refusal::Forbidden { .. } => Errno::DENIED,
+            Refusal::Catalog(e) => e.into(),
+            Refusal::Read(_) | Refusal::Local { .. } => Errno::IO,
+            Refusal::Late { .. } => Errno(libc::ETIMEDOUT),
         }
     }
 }

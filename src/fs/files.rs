@@ -20,7 +20,9 @@ impl Fs {
             Resolved::Node(_) | Resolved::Version(..) if writes => Err(Errno::READ_ONLY),
             Resolved::Node(Node::Generated(file)) => self.open_generated(ino, &file).await,
             Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno(libc::EISDIR)),
-            Resolved::Version(version, Some(ordinal)) => self.open_in_version(&version, ordinal).await,
+            Resolved::Version(version, Some(ordinal)) => {
+                self.open_in_version(caller, &version, ordinal).await
+            }
             Resolved::Session(session) => {
                 if writes {
                     self.check_writable(caller)?;
@@ -35,7 +37,11 @@ impl Fs {
                     }
                     Ok(opened)
                 };
-                Ok(session_opened(self.in_session(&session, open).await?))
+                let opened = session_opened(self.in_session(&session, open).await?);
+                if writes {
+                    self.note_write(caller, &session).await;
+                }
+                Ok(opened)
             }
         }
     }
@@ -54,6 +60,7 @@ impl Fs {
         let name = name.to_vec();
         let made = move |s: &Session| s.create(caller, parent, &name, mode, umask, flags);
         let (attr, opened) = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
         Ok((session_answer(attr), session_opened(opened)))
     }
 

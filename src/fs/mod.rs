@@ -3,6 +3,7 @@
 //! Calls are asynchronous; those that need neither the store nor a blocking step are ready at their first poll.
 //! Errors are the errnos that the caller of the system call sees; what an errno cannot say is logged.
 
+mod admission;
 mod alias;
 mod clone;
 mod commit;
@@ -16,6 +17,7 @@ mod names;
 mod sessions;
 mod unopened;
 mod version;
+mod witness;
 mod xattr;
 
 use std::collections::HashMap;
@@ -38,11 +40,14 @@ use self::inode::{Inodes, Node, NodeKey, Resolved, VersionNode};
 use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
 use self::unopened::Unopened;
+pub use self::witness::Lineage;
+use crate::admission::Admission;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::{Committer, Quotas};
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
+use crate::runs::Watch;
 use crate::staging::{Attr, Caller, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
 use crate::view::{FileContent, ReadContext, ReferenceContent};
 
@@ -89,6 +94,10 @@ pub struct Services {
     pub registry: Arc<SessionRegistry>,
     /// Commits.
     pub committer: Committer,
+    /// What names must be signed to be served; none: no name must.
+    pub admission: Option<Arc<Admission>>,
+    /// Sees which run reads what; none records no lineage.
+    pub watch: Option<Arc<Watch>>,
 }
 
 /// Something the kernel should forget. Told from threads that serve no request.
@@ -149,6 +158,8 @@ pub struct Fs {
     context: Arc<ReadContext>,
     registry: Arc<SessionRegistry>,
     committer: Committer,
+    admission: Option<Arc<Admission>>,
+    watch: Option<Arc<Watch>>,
     inodes: Inodes,
     sessions: Sessions,
     temporaries: Temporaries,
@@ -182,6 +193,15 @@ impl OpenVersionFile {
         }
     }
 
+    /// The length in bytes; 0 for what is made when it is looked up.
+    fn size(&self) -> u64 {
+        match self {
+            OpenVersionFile::Content(content, _) => content.size(),
+            OpenVersionFile::Reference(content, _) => content.size(),
+            OpenVersionFile::Generated(_) => 0,
+        }
+    }
+
     async fn read(&self, offset: u64, len: u32) -> Result<Bytes> {
         match self {
             OpenVersionFile::Generated(file) => generated::read(file, offset, len),
@@ -202,7 +222,7 @@ impl Fs {
     /// runtime. Commits that a crash interrupted are looked into before anything is served.
     pub async fn new(options: Options, services: Services) -> (Arc<Self>, mpsc::Receiver<Invalidation>) {
         let (invalidations, receiver) = mpsc::channel();
-        let Services { catalog, context, registry, committer } = services;
+        let Services { catalog, context, registry, committer, admission, watch } = services;
         let fs = Arc::new(Self {
             started: catalog.store().env().now(),
             options,
@@ -210,6 +230,8 @@ impl Fs {
             context,
             registry,
             committer,
+            admission,
+            watch,
             inodes: Inodes::new(),
             sessions: Sessions::default(),
             temporaries: Temporaries::default(),
@@ -454,7 +476,9 @@ impl Fs {
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
         let made = move |s: &crate::staging::Session| s.mknod(caller, parent, &name, mode, umask, rdev);
-        Ok(session_answer(self.in_new_session(&session, made).await?))
+        let attr = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
+        Ok(session_answer(attr))
     }
 
     /// Makes a directory; in the upper levels a project, an artifact or a session.
@@ -472,7 +496,9 @@ impl Fs {
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
         let made = move |s: &crate::staging::Session| s.mkdir(caller, parent, &name, mode, umask);
-        Ok(session_answer(self.in_new_session(&session, made).await?))
+        let attr = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
+        Ok(session_answer(attr))
     }
 
     /// Removes a name that is no directory.
@@ -509,7 +535,9 @@ impl Fs {
         let session = self.session_of(caller, parent)?;
         let (name, target) = (name.to_vec(), target.to_vec());
         let made = move |s: &crate::staging::Session| s.symlink(caller, parent, &name, &target);
-        Ok(session_answer(self.in_new_session(&session, made).await?))
+        let attr = self.in_new_session(&session, made).await?;
+        self.note_write(caller, &session).await;
+        Ok(session_answer(attr))
     }
 
     /// Gives a file one more name.
@@ -549,6 +577,7 @@ impl Fs {
                 if !Arc::ptr_eq(&from, &to) {
                     return Err(Errno(libc::EXDEV));
                 }
+                self.note_write(caller, &from).await;
                 let (name, new_name) = (name.to_vec(), new_name.to_vec());
                 self.in_session(&from, move |s| s.rename(parent, &name, new_parent, &new_name, flags)).await
             }

@@ -202,16 +202,19 @@ impl Fs {
             ArtifactChild::Version(number) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
                 let record = state.version(number).ok_or(Errno::NOT_FOUND)?;
+                self.admit_version(&state, record).await?;
                 Ok(self.version_root_answer(&self.inodes.version(artifact, record)))
             }
             ArtifactChild::Latest => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
                 let latest = state.latest().ok_or(Errno::NOT_FOUND)?;
+                self.admit_latest(&state).await?;
                 Ok(self.alias_answer(artifact, "latest", latest.version, latest.seq, latest.created))
             }
             ArtifactChild::Alias(alias) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
                 let record = state.alias(&alias).ok_or(Errno::NOT_FOUND)?;
+                self.admit_alias(&state, &alias).await?;
                 Ok(self.alias_answer(artifact, alias.as_str(), record.version, record.seq, record.time))
             }
         }

@@ -497,6 +497,7 @@ impl Fs {
         }
         let state = self.catalog.existing(artifact, Duration::ZERO).await?;
         let version = state.require(from)?.clone();
+        self.admit_version(&state, &version).await.map_err(|e| StagingError::new(e.0))?;
         let session = self.session(artifact, name);
         let live = self.open_live(&session, false).map_err(|e| StagingError::new(e.0))?;
         if let Some(live) = live {

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::format::entry::{Body, Entry};
 use crate::id::ManifestId;
 use crate::name::ArtifactKey;
-use crate::staging::Attr;
+use crate::staging::{Attr, Caller};
 use crate::view::VersionView;
 
 impl Fs {
@@ -17,6 +17,11 @@ impl Fs {
     pub(super) async fn view(&self, version: &Arc<VersionNode>) -> Result<Arc<VersionView>> {
         let open = || async {
             let (artifact, manifest) = (&version.artifact, version.manifest());
+            if let Shown::Named(record) = &version.shown
+                && let Some(copy) = &record.root
+            {
+                self.context.offer_root(&manifest, copy);
+            }
             let view = VersionView::open(&self.context, artifact, manifest, &version.label()).await?;
             let totals = view.totals();
             let is_as_described = match &version.shown {
@@ -132,6 +137,7 @@ impl Fs {
         match &entry.body {
             Body::File(body) => {
                 let content = view.open_file(ordinal, &entry.path, body).await?;
+                self.wait_for_whole(version, &content).await?;
                 Ok(OpenVersionFile::Content(content, version.clone()))
             }
             Body::Reference(reference) => {
@@ -144,6 +150,7 @@ impl Fs {
 
     pub(super) async fn open_in_version(
         self: &Arc<Self>,
+        caller: Caller,
         version: &Arc<VersionNode>,
         ordinal: u64,
     ) -> Result<Opened> {
@@ -159,6 +166,7 @@ impl Fs {
             // A reference is asked for again at every open: its source may change.
             None => OpenMode::Cached { immutable: matches!(open, OpenVersionFile::Content(..)) },
         };
+        self.note_read(caller, version, ordinal, open.size()).await;
         let handle = self.inodes.next();
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
         Ok(Opened { handle, mode })

@@ -4,7 +4,7 @@ use object_store::path::Path;
 
 use crate::format::checkpoint::CheckpointRef;
 use crate::id::{DetailsId, ManifestId, PackId, TokenId};
-use crate::name::ArtifactKey;
+use crate::name::{ArtifactKey, RunId, VersionNumber};
 
 /// The name of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,6 +21,8 @@ pub enum Key {
     Manifest(ArtifactKey, ManifestId),
     /// `artifacts/<project>/<name>/details/<id>`.
     Details(ArtifactKey, DetailsId),
+    /// `artifacts/<project>/<name>/uses/<version>/<run>`: that a run read a version.
+    Use(ArtifactKey, VersionNumber, RunId),
     /// `packs/<2 hex>/<id>.moved`: where the chunks of a rewritten pack are now.
     Moves(PackId),
     /// `gc/<epoch>`: what a collection condemned.
@@ -66,6 +68,7 @@ impl std::fmt::Display for Key {
                 write!(f, "{folder}/{from_end:0SEQ_DIGITS$}-{hash}")
             }
             Key::Manifest(artifact, id) => write!(f, "{}/manifests/{id}", artifact_prefix(artifact)),
+            Key::Use(artifact, version, run) => write!(f, "{}/{run}", uses_prefix(artifact, *version)),
             Key::Details(artifact, id) => write!(f, "{}/details/{id}", artifact_prefix(artifact)),
         }
     }
@@ -84,6 +87,11 @@ pub fn log_prefix(artifact: &ArtifactKey) -> String {
 /// The folder of an artifact's checkpoints.
 pub fn checkpoints_prefix(artifact: &ArtifactKey) -> String {
     format!("{}/checkpoints", artifact_prefix(artifact))
+}
+
+/// The folder of the runs that used a version.
+pub fn uses_prefix(artifact: &ArtifactKey, version: VersionNumber) -> String {
+    format!("{}/uses/{version}", artifact_prefix(artifact))
 }
 
 /// The checkpoint that the last part of a checkpoint's key names.
@@ -131,6 +139,10 @@ fn parse(path: &str) -> Option<Key> {
                 "checkpoints" => parse_checkpoint(id).map(|checkpoint| Key::Checkpoint(artifact, checkpoint)),
                 _ => None,
             }
+        }
+        [ARTIFACTS_PREFIX, project, name, "uses", version, run] => {
+            let artifact = ArtifactKey { project: project.parse().ok()?, name: name.parse().ok()? };
+            Some(Key::Use(artifact, version.parse().ok()?, run.parse().ok()?))
         }
         _ => None,
     }
@@ -190,7 +202,8 @@ mod tests {
             Key::Event(artifact.clone(), 17),
             Key::Manifest(artifact.clone(), ManifestId::of(b"m")),
             Key::Details(artifact.clone(), DetailsId::from_bytes([3; 16])),
-            Key::Checkpoint(artifact, checkpoint),
+            Key::Checkpoint(artifact.clone(), checkpoint),
+            Key::Use(artifact, VersionNumber(7), "slurm-77".parse().unwrap()),
             Key::Collection(5),
             Key::CollectionEnd(u64::MAX),
             Key::Clock(token),
@@ -211,6 +224,9 @@ mod tests {
             "artifacts/p/a/log/17",
             "artifacts/p/a b/log/00000000000000000017",
             "artifacts/p/a/other/x",
+            "artifacts/p/a/uses/7/run",
+            "artifacts/p/a/uses/v7/run/x",
+            "artifacts/p/a/uses/v7/.run",
             "leases/x/y",
         ] {
             assert_eq!(Key::parse(other), None, "{other}");

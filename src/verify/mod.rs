@@ -5,6 +5,7 @@
 
 mod copy;
 mod local;
+mod signatures;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 pub use self::copy::{CopyError, copy, digest_of, listed_copy};
+pub use self::signatures::{EventFinding, SignedBy, signatures, signed_by};
 use crate::catalog::VersionRecord;
 use crate::format::codec::Codec;
 use crate::format::contained::Contained;

@@ -25,7 +25,7 @@ pub(super) enum Ahead {
 const FEW_BLOCKS: usize = 8;
 const FEW_BYTES: u64 = 512 << 10;
 /// Blocks fetched with one that a scan misses.
-const MANY_BLOCKS: usize = 64;
+pub(super) const MANY_BLOCKS: usize = 64;
 
 #[derive(Debug)]
 struct Level {
@@ -211,7 +211,7 @@ impl Cursor {
 }
 
 /// What an index row says of a block must be so.
-fn check_row(view: &VersionView, row: &IndexRow, block: &Block) -> Result<(), ReadError> {
+pub(super) fn check_row(view: &VersionView, row: &IndexRow, block: &Block) -> Result<(), ReadError> {
     let id = row.block.id;
     if block.is_empty() {
         return Err(view.origin.contradiction(format!("block {id} is empty")));
@@ -254,7 +254,12 @@ fn siblings(index: &Block, at: usize, row: &IndexRow, ahead: Ahead) -> Vec<Chunk
 impl VersionView {
     /// The running entry counts of an index block: how many entries lie up to the end of each row. Checked to add
     /// up to what the block was said to have.
-    fn sums_of(&self, id: Option<ChunkId>, block: &Block, entries: u64) -> Result<Arc<Vec<u64>>, ReadError> {
+    pub(super) fn sums_of(
+        &self,
+        id: Option<ChunkId>,
+        block: &Block,
+        entries: u64,
+    ) -> Result<Arc<Vec<u64>>, ReadError> {
         let known = self.sums.lock().expect("no holder panics").get(&id).cloned();
         let sums = match known {
             Some(sums) => sums,

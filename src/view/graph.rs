@@ -6,6 +6,7 @@ use super::ReadContext;
 use super::error::{Origin, ReadError};
 use super::fetch::Fetcher;
 use crate::format::entry::ChunkRef;
+use crate::format::inline_root::InlineRoot;
 use crate::format::manifest::{Block, BlockKind, Root};
 use crate::format::moves::Moves;
 use crate::id::{ManifestId, PackId};
@@ -36,6 +37,17 @@ impl Fetcher {
 }
 
 impl ReadContext {
+    /// Takes in a copy of a version's root that the log brought, so that it costs no request. One that is wrong is
+    /// left out.
+    pub fn offer_root(&self, manifest: &ManifestId, copy: &InlineRoot) {
+        let cache = &self.fetcher.cache;
+        if let Some(bytes) = copy.proved(manifest)
+            && cache.root(manifest).is_none()
+        {
+            cache.put_root(manifest, bytes);
+        }
+    }
+
     /// The root of a version's manifest; `label` stands in messages. Cost: one request, none if it is in the cache.
     pub async fn root(
         &self,

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod chunks;
+mod compare;
 mod content;
 mod cursor;
 mod error;
@@ -32,6 +33,7 @@ mod whole;
 
 use std::sync::Arc;
 
+pub use self::compare::{Common, Pair, Pairs};
 pub use self::content::FileContent;
 use self::error::Origin;
 pub use self::error::ReadError;

@@ -1,5 +1,6 @@
 //! What reading promises.
 
+mod compare;
 mod damage;
 mod lookups;
 mod moved;

@@ -21,7 +21,7 @@ use crate::path::{self, PathError, TreePath};
 /// Index blocks whose running entry counts are kept; one for each of 256 blocks.
 const MAX_SUMS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 /// Sorts behind everything below a path and before its next sibling: no name has a NUL, and `/` sorts as one.
-const BEHIND_SUBTREE: u8 = 1;
+pub(super) const BEHIND_SUBTREE: u8 = 1;
 
 /// Figures about a whole version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ pub use self::cursor::{Cursor, CursorError};
 pub use self::exec::Exec;
 pub use self::hook::{Hook, HookError, Retries};
 pub use self::webhook::Webhook;
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{ArtifactState, Catalog, CatalogError};
 use crate::format::event::{Body, Event};
 use crate::name::{AliasName, ArtifactKey, ProjectName, VersionNumber};
 
@@ -247,7 +247,7 @@ impl Watch {
                 self.pass(WatchError::RolledBack { artifact: key, next })?;
                 continue;
             }
-            let lines = match self.catalog.log_lines_from(&state, next).await {
+            let lines = match self.lines_from(&state, next).await {
                 Ok(lines) => lines,
                 Err(error) => {
                     self.pass(error.into())?;
@@ -258,6 +258,17 @@ impl Watch {
         }
         self.cursor.begun()?;
         Ok(())
+    }
+
+    /// The stored events from number `next` on.
+    async fn lines_from(&self, state: &ArtifactState, next: u64) -> Result<Vec<Bytes>, CatalogError> {
+        match next.checked_sub(1) {
+            None => self.catalog.log_lines(state).await,
+            Some(before) => {
+                let behind = self.catalog.events_behind(state, before).await?;
+                Ok(behind.map(|(_, events)| events).unwrap_or_default())
+            }
+        }
     }
 
     /// Gets past what is wrong with one log, if that is wished.

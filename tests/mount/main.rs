@@ -12,6 +12,8 @@ mod contained;
 mod host;
 mod identity;
 mod kept;
+mod lineage;
+mod memory;
 mod names;
 mod offline;
 mod pin;
@@ -19,6 +21,7 @@ mod programs;
 mod property;
 mod reading;
 mod references;
+mod signing;
 mod staging;
 mod story;
 mod sys;
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
             property::TESTS,
             commit::TESTS,
             reading::TESTS,
+            memory::TESTS,
             names::TESTS,
             offline::TESTS,
             pin::TESTS,
@@ -48,6 +52,8 @@ fn main() -> ExitCode {
             references::TESTS,
             identity::TESTS,
             kept::TESTS,
+            signing::TESTS,
+            lineage::TESTS,
         ]
         .concat(),
     )

@@ -272,7 +272,7 @@ async fn identical_content_makes_no_version_and_says_what_it_was_asked_to_say() 
         meta: [("f1".to_owned(), json!(0.5))].into(),
         ttl_seconds: Some(60),
         inputs: vec!["proj/raw:v1".into()],
-        checksum: false,
+        ..Settings::default()
     };
     let request = other.request(settings);
     for _ in 0..2 {

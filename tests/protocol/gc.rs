@@ -800,6 +800,7 @@ async fn many_versions(host: &Host, count: u64) {
                     files: 1,
                     bytes: 8,
                     stored_bytes: 100,
+                    root: None,
                     settings: CommitSettings::default(),
                 })
             }

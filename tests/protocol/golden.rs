@@ -22,7 +22,9 @@ use artfs::format::collection::PackFate;
 use artfs::format::entry::Mtime;
 use artfs::format::event::{Body, NEVER_SECONDS};
 use artfs::format::moves::Moves;
+use artfs::format::run::{Run, VersionRead};
 use artfs::gc::{Collector, Mode, Options};
+use artfs::id::Digest;
 use artfs::name::{ArtifactKey, Selector, VersionNumber};
 use artfs::store::{Key, OnMissing, Store};
 use futures::TryStreamExt;
@@ -40,8 +42,9 @@ const ARTIFACT: &str = "gold/mixed";
 const LONG: &str = "gold/long";
 const COLLECTED: &str = "gold/collected";
 pub const MTIME: Mtime = Mtime { seconds: 1_750_000_000, nanos: 123_456_789 };
+const LINEAGE: &str = "gold/lineage";
 
-/// The folder of a golden store: `v1`, and `v1-collected`, which garbage was collected from.
+/// The folder of a golden store: `v1`; `v1-collected`, which garbage was collected from; `v1-lineage`, with runs.
 fn golden_folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
@@ -124,7 +127,7 @@ async fn write_store(backend: Arc<dyn ObjectStore>) {
         meta: [("f1".to_owned(), json!(0.89)), ("note".to_owned(), json!({"a": [1, null, "x"]}))].into(),
         ttl_seconds: Some(2_592_000),
         inputs: vec!["gold/raw:v3".into()],
-        checksum: false,
+        ..Settings::default()
     };
     assert_eq!(writer.commit(tree.path(), 1, settings).await.version, VersionNumber(0));
     let again = Settings { tags: vec!["twice".into()], message: Some("again".into()), ..Settings::default() };
@@ -208,6 +211,64 @@ async fn write_collected_store(backend: Arc<dyn ObjectStore>) {
     assert_eq!(report.condemned.map(|made| made.repacked), Some(1));
 }
 
+/// Writes a store with a version that a run made of others, long enough for a checkpoint that tells of it, and with a
+/// use of it.
+async fn write_lineage_store(backend: Arc<dyn ObjectStore>) {
+    let environment = FixedEnvironment::shared(4);
+    let store = Store::open(backend, "golden", OnMissing::Create, environment).await.expect("it opens");
+    let store = Arc::new(store);
+    let catalog = Arc::new(Catalog::new(store.clone(), None));
+    let index = Arc::new(ChunkIndex::open(None, store.id()));
+    let (_cache, context) = read_context(&store);
+    let committer = Committer::new(catalog.clone(), context, index);
+    let writer = Writer { catalog, committer, key: LINEAGE.parse().expect("a name") };
+    let (catalog, key, actor) = (&writer.catalog, &writer.key, &writer.actor());
+    let tree = tempfile::tempdir().expect("a temporary directory");
+    long_tree(tree.path(), "one");
+    let settings = Settings {
+        inputs: vec!["gold/named:v1".into()],
+        run: Some(Box::new(golden_run())),
+        reads: vec![golden_read(3), golden_read(4)],
+        more_reads: 7,
+        ..Settings::default()
+    };
+    writer.commit(tree.path(), 1, settings).await;
+    // Another run that made the same of something else.
+    let again = Settings { reads: vec![golden_read(4), golden_read(5)], ..Settings::default() };
+    assert!(!writer.commit(tree.path(), 2, again).await.created);
+    long_tree(tree.path(), "two");
+    writer.commit(tree.path(), 3, Settings::default()).await;
+    let name: artfs::name::AliasName = "a".parse().expect("an alias");
+    for i in 0..62 {
+        let version = Selector::Version(VersionNumber(i % 2));
+        catalog.set_alias(key, &name, &version, AliasPrecondition::Any, actor).await.expect("set");
+    }
+    artfs::lineage::uses::publish(&store, &golden_run(), &[golden_read(3)]).await.expect("told");
+}
+
+fn golden_run() -> Run {
+    let members = json!({
+        "id": "slurm-77", "source": "job", "name": "nightly", "job_type": "train", "group": "g", "tags": ["t"],
+        "command": ["python3", "train.py", "--lr", "0.1"], "directory": "/work", "host": "gpu7", "user": "ann",
+        "git": {"commit": "c".repeat(40), "branch": "main", "dirty": true, "remote": "https://example.org/x"},
+        "container": "d".repeat(64), "started": "2026-01-01T00:00:00.000Z", "ended": "2026-01-01T00:01:00.000Z",
+        "exit_status": 0, "environment": {"RANK": "3"},
+        "python": {"executable": "/usr/bin/python3", "prefix": "/venv", "packages": {"numpy": "1.26.4"}},
+    });
+    serde_json::from_value(members).expect("a run")
+}
+
+fn golden_read(version: u64) -> VersionRead {
+    VersionRead {
+        project: "gold".parse().expect("a name"),
+        name: "read".parse().expect("a name"),
+        version: VersionNumber(version),
+        digest: Digest::of(&version.to_le_bytes()),
+        files: 2,
+        bytes: 1 << 33,
+    }
+}
+
 pub async fn objects(backend: &dyn ObjectStore) -> BTreeMap<String, Vec<u8>> {
     let names: Vec<_> =
         backend.list(None).map_ok(|meta| meta.location).try_collect().await.expect("a listing");
@@ -274,6 +335,33 @@ async fn todays_collector_writes_format_1_byte_for_byte() {
     let backend: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     write_collected_store(backend.clone()).await;
     compare("v1-collected", &objects(&*backend).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn todays_lineage_is_written_in_format_1_byte_for_byte() {
+    let backend: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    write_lineage_store(backend.clone()).await;
+    compare("v1-lineage", &objects(&*backend).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lineage_of_format_1_is_read_as_it_was_written() {
+    let backend = golden("v1-lineage").await;
+    let store = Store::open(backend, "golden", OnMissing::Fail, FixedEnvironment::shared(2)).await;
+    let (catalog, key) =
+        (Catalog::new(Arc::new(store.expect("it is a store")), None), LINEAGE.parse().expect("a name"));
+    let folded = catalog.verify_log(&key).await.expect("a sound log with a sound checkpoint");
+    assert_eq!(folded.vouched().map(|checkpoint| checkpoint.seq), Some(63));
+    let read = catalog.state(&key, Duration::ZERO).await.expect("it is read").expect("it exists");
+    let first = read.version(VersionNumber(0)).expect("v0");
+    assert_eq!(first.reads, [golden_read(3), golden_read(4), golden_read(5)]);
+    assert_eq!((first.more_reads, first.inputs.len()), (7, 1));
+    let record = catalog.record(&read, first).await.expect("a record");
+    assert_eq!(record.run, Some(serde_json::to_value(golden_run()).expect("plain data")));
+    let uses =
+        artfs::lineage::uses::of_version(catalog.store(), &golden_read(3).artifact(), VersionNumber(3)).await;
+    let uses = uses.expect("a listing");
+    assert_eq!((uses.len(), &uses[0].run, &uses[0].read), (1, &golden_run(), &golden_read(3)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,6 +91,7 @@ pub fn hollow_commit(number: u64, meta: Metadata) -> Commit {
         files: 2,
         bytes: 1_000_000 + number,
         stored_bytes: 1000,
+        root: None,
         settings: CommitSettings { meta, ..CommitSettings::default() },
     }
 }

@@ -25,4 +25,6 @@ pub mod read_back;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod s3;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod ssh;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod virtual_time;

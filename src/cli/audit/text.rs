@@ -45,6 +45,14 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
         record.meta.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
     optional("metadata", meta.join("\n"));
     optional("inputs", record.inputs.join("\n"));
+    let reads = record.reads.iter();
+    let reads: Vec<String> = reads
+        .map(|read| {
+            let files = output::count(read.files, "file");
+            format!("{}:{} ({files}, {})", read.artifact(), read.version, output::size(read.bytes))
+        })
+        .collect();
+    optional("read", reads.join("\n"));
     if let Some(deleted) = &record.deleted {
         optional("deleted", format!("{} by {}", deleted.time, deleted.actor));
     }

@@ -1,0 +1,115 @@
+//! The calls behind a look-up and an open, without a kernel above them: for counting instructions.
+//!
+//! `fs_calls lookup|open COUNT` makes a version of 4,096 small files in memory, warms it up and repeats the call
+//! COUNT times. `scripts/instructions` runs it under callgrind with two counts; the difference is the calls' own.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use artfs::cache::{Cache, CacheOptions};
+use artfs::catalog::{Actor, Catalog};
+use artfs::commit::{ChunkIndex, Committer, Progress, Quotas, Request, Settings, roots, walk};
+use artfs::fs::{Fs, Options, ROOT, Services};
+use artfs::staging::{Caller, SessionRegistry};
+use artfs::store::{OnMissing, Store};
+use artfs::view::{ReadContext, ReadLimits};
+use artfs::{clock, fs};
+use object_store::memory::InMemory;
+
+const FILES: usize = 4096;
+const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, call, count] = args.as_slice() else { return Err("usage: fs_calls lookup|open COUNT".into()) };
+    let count: usize = count.parse()?;
+    let folder = tempfile::tempdir()?;
+    let fs = served(folder.path()).await?;
+    let mut parent = ROOT;
+    for name in ["p", "a", "v0"] {
+        parent = found(fs.lookup(parent, name.as_bytes()).await)?;
+    }
+    let name = |i: usize| format!("{:04}", i * 1801 % FILES).into_bytes();
+    let mut files = vec![];
+    for i in 0..FILES {
+        files.push(found(fs.lookup(parent, &name(i)).await)?);
+        read(&fs, files[i]).await?;
+    }
+    for i in 0..count {
+        match call.as_str() {
+            "lookup" => drop(found(fs.lookup(parent, &name(i)).await)?),
+            "open" => read(&fs, files[i % FILES]).await?,
+            other => return Err(format!("{other} is neither lookup nor open").into()),
+        }
+    }
+    Ok(())
+}
+
+/// What opening, reading and closing a small file asks of the daemon.
+async fn read(fs: &Arc<Fs>, ino: u64) -> Result<(), Box<dyn Error>> {
+    let failed = |e: fs::Errno| format!("errno {}", e.0);
+    let opened = fs.open(CALLER, ino, libc::O_RDONLY).await.map_err(failed)?;
+    fs.read(ino, opened.handle, 0, 4096).await.map_err(failed)?;
+    fs.release(ino, opened.handle).await.map_err(failed)?;
+    Ok(())
+}
+
+fn found(answer: fs::Result<fs::Answer>) -> Result<u64, Box<dyn Error>> {
+    Ok(answer.map_err(|e| format!("errno {}", e.0))?.attr.ino)
+}
+
+/// A file system over a store in memory that holds `p/a:v0`.
+async fn served(folder: &std::path::Path) -> Result<Arc<Fs>, Box<dyn Error>> {
+    let store = Store::open(Arc::new(InMemory::new()), "memory", OnMissing::Create, clock::system()).await?;
+    let store = Arc::new(store);
+    let database = folder.join("cache.db");
+    let cache = Cache::open(CacheOptions {
+        folder: folder.join("cache"),
+        database: database.clone(),
+        limit_bytes: 1 << 30,
+        env: clock::system(),
+    })?;
+    let catalog = Arc::new(Catalog::new(store.clone(), Some(&database)));
+    let context = Arc::new(ReadContext::new(store.clone(), cache, ReadLimits::default()));
+    let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
+    let committer = Committer::new(catalog.clone(), context.clone(), index);
+    let tree = folder.join("tree");
+    std::fs::create_dir(&tree)?;
+    for i in 0..FILES {
+        std::fs::write(tree.join(format!("{i:04}")), i.to_le_bytes().repeat(512))?;
+    }
+    let request = Request {
+        artifact: "p/a".parse()?,
+        origin: clock::system().random16(),
+        actor: Actor { user: "u".into(), host: "h".into() },
+        settings: Settings::default(),
+        demanded: None,
+    };
+    let roots = roots(&[tree])?;
+    committer
+        .commit(&request, Arc::new(Progress::default()), move |visit| walk(&roots, visit), |_| Ok(()))
+        .await?;
+    let services = Services {
+        catalog,
+        context,
+        registry: Arc::new(SessionRegistry::open(folder, clock::system())?),
+        committer,
+        admission: None,
+        watch: None,
+    };
+    let options = Options {
+        read_only: true,
+        refresh: Duration::from_secs(3600),
+        owner: (0, 0),
+        allow_commit: None,
+        state: folder.to_owned(),
+        mountpoint: None,
+        user_name: |uid| format!("uid{uid}"),
+        host: "h".into(),
+        rename_wait: Duration::from_secs(60),
+        quotas: Quotas::default(),
+    };
+    Ok(Fs::new(options, services).await.0)
+}

@@ -1,0 +1,49 @@
+//! Comma-separated values, as RFC 4180 has them, but with plain newlines.
+
+use serde_json::Value;
+
+/// A heading and a line for each object. A member that is missing or null is an empty cell, a list of texts its texts
+/// between commas, anything else that is no text its JSON.
+pub fn text(columns: &[String], rows: &[Value]) -> String {
+    let mut out = line(columns.iter().cloned());
+    for row in rows {
+        out.push_str(&line(columns.iter().map(|column| cell(row.get(column)))));
+    }
+    out
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(list)) if list.iter().all(Value::is_string) => {
+            list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+fn line(cells: impl Iterator<Item = String>) -> String {
+    let quoted = cells.map(|cell| {
+        if cell.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", cell.replace('"', "\"\""))
+        } else {
+            cell
+        }
+    });
+    quoted.collect::<Vec<_>>().join(",") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn cells_are_quoted_where_they_must_be() {
+        let columns = ["a", "b,c", "d"].map(str::to_owned);
+        let rows =
+            [json!({ "a": "x\"y", "b,c": ["t", "u"], "d": 1.5 }), json!({ "a": null, "d": { "e": true } })];
+        assert_eq!(text(&columns, &rows), "a,\"b,c\",d\n\"x\"\"y\",\"t,u\",1.5\n,,\"{\"\"e\"\":true}\"\n");
+    }
+}

@@ -1,0 +1,162 @@
+//! What changed from one version to another: entries, renames by content, and bytes that are shared.
+//!
+//! [`compare`] reads manifests only, in time and requests proportional to the difference. What changed inside of
+//! files is told by [`content`], file by file, for formats that it knows.
+
+pub mod content;
+mod npy;
+mod parquet;
+mod renames;
+mod safetensors;
+mod shared;
+mod table;
+mod tensors;
+mod text;
+
+use std::sync::Arc;
+
+use crate::format::entry::{Body, Entry};
+use crate::path::TreePath;
+use crate::view::{Common, Pair, Pairs, ReadError, VersionView};
+
+/// Differences that are kept one by one, some 100 MB of memory at the most. Of more than these only numbers are told.
+pub const MAX_LISTED: usize = 100_000;
+
+/// What happened to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// It is another at the same path.
+    Changed,
+    /// A file's content is at another path.
+    Renamed,
+}
+
+/// One difference: an entry with its ordinal on each side where there is one.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// In the first version.
+    pub old: Option<(u64, Entry)>,
+    /// In the second.
+    pub new: Option<(u64, Entry)>,
+    /// Bytes of the new file in chunks that the old one has too.
+    pub shared_bytes: u64,
+}
+
+/// Numbers of differences. Directories are counted by themselves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// New files and links.
+    pub added: u64,
+    /// Files and links that are gone.
+    pub removed: u64,
+    /// Entries that are others now.
+    pub changed: u64,
+    /// Files at another path.
+    pub renamed: u64,
+    /// New directories.
+    pub directories_added: u64,
+    /// Directories that are gone.
+    pub directories_removed: u64,
+}
+
+/// How the bytes of the second version's files relate to the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// In files that are the same or renamed, and in chunks that the file's old content has too.
+    pub shared: u64,
+    /// All others.
+    pub new: u64,
+}
+
+/// What two versions differ in.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// In the order of paths; that of a rename is its new one.
+    pub changes: Vec<Change>,
+    /// All of them, those not listed too.
+    pub counts: Counts,
+    /// How many differences are not in `changes`. Among these, renames count as removed and added.
+    pub unlisted: u64,
+    /// The second version's bytes.
+    pub bytes: Bytes,
+    /// Entries that are the same.
+    pub common_entries: u64,
+}
+
+impl Change {
+    /// What happened.
+    pub fn kind(&self) -> Kind {
+        match (&self.old, &self.new) {
+            (None, _) => Kind::Added,
+            (_, None) => Kind::Removed,
+            (Some((_, old)), Some((_, new))) if old.path == new.path => Kind::Changed,
+            (Some(_), Some(_)) => Kind::Renamed,
+        }
+    }
+
+    /// The entry as it is now, or as it was.
+    pub fn entry(&self) -> Option<&Entry> {
+        self.new.as_ref().or(self.old.as_ref()).map(|(_, entry)| entry)
+    }
+}
+
+impl Difference {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.counts == Counts::default()
+    }
+}
+
+/// Compares two versions, or what is at and below `only` in them. Times are not compared.
+///
+/// Cost: the manifest blocks that differ, and lists of chunks of large files that changed. Memory: the first
+/// [`MAX_LISTED`] differences.
+pub async fn compare(
+    old: &Arc<VersionView>,
+    new: &Arc<VersionView>,
+    only: Option<&TreePath>,
+) -> Result<Difference, ReadError> {
+    let mut difference = Difference::default();
+    let mut pairs = Pairs::new(old, new, only);
+    while let Some(pair) = pairs.next().await? {
+        difference.add(pair);
+    }
+    let Common { entries, bytes } = pairs.common();
+    difference.common_entries = entries;
+    difference.bytes.shared = difference.bytes.shared.saturating_add(bytes);
+    renames::find(&mut difference);
+    shared::count(&mut difference, old, new).await?;
+    Ok(difference)
+}
+
+impl Difference {
+    fn add(&mut self, Pair { old, new }: Pair) {
+        let is_directory = |side: &Option<(u64, Entry)>| {
+            side.as_ref().is_some_and(|(_, entry)| matches!(entry.body, Body::Directory))
+        };
+        let count = match (&old, &new) {
+            (None, _) if is_directory(&new) => &mut self.counts.directories_added,
+            (None, _) => &mut self.counts.added,
+            (_, None) if is_directory(&old) => &mut self.counts.directories_removed,
+            (_, None) => &mut self.counts.removed,
+            (Some(_), Some(_)) => &mut self.counts.changed,
+        };
+        *count += 1;
+        self.bytes.new =
+            self.bytes.new.saturating_add(new.as_ref().map_or(0, |(_, entry)| file_bytes(entry)));
+        if self.changes.len() < MAX_LISTED {
+            self.changes.push(Change { old, new, shared_bytes: 0 });
+        } else {
+            self.unlisted += 1;
+        }
+    }
+}
+
+/// The size of a file, 0 for anything else.
+fn file_bytes(entry: &Entry) -> u64 {
+    if matches!(entry.body, Body::File(_)) { entry.size() } else { 0 }
+}

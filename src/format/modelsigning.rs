@@ -1,0 +1,127 @@
+//! The OpenSSF's signatures of models, as the `model-signing` tool verifies them: a Sigstore bundle around an in-toto
+//! statement that names every file with its hash.
+//!
+//! The hashes are SHA-256, because the tool's command line assumes them whatever the bundle says.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use super::FormatError;
+use crate::path::TreePath;
+
+const WHAT: &str = "model signature";
+const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+/// What the tool leaves out of a model unless it is told otherwise.
+const IGNORED: [&str; 4] = [".git", ".gitattributes", ".github", ".gitignore"];
+/// Characters on a line of PEM.
+const PEM_COLUMNS: usize = 64;
+
+/// A private key on P-256 or P-384.
+#[derive(Debug)]
+pub struct EcKey(EcdsaKeyPair);
+
+/// The files of a version, as a model.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// Path and SHA-256 of each.
+    files: Vec<(String, [u8; 32])>,
+    /// The paths that are left out, as the tool does.
+    pub ignored: Vec<String>,
+}
+
+impl EcKey {
+    /// Reads a key in PEM, as `openssl` writes it, without a passphrase.
+    pub fn from_pem(text: &str) -> Result<Self, FormatError> {
+        let problem = "it is no private key in PEM, on P-256 or P-384 and without a passphrase";
+        let wrong = || FormatError::new("private key", problem);
+        let (_, text) = text.split_once("PRIVATE KEY-----").ok_or_else(wrong)?;
+        let (base64, _) = text.split_once("-----END").ok_or_else(wrong)?;
+        let der = STANDARD.decode(base64.split_ascii_whitespace().collect::<String>());
+        let der = der.map_err(|_| wrong())?;
+        let curves = [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING];
+        let open = |curve| EcdsaKeyPair::from_private_key_der(curve, &der).ok();
+        curves.into_iter().find_map(open).map(Self).ok_or_else(wrong)
+    }
+
+    /// The tool's name of the public key: SHA-256 of its PEM.
+    fn hint(&self) -> Result<String, FormatError> {
+        let der: PublicKeyX509Der<'_> =
+            self.0.public_key().as_der().map_err(|_| FormatError::new(WHAT, "the key has no public form"))?;
+        let base64 = STANDARD.encode(der.as_ref());
+        let lines: Vec<&str> = (0..base64.len())
+            .step_by(PEM_COLUMNS)
+            .map(|at| &base64[at..base64.len().min(at + PEM_COLUMNS)])
+            .collect();
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"));
+        Ok(hex(digest(&SHA256, pem.as_bytes()).as_ref()))
+    }
+}
+
+impl Model {
+    /// Whether a path is part of a model; one that the tool leaves out is noted.
+    pub fn covers(&mut self, path: &TreePath) -> bool {
+        let path = path.to_string();
+        let is_ignored = IGNORED.contains(&path.split('/').next().unwrap_or_default());
+        if is_ignored {
+            self.ignored.push(path);
+        }
+        !is_ignored
+    }
+
+    /// Takes a file.
+    ///
+    /// # Errors
+    /// Its path is not UTF-8: the tool cannot name it.
+    pub fn push(&mut self, path: &TreePath, sha256: [u8; 32]) -> Result<(), FormatError> {
+        let text = std::str::from_utf8(path.as_bytes()).map_err(|_| {
+            FormatError::new(WHAT, format!("{path} is not UTF-8, and model-signing cannot name it"))
+        })?;
+        self.files.push((text.to_owned(), sha256));
+        Ok(())
+    }
+
+    /// The signed bundle, as it is written to a file.
+    pub fn sign(mut self, name: &str, key: &EcKey) -> Result<String, FormatError> {
+        self.files.sort_unstable();
+        let hashes: Vec<u8> = self.files.iter().flat_map(|(_, hash)| *hash).collect();
+        let root = hex(digest(&SHA256, &hashes).as_ref());
+        let resource = |(path, hash): &(String, [u8; 32])| json!({ "name": path, "algorithm": "sha256", "digest": hex(hash) });
+        let resources: Vec<_> = self.files.iter().map(resource).collect();
+        let statement = json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{ "name": name, "digest": { "sha256": root } }],
+            "predicateType": "https://model_signing/signature/v1.0",
+            "predicate": {
+                "serialization": {
+                    "method": "files", "hash_type": "sha256", "allow_symlinks": false, "ignore_paths": IGNORED,
+                },
+                "resources": resources,
+            },
+        });
+        let payload = statement.to_string();
+        let signed = format!("DSSEv1 {} {PAYLOAD_TYPE} {} {payload}", PAYLOAD_TYPE.len(), payload.len());
+        let signature = key.0.sign(&SystemRandom::new(), signed.as_bytes());
+        let signature = signature.map_err(|_| FormatError::new(WHAT, "the key does not sign"))?;
+        let bundle = json!({
+            "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+            "verificationMaterial": { "publicKey": { "hint": key.hint()? }, "tlogEntries": [] },
+            "dsseEnvelope": {
+                "payload": STANDARD.encode(&payload),
+                "payloadType": PAYLOAD_TYPE,
+                "signatures": [{ "sig": STANDARD.encode(signature.as_ref()), "keyid": "" }],
+            },
+        });
+        Ok(bundle.to_string() + "\n")
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,115 @@
+//! Versions found by `artfs ls --where`.
+
+use serde_json::json;
+
+use super::Host;
+
+/// Three artifacts in two projects.
+fn store() -> Host {
+    let host = Host::new();
+    for (n, f1) in ["0.85", "0.92", "0.95"].into_iter().enumerate() {
+        host.write("in/file", &vec![b'x'; 1_000 * (n + 1)]);
+        let meta = format!("f1={f1}");
+        host.ok(&["put", "in", "p/bert", "--type", "model", "--tag", "bert", "--meta", &meta]);
+    }
+    host.ok(&["put", "in", "p/ds", "--type", "dataset", "--meta", "f1=\"0.99\"", "--ttl", "30d"]);
+    let nested = ["--meta", "opt={\"lr\":0.1,\"name\":\"adam\"}", "--meta", "a.b=1"];
+    host.ok(&[&["put", "in", "q/other", "--alias", "best", "--tag", "a", "--tag", "b"][..], &nested].concat());
+    host
+}
+
+/// The versions, as `project/name:v7`.
+fn found(host: &Host, words: &[&str]) -> Vec<String> {
+    let json = host.json(&[&["ls", "--json"], words].concat());
+    let name = |v: &serde_json::Value| {
+        format!("{}:{}", v["artifact"].as_str().unwrap(), v["version"].as_str().unwrap())
+    };
+    json.as_array().unwrap().iter().map(name).collect()
+}
+
+#[test]
+fn versions_are_found_by_what_is_said_of_them() {
+    let host = store();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--where", "meta.f1 > 0.9 and tag = \"bert\" and type = \"model\""], &["p/bert:v1", "p/bert:v2"]),
+        (&["--where", "meta.f1 = '0.99' or has meta.opt.lr"], &["p/ds:v0", "q/other:v0"]),
+        (&["--where", "meta.opt.name ~ ada and meta.a.b = 1"], &["q/other:v0"]),
+        (&["p", "--where", "not has tag"], &["p/ds:v0"]),
+        (&["p/bert", "--where", "bytes >= 2000"], &["p/bert:v1", "p/bert:v2"]),
+        (&["p/bert:v0", "--where", "version < v1"], &["p/bert:v0"]),
+        (&["--where", "alias = best and age < 1h and created > 2026-01-01"], &["q/other:v0"]),
+        (&["--where", "ttl < 60d"], &["p/ds:v0"]),
+        (&["--where", "project = q or name = ds"], &["p/ds:v0", "q/other:v0"]),
+        (&["--where", "tag = nothing"], &[]),
+        (&["p/bert", "--sort", "-meta.f1", "--limit", "2"], &["p/bert:v2", "p/bert:v1"]),
+        // Numbers come before text, and those without a value last, whichever way round.
+        (&["--sort", "meta.f1", "--where", "version = 0"], &["p/bert:v0", "p/ds:v0", "q/other:v0"]),
+        (&["--sort", "-meta.f1", "--where", "version = 0"], &["p/ds:v0", "p/bert:v0", "q/other:v0"]),
+        (&["--sort", "type,-version"], &["p/ds:v0", "p/bert:v2", "p/bert:v1", "p/bert:v0", "q/other:v0"]),
+        (&["--limit", "0"], &[]),
+    ];
+    for (words, want) in cases {
+        assert_eq!(found(&host, words), *want, "{words:?}");
+    }
+}
+
+#[test]
+fn found_versions_are_printed_for_people() {
+    let host = store();
+    let text = host.ok(&["ls", "--where", "meta.f1 > 0.9", "--sort", "-meta.f1"]);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let heading =
+        ["ARTIFACT", "VERSION", "TYPE", "SIZE", "CREATED", "(UTC)", "BY", "TAGS", "ALIASES", "meta.f1"];
+    assert_eq!(lines[0], heading);
+    assert_eq!(lines[1][..5], ["p/bert", "v2", "model", "2.9", "KiB"]);
+    assert_eq!(lines[1].last(), Some(&"0.95"));
+    assert_eq!((lines[2][1], lines.len()), ("v1", 3));
+    assert_eq!(host.say(&["ls", "--where", "tag = x"]), (Some(0), "no version is like that\n".into()));
+}
+
+#[test]
+fn found_versions_are_printed_for_programs() {
+    let host = store();
+    let versions = host.json(&["ls", "--format", "json", "--where", "tag = a"]);
+    assert_eq!(versions[0]["meta"], json!({ "a.b": 1, "opt": { "lr": 0.1, "name": "adam" } }));
+    assert_eq!(versions[0]["tags"], json!(["a", "b"]));
+    let csv = host.ok(&["ls", "--format", "csv", "--where", "tag = a or type = dataset"]);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(
+        lines[0],
+        "artifact,version,aliases,type,tags,created,actor,host,entries,files,bytes,stored_bytes,ttl_seconds,inputs,\
+         digest,meta.a.b,meta.f1,meta.opt"
+    );
+    assert!(lines[1].starts_with("p/ds,v0,latest,dataset,,2"), "{}", lines[1]);
+    assert!(lines[1].ends_with(",,0.99,"), "{}", lines[1]);
+    assert!(lines[2].starts_with("q/other,v0,\"latest,best\",,\"a,b\",2"), "{}", lines[2]);
+    assert!(lines[2].ends_with(",1,,\"{\"\"lr\"\":0.1,\"\"name\"\":\"\"adam\"\"}\""), "{}", lines[2]);
+    let artifacts = host.ok(&["ls", "--format", "csv"]);
+    assert!(artifacts.starts_with("artifact,versions,latest,bytes,"), "{artifacts}");
+    assert_eq!(artifacts.lines().count(), 4);
+    assert!(
+        host.ok(&["ls", "p/bert", "--format", "csv"])
+            .lines()
+            .nth(3)
+            .unwrap()
+            .starts_with("p/bert,v2,latest,")
+    );
+}
+
+#[test]
+fn wrong_conditions_are_usage_errors_that_say_where() {
+    let host = store();
+    let problem = |words: &[&str]| {
+        let (code, text) = host.say(words);
+        assert_eq!(code, Some(2), "{words:?}: {text}");
+        text
+    };
+    let said = problem(&["ls", "--where", "type = a b"]);
+    assert!(said.contains("expected `and` or `or`, not `b`, at character 10"), "{said}");
+    assert!(problem(&["ls", "--where", "size > 3"]).contains("\"size\" is no field; there are meta.KEY"));
+    assert!(problem(&["ls", "--sort", "size"]).contains("\"size\" is no field"));
+    assert!(problem(&["ls", "--json", "--format", "csv"]).contains("--json and --format"));
+    problem(&["ls", "--format", "xml"]);
+    problem(&["ls", "--limit", "-1"]);
+    problem(&["ls", "p/bert", "--files", "--where", "tag = a"]);
+}
