@@ -86,9 +86,10 @@ impl Scene {
             }
             let count = count.fetch_add(1, Ordering::SeqCst);
             if count == n {
+                // First: the child's end is seen as soon as it is killed.
+                hit.store(true, Ordering::SeqCst);
                 // SAFETY: a call with numbers only; the child is there: it waits for the answer to this request.
                 assert_eq!(unsafe { libc::kill(*victim.wait() as i32, libc::SIGKILL) }, 0);
-                hit.store(true, Ordering::SeqCst);
             }
             if count < n { Fault::None } else { effect }
         });
