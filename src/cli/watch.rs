@@ -15,6 +15,12 @@ use crate::watch::{
     Begin, CursorError, Exec, Hook, OnFailure, Options, Retries, Scope, Watch, WatchError, Webhook,
 };
 
+/// What an event can be.
+const KINDS: [&str; 12] = [
+    "create", "commit", "recommit", "alias", "tag", "meta", "ttl", "message", "delete", "policy", "fence",
+    "protect",
+];
+
 /// Follow what happens: print events, run a command or call a webhook for each
 #[derive(Debug, Args)]
 #[command(
@@ -56,7 +62,7 @@ pub struct WatchArgs {
     #[arg(long, value_name = "SEQ|new", default_value = "0")]
     from: FromSeq,
     /// Deliver only these kinds of events
-    #[arg(long = "kind", value_name = "KIND,…", value_delimiter = ',')]
+    #[arg(long = "kind", value_name = "KIND,…", value_delimiter = ',', value_parser = KINDS)]
     kinds: Vec<String>,
     /// Deliver what there is, and end
     #[arg(long)]

@@ -155,6 +155,7 @@ impl From<&CommitError> for Errno {
             CommitError::Reference { .. } => libc::EIO,
             CommitError::Lost { .. } | CommitError::Uncontainable { .. } | CommitError::Read(_) => libc::EIO,
             CommitError::Overtaken => libc::EAGAIN,
+            CommitError::Catalog(CatalogError::Protected { .. }) => libc::EACCES,
             CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => {
                 libc::EIO
             }

@@ -23,6 +23,8 @@ pub struct Process {
     pub key: ProcessKey,
     /// Its parent's number, 0 for none.
     pub parent: u32,
+    /// Its process group: an interactive shell makes one for each command line.
+    pub group: u32,
     /// The name of its program, cut at 15 bytes.
     pub program: String,
     /// Whether it has a terminal.

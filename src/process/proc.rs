@@ -104,6 +104,7 @@ fn parse_stat(pid: u32, stat: &str) -> Option<Process> {
     Some(Process {
         key: ProcessKey { pid, start: u64::try_from(number(22)?).ok()? },
         parent: u32::try_from(number(4)?).ok()?,
+        group: u32::try_from(number(5)?).ok()?,
         program: program.to_owned(),
         has_terminal: number(7)? != 0,
     })

@@ -130,11 +130,23 @@ pub fn run_of(tree: &dyn ProcessTree, own: &Own, pid: u32) -> Option<Found> {
         let root = line.iter().take_while(same).last().unwrap_or(first);
         return Some(Found { id: name("container", &container)?, source: Source::Container, root: root.key });
     }
-    let root =
-        line.iter().skip(1).take_while(|process| !starts_runs(tree, own, process)).last().unwrap_or(first);
-    let text = format!("{}/{}/{}", own.machine, root.key.pid, root.key.start);
+    let below = line.iter().skip(1).take_while(|process| !starts_runs(tree, own, process)).count();
+    let root = &line[below];
+    let shell = line.get(below + 1).filter(|parent| is_interactive_shell(tree, parent));
+    // The parts of a pipeline are beside each other below the shell, in one group; its first may be gone already.
+    let (text, root) = match shell {
+        Some(shell) => {
+            let leader = tree.process(root.group).filter(|leader| leader.parent == shell.key.pid);
+            let (group, key) = (root.group, shell.key);
+            (
+                format!("{}/{}/{}/group {group}", own.machine, key.pid, key.start),
+                leader.map_or(root.key, |l| l.key),
+            )
+        }
+        None => (format!("{}/{}/{}", own.machine, root.key.pid, root.key.start), root.key),
+    };
     let id = name("process", &blake3::hash(text.as_bytes()).to_hex()[..32])?;
-    Some(Found { id, source: Source::Process, root: root.key })
+    Some(Found { id, source: Source::Process, root })
 }
 
 /// A process and its ancestors, below the first process of all.
@@ -223,6 +235,7 @@ mod tests {
     #[derive(Default, Clone)]
     struct Entry {
         parent: u32,
+        group: Option<u32>,
         command: Vec<&'static str>,
         terminal: bool,
         variables: Vec<(&'static str, &'static str)>,
@@ -234,7 +247,8 @@ mod tests {
             let terminal = self.0.get(&parent).is_some_and(|p| p.terminal);
             let variables = self.0.get(&parent).map(|p| p.variables.clone()).unwrap_or_default();
             let container = self.0.get(&parent).and_then(|p| p.container);
-            let entry = Entry { parent, command: command.to_vec(), terminal, variables, container };
+            let command = command.to_vec();
+            let entry = Entry { parent, group: None, command, terminal, variables, container };
             self.0.insert(pid, entry);
             self.0.get_mut(&pid).unwrap()
         }
@@ -251,6 +265,7 @@ mod tests {
             Some(Process {
                 key: ProcessKey { pid, start: u64::from(pid) },
                 parent: entry.parent,
+                group: entry.group.unwrap_or(pid),
                 program: program.chars().take(15).collect(),
                 has_terminal: entry.terminal,
             })
@@ -303,6 +318,23 @@ mod tests {
         // Another machine, or this one after its next start, has other runs.
         let own = Own { machine: "boot2".into(), ..Own::default() };
         assert_ne!(run_of(&made, &own, 21).unwrap().id, id(21));
+    }
+
+    #[test]
+    fn a_pipeline_typed_into_a_shell_is_one_run() {
+        let mut made = login();
+        made.add(20, 10, &["cat", "x"]);
+        made.add(21, 10, &["python3", "train.py"]).group = Some(20);
+        made.add(22, 21, &["python3", "worker"]).group = Some(20);
+        made.add(30, 10, &["sort"]);
+        let found = |made: &Made, pid| run_of(made, &Own::default(), pid).unwrap();
+        let whole = found(&made, 20);
+        assert_eq!((found(&made, 21), found(&made, 22)), (whole.clone(), whole.clone()));
+        assert_ne!(found(&made, 30).id, whole.id);
+        // Its first part has ended.
+        made.0.remove(&20);
+        assert_eq!(found(&made, 22).id, whole.id);
+        assert_eq!(found(&made, 22).root.pid, 21);
     }
 
     #[test]

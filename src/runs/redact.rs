@@ -87,17 +87,15 @@ pub const VARIABLES: [&str; 30] = [
     "CI_COMMIT_SHA",
 ];
 
-/// A command line as it may be recorded. A word with blanks in it (a script behind `-c`) is looked at word by word.
+/// A command line as it may be recorded. A word with blanks in it (a script behind `-c`) is looked at word by word, up
+/// to the first name of a secret: its value may be quoted, and have blanks itself.
 pub fn command(words: &[String]) -> Vec<String> {
     let mut next = Next::Plain;
     let mut left = MAX_TOTAL_BYTES;
     let mut out = vec![];
     for word in words.iter().take(MAX_WORDS) {
         let shown = if word.contains(char::is_whitespace) {
-            let mut inside = Next::Plain;
-            let parts = word.split_whitespace().take(MAX_WORDS).map(|part| one(part, &mut inside));
-            let text = parts.collect::<Vec<_>>().join(" ");
-            if next == Next::Secret { HIDDEN.to_owned() } else { text }
+            if next == Next::Secret { HIDDEN.to_owned() } else { script(word) }
         } else {
             one(word, &mut next)
         };
@@ -110,6 +108,27 @@ pub fn command(words: &[String]) -> Vec<String> {
         out.push("…".to_owned());
     }
     out
+}
+
+fn script(text: &str) -> String {
+    let mut next = Next::Plain;
+    let mut parts = vec![];
+    for part in text.split_whitespace().take(MAX_WORDS) {
+        if names_a_secret(part) {
+            parts.push(HIDDEN.to_owned());
+            break;
+        }
+        parts.push(one(part, &mut next));
+    }
+    parts.join(" ")
+}
+
+/// Whether a word, or a name anywhere in it, says that a secret follows or stands in it.
+fn names_a_secret(word: &str) -> bool {
+    let bare = word.trim_matches(|c: char| "'\"(){};,".contains(c));
+    let is_in_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    SECRET_OPTIONS.contains(&bare)
+        || word.split(|c| !is_in_name(c)).any(|name| !name.is_empty() && is_secret_name(name))
 }
 
 /// The variables of an environment that may be recorded.
@@ -165,6 +184,14 @@ fn one(word: &str, next: &mut Next) -> String {
         let shown = if is_secret_name(name) { HIDDEN.to_owned() } else { value_of(value) };
         return format!("{name}={shown}");
     }
+    // `++token=x`, `{"token":x}`: names in other dress.
+    if let Some((name, _)) = bare.split_once(['=', ':'])
+        && !is_name(name)
+        && !bare.contains("://")
+        && names_a_secret(name)
+    {
+        return HIDDEN.to_owned();
+    }
     // `pass:x` of openssl, `X-Api-Key:x` of HTTP; a URL is looked at as a whole.
     if let Some((name, value)) = bare.split_once(':')
         && is_name(name)
@@ -203,7 +230,7 @@ fn option(word: &str, next: &mut Next) -> String {
     // `-n4`, `-xzf`, `-lr`: but `-pSECRET` has its value with it.
     let rest: String = letters.chars().skip(1).collect();
     let first: String = letters.chars().take(1).collect();
-    let is_flags = rest.len() <= 3 && rest.bytes().all(|b| b.is_ascii_lowercase());
+    let is_flags = rest.len() <= 3 && first != "p" && rest.bytes().all(|b| b.is_ascii_lowercase());
     let is_long =
         letters.split('_').all(|part| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_lowercase()))
             && letters.contains('_');
