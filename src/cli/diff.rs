@@ -32,7 +32,8 @@ const MAX_UNIFIED_BYTES: usize = 32 << 20;
     long_about = "Show what changed from one version to another: files that are new, gone, changed or renamed, bytes \
         that both share, and what is said of the versions (message, type, tags, metadata, inputs).\n\n\
         Of changed files it shows the lines of a text (up to 1 MiB), the tensors of safetensors and npy, rows and \
-        columns of CSV, TSV, JSON lines and Parquet. Only what differs is read from the store.",
+        columns of CSV, TSV, JSON lines and Parquet. Only what differs is read from the store. A version that the two \
+        contain is one entry: if it is another one, it counts as new, and a `diff` of its own says what changed in it.",
     after_help = "\
 Letters: A added, D removed, M changed, R renamed (the same content at another path).
 Times and aliases are not compared.

@@ -204,7 +204,12 @@ fn stored(content: &Content, reference: &Reference) -> Result<(VersionRecord, Ve
         let work = verify::stored(&view, &version, &progress);
         let work = with_line("verifying", Some(version.bytes), || progress.bytes(), work);
         tokio::select! {
-            found = work => Ok((version.clone(), found?)),
+            found = work => {
+                let mut findings = found?;
+                let store = content.opened.catalog.store();
+                findings.extend(verify::details(store, key, &version).await.map_err(CatalogError::from)?);
+                Ok((version.clone(), findings))
+            }
             () = interrupted() => Err(stopped(reference)),
         }
     })

@@ -156,7 +156,7 @@ impl Difference {
     }
 }
 
-/// The size of a file, 0 for anything else.
+/// The bytes of a file, of a reference, or of all that a contained version shows.
 fn file_bytes(entry: &Entry) -> u64 {
-    if matches!(entry.body, Body::File(_)) { entry.size() } else { 0 }
+    entry.body.sums().1
 }

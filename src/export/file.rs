@@ -88,8 +88,7 @@ impl FileJob {
 
     /// Whether the file that is there has the right bytes; its mode and time are made right then.
     async fn keep(&self) -> io::Result<bool> {
-        // What cannot be proved is written again.
-        let Some(hash) = self.hash() else { return Ok(false) };
+        let hash = self.hash();
         let (parent, name) = (self.parent.clone(), self.name.clone());
         let (executable, mtime) = (self.executable, self.mtime);
         let checked = tokio::task::spawn_blocking(move || {
@@ -101,11 +100,13 @@ impl FileJob {
                 Err(e) => return Err(e),
             };
             let file = File::from(opened);
-            if hash_file(&file)? != hash {
-                return Ok(false);
-            }
+            let is_proved = hash.map(|hash| Ok::<_, io::Error>(hash_file(&file)? == hash)).transpose()?;
             let file = OwnedFd::from(file);
             let stat = sys::stat_fd(file.as_raw_fd())?;
+            // A reference without a checksum is known by size and time, here as at its source.
+            if !is_proved.unwrap_or_else(|| stat.mtime() == (mtime.seconds, mtime.nanos)) {
+                return Ok(false);
+            }
             if (stat.perm() & 0o100 != 0) != executable {
                 let readers = (stat.perm() & 0o444) >> 2;
                 let mode = if executable { stat.perm() | readers | 0o100 } else { stat.perm() & !0o111 };

@@ -354,6 +354,28 @@ mod tests {
     }
 
     #[test]
+    fn nothing_behind_the_name_of_a_secret_in_a_longer_text_is_shown() {
+        for text in [
+            r#"{"password": "hunter two", "n": 1}"#,
+            "{'token': 'rosebud three'}",
+            "d = {\"api_key\": \"rosebud\"}; run()",
+            "curl --password=\"rose bud6\" x; X_TOKEN=\"rosebud7 rosebud8\" y",
+            "mysql -p foo; echo",
+        ] {
+            let shown = command(&["sh".into(), "-c".into(), text.into()]).join(" ");
+            for secret in ["hunter", "two", "rosebud", "three", "bud6", "rosebud8", "foo"] {
+                assert!(!shown.contains(secret), "{text:?} is shown as {shown:?}");
+            }
+        }
+        for word in ["++token=rosebud", "~auth:rosebud", "-pfoo", "-pfoo;", "{\"token\":\"rosebud\"}"] {
+            let shown = command(&["run".into(), word.into()]).join(" ");
+            assert!(!shown.contains("rosebud") && !shown.contains("foo"), "{word:?} is shown as {shown:?}");
+        }
+        let harmless = command(&["sh".into(), "-c".into(), "sort raw/words > out && wc -l out".into()]);
+        assert_eq!(harmless[2], "sort raw/words > out && wc -l out");
+    }
+
+    #[test]
     fn what_is_wanted_is_recorded_as_it_is() {
         for line in [
             "python3 train.py --lr 0.1 --model resnet50 --epochs=3 --seed -1 --max-tokens 512",

@@ -240,6 +240,9 @@ impl<'a> Comparison<'a> {
                     }
                     let progress = self.progress.clone();
                     self.jobs.spawn_blocking(move || compare_file(&local, &path, hash, &progress));
+                } else {
+                    let detail = "it is a copy of a reference without a checksum: only its length is known";
+                    self.find(&path, Problem::Unchecked, detail);
                 }
             }
             what => {

@@ -4,6 +4,7 @@
 //! connection, no permission) ends it early.
 
 mod copy;
+mod details;
 mod local;
 mod signatures;
 
@@ -16,6 +17,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 pub use self::copy::{CopyError, copy, digest_of, listed_copy};
+pub use self::details::details;
 pub use self::signatures::{EventFinding, SignedBy, signatures, signed_by};
 use crate::catalog::VersionRecord;
 use crate::format::codec::Codec;

@@ -109,8 +109,7 @@ impl Pairs {
                     if !is_same(&old.1, &new.1) {
                         return Ok(Some(Pair { old: Some(old), new: Some(new) }));
                     }
-                    let bytes = if matches!(new.1.body, Body::File(_)) { new.1.size() } else { 0 };
-                    self.add_common(1, bytes);
+                    self.add_common(1, new.1.body.sums().1);
                 }
                 (Ordering::Equal, above, below) => self.descend_or_skip(above, below).await?,
             }

@@ -414,3 +414,46 @@ fn a_changed_last_event_is_found_by_the_host_that_has_seen_it() {
     overwrite(&last, &good);
     host.ok(&["verify", "--log", "p/m"]);
 }
+
+#[test]
+fn a_changed_message_or_run_is_found_and_an_erased_one_is_none() {
+    let host = Host::new();
+    host.write("in/a", b"one");
+    host.ok(&["put", "in", "p/m", "-m", "as it was said"]);
+    host.ok(&["verify", "p/m"]);
+    let details = host.stored("/p/m/details/");
+    let good = fs::read(&details).unwrap();
+    overwrite(&details, &String::from_utf8(good).unwrap().replace("was", "is ").into_bytes());
+    let (code, said) = host.say(&["verify", "p/m"]);
+    assert_eq!((code, said.contains("the message and run of v0")), (Some(3), true), "{said}");
+    fs::remove_file(&details).unwrap();
+    host.ok(&["verify", "p/m"]);
+}
+
+#[test]
+fn a_watch_takes_only_kinds_that_there_are() {
+    let host = Host::new();
+    host.write("in/a", b"one");
+    host.ok(&["put", "in", "p/m"]);
+    let (code, said) = host.say(&["watch", "--once", "--kind", "comit"]);
+    assert_eq!((code, said.contains("commit")), (Some(2), true), "{said}");
+    assert_eq!(host.ok(&["watch", "--once", "--kind", "commit"]).lines().count(), 1);
+}
+
+#[test]
+fn a_copy_of_a_reference_without_a_checksum_is_kept_by_its_time_and_not_called_sound() {
+    let host = Host::new();
+    host.write("src/file", b"outside");
+    host.write("in/own", b"inside");
+    let prefix = format!("file://{}/", host.path("src").canonicalize().unwrap().display());
+    std::os::unix::fs::symlink(format!("{prefix}file"), host.path("in/link")).unwrap();
+    host.ok(&["put", "in", "p/r", "--allow-reference", &prefix]);
+    for _ in 0..2 {
+        host.ok(&["get", "p/r:v0", "copy", "--allow-reference", &prefix]);
+    }
+    let (code, said) = host.say(&["verify", "p/r:v0", "--path", "copy"]);
+    assert_eq!((code, said.contains("link: it is a copy of a reference")), (Some(3), true), "{said}");
+    overwrite(&host.path("copy/link"), b"changed");
+    let (code, said) = host.say(&["get", "p/r:v0", "copy", "--allow-reference", &prefix]);
+    assert_eq!((code, said.contains("--force")), (Some(1), true), "{said}");
+}
