@@ -14,6 +14,7 @@ mod packs;
 mod progress;
 mod quota;
 mod reference;
+mod settings;
 mod tree;
 mod vet;
 mod vet_contained;
@@ -36,6 +37,7 @@ pub use self::link::InMount;
 use self::packs::{PackWriter, Uploads};
 pub use self::progress::{Progress, Snapshot};
 pub use self::quota::{OverQuota, Quotas};
+pub use self::settings::Settings;
 use self::tree::{ManifestWriter, Tree, TreeBuilder};
 use self::vet::{Carried, Renewer, Vetter};
 use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
@@ -43,11 +45,10 @@ use crate::condemned::{self, Condemned};
 use crate::format::codec::Codec;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::entry::ChunkRef;
-use crate::format::event::{Body, Commit, CommitSettings, Metadata, Recommit};
+use crate::format::event::{Body, Commit, Recommit};
 use crate::format::inline_root::InlineRoot;
-use crate::format::run::{Run, VersionRead, add_reads};
 use crate::id::{ArtifactId, DetailsId, Digest, EventId, ManifestId, PackId};
-use crate::name::{AliasName, ArtifactKey, VersionNumber};
+use crate::name::{ArtifactKey, VersionNumber};
 use crate::path::{PathError, TreePath};
 use crate::source::SourceError;
 use crate::staging::StagingError;
@@ -190,95 +191,6 @@ pub enum CommitError {
 impl CommitError {
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         CommitError::Io { path: path.to_owned(), source }
-    }
-}
-
-/// What a committer says along with the content.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, serde::Deserialize)]
-pub struct Settings {
-    /// A message for people.
-    #[serde(default)]
-    pub message: Option<String>,
-    /// `model`, `dataset`, ….
-    #[serde(default)]
-    pub artifact_type: Option<String>,
-    /// Aliases to move to the version.
-    #[serde(default)]
-    pub aliases: Vec<AliasName>,
-    /// Tags to add to it.
-    #[serde(default)]
-    pub tags: Vec<String>,
-    /// Metadata to set on it.
-    #[serde(default)]
-    pub meta: Metadata,
-    /// Seconds after its creation at which it may be deleted.
-    #[serde(default)]
-    pub ttl_seconds: Option<u64>,
-    /// References to the versions it was made from.
-    #[serde(default)]
-    pub inputs: Vec<String>,
-    /// Whether references are read once, to record their BLAKE3. Says how to commit, and nothing of the version.
-    #[serde(default)]
-    pub checksum: bool,
-    /// The run that made it.
-    #[serde(default)]
-    pub run: Option<Box<Run>>,
-    /// The versions that the run read, at most [`crate::format::run::MAX_READS`].
-    #[serde(default)]
-    pub reads: Vec<VersionRead>,
-    /// Further versions that it read.
-    #[serde(default)]
-    pub more_reads: u64,
-}
-
-impl Settings {
-    fn is_empty(&self) -> bool {
-        Self { checksum: false, ..self.clone() } == Self::default()
-    }
-
-    /// Adds what was said in a second place; where both speak of one thing, `other` counts.
-    pub fn add(&mut self, other: Settings) {
-        let Settings {
-            message,
-            artifact_type,
-            aliases,
-            tags,
-            meta,
-            ttl_seconds,
-            inputs,
-            checksum,
-            run,
-            reads,
-            more_reads,
-        } = other;
-        self.checksum |= checksum;
-        self.message = message.or(self.message.take());
-        self.artifact_type = artifact_type.or(self.artifact_type.take());
-        self.ttl_seconds = ttl_seconds.or(self.ttl_seconds);
-        self.meta.extend(meta);
-        self.run = run.or(self.run.take());
-        add_reads(&mut self.reads, &reads);
-        self.more_reads = self.more_reads.max(more_reads);
-        for (all, more) in [(&mut self.tags, tags), (&mut self.inputs, inputs)] {
-            let new: Vec<String> = more.into_iter().filter(|m| !all.contains(m)).collect();
-            all.extend(new);
-        }
-        let new: Vec<AliasName> = aliases.into_iter().filter(|a| !self.aliases.contains(a)).collect();
-        self.aliases.extend(new);
-    }
-
-    fn body(&self, details: Option<DetailsRef>) -> CommitSettings {
-        CommitSettings {
-            artifact_type: self.artifact_type.clone(),
-            aliases: self.aliases.clone(),
-            tags: self.tags.clone(),
-            meta: self.meta.clone(),
-            ttl_seconds: self.ttl_seconds,
-            inputs: self.inputs.clone(),
-            reads: self.reads.clone(),
-            more_reads: self.more_reads,
-            details,
-        }
     }
 }
 
