@@ -1,11 +1,10 @@
 //! Versions that contain other versions, through the mount.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::host::{Host, names, program, refused};
+use super::host::{Host, Seen, names, program, refused, tree_of};
 use super::support::environment::noise;
 use super::support::link::{Link, Wire};
 use super::support::s3::S3Server;
@@ -18,28 +17,6 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_contained_version_is_copied_verified_pinned_and_checked_like_what_is_beside_it", tools),
     ("links_that_lead_to_no_version_are_told_or_stay_as_they_are", other_links),
 ];
-
-/// What can be seen below a directory: file contents and link targets by path.
-fn seen(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut seen = BTreeMap::new();
-    let mut work = vec![root.to_owned()];
-    while let Some(directory) = work.pop() {
-        for name in names(&directory) {
-            let path = directory.join(name);
-            let meta = fs::symlink_metadata(&path).unwrap();
-            let content = if meta.is_dir() {
-                work.push(path.clone());
-                b"<dir>".to_vec()
-            } else if meta.is_symlink() {
-                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
-            } else {
-                fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-            };
-            seen.insert(path.strip_prefix(root).unwrap().to_owned(), content);
-        }
-    }
-    seen
-}
 
 /// `p/ds:v0` with files, directories and a link.
 fn dataset(host: &Host, seed: u64) {
@@ -64,12 +41,12 @@ fn pinned() {
     let after = host.status()["requests"]["bytes_written"].as_u64().unwrap_or(0);
     assert!(after - before < 50_000, "no bytes are copied: {}", after - before);
     // The alias moves on, the version stays.
-    let want = seen(&host.path("p/ds/v0"));
+    let want = tree_of(&host.path("p/ds/v0"));
     host.version("p/ds", &[("other", b"other")]);
     let at = host.path("p/model/v0");
     assert_eq!(names(&at), ["images", "sub", "weights"]);
-    assert_eq!(seen(&at.join("images")), want);
-    assert_eq!(seen(&at.join("sub/data")), want);
+    assert_eq!(tree_of(&at.join("images")), want);
+    assert_eq!(tree_of(&at.join("sub/data")), want);
     // Two places of one version are two directories, and numbers stay.
     let meta = |path: &str| fs::symlink_metadata(at.join(path)).unwrap();
     assert!(meta("images").is_dir());
@@ -100,9 +77,9 @@ fn pinned() {
     assert_eq!((&record["files"], &record["bytes"]), (&11.into(), &(2 * bytes + 1).into()));
     // All the same on another host, and after a restart.
     let other = host.beside(&[]);
-    assert_eq!(seen(&other.path("p/model/v0/images")), want);
+    assert_eq!(tree_of(&other.path("p/model/v0/images")), want);
     host.remount();
-    assert_eq!(seen(&at.join("sub/data")), want);
+    assert_eq!(tree_of(&at.join("sub/data")), want);
 }
 
 fn parts() {
@@ -122,11 +99,11 @@ fn parts() {
     host.commit("p/top").unwrap();
     let at = host.path("p/top/v0");
     let data = host.path("p/ds/v0");
-    assert_eq!(seen(&at.join("mid")), seen(&host.path("p/mid/v0")));
-    assert_eq!(seen(&at.join("mid/all")), seen(&data));
-    assert_eq!(seen(&at.join("again")), seen(&data));
-    assert_eq!(seen(&at.join("train")), seen(&data.join("train")));
-    assert_eq!(seen(&at.join("x")), seen(&data.join("train/x")));
+    assert_eq!(tree_of(&at.join("mid")), tree_of(&host.path("p/mid/v0")));
+    assert_eq!(tree_of(&at.join("mid/all")), tree_of(&data));
+    assert_eq!(tree_of(&at.join("again")), tree_of(&data));
+    assert_eq!(tree_of(&at.join("train")), tree_of(&data.join("train")));
+    assert_eq!(tree_of(&at.join("x")), tree_of(&data.join("train/x")));
     assert!(fs::read(at.join("weights.bin")).unwrap() == noise(2, 0, 400_000));
     assert!(fs::symlink_metadata(at.join("weights.bin")).unwrap().is_file());
     let listing = fs::read_to_string(host.path("p/top/.artfs/v0.listing")).unwrap();
@@ -141,7 +118,7 @@ fn parts() {
     // A version of the same artifact can be contained, too.
     symlink("../v0/train", host.artifact("p/top").join("old")).unwrap();
     host.commit("p/top").unwrap();
-    assert_eq!(seen(&host.path("p/top/v1/old")), seen(&data.join("train")));
+    assert_eq!(tree_of(&host.path("p/top/v1/old")), tree_of(&data.join("train")));
 }
 
 fn outlives() {
@@ -149,7 +126,7 @@ fn outlives() {
     let host = Host::on(&server, &["--refresh", "50ms"]);
     host.mount();
     dataset(&host, 3);
-    let want = seen(&host.path("p/ds/v0"));
+    let want = tree_of(&host.path("p/ds/v0"));
     let s = host.artifact("p/mid");
     symlink(host.path("p/ds/v0"), s.join("ds")).unwrap();
     host.commit("p/mid").unwrap();
@@ -166,13 +143,13 @@ fn outlives() {
     }
     // A host that has nothing of it.
     let cold = host.beside(&["--refresh", "50ms"]);
-    assert_eq!(seen(&cold.path("p/top/v0/mid/ds")), want);
+    assert_eq!(tree_of(&cold.path("p/top/v0/mid/ds")), want);
     cold.ok(&["verify", "p/top:v0"]);
     // A commit behind the collection may contain it by way of who contains it.
     let s = cold.artifact("p/new");
     symlink(cold.path("p/top/v0/mid"), s.join("mid")).unwrap();
     cold.commit("p/new").unwrap();
-    assert_eq!(seen(&cold.path("p/new/v0/mid/ds")), want);
+    assert_eq!(tree_of(&cold.path("p/new/v0/mid/ds")), want);
     // With the last that contains it, it goes.
     cold.ok(&["rm", "p/top:v0", "--force"]);
     cold.ok(&["rm", "p/new:v0", "--force"]);
@@ -191,7 +168,7 @@ fn staged_from() {
     host.commit("p/m").unwrap();
     host.ok(&["stage", "p/m", "--from", "v0"]);
     let s = host.path("p/m/staging");
-    assert_eq!(seen(&s), seen(&host.path("p/m/v0")));
+    assert_eq!(tree_of(&s), tree_of(&host.path("p/m/v0")));
     // Beside it something changes: it is still the other version.
     fs::write(s.join("w"), "2").unwrap();
     host.commit("p/m").unwrap();
@@ -206,17 +183,17 @@ fn staged_from() {
     fs::remove_file(s.join("ds/a")).unwrap();
     host.commit("p/m").unwrap();
     let at = host.path("p/m/v2");
-    let mut want = seen(&host.path("p/m/v1"));
-    want.insert("ds/train/x/1".into(), b"changed".to_vec());
+    let mut want = tree_of(&host.path("p/m/v1"));
+    want.insert("ds/train/x/1".into(), Seen::File(b"changed".to_vec()));
     want.remove(Path::new("ds/a"));
-    assert_eq!(seen(&at), want);
+    assert_eq!(tree_of(&at), want);
     assert!(!listing("v2").contains("v 755"), "{}", listing("v2"));
-    assert!(seen(&host.path("p/ds/v0")).contains_key(Path::new("a")), "the other version is as it was");
+    assert!(tree_of(&host.path("p/ds/v0")).contains_key(Path::new("a")), "the other version is as it was");
     // Moved and removed as any directory.
     host.ok(&["stage", "p/m", "--from", "v0"]);
     fs::rename(s.join("ds"), s.join("moved")).unwrap();
     host.commit("p/m").unwrap();
-    assert_eq!(seen(&host.path("p/m/v3/moved")), seen(&host.path("p/ds/v0")));
+    assert_eq!(tree_of(&host.path("p/m/v3/moved")), tree_of(&host.path("p/ds/v0")));
     host.ok(&["stage", "p/m", "--from", "v0"]);
     fs::remove_dir_all(s.join("ds")).unwrap();
     host.commit("p/m").unwrap();
@@ -234,7 +211,7 @@ fn tools() {
     fs::write(s.join("w"), "w").unwrap();
     host.commit("p/m").unwrap();
     let at = host.path("p/m/v0");
-    let want = seen(&at);
+    let want = tree_of(&at);
     let sums = fs::read_to_string(host.path("p/m/.artfs/v0.b3sums")).unwrap();
     for line in sums.lines() {
         let (hash, path) = line.split_once("  ").unwrap();
@@ -243,7 +220,7 @@ fn tools() {
     assert_eq!(sums.lines().count(), 7, "{sums}");
     let copy = host.folder().join("copy");
     host.ok(&["get", "p/m:v0", copy.to_str().unwrap()]);
-    assert_eq!(seen(&copy), want);
+    assert_eq!(tree_of(&copy), want);
     host.ok(&["verify", "p/m:v0", "--path", copy.to_str().unwrap()]);
     host.ok(&["verify", "p/m:v0"]);
     fs::write(copy.join("ds/a"), "zz").unwrap();
@@ -251,7 +228,7 @@ fn tools() {
     assert_eq!(differs.status.code(), Some(3), "{differs:?}");
     let part = host.folder().join("part");
     host.ok(&["get", "p/m:v0", part.to_str().unwrap(), "--path", "ds/train"]);
-    assert_eq!(seen(&part), seen(&at.join("ds/train")));
+    assert_eq!(tree_of(&part), tree_of(&at.join("ds/train")));
     let files = host.ok(&["ls", "--files", "p/m:v0"]);
     assert!(files.contains("ds -> p/ds:v0") && files.contains("ds/train/x/1"), "{files}");
     let du = program(&at, &["du", "-s", "--apparent-size", "-B1", "ds"]);
@@ -266,7 +243,7 @@ fn tools() {
     other.ok(&["pin", "p/m:v0"]);
     other.remount();
     link.set(Wire::Refused);
-    assert_eq!(seen(&other.path("p/m/v0")), want);
+    assert_eq!(tree_of(&other.path("p/m/v0")), want);
 }
 
 fn other_links() {

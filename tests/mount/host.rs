@@ -1,6 +1,7 @@
 //! A host: a state folder, a mount point and a daemon on a store.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::fs;
@@ -267,6 +268,40 @@ pub fn names(directory: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    Directory,
+    /// Where it points.
+    Link(PathBuf),
+    /// Its content.
+    File(Vec<u8>),
+}
+
+/// All that can be seen below a directory, by path.
+pub type Tree = BTreeMap<PathBuf, Seen>;
+
+pub fn tree_of(root: &Path) -> Tree {
+    let mut tree = Tree::new();
+    let mut work = vec![root.to_owned()];
+    while let Some(directory) = work.pop() {
+        for name in names(&directory) {
+            let path = directory.join(name);
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let seen = if meta.is_dir() {
+                work.push(path.clone());
+                Seen::Directory
+            } else if meta.is_symlink() {
+                Seen::Link(fs::read_link(&path).unwrap())
+            } else {
+                Seen::File(fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())))
+            };
+            tree.insert(path.strip_prefix(root).unwrap().to_owned(), seen);
+        }
+    }
+    tree
 }
 
 pub fn json(path: &Path) -> Value {

@@ -1,15 +1,14 @@
 //! Pinned versions: whole, kept, and read without the store.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::host::{Host, names, program, wait_until};
+use super::host::{Host, Seen, Tree, names, program, tree_of, wait_until};
 use super::reading::disk_use;
 use super::support::environment::noise;
 use super::support::link::{Link, Wire};
@@ -24,30 +23,6 @@ pub const TESTS: &[(&str, fn())] = &[
     ("an_interrupted_pin_goes_on_where_it_stopped", resumed),
     ("a_pin_by_alias_stays_with_the_version_when_the_alias_moves", alias_moves),
 ];
-
-/// What a file holds, or where a link points; by path below the root. Directories have no content.
-type Tree = BTreeMap<PathBuf, Vec<u8>>;
-
-fn tree_of(root: &Path) -> Tree {
-    let mut tree = Tree::new();
-    let mut work = vec![root.to_owned()];
-    while let Some(directory) = work.pop() {
-        for name in names(&directory) {
-            let path = directory.join(name);
-            let meta = fs::symlink_metadata(&path).unwrap();
-            let content = if meta.is_dir() {
-                work.push(path.clone());
-                vec![]
-            } else if meta.is_symlink() {
-                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
-            } else {
-                fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-            };
-            tree.insert(path.strip_prefix(root).unwrap().to_owned(), content);
-        }
-    }
-    tree
-}
 
 fn fill(staging: &Path, seed: u64) {
     fs::write(staging.join("big"), noise(seed, 0, 5_000_000)).unwrap();
@@ -107,7 +82,8 @@ fn read_offline(host: &Host, want: &Tree) {
     assert!(tree_of(&host.path("p/a/v0")) == *want);
     assert_eq!(fs::read_link(host.path("p/a/prod")).unwrap(), Path::new("v0"));
     // With other programs, too.
-    let bytes: usize = want.values().map(Vec::len).sum::<usize>() - "deep/er".len();
+    let content = |seen: &Seen| if let Seen::File(bytes) = seen { bytes.len() } else { 0 };
+    let bytes: usize = want.values().map(content).sum();
     let all = program(&host.path("p/a/v0"), &["sh", "-c", "find . -type f -exec cat {} + | wc -c"]);
     assert_eq!(all.trim().parse(), Ok(bytes));
     assert_eq!(sys::getxattr(&host.path("p/a/v0"), "user.artfs.message").unwrap(), "the message");
