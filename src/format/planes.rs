@@ -9,6 +9,8 @@
 //! ```
 //! The idea is that of ZipNN (arXiv:2411.05239) and of Blosc's shuffle filter.
 
+use std::borrow::Cow;
+
 use super::FormatError;
 use super::wire::Reader;
 use zstd::zstd_safe::{CParameter, ParamSwitch};
@@ -128,25 +130,35 @@ fn count(raw: &[u8]) -> [[u16; 256]; 4] {
     counts
 }
 
-/// Appends one plane.
+/// Appends one plane. Shifts of whole numbers become vector instructions; picking bytes does not.
 fn gather(raw: &[u8], width: usize, plane: usize, out: &mut Vec<u8>) {
+    let shift = 8 * plane as u32;
     match width {
-        2 => out.extend(raw.as_chunks::<2>().0.iter().map(|number| number[plane])),
-        _ => out.extend(raw.as_chunks::<4>().0.iter().map(|number| number[plane])),
+        2 => out.extend(raw.as_chunks().0.iter().map(|n| (u16::from_le_bytes(*n) >> shift) as u8)),
+        _ => out.extend(raw.as_chunks().0.iter().map(|n| (u32::from_le_bytes(*n) >> shift) as u8)),
     }
     let tail = raw.len() - raw.len() % width;
     out.extend(raw.get(tail + plane));
 }
 
-/// Puts one plane back in its places.
-fn scatter(plane: &[u8], width: usize, at: usize, out: &mut [u8]) {
-    match width {
-        2 => out.as_chunks_mut::<2>().0.iter_mut().zip(plane).for_each(|(number, byte)| number[at] = *byte),
-        _ => out.as_chunks_mut::<4>().0.iter_mut().zip(plane).for_each(|(number, byte)| number[at] = *byte),
+/// Puts all planes back in their places.
+fn scatter(planes: &[Cow<'_, [u8]>], out: &mut [u8]) {
+    let width = planes.len();
+    match planes {
+        [a, b] => {
+            let numbers = out.as_chunks_mut().0.iter_mut();
+            numbers.zip(a.iter().zip(&**b)).for_each(|(number, (a, b))| *number = [*a, *b]);
+        }
+        _ => {
+            for (at, plane) in planes.iter().enumerate() {
+                let numbers = out.as_chunks_mut::<4>().0.iter_mut();
+                numbers.zip(&**plane).for_each(|(number, byte)| number[at] = *byte);
+            }
+        }
     }
     let whole = out.len() / width;
-    if let (Some(byte), Some(place)) = (plane.get(whole), out.get_mut(whole * width + at)) {
-        *place = *byte;
+    for (place, plane) in out[whole * width..].iter_mut().zip(planes) {
+        *place = plane[whole];
     }
 }
 
@@ -161,24 +173,25 @@ pub(super) fn decode(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, FormatErr
     for len in lengths.iter_mut().take(width) {
         *len = r.u32()? as usize;
     }
-    let mut raw = vec![0; raw_len];
-    let mut buffer = vec![];
+    let mut planes = Vec::with_capacity(width);
     for (plane, len) in lengths.into_iter().enumerate().take(width) {
         let want = (raw_len + width - 1 - plane) / width;
         let bytes = r.bytes(len)?;
         if len == want {
-            scatter(bytes, width, plane, &mut raw);
+            planes.push(Cow::Borrowed(bytes));
             continue;
         }
-        buffer.resize(want, 0);
+        let mut buffer = vec![0; want];
         let got = zstd::bulk::decompress_to_buffer(bytes, &mut buffer[..])
             .map_err(|e| r.error(format!("plane {plane}: {e}")))?;
         if got != want {
             return Err(r.error(format!("plane {plane} has {got} bytes, {want} expected")));
         }
-        scatter(&buffer, width, plane, &mut raw);
+        planes.push(Cow::Owned(buffer));
     }
     r.end()?;
+    let mut raw = vec![0; raw_len];
+    scatter(&planes, &mut raw);
     Ok(raw)
 }
 
