@@ -56,9 +56,9 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long the kernel may keep what is in a session: only this mount changes it, but through passed-through
 /// handles and mappings also without our knowing.
 const SESSION_TTL: Duration = Duration::from_secs(1);
-/// Files of a version from this size on are handed to the kernel whole; smaller ones are opened faster from the
-/// page cache.
-const PASSTHROUGH_MIN_BYTES: u64 = 32 << 10;
+/// Files of a version from this size on are handed to the kernel whole. Smaller ones are opened faster without, and
+/// stay in the page cache: after a read of what was handed over the kernel asks for the times anew.
+const PASSTHROUGH_MIN_BYTES: u64 = 1 << 20;
 
 /// How a mount behaves.
 pub struct Options {

@@ -47,8 +47,17 @@ pub(super) enum Tier {
     Chunks(Option<Arc<PartialFile>>),
 }
 
-/// The result of fetching some chunks: those that could not be put into the cache, by offset.
-pub(super) type ChunkLanding = Landing<Result<Arc<HashMap<u64, Bytes>>, ReadError>>;
+/// Proved chunks by offset: those that have to come from memory.
+pub(super) type Loose = Result<Arc<HashMap<u64, Bytes>>, ReadError>;
+
+/// Chunks on their way: a reader waits until they are proved, who needs them on the disk until they were written.
+#[derive(Debug, Clone)]
+pub(super) struct ChunkLanding {
+    /// What was fetched; the file has the rest.
+    pub fetched: Landing<Loose>,
+    /// Whether the partly fetched file has them all.
+    pub written: Landing<Result<bool, ReadError>>,
+}
 
 /// One file's content, shared by all who have it open. Keep it for as long as a [`File`] from it is in use: it is
 /// what keeps the cache from removing the file underneath.
@@ -117,9 +126,10 @@ impl FileContent {
                 return Err(self.origin.contradiction("it is empty but has another hash"));
             }
             self.set_tier(Tier::Memory(Bytes::new()));
-        } else {
+        } else if self.body.size > SMALL_FILE_BYTES {
             self.take_whole().await;
         }
+        // A small one is looked for when it is read: the kernel may have all of it.
         Ok(())
     }
 
@@ -254,7 +264,7 @@ impl FileContent {
         for (offset, landing) in landings {
             let is_wanted = pieces.iter().any(|p| p.offset == offset && overlaps(p, range));
             if is_wanted {
-                match landing.wait().await {
+                match landing.fetched.wait().await {
                     Some(result) => loose.extend(result?.iter().map(|(at, bytes)| (*at, bytes.clone()))),
                     // Abandoned; the next round fetches it.
                     None => return Ok(None),
@@ -367,13 +377,12 @@ impl FileContent {
             let pieces = self.map.locate(&self.fetcher, &self.origin, range).await?;
             let landings = self.request(Some(partial), &pieces, Urgency::Now);
             for (_, landing) in std::mem::replace(&mut before, landings) {
-                match landing.wait().await {
-                    Some(result) if !result.as_ref().is_ok_and(|loose| loose.is_empty()) => {
-                        result?;
+                match landing.written.wait().await.transpose()? {
+                    Some(false) => {
                         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
                         return Err(self.origin.local(&full));
                     }
-                    Some(_) => {}
+                    Some(true) => {}
                     None if self.fetcher.is_stopped() => return Err(ReadError::Stopped),
                     None => {}
                 }

@@ -17,7 +17,7 @@ pub(super) fn flight<T>() -> (Departure<T>, Landing<T>) {
 }
 
 impl<T> Departure<T> {
-    pub fn land(self, result: T) {
+    pub fn land(&self, result: T) {
         self.0.send_replace(Some(result));
     }
 }

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures::future::join_all;
 
 use super::chunks::Piece;
-use super::content::{ChunkLanding, FileContent};
+use super::content::{ChunkLanding, FileContent, Loose};
 use super::error::ReadError;
 use super::fetch::Urgency;
 use super::flight::{Departure, flight};
-use super::group::{REQUEST_BYTES, group};
+use super::group::REQUEST_BYTES;
 use crate::cache::{Cache, ChunkState, Finish, PartialFile};
 use crate::format::codec::Codec;
 use crate::id::ChunkId;
@@ -22,28 +21,25 @@ use crate::id::ChunkId;
 /// Chunks located at once when a whole file is gone through, in file bytes.
 const WALK_BYTES: u64 = 256 << 20;
 
-type Loose = Result<Arc<HashMap<u64, Bytes>>, ReadError>;
-
 /// The right to fetch some chunks of a file; gives it back when dropped.
 struct Claim {
     content: Arc<FileContent>,
     offsets: Vec<u64>,
-    departure: Option<Departure<Loose>>,
+    fetched: Departure<Loose>,
+    written: Departure<Result<bool, ReadError>>,
 }
 
 impl Claim {
-    fn land(mut self, result: Loose) {
-        let departure = self.departure.take();
-        // Out of the map first: who comes now finds the chunks in the file.
-        drop(self);
-        if let Some(departure) = departure {
-            departure.land(result);
-        }
+    fn new(content: &Arc<FileContent>) -> (Self, ChunkLanding) {
+        let ((fetched, on_fetched), (written, on_written)) = (flight(), flight());
+        let claim = Self { content: content.clone(), offsets: vec![], fetched, written };
+        (claim, ChunkLanding { fetched: on_fetched, written: on_written })
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        // Out of the map before the waiters of an abandoned flight hear of it.
         let mut flights = self.content.flights.lock().expect("no holder panics");
         self.offsets.iter().for_each(|offset| drop(flights.remove(offset)));
     }
@@ -79,9 +75,7 @@ impl FileContent {
                     Some(landing) => landing,
                     None => {
                         batch_bytes = stored;
-                        let (departure, landing) = flight();
-                        let claim =
-                            Claim { content: self.clone(), offsets: vec![], departure: Some(departure) };
+                        let (claim, landing) = Claim::new(self);
                         batches.push((claim, vec![]));
                         current.insert(landing).clone()
                     }
@@ -97,8 +91,7 @@ impl FileContent {
         for (claim, members) in batches {
             let (content, partial) = (self.clone(), partial.cloned());
             self.fetcher.spawn(async move {
-                let result = content.fill(partial.as_ref(), members, urgency).await;
-                claim.land(result.map(Arc::new));
+                content.fill(partial.as_ref(), members, urgency, claim).await;
                 if let Some(partial) = partial.filter(|p| p.is_complete())
                     && content.begin_proving()
                 {
@@ -111,62 +104,53 @@ impl FileContent {
         landings
     }
 
-    /// Gets chunks into the partly fetched file; gives those that could not be written there.
+    /// Gets chunks for those who wait, and then into the partly fetched file. Their memory counts until they are
+    /// there.
     async fn fill(
         self: &Arc<Self>,
         partial: Option<&Arc<PartialFile>>,
         pieces: Vec<Piece>,
         urgency: Urgency,
-    ) -> Result<HashMap<u64, Bytes>, ReadError> {
-        let Some(partial) = partial else { return self.fetch_loose(&pieces, urgency).await };
-        let (cache, target) = (self.fetcher.cache.clone(), partial.clone());
-        let missing = self
+        claim: Claim,
+    ) {
+        let missing = match partial {
+            None => pieces,
+            Some(partial) => {
+                let (cache, target) = (self.fetcher.cache.clone(), partial.clone());
+                self.fetcher
+                    .blocking(move || {
+                        let missing = take_local(&cache, &target, pieces);
+                        target.hash_ahead(&[]);
+                        missing
+                    })
+                    .await
+            }
+        };
+        let chunks: Vec<_> = missing.iter().map(|p| p.chunk.clone()).collect();
+        let fetched = self.fetcher.fetch_all(&self.origin, &chunks, urgency).await;
+        let (mut good, mut failed) = (vec![], None);
+        for (result, piece) in fetched.chunks.iter().zip(&missing) {
+            match result {
+                Ok(bytes) => good.push((piece.offset, bytes.clone())),
+                Err(error) => failed = Some(error.clone()),
+            }
+        }
+        let loose = failed.clone().map_or_else(|| Ok(Arc::new(good.iter().cloned().collect())), Err);
+        claim.fetched.land(loose);
+        let Some(target) = partial.cloned() else { return };
+        good.sort_unstable_by_key(|(offset, _)| *offset);
+        let written = self
             .fetcher
             .blocking(move || {
-                let missing = take_local(&cache, &target, pieces);
-                target.hash_ahead(&[]);
-                missing
+                let written = target.write(&good);
+                target.hash_ahead(if written.is_ok() { &good } else { &[] });
+                written
             })
             .await;
-        let chunks: Vec<_> = missing.iter().map(|p| p.chunk.clone()).collect();
-        let places: Vec<_> = chunks.iter().map(|c| c.place).collect();
-        let (chunks, missing) = (&chunks, &missing);
-        let parts = join_all(group(&places).into_iter().map(|group| async move {
-            let fetched = self.fetcher.fetch(&self.origin, &group, chunks, urgency).await;
-            let mut good = vec![];
-            let mut failed = None;
-            for (result, i) in fetched.chunks.iter().zip(&group.members) {
-                match (result, missing.get(*i)) {
-                    (Ok(bytes), Some(piece)) => good.push((piece.offset, bytes.clone())),
-                    (Err(error), _) => failed = Some(error.clone()),
-                    (Ok(_), None) => {}
-                }
-            }
-            good.sort_unstable_by_key(|(offset, _)| *offset);
-            let target = partial.clone();
-            let (written, good) = self
-                .fetcher
-                .blocking(move || {
-                    let written = target.write(&good);
-                    target.hash_ahead(if written.is_ok() { &good } else { &[] });
-                    (written, good)
-                })
-                .await;
-            match (failed, written) {
-                (Some(error), _) => Err(error),
-                (None, Ok(())) => Ok(vec![]),
-                (None, Err(error)) => {
-                    tracing::warn!(file = %self.origin, %error, "chunks were not kept in the cache");
-                    Ok(good)
-                }
-            }
-        }))
-        .await;
-        let mut loose = HashMap::new();
-        for part in parts {
-            loose.extend(part?);
-        }
-        Ok(loose)
+        let written = written.inspect_err(|error| {
+            tracing::warn!(file = %self.origin, %error, "chunks were not kept in the cache");
+        });
+        claim.written.land(failed.map_or(Ok(written.is_ok()), Err));
     }
 
     /// Fetches chunks into memory only.

@@ -1,8 +1,9 @@
 //! Which bytes to fetch beside those asked for: several sequential streams in one file, each with a window that
 //! doubles while it goes on.
 //!
-//! The kernel cuts a long read into parts. So what follows a first part is fetched beside it, and no stream is
-//! trusted with more than it has read: a scattered read of a few hundred KiB does not fetch megabytes.
+//! The kernel cuts a long read into parts. So what follows a first part is fetched beside it; but nothing more until
+//! a third one came, and then no stream is trusted with more than it has read: a scattered read of a few hundred
+//! KiB fetches the chunks that hold it.
 
 use std::ops::Range;
 
@@ -54,8 +55,9 @@ impl Streams {
         let goes_on = read.end > stream.next;
         stream.next = stream.next.max(read.end);
         stream.ahead = stream.ahead.max(stream.next);
+        let is_trusted = stream.begin == 0 || stream.next - stream.begin > 2 * KERNEL_READ;
         // Half a window in hand is enough; a new request for every read would be small ones.
-        let ahead = if goes_on && stream.ahead - stream.next <= stream.window / 2 {
+        let ahead = if goes_on && is_trusted && stream.ahead - stream.next <= stream.window / 2 {
             let most = window_limit.max(FIRST_WINDOW);
             stream.window = (stream.window * 2).max(stream.next - stream.begin).min(most);
             let from = stream.ahead.min(size);
@@ -115,7 +117,9 @@ mod tests {
         assert_eq!(first.now, far..far + KERNEL_READ);
         assert_eq!(first.ahead, far + KERNEL_READ..far + 2 * KERNEL_READ);
         let second = streams.plan(far + KERNEL_READ..far + 2 * KERNEL_READ, GIB, MAX_WINDOW);
-        assert!(second.ahead.end <= far + 4 * KERNEL_READ, "{second:?}");
+        assert!(second.ahead.is_empty(), "{second:?}");
+        let third = streams.plan(far + 2 * KERNEL_READ..far + 3 * KERNEL_READ, GIB, MAX_WINDOW);
+        assert_eq!(third.ahead, far + 3 * KERNEL_READ..far + 6 * KERNEL_READ);
     }
 
     #[test]
@@ -125,7 +129,7 @@ mod tests {
         let far = streams.plan(500 << 20..(500 << 20) + 4096, GIB, MAX_WINDOW);
         assert_eq!(far.now, 500 << 20..(500 << 20) + 4096);
         assert!(far.ahead.is_empty());
-        assert!(!streams.plan((500 << 20) + 4096..(500 << 20) + 8192, GIB, MAX_WINDOW).ahead.is_empty());
+        assert!(!streams.plan((500 << 20) + 4096..501 << 20, GIB, MAX_WINDOW).ahead.is_empty());
         assert!(streams.plan(1 << 20..2 << 20, GIB, MAX_WINDOW).ahead.end > 2 << 20);
     }
 }
