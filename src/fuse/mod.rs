@@ -390,8 +390,10 @@ impl Filesystem for Front {
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        // What was written has reached the local file; the release that follows is what a commit waits for.
-        reply.ok();
+        // What was written has reached the local file; the release that follows is what a commit waits for. So the
+        // kernel need not tell of each close before it returns, and after this answer it never does again.
+        self.fs.count_kernel_request();
+        reply.error(fuser::Errno::ENOSYS);
     }
 
     fn release(
@@ -506,6 +508,7 @@ impl Filesystem for Front {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
+        self.fs.count_kernel_request();
         self.fs.releasedir(fh.0);
         reply.ok();
     }

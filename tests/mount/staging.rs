@@ -810,10 +810,21 @@ fn kernel_requests() {
     }
     assert_eq!(requests() - before, 0, "reads");
     drop(file);
+    // A new file: the kernel asks for its directory's mode, its name, the file, the capabilities that a write would
+    // take, and tells of the close behind the caller's back. From inside: names above a version are asked for again
+    // and again.
+    let inside = |directory: &File| Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string());
+    let staging = File::open(&s).unwrap();
+    let before = requests();
+    for i in 0..50 {
+        fs::write(inside(&staging).join(format!("small{i}")), "bytes").unwrap();
+    }
+    let made = requests() - before;
+    assert!(made <= 50 * 5 + 5, "50 files of one write asked the daemon {made} times");
+    drop(staging);
     host.commit("p/a").unwrap();
-    // From inside: names above a version are asked for again and again.
     let version = File::open(host.path("p/a/v0")).unwrap();
-    let file = Path::new("/proc/self/fd").join(version.as_raw_fd().to_string()).join("f");
+    let file = inside(&version).join("f");
     assert_eq!(read(&file).len(), 5 + 200 * 4096);
     // After a read the kernel asks once, for the time of access.
     fs::metadata(&file).unwrap();
@@ -822,6 +833,16 @@ fn kernel_requests() {
         fs::metadata(&file).unwrap();
     }
     assert_eq!(requests() - before, 0, "stat below a version");
+    let file = file.with_file_name("small0");
+    let open = File::open(&file).unwrap();
+    let whole = || open.read_exact_at(&mut [0; 5], 0).and_then(|()| open.metadata()).unwrap();
+    whole();
+    whole();
+    let before = requests();
+    for _ in 0..100 {
+        whole();
+    }
+    assert_eq!(requests() - before, 0, "reads and stats of a small file that was read");
 }
 
 fn closed_by_default() {
