@@ -454,7 +454,9 @@ fn openlineage() {
     run_script(&host, &["--name", "prepare", "--openlineage", sink], PREPROCESS);
     let read = || -> Vec<Value> {
         let text = fs::read_to_string(&events).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        events.iter().for_each(|event| crate::support::openlineage::check(event).unwrap());
+        events
     };
     let [start, end] = &read()[..] else { panic!("{:?}", read()) };
     assert_eq!((&start["eventType"], &end["eventType"]), (&json!("START"), &json!("COMPLETE")));
