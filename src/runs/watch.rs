@@ -39,6 +39,8 @@ const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(8192).expect("it is not zero")
 const MAX_OPENED: NonZeroUsize = NonZeroUsize::new(64).expect("it is not zero");
 /// Opens that wait for the ledger; beyond, they are not counted.
 const MAX_PENDING: usize = 1 << 18;
+/// The latest pairs of run and version that an open is looked for among: so many readers at once cost no allocation.
+const RECENT: usize = 8;
 /// The highest place of a file in its version that is told from others: 1 MiB for each run and version.
 const MAX_ORDINAL: u64 = 1 << 23;
 
@@ -110,6 +112,8 @@ struct Seen {
 struct Pending {
     runs: BTreeMap<RunId, Run>,
     openings: Vec<Opening>,
+    /// Files in `openings`.
+    files: usize,
     writes: HashSet<SessionWrite>,
     missed: u64,
     closing: bool,
@@ -347,23 +351,32 @@ impl Watch {
     /// A run opened a file of a version. Cost: a lock and a row in memory.
     pub fn opened(
         &self,
-        run: &RunId,
+        run: &Arc<RunId>,
         artifact: &ArtifactKey,
         version: VersionNumber,
         digest: Digest,
         ordinal: u64,
         bytes: u64,
     ) {
-        let opening =
-            Opening { run: run.clone(), artifact: artifact.clone(), version, digest, ordinal, bytes };
         self.opens.fetch_add(1, Ordering::Relaxed);
         let mut pending = lock(&self.pending);
-        if pending.openings.len() >= MAX_PENDING {
+        if pending.files >= MAX_PENDING {
             pending.missed += 1;
             return;
         }
-        pending.openings.push(opening);
-        if pending.openings.len() == MAX_PENDING / 2 {
+        let is_same = |o: &&mut Opening| {
+            Arc::ptr_eq(&o.run, run) && o.version == version && o.digest == digest && o.artifact == *artifact
+        };
+        match pending.openings.iter_mut().rev().take(RECENT).find(is_same) {
+            Some(opening) => opening.files.push((ordinal, bytes)),
+            None => {
+                let (run, artifact) = (run.clone(), artifact.clone());
+                let files = vec![(ordinal, bytes)];
+                pending.openings.push(Opening { run, artifact, version, digest, files });
+            }
+        }
+        pending.files += 1;
+        if pending.files == MAX_PENDING / 2 {
             self.wake.notify_all();
         }
     }
@@ -377,7 +390,7 @@ impl Watch {
     fn keep_flushing(&self) {
         loop {
             let pending = lock(&self.pending);
-            let wait = |p: &mut Pending| !p.closing && p.openings.len() < MAX_PENDING / 2;
+            let wait = |p: &mut Pending| !p.closing && p.files < MAX_PENDING / 2;
             let (pending, _) = self
                 .wake
                 .wait_timeout_while(pending, FLUSH_INTERVAL, wait)
@@ -405,6 +418,7 @@ impl Watch {
                 tracing::warn!("{} opens came too fast to be counted", pending.missed);
                 pending.missed = 0;
             }
+            pending.files = 0;
             (
                 std::mem::take(&mut pending.runs),
                 std::mem::take(&mut pending.openings),
@@ -423,8 +437,14 @@ impl Watch {
             for (id, run) in runs {
                 pending.runs.entry(id).or_insert(run);
             }
-            let room = MAX_PENDING.saturating_sub(pending.openings.len());
-            pending.openings.extend(openings.into_iter().take(room));
+            for opening in openings {
+                if pending.files + opening.files.len() > MAX_PENDING {
+                    pending.missed += opening.files.len() as u64;
+                    continue;
+                }
+                pending.files += opening.files.len();
+                pending.openings.push(opening);
+            }
             pending.writes.extend(writes);
         }
         done
@@ -460,5 +480,40 @@ mod tests {
         again.add(MAX_ORDINAL, 1);
         again.add(MAX_ORDINAL, 1);
         assert_eq!((again.files, again.bytes), (6, 42), "beyond the limit each open counts");
+    }
+
+    #[test]
+    fn opens_of_many_runs_at_once_are_counted_each_for_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StoreId::from_bytes([1; 16]);
+        let options = WatchOptions {
+            store,
+            mount_point: None,
+            uid: 0,
+            names: Names { host: "h".into(), user: |uid| uid.to_string() },
+            own: Own::default(),
+            env: crate::clock::system(),
+        };
+        let watch = Watch::start(options, Arc::new(Ledger::open(folder.path()).unwrap())).unwrap();
+        let artifact: ArtifactKey = "p/a".parse().unwrap();
+        // More at once than are looked for among the latest.
+        let runs: Vec<Arc<RunId>> =
+            (0..2 * RECENT).map(|i| Arc::new(format!("run-{i}").parse().unwrap())).collect();
+        for ordinal in 0..10 {
+            for (i, run) in runs.iter().enumerate() {
+                let version = VersionNumber(ordinal % 2);
+                let digest = Digest::of(&[version.0 as u8]);
+                watch.opened(run, &artifact, version, digest, ordinal / (1 + i as u64), 5);
+            }
+        }
+        assert_eq!(watch.counts().opens, 20 * RECENT as u64);
+        watch.close();
+        let read = |i: usize| {
+            let reads = watch.ledger().reads_of(&[(*runs[i]).clone()], store).unwrap();
+            reads.iter().map(|read| (read.version.0, read.files, read.bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(read(0), [(0, 5, 25), (1, 5, 25)]);
+        assert_eq!(read(1), [(0, 5, 25), (1, 5, 25)]);
+        assert_eq!(read(9), [(0, 1, 5), (1, 1, 5)]);
     }
 }
