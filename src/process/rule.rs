@@ -174,6 +174,16 @@ fn starts_runs(tree: &dyn ProcessTree, own: &Own, process: &Process) -> bool {
         || is_interactive_shell(tree, process)
 }
 
+/// Whether a process was forked by an interactive shell and is still that: it has opened what its output is directed to,
+/// say, and is about to become its program.
+pub fn is_forked_shell(tree: &dyn ProcessTree, key: ProcessKey) -> bool {
+    let Some(process) = tree.process(key.pid).filter(|process| process.key == key) else { return false };
+    is_interactive_shell(tree, &process)
+        && tree.process(process.parent).is_some_and(|parent| {
+            is_interactive_shell(tree, &parent) && tree.command(parent.key) == tree.command(key)
+        })
+}
+
 fn is_interactive_shell(tree: &dyn ProcessTree, process: &Process) -> bool {
     let is_shell = |program: &str| SHELLS.contains(&program.trim_start_matches('-'));
     if !process.has_terminal || !is_shell(&process.program) {
@@ -358,6 +368,17 @@ mod tests {
         made.add(20, 5, &["bash"]).terminal = false;
         made.add(21, 20, &["python3", "x.py"]);
         assert_eq!(root(&made, 21).1, 20, "without a terminal nobody types");
+    }
+
+    #[test]
+    fn a_shell_that_was_forked_for_a_program_is_told_from_one_that_was_started() {
+        let mut made = login();
+        made.add(20, 10, &["-bash"]);
+        made.add(21, 10, &["cat", "x"]);
+        made.add(22, 10, &["bash"]);
+        let is_forked = |pid: u32| is_forked_shell(&made, ProcessKey { pid, start: u64::from(pid) });
+        assert_eq!([10, 20, 21, 22].map(is_forked), [false, true, false, false]);
+        assert!(!is_forked_shell(&made, ProcessKey { pid: 20, start: 1 }), "another process of that number");
     }
 
     #[test]

@@ -54,6 +54,24 @@ pub fn of_process(found: &Found, names: &Names, now: Timestamp) -> Run {
     }
 }
 
+/// Whether the first process of a run has become another program since its record was taken; then the record is that
+/// of the program. Waits for the process's memory map.
+pub fn look_again(run: &mut Run, root: ProcessKey) -> bool {
+    let command = redact::command(&Proc.command(root));
+    let variables = Proc.variables(root, &redact::VARIABLES);
+    let executable = Proc.executable(root.pid);
+    // What was read is of that process only if it is still there. In the middle of becoming another it has no command.
+    let is_there = Proc.process(root.pid).is_some_and(|process| process.key == root);
+    if !is_there || command.is_empty() || command == run.command {
+        return false;
+    }
+    run.command = command;
+    run.environment = redact::environment(&variables);
+    run.python = executable.and_then(|path| python(&path, &variables));
+    add_packages(run);
+    true
+}
+
 /// The record of a run that this process is about to start.
 pub fn of_command(id: RunId, words: &[String], host: String, user: String, now: Timestamp) -> Run {
     let variables: Vec<(String, String)> = redact::VARIABLES
@@ -106,6 +124,10 @@ pub fn add_code(run: &mut Run, trust: Trust) {
     if let Some(directory) = &run.directory {
         run.git = code(Path::new(directory), trust);
     }
+    add_packages(run);
+}
+
+fn add_packages(run: &mut Run) {
     if let Some(python) = &mut run.python
         && let Some(prefix) = &python.prefix
     {

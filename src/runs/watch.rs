@@ -31,6 +31,10 @@ const RECHECK: Duration = Duration::from_secs(1);
 const LOOK_LIMIT: Duration = Duration::from_millis(500);
 /// How long a commit waits for what is recorded of its runs.
 const CAPTURE_LIMIT: Duration = Duration::from_secs(6);
+/// How long a part of a command line that a shell is about to run is waited for to become its program.
+const EXEC_LIMIT: Duration = Duration::from_millis(250);
+/// Between looks at it: programs may be gone a millisecond after they began.
+const EXEC_INTERVAL: Duration = Duration::from_micros(250);
 /// Working trees that are looked at at once; a file system that hangs holds one for good.
 const MAX_CAPTURES: usize = 32;
 /// Threads, processes and runs that are remembered.
@@ -133,6 +137,8 @@ pub struct Watch {
     wake: Condvar,
     opened: Mutex<LruCache<(RunId, ArtifactKey, VersionNumber), Opened>>,
     captures: Mutex<HashMap<RunId, JoinHandle<()>>>,
+    /// The first processes of runs whose records were taken here: they may become other programs.
+    roots: Mutex<LruCache<RunId, ProcessKey>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
     opens: AtomicU64,
     looks: AtomicU64,
@@ -203,6 +209,7 @@ impl Watch {
             wake: Condvar::new(),
             opened: Mutex::new(LruCache::new(MAX_OPENED)),
             captures: Mutex::default(),
+            roots: Mutex::new(LruCache::new(MAX_KNOWN)),
             flusher: Mutex::default(),
             opens: AtomicU64::new(0),
             looks: AtomicU64::new(0),
@@ -319,28 +326,57 @@ impl Watch {
         let run = capture::of_process(found, &self.options.names, self.options.env.now());
         let uid = Proc.user(found.root.pid);
         lock(&self.pending).runs.insert(found.id.clone(), run.clone());
+        lock(&self.roots).put(found.id.clone(), found.root);
         let below = |folder: &PathBuf| {
             run.directory.as_ref().is_some_and(|at| std::path::Path::new(at).starts_with(folder))
         };
-        if self.options.mount_point.as_ref().is_some_and(below) {
-            return;
+        let trust = match uid == Some(self.options.uid) {
+            _ if self.options.mount_point.as_ref().is_some_and(below) => None,
+            true => Some(Trust::Own),
+            false => Some(Trust::Foreign),
+        };
+        let will_exec = rule::is_forked_shell(&Proc, found.root);
+        if trust.is_some() || will_exec {
+            self.complete_later(run, trust, will_exec.then_some(found.root));
         }
-        let trust = if uid == Some(self.options.uid) { Trust::Own } else { Trust::Foreign };
-        self.add_code_later(run, trust);
     }
 
-    fn add_code_later(self: &Arc<Self>, mut run: Run, trust: Trust) {
+    /// Adds to a record what takes longer: the program that `shell` becomes, and the code if it may be looked at.
+    fn complete_later(self: &Arc<Self>, mut run: Run, trust: Option<Trust>, shell: Option<ProcessKey>) {
         let (this, Some(id)) = (self.clone(), run.id.clone()) else { return };
-        let work = move || {
-            capture::add_code(&mut run, trust);
-            if let Some(id) = &run.id {
+        self.capture(id.clone(), move || {
+            if let Some(shell) = shell {
+                wait_for_exec(&mut run, shell);
                 lock(&this.pending).runs.insert(id.clone(), run.clone());
             }
-        };
+            if let Some(trust) = trust {
+                capture::add_code(&mut run, trust);
+                lock(&this.pending).runs.insert(id, run);
+            }
+        });
+    }
+
+    /// Looks at the first process of a run once more: what it runs now is what the run is.
+    fn look_again_later(self: &Arc<Self>, id: &RunId) {
+        let Some(root) = lock(&self.roots).get(id).copied() else { return };
+        let (this, id) = (self.clone(), id.clone());
+        // In a thread of its own, because the process may be at work in a file of ours.
+        self.capture(id.clone(), move || match this.ledger.run(&id) {
+            Ok(Some(mut run)) => {
+                if capture::look_again(&mut run, root) {
+                    lock(&this.pending).runs.insert(id, run);
+                }
+            }
+            Ok(None) => {}
+            Err(e) => tracing::warn!("{e}"),
+        });
+    }
+
+    fn capture(&self, id: RunId, work: impl FnOnce() + Send + 'static) {
         let mut captures = lock(&self.captures);
         captures.retain(|_, thread| !thread.is_finished());
         if captures.len() >= MAX_CAPTURES {
-            tracing::debug!("the code of a run is not recorded: too many are looked at already");
+            tracing::debug!("not all of a run is recorded: too many are looked at already");
             return;
         }
         if let Ok(thread) = std::thread::Builder::new().name("code".into()).spawn(work) {
@@ -451,14 +487,32 @@ impl Watch {
     }
 
     /// Waits until what is recorded of runs is complete, for a limited time, and writes it. Blocks.
-    pub fn settle(&self, runs: &[RunId]) -> Result<(), LedgerError> {
+    pub fn settle(self: &Arc<Self>, runs: &[RunId]) -> Result<(), LedgerError> {
         let begun = Instant::now();
+        self.wait_for_captures(runs, begun);
+        self.flush()?;
+        runs.iter().for_each(|run| self.look_again_later(run));
+        self.wait_for_captures(runs, begun);
+        self.flush()
+    }
+
+    fn wait_for_captures(&self, runs: &[RunId], begun: Instant) {
         let is_at_work =
             || runs.iter().any(|run| lock(&self.captures).get(run).is_some_and(|t| !t.is_finished()));
         while is_at_work() && begun.elapsed() < CAPTURE_LIMIT {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
-        self.flush()
+    }
+}
+
+/// Waits until a shell that was forked to run a program has become it; the limit is that it may be none.
+fn wait_for_exec(run: &mut Run, shell: ProcessKey) {
+    let begun = Instant::now();
+    while begun.elapsed() < EXEC_LIMIT && Proc.process(shell.pid).is_some_and(|p| p.key == shell) {
+        if capture::look_again(run, shell) {
+            return;
+        }
+        std::thread::sleep(EXEC_INTERVAL);
     }
 }
 

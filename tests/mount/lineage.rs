@@ -13,6 +13,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_python_program_with_worker_processes_is_one_run", python_workers),
     ("under_plain_bash_a_version_comes_from_what_its_writers_read", plain_bash),
     ("in_an_interactive_shell_each_command_line_is_a_run", interactive_shell),
+    ("a_run_is_what_its_first_process_has_become", becomes_another),
     ("an_alias_is_recorded_as_the_version_it_meant", aliases),
     ("no_lineage_records_nothing", no_lineage),
     ("what_was_read_before_the_daemon_was_killed_is_not_lost", killed_daemon),
@@ -229,11 +230,30 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
         "sh -c 'tr a-z A-Z <p/raw/latest/data >p/clean/staging/data'",
         "cat p/unrelated/latest/more >/dev/null",
         "mv p/clean/staging p/clean/next",
+        // The shell opens the file, and becomes the program after that.
+        "cat p/raw/latest/more >p/model/staging/model",
+        "mv p/model/staging p/model/next",
     ];
     program(&host.folder(), &[&["python3", "-c", typist][..], &lines].concat());
     assert_eq!(inputs(&host, "p/clean"), ["p/raw:v0"]);
     let run = &record(&host, "p/clean")["run"];
     assert_eq!((&run["source"], &run["command"][0]), (&json!("process"), &json!("sh")));
+    assert_eq!(inputs(&host, "p/model"), ["p/raw:v0"]);
+    assert_eq!(record(&host, "p/model")["run"]["command"], json!(["cat", "p/raw/latest/more"]));
+}
+
+fn becomes_another() {
+    need("python3");
+    let host = Host::new();
+    fill(&host);
+    let commit = "import os; os.rename('p/report/staging', 'p/report/next')";
+    let script = format!("wc -c <p/raw/latest/data >p/report/staging/report; exec python3 -c \"{commit}\"");
+    program(&host.at, &["sh", "-ec", &script]);
+    assert_eq!(inputs(&host, "p/report"), ["p/raw:v0"]);
+    let run = &record(&host, "p/report")["run"];
+    // Its first word may be a path that a launcher of interpreters put there.
+    assert!(run["command"][0].as_str().unwrap().ends_with("python3"), "{run}");
+    assert_eq!((&run["command"][1], run["python"].is_object()), (&json!("-c"), true));
 }
 
 fn aliases() {
