@@ -23,7 +23,7 @@ use crate::format::listing::ListingHasher;
 use crate::format::signed::SignedEvent;
 use crate::format::signers::AllowedSigners;
 use crate::id::{Digest, EventHash, ManifestId};
-use crate::name::{AliasName, ArtifactKey, VersionNumber};
+use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 use crate::view::{ReadContext, ReadError, VersionView};
 
 /// How long a look-up waits for the proof of a version's digest; the proof goes on.
@@ -78,7 +78,7 @@ pub enum Refusal {
 /// What a version is to its proof: all that it depends on.
 type Proved = (ArtifactKey, VersionNumber, ManifestId);
 
-/// Decides what is served. One for each mount; locks are held for look-ups only.
+/// Decides what is served. One for each mount or command; locks are held for look-ups only.
 #[derive(Debug)]
 pub struct Admission {
     policy: Policy,
@@ -163,6 +163,25 @@ impl Admission {
         self.check_version(state, &name, version, roles).await?;
         self.admit(state, &number, version.seq);
         Ok(())
+    }
+
+    /// The version that a reference leads to, if it may be served: by the name in it, and as the version that this is.
+    ///
+    /// # Errors
+    /// [`Refusal::Late`] if the proof of its digest takes long: it goes on, ask again.
+    pub async fn resolve(
+        self: &Arc<Self>,
+        state: &ArtifactState,
+        selector: &Selector,
+    ) -> Result<VersionRecord, Refusal> {
+        let version = state.require(selector)?.clone();
+        match selector {
+            Selector::Alias(alias) => self.alias(state, alias).await?,
+            Selector::Latest => self.latest(state).await?,
+            Selector::Version(_) | Selector::Digest(_) => {}
+        }
+        self.version(state, &version).await?;
+        Ok(version)
     }
 
     /// Whether files of a manifest are served only once they are whole: those of versions that were proved, and of what

@@ -5,6 +5,7 @@
 use std::io;
 
 use super::output::size;
+use crate::admission::Refusal;
 use crate::cache::PinError as CachePinError;
 use crate::catalog::{CatalogError, EditError};
 use crate::commit::OverQuota;
@@ -123,6 +124,20 @@ impl From<StoreError> for CliError {
         match store_hint(&error) {
             Some(hint) => failed.with_hint(hint),
             None => failed,
+        }
+    }
+}
+
+impl From<Refusal> for CliError {
+    fn from(error: Refusal) -> Self {
+        let message = error.to_string();
+        match error {
+            Refusal::Forbidden { .. } => CliError::failed(message).with_hint(
+                "the rules of --require-signed do not admit it: `artfs log --verify-signatures` tells who signed what",
+            ),
+            Refusal::Catalog(error) => error.into(),
+            Refusal::Read(error) => error.into(),
+            Refusal::Local { .. } | Refusal::Late { .. } => CliError::failed(message),
         }
     }
 }
