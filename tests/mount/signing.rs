@@ -22,6 +22,7 @@ use super::support::ssh::Keys;
 pub const TESTS: &[(&str, fn())] = &[
     ("names_are_served_only_with_the_signatures_that_they_need", signatures),
     ("get_and_export_signature_give_out_only_what_a_mount_would", without_a_mount),
+    ("a_version_that_is_signed_later_is_served_from_then_on", signed_later),
     ("a_log_that_was_rolled_back_or_forked_is_not_served", rolled_back),
     ("a_version_is_served_only_when_its_manifest_yields_the_signed_digest", wrong_digest),
     ("a_file_of_a_signed_version_is_served_only_when_it_is_whole", whole_files),
@@ -215,6 +216,40 @@ fn without_a_mount() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("event 2 is not signed"), "{output:?}");
     // Rules need to know whose signatures count.
     assert_eq!(get("p/a:v0", &["--require-signed", rules]).2, Some(2));
+}
+
+fn signed_later() {
+    need("ssh-keygen");
+    let keys = Keys::new(&["release", "trainer"]);
+    let lines = [("release@x", "", "release"), ("trainer@x", "", "trainer")];
+    let allowed = keys.allowed_file("allowed", &lines);
+    let host = writer_host();
+    let writer = Writer { host: &host, keys: &keys };
+    writer.put(None, b"one", &[]);
+    writer.put(None, b"two", &[]);
+    writer.set(Some("release"), "production", "v0");
+    let reader = reader(&host, allowed.to_str().unwrap(), "production=release@x,v*=release@x");
+    is_refused(&reader, "production", "event 1 is not signed");
+    // Neither a commit of the same content without a signature, nor one by another, nor one of another version.
+    writer.run(Some("trainer"), &["sign", "p/a:v0"]);
+    writer.run(Some("release"), &["sign", "p/a:v1"]);
+    wait_until("v1 is served", || fs::read(at(&reader, "v1").join("file")).is_ok());
+    refused("v0", fs::read(at(&reader, "v0").join("file")), libc::EACCES);
+    let record: serde_json::Value = serde_json::from_str(&host.ok(&["show", "--json", "p/a:v0"])).unwrap();
+    let by_digest = format!("p/a@{}", record["digest"].as_str().unwrap());
+    assert!(writer.run(Some("release"), &["sign", &by_digest]).contains("p/a:v0 is signed: "));
+    wait_until("production is served", || fs::read_link(at(&reader, "production")).is_ok());
+    is_read(&reader, "production", "one");
+    is_read(&reader, "v0", "one");
+    // Content that is put again, signed and with something to say, is such an event, too.
+    writer.put(None, b"three", &[]);
+    refused("v2", fs::read(at(&reader, "v2").join("file")), libc::EACCES);
+    writer.put(Some("release"), b"three", &["-m", "again"]);
+    wait_until("v2 is served", || fs::read(at(&reader, "v2").join("file")).is_ok());
+    // Nothing is said without a key.
+    let output = host.run(&["sign", "p/a:v0"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    host.ok(&["verify", "--log", "p/a"]);
 }
 
 fn rolled_back() {
