@@ -8,7 +8,7 @@
 use super::proc::MAX_DEPTH;
 use super::{Process, ProcessKey, ProcessTree};
 use crate::format::run::Source;
-use crate::name::RunId;
+use crate::name::{NameError, RunId};
 
 /// Names a run in the environment of its processes.
 pub const RUN_VARIABLE: &str = "ARTFS_RUN";
@@ -205,6 +205,14 @@ type Mark<'a> = fn(&'a dyn ProcessTree, ProcessKey) -> Option<RunId>;
 fn declared(tree: &dyn ProcessTree, process: ProcessKey) -> Option<RunId> {
     let set = tree.variables(process, &VARIABLES);
     set.iter().find(|(name, _)| name == RUN_VARIABLE).and_then(|(_, value)| value.parse().ok())
+}
+
+/// What `ARTFS_RUN` of a process says that is no name of a run, and why it is none.
+pub fn refused_name(tree: &dyn ProcessTree, process: ProcessKey) -> Option<(String, NameError)> {
+    let set = tree.variables(process, &VARIABLES);
+    let (_, value) = set.into_iter().find(|(name, _)| name == RUN_VARIABLE)?;
+    let error = value.parse::<RunId>().err()?;
+    Some((value, error))
 }
 
 fn job(tree: &dyn ProcessTree, process: ProcessKey) -> Option<RunId> {
@@ -409,6 +417,9 @@ mod tests {
         }
         made.add(24, 10, &["cat"]).variables = vec![("ARTFS_RUN", "no such/name")];
         assert_eq!(root(&made, 24), (Source::Process, 24));
+        let refused = |pid: u32| refused_name(&made, ProcessKey { pid, start: u64::from(pid) });
+        assert_eq!(refused(24).unwrap().0, "no such/name");
+        assert!([20, 22].into_iter().all(|pid| refused(pid).is_none()), "unset, or a name");
     }
 
     #[test]

@@ -39,7 +39,8 @@ const EXEC_INTERVAL: Duration = Duration::from_micros(250);
 const MAX_CAPTURES: usize = 32;
 /// Threads, processes and runs that are remembered.
 const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(8192).expect("it is not zero");
-/// Pairs of run and version whose opened files are in memory; of others they are read again from the ledger.
+/// Pairs of run and version whose opened files are in memory; of others they are read again from the ledger. And names
+/// that were refused.
 const MAX_OPENED: NonZeroUsize = NonZeroUsize::new(64).expect("it is not zero");
 /// Opens that wait for the ledger; beyond, they are not counted.
 const MAX_PENDING: usize = 1 << 18;
@@ -139,6 +140,8 @@ pub struct Watch {
     captures: Mutex<HashMap<RunId, JoinHandle<()>>>,
     /// The first processes of runs whose records were taken here: they may become other programs.
     roots: Mutex<LruCache<RunId, ProcessKey>>,
+    /// Names for runs that are none, of which was told.
+    refused: Mutex<LruCache<String, ()>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
     opens: AtomicU64,
     looks: AtomicU64,
@@ -210,6 +213,7 @@ impl Watch {
             opened: Mutex::new(LruCache::new(MAX_OPENED)),
             captures: Mutex::default(),
             roots: Mutex::new(LruCache::new(MAX_KNOWN)),
+            refused: Mutex::new(LruCache::new(MAX_OPENED)),
             flusher: Mutex::default(),
             opens: AtomicU64::new(0),
             looks: AtomicU64::new(0),
@@ -303,6 +307,7 @@ impl Watch {
             Some(run) => run,
             None => {
                 let found = rule::run_of(&Remembering(self), &self.options.own, pid)?;
+                self.tell_refused_name(process);
                 let run = Arc::new(found.id.clone());
                 self.record(&found);
                 lock(&self.processes).put(process, run.clone());
@@ -311,6 +316,14 @@ impl Watch {
         };
         lock(&self.threads).put(thread, Seen { key, checked: Instant::now(), run: run.clone() });
         Some(run)
+    }
+
+    /// Tells once of a name for a run that is none: its processes are of another run then.
+    fn tell_refused_name(&self, process: ProcessKey) {
+        let Some((value, error)) = rule::refused_name(&Remembering(self), process) else { return };
+        if lock(&self.refused).put(value, ()).is_none() {
+            tracing::warn!(pid = process.pid, "${} is not taken: {error}", rule::RUN_VARIABLE);
+        }
     }
 
     /// Takes what is recorded of a run, unless that is known.
