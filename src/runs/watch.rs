@@ -126,8 +126,8 @@ struct Pending {
 
 /// Sees opens; one for a mount, shared by all that serve it.
 ///
-/// Locks are held for look-ups in memory, but that of `opened`, which is held over writes to the ledger and taken by the
-/// flushing thread and by commits only.
+/// Locks are held for look-ups in memory, but that of `opened`, which is held over reads and writes of the ledger. It is
+/// taken by the flushing thread, by commits, and by who amends the record of a run: never by who holds another.
 pub struct Watch {
     options: WatchOptions,
     ledger: Arc<Ledger>,
@@ -140,6 +140,8 @@ pub struct Watch {
     captures: Mutex<HashMap<RunId, JoinHandle<()>>>,
     /// The first processes of runs whose records were taken here: they may become other programs.
     roots: Mutex<LruCache<RunId, ProcessKey>>,
+    /// Those that a shell forked for a program which they have not become yet.
+    shells: Mutex<HashSet<ProcessKey>>,
     /// Names for runs that are none, of which was told.
     refused: Mutex<LruCache<String, ()>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
@@ -213,6 +215,7 @@ impl Watch {
             opened: Mutex::new(LruCache::new(MAX_OPENED)),
             captures: Mutex::default(),
             roots: Mutex::new(LruCache::new(MAX_KNOWN)),
+            shells: Mutex::default(),
             refused: Mutex::new(LruCache::new(MAX_OPENED)),
             flusher: Mutex::default(),
             opens: AtomicU64::new(0),
@@ -304,7 +307,13 @@ impl Watch {
         let process = if pid == thread { key } else { Proc.process(pid)?.key };
         let known = lock(&self.processes).get(&process).cloned();
         let run = match known {
-            Some(run) => run,
+            Some(run) => {
+                // Its program waits for this.
+                if lock(&self.shells).contains(&process) && self.look_again(&run, process) {
+                    lock(&self.shells).remove(&process);
+                }
+                run
+            }
             None => {
                 let found = rule::run_of(&Remembering(self), &self.options.own, pid)?;
                 self.tell_refused_name(process);
@@ -314,7 +323,9 @@ impl Watch {
                 run
             }
         };
-        lock(&self.threads).put(thread, Seen { key, checked: Instant::now(), run: run.clone() });
+        if !lock(&self.shells).contains(&process) {
+            lock(&self.threads).put(thread, Seen { key, checked: Instant::now(), run: run.clone() });
+        }
         Some(run)
     }
 
@@ -348,53 +359,93 @@ impl Watch {
             true => Some(Trust::Own),
             false => Some(Trust::Foreign),
         };
-        let will_exec = rule::is_forked_shell(&Proc, found.root);
-        if trust.is_some() || will_exec {
-            self.complete_later(run, trust, will_exec.then_some(found.root));
+        let shell = rule::is_forked_shell(&Proc, found.root).then_some(found.root);
+        if trust.is_some() || shell.is_some() {
+            self.complete_later(run, trust, shell);
         }
     }
 
     /// Adds to a record what takes longer: the program that `shell` becomes, and the code if it may be looked at.
     fn complete_later(self: &Arc<Self>, mut run: Run, trust: Option<Trust>, shell: Option<ProcessKey>) {
         let (this, Some(id)) = (self.clone(), run.id.clone()) else { return };
-        self.capture(id.clone(), move || {
+        lock(&self.shells).extend(shell);
+        let is_begun = self.capture(id.clone(), move || {
             if let Some(shell) = shell {
-                wait_for_exec(&mut run, shell);
-                lock(&this.pending).runs.insert(id.clone(), run.clone());
+                this.wait_for_exec(&id, shell, &run.command);
+                lock(&this.shells).remove(&shell);
             }
             if let Some(trust) = trust {
                 capture::add_code(&mut run, trust);
-                lock(&this.pending).runs.insert(id, run);
+                let add = |newest: &mut Run| {
+                    newest.git = run.git;
+                    if newest.command == run.command {
+                        newest.python = run.python;
+                    }
+                    true
+                };
+                this.amend(&id, add);
             }
         });
+        if !is_begun && let Some(shell) = shell {
+            lock(&self.shells).remove(&shell);
+        }
     }
 
-    /// Looks at the first process of a run once more: what it runs now is what the run is.
+    /// Waits until a shell that was forked to run a program has become it; the limit is that it may never.
+    fn wait_for_exec(&self, id: &RunId, shell: ProcessKey, command: &[String]) {
+        let begun = Instant::now();
+        while begun.elapsed() < EXEC_LIMIT && Proc.process(shell.pid).is_some_and(|p| p.key == shell) {
+            // It may be gone again in a moment.
+            if let Some(program) = capture::Program::of(shell).filter(|program| program.command != command) {
+                self.amend(id, |run| program.become_of(run));
+                return;
+            }
+            std::thread::sleep(EXEC_INTERVAL);
+        }
+    }
+
+    /// Looks at the first process of a run once more: what it runs now is what the run is. Tells whether it has become
+    /// another. Blocks.
+    fn look_again(&self, id: &RunId, root: ProcessKey) -> bool {
+        // It may be at work in a file of ours: no lock is held meanwhile.
+        let program = capture::Program::of(root);
+        program.is_some_and(|program| self.amend(id, |run| program.become_of(run)))
+    }
+
+    /// Changes the record of a run, if `change` says so.
+    fn amend(&self, id: &RunId, change: impl FnOnce(&mut Run) -> bool) -> bool {
+        // While this is held nothing is on its way to the ledger: the newest is pending, or else there.
+        let _flushed = lock(&self.opened);
+        let pending = lock(&self.pending).runs.get(id).cloned();
+        let newest = pending.map_or_else(|| self.ledger.run(id), |run| Ok(Some(run)));
+        let newest = newest.inspect_err(|e| tracing::warn!("{e}")).ok().flatten();
+        let Some(mut run) = newest else { return false };
+        let is_changed = change(&mut run);
+        if is_changed {
+            lock(&self.pending).runs.insert(id.clone(), run);
+        }
+        is_changed
+    }
+
     fn look_again_later(self: &Arc<Self>, id: &RunId) {
-        let Some(root) = lock(&self.roots).get(id).copied() else { return };
-        let (this, id) = (self.clone(), id.clone());
-        // In a thread of its own, because the process may be at work in a file of ours.
-        self.capture(id.clone(), move || match this.ledger.run(&id) {
-            Ok(Some(mut run)) => {
-                if capture::look_again(&mut run, root) {
-                    lock(&this.pending).runs.insert(id, run);
-                }
-            }
-            Ok(None) => {}
-            Err(e) => tracing::warn!("{e}"),
-        });
+        let is_at_work = lock(&self.captures).get(id).is_some_and(|thread| !thread.is_finished());
+        let root = lock(&self.roots).get(id).copied().filter(|_| !is_at_work);
+        let (this, named) = (self.clone(), id.clone());
+        if let Some(root) = root {
+            self.capture(id.clone(), move || drop(this.look_again(&named, root)));
+        }
     }
 
-    fn capture(&self, id: RunId, work: impl FnOnce() + Send + 'static) {
+    /// Begins work on the record of a run in a thread of its own; tells whether it could.
+    fn capture(&self, id: RunId, work: impl FnOnce() + Send + 'static) -> bool {
         let mut captures = lock(&self.captures);
         captures.retain(|_, thread| !thread.is_finished());
         if captures.len() >= MAX_CAPTURES {
             tracing::debug!("not all of a run is recorded: too many are looked at already");
-            return;
+            return false;
         }
-        if let Ok(thread) = std::thread::Builder::new().name("code".into()).spawn(work) {
-            captures.insert(id, thread);
-        }
+        let begun = std::thread::Builder::new().name("code".into()).spawn(work).ok();
+        begun.map(|thread| captures.insert(id, thread)).is_some()
     }
 
     /// A run opened a file of a version. Cost: a lock and a row in memory.
@@ -503,7 +554,6 @@ impl Watch {
     pub fn settle(self: &Arc<Self>, runs: &[RunId]) -> Result<(), LedgerError> {
         let begun = Instant::now();
         self.wait_for_captures(runs, begun);
-        self.flush()?;
         runs.iter().for_each(|run| self.look_again_later(run));
         self.wait_for_captures(runs, begun);
         self.flush()
@@ -515,17 +565,6 @@ impl Watch {
         while is_at_work() && begun.elapsed() < CAPTURE_LIMIT {
             std::thread::sleep(Duration::from_millis(1));
         }
-    }
-}
-
-/// Waits until a shell that was forked to run a program has become it; the limit is that it may be none.
-fn wait_for_exec(run: &mut Run, shell: ProcessKey) {
-    let begun = Instant::now();
-    while begun.elapsed() < EXEC_LIMIT && Proc.process(shell.pid).is_some_and(|p| p.key == shell) {
-        if capture::look_again(run, shell) {
-            return;
-        }
-        std::thread::sleep(EXEC_INTERVAL);
     }
 }
 
