@@ -432,7 +432,9 @@ impl Watch {
         let root = lock(&self.roots).get(id).copied().filter(|_| !is_at_work);
         let (this, named) = (self.clone(), id.clone());
         if let Some(root) = root {
-            self.capture(id.clone(), move || drop(this.look_again(&named, root)));
+            self.capture(id.clone(), move || {
+                this.look_again(&named, root);
+            });
         }
     }
 
