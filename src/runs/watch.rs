@@ -308,8 +308,9 @@ impl Watch {
         let known = lock(&self.processes).get(&process).cloned();
         let run = match known {
             Some(run) => {
-                // Its program waits for this.
-                if lock(&self.shells).contains(&process) && self.look_again(&run, process) {
+                // Its program waits for this. The lock is given back before the look.
+                let is_shell = lock(&self.shells).contains(&process);
+                if is_shell && self.look_again(&run, process) {
                     lock(&self.shells).remove(&process);
                 }
                 run
