@@ -1,7 +1,8 @@
 //! The calls behind a look-up and an open, without a kernel above them: for counting instructions.
 //!
-//! `fs_calls lookup|open COUNT` makes a version of 4,096 small files in memory, warms it up and repeats the call
-//! COUNT times. `scripts/instructions` runs it under callgrind with two counts; the difference is the calls' own.
+//! `fs_calls lookup|open|watched COUNT` makes a version of 4,096 small files in memory, warms it up and repeats the
+//! call COUNT times; `watched` is an open with the watch of runs attached, as every mount has it.
+//! `scripts/instructions` runs it under callgrind with two counts; the difference is the calls' own.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use artfs::cache::{Cache, CacheOptions};
 use artfs::catalog::{Actor, Catalog};
 use artfs::commit::{ChunkIndex, Committer, Progress, Quotas, Request, Settings, roots, walk};
 use artfs::fs::{Fs, Options, ROOT, Services};
+use artfs::runs::capture::Names;
+use artfs::runs::{self, Ledger, Watch, WatchOptions};
 use artfs::staging::{Caller, SessionRegistry};
 use artfs::store::{OnMissing, Store};
 use artfs::view::{ReadContext, ReadLimits};
@@ -18,15 +21,16 @@ use artfs::{clock, fs};
 use object_store::memory::InMemory;
 
 const FILES: usize = 4096;
-const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, call, count] = args.as_slice() else { return Err("usage: fs_calls lookup|open COUNT".into()) };
+    let [_, call, count] = args.as_slice() else {
+        return Err("usage: fs_calls lookup|open|watched COUNT".into());
+    };
     let count: usize = count.parse()?;
     let folder = tempfile::tempdir()?;
-    let fs = served(folder.path()).await?;
+    let fs = served(folder.path(), call == "watched").await?;
     let mut parent = ROOT;
     for name in ["p", "a", "v0"] {
         parent = found(fs.lookup(parent, name.as_bytes()).await)?;
@@ -40,17 +44,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for i in 0..count {
         match call.as_str() {
             "lookup" => drop(found(fs.lookup(parent, &name(i)).await)?),
-            "open" => read(&fs, files[i % FILES]).await?,
-            other => return Err(format!("{other} is neither lookup nor open").into()),
+            "open" | "watched" => read(&fs, files[i % FILES]).await?,
+            other => return Err(format!("{other} is none of lookup, open, watched").into()),
         }
     }
-    Ok(())
+    match fs.lineage_counts() {
+        Some(counts) if counts.opens != (FILES + count) as u64 => {
+            Err(format!("the watch saw {} opens", counts.opens).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What opening, reading and closing a small file asks of the daemon.
 async fn read(fs: &Arc<Fs>, ino: u64) -> Result<(), Box<dyn Error>> {
     let failed = |e: fs::Errno| format!("errno {}", e.0);
-    let opened = fs.open(CALLER, ino, libc::O_RDONLY).await.map_err(failed)?;
+    let caller = Caller { uid: 0, gid: 0, pid: std::process::id() };
+    let opened = fs.open(caller, ino, libc::O_RDONLY).await.map_err(failed)?;
     fs.read(ino, opened.handle, 0, 4096).await.map_err(failed)?;
     fs.release(ino, opened.handle).await.map_err(failed)?;
     Ok(())
@@ -60,8 +70,21 @@ fn found(answer: fs::Result<fs::Answer>) -> Result<u64, Box<dyn Error>> {
     Ok(answer.map_err(|e| format!("errno {}", e.0))?.attr.ino)
 }
 
+/// A watch of this process that writes to a state folder.
+fn watch(store: &Store, folder: &std::path::Path) -> Result<Arc<Watch>, Box<dyn Error>> {
+    let options = WatchOptions {
+        store: store.id(),
+        mount_point: None,
+        uid: 0,
+        names: Names { host: "h".into(), user: |uid| format!("uid{uid}") },
+        own: runs::own("h", vec![]),
+        env: clock::system(),
+    };
+    Ok(Watch::start(options, Arc::new(Ledger::open(folder)?))?)
+}
+
 /// A file system over a store in memory that holds `p/a:v0`.
-async fn served(folder: &std::path::Path) -> Result<Arc<Fs>, Box<dyn Error>> {
+async fn served(folder: &std::path::Path, is_watched: bool) -> Result<Arc<Fs>, Box<dyn Error>> {
     let store = Store::open(Arc::new(InMemory::new()), "memory", OnMissing::Create, clock::system()).await?;
     let store = Arc::new(store);
     let database = folder.join("cache.db");
@@ -91,13 +114,14 @@ async fn served(folder: &std::path::Path) -> Result<Arc<Fs>, Box<dyn Error>> {
     committer
         .commit(&request, Arc::new(Progress::default()), move |visit| walk(&roots, visit), |_| Ok(()))
         .await?;
+    let watch = if is_watched { Some(watch(&store, folder)?) } else { None };
     let services = Services {
         catalog,
         context,
         registry: Arc::new(SessionRegistry::open(folder, clock::system())?),
         committer,
         admission: None,
-        watch: None,
+        watch,
     };
     let options = Options {
         read_only: true,

@@ -4,6 +4,7 @@
 //! were signed by somebody with the rule's role, when the log goes on from what this host has seen of it, and when
 //! the version's manifest was shown to yield the signed digest. Names that no rule covers are not looked at.
 
+mod again;
 mod rules;
 mod seen;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use self::again::Again;
 pub use self::rules::{Floor, Rule, Rules};
 use self::seen::{Mark, Names, Seen};
 use crate::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord};
@@ -23,7 +25,7 @@ use crate::format::listing::ListingHasher;
 use crate::format::signed::SignedEvent;
 use crate::format::signers::AllowedSigners;
 use crate::id::{Digest, EventHash, ManifestId};
-use crate::name::{AliasName, ArtifactKey, VersionNumber};
+use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 use crate::view::{ReadContext, ReadError, VersionView};
 
 /// How long a look-up waits for the proof of a version's digest; the proof goes on.
@@ -78,7 +80,7 @@ pub enum Refusal {
 /// What a version is to its proof: all that it depends on.
 type Proved = (ArtifactKey, VersionNumber, ManifestId);
 
-/// Decides what is served. One for each mount; locks are held for look-ups only.
+/// Decides what is served. One for each mount or command; locks are held for look-ups only.
 #[derive(Debug)]
 pub struct Admission {
     policy: Policy,
@@ -90,6 +92,7 @@ pub struct Admission {
     proofs: Mutex<HashMap<Proved, Arc<OnceCell<()>>>>,
     /// The manifests of versions that were proved, and of what they contain.
     proved: Mutex<HashSet<ManifestId>>,
+    again: Again,
     /// Refusals that were told of.
     told: Mutex<HashSet<String>>,
 }
@@ -104,8 +107,8 @@ impl Admission {
     ) -> Self {
         let seen = Seen::new(state_folder, catalog.store().id());
         let (admitted, proofs) = (Mutex::default(), Mutex::default());
-        let (proved, told) = (Mutex::default(), Mutex::default());
-        Self { policy, catalog, context, seen, admitted, proofs, proved, told }
+        let (proved, again, told) = (Mutex::default(), Again::default(), Mutex::default());
+        Self { policy, catalog, context, seen, admitted, proofs, proved, again, told }
     }
 
     /// Whether an alias may be served with what `state` says of it. Cost: nothing once it was, until it moves; then
@@ -165,6 +168,25 @@ impl Admission {
         Ok(())
     }
 
+    /// The version that a reference leads to, if it may be served: by the name in it, and as the version that this is.
+    ///
+    /// # Errors
+    /// [`Refusal::Late`] if the proof of its digest takes long: it goes on, ask again.
+    pub async fn resolve(
+        self: &Arc<Self>,
+        state: &ArtifactState,
+        selector: &Selector,
+    ) -> Result<VersionRecord, Refusal> {
+        let version = state.require(selector)?.clone();
+        match selector {
+            Selector::Alias(alias) => self.alias(state, alias).await?,
+            Selector::Latest => self.latest(state).await?,
+            Selector::Version(_) | Selector::Digest(_) => {}
+        }
+        self.version(state, &version).await?;
+        Ok(version)
+    }
+
     /// Whether files of a manifest are served only once they are whole: those of versions that were proved, and of what
     /// they contain.
     pub fn whole_only(&self, manifest: ManifestId) -> bool {
@@ -198,7 +220,8 @@ impl Admission {
         }
     }
 
-    /// The commit is signed, by who may commit for this rule, and the manifest yields what it says.
+    /// The commit is signed, or a later one of the same content, by who may commit for this rule; and the manifest yields
+    /// what it says.
     async fn check_version(
         self: &Arc<Self>,
         state: &ArtifactState,
@@ -214,8 +237,32 @@ impl Admission {
             }
             _ => false,
         };
-        self.check_event(state, name, version.seq, roles, is_commit).await?;
+        match self.check_event(state, name, version.seq, roles, is_commit).await {
+            Err(Refusal::Forbidden { .. }) if self.is_signed_again(state, name, version, roles).await => {}
+            done => done?,
+        }
         self.prove(state.key(), name, version).await
+    }
+
+    /// Whether somebody with one of the roles has signed that the content of a version is that of its digest.
+    async fn is_signed_again(
+        &self,
+        state: &ArtifactState,
+        name: &str,
+        version: &VersionRecord,
+        roles: &[String],
+    ) -> bool {
+        let says = |event: &Event| match &event.body {
+            Body::Recommit(again) => (again.version, again.digest) == (version.version, version.digest),
+            _ => false,
+        };
+        // What cannot be read admits nothing.
+        for seq in self.again.of(&self.catalog, state, version).await.unwrap_or_default() {
+            if self.check_event(state, name, seq, roles, says).await.is_ok() {
+                return true;
+            }
+        }
+        false
     }
 
     /// An event that `state` rests on is signed by somebody with one of the roles, and says what `state` says.

@@ -4,9 +4,11 @@
 //! a host without marks knows nothing, and can be told what to demand.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,9 @@ use crate::name::{AliasName, ArtifactKey, VersionNumber};
 
 /// Digits of the hash of store and artifact that name a file.
 const NAME_DIGITS: usize = 32;
+
+/// How long other processes may take to write a mark.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// The marks of one store's logs.
 #[derive(Debug)]
@@ -134,15 +139,20 @@ impl Seen {
         Ok(Some(mark))
     }
 
-    /// Keeps a state that goes on from the mark.
+    /// Keeps a state that goes on from the mark; a newer one that another process has kept since stays.
     pub async fn keep(&self, state: &ArtifactState) -> io::Result<()> {
         let (artifact, seq, hash) = (state.key().clone(), state.seq(), state.head());
         let mark = Mark { store: self.store, artifact, seq, hash, names: Names::of(state) };
         let (folder, file) = (self.folder.clone(), self.file(state.key()));
         let write = move || {
-            let text = serde_json::to_vec(&mark).expect("plain data");
             durable::create_private_directory(&folder)?;
-            durable::write_atomically(&file, &text)
+            let _turn = lock(&folder.join("lock"))?;
+            let kept: Option<Mark> =
+                std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            if kept.is_some_and(|kept| kept.store == mark.store && kept.seq > seq) {
+                return Ok(());
+            }
+            durable::write_atomically(&file, &serde_json::to_vec(&mark).expect("plain data"))
         };
         tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
         let mut checked = self.checked.lock().expect("no holder of this lock panics");
@@ -153,6 +163,25 @@ impl Seen {
     fn file(&self, artifact: &ArtifactKey) -> PathBuf {
         let hash = blake3::hash(format!("{} {artifact}", self.store).as_bytes()).to_hex();
         self.folder.join(format!("{}.json", &hash[..NAME_DIGITS]))
+    }
+}
+
+/// What whoever replaces a mark holds meanwhile, among all processes of this host.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = File::options().create(true).append(true).open(path)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_LIMIT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let shown = path.display();
+                return Err(io::Error::other(format!("another process holds {shown}; end it, or try again")));
+            }
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
     }
 }
 
@@ -194,6 +223,11 @@ mod tests {
         assert_eq!((mark.seq, mark.hash, mark.names), (0, state.head(), Names::of(&state)));
         assert!(!again.is_at(&state), "not checked in this process yet");
         assert_eq!(Seen::new(folder.path(), StoreId::from_bytes([2; 16])).mark(state.key()).unwrap(), None);
+        // A process that has seen less does not take it back.
+        let newer = Mark { seq: 7, ..again.mark(state.key()).unwrap().unwrap() };
+        std::fs::write(seen.file(state.key()), serde_json::to_vec(&newer).unwrap()).unwrap();
+        again.keep(&state).await.unwrap();
+        assert_eq!(again.mark(state.key()).unwrap().unwrap().seq, 7);
         std::fs::write(seen.file(state.key()), b"{}").unwrap();
         assert!(again.mark(state.key()).unwrap_err().to_string().contains("remove it"));
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 pub use self::graph::{Graph, MAX_DEPTH, MAX_NODES, Node, Standing};
 pub use self::history::{Change, Ending, Held, History};
-use crate::catalog::{Catalog, CatalogError, Record};
+use crate::catalog::{Catalog, CatalogError, LogError, Record};
 use crate::clock::Timestamp;
 use crate::format::event::Event;
 use crate::id::EventHash;
@@ -30,6 +30,8 @@ pub struct Report {
     pub record: Record,
     /// Where the log ended then.
     pub head: Head,
+    /// What its chain was checked against.
+    pub checked: Checked,
     /// All names that pointed to it and all edits of what is said of it.
     pub history: History,
     /// How long it is kept.
@@ -46,6 +48,22 @@ pub struct Head {
     /// Its hash.
     #[serde(with = "crate::id::plain")]
     pub hash: EventHash,
+}
+
+/// What a log's chain was checked against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "against", rename_all = "snake_case")]
+pub enum Checked {
+    /// Every event as the store had it, and that it goes on from what this host has seen.
+    Store {
+        /// When, by this host's clock.
+        time: Timestamp,
+    },
+    /// What this host knows of it: the store could not be asked.
+    ThisHost {
+        /// Why it could not.
+        problem: String,
+    },
 }
 
 /// How long a version is kept.
@@ -71,16 +89,17 @@ pub enum Kept {
     Deleted,
 }
 
-/// Gathers the report of a version, living or deleted. Cost: the whole log of its artifact, as far as this host lacks
-/// it; the details objects of its messages and runs; a request or more for each artifact in its lineage.
+/// Gathers the report of a version, living or deleted. Cost: the whole log of its artifact, read from the store; the
+/// details objects of its messages and runs; a request or more for each artifact in its lineage.
 ///
 /// # Errors
-/// No such version; a log that is damaged or cannot be read.
+/// No such version; a log that is damaged, another than this host has seen, or cannot be read.
 pub async fn report(
     catalog: &Catalog,
     artifact: &ArtifactKey,
     version: VersionNumber,
-) -> Result<Report, CatalogError> {
+) -> Result<Report, LogError> {
+    let checked = check(catalog, artifact).await?;
     let state = catalog.existing(artifact, std::time::Duration::ZERO).await?;
     let record = match state.deleted_version(version) {
         Some(deleted) => catalog.deleted_record(&state, deleted).await?,
@@ -107,11 +126,23 @@ pub async fn report(
         store_id: store.id().to_string(),
         sha256: store.header().has_sha256(),
         head: Head { seq: state.seq(), hash: state.head() },
+        checked,
         history,
         retention,
         lineage: graph::of(catalog, artifact, version, &record).await?,
         record,
     })
+}
+
+async fn check(catalog: &Catalog, artifact: &ArtifactKey) -> Result<Checked, LogError> {
+    match catalog.check_log(artifact).await {
+        Ok(_) => Ok(Checked::Store { time: catalog.store().env().now() }),
+        // What is known here is told all the same.
+        Err(LogError::Catalog(CatalogError::Store(e))) if e.may_pass() => {
+            Ok(Checked::ThisHost { problem: e.to_string() })
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// A stored line as an event.

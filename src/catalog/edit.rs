@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
 use crate::format::details::Details;
 use crate::format::event::{
-    AliasMove, AliasTarget, Body, MessageChange, MetaChange, Metadata, TagChange, TtlChange,
+    AliasMove, AliasTarget, Body, CommitSettings, MessageChange, MetaChange, Metadata, Recommit, TagChange,
+    TtlChange,
 };
 use crate::id::{DetailsId, EventId};
 use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
@@ -219,6 +220,21 @@ impl Catalog {
                 return Ok(Step::Nothing);
             }
             Ok(Step::Append(Body::Ttl(TtlChange { version: version.version, ttl_seconds })))
+        })
+        .await
+    }
+
+    /// Says once more that a version's content is that of its digest: for the signature that this has.
+    pub async fn commit_again(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let VersionRecord { version, digest, .. } = *select(state, target)?;
+            let settings = CommitSettings::default();
+            Ok(Step::Append(Body::Recommit(Recommit { version, digest, settings })))
         })
         .await
     }

@@ -4,6 +4,7 @@
 //! hosts fold the same chain to the same [`ArtifactState`]; a state in hand never goes backwards.
 
 mod append;
+mod checked;
 mod checkpoint;
 mod edit;
 mod listing;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 pub use self::append::{Actor, Appended, Step};
+pub use self::checked::LogError;
 pub use self::edit::{AliasPrecondition, EditError};
 use self::mirror::Mirror;
 use self::read::Expect;

@@ -79,6 +79,14 @@ impl ArtifactState {
         self.select(selector).ok_or_else(|| self.why_missing(selector))
     }
 
+    /// The number of a version that a selector names, also of one that was deleted if it is named by its number.
+    pub fn number_of(&self, selector: &Selector) -> Result<VersionNumber, CatalogError> {
+        match selector {
+            Selector::Version(number) if self.deleted_version(*number).is_some() => Ok(*number),
+            selector => Ok(self.require(selector)?.version),
+        }
+    }
+
     fn why_missing(&self, selector: &Selector) -> CatalogError {
         let artifact = self.key().clone();
         let gone = match selector {

@@ -5,8 +5,9 @@
 use std::io;
 
 use super::output::size;
+use crate::admission::Refusal;
 use crate::cache::PinError as CachePinError;
-use crate::catalog::{CatalogError, EditError};
+use crate::catalog::{CatalogError, EditError, LogError};
 use crate::commit::OverQuota;
 use crate::daemon::wire::WireError;
 use crate::name::NameError;
@@ -123,6 +124,38 @@ impl From<StoreError> for CliError {
         match store_hint(&error) {
             Some(hint) => failed.with_hint(hint),
             None => failed,
+        }
+    }
+}
+
+impl From<Refusal> for CliError {
+    fn from(error: Refusal) -> Self {
+        let message = error.to_string();
+        match error {
+            Refusal::Forbidden { .. } => CliError::failed(message).with_hint(
+                "the rules of --require-signed do not admit it: `artfs log --verify-signatures` tells who signed what",
+            ),
+            Refusal::Catalog(error) => error.into(),
+            Refusal::Read(error) => error.into(),
+            Refusal::Local { .. } | Refusal::Late { .. } => CliError::failed(message),
+        }
+    }
+}
+
+impl From<LogError> for CliError {
+    fn from(error: LogError) -> Self {
+        let found = CliError::difference(error.to_string());
+        match error {
+            LogError::Catalog(CatalogError::Damaged { .. }) => found
+                .with_hint("nothing behind that event can be trusted; restore the log's objects from a backup"),
+            LogError::Catalog(CatalogError::Checkpoint { .. }) => found.with_hint(
+                "the log itself is sound so far: delete that object, and the log is read without it",
+            ),
+            LogError::Catalog(other) => other.into(),
+            LogError::RolledBack { .. } => found.with_hint(
+                "events are never deleted: the store was rolled back; `artfs log --json` prints what is known",
+            ),
+            LogError::Rewritten { .. } => found,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output;
 use super::progress::with_line;
+use super::signers::PolicyArgs;
 use crate::catalog::VersionRecord;
 use crate::durable;
 use crate::format::entry::Body;
@@ -46,6 +47,8 @@ pub struct ExportSignatureArgs {
     /// Where to write the bundle
     #[arg(long, value_name = "FILE")]
     model_signing: PathBuf,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// Runs it.
@@ -58,9 +61,10 @@ pub fn run(context: &Context, args: &ExportSignatureArgs) -> Result<Outcome, Cli
             "`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem` makes one",
         )
     })?;
+    args.policy.policy()?;
     let content = Content::open(context, OnMissing::Fail)?;
     let done = content.opened.runtime.block_on(async {
-        let version = content.opened.catalog.resolve(&args.reference).await?;
+        let version = args.policy.resolve(context, &content, &args.reference).await?;
         let hashed = AtomicU64::new(0);
         let work = bundle(&content, &args.reference, &version, &key, &hashed);
         with_line("hashing", Some(version.bytes), || hashed.load(Ordering::Relaxed), work).await

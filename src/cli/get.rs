@@ -15,6 +15,7 @@ use super::interrupt::interrupted;
 use super::output::{self, Format};
 use super::own_run::OwnRun;
 use super::progress::with_line;
+use super::signers::PolicyArgs;
 use crate::catalog::VersionRecord;
 use crate::export::{self, ExportError, Foreign, Report, tree::Tree};
 use crate::name::Reference;
@@ -27,11 +28,13 @@ use crate::store::OnMissing;
     long_about = "Write a version's files into a directory, without a mount.\n\n\
         DEST becomes a directory with the version's contents; what is written is checked against its hashes. Files \
         in DEST that the version does not have are left alone, and files that are right already are kept, so a \
-        command that was interrupted can be repeated. Nothing is written outside of DEST.",
+        command that was interrupted can be repeated. Nothing is written outside of DEST. With --require-signed, \
+        nothing is written of what a mount with the same rules would not serve.",
     after_help = "\
 Examples:
   artfs get proj/bert:production ./bert
-  artfs get proj/ds:v3 ./val --path images/val      what is in images/val"
+  artfs get proj/ds:v3 ./val --path images/val      what is in images/val
+  artfs get proj/bert:production ./bert --allowed-signers FILE --require-signed production=release"
 )]
 pub struct GetArgs {
     /// The version
@@ -48,14 +51,17 @@ pub struct GetArgs {
     force: bool,
     #[command(flatten)]
     references: ReferenceArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: &GetArgs) -> Result<Outcome, CliError> {
     let prefix = args.path.as_deref().map(prefix).transpose()?.flatten();
+    args.policy.policy()?;
     let content = Content::open(context, OnMissing::Fail)?;
     content.allow(&args.references);
-    let done = get(&content, args, prefix);
+    let done = get(context, &content, args, prefix);
     let store = content.opened.catalog.store().id();
     content.close();
     let (version, report, bytes) = done?;
@@ -92,6 +98,7 @@ pub fn run(context: &Context, args: &GetArgs) -> Result<Outcome, CliError> {
 }
 
 fn get(
+    context: &Context,
     content: &Content,
     args: &GetArgs,
     prefix: Option<TreePath>,
@@ -99,7 +106,7 @@ fn get(
     let catalog = &content.opened.catalog;
     let is_whole = prefix.is_none();
     content.opened.runtime.block_on(async {
-        let version = catalog.resolve(&args.reference).await?;
+        let version = args.policy.resolve(context, content, &args.reference).await?;
         let view = content.view(&args.reference.artifact, &version).await?;
         let request = export::Request {
             view,

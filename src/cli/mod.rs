@@ -38,6 +38,7 @@ mod rm;
 mod run;
 mod runs;
 mod show;
+mod sign;
 mod signers;
 mod stage;
 mod status;
@@ -149,6 +150,7 @@ enum Command {
     Sync(sync::SyncArgs),
     Alias(alias::AliasArgs),
     Protect(protect::ProtectArgs),
+    Sign(sign::SignArgs),
     Tag(tag::TagArgs),
     Meta(meta::MetaArgs),
     Ttl(ttl::TtlArgs),
@@ -218,6 +220,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
         Command::Sync(args) => sync::run(&context, &args),
         Command::Alias(args) => alias::run(&context, &args),
         Command::Protect(args) => protect::run(&context, &args),
+        Command::Sign(args) => sign::run(&context, &args),
         Command::Tag(args) => tag::run(&context, &args),
         Command::Meta(args) => meta::run(&context, &args),
         Command::Ttl(args) => ttl::run(&context, &args),

@@ -32,6 +32,8 @@ impl OwnRun {
         let Some(found) = rule::run_of(&Proc, &own(&host, vec![]), std::process::id()) else {
             return Ok(None);
         };
+        // It warns of a name that is none.
+        let _ = context.declared_run();
         let ledger = Ledger::open(&state)?;
         if ledger.run(&found.id)?.is_none() {
             let names =

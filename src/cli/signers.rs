@@ -2,12 +2,18 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 
+use super::content::Content;
+use super::context::Context;
 use super::error::CliError;
-use crate::admission::{Floor, Policy, Rule};
+use crate::admission::{Admission, Floor, Policy, Refusal, Rule};
+use crate::catalog::VersionRecord;
 use crate::format::signers::{AllowedSigners, MAX_SIGNERS_BYTES};
+use crate::name::Reference;
 
 /// Whose signatures count; shared by `mount`, `log`, `show` and `verify`.
 #[derive(Debug, Clone, Default, Args)]
@@ -39,16 +45,16 @@ fn load(path: &std::path::Path) -> Result<AllowedSigners, CliError> {
     })
 }
 
-/// What a mount serves only if it is signed.
+/// What may be read only if it is signed; shared by `mount` and the commands that read content.
 #[derive(Debug, Clone, Default, Args)]
 pub struct PolicyArgs {
     #[command(flatten)]
     signers: SignersArgs,
-    /// Serve these aliases, latest or v* only if they were signed by an allowed signer, or by one of the named
+    /// Let these aliases, latest or v* be read only if they were signed by an allowed signer, or by one of the named
     /// principals: production, latest=release|ci (repeatable, or with commas)
-    #[arg(long, value_name = "NAME[=PRINCIPAL|…]", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME[=PRINCIPAL|…]", value_delimiter = ',', env = "ARTFS_REQUIRE_SIGNED")]
     require_signed: Vec<Rule>,
-    /// Serve an artifact only if its log has this event: proj/name=17:HASH (repeatable)
+    /// Let an artifact be read only if its log has this event: proj/name=17:HASH (repeatable)
     #[arg(long, value_name = "ARTIFACT=SEQ:HASH", requires = "require_signed")]
     min_state: Vec<Floor>,
 }
@@ -72,6 +78,35 @@ impl PolicyArgs {
         }
         let (rules, floors) = (self.require_signed.iter().cloned().collect(), self.min_state.clone());
         Ok(Some(Policy { signers, rules, floors }))
+    }
+
+    /// The version that a reference means now, if the policy lets it be read.
+    pub async fn resolve(
+        &self,
+        context: &Context,
+        content: &Content,
+        reference: &Reference,
+    ) -> Result<VersionRecord, CliError> {
+        let catalog = &content.opened.catalog;
+        let Some(policy) = self.policy()? else { return Ok(catalog.resolve(reference).await?) };
+        let folder = context.state()?;
+        let admission = Arc::new(Admission::new(policy, catalog.clone(), content.reader.clone(), &folder));
+        let mut state = catalog.existing(&reference.artifact, Duration::ZERO).await?;
+        loop {
+            match admission.resolve(&state, &reference.selector).await {
+                // The proof goes on, and ends: each of its requests has a limit.
+                Err(Refusal::Late { .. }) => {}
+                // A daemon of this host may have seen more since.
+                Err(refusal @ Refusal::Forbidden { .. }) => {
+                    let newer = catalog.existing(&reference.artifact, Duration::ZERO).await?;
+                    if newer.seq() <= state.seq() {
+                        return Err(refusal.into());
+                    }
+                    state = newer;
+                }
+                done => return Ok(done?),
+            }
+        }
     }
 
     /// As they are written on a command line.

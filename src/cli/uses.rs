@@ -1,5 +1,7 @@
 //! `artfs uses`: who used a version.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -19,7 +21,8 @@ use crate::runs::Ledger;
 #[derive(Debug, Args)]
 #[command(
     long_about = "Show who used a version: the versions that were made from it, the runs of all hosts that read it under \
-        `artfs run`, and the runs of this host that read it in any way.",
+        `artfs run`, and the runs of this host that read it in any way. A deleted version is told of by its number; \
+        while the store cannot be reached, what is known on this host is told.",
     after_help = "\
 Examples:
   artfs uses proj/ds:v3
@@ -40,6 +43,9 @@ struct Answer {
     made: Vec<String>,
     /// The runs that read it.
     runs: Vec<Reader>,
+    /// Why the store could not be asked for runs of other hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    this_host_only: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,10 +76,16 @@ fn answer(context: &Context, reference: &Reference) -> Result<Answer, CliError> 
     let (catalog, artifact) = (&opened.catalog, &reference.artifact);
     let store = catalog.store();
     let (version, states, published) = opened.runtime.block_on(async {
-        let version = catalog.resolve(reference).await?.version;
+        let state = catalog.existing(artifact, Duration::ZERO).await?;
+        let version = state.number_of(&reference.selector)?;
         let states = graph::all_states(catalog).await?;
-        Ok::<_, CliError>((version, states, uses::of_version(store, artifact, version).await?))
+        Ok::<_, CliError>((version, states, uses::of_version(store, artifact, version).await))
     })?;
+    let (published, this_host_only) = match published {
+        Ok(published) => (published, None),
+        Err(e) if e.may_pass() => (vec![], Some(e.to_string())),
+        Err(e) => return Err(e.into()),
+    };
     let database = context.state()?.join("cache.db");
     let failed =
         |e: rusqlite::Error| CliError::failed(format!("cannot use the index in {}: {e}", database.display()));
@@ -95,11 +107,15 @@ fn answer(context: &Context, reference: &Reference) -> Result<Answer, CliError> 
         runs.push(Reader { run: row.run, files, bytes, published: false });
     }
     let made = graph.edges.into_iter().map(|edge| edge.made).collect();
-    Ok(Answer { version: graph.root, made, runs })
+    Ok(Answer { version: graph.root, made, runs, this_host_only })
 }
 
 fn text(answer: &Answer) -> String {
     let mut text = format!("{}\n", answer.version);
+    if let Some(problem) = &answer.this_host_only {
+        let problem = output::clean(problem);
+        text.push_str(&format!("this is what is known on this host, the store cannot be asked: {problem}\n"));
+    }
     if answer.made.is_empty() && answer.runs.is_empty() {
         text.push_str("nobody is known to have used it\n");
         return text;

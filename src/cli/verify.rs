@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -142,37 +141,8 @@ fn verify_signatures(
 
 /// Reads the whole log; gives the number of its events and the hash of the last.
 fn check_log(opened: &Opened, key: &ArtifactKey) -> Result<(u64, EventHash), CliError> {
-    let catalog = &opened.catalog;
-    let seen = opened.runtime.block_on(catalog.remembered(key));
-    let wrong = |error: CatalogError| match error {
-        CatalogError::Damaged { .. } => CliError::difference(error.to_string())
-            .with_hint("nothing behind that event can be trusted; restore the log's objects from a backup"),
-        CatalogError::Checkpoint { .. } => CliError::difference(error.to_string())
-            .with_hint("the log itself is sound so far: delete that object, and the log is read without it"),
-        other => other.into(),
-    };
-    let state = opened.runtime.block_on(catalog.verify_log(key)).map_err(wrong)?;
-    let events = state.seq() + 1;
-    if let Some(seen) = seen.as_ref().filter(|seen| seen.seq() > state.seq()) {
-        let message = format!(
-            "the log of {key} ends at event {}, but this host has seen {} more",
-            state.seq(),
-            output::count(seen.seq() - state.seq(), "event")
-        );
-        return Err(CliError::difference(message).with_hint(
-            "events are never deleted: the store was rolled back; `artfs log --json` prints what is known",
-        ));
-    }
-    // Folding what is new onto what was seen shows whether the past was rewritten.
-    let known = opened.runtime.block_on(catalog.existing(key, Duration::ZERO)).map_err(wrong)?;
-    if known.seq() == state.seq() && known.head() != state.head() {
-        return Err(CliError::difference(format!(
-            "the log of {key} was rewritten: its last event is {}, this host has seen {}",
-            state.head(),
-            seen.map_or(known.head(), |seen| seen.head())
-        )));
-    }
-    Ok((events, state.head()))
+    let state = opened.runtime.block_on(opened.catalog.check_log(key))?;
+    Ok((state.seq() + 1, state.head()))
 }
 
 fn verify_stored(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {

@@ -108,7 +108,7 @@ impl Fs {
     }
 }
 
-fn find(watch: &Watch, session: &str, committer: Option<RunId>) -> Result<Made, LedgerError> {
+fn find(watch: &Arc<Watch>, session: &str, committer: Option<RunId>) -> Result<Made, LedgerError> {
     watch.flush()?;
     let ledger = watch.ledger();
     let mut runs = ledger.writers_of(session)?;

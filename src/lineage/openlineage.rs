@@ -115,10 +115,12 @@ fn job_facets(run: &Run) -> Value {
     let kind = json!({ "processingType": "BATCH", "integration": "ARTFS", "jobType": run.job_type });
     facets.insert("jobType".into(), facet("2-0-3/JobTypeJobFacet", kind));
     if let Some(git) = &run.git
-        && let Some(url) = git.remote.as_ref().filter(|url| url.contains("://"))
+        && let Some(remote) = &git.remote
+        && let Ok(url) = url::Url::parse(remote)
     {
-        let members =
-            json!({ "type": "git", "url": url, "repoUrl": url, "version": git.commit, "branch": git.branch });
+        let members = json!({
+            "type": "git", "url": url.as_str(), "repoUrl": remote, "version": git.commit, "branch": git.branch
+        });
         facets.insert("sourceCodeLocation".into(), facet("1-0-1/SourceCodeLocationJobFacet", members));
     }
     Value::Object(facets)

@@ -8,7 +8,7 @@
 use super::proc::MAX_DEPTH;
 use super::{Process, ProcessKey, ProcessTree};
 use crate::format::run::Source;
-use crate::name::RunId;
+use crate::name::{NameError, RunId};
 
 /// Names a run in the environment of its processes.
 pub const RUN_VARIABLE: &str = "ARTFS_RUN";
@@ -174,6 +174,16 @@ fn starts_runs(tree: &dyn ProcessTree, own: &Own, process: &Process) -> bool {
         || is_interactive_shell(tree, process)
 }
 
+/// Whether a process was forked by an interactive shell and is still that: it has opened what its output is directed to,
+/// say, and is about to become its program.
+pub fn is_forked_shell(tree: &dyn ProcessTree, key: ProcessKey) -> bool {
+    let Some(process) = tree.process(key.pid).filter(|process| process.key == key) else { return false };
+    is_interactive_shell(tree, &process)
+        && tree.process(process.parent).is_some_and(|parent| {
+            is_interactive_shell(tree, &parent) && tree.command(parent.key) == tree.command(key)
+        })
+}
+
 fn is_interactive_shell(tree: &dyn ProcessTree, process: &Process) -> bool {
     let is_shell = |program: &str| SHELLS.contains(&program.trim_start_matches('-'));
     if !process.has_terminal || !is_shell(&process.program) {
@@ -195,6 +205,14 @@ type Mark<'a> = fn(&'a dyn ProcessTree, ProcessKey) -> Option<RunId>;
 fn declared(tree: &dyn ProcessTree, process: ProcessKey) -> Option<RunId> {
     let set = tree.variables(process, &VARIABLES);
     set.iter().find(|(name, _)| name == RUN_VARIABLE).and_then(|(_, value)| value.parse().ok())
+}
+
+/// What `ARTFS_RUN` of a process says that is no name of a run, and why it is none.
+pub fn refused_name(tree: &dyn ProcessTree, process: ProcessKey) -> Option<(String, NameError)> {
+    let set = tree.variables(process, &VARIABLES);
+    let (_, value) = set.into_iter().find(|(name, _)| name == RUN_VARIABLE)?;
+    let error = value.parse::<RunId>().err()?;
+    Some((value, error))
 }
 
 fn job(tree: &dyn ProcessTree, process: ProcessKey) -> Option<RunId> {
@@ -361,6 +379,17 @@ mod tests {
     }
 
     #[test]
+    fn a_shell_that_was_forked_for_a_program_is_told_from_one_that_was_started() {
+        let mut made = login();
+        made.add(20, 10, &["-bash"]);
+        made.add(21, 10, &["cat", "x"]);
+        made.add(22, 10, &["bash"]);
+        let is_forked = |pid: u32| is_forked_shell(&made, ProcessKey { pid, start: u64::from(pid) });
+        assert_eq!([10, 20, 21, 22].map(is_forked), [false, true, false, false]);
+        assert!(!is_forked_shell(&made, ProcessKey { pid: 20, start: 1 }), "another process of that number");
+    }
+
+    #[test]
     fn what_started_the_observer_starts_runs() {
         let mut made = login();
         made.add(20, 5, &["bash", "all-day.sh"]);
@@ -388,6 +417,9 @@ mod tests {
         }
         made.add(24, 10, &["cat"]).variables = vec![("ARTFS_RUN", "no such/name")];
         assert_eq!(root(&made, 24), (Source::Process, 24));
+        let refused = |pid: u32| refused_name(&made, ProcessKey { pid, start: u64::from(pid) });
+        assert_eq!(refused(24).unwrap().0, "no such/name");
+        assert!([20, 22].into_iter().all(|pid| refused(pid).is_none()), "unset, or a name");
     }
 
     #[test]

@@ -54,6 +54,40 @@ pub fn of_process(found: &Found, names: &Names, now: Timestamp) -> Run {
     }
 }
 
+/// What a process runs now.
+#[derive(Debug)]
+pub struct Program {
+    /// Program and arguments, with what may be secret left out.
+    pub command: Vec<String>,
+    environment: BTreeMap<String, String>,
+    python: Option<Python>,
+}
+
+impl Program {
+    /// What a process runs; none if it is gone, or in the middle of becoming another. Waits for its memory map.
+    pub fn of(process: ProcessKey) -> Option<Self> {
+        let command = redact::command(&Proc.command(process));
+        let variables = Proc.variables(process, &redact::VARIABLES);
+        let python = Proc.executable(process.pid).and_then(|path| python(&path, &variables));
+        // What was read is of that process only if it is still there.
+        let is_there = Proc.process(process.pid).is_some_and(|found| found.key == process);
+        (is_there && !command.is_empty()).then(|| Self {
+            command,
+            environment: redact::environment(&variables),
+            python: python.map(with_packages),
+        })
+    }
+
+    /// Makes it the program of a run's record; tells whether it was another.
+    pub fn become_of(self, run: &mut Run) -> bool {
+        let is_another = self.command != run.command;
+        if is_another {
+            (run.command, run.environment, run.python) = (self.command, self.environment, self.python);
+        }
+        is_another
+    }
+}
+
 /// The record of a run that this process is about to start.
 pub fn of_command(id: RunId, words: &[String], host: String, user: String, now: Timestamp) -> Run {
     let variables: Vec<(String, String)> = redact::VARIABLES
@@ -106,11 +140,14 @@ pub fn add_code(run: &mut Run, trust: Trust) {
     if let Some(directory) = &run.directory {
         run.git = code(Path::new(directory), trust);
     }
-    if let Some(python) = &mut run.python
-        && let Some(prefix) = &python.prefix
-    {
+    run.python = run.python.take().map(with_packages);
+}
+
+fn with_packages(mut python: Python) -> Python {
+    if let Some(prefix) = &python.prefix {
         python.packages = packages(Path::new(prefix));
     }
+    python
 }
 
 /// Whether `git` may be run in a working tree: it does what the tree's configuration says.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -83,21 +83,19 @@ pub enum LedgerError {
 
 type Result<T> = std::result::Result<T, LedgerError>;
 
-/// A file of a version that a run opened.
+/// Files of a version that a run opened.
 #[derive(Debug, Clone)]
 pub struct Opening {
     /// The run.
-    pub run: RunId,
+    pub run: Arc<RunId>,
     /// The artifact.
     pub artifact: ArtifactKey,
     /// The version.
     pub version: VersionNumber,
     /// Its digest.
     pub digest: crate::id::Digest,
-    /// Which file.
-    pub ordinal: u64,
-    /// Its size.
-    pub bytes: u64,
+    /// Which files, each with its size in bytes.
+    pub files: Vec<(u64, u64)>,
 }
 
 /// A run that changes a session.
@@ -194,7 +192,7 @@ impl Ledger {
     ) -> Result<()> {
         let mut grouped: BTreeMap<(&RunId, &ArtifactKey, VersionNumber), Vec<&Opening>> = BTreeMap::new();
         for opening in openings {
-            grouped.entry((&opening.run, &opening.artifact, opening.version)).or_default().push(opening);
+            grouped.entry((&*opening.run, &opening.artifact, opening.version)).or_default().push(opening);
         }
         let store = store.to_string();
         let mut kept = vec![];
@@ -208,7 +206,10 @@ impl Ledger {
                     Some(known) => known.clone(),
                     None => read_opened(db, run, &store, artifact, *version)?,
                 };
-                openings.iter().for_each(|opening| known.add(opening.ordinal, opening.bytes));
+                openings
+                    .iter()
+                    .flat_map(|o| &o.files)
+                    .for_each(|(ordinal, bytes)| known.add(*ordinal, *bytes));
                 put_read(db, run, &store, artifact, *version, &openings[0].digest, &known, now)?;
                 db.execute(
                     "UPDATE runs SET seen = ?2 WHERE id = ?1",
@@ -491,12 +492,11 @@ mod tests {
 
     fn opening(run: &str, version: u64, ordinal: u64) -> Opening {
         Opening {
-            run: id(run),
+            run: Arc::new(id(run)),
             artifact: "p/a".parse().unwrap(),
             version: VersionNumber(version),
             digest: Digest::of(b"d"),
-            ordinal,
-            bytes: 10,
+            files: vec![(ordinal, 10)],
         }
     }
 

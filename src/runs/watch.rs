@@ -31,14 +31,21 @@ const RECHECK: Duration = Duration::from_secs(1);
 const LOOK_LIMIT: Duration = Duration::from_millis(500);
 /// How long a commit waits for what is recorded of its runs.
 const CAPTURE_LIMIT: Duration = Duration::from_secs(6);
+/// How long a part of a command line that a shell is about to run is waited for to become its program.
+const EXEC_LIMIT: Duration = Duration::from_millis(250);
+/// Between looks at it: programs may be gone a millisecond after they began.
+const EXEC_INTERVAL: Duration = Duration::from_micros(250);
 /// Working trees that are looked at at once; a file system that hangs holds one for good.
 const MAX_CAPTURES: usize = 32;
 /// Threads, processes and runs that are remembered.
 const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(8192).expect("it is not zero");
-/// Pairs of run and version whose opened files are in memory; of others they are read again from the ledger.
+/// Pairs of run and version whose opened files are in memory; of others they are read again from the ledger. And names
+/// that were refused.
 const MAX_OPENED: NonZeroUsize = NonZeroUsize::new(64).expect("it is not zero");
 /// Opens that wait for the ledger; beyond, they are not counted.
 const MAX_PENDING: usize = 1 << 18;
+/// The latest pairs of run and version that an open is looked for among: so many readers at once cost no allocation.
+const RECENT: usize = 8;
 /// The highest place of a file in its version that is told from others: 1 MiB for each run and version.
 const MAX_ORDINAL: u64 = 1 << 23;
 
@@ -110,6 +117,8 @@ struct Seen {
 struct Pending {
     runs: BTreeMap<RunId, Run>,
     openings: Vec<Opening>,
+    /// Files in `openings`.
+    files: usize,
     writes: HashSet<SessionWrite>,
     missed: u64,
     closing: bool,
@@ -117,8 +126,8 @@ struct Pending {
 
 /// Sees opens; one for a mount, shared by all that serve it.
 ///
-/// Locks are held for look-ups in memory, but that of `opened`, which is held over writes to the ledger and taken by the
-/// flushing thread and by commits only.
+/// Locks are held for look-ups in memory, but that of `opened`, which is held over reads and writes of the ledger. It is
+/// taken by the flushing thread, by commits, and by who amends the record of a run: never by who holds another.
 pub struct Watch {
     options: WatchOptions,
     ledger: Arc<Ledger>,
@@ -129,6 +138,12 @@ pub struct Watch {
     wake: Condvar,
     opened: Mutex<LruCache<(RunId, ArtifactKey, VersionNumber), Opened>>,
     captures: Mutex<HashMap<RunId, JoinHandle<()>>>,
+    /// The first processes of runs whose records were taken here: they may become other programs.
+    roots: Mutex<LruCache<RunId, ProcessKey>>,
+    /// Those that a shell forked for a program which they have not become yet.
+    shells: Mutex<HashSet<ProcessKey>>,
+    /// Names for runs that are none, of which was told.
+    refused: Mutex<LruCache<String, ()>>,
     flusher: Mutex<Option<JoinHandle<()>>>,
     opens: AtomicU64,
     looks: AtomicU64,
@@ -199,6 +214,9 @@ impl Watch {
             wake: Condvar::new(),
             opened: Mutex::new(LruCache::new(MAX_OPENED)),
             captures: Mutex::default(),
+            roots: Mutex::new(LruCache::new(MAX_KNOWN)),
+            shells: Mutex::default(),
+            refused: Mutex::new(LruCache::new(MAX_OPENED)),
             flusher: Mutex::default(),
             opens: AtomicU64::new(0),
             looks: AtomicU64::new(0),
@@ -289,17 +307,35 @@ impl Watch {
         let process = if pid == thread { key } else { Proc.process(pid)?.key };
         let known = lock(&self.processes).get(&process).cloned();
         let run = match known {
-            Some(run) => run,
+            Some(run) => {
+                // Its program waits for this. The lock is given back before the look.
+                let is_shell = lock(&self.shells).contains(&process);
+                if is_shell && self.look_again(&run, process) {
+                    lock(&self.shells).remove(&process);
+                }
+                run
+            }
             None => {
                 let found = rule::run_of(&Remembering(self), &self.options.own, pid)?;
+                self.tell_refused_name(process);
                 let run = Arc::new(found.id.clone());
                 self.record(&found);
                 lock(&self.processes).put(process, run.clone());
                 run
             }
         };
-        lock(&self.threads).put(thread, Seen { key, checked: Instant::now(), run: run.clone() });
+        if !lock(&self.shells).contains(&process) {
+            lock(&self.threads).put(thread, Seen { key, checked: Instant::now(), run: run.clone() });
+        }
         Some(run)
+    }
+
+    /// Tells once of a name for a run that is none: its processes are of another run then.
+    fn tell_refused_name(&self, process: ProcessKey) {
+        let Some((value, error)) = rule::refused_name(&Remembering(self), process) else { return };
+        if lock(&self.refused).put(value, ()).is_none() {
+            tracing::warn!(pid = process.pid, "${} is not taken: {error}", rule::RUN_VARIABLE);
+        }
     }
 
     /// Takes what is recorded of a run, unless that is known.
@@ -315,55 +351,135 @@ impl Watch {
         let run = capture::of_process(found, &self.options.names, self.options.env.now());
         let uid = Proc.user(found.root.pid);
         lock(&self.pending).runs.insert(found.id.clone(), run.clone());
+        lock(&self.roots).put(found.id.clone(), found.root);
         let below = |folder: &PathBuf| {
             run.directory.as_ref().is_some_and(|at| std::path::Path::new(at).starts_with(folder))
         };
-        if self.options.mount_point.as_ref().is_some_and(below) {
-            return;
+        let trust = match uid == Some(self.options.uid) {
+            _ if self.options.mount_point.as_ref().is_some_and(below) => None,
+            true => Some(Trust::Own),
+            false => Some(Trust::Foreign),
+        };
+        let shell = rule::is_forked_shell(&Proc, found.root).then_some(found.root);
+        if trust.is_some() || shell.is_some() {
+            self.complete_later(run, trust, shell);
         }
-        let trust = if uid == Some(self.options.uid) { Trust::Own } else { Trust::Foreign };
-        self.add_code_later(run, trust);
     }
 
-    fn add_code_later(self: &Arc<Self>, mut run: Run, trust: Trust) {
+    /// Adds to a record what takes longer: the program that `shell` becomes, and the code if it may be looked at.
+    fn complete_later(self: &Arc<Self>, mut run: Run, trust: Option<Trust>, shell: Option<ProcessKey>) {
         let (this, Some(id)) = (self.clone(), run.id.clone()) else { return };
-        let work = move || {
-            capture::add_code(&mut run, trust);
-            if let Some(id) = &run.id {
-                lock(&this.pending).runs.insert(id.clone(), run.clone());
+        lock(&self.shells).extend(shell);
+        let is_begun = self.capture(id.clone(), move || {
+            if let Some(shell) = shell {
+                this.wait_for_exec(&id, shell, &run.command);
+                lock(&this.shells).remove(&shell);
             }
-        };
+            if let Some(trust) = trust {
+                capture::add_code(&mut run, trust);
+                let add = |newest: &mut Run| {
+                    newest.git = run.git;
+                    if newest.command == run.command {
+                        newest.python = run.python;
+                    }
+                    true
+                };
+                this.amend(&id, add);
+            }
+        });
+        if !is_begun && let Some(shell) = shell {
+            lock(&self.shells).remove(&shell);
+        }
+    }
+
+    /// Waits until a shell that was forked to run a program has become it; the limit is that it may never.
+    fn wait_for_exec(&self, id: &RunId, shell: ProcessKey, command: &[String]) {
+        let begun = Instant::now();
+        while begun.elapsed() < EXEC_LIMIT && Proc.process(shell.pid).is_some_and(|p| p.key == shell) {
+            // It may be gone again in a moment.
+            if let Some(program) = capture::Program::of(shell).filter(|program| program.command != command) {
+                self.amend(id, |run| program.become_of(run));
+                return;
+            }
+            std::thread::sleep(EXEC_INTERVAL);
+        }
+    }
+
+    /// Looks at the first process of a run once more: what it runs now is what the run is. Tells whether it has become
+    /// another. Blocks.
+    fn look_again(&self, id: &RunId, root: ProcessKey) -> bool {
+        // It may be at work in a file of ours: no lock is held meanwhile.
+        let program = capture::Program::of(root);
+        program.is_some_and(|program| self.amend(id, |run| program.become_of(run)))
+    }
+
+    /// Changes the record of a run, if `change` says so.
+    fn amend(&self, id: &RunId, change: impl FnOnce(&mut Run) -> bool) -> bool {
+        // While this is held nothing is on its way to the ledger: the newest is pending, or else there.
+        let _flushed = lock(&self.opened);
+        let pending = lock(&self.pending).runs.get(id).cloned();
+        let newest = pending.map_or_else(|| self.ledger.run(id), |run| Ok(Some(run)));
+        let newest = newest.inspect_err(|e| tracing::warn!("{e}")).ok().flatten();
+        let Some(mut run) = newest else { return false };
+        let is_changed = change(&mut run);
+        if is_changed {
+            lock(&self.pending).runs.insert(id.clone(), run);
+        }
+        is_changed
+    }
+
+    fn look_again_later(self: &Arc<Self>, id: &RunId) {
+        let is_at_work = lock(&self.captures).get(id).is_some_and(|thread| !thread.is_finished());
+        let root = lock(&self.roots).get(id).copied().filter(|_| !is_at_work);
+        let (this, named) = (self.clone(), id.clone());
+        if let Some(root) = root {
+            self.capture(id.clone(), move || {
+                this.look_again(&named, root);
+            });
+        }
+    }
+
+    /// Begins work on the record of a run in a thread of its own; tells whether it could.
+    fn capture(&self, id: RunId, work: impl FnOnce() + Send + 'static) -> bool {
         let mut captures = lock(&self.captures);
         captures.retain(|_, thread| !thread.is_finished());
         if captures.len() >= MAX_CAPTURES {
-            tracing::debug!("the code of a run is not recorded: too many are looked at already");
-            return;
+            tracing::debug!("not all of a run is recorded: too many are looked at already");
+            return false;
         }
-        if let Ok(thread) = std::thread::Builder::new().name("code".into()).spawn(work) {
-            captures.insert(id, thread);
-        }
+        let begun = std::thread::Builder::new().name("code".into()).spawn(work).ok();
+        begun.map(|thread| captures.insert(id, thread)).is_some()
     }
 
     /// A run opened a file of a version. Cost: a lock and a row in memory.
     pub fn opened(
         &self,
-        run: &RunId,
+        run: &Arc<RunId>,
         artifact: &ArtifactKey,
         version: VersionNumber,
         digest: Digest,
         ordinal: u64,
         bytes: u64,
     ) {
-        let opening =
-            Opening { run: run.clone(), artifact: artifact.clone(), version, digest, ordinal, bytes };
         self.opens.fetch_add(1, Ordering::Relaxed);
         let mut pending = lock(&self.pending);
-        if pending.openings.len() >= MAX_PENDING {
+        if pending.files >= MAX_PENDING {
             pending.missed += 1;
             return;
         }
-        pending.openings.push(opening);
-        if pending.openings.len() == MAX_PENDING / 2 {
+        let is_same = |o: &&mut Opening| {
+            Arc::ptr_eq(&o.run, run) && o.version == version && o.digest == digest && o.artifact == *artifact
+        };
+        match pending.openings.iter_mut().rev().take(RECENT).find(is_same) {
+            Some(opening) => opening.files.push((ordinal, bytes)),
+            None => {
+                let (run, artifact) = (run.clone(), artifact.clone());
+                let files = vec![(ordinal, bytes)];
+                pending.openings.push(Opening { run, artifact, version, digest, files });
+            }
+        }
+        pending.files += 1;
+        if pending.files == MAX_PENDING / 2 {
             self.wake.notify_all();
         }
     }
@@ -377,7 +493,7 @@ impl Watch {
     fn keep_flushing(&self) {
         loop {
             let pending = lock(&self.pending);
-            let wait = |p: &mut Pending| !p.closing && p.openings.len() < MAX_PENDING / 2;
+            let wait = |p: &mut Pending| !p.closing && p.files < MAX_PENDING / 2;
             let (pending, _) = self
                 .wake
                 .wait_timeout_while(pending, FLUSH_INTERVAL, wait)
@@ -405,6 +521,7 @@ impl Watch {
                 tracing::warn!("{} opens came too fast to be counted", pending.missed);
                 pending.missed = 0;
             }
+            pending.files = 0;
             (
                 std::mem::take(&mut pending.runs),
                 std::mem::take(&mut pending.openings),
@@ -423,22 +540,34 @@ impl Watch {
             for (id, run) in runs {
                 pending.runs.entry(id).or_insert(run);
             }
-            let room = MAX_PENDING.saturating_sub(pending.openings.len());
-            pending.openings.extend(openings.into_iter().take(room));
+            for opening in openings {
+                if pending.files + opening.files.len() > MAX_PENDING {
+                    pending.missed += opening.files.len() as u64;
+                    continue;
+                }
+                pending.files += opening.files.len();
+                pending.openings.push(opening);
+            }
             pending.writes.extend(writes);
         }
         done
     }
 
     /// Waits until what is recorded of runs is complete, for a limited time, and writes it. Blocks.
-    pub fn settle(&self, runs: &[RunId]) -> Result<(), LedgerError> {
+    pub fn settle(self: &Arc<Self>, runs: &[RunId]) -> Result<(), LedgerError> {
         let begun = Instant::now();
+        self.wait_for_captures(runs, begun);
+        runs.iter().for_each(|run| self.look_again_later(run));
+        self.wait_for_captures(runs, begun);
+        self.flush()
+    }
+
+    fn wait_for_captures(&self, runs: &[RunId], begun: Instant) {
         let is_at_work =
             || runs.iter().any(|run| lock(&self.captures).get(run).is_some_and(|t| !t.is_finished()));
         while is_at_work() && begun.elapsed() < CAPTURE_LIMIT {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(1));
         }
-        self.flush()
     }
 }
 
@@ -460,5 +589,40 @@ mod tests {
         again.add(MAX_ORDINAL, 1);
         again.add(MAX_ORDINAL, 1);
         assert_eq!((again.files, again.bytes), (6, 42), "beyond the limit each open counts");
+    }
+
+    #[test]
+    fn opens_of_many_runs_at_once_are_counted_each_for_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StoreId::from_bytes([1; 16]);
+        let options = WatchOptions {
+            store,
+            mount_point: None,
+            uid: 0,
+            names: Names { host: "h".into(), user: |uid| uid.to_string() },
+            own: Own::default(),
+            env: crate::clock::system(),
+        };
+        let watch = Watch::start(options, Arc::new(Ledger::open(folder.path()).unwrap())).unwrap();
+        let artifact: ArtifactKey = "p/a".parse().unwrap();
+        // More at once than are looked for among the latest.
+        let runs: Vec<Arc<RunId>> =
+            (0..2 * RECENT).map(|i| Arc::new(format!("run-{i}").parse().unwrap())).collect();
+        for ordinal in 0..10 {
+            for (i, run) in runs.iter().enumerate() {
+                let version = VersionNumber(ordinal % 2);
+                let digest = Digest::of(&[version.0 as u8]);
+                watch.opened(run, &artifact, version, digest, ordinal / (1 + i as u64), 5);
+            }
+        }
+        assert_eq!(watch.counts().opens, 20 * RECENT as u64);
+        watch.close();
+        let read = |i: usize| {
+            let reads = watch.ledger().reads_of(&[(*runs[i]).clone()], store).unwrap();
+            reads.iter().map(|read| (read.version.0, read.files, read.bytes)).collect::<Vec<_>>()
+        };
+        assert_eq!(read(0), [(0, 5, 25), (1, 5, 25)]);
+        assert_eq!(read(1), [(0, 5, 25), (1, 5, 25)]);
+        assert_eq!(read(9), [(0, 1, 5), (1, 1, 5)]);
     }
 }

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,22 +26,23 @@ use crate::format::reference::{ReferenceBody, Validator};
 pub(super) struct Bucket(Arc<dyn ObjectStore>);
 
 impl Bucket {
-    pub fn new(uri: &Uri) -> Result<Self> {
+    pub fn new(uri: &Uri, stall_limit: Duration) -> Result<Self> {
         // What may be repeated is repeated by the caller.
         let once = RetryConfig { max_retries: 0, ..RetryConfig::default() };
         let name = uri.authority();
+        let connector = ForBuckets(stall_limit);
         let made: object_store::Result<Arc<dyn ObjectStore>> = match uri.scheme() {
             "s3" => {
                 let builder = AmazonS3Builder::from_env().with_bucket_name(name).with_retry(once);
-                builder.with_http_connector(ForBuckets).build().map(|store| Arc::new(store) as _)
+                builder.with_http_connector(connector).build().map(|store| Arc::new(store) as _)
             }
             "gs" => {
                 let builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(name).with_retry(once);
-                builder.with_http_connector(ForBuckets).build().map(|store| Arc::new(store) as _)
+                builder.with_http_connector(connector).build().map(|store| Arc::new(store) as _)
             }
             _ => {
                 let builder = MicrosoftAzureBuilder::from_env().with_container_name(name).with_retry(once);
-                builder.with_http_connector(ForBuckets).build().map(|store| Arc::new(store) as _)
+                builder.with_http_connector(connector).build().map(|store| Arc::new(store) as _)
             }
         };
         made.map(Self).map_err(|e| SourceError::Denied { uri: uri.to_string(), problem: e.to_string() })

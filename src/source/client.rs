@@ -20,26 +20,27 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection is made within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-fn builder() -> reqwest::ClientBuilder {
-    let builder = reqwest::Client::builder().redirect(Policy::none());
+/// `stall_limit` is how long an answer may be without a byte.
+fn builder(stall_limit: Duration) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder().redirect(Policy::none()).read_timeout(stall_limit);
     let agent = concat!("artfs/", env!("CARGO_PKG_VERSION"));
     builder.timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT).user_agent(agent)
 }
 
 /// A client for web servers.
-pub(super) fn for_web() -> Result<reqwest::Client, reqwest::Error> {
-    builder().dns_resolver(Arc::new(NoLinkLocal)).build()
+pub(super) fn for_web(stall_limit: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    builder(stall_limit).dns_resolver(Arc::new(NoLinkLocal)).build()
 }
 
-/// Connects the clients of buckets.
-#[derive(Debug)]
-pub(super) struct ForBuckets;
+/// Connects the clients of buckets. An answer may be without a byte for so long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ForBuckets(pub Duration);
 
 impl HttpConnector for ForBuckets {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let allows_plain = options.get_config_value(&ClientConfigKey::AllowHttp);
         let allows_plain = allows_plain.is_some_and(|value| value == "true");
-        let client = builder().https_only(!allows_plain).build();
+        let client = builder(self.0).https_only(!allows_plain).build();
         client
             .map(HttpClient::new)
             .map_err(|e| object_store::Error::Generic { store: "reference", source: Box::new(e) })

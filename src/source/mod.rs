@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub use self::uri::{Allowed, Uri};
 use crate::format::entry::Mtime;
@@ -33,6 +34,8 @@ pub const MAX_LISTED: usize = 10_000_000;
 /// Attempts at one request, and the pause before the second; it doubles.
 const MAX_ATTEMPTS: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long an answer may be without a byte. What took twice as long is not asked for again.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// The option and the variable that allow prefixes, for messages.
 const HOW_TO_ALLOW: &str = "--allow-reference PREFIX, or $ARTFS_ALLOW_REFERENCES";
 
@@ -137,6 +140,7 @@ pub struct Sources {
     /// By scheme and authority. The lock is held for look-ups only.
     backends: Mutex<HashMap<Authority, Arc<dyn Backend>>>,
     in_flight: Semaphore,
+    stall_limit: Duration,
 }
 
 impl Default for Sources {
@@ -149,7 +153,12 @@ impl Sources {
     /// Those that are allowed, but nothing below the mount point of this process. Sends nothing.
     pub fn new(allowed: Allowed, mountpoint: Option<PathBuf>) -> Self {
         let in_flight = Semaphore::new(MAX_REQUESTS_IN_FLIGHT);
-        Self { allowed, own: mountpoint, backends: Mutex::default(), in_flight }
+        Self { allowed, own: mountpoint, backends: Mutex::default(), in_flight, stall_limit: STALL_LIMIT }
+    }
+
+    /// The same with another limit for how long an answer may be without a byte; 30 s otherwise.
+    pub fn with_stall_limit(self, stall_limit: Duration) -> Self {
+        Self { stall_limit, ..self }
     }
 
     /// What is at a URI now. What ends with a slash is a prefix; of all others that have no object the same is asked
@@ -208,8 +217,8 @@ impl Sources {
         }
         let made: Arc<dyn Backend> = match uri.scheme() {
             "file" => Arc::new(local::Local::new(&self.allowed, self.own.clone())),
-            "http" | "https" => Arc::new(web::Web::new(uri)?),
-            _ => Arc::new(bucket::Bucket::new(uri)?),
+            "http" | "https" => Arc::new(web::Web::new(uri, self.stall_limit)?),
+            _ => Arc::new(bucket::Bucket::new(uri, self.stall_limit)?),
         };
         if backends.len() >= MAX_CLIENTS {
             backends.clear();
@@ -218,16 +227,16 @@ impl Sources {
         Ok(made)
     }
 
-    /// Repeats what may pass.
+    /// Repeats what may pass, unless that took too long already.
     async fn attempt<T, F>(&self, request: impl Fn() -> F) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         let _turn = self.in_flight.acquire().await.expect("it is never closed");
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, begun) = (FIRST_PAUSE, Instant::now());
         for _ in 1..MAX_ATTEMPTS {
             match request().await {
-                Err(SourceError::Unavailable { .. }) => {}
+                Err(SourceError::Unavailable { .. }) if begun.elapsed() < 2 * self.stall_limit => {}
                 other => return other,
             }
             tokio::time::sleep(pause).await;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -24,7 +25,7 @@ const MAX_WITHOUT_RANGES: u64 = 8 << 20;
 pub(super) struct Web(reqwest::Client);
 
 impl Web {
-    pub fn new(uri: &Uri) -> Result<Self> {
+    pub fn new(uri: &Uri, stall_limit: Duration) -> Result<Self> {
         let host = uri.authority();
         // An address may be followed by a port, and one of version 6 stands in brackets.
         let address = match host.strip_prefix('[') {
@@ -36,7 +37,7 @@ impl Web {
             let problem = "link-local addresses are not asked".to_owned();
             return Err(SourceError::Denied { uri: uri.to_string(), problem });
         }
-        client::for_web().map(Self).map_err(|e| unavailable(uri, &e))
+        client::for_web(stall_limit).map(Self).map_err(|e| unavailable(uri, &e))
     }
 
     async fn send(&self, uri: &Uri, method: Method, headers: &[(HeaderName, String)]) -> Result<Response> {

@@ -101,6 +101,36 @@ fn an_audit_tells_every_alias_and_every_edit_with_who_and_when() {
 }
 
 #[test]
+fn an_audit_says_whether_the_store_was_asked_and_refuses_a_log_that_it_took_back() {
+    let host = Host::new();
+    history(&host);
+    let report = host.json(&["audit", "p/m:v0", "--json"]);
+    assert_eq!(report["checked"]["against"], "store");
+    assert!(report["checked"]["time"].is_string(), "{report}");
+    assert!(host.ok(&["audit", "p/m:v0"]).contains("against the store on "));
+    // Offline: the same page, and it says so.
+    fs::rename(host.path("store"), host.path("away")).unwrap();
+    let alone: Value = serde_json::from_slice(&host.run(&["audit", "p/m:v0", "--json"]).stdout).unwrap();
+    assert_eq!((&alone["checked"]["against"], &alone["head"]), (&json!("this_host"), &report["head"]));
+    assert_eq!(host.say(&["audit", "p/m:v0", "--html", "page.html"]).0, Some(0));
+    let page = fs::read_to_string(host.path("page.html")).unwrap();
+    assert!(page.contains("against what this host knows only"), "{page}");
+    fs::rename(host.path("away"), host.path("store")).unwrap();
+    // An event that this host has, and the store has otherwise.
+    let log = host.path("store/artifacts/p/m/log");
+    let mut events: Vec<_> = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path()).collect();
+    events.sort();
+    let kept = fs::read(&events[3]).unwrap();
+    overwrite(&events[3], &[b"{}".as_slice(), &kept[2..]].concat());
+    let (code, said) = host.say(&["audit", "p/m:v0"]);
+    assert_eq!((code, said.contains("event 3")), (Some(3), true), "{said}");
+    overwrite(&events[3], &kept);
+    fs::remove_file(events.last().unwrap()).unwrap();
+    let (code, said) = host.say(&["audit", "p/m:v0"]);
+    assert_eq!((code, said.contains("seen 1 event more")), (Some(3), true), "{said}");
+}
+
+#[test]
 fn a_lineage_that_is_deep_or_wide_is_cut_and_says_so() {
     let host = Host::new();
     host.write("in/a", b"one");

@@ -13,6 +13,8 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_python_program_with_worker_processes_is_one_run", python_workers),
     ("under_plain_bash_a_version_comes_from_what_its_writers_read", plain_bash),
     ("in_an_interactive_shell_each_command_line_is_a_run", interactive_shell),
+    ("a_run_is_what_its_first_process_has_become", becomes_another),
+    ("a_name_that_is_no_name_of_a_run_is_told_of_once", wrong_name),
     ("an_alias_is_recorded_as_the_version_it_meant", aliases),
     ("no_lineage_records_nothing", no_lineage),
     ("what_was_read_before_the_daemon_was_killed_is_not_lost", killed_daemon),
@@ -229,11 +231,43 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))";
         "sh -c 'tr a-z A-Z <p/raw/latest/data >p/clean/staging/data'",
         "cat p/unrelated/latest/more >/dev/null",
         "mv p/clean/staging p/clean/next",
+        // The shell opens the file, and becomes the program after that.
+        "cat p/raw/latest/more >p/model/staging/model",
+        "mv p/model/staging p/model/next",
     ];
     program(&host.folder(), &[&["python3", "-c", typist][..], &lines].concat());
     assert_eq!(inputs(&host, "p/clean"), ["p/raw:v0"]);
     let run = &record(&host, "p/clean")["run"];
     assert_eq!((&run["source"], &run["command"][0]), (&json!("process"), &json!("sh")));
+    assert_eq!(inputs(&host, "p/model"), ["p/raw:v0"]);
+    assert_eq!(record(&host, "p/model")["run"]["command"], json!(["cat", "p/raw/latest/more"]));
+}
+
+fn becomes_another() {
+    need("python3");
+    let host = Host::new();
+    fill(&host);
+    let commit = "import os; os.rename('p/report/staging', 'p/report/next')";
+    let script = format!("wc -c <p/raw/latest/data >p/report/staging/report; exec python3 -c \"{commit}\"");
+    program(&host.at, &["sh", "-ec", &script]);
+    assert_eq!(inputs(&host, "p/report"), ["p/raw:v0"]);
+    let run = &record(&host, "p/report")["run"];
+    // Its first word may be a path that a launcher of interpreters put there.
+    assert!(run["command"][0].as_str().unwrap().ends_with("python3"), "{run}");
+    assert_eq!((&run["command"][1], run["python"].is_object()), (&json!("-c"), true));
+}
+
+fn wrong_name() {
+    let host = Host::new();
+    fill(&host);
+    let at = host.at.display();
+    let script = format!("cat {at}/p/raw/latest/data; cat {at}/p/raw/latest/more");
+    for _ in 0..2 {
+        let output = Command::new("sh").args(["-c", &script]).env("ARTFS_RUN", "my run/1").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let log = host.log();
+    assert_eq!(log.matches("$ARTFS_RUN is not taken: \"my run/1\"").count(), 1, "{log}");
 }
 
 fn aliases() {
@@ -316,6 +350,13 @@ fn uses() {
     assert_eq!(plain[0]["command"][0], "cat");
     assert!(elsewhere.ok(&["uses", "p/raw"]).contains("nightly evaluation"));
     assert!(elsewhere.ok(&["uses", "p/unrelated"]).contains("nobody is known to have used it"));
+    // Without the store, what is known here.
+    let away = host.folder().join("away");
+    fs::rename(host.store_folder(), &away).unwrap();
+    let alone = of(&host);
+    fs::rename(&away, host.store_folder()).unwrap();
+    assert_eq!(alone["runs"].as_array().unwrap().len(), 2, "both ran here: {alone}");
+    assert!(alone["this_host_only"].is_string() && here["this_host_only"].is_null(), "{alone}");
     // A collection leaves them alone.
     host.ok(&["gc", "--grace", "0s"]);
     assert_eq!(of(&elsewhere), there);
@@ -327,6 +368,11 @@ fn uses() {
     fs::rename(&moved, host.store_folder()).unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("on this host only"), "{output:?}");
+    // Of a version that is no more, by its number.
+    host.version("p/raw", &[("data", b"newer")]);
+    host.ok(&["rm", "p/raw:v0", "--force"]);
+    let gone: Value = serde_json::from_str(&elsewhere.ok(&["uses", "--json", "p/raw:v0"])).unwrap();
+    assert_eq!((&gone["version"], gone["runs"].as_array().unwrap().len()), (&json!("p/raw:v0"), 1));
 }
 
 fn without_a_mount() {
@@ -454,7 +500,9 @@ fn openlineage() {
     run_script(&host, &["--name", "prepare", "--openlineage", sink], PREPROCESS);
     let read = || -> Vec<Value> {
         let text = fs::read_to_string(&events).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        events.iter().for_each(|event| crate::support::openlineage::check(event).unwrap());
+        events
     };
     let [start, end] = &read()[..] else { panic!("{:?}", read()) };
     assert_eq!((&start["eventType"], &end["eventType"]), (&json!("START"), &json!("COMPLETE")));

@@ -21,6 +21,8 @@ use super::support::ssh::Keys;
 
 pub const TESTS: &[(&str, fn())] = &[
     ("names_are_served_only_with_the_signatures_that_they_need", signatures),
+    ("get_and_export_signature_give_out_only_what_a_mount_would", without_a_mount),
+    ("a_version_that_is_signed_later_is_served_from_then_on", signed_later),
     ("a_log_that_was_rolled_back_or_forked_is_not_served", rolled_back),
     ("a_version_is_served_only_when_its_manifest_yields_the_signed_digest", wrong_digest),
     ("a_file_of_a_signed_version_is_served_only_when_it_is_whole", whole_files),
@@ -144,6 +146,110 @@ fn signatures() {
     writer.run(None, &["rm", &format!("{ARTIFACT}:v3")]);
     wait_until("the deletion is seen", || fs::read_link(at(&reader, "latest")).is_err());
     is_refused(&reader, "latest", "latest is not served");
+}
+
+fn without_a_mount() {
+    need("ssh-keygen");
+    let keys = Keys::new(&["release", "trainer"]);
+    let lines = [("release@x", "", "release"), ("trainer@x", "", "trainer")];
+    let allowed = keys.allowed_file("allowed", &lines);
+    let host = writer_host();
+    let writer = Writer { host: &host, keys: &keys };
+    writer.put(Some("release"), b"one", &[]);
+    writer.put(None, b"two", &[]);
+    writer.put(Some("trainer"), b"three", &[]);
+    writer.set(None, "production", "v0");
+    let reader = Host::unmounted(Some(format!("file://{}", host.store_folder().display())), &[]);
+    let rules = "production=release@x,v*=release@x|trainer@x";
+    let get = |reference: &str, more: &[&str]| {
+        let target = tempfile::tempdir().unwrap();
+        let path = target.path().join("out");
+        let words = [&["get", reference, path.to_str().unwrap()], more].concat();
+        let output = reader.run(&words);
+        let content = fs::read_to_string(path.join("file")).ok();
+        (content, String::from_utf8(output.stderr).unwrap(), output.status.code())
+    };
+    let signed = ["--allowed-signers", allowed.to_str().unwrap(), "--require-signed", rules];
+    let refused = |reference: &str, why: &str| {
+        let (content, error, code) = get(reference, &signed);
+        assert_eq!((content, code), (None, Some(1)), "{reference}: {error}");
+        assert!(error.contains(why) && error.contains("hint: "), "{reference}: {error}");
+    };
+    let given = |reference: &str, content: &str| {
+        let (found, error, _) = get(reference, &signed);
+        assert_eq!(found.as_deref(), Some(content), "{reference}: {error}");
+    };
+    // Without rules all is given, as before.
+    assert_eq!(get("p/a:production", &[]).0.as_deref(), Some("one"));
+    refused("p/a:production", "p/a:production is not served: event 4 is not signed");
+    writer.set(Some("trainer"), "production", "v0");
+    refused("p/a:production", "is allowed for trainer@x, not for release@x");
+    writer.set(Some("release"), "production", "v0");
+    given("p/a:production", "one");
+    given("p/a:v2", "three");
+    refused("p/a:v1", "p/a:v1 is not served: event 2 is not signed");
+    // A signed move to a version that is not.
+    writer.set(Some("release"), "production", "v1");
+    refused("p/a:production", "event 2 is not signed");
+    let key = reader.folder().join("key.pem");
+    program(
+        &reader.folder(),
+        &["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "key.pem"],
+    );
+    let bundle = reader.folder().join("bundle");
+    let export = [
+        "export-signature",
+        "p/a:v1",
+        "--key",
+        key.to_str().unwrap(),
+        "--model-signing",
+        bundle.to_str().unwrap(),
+    ];
+    let output = reader.run(&[&export[..], &signed].concat());
+    assert!(!output.status.success() && !bundle.exists(), "{output:?}");
+    // The host's own rules, for whoever forgets them.
+    let output = reader
+        .command(&["get", "p/a:v1", reader.folder().join("x").to_str().unwrap()])
+        .envs([("ARTFS_ALLOWED_SIGNERS", allowed.to_str().unwrap()), ("ARTFS_REQUIRE_SIGNED", rules)])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("event 2 is not signed"), "{output:?}");
+    // Rules need to know whose signatures count.
+    assert_eq!(get("p/a:v0", &["--require-signed", rules]).2, Some(2));
+}
+
+fn signed_later() {
+    need("ssh-keygen");
+    let keys = Keys::new(&["release", "trainer"]);
+    let lines = [("release@x", "", "release"), ("trainer@x", "", "trainer")];
+    let allowed = keys.allowed_file("allowed", &lines);
+    let host = writer_host();
+    let writer = Writer { host: &host, keys: &keys };
+    writer.put(None, b"one", &[]);
+    writer.put(None, b"two", &[]);
+    writer.set(Some("release"), "production", "v0");
+    let reader = reader(&host, allowed.to_str().unwrap(), "production=release@x,v*=release@x");
+    is_refused(&reader, "production", "event 1 is not signed");
+    // Neither a commit of the same content without a signature, nor one by another, nor one of another version.
+    writer.run(Some("trainer"), &["sign", "p/a:v0"]);
+    writer.run(Some("release"), &["sign", "p/a:v1"]);
+    wait_until("v1 is served", || fs::read(at(&reader, "v1").join("file")).is_ok());
+    refused("v0", fs::read(at(&reader, "v0").join("file")), libc::EACCES);
+    let record: serde_json::Value = serde_json::from_str(&host.ok(&["show", "--json", "p/a:v0"])).unwrap();
+    let by_digest = format!("p/a@{}", record["digest"].as_str().unwrap());
+    assert!(writer.run(Some("release"), &["sign", &by_digest]).contains("p/a:v0 is signed: "));
+    wait_until("production is served", || fs::read_link(at(&reader, "production")).is_ok());
+    is_read(&reader, "production", "one");
+    is_read(&reader, "v0", "one");
+    // Content that is put again, signed and with something to say, is such an event, too.
+    writer.put(None, b"three", &[]);
+    refused("v2", fs::read(at(&reader, "v2").join("file")), libc::EACCES);
+    writer.put(Some("release"), b"three", &["-m", "again"]);
+    wait_until("v2 is served", || fs::read(at(&reader, "v2").join("file")).is_ok());
+    // Nothing is said without a key.
+    let output = host.run(&["sign", "p/a:v0"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    host.ok(&["verify", "--log", "p/a"]);
 }
 
 fn rolled_back() {

@@ -22,6 +22,7 @@ mod host;
 mod layers;
 mod lineage;
 mod linearizability;
+mod openlineage;
 mod outage;
 mod overtaken;
 mod quota;

@@ -1,9 +1,10 @@
 //! Sources outside of the store: what a web server may say, and what of it is believed.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use artfs::format::reference::{ReferenceBody, Validator};
 use artfs::source::{Allowed, Described, SourceError, Sources, Uri};
@@ -17,6 +18,18 @@ struct Page {
     location: Option<String>,
     /// Whether it gives ranges and heeds conditions.
     is_plain: bool,
+    pace: Pace,
+}
+
+/// How a body comes.
+#[derive(Clone, Copy, Default)]
+enum Pace {
+    #[default]
+    AtOnce,
+    /// So many bytes, and then nothing more.
+    Stalls(usize),
+    /// A byte after each such time.
+    Drips(Duration),
 }
 
 /// A web server on this host, for as long as the test runs.
@@ -87,7 +100,7 @@ fn serve(stream: TcpStream, pages: &Mutex<HashMap<String, Page>>, requests: &Mut
             let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
             given.push(format!("Content-Range: bytes {from}-{to}/{}", page.body.len()));
             match page.body.get(from..=to) {
-                Some(part) => answer(stream, "206 Partial Content", &given, part),
+                Some(part) => paced(stream, "206 Partial Content", &given, part, page.pace),
                 None => answer(stream, "416 Range Not Satisfiable", &[], b""),
             }
         }
@@ -95,11 +108,26 @@ fn serve(stream: TcpStream, pages: &Mutex<HashMap<String, Page>>, requests: &Mut
     }
 }
 
-fn answer(mut stream: TcpStream, status: &str, headers: &[String], body: &[u8]) {
+fn answer(stream: TcpStream, status: &str, headers: &[String], body: &[u8]) {
+    paced(stream, status, headers, body, Pace::AtOnce);
+}
+
+fn paced(mut stream: TcpStream, status: &str, headers: &[String], body: &[u8], pace: Pace) {
     let mut headers = headers.to_vec();
     headers.push(format!("Content-Length: {}", body.len()));
     write_head(stream.try_clone().unwrap(), status, &headers);
-    let _ = stream.write_all(body);
+    match pace {
+        Pace::AtOnce => drop(stream.write_all(body)),
+        Pace::Stalls(sent) => {
+            let _ = stream.write_all(&body[..sent.min(body.len())]);
+            // Until the client goes away.
+            let _ = stream.read(&mut [0]);
+        }
+        Pace::Drips(every) => body.chunks(1).for_each(|byte| {
+            std::thread::sleep(every);
+            let _ = stream.write_all(byte);
+        }),
+    }
 }
 
 fn write_head(mut stream: TcpStream, status: &str, headers: &[String]) {
@@ -197,4 +225,24 @@ async fn link_local_addresses_are_not_asked_even_if_they_are_allowed() {
             "{answer:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_is_given_up_and_a_slow_one_is_not() {
+    let web = Web::new();
+    let limit = Duration::from_millis(400);
+    let sources = web.sources().with_stall_limit(limit);
+    web.put("/data/f", page(b"0123456789", Some("\"1\"")));
+    let reference = refer(&sources, &web.uri("/data/f")).await;
+    let gets = || web.requests.lock().unwrap().iter().filter(|request| request.starts_with("GET")).count();
+    for sent in [0, 3] {
+        let before = gets();
+        web.put("/data/f", Page { pace: Pace::Stalls(sent), ..page(b"0123456789", Some("\"1\"")) });
+        let error = sources.read(&reference, 0..10).await.unwrap_err();
+        assert!(matches!(error, SourceError::Unavailable { .. }), "{error}");
+        assert!((1..=2).contains(&(gets() - before)), "asked once more, and then given up");
+    }
+    // All of it takes longer than the limit, and no byte does.
+    web.put("/data/f", Page { pace: Pace::Drips(limit / 8), ..page(b"0123456789", Some("\"1\"")) });
+    assert_eq!(sources.read(&reference, 0..10).await.unwrap(), "0123456789");
 }

@@ -19,6 +19,8 @@ pub mod logs;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod network;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod openlineage;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod random;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod read_back;

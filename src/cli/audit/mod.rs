@@ -14,7 +14,7 @@ use super::error::{CliError, Outcome};
 use super::output::{self, Format};
 use crate::audit::{self, Report};
 use crate::durable;
-use crate::name::{Reference, Selector};
+use crate::name::Reference;
 
 /// Tell everything about a version: what, who, from what, and all that was changed since
 #[derive(Debug, Args)]
@@ -47,11 +47,7 @@ pub fn run(context: &Context, args: &AuditArgs) -> Result<Outcome, CliError> {
     let Reference { artifact, selector } = &args.reference;
     let report = opened.runtime.block_on(async {
         let state = opened.catalog.existing(artifact, Duration::ZERO).await?;
-        let version = match selector {
-            Selector::Version(number) if state.deleted_version(*number).is_some() => *number,
-            selector => state.require(selector)?.version,
-        };
-        audit::report(&opened.catalog, artifact, version).await
+        audit::report(&opened.catalog, artifact, state.number_of(selector)?).await
     })?;
     match &args.html {
         Some(file) => {

@@ -1,7 +1,7 @@
 //! The report for a terminal or a text file.
 
 use super::{checks, name, plain, ttl};
-use crate::audit::{Graph, Kept, Report, Standing};
+use crate::audit::{Checked, Graph, Kept, Report, Standing};
 use crate::cli::output::{self, Align, Table};
 
 /// The whole report.
@@ -64,9 +64,23 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     facts.extend([
         ("store", format!("{} ({})", report.store, report.store_id)),
         ("log", format!("{} in one chain, the last is {}", events(report), report.head.hash)),
+        ("checked", checked(&report.checked)),
         ("told", format!("{} by artfs {}", report.made, env!("CARGO_PKG_VERSION"))),
     ]);
     facts
+}
+
+fn checked(checked: &Checked) -> String {
+    match checked {
+        Checked::Store { time } => {
+            format!(
+                "against the store on {time}: every event of the log, and that it goes on from what this host has seen"
+            )
+        }
+        Checked::ThisHost { problem } => {
+            format!("against what this host knows only, which may be old: {problem}")
+        }
+    }
 }
 
 fn events(report: &Report) -> String {
