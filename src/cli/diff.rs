@@ -19,7 +19,7 @@ use crate::diff::{Change, Difference, compare};
 use crate::name::Reference;
 use crate::path::TreePath;
 use crate::store::OnMissing;
-use crate::view::VersionView;
+use crate::view::WholeView;
 
 /// Changed files that are looked into; opening more of them takes long and nobody reads it.
 const MAX_LOOKED_INTO: u64 = 1_000;
@@ -32,8 +32,8 @@ const MAX_UNIFIED_BYTES: usize = 32 << 20;
     long_about = "Show what changed from one version to another: files that are new, gone, changed or renamed, bytes \
         that both share, and what is said of the versions (message, type, tags, metadata, inputs).\n\n\
         Of changed files it shows the lines of a text (up to 1 MiB), the tensors of safetensors and npy, rows and \
-        columns of CSV, TSV, JSON lines and Parquet. Only what differs is read from the store. A version that the two \
-        contain is one entry: if it is another one, it counts as new, and a `diff` of its own says what changed in it.",
+        columns of CSV, TSV, JSON lines and Parquet. Only what differs is read from the store. Versions that \
+        the two contain are compared like directories; what was changed in one is listed with its path.",
     after_help = "\
 Letters: A added, D removed, M changed, R renamed (the same content at another path).
 Times and aliases are not compared.
@@ -67,7 +67,7 @@ pub(super) struct Side {
     pub label: String,
     pub reference: Reference,
     pub version: VersionRecord,
-    pub view: Arc<VersionView>,
+    pub view: Arc<WholeView>,
     pub message: Option<String>,
 }
 
@@ -124,7 +124,7 @@ async fn find(content: &Content, args: &DiffArgs, only: Option<TreePath>) -> Res
 async fn side(content: &Content, reference: &Reference) -> Result<Side, CliError> {
     let catalog = &content.opened.catalog;
     let version = catalog.resolve(reference).await?;
-    let view = content.view(&reference.artifact, &version).await?;
+    let view = WholeView::new(content.view(&reference.artifact, &version).await?);
     let message = catalog.message(&reference.artifact, &version).await?;
     let label = format!("{}:{}", reference.artifact, version.version);
     Ok(Side { label, reference: reference.clone(), version, view, message })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Change, Kind, npy, parquet, safetensors, table, text};
 use crate::chunk::Rule;
 use crate::format::entry::{Body, FileBody};
-use crate::view::{FileContent, ReadError, VersionView};
+use crate::view::{FileContent, ReadError, WholeView};
 
 pub use super::table::TableChange;
 pub use super::tensors::{Equal, Shape, TensorChange, TensorsChange};
@@ -70,12 +70,10 @@ pub(super) struct Files {
 /// bytes of text and tables, up to a limit.
 pub async fn inside(
     change: &Change,
-    old: &Arc<VersionView>,
-    new: &Arc<VersionView>,
+    old: &Arc<WholeView>,
+    new: &Arc<WholeView>,
 ) -> Result<Option<Inside>, ReadError> {
-    let (Kind::Changed, Some((old_at, before)), Some((new_at, after))) =
-        (change.kind(), &change.old, &change.new)
-    else {
+    let (Kind::Changed, Some(before), Some(after)) = (change.kind(), &change.old, &change.new) else {
         return Ok(None);
     };
     let (Body::File(a), Body::File(b)) = (&before.body, &after.body) else { return Ok(None) };
@@ -86,10 +84,8 @@ pub async fn inside(
     if form == Form::Other && !is_text(a, b) {
         return Ok(None);
     }
-    let files = Files {
-        old: old.open_file(*old_at, &before.path, a).await?,
-        new: new.open_file(*new_at, &after.path, b).await?,
-    };
+    let files =
+        Files { old: old.open_file(&before.path, a).await?, new: new.open_file(&after.path, b).await? };
     match look(&files, form, is_text(a, b)).await {
         Ok(inside) => Ok(Some(inside)),
         Err(Trouble::Content(problem)) => Ok(Some(Inside::Note(problem))),

@@ -1,7 +1,7 @@
 //! What changed from one version to another: entries, renames by content, and bytes that are shared.
 //!
-//! [`compare`] reads manifests only, in time and requests proportional to the difference. What changed inside of
-//! files is told by [`content`], file by file, for formats that it knows.
+//! [`compare`] reads manifests only, in time and requests proportional to the difference; those of contained versions,
+//! too, where they differ. What changed inside of files is told by [`content`], file by file, for formats that it knows.
 
 pub mod content;
 mod npy;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use crate::format::entry::{Body, Entry};
 use crate::path::TreePath;
-use crate::view::{Common, Pair, Pairs, ReadError, VersionView};
+use crate::view::{Common, Differences, ReadError, Seen, WholeView};
 
 /// Differences that are kept one by one, some 100 MB of memory at the most. Of more than these only numbers are told.
 pub const MAX_LISTED: usize = 100_000;
@@ -35,18 +35,19 @@ pub enum Kind {
     Renamed,
 }
 
-/// One difference: an entry with its ordinal on each side where there is one.
+/// One difference: an entry on each side where there is one, with the path that it is seen at.
 #[derive(Debug, Clone)]
 pub struct Change {
     /// In the first version.
-    pub old: Option<(u64, Entry)>,
+    pub old: Option<Entry>,
     /// In the second.
-    pub new: Option<(u64, Entry)>,
+    pub new: Option<Entry>,
     /// Bytes of the new file in chunks that the old one has too.
     pub shared_bytes: u64,
 }
 
-/// Numbers of differences. Directories are counted by themselves.
+/// Numbers of differences. Directories are counted by themselves, and with them contained versions that are new or gone;
+/// what is in these is counted as if it stood there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// New files and links.
@@ -83,7 +84,7 @@ pub struct Difference {
     pub unlisted: u64,
     /// The second version's bytes.
     pub bytes: Bytes,
-    /// Entries that are the same.
+    /// Entries that are the same; a contained version with all that is in it is one.
     pub common_entries: u64,
 }
 
@@ -93,14 +94,14 @@ impl Change {
         match (&self.old, &self.new) {
             (None, _) => Kind::Added,
             (_, None) => Kind::Removed,
-            (Some((_, old)), Some((_, new))) if old.path == new.path => Kind::Changed,
+            (Some(old), Some(new)) if old.path == new.path => Kind::Changed,
             (Some(_), Some(_)) => Kind::Renamed,
         }
     }
 
     /// The entry as it is now, or as it was.
     pub fn entry(&self) -> Option<&Entry> {
-        self.new.as_ref().or(self.old.as_ref()).map(|(_, entry)| entry)
+        self.new.as_ref().or(self.old.as_ref())
     }
 }
 
@@ -113,19 +114,19 @@ impl Difference {
 
 /// Compares two versions, or what is at and below `only` in them. Times are not compared.
 ///
-/// Cost: the manifest blocks that differ, and lists of chunks of large files that changed. Memory: the first
-/// [`MAX_LISTED`] differences.
+/// Cost: the manifest blocks that differ, also of contained versions, and lists of chunks of large files that changed.
+/// Memory: the first [`MAX_LISTED`] differences.
 pub async fn compare(
-    old: &Arc<VersionView>,
-    new: &Arc<VersionView>,
+    old: &Arc<WholeView>,
+    new: &Arc<WholeView>,
     only: Option<&TreePath>,
 ) -> Result<Difference, ReadError> {
     let mut difference = Difference::default();
-    let mut pairs = Pairs::new(old, new, only);
-    while let Some(pair) = pairs.next().await? {
-        difference.add(pair);
+    let mut differences = Differences::new(old, new, only).await?;
+    while let Some(seen) = differences.next().await? {
+        difference.add(seen);
     }
-    let Common { entries, bytes } = pairs.common();
+    let Common { entries, bytes } = differences.common();
     difference.common_entries = entries;
     difference.bytes.shared = difference.bytes.shared.saturating_add(bytes);
     renames::find(&mut difference);
@@ -134,10 +135,10 @@ pub async fn compare(
 }
 
 impl Difference {
-    fn add(&mut self, Pair { old, new }: Pair) {
-        let is_directory = |side: &Option<(u64, Entry)>| {
-            side.as_ref().is_some_and(|(_, entry)| matches!(entry.body, Body::Directory))
-        };
+    fn add(&mut self, Seen { old, new }: Seen) {
+        let [old, new] = [old, new].map(|side| side.map(|found| found.entry));
+        let is_directory =
+            |side: &Option<Entry>| side.as_ref().is_some_and(|entry| entry.body.is_directory());
         let count = match (&old, &new) {
             (None, _) if is_directory(&new) => &mut self.counts.directories_added,
             (None, _) => &mut self.counts.added,
@@ -146,8 +147,7 @@ impl Difference {
             (Some(_), Some(_)) => &mut self.counts.changed,
         };
         *count += 1;
-        self.bytes.new =
-            self.bytes.new.saturating_add(new.as_ref().map_or(0, |(_, entry)| file_bytes(entry)));
+        self.bytes.new = self.bytes.new.saturating_add(new.as_ref().map_or(0, file_bytes));
         if self.changes.len() < MAX_LISTED {
             self.changes.push(Change { old, new, shared_bytes: 0 });
         } else {
@@ -156,7 +156,10 @@ impl Difference {
     }
 }
 
-/// The bytes of a file, of a reference, or of all that a contained version shows.
+/// The bytes of a file or a reference. Those of a contained version are those of the files in it.
 fn file_bytes(entry: &Entry) -> u64 {
-    entry.body.sums().1
+    match &entry.body {
+        Body::File(_) | Body::Reference(_) => entry.size(),
+        Body::Directory | Body::Symlink { .. } | Body::Contained(_) => 0,
+    }
 }
