@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use artfs::format::reference::{ReferenceBody, Validator};
-use artfs::source::{Allowed, Described, SourceError, Sources, Uri};
+use artfs::source::{Allowed, Described, Facts, SourceError, Sources, Uri};
 
 /// What the server has at a path.
 #[derive(Clone, Default)]
@@ -114,7 +114,8 @@ fn page(body: &[u8], tag: Option<&'static str>) -> Page {
 async fn refer(sources: &Sources, uri: &Uri) -> ReferenceBody {
     match sources.describe(uri).await.expect("it is there") {
         Described::Object(facts) => {
-            ReferenceBody { uri: uri.to_string(), size: facts.size, validator: facts.validator, hash: None }
+            let Facts { size, validator, .. } = facts;
+            ReferenceBody { uri: uri.to_string(), size, validator, hash: None, sha256: None }
         }
         Described::Prefix(found) => panic!("{found:?}"),
     }
