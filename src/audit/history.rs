@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::decode;
+use super::{by, decode};
 use crate::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord, names_of};
 use crate::clock::Timestamp;
 use crate::format::details::DetailsRef;
@@ -249,8 +249,4 @@ impl Fold {
             }
         }
     }
-}
-
-fn by(event: &Event) -> String {
-    format!("{}@{}", event.actor, event.host)
 }

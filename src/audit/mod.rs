@@ -2,11 +2,13 @@
 //!
 //! Everything comes from the logs, whose chains are checked while they are read; nothing of the content is read.
 
+mod again;
 mod graph;
 mod history;
 
 use serde::Serialize;
 
+pub use self::again::MadeAgain;
 pub use self::graph::{Graph, MAX_DEPTH, MAX_NODES, Node, Standing};
 pub use self::history::{Change, Ending, Held, History};
 use crate::catalog::{Catalog, CatalogError, Record};
@@ -32,6 +34,8 @@ pub struct Report {
     pub head: Head,
     /// All names that pointed to it and all edits of what is said of it.
     pub history: History,
+    /// Later commits of the same content.
+    pub made_again: Vec<MadeAgain>,
     /// How long it is kept.
     pub retention: Retention,
     /// What it was made from.
@@ -108,10 +112,16 @@ pub async fn report(
         sha256: store.header().has_sha256(),
         head: Head { seq: state.seq(), hash: state.head() },
         history,
+        made_again: again::of(artifact, version, &lines, &record.producers)?,
         retention,
         lineage: graph::of(catalog, artifact, version, &record).await?,
         record,
     })
+}
+
+/// Who made an event: user and host.
+fn by(event: &Event) -> String {
+    format!("{}@{}", event.actor, event.host)
 }
 
 /// A stored line as an event.

@@ -26,7 +26,7 @@ fn history(host: &Host) {
     host.ok(&["meta", "set", "p/m:v0", "f1=0.9"]);
     host.ok(&["tag", "add", "p/m:v0", "ok"]);
     host.ok(&["ttl", "p/m:v0", "30d"]);
-    host.ok(&["put", "in", "p/m", "-m", "again", "--tag", "twice"]);
+    host.ok(&["put", "in", "p/m", "-m", "again", "--tag", "twice", "--input", "p/ds:v7"]);
     host.write("in/c", b"three");
     host.ok(&["put", "in", "p/m"]);
     host.ok(&["alias", "set", "p/m", "prod", "v1"]);
@@ -85,10 +85,18 @@ fn an_audit_tells_every_alias_and_every_edit_with_who_and_when() {
     assert_eq!(report["lineage"]["edges"], json!([[0, 1], [1, 2], [1, 3]]));
     assert_eq!(report["lineage"]["nodes"][3]["standing"], "unknown");
     assert_eq!(report["record"]["producers"].as_array().unwrap().len(), 1);
+    let again = &report["made_again"][0];
+    assert_eq!((&again["seq"], &again["message"]), (&json!(6), &json!("again")));
+    assert_eq!(again["inputs"], json!(["p/ds:v7"]), "each says by itself what it was made from");
 
     let text = host.ok(&["audit", "p/m:v0"]);
-    for part in ["b3sum --check", report["record"]["digest"].as_str().unwrap(), "p/ds:v0 <- p/raw:v0", &last]
-    {
+    for part in [
+        "b3sum --check",
+        report["record"]["digest"].as_str().unwrap(),
+        "p/ds:v0 <- p/raw:v0",
+        "from p/ds:v7",
+        &last,
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let deleted = host.json(&["audit", "p/m:v1", "--json"]);
@@ -147,6 +155,7 @@ fn nothing_that_was_said_of_a_version_is_markup_on_its_page() {
         "p/a:v0",
     ]);
     host.ok(&["meta", "set", "p/plain", "k=2"]);
+    host.ok(&["put", "in", "p/plain", "-m", "again", "--input", "p/b:v0"]);
     host.ok(&["audit", "p/plain", "--html", "plain.html"]);
     let plain = fs::read_to_string(host.path("plain.html")).unwrap();
 
@@ -168,6 +177,7 @@ fn nothing_that_was_said_of_a_version_is_markup_on_its_page() {
         "p/a:v0",
     ]);
     host.ok(&["meta", "set", "p/evil", &format!("{evil}={evil}{evil}")]);
+    host.ok(&["put", "in", "p/evil", "-m", evil, "--input", "p/b:v0"]);
     host.ok(&["audit", "p/evil", "--html", "evil.html"]);
     let page = fs::read_to_string(host.path("evil.html")).unwrap();
     assert_eq!(elements(&page), elements(&plain));

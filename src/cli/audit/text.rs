@@ -1,8 +1,10 @@
 //! The report for a terminal or a text file.
 
 use super::{checks, name, plain, ttl};
-use crate::audit::{Graph, Kept, Report, Standing};
+use crate::audit::{Graph, Kept, MadeAgain, Report, Standing};
 use crate::cli::output::{self, Align, Table};
+use crate::cli::show;
+use crate::format::run::VersionRead;
 
 /// The whole report.
 pub(super) fn render(report: &Report) -> String {
@@ -45,13 +47,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
         record.meta.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
     optional("metadata", meta.join("\n"));
     optional("inputs", record.inputs.join("\n"));
-    let reads = record.reads.iter();
-    let reads: Vec<String> = reads
-        .map(|read| {
-            let files = output::count(read.files, "file");
-            format!("{}:{} ({files}, {})", read.artifact(), read.version, output::size(read.bytes))
-        })
-        .collect();
+    let reads: Vec<String> = record.reads.iter().map(read).collect();
     optional("read", reads.join("\n"));
     if let Some(deleted) = &record.deleted {
         optional("deleted", format!("{} by {}", deleted.time, deleted.actor));
@@ -109,13 +105,29 @@ fn run(report: &Report) -> String {
 }
 
 fn producers(report: &Report) -> String {
-    let producers = report.record.producers.iter();
-    producers
-        .map(|p| {
-            let message = p.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
-            format!("  {} {}@{}{}\n", p.time, p.actor, p.host, output::clean(&message))
-        })
-        .collect()
+    let again = |again: &MadeAgain| {
+        let message = again.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
+        let head = format!("{} {}, event {}{message}", again.time, again.by, again.seq);
+        let mut text = format!("  {}\n", output::clean(&head));
+        let run = again.run.as_ref().map(show::run_text).unwrap_or_default();
+        let from = made_from(again).into_iter().map(|from| format!("from {from}"));
+        for line in run.lines().map(str::to_owned).chain(from) {
+            text.push_str(&format!("    {}\n", output::clean(&line)));
+        }
+        text
+    };
+    report.made_again.iter().map(again).collect()
+}
+
+/// What a later commit was made from: what was named, and what its run read.
+pub(super) fn made_from(again: &MadeAgain) -> Vec<String> {
+    let more = (again.more_reads > 0).then(|| output::count(again.more_reads, "more version"));
+    again.inputs.iter().cloned().chain(again.reads.iter().map(read)).chain(more).collect()
+}
+
+fn read(read: &VersionRead) -> String {
+    let files = output::count(read.files, "file");
+    format!("{}:{} ({files}, {})", read.artifact(), read.version, output::size(read.bytes))
 }
 
 fn aliases(report: &Report) -> String {
