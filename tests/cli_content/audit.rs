@@ -369,15 +369,8 @@ fn a_watch_sees_what_comes_and_two_do_not_share_a_cursor() {
     let host = Host::new();
     host.write("in/a", b"one");
     host.ok(&["put", "in", "p/a"]);
-    let mut watch = Command::new(env!("CARGO_BIN_EXE_artfs"))
-        .args(["watch", "--from", "new", "--refresh", "100ms", "--cursor", "c"])
-        .env_clear()
-        .env("ARTFS_STORE", host.path("store"))
-        .env("ARTFS_STATE", host.path("state"))
-        .current_dir(host.dir.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let watch = ["watch", "--from", "new", "--refresh", "100ms", "--cursor", "c"];
+    let mut watch = host.command(&watch).stdout(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
     while !host.path("c").exists() {
         assert!(begun.elapsed() < NEVER, "the watch does not begin");
@@ -448,6 +441,35 @@ fn a_watch_takes_only_kinds_that_there_are() {
     let (code, said) = host.say(&["watch", "--once", "--kind", "comit"]);
     assert_eq!((code, said.contains("commit")), (Some(2), true), "{said}");
     assert_eq!(host.ok(&["watch", "--once", "--kind", "commit"]).lines().count(), 1);
+}
+
+#[test]
+fn a_watch_of_what_is_not_there_ends_or_waits_if_it_should() {
+    let host = Host::new();
+    host.write("in/a", b"one");
+    host.ok(&["put", "in", "p/m"]);
+    for (name, what) in [("p/nope", "no artifact p/nope"), ("nope", "no project nope")] {
+        for words in [&["--once"][..], &[]] {
+            let (code, said) = host.say(&[&["watch", name], words].concat());
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains(what) && said.contains("--wait"), "{said}");
+        }
+        assert_eq!(host.ok(&["watch", "--once", "--wait", name]), "");
+    }
+    let waiting = ["watch", "--wait", "p/later", "--refresh", "100ms", "--kind", "commit"];
+    let waiting = [&waiting[..], &["--exec", "/bin/mkdir $ARTFS_VERSION"]].concat();
+    let mut waiting = host.command(&waiting).spawn().unwrap();
+    host.ok(&["put", "in", "p/later"]);
+    let begun = Instant::now();
+    while !host.path("v0").exists() {
+        assert!(begun.elapsed() < NEVER, "what was waited for was not delivered");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    // What was deleted was there.
+    host.ok(&["rm", "p/m", "--recursive"]);
+    assert_eq!(host.ok(&["watch", "--once", "p/m"]).lines().count(), 3);
 }
 
 #[test]
