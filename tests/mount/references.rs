@@ -136,6 +136,7 @@ fn changed() {
 fn not_allowed() {
     let (host, outside) = host();
     fs::write(outside.join("x"), "x").unwrap();
+    fs::create_dir(outside.join("empty")).unwrap();
     fs::write(host.folder().join("secret"), "secret").unwrap();
     symlink(host.folder().join("secret"), outside.join("out")).unwrap();
     let s = host.artifact("p/a");
@@ -147,6 +148,14 @@ fn not_allowed() {
         ("http://169.254.169.254/latest/", libc::EPERM, "--allow-reference"),
         (&uri(&outside.join("nothing")), libc::ENOENT, "is not there"),
         (&format!("{}/../secret", uri(&outside)), libc::EIO, "'..'"),
+        (&uri(&outside.join("empty")), libc::ENOENT, "one object or file at least"),
+        (&format!("{}/", uri(&outside.join("nothing"))), libc::ENOENT, "is not there"),
+        (&uri(&outside.join("a%20b")), libc::ENOENT, "taken as they are"),
+        (&uri(&outside.join("x?y#z")), libc::ENOENT, "taken as they are"),
+        (&uri(&outside.join("x")).replace("file", "FILE"), libc::EIO, "in lower case"),
+        (&uri(&outside.join("x")).replace("file://", "file:"), libc::EIO, "write it as"),
+        ("https://h/x?signature=1", libc::EIO, "leave out '?' and '#'"),
+        ("https://h/x#part", libc::EIO, "leave out '?' and '#'"),
     ] {
         symlink(target, s.join("link")).unwrap();
         refused(target, host.commit("p/a"), errno);

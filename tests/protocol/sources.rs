@@ -142,7 +142,10 @@ async fn a_file_of_a_web_server_is_read_in_ranges_and_not_when_it_changed() {
     }
     web.pages.lock().unwrap().remove("/data/f");
     assert!(matches!(sources.read(&recorded, 0..1).await, Err(SourceError::Missing { .. })));
-    assert!(matches!(sources.describe(&uri).await, Err(SourceError::Denied { .. })), "there are no listings");
+    let missing = sources.describe(&uri).await.expect_err("it is gone").to_string();
+    assert!(missing.ends_with("/data/f is not there"), "{missing}");
+    let listing = sources.describe(&web.uri("/data/")).await.expect_err("there are no listings").to_string();
+    assert!(listing.contains("ends with a slash") && listing.contains("link to single files"), "{listing}");
 }
 
 #[tokio::test]
