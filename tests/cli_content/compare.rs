@@ -191,6 +191,20 @@ fn diff_is_one_object_for_machines() {
 }
 
 #[test]
+fn an_event_that_the_log_does_not_have_is_an_error() {
+    let host = two_versions();
+    assert_eq!(host.ok(&["log", "p/bert", "--event", "1"]).lines().count(), 2);
+    for format in [&[][..], &["--json"]] {
+        let (code, said) = host.say(&[&["log", "p/bert", "--event", "99"], format].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("has 3 events, none of number 99"), "{said}");
+        let (code, said) = host.say(&[&["log", "p/bert:v0", "--event", "2"], format].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("event 2 of p/bert is not about v0"), "{said}");
+    }
+}
+
+#[test]
 fn the_log_of_a_version_tells_who_edited_what_and_what_was_there_before() {
     let host = two_versions();
     host.ok(&["alias", "set", "p/bert", "best", "v0"]);
