@@ -23,8 +23,8 @@ use crate::view::WholeView;
 
 /// Changed files that are looked into; opening more of them takes long and nobody reads it.
 const MAX_LOOKED_INTO: u64 = 1_000;
-/// Text of unified diffs in one answer, in bytes: it stands in memory as a whole with --json.
-const MAX_UNIFIED_BYTES: usize = 32 << 20;
+/// Bytes of what is told of changed files in one answer (lines, names): it stands in memory as a whole with --json.
+const MAX_TOLD_BYTES: usize = 32 << 20;
 
 /// Show what changed from one version to another
 #[derive(Debug, Args)]
@@ -185,21 +185,19 @@ async fn print_json(found: &Found, stat: bool) -> Result<(), CliError> {
 #[derive(Default)]
 struct Looks {
     looked_into: u64,
-    unified_bytes: usize,
+    told_bytes: usize,
     passed_over: u64,
 }
 
 impl Looks {
     async fn at(&mut self, found: &Found, change: &Change) -> Result<Option<Inside>, CliError> {
-        if self.looked_into == MAX_LOOKED_INTO || self.unified_bytes > MAX_UNIFIED_BYTES {
+        if self.looked_into == MAX_LOOKED_INTO || self.told_bytes > MAX_TOLD_BYTES {
             self.passed_over += u64::from(change.kind() == crate::diff::Kind::Changed);
             return Ok(None);
         }
         let inside = inside(change, &found.from.view, &found.to.view).await?;
         self.looked_into += u64::from(inside.is_some());
-        if let Some(Inside::Lines(lines) | Inside::Table(_, Some(lines))) = &inside {
-            self.unified_bytes += lines.detail.as_ref().map_or(0, |detail| detail.unified.len());
-        }
+        self.told_bytes += inside.as_ref().map_or(0, Inside::held_bytes);
         Ok(inside)
     }
 }

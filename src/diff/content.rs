@@ -27,6 +27,27 @@ pub enum Inside {
     Note(String),
 }
 
+impl Inside {
+    /// Bytes in memory, about.
+    pub fn held_bytes(&self) -> usize {
+        let lines = |lines: &LinesChange| lines.detail.as_ref().map_or(0, |detail| detail.unified.len());
+        let names = |names: &[String]| names.iter().map(|name| size_of_val(name) + name.len()).sum::<usize>();
+        let tensor = |tensor: &TensorChange| {
+            let shapes = [&tensor.old, &tensor.new].into_iter().flatten();
+            let shapes = shapes.map(|shape| shape.dtype.len() + size_of_val(&shape.dimensions[..]));
+            size_of_val(tensor) + tensor.name.len() + shapes.sum::<usize>()
+        };
+        match self {
+            Inside::Lines(change) => lines(change),
+            Inside::Tensors(change) => change.changed.iter().map(tensor).sum(),
+            Inside::Table(table, text) => {
+                names(&table.added) + names(&table.removed) + text.as_ref().map_or(0, lines)
+            }
+            Inside::Note(note) => note.len(),
+        }
+    }
+}
+
 /// A problem with one file's content; the comparison goes on without it.
 #[derive(Debug)]
 pub(super) enum Trouble {

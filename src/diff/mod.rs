@@ -15,12 +15,14 @@ mod text;
 
 use std::sync::Arc;
 
-use crate::format::entry::{Body, Entry};
+use crate::format::entry::{Body, Content, Entry};
 use crate::path::TreePath;
 use crate::view::{Common, Differences, ReadError, Seen, WholeView};
 
-/// Differences that are kept one by one, some 100 MB of memory at the most. Of more than these only numbers are told.
+/// Differences that are kept one by one, some 100 MB of memory as a rule. Of more than these only numbers are told.
 pub const MAX_LISTED: usize = 100_000;
+/// The same for what their paths, link targets, URIs and small contents have in bytes: each may have thousands.
+const MAX_LISTED_BYTES: usize = 256 << 20;
 
 /// What happened to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,8 @@ pub struct Difference {
     pub unlisted: u64,
     /// The second version's bytes.
     pub bytes: Bytes,
+    /// Bytes that the entries in `changes` hold.
+    listed_bytes: usize,
     /// Entries that are the same; a contained version with all that is in it is one.
     pub common_entries: u64,
 }
@@ -115,7 +119,8 @@ impl Difference {
 /// Compares two versions, or what is at and below `only` in them. Times are not compared.
 ///
 /// Cost: the manifest blocks that differ, also of contained versions, and lists of chunks of large files that changed.
-/// Memory: the first [`MAX_LISTED`] differences.
+/// Memory: the first [`MAX_LISTED`] differences, 256 MiB of names in them, and lists of a million chunks
+/// on each side.
 pub async fn compare(
     old: &Arc<WholeView>,
     new: &Arc<WholeView>,
@@ -148,12 +153,32 @@ impl Difference {
         };
         *count += 1;
         self.bytes.new = self.bytes.new.saturating_add(new.as_ref().map_or(0, file_bytes));
-        if self.changes.len() < MAX_LISTED {
+        if self.changes.len() < MAX_LISTED && self.listed_bytes < MAX_LISTED_BYTES {
+            self.listed_bytes += [&old, &new].into_iter().flatten().map(held_bytes).sum::<usize>();
             self.changes.push(Change { old, new, shared_bytes: 0 });
         } else {
             self.unlisted += 1;
         }
     }
+}
+
+/// Bytes in memory that an entry has beside its own size.
+fn held_bytes(entry: &Entry) -> usize {
+    let body = match &entry.body {
+        Body::Directory => 0,
+        Body::Symlink { target } => target.len(),
+        Body::File(file) => match &file.content {
+            Content::Inline(bytes) => bytes.len(),
+            Content::Chunks { refs, .. } => size_of_val(&refs[..]),
+        },
+        Body::Reference(reference) => {
+            size_of_val(&**reference) + reference.uri.len() + reference.proof().len()
+        }
+        Body::Contained(contained) => {
+            size_of_val(&**contained) + contained.path.as_ref().map_or(0, |path| path.as_bytes().len())
+        }
+    };
+    body + entry.path.as_bytes().len()
 }
 
 /// The bytes of a file or a reference. Those of a contained version are those of the files in it.
