@@ -99,6 +99,10 @@ fn an_audit_tells_every_alias_and_every_edit_with_who_and_when() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    assert_eq!(
+        (&report["signed_by"], &report["history"]["aliases"][1]["signed_by"]),
+        (&Value::Null, &Value::Null)
+    );
     let deleted = host.json(&["audit", "p/m:v1", "--json"]);
     assert_eq!(deleted["retention"]["state"], "deleted");
     assert_eq!(deleted["history"]["aliases"][1]["until"]["to"], Value::Null, "prod went with it");

@@ -82,7 +82,7 @@ fn run(page: &mut Page, report: &Report) {
 
 fn aliases(page: &mut Page, report: &Report) {
     page.raw("<h2>Names that pointed to it</h2>\n");
-    page.header(&["Name", "From", "Event", "By", "Until", "By", "Then"]);
+    page.header(&["Name", "From", "Event", "By", "Signed by", "Until", "By", "Then"]);
     for held in &report.history.aliases {
         let [until, by, then] = match &held.until {
             None => ["now".to_owned(), String::new(), String::new()],
@@ -92,7 +92,8 @@ fn aliases(page: &mut Page, report: &Report) {
             }
         };
         let (from, seq) = (held.from.to_string(), held.from_seq.to_string());
-        page.row(&[&held.alias, &from, &seq, &held.by, &until, &by, &then]);
+        let signed_by = held.signed_by.as_deref().unwrap_or("nobody");
+        page.row(&[&held.alias, &from, &seq, &held.by, signed_by, &until, &by, &then]);
     }
     page.raw("</tbody></table>\n");
 }

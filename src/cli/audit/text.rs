@@ -40,6 +40,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
             facts.push((name, value));
         }
     };
+    optional("signed by", report.signed_by.clone().unwrap_or_default());
     optional("type", record.artifact_type.clone().unwrap_or_default());
     optional("message", record.message.clone().unwrap_or_default());
     optional("tags", record.tags.join(", "));
@@ -138,6 +139,7 @@ fn aliases(report: &Report) -> String {
         ("UNTIL (UTC)", Align::Left),
         ("BY", Align::Left),
         ("THEN", Align::Left),
+        ("SIGNED BY", Align::Left),
     ]);
     for held in &report.history.aliases {
         let [until, by, then] = match &held.until {
@@ -147,7 +149,8 @@ fn aliases(report: &Report) -> String {
                 [output::time(end.time), end.by.clone(), then]
             }
         };
-        table.row([held.alias.clone(), output::time(held.from), held.by.clone(), until, by, then]);
+        let signed_by = held.signed_by.clone().unwrap_or_else(|| "-".to_owned());
+        table.row([held.alias.clone(), output::time(held.from), held.by.clone(), until, by, then, signed_by]);
     }
     table.to_text()
 }
