@@ -156,6 +156,14 @@ identifier! {
     Sha256, 32, "sha256:"
 }
 
+impl Sha256 {
+    /// Of all bytes that were given to `context`, one of SHA-256.
+    pub fn finish(context: aws_lc_rs::digest::Context) -> Self {
+        let bytes = context.finish().as_ref().try_into();
+        Self(bytes.expect("SHA-256 gives 32 bytes"))
+    }
+}
+
 identifier! {
     /// The random identity of a store, chosen when it was made.
     StoreId, 16, ""

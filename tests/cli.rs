@@ -183,6 +183,16 @@ error: invalid value 'proj' for '<REF>': \"proj\" is not a reference: write proj
 For more information, try '--help'.
 [exit 2]
 ");
+    let state = format!("proj/bert=3:{}", "0".repeat(64));
+    assert_eq!(
+        host.say(&["mount", "nowhere", "--min-state", &state]),
+        "\
+[stderr]
+error: --min-state needs --require-signed: an event that nobody must have signed proves nothing
+hint: add --require-signed NAME for what is served: production, latest or v*
+[exit 2]
+"
+    );
     assert_eq!(host.say(&["show", "proj/a b"]), "\
 [stderr]
 error: invalid value 'proj/a b' for '<REF>': \"a b\" is not a valid artifact name: use a letter or digit first, then up to 127 letters, digits, '.', '_' or '-'

@@ -31,15 +31,15 @@ impl Host {
         self.dir.path().join(name)
     }
 
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_artfs"));
+        command.args(words).env_clear().current_dir(self.dir.path());
+        command.env("ARTFS_STORE", self.path("store")).env("ARTFS_STATE", self.path("state"));
+        command
+    }
+
     fn run(&self, words: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_artfs"))
-            .args(words)
-            .env_clear()
-            .env("ARTFS_STORE", self.path("store"))
-            .env("ARTFS_STATE", self.path("state"))
-            .current_dir(self.dir.path())
-            .output()
-            .unwrap()
+        self.command(words).output().unwrap()
     }
 
     /// Exit code, standard output and standard error together.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::decode;
+use super::{by, decode, signer};
 use crate::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord, names_of};
 use crate::clock::Timestamp;
 use crate::format::details::DetailsRef;
@@ -38,6 +38,8 @@ pub struct Held {
     pub from_seq: u64,
     /// By whom: user and host.
     pub by: String,
+    /// The fingerprint of the key that signed that event, `WRONG` if the signature is not over it; none if nobody did.
+    pub signed_by: Option<String>,
     /// The end; none if it points there now.
     pub until: Option<Ending>,
 }
@@ -95,7 +97,7 @@ pub(super) async fn of(
             problem: e.problem,
         })?;
         if let Some(state) = &state {
-            fold.take(state, &event);
+            fold.take(state, &event, line);
         }
     }
     let Fold { mut history, messages, .. } = fold;
@@ -160,8 +162,8 @@ impl Fold {
         }
     }
 
-    /// Takes an event in, with the state behind it.
-    fn take(&mut self, state: &ArtifactState, event: &Event) {
+    /// Takes an event in, with the state behind it, and its stored line.
+    fn take(&mut self, state: &ArtifactState, event: &Event, line: &[u8]) {
         let Some(record) = state.record(self.version) else {
             self.default_ttl_seconds = state.default_ttl_seconds();
             return;
@@ -190,7 +192,7 @@ impl Fold {
             };
             self.change(event, "deleted", Value::Null, json!(cause));
         }
-        self.name(state, event);
+        self.name(state, event, line);
     }
 
     /// What is said of a version besides its content, by names for people.
@@ -231,7 +233,7 @@ impl Fold {
         self.history.changes.push(Change { seq, time, by, what, old, new });
     }
 
-    fn name(&mut self, state: &ArtifactState, event: &Event) {
+    fn name(&mut self, state: &ArtifactState, event: &Event, line: &[u8]) {
         let names = names_of(state, self.version);
         let ended: Vec<String> = self.open.keys().filter(|name| !names.contains(name)).cloned().collect();
         for name in ended {
@@ -245,12 +247,9 @@ impl Fold {
             if !self.open.contains_key(&alias) {
                 self.open.insert(alias.clone(), self.history.aliases.len());
                 let (from, from_seq, by) = (event.time, event.seq, by(event));
-                self.history.aliases.push(Held { alias, from, from_seq, by, until: None });
+                let signed_by = signer(line);
+                self.history.aliases.push(Held { alias, from, from_seq, by, signed_by, until: None });
             }
         }
     }
-}
-
-fn by(event: &Event) -> String {
-    format!("{}@{}", event.actor, event.host)
 }

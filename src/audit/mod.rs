@@ -2,16 +2,19 @@
 //!
 //! Everything comes from the logs, whose chains are checked while they are read; nothing of the content is read.
 
+mod again;
 mod graph;
 mod history;
 
 use serde::Serialize;
 
+pub use self::again::MadeAgain;
 pub use self::graph::{Graph, MAX_DEPTH, MAX_NODES, Node, Standing};
 pub use self::history::{Change, Ending, Held, History};
 use crate::catalog::{Catalog, CatalogError, LogError, Record};
 use crate::clock::Timestamp;
 use crate::format::event::Event;
+use crate::format::signed::SignedEvent;
 use crate::id::EventHash;
 use crate::name::{ArtifactKey, VersionNumber};
 
@@ -28,12 +31,16 @@ pub struct Report {
     pub sha256: bool,
     /// The version's record as it is now.
     pub record: Record,
+    /// The fingerprint of the key that signed its commit; see [`signer`].
+    pub signed_by: Option<String>,
     /// Where the log ended then.
     pub head: Head,
     /// What its chain was checked against.
     pub checked: Checked,
     /// All names that pointed to it and all edits of what is said of it.
     pub history: History,
+    /// Later commits of the same content.
+    pub made_again: Vec<MadeAgain>,
     /// How long it is kept.
     pub retention: Retention,
     /// What it was made from.
@@ -109,6 +116,7 @@ pub async fn report(
         }
     };
     let lines = catalog.log_lines(&state).await?;
+    let seq = state.record(version).map_or(u64::MAX, |record| record.seq);
     let history = history::of(catalog, artifact, version, &lines).await?;
     let ttl_seconds = state.record(version).and_then(|record| state.time_to_live(record));
     let until = ttl_seconds.map(|seconds| record.created.after(std::time::Duration::from_secs(seconds)));
@@ -128,8 +136,10 @@ pub async fn report(
         head: Head { seq: state.seq(), hash: state.head() },
         checked,
         history,
+        made_again: again::of(artifact, version, &lines, &record.producers)?,
         retention,
         lineage: graph::of(catalog, artifact, version, &record).await?,
+        signed_by: lines.get(usize::try_from(seq).unwrap_or(usize::MAX)).and_then(|line| signer(line)),
         record,
     })
 }
@@ -143,6 +153,19 @@ async fn check(catalog: &Catalog, artifact: &ArtifactKey) -> Result<Checked, Log
         }
         Err(e) => Err(e),
     }
+}
+
+/// The fingerprint of the key that signed a stored event, `WRONG` if the signature is not over it; none if nobody did.
+/// Whether that key counts is for the reader to say.
+fn signer(line: &[u8]) -> Option<String> {
+    let signed = SignedEvent::from_stored(line).transpose()?;
+    let key = signed.and_then(|signed| signed.verify().map(|_| signed.signature.key().fingerprint()));
+    Some(key.unwrap_or_else(|_| "WRONG".to_owned()))
+}
+
+/// Who made an event: user and host.
+fn by(event: &Event) -> String {
+    format!("{}@{}", event.actor, event.host)
 }
 
 /// A stored line as an event.

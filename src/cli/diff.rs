@@ -19,12 +19,12 @@ use crate::diff::{Change, Difference, compare};
 use crate::name::Reference;
 use crate::path::TreePath;
 use crate::store::OnMissing;
-use crate::view::VersionView;
+use crate::view::WholeView;
 
 /// Changed files that are looked into; opening more of them takes long and nobody reads it.
 const MAX_LOOKED_INTO: u64 = 1_000;
-/// Text of unified diffs in one answer, in bytes: it stands in memory as a whole with --json.
-const MAX_UNIFIED_BYTES: usize = 32 << 20;
+/// Bytes of what is told of changed files in one answer (lines, names): it stands in memory as a whole with --json.
+const MAX_TOLD_BYTES: usize = 32 << 20;
 
 /// Show what changed from one version to another
 #[derive(Debug, Args)]
@@ -32,8 +32,8 @@ const MAX_UNIFIED_BYTES: usize = 32 << 20;
     long_about = "Show what changed from one version to another: files that are new, gone, changed or renamed, bytes \
         that both share, and what is said of the versions (message, type, tags, metadata, inputs).\n\n\
         Of changed files it shows the lines of a text (up to 1 MiB), the tensors of safetensors and npy, rows and \
-        columns of CSV, TSV, JSON lines and Parquet. Only what differs is read from the store. A version that the two \
-        contain is one entry: if it is another one, it counts as new, and a `diff` of its own says what changed in it.",
+        columns of CSV, TSV, JSON lines and Parquet. Only what differs is read from the store. Versions that \
+        the two contain are compared like directories; what was changed in one is listed with its path.",
     after_help = "\
 Letters: A added, D removed, M changed, R renamed (the same content at another path).
 Times and aliases are not compared.
@@ -67,7 +67,7 @@ pub(super) struct Side {
     pub label: String,
     pub reference: Reference,
     pub version: VersionRecord,
-    pub view: Arc<VersionView>,
+    pub view: Arc<WholeView>,
     pub message: Option<String>,
 }
 
@@ -124,7 +124,7 @@ async fn find(content: &Content, args: &DiffArgs, only: Option<TreePath>) -> Res
 async fn side(content: &Content, reference: &Reference) -> Result<Side, CliError> {
     let catalog = &content.opened.catalog;
     let version = catalog.resolve(reference).await?;
-    let view = content.view(&reference.artifact, &version).await?;
+    let view = WholeView::new(content.view(&reference.artifact, &version).await?);
     let message = catalog.message(&reference.artifact, &version).await?;
     let label = format!("{}:{}", reference.artifact, version.version);
     Ok(Side { label, reference: reference.clone(), version, view, message })
@@ -185,21 +185,19 @@ async fn print_json(found: &Found, stat: bool) -> Result<(), CliError> {
 #[derive(Default)]
 struct Looks {
     looked_into: u64,
-    unified_bytes: usize,
+    told_bytes: usize,
     passed_over: u64,
 }
 
 impl Looks {
     async fn at(&mut self, found: &Found, change: &Change) -> Result<Option<Inside>, CliError> {
-        if self.looked_into == MAX_LOOKED_INTO || self.unified_bytes > MAX_UNIFIED_BYTES {
+        if self.looked_into == MAX_LOOKED_INTO || self.told_bytes > MAX_TOLD_BYTES {
             self.passed_over += u64::from(change.kind() == crate::diff::Kind::Changed);
             return Ok(None);
         }
         let inside = inside(change, &found.from.view, &found.to.view).await?;
         self.looked_into += u64::from(inside.is_some());
-        if let Some(Inside::Lines(lines) | Inside::Table(_, Some(lines))) = &inside {
-            self.unified_bytes += lines.detail.as_ref().map_or(0, |detail| detail.unified.len());
-        }
+        self.told_bytes += inside.as_ref().map_or(0, Inside::held_bytes);
         Ok(inside)
     }
 }

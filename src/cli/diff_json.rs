@@ -54,7 +54,7 @@ pub(super) fn file(change: &Change, inside: Option<&Inside>) -> Value {
         Kind::Changed => "changed",
         Kind::Renamed => "renamed",
     };
-    let entry = |side: &Option<(u64, Entry)>| side.as_ref().map(|(_, entry)| entry_json(entry));
+    let entry = |side: &Option<Entry>| side.as_ref().map(entry_json);
     let mut json = json!({
         "path": change.entry().map(|entry| entry.path.to_string_lossy()),
         "change": kind,

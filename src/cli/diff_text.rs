@@ -46,12 +46,13 @@ fn files(difference: &Difference) -> String {
         let Some(entry) = change.entry() else { continue };
         // A directory says nothing that what is in it does not say.
         let next = changes.get(i + 1).and_then(Change::entry);
-        if change.kind() != Kind::Changed && next.is_some_and(|next| next.path.is_below(&entry.path)) {
+        let is_plain = change.kind() != Kind::Changed && !matches!(entry.body, Body::Contained(_));
+        if is_plain && next.is_some_and(|next| next.path.is_below(&entry.path)) {
             continue;
         }
-        let size = |side: &Option<(u64, Entry)>| side.as_ref().map_or("-".into(), |(_, entry)| size(entry));
+        let size = |side: &Option<Entry>| side.as_ref().map_or("-".into(), size);
         let new = match &change.new {
-            Some((_, entry)) if matches!(entry.body, Body::File(_)) => {
+            Some(entry) if matches!(entry.body, Body::File(_)) => {
                 output::size(entry.size().saturating_sub(change.shared_bytes))
             }
             _ => "-".into(),
@@ -87,14 +88,19 @@ fn size(entry: &Entry) -> String {
         Body::Directory => "dir".into(),
         Body::Symlink { .. } => "link".into(),
         Body::Reference(reference) => output::size(reference.size),
-        Body::Contained(contained) => output::size(contained.bytes),
+        Body::Contained(_) => "version".into(),
     }
 }
 
 /// The path, and what cannot be seen by sizes.
 fn path(change: &Change, entry: &Entry) -> String {
     let path = entry.path.to_string_lossy();
-    let (Some((_, old)), Some((_, new))) = (&change.old, &change.new) else { return path.into_owned() };
+    let (Some(old), Some(new)) = (&change.old, &change.new) else {
+        return match &entry.body {
+            Body::Contained(contained) => format!("{path} ({})", contained.label()),
+            _ => path.into_owned(),
+        };
+    };
     let mut text = match change.kind() {
         Kind::Renamed => format!("{} -> {path}", old.path.to_string_lossy()),
         _ => path.into_owned(),
@@ -108,6 +114,12 @@ fn path(change: &Change, entry: &Entry) -> String {
         }
         (Body::Contained(old), Body::Contained(new)) => {
             let _ = write!(text, " ({} -> {})", old.label(), new.label());
+        }
+        (Body::Contained(old), _) => {
+            let _ = write!(text, " (was {})", old.label());
+        }
+        (_, Body::Contained(new)) => {
+            let _ = write!(text, " (now {})", new.label());
         }
         (Body::Symlink { target: a }, Body::Symlink { target: b }) => {
             let _ = write!(text, " ({} -> {})", String::from_utf8_lossy(a), String::from_utf8_lossy(b));

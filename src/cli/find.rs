@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use super::context::Opened;
 use super::csv;
 use super::error::CliError;
-use super::ls::{Layout, version_json};
+use super::ls::{Layout, artifacts_of, version_json, versions_of};
 use super::output::{self, Align, Table};
 use super::target::Target;
 use crate::catalog::{ArtifactState, VersionRecord, names_of};
@@ -83,10 +83,7 @@ pub fn run(
     let mut found = vec![];
     for state in &states {
         let versions: Vec<&VersionRecord> = match target {
-            Some(Target::Artifact(named)) => match &named.selector {
-                Some(selector) => vec![state.require(selector)?],
-                None => state.versions().collect(),
-            },
+            Some(Target::Artifact(named)) => versions_of(state, named)?,
             _ => state.versions().collect(),
         };
         let rows = versions.into_iter().map(|version| Found { state, version, now });
@@ -105,7 +102,7 @@ fn states(opened: &Opened, target: Option<&Target>) -> Result<Vec<Arc<ArtifactSt
     let runtime = &opened.runtime;
     Ok(match target {
         None => runtime.block_on(catalog.living_states())?,
-        Some(Target::Project(project)) => runtime.block_on(catalog.living_states_of(project))?,
+        Some(Target::Project(project)) => artifacts_of(opened, project)?,
         Some(Target::Artifact(named)) => {
             vec![runtime.block_on(catalog.existing(&named.reference.artifact, Duration::ZERO))?]
         }

@@ -66,6 +66,9 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
     if let (Some(directory), Some(seq)) = (&args.export, args.event) {
         return export(key, &lines, seq, directory);
     }
+    if let Some(seq) = args.event {
+        line_of(key, &lines, seq)?;
+    }
     let mut stored = Vec::new();
     let mut history = History::default();
     let mut columns = vec![("SEQ", Align::Right), ("TIME (UTC)", Align::Left), ("BY", Align::Left)];
@@ -92,6 +95,10 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
         stored.extend_from_slice(&line);
         stored.push(b'\n');
     }
+    if let (true, Some(seq), Some(version)) = (stored.is_empty(), args.event, only) {
+        let message = format!("event {seq} of {key} is not about {version}");
+        return Err(CliError::failed(message).with_hint(format!("artfs log {key} --event {seq} shows it")));
+    }
     match context.format() {
         Format::Json => output::print_bytes(&stored)?,
         Format::Text => output::print(&table.to_text())?,
@@ -112,13 +119,19 @@ pub fn signer(stored: &[u8], signers: &AllowedSigners) -> String {
     }
 }
 
+/// The stored event of a number.
+fn line_of<'a>(key: &ArtifactKey, lines: &'a [Bytes], seq: u64) -> Result<&'a Bytes, CliError> {
+    let line = usize::try_from(seq).ok().and_then(|seq| lines.get(seq));
+    line.ok_or_else(|| {
+        let events = output::count(lines.len() as u64, "event");
+        CliError::failed(format!("the log of {key} has {events}, none of number {seq}"))
+            .with_hint(format!("they are numbered from 0; artfs log {key} lists them"))
+    })
+}
+
 /// Writes `event` (what is signed) and `event.sig` into a directory.
 fn export(key: &ArtifactKey, lines: &[Bytes], seq: u64, directory: &Path) -> Result<Outcome, CliError> {
-    let end = lines.len();
-    let line = usize::try_from(seq).ok().and_then(|seq| lines.get(seq));
-    let line = line.ok_or_else(|| {
-        CliError::failed(format!("the log of {key} has {end} events, none of number {seq}"))
-    })?;
+    let line = line_of(key, lines, seq)?;
     let signed =
         SignedEvent::from_stored(line).map_err(|e| CliError::failed(format!("event {seq} of {key}: {e}")))?;
     let signed = signed.ok_or_else(|| CliError::failed(format!("event {seq} of {key} is not signed")))?;

@@ -1,20 +1,21 @@
 //! `artfs ls`: what there is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::context::Context;
+use super::context::{Context, Opened};
 use super::csv;
 use super::deleted;
 use super::error::{CliError, Outcome};
 use super::files;
 use super::find::{self, Search, SortKey};
 use super::output::{self, Align, Format, Table};
-use super::target::Target;
+use super::target::{Named, Target};
 use crate::catalog::{ArtifactState, VersionRecord, names_of};
-use crate::name::Selector;
+use crate::name::{ProjectName, Selector};
 use crate::query::Condition;
 
 /// List artifacts, or the versions of one; find versions by what is said of them
@@ -28,6 +29,7 @@ and are joined by and, or, not and parentheses. `has FIELD` asks whether there i
   fields  project name artifact version type tag alias input actor host created age files bytes stored digest ttl,
           and meta.KEY (meta.KEY.KEY into objects; the values of a list all count)
   values  text (in quotes if it has spaces), numbers, 10G, v7, 2026-01-31, 30d, true, false, null
+A date means the whole day (UTC), '2026-01-31 10:30' that minute: > is behind it, <= up to its end.
 Text and number are never equal. != is the opposite of =, so it also holds where there is no value.
 
 Examples:
@@ -116,25 +118,47 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
             print_artifacts(layout, args, &artifacts, &nothing)?;
         }
         Some(Target::Project(project)) => {
-            let artifacts = opened.runtime.block_on(catalog.living_states_of(project))?;
-            if artifacts.is_empty() {
-                let message = format!("there is no project {project} in {}", catalog.store().url());
-                return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
-            }
-            print_artifacts(layout, args, &artifacts, "")?;
+            print_artifacts(layout, args, &artifacts_of(&opened, project)?, "")?;
         }
         Some(Target::Artifact(named)) => {
             let key = &named.reference.artifact;
             let state = opened.runtime.block_on(catalog.existing(key, Duration::ZERO))?;
-            let versions: Vec<&VersionRecord> = match &named.selector {
-                None if state.is_removed() => vec![state.require(&Selector::Latest)?],
-                None => state.versions().collect(),
-                Some(selector) => vec![state.require(selector)?],
-            };
-            print_versions(layout, args, &state, &versions)?;
+            print_versions(layout, args, &state, &versions_of(&state, named)?)?;
         }
     }
     Ok(Outcome::Done)
+}
+
+/// The artifacts of a project.
+///
+/// # Errors
+/// There is none: the project is not there.
+pub(super) fn artifacts_of(
+    opened: &Opened,
+    project: &ProjectName,
+) -> Result<Vec<Arc<ArtifactState>>, CliError> {
+    let catalog = &opened.catalog;
+    let artifacts = opened.runtime.block_on(catalog.living_states_of(project))?;
+    if artifacts.is_empty() {
+        let message = format!("there is no project {project} in {}", catalog.store().url());
+        return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
+    }
+    Ok(artifacts)
+}
+
+/// The versions of an artifact that are meant: all, or the one that is named.
+///
+/// # Errors
+/// That one is not there; the artifact was deleted.
+pub(super) fn versions_of<'a>(
+    state: &'a ArtifactState,
+    named: &Named,
+) -> Result<Vec<&'a VersionRecord>, CliError> {
+    Ok(match &named.selector {
+        None if state.is_removed() => vec![state.require(&Selector::Latest)?],
+        None => state.versions().collect(),
+        Some(selector) => vec![state.require(selector)?],
+    })
 }
 
 fn layout(context: &Context, args: &LsArgs) -> Result<Layout, CliError> {
@@ -149,7 +173,7 @@ fn layout(context: &Context, args: &LsArgs) -> Result<Layout, CliError> {
 fn print_artifacts(
     layout: Layout,
     args: &LsArgs,
-    artifacts: &[std::sync::Arc<ArtifactState>],
+    artifacts: &[Arc<ArtifactState>],
     nothing: &str,
 ) -> Result<(), CliError> {
     if layout != Layout::Table {
@@ -186,7 +210,7 @@ fn print_artifacts(
     output::print(&table.to_text())
 }
 
-fn print_artifact_sizes(artifacts: &[std::sync::Arc<ArtifactState>]) -> Result<(), CliError> {
+fn print_artifact_sizes(artifacts: &[Arc<ArtifactState>]) -> Result<(), CliError> {
     let mut table = Table::new(&[
         ("ARTIFACT", Align::Left),
         ("VERSIONS", Align::Right),

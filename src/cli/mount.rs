@@ -126,6 +126,7 @@ pub fn run(context: &Context, args: &MountArgs, start: Start) -> Result<Outcome,
 }
 
 fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
+    let policy = args.policy.policy()?;
     let state = context.state()?;
     let mountpoint = mountpoint(&args.directory)?;
     let store = context.store_url()?;
@@ -151,7 +152,7 @@ fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
         cache_bytes: args.cache_size,
         refresh: args.refresh,
         quotas: args.quota.quotas(),
-        policy: args.policy.policy()?,
+        policy,
         references: args.references.allowed(),
         rename_wait: args.rename_wait.unwrap_or(RENAME_WAIT),
         passthrough: !args.no_passthrough,

@@ -127,7 +127,7 @@ fn text(record: &Record, signed_by: &str) -> String {
 }
 
 /// A run for people: what it was, and of which code. `--json` has all.
-fn run_text(value: &serde_json::Value) -> String {
+pub(super) fn run_text(value: &serde_json::Value) -> String {
     let run = match serde_json::from_value::<Run>(value.clone()) {
         Ok(run) if run.id.is_some() => run,
         _ => return plain(value),

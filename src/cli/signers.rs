@@ -54,14 +54,20 @@ pub struct PolicyArgs {
     /// principals: production, latest=release|ci (repeatable, or with commas)
     #[arg(long, value_name = "NAME[=PRINCIPAL|…]", value_delimiter = ',', env = "ARTFS_REQUIRE_SIGNED")]
     require_signed: Vec<Rule>,
-    /// Let an artifact be read only if its log has this event: proj/name=17:HASH (repeatable)
-    #[arg(long, value_name = "ARTIFACT=SEQ:HASH", requires = "require_signed")]
+    /// With --require-signed: let an artifact be read only if its log has this event: proj/name=17:HASH (repeatable)
+    #[arg(long, value_name = "ARTIFACT=SEQ:HASH")]
     min_state: Vec<Floor>,
 }
 
 impl PolicyArgs {
     /// The policy; none if nothing must be signed.
     pub fn policy(&self) -> Result<Option<Policy>, CliError> {
+        if self.require_signed.is_empty() && !self.min_state.is_empty() {
+            let message =
+                "--min-state needs --require-signed: an event that nobody must have signed proves nothing";
+            return Err(CliError::usage(message)
+                .with_hint("add --require-signed NAME for what is served: production, latest or v*"));
+        }
         if self.require_signed.is_empty() {
             return Ok(None);
         }

@@ -12,7 +12,7 @@ use super::error::{CliError, Outcome};
 use super::interrupt::interrupted;
 use super::target::Target;
 use crate::watch::{
-    Begin, CursorError, Exec, Hook, OnFailure, Options, Retries, Scope, Watch, WatchError, Webhook,
+    Begin, CursorError, Exec, Hook, OnAbsent, OnFailure, Options, Retries, Scope, Watch, WatchError, Webhook,
 };
 
 /// What an event can be.
@@ -67,6 +67,9 @@ pub struct WatchArgs {
     /// Deliver what there is, and end
     #[arg(long)]
     once: bool,
+    /// Wait for a project or artifact that is not there yet; with --once, do nothing then
+    #[arg(long, requires = "target")]
+    wait: bool,
     /// Time between two looks at the logs
     #[arg(long, value_name = "SPAN", default_value = "2s", value_parser = parse_span)]
     refresh: Duration,
@@ -146,6 +149,7 @@ fn options(args: &WatchArgs) -> Result<Options, CliError> {
         begin: args.from.0,
         cursor: args.cursor.clone(),
         refresh: args.refresh,
+        on_absent: if args.wait { OnAbsent::Wait } else { OnAbsent::Stop },
         on_failure: if args.keep_going { OnFailure::Skip } else { OnFailure::Stop },
     })
 }
@@ -181,6 +185,9 @@ impl From<WatchError> for CliError {
             WatchError::Hook { .. } => failed.with_hint(
                 "with --cursor the next watch delivers it again; --keep-going goes on behind such an event",
             ),
+            WatchError::Absent { .. } => {
+                failed.with_hint("`artfs ls` lists what there is; --wait waits for what is to come")
+            }
             WatchError::Cursor(_) | WatchError::RolledBack { .. } | WatchError::Output(_) => failed,
         }
     }

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use futures::TryStreamExt;
 
 use super::link::Linker;
 use super::{CommitError, Item, What};
 use crate::format::entry::{Body, Entry, Mtime};
 use crate::format::reference::{MAX_URI_BYTES, ReferenceBody};
-use crate::id::FileHash;
+use crate::id::{FileHash, Sha256};
 use crate::path::{self, TreePath};
 use crate::source::{self, Facts, SourceError, Uri};
 use crate::view::ReadError;
@@ -22,7 +23,7 @@ use crate::view::ReadError;
 pub(super) enum Checksums {
     /// Their sources vouch for them.
     None,
-    /// Their BLAKE3 is recorded.
+    /// Their BLAKE3 is recorded, and in stores that record it their SHA-256.
     Record,
 }
 
@@ -119,13 +120,17 @@ impl Linker {
             let problem = format!("it has more than {MAX_URI_BYTES} bytes");
             return Err(failed(SourceError::Uri { uri, problem }));
         }
-        let mut body = ReferenceBody { uri, size: facts.size, validator: facts.validator, hash: None };
+        let mut body =
+            ReferenceBody { uri, size: facts.size, validator: facts.validator, hash: None, sha256: None };
         if self.checksums == Checksums::Record {
             let known = self.described.lock().expect("no holder of this lock panics").get(at).cloned();
-            if let Some(known) = known.filter(|known| ReferenceBody { hash: None, ..known.clone() } == body) {
+            if let Some(known) =
+                known.filter(|known| ReferenceBody { hash: None, sha256: None, ..known.clone() } == body)
+            {
                 return Ok(known);
             }
             let content = self.context.open_reference(&body, "a reference", path);
+            let mut sha256 = self.context.store().header().has_sha256().then(|| Context::new(&SHA256));
             let hash = async {
                 let (mut hasher, mut parts) = (blake3::Hasher::new(), Box::pin(content.parts()));
                 while let Some(part) = parts.try_next().await.map_err(|e| match e {
@@ -135,10 +140,14 @@ impl Linker {
                     self.progress.check()?;
                     self.progress.bytes.add(part.len() as u64);
                     hasher.update(&part);
+                    if let Some(sha256) = &mut sha256 {
+                        sha256.update(&part);
+                    }
                 }
                 Ok::<_, CommitError>(FileHash::from_hash(hasher.finalize()))
             };
             body.hash = Some(self.runtime.block_on(hash)?);
+            body.sha256 = sha256.map(Sha256::finish);
             self.described.lock().expect("no holder of this lock panics").insert(at.clone(), body.clone());
         }
         Ok(body)

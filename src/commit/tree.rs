@@ -125,10 +125,7 @@ impl<'a> TreeBuilder<'a> {
         let OpenFile { path, executable, mtime, rule, size, hasher, sha256, inline, chunks } =
             self.file.take().expect("a file ends after it began");
         let hash = FileHash::from_hash(hasher.finalize());
-        let sha256 = sha256.map(|sha256| {
-            let bytes = sha256.finish().as_ref().try_into();
-            Sha256::from_bytes(bytes.expect("SHA-256 gives 32 bytes"))
-        });
+        let sha256 = sha256.map(Sha256::finish);
         let body = if chunks.is_empty() {
             let content = Content::Inline(inline.into());
             NewBody::Ready(Body::File(FileBody { size, hash, sha256, rule, content }))

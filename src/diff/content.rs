@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{Change, Kind, npy, parquet, safetensors, table, text};
 use crate::chunk::Rule;
 use crate::format::entry::{Body, FileBody};
-use crate::view::{FileContent, ReadError, VersionView};
+use crate::view::{FileContent, ReadError, WholeView};
 
 pub use super::table::TableChange;
 pub use super::tensors::{Equal, Shape, TensorChange, TensorsChange};
@@ -25,6 +25,27 @@ pub enum Inside {
     Table(TableChange, Option<LinesChange>),
     /// Why nothing can be told.
     Note(String),
+}
+
+impl Inside {
+    /// Bytes in memory, about.
+    pub fn held_bytes(&self) -> usize {
+        let lines = |lines: &LinesChange| lines.detail.as_ref().map_or(0, |detail| detail.unified.len());
+        let names = |names: &[String]| names.iter().map(|name| size_of_val(name) + name.len()).sum::<usize>();
+        let tensor = |tensor: &TensorChange| {
+            let shapes = [&tensor.old, &tensor.new].into_iter().flatten();
+            let shapes = shapes.map(|shape| shape.dtype.len() + size_of_val(&shape.dimensions[..]));
+            size_of_val(tensor) + tensor.name.len() + shapes.sum::<usize>()
+        };
+        match self {
+            Inside::Lines(change) => lines(change),
+            Inside::Tensors(change) => change.changed.iter().map(tensor).sum(),
+            Inside::Table(table, text) => {
+                names(&table.added) + names(&table.removed) + text.as_ref().map_or(0, lines)
+            }
+            Inside::Note(note) => note.len(),
+        }
+    }
 }
 
 /// A problem with one file's content; the comparison goes on without it.
@@ -70,12 +91,10 @@ pub(super) struct Files {
 /// bytes of text and tables, up to a limit.
 pub async fn inside(
     change: &Change,
-    old: &Arc<VersionView>,
-    new: &Arc<VersionView>,
+    old: &Arc<WholeView>,
+    new: &Arc<WholeView>,
 ) -> Result<Option<Inside>, ReadError> {
-    let (Kind::Changed, Some((old_at, before)), Some((new_at, after))) =
-        (change.kind(), &change.old, &change.new)
-    else {
+    let (Kind::Changed, Some(before), Some(after)) = (change.kind(), &change.old, &change.new) else {
         return Ok(None);
     };
     let (Body::File(a), Body::File(b)) = (&before.body, &after.body) else { return Ok(None) };
@@ -86,10 +105,8 @@ pub async fn inside(
     if form == Form::Other && !is_text(a, b) {
         return Ok(None);
     }
-    let files = Files {
-        old: old.open_file(*old_at, &before.path, a).await?,
-        new: new.open_file(*new_at, &after.path, b).await?,
-    };
+    let files =
+        Files { old: old.open_file(&before.path, a).await?, new: new.open_file(&after.path, b).await? };
     match look(&files, form, is_text(a, b)).await {
         Ok(inside) => Ok(Some(inside)),
         Err(Trouble::Content(problem)) => Ok(Some(Inside::Note(problem))),

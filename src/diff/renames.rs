@@ -1,4 +1,4 @@
-//! Renames: a file that is gone and one that is new, of one content.
+//! Renames: a file or reference that is gone and one that is new, of one content.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,13 @@ use crate::format::entry::{Body, Entry};
 use crate::id::FileHash;
 
 /// Takes each removed file and an added one of the same content together. Of several, one of the same name comes
-/// first, then the first in order. Empty files are all alike, and none is taken for another.
+/// first, then the first in order. A reference has the content of another if it is one to the same object as it was then.
+/// Empty files are all alike, and none is taken for another.
 pub(super) fn find(difference: &mut Difference) {
-    let mut gone: HashMap<(FileHash, u64), Vec<usize>> = HashMap::new();
+    let mut gone: HashMap<Content, Vec<usize>> = HashMap::new();
     for (i, change) in difference.changes.iter().enumerate() {
         if change.kind() == Kind::Removed
-            && let Some(content) = change.entry().and_then(content)
+            && let Some(content) = change.entry().and_then(Content::of)
         {
             gone.entry(content).or_default().push(i);
         }
@@ -27,7 +28,7 @@ pub(super) fn find(difference: &mut Difference) {
             continue;
         }
         let Some(entry) = difference.changes[i].entry() else { continue };
-        let Some(list) = content(entry).and_then(|content| gone.get_mut(&content)) else { continue };
+        let Some(list) = Content::of(entry).and_then(|content| gone.get_mut(&content)) else { continue };
         let has_name = |at: &usize| name(&difference.changes[*at]) == Some(entry.path.file_name());
         let recent = list.len().saturating_sub(MAX_LOOKED_AT);
         let same_name = list[recent..].iter().rposition(has_name).map(|at| recent + at);
@@ -47,10 +48,24 @@ pub(super) fn find(difference: &mut Difference) {
 /// Files of one content that are looked at for the same name.
 const MAX_LOOKED_AT: usize = 64;
 
-fn content(entry: &Entry) -> Option<(FileHash, u64)> {
-    match &entry.body {
-        Body::File(file) if file.size > 0 => Some((file.hash, file.size)),
-        _ => None,
+/// What tells that two entries have the same bytes.
+#[derive(PartialEq, Eq, Hash)]
+enum Content {
+    Stored { hash: FileHash, size: u64 },
+    Outside { uri: String, size: u64, proof: String },
+}
+
+impl Content {
+    /// None of what is empty, or has no bytes.
+    fn of(entry: &Entry) -> Option<Self> {
+        match &entry.body {
+            Body::File(file) if file.size > 0 => Some(Self::Stored { hash: file.hash, size: file.size }),
+            Body::Reference(reference) => {
+                let (uri, size, proof) = (reference.uri.clone(), reference.size, reference.proof());
+                Some(Self::Outside { uri, size, proof })
+            }
+            Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Contained(_) => None,
+        }
     }
 }
 

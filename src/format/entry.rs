@@ -13,7 +13,7 @@
 //!         | 2 u8 | level u8 | count u8 | count x chunk reference    level 0: data; level n: lists of level n-1
 //! chunk reference = hash 32 | span u64 | raw length u32 | stored form
 //! stored form     = codec u8 | pack u16 | offset u64 | stored length u32
-//! extension       = type u16 | length u16 | bytes                  1: SHA-256 of a file; skipped when not known
+//! extension       = type u16 | length u16 | bytes                  1: SHA-256 of the bytes; skipped when not known
 //! ```
 //! `pack` counts into the list of pack ids at the head of the block.
 
@@ -79,6 +79,15 @@ impl Body {
     /// Whether it is shown as a directory.
     pub fn is_directory(&self) -> bool {
         matches!(self, Body::Directory | Body::Contained(_))
+    }
+
+    /// The SHA-256 of a file's or reference's bytes, where it was recorded.
+    pub fn sha256(&self) -> Option<Sha256> {
+        match self {
+            Body::File(file) => file.sha256,
+            Body::Reference(reference) => reference.sha256,
+            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => None,
+        }
     }
 
     /// Files shown at and below it, and the sum of their sizes in bytes, as far as its entry tells.
@@ -294,7 +303,7 @@ pub(super) fn encode_record(entry: &Entry, packs: &mut PackNames, out: &mut Vec<
 
 fn encode_extensions(entry: &Entry, out: &mut Vec<u8>) {
     let mut extensions = Vec::new();
-    if let Body::File(FileBody { sha256: Some(sha256), .. }) = &entry.body {
+    if let Some(sha256) = entry.body.sha256() {
         extensions.extend_from_slice(&EXTENSION_SHA256.to_le_bytes());
         put_short_bytes(&mut extensions, sha256.as_bytes());
     }
@@ -306,9 +315,14 @@ fn decode_extensions(r: &mut Reader<'_>, body: &mut Body) -> Result<(), FormatEr
     let mut extensions = Reader::new("entry's extensions", r.short_bytes()?);
     while !extensions.rest().is_empty() {
         let (kind, bytes) = (extensions.u16()?, extensions.short_bytes()?);
-        if let (EXTENSION_SHA256, Body::File(file)) = (kind, &mut *body) {
+        let sha256 = match body {
+            Body::File(file) => &mut file.sha256,
+            Body::Reference(reference) => &mut reference.sha256,
+            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => continue,
+        };
+        if kind == EXTENSION_SHA256 {
             let bytes = bytes.try_into().map_err(|_| r.error("a SHA-256 has 32 bytes"))?;
-            file.sha256 = Some(Sha256::from_bytes(bytes));
+            *sha256 = Some(Sha256::from_bytes(bytes));
         }
     }
     Ok(())
@@ -439,11 +453,18 @@ mod tests {
             size: 0x0102,
             validator: Validator::Tag("t1".into()),
             hash: Some(hash),
+            sha256: None,
         };
         let mut body = b"\x08\0s3://b/k\x02\x01\0\0\0\0\0\0\x01\x02\0t1\x01".to_vec();
         body.extend_from_slice(hash.as_bytes());
         let written = entry(Body::Reference(Box::new(reference.clone())));
         assert_eq!(written.encode_alone(), record(4, &body));
+        let sha256 = Some(Sha256::from_bytes([7; 32]));
+        let written = entry(Body::Reference(Box::new(ReferenceBody { sha256, ..reference.clone() })));
+        let extensions = [&[36, 0, 1, 0, 32, 0][..], &[7; 32]].concat();
+        let bytes = [&record(4, &body)[..record(4, &body).len() - 2], &extensions].concat();
+        assert_eq!(written.encode_alone(), bytes);
+        assert_eq!(Entry::decode_alone(&bytes), Ok(written));
         let bare = ReferenceBody { validator: Validator::None, hash: None, ..reference };
         let written = entry(Body::Reference(Box::new(bare)));
         let body = b"\x08\0s3://b/k\x02\x01\0\0\0\0\0\0\0\0\0\0";

@@ -148,7 +148,8 @@ mod tests {
         let file = Body::File(FileBody { size: 1, hash, sha256: None, rule: Rule::Text, content });
         let reference = |hash| {
             let validator = Validator::Tag("\"a b\"".into());
-            Body::Reference(Box::new(ReferenceBody { uri: "s3://b/x y".into(), size: 5, validator, hash }))
+            let uri = "s3://b/x y".into();
+            Body::Reference(Box::new(ReferenceBody { uri, size: 5, validator, hash, sha256: None }))
         };
         let bodies: [(&[u8], Body); 6] = [
             (b"a b%\n\xff\xc3\xa9", file.clone()),

@@ -93,10 +93,7 @@ pub fn b3sums_line(entry: &Entry) -> Option<String> {
 
 /// The line of a file in `sha256sum --check` input; none for what has no SHA-256, and as in [`b3sums_line`].
 pub fn sha256sums_line(entry: &Entry) -> Option<String> {
-    match &entry.body {
-        Body::File(file) => sum_line(entry, file.sha256?),
-        Body::Reference(_) | Body::Directory | Body::Symlink { .. } | Body::Contained(_) => None,
-    }
+    sum_line(entry, entry.body.sha256()?)
 }
 
 fn sum_line(entry: &Entry, hash: impl std::fmt::Display) -> Option<String> {
@@ -169,6 +166,7 @@ mod tests {
             size: 5,
             validator: Validator::Tag("\"t 1\"".into()),
             hash: None,
+            sha256: None,
         };
         let checked = ReferenceBody { hash: Some(hash), ..tagged.clone() };
         let mut listing = ListingHasher::default();

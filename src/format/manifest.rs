@@ -446,7 +446,7 @@ mod tests {
         let one = ChunkRef { id: hash.into(), span: 9, raw_len: 9, place: place(3) };
         let reference = |validator, hash| {
             let uri = "s3://bucket/a b".to_owned();
-            Body::Reference(Box::new(ReferenceBody { uri, size: 1 << 40, validator, hash }))
+            Body::Reference(Box::new(ReferenceBody { uri, size: 1 << 40, validator, hash, sha256: None }))
         };
         let contained = Contained {
             artifact: "p/ds".parse().unwrap(),

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::FormatError;
 use super::wire::{Reader, put_short_bytes};
-use crate::id::{ALGORITHM_BLAKE3, FileHash};
+use crate::id::{ALGORITHM_BLAKE3, FileHash, Sha256};
 
 /// The longest URI in bytes: what a symbolic link can hold.
 pub const MAX_URI_BYTES: usize = 4095;
@@ -48,6 +48,8 @@ pub struct ReferenceBody {
     pub validator: Validator,
     /// BLAKE3 of its bytes, if they were read at the commit.
     pub hash: Option<FileHash>,
+    /// SHA-256 of its bytes, if they were read and the store records it. It stands among the entry's extensions.
+    pub sha256: Option<Sha256>,
 }
 
 impl ReferenceBody {
@@ -96,7 +98,7 @@ impl ReferenceBody {
                 return Err(r.error(format!("hash algorithm {other} is not known to this version of artfs")));
             }
         };
-        Ok(Self { uri, size, validator, hash })
+        Ok(Self { uri, size, validator, hash, sha256: None })
     }
 }
 

@@ -151,7 +151,9 @@ impl From<&CommitError> for Errno {
             CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
             CommitError::DeadLink { .. } => libc::ENOENT,
             CommitError::Reference { error: SourceError::NotAllowed { .. }, .. } => libc::EPERM,
-            CommitError::Reference { error: SourceError::Missing { .. }, .. } => libc::ENOENT,
+            CommitError::Reference {
+                error: SourceError::Missing { .. } | SourceError::Empty { .. }, ..
+            } => libc::ENOENT,
             CommitError::Reference { .. } => libc::EIO,
             CommitError::Lost { .. } | CommitError::Uncontainable { .. } | CommitError::Read(_) => libc::EIO,
             CommitError::Overtaken => libc::EAGAIN,

@@ -216,13 +216,12 @@ impl Fs {
             all.insert(format!("{PREFIX}{name}"), value.into_bytes());
         };
         if let Some(ordinal) = ordinal {
-            match self.entry(version, ordinal).await?.body {
-                Body::File(file) => {
-                    put("b3", file.hash.to_string());
-                    if let Some(sha256) = file.sha256 {
-                        put("sha256", sha256.to_string());
-                    }
-                }
+            let body = self.entry(version, ordinal).await?.body;
+            if let Some(sha256) = body.sha256() {
+                put("sha256", sha256.to_string());
+            }
+            match body {
+                Body::File(file) => put("b3", file.hash.to_string()),
                 Body::Reference(reference) => {
                     put("uri", reference.uri.clone());
                     put("validator", reference.validator.to_string());

@@ -11,6 +11,7 @@ mod tests;
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Number;
 
@@ -98,10 +99,36 @@ pub enum Value {
     Null,
     /// An instant.
     Time(Timestamp),
+    /// In a condition: all instants from one on, for this long. One in it is equal to it.
+    Period(Timestamp, Length),
     /// Whole seconds; [`NEVER_SECONDS`] has no end.
     Span(u64),
     /// Something that is there and cannot be compared: an object, or an empty list.
     Other,
+}
+
+/// The length of a period: what is left open by how an instant was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// A millisecond, the finest there is.
+    Millisecond,
+    /// A second.
+    Second,
+    /// A minute.
+    Minute,
+    /// A day of UTC.
+    Day,
+}
+
+impl Length {
+    fn span(self) -> Duration {
+        match self {
+            Length::Millisecond => Duration::from_millis(1),
+            Length::Second => Duration::from_secs(1),
+            Length::Minute => Duration::from_secs(60),
+            Length::Day => Duration::from_secs(24 * 60 * 60),
+        }
+    }
 }
 
 /// How a field is compared.
@@ -214,6 +241,11 @@ impl Value {
             (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
             (Value::Null, Value::Null) => Some(Ordering::Equal),
             (Value::Time(a), Value::Time(b)) => Some(a.cmp(b)),
+            (Value::Time(time), Value::Period(from, _)) if time < from => Some(Ordering::Less),
+            (Value::Time(time), Value::Period(from, length)) => match *time < from.after(length.span()) {
+                true => Some(Ordering::Equal),
+                false => Some(Ordering::Greater),
+            },
             (Value::Span(a), Value::Span(b)) => Some(a.cmp(b)),
             _ => None,
         }
@@ -229,7 +261,7 @@ impl Value {
             Value::Number(_) => 0,
             Value::Text(_) => 1,
             Value::Bool(_) => 2,
-            Value::Time(_) => 3,
+            Value::Time(_) | Value::Period(..) => 3,
             Value::Span(_) => 4,
             Value::Null => 5,
             Value::Other => 6,
@@ -316,6 +348,16 @@ impl fmt::Display for Value {
             Value::Bool(value) => write!(f, "{value}"),
             Value::Null => f.write_str("null"),
             Value::Time(time) => write!(f, "{time}"),
+            Value::Period(from, length) => {
+                let full = from.to_string();
+                let part = |bytes: usize| full.get(..bytes).unwrap_or(&full);
+                match length {
+                    Length::Millisecond => f.write_str(&full),
+                    Length::Second => write!(f, "{}Z", part("2026-01-31T10:30:00".len())),
+                    Length::Minute => f.write_str(part("2026-01-31T10:30".len())),
+                    Length::Day => f.write_str(part("2026-01-31".len())),
+                }
+            }
             Value::Span(NEVER_SECONDS) => f.write_str("never"),
             Value::Span(seconds) => write!(f, "{seconds}s"),
             Value::Other => f.write_str("…"),

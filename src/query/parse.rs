@@ -11,7 +11,7 @@
 
 use std::str::FromStr;
 
-use super::{Condition, Field, Kind, Op, Plain, Value};
+use super::{Condition, Field, Kind, Length, Op, Plain, Value};
 use crate::clock::Timestamp;
 use crate::format::event::NEVER_SECONDS;
 use crate::units::{parse_size, parse_span};
@@ -215,15 +215,22 @@ fn value(field: &Field, op: Op, token: &Token) -> Result<Value, String> {
         Kind::Span => parse_span(&text)
             .map(|span| Value::Span(span.as_secs()))
             .map_err(|_| wrong("span of time, as 30d")),
-        Kind::Time => instant(&text).map(Value::Time).ok_or_else(|| wrong("date, as 2026-01-31")),
+        Kind::Time => period(&text).ok_or_else(|| wrong("date, as 2026-01-31")),
     }
 }
 
-/// A date, or date and time, of UTC where no zone is named.
-fn instant(text: &str) -> Option<Timestamp> {
+/// A date, or date and time, of UTC where no zone is named. It means all that it leaves open.
+fn period(text: &str) -> Option<Value> {
     let full = text.replacen(' ', "T", 1);
-    let forms = [full.clone(), format!("{full}Z"), format!("{full}:00Z"), format!("{full}T00:00:00Z")];
-    forms.iter().find_map(|form| form.parse().ok())
+    // A fraction stands behind a dot, and nothing else does.
+    let finest = if full.contains('.') { Length::Millisecond } else { Length::Second };
+    let forms = [
+        (full.clone(), finest),
+        (format!("{full}Z"), finest),
+        (format!("{full}:00Z"), Length::Minute),
+        (format!("{full}T00:00:00Z"), Length::Day),
+    ];
+    forms.iter().find_map(|(form, length)| Some(Value::Period(form.parse::<Timestamp>().ok()?, *length)))
 }
 
 fn tokens(text: &str) -> Result<Vec<Placed>, QueryError> {

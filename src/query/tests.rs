@@ -49,7 +49,12 @@ fn values_are_compared_by_their_types() {
         "meta.labels = b and not meta.labels = c",
         "version >= v7 and version < 8",
         "bytes > 2.5G and bytes <= 3GiB",
-        "created > 2026-01-15 and created < 2026-01-16 and created < '2026-01-15 10:31'",
+        "created > 2026-01-14 and created < 2026-01-16 and created < '2026-01-15 10:31'",
+        // What is left open is meant as a whole: it was at 10:30:00.
+        "created = 2026-01-15 and created >= 2026-01-15 and created <= 2026-01-15 and created != 2026-01-14",
+        "not created > 2026-01-15 and not created < 2026-01-15 and not created != 2026-01-15",
+        "created = '2026-01-15 10:30' and created = 2026-01-15T10:30:00 and created = 2026-01-15T12:30:00+02:00",
+        "created = 2026-01-15T10:30:00.000Z and created != 2026-01-15T10:30:00.001Z and created != '2026-01-15 10:29'",
         "created ~ 2026-01 and age < 7d and age >= 120h",
         "tag ~ b*t and tag ~ ight and not tag ~ 'ber?t'",
         "has meta.f1 and has meta.none and not has meta.f2 and not has ttl",
@@ -119,6 +124,8 @@ fn conditions() -> impl Strategy<Value = Condition> {
     let meta = proptest::collection::vec("[a-z \"'.é]{1,5}", 1..3).prop_map(Field::Meta);
     let number = prop_oneof![any::<i64>().prop_map(Number::from), any::<u64>().prop_map(Number::from)];
     let op = prop_oneof![Just(Op::Equal), Just(Op::NotEqual), Just(Op::Less), Just(Op::GreaterOrEqual)];
+    let length =
+        prop_oneof![Just(Length::Millisecond), Just(Length::Second), Just(Length::Minute), Just(Length::Day)];
     let json = prop_oneof![
         text.prop_map(Value::Text),
         number.prop_map(Value::Number),
@@ -134,9 +141,10 @@ fn conditions() -> impl Strategy<Value = Condition> {
             o,
             Value::Span(n.into())
         )),
-        (op, 0..4_000_000_000_000i64).prop_map(|(o, n)| {
-            let time = Value::Time(Timestamp::from_unix_millis(n));
-            Condition::Compare(Field::Plain(Plain::Created), o, time)
+        (op, 0..4_000_000_000_000i64, length).prop_map(|(o, n, length)| {
+            let millis = length.span().as_millis() as i64;
+            let from = Timestamp::from_unix_millis(n / millis * millis);
+            Condition::Compare(Field::Plain(Plain::Created), o, Value::Period(from, length))
         }),
         meta.prop_map(Condition::Has),
     ];

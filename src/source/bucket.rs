@@ -59,7 +59,7 @@ impl Backend for Bucket {
         }
     }
 
-    async fn list(&self, uri: &Uri) -> Result<Vec<(String, Facts)>> {
+    async fn list(&self, uri: &Uri) -> Result<Option<Vec<(String, Facts)>>> {
         let prefix = key(uri)?;
         let mut listing = self.0.list(Some(&prefix));
         let mut found = vec![];
@@ -74,7 +74,7 @@ impl Backend for Bucket {
                 found.push((relative.to_owned(), facts(&meta)));
             }
         }
-        Ok(found)
+        Ok(Some(found).filter(|found| !found.is_empty()))
     }
 
     async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes> {

@@ -103,7 +103,7 @@ impl Local {
         Ok(bytes.into())
     }
 
-    fn list_now(&self, uri: &Uri) -> Result<Vec<(String, Facts)>> {
+    fn list_now(&self, uri: &Uri) -> Result<Option<Vec<(String, Facts)>>> {
         let root = path(uri);
         self.check_own(uri, &root)?;
         let mut found = vec![];
@@ -112,7 +112,7 @@ impl Local {
             let at = root.join(&directory);
             let names = match std::fs::read_dir(&at) {
                 Ok(names) => names,
-                Err(e) if is_absent(&e) && directory.is_empty() => return Ok(vec![]),
+                Err(e) if is_absent(&e) && directory.is_empty() => return Ok(None),
                 Err(e) => return Err(failed(uri, &e)),
             };
             for name in names {
@@ -138,7 +138,7 @@ impl Local {
                 }
             }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     async fn blocking<T: Send + 'static>(
@@ -166,7 +166,7 @@ impl Backend for Local {
         self.blocking(uri, stat).await
     }
 
-    async fn list(&self, uri: &Uri) -> Result<Vec<(String, Facts)>> {
+    async fn list(&self, uri: &Uri) -> Result<Option<Vec<(String, Facts)>>> {
         self.blocking(uri, |this, uri| this.list_now(uri)).await
     }
 

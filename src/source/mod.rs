@@ -65,8 +65,14 @@ pub enum SourceError {
         problem: String,
     },
     /// There is nothing.
-    #[error("the source {uri} is not there")]
+    #[error("the source {uri} is not there{}", of_names(uri))]
     Missing {
+        /// The place.
+        uri: String,
+    },
+    /// A prefix, with nothing below it to refer to.
+    #[error("nothing is below {uri}: a directory of references needs one object or file at least")]
+    Empty {
         /// The place.
         uri: String,
     },
@@ -86,6 +92,12 @@ pub enum SourceError {
         /// What happened.
         problem: String,
     },
+}
+
+/// What may be wrong with a name that is not there, for messages.
+fn of_names(uri: &str) -> &'static str {
+    let is_literal = !uri.starts_with("http") && uri.contains(['%', '?', '#']);
+    if is_literal { " (names are taken as they are: %20, ? and # are part of them)" } else { "" }
 }
 
 impl SourceError {
@@ -122,8 +134,12 @@ pub enum Described {
 trait Backend: Send + Sync + std::fmt::Debug {
     /// What is said of one object; none if there is none.
     async fn stat(&self, uri: &Uri) -> Result<Option<Facts>>;
-    /// All objects below a prefix, by their relative paths.
-    async fn list(&self, uri: &Uri) -> Result<Vec<(String, Facts)>>;
+    /// Whether it can be asked what is below a prefix.
+    fn has_listings(&self) -> bool {
+        true
+    }
+    /// All objects below a prefix, by their relative paths; none if it is known that there is no such prefix.
+    async fn list(&self, uri: &Uri) -> Result<Option<Vec<(String, Facts)>>>;
     /// The bytes of a range that is within the object, which must be as recorded.
     async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes>;
 }
@@ -170,10 +186,14 @@ impl Sources {
         {
             return Ok(Described::Object(facts));
         }
-        let prefix = uri.as_prefix();
-        let mut found = self.attempt(|| backend.list(&prefix)).await?;
-        if found.is_empty() {
+        if !uri.is_prefix() && !backend.has_listings() {
             return Err(SourceError::Missing { uri: uri.to_string() });
+        }
+        let prefix = uri.as_prefix();
+        let found = self.attempt(|| backend.list(&prefix)).await?;
+        let Some(mut found) = found else { return Err(SourceError::Missing { uri: uri.to_string() }) };
+        if found.is_empty() {
+            return Err(SourceError::Empty { uri: prefix.to_string() });
         }
         found.sort_unstable_by(|a, b| crate::path::compare(a.0.as_bytes(), b.0.as_bytes()));
         Ok(Described::Prefix(found))

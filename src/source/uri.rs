@@ -29,20 +29,27 @@ impl fmt::Display for Uri {
 }
 
 impl Uri {
-    /// Whether a symbolic link's target means a source: it begins with one of the schemes and `://`.
+    /// Whether a symbolic link's target means a source: it begins with one of the schemes, however it is written, and
+    /// `:/`. Not all of these can be parsed.
     pub fn is_meant(target: &[u8]) -> bool {
-        SCHEMES
-            .iter()
-            .any(|scheme| target.strip_prefix(scheme.as_bytes()).is_some_and(|rest| rest.starts_with(b"://")))
+        let Some(colon) = target.iter().position(|b| *b == b':') else { return false };
+        let (scheme, rest) = target.split_at(colon);
+        rest.starts_with(b":/") && SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
     }
 
     /// Takes `s3://bucket/key`, `gs://…`, `az://container/…`, `http(s)://host/path` and `file:///path`. Keys of buckets
     /// are taken as they are, paths of URLs as they are escaped.
     pub fn parse(text: &str) -> Result<Self, SourceError> {
         let bad = |problem: &str| SourceError::Uri { uri: text.to_owned(), problem: problem.to_owned() };
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| bad("it has no scheme"))?;
-        let scheme = SCHEMES.into_iter().find(|known| *known == scheme);
-        let scheme = scheme.ok_or_else(|| bad("its scheme is none of s3, gs, az, http, https, file"))?;
+        let (named, rest) = text
+            .split_once("://")
+            .ok_or_else(|| bad("write it as s3://bucket/key, https://host/path or file:///absolute/path"))?;
+        let scheme = SCHEMES.into_iter().find(|known| *known == named);
+        let scheme =
+            scheme.ok_or_else(|| match SCHEMES.iter().any(|known| named.eq_ignore_ascii_case(known)) {
+                true => bad("write its scheme in lower case"),
+                false => bad("its scheme is none of s3, gs, az, http, https, file"),
+            })?;
         let (authority, path) = match scheme {
             "http" | "https" => web(text, bad)?,
             "file" => (String::new(), local(rest).ok_or_else(|| bad("write it as file:///absolute/path"))?),
@@ -59,7 +66,9 @@ impl Uri {
         };
         let inner = path.strip_suffix('/').unwrap_or(&path);
         if !inner.is_empty() && inner.split('/').any(|name| matches!(name, "" | "." | "..")) {
-            return Err(bad("its path has an empty component, '.' or '..'"));
+            return Err(bad(
+                "its path has an empty component, '.' or '..': write each slash once, and no dots",
+            ));
         }
         if path.bytes().any(|b| b < 0x20 || b == 0x7f) {
             return Err(bad("its path has a control character"));
@@ -106,13 +115,16 @@ fn web(text: &str, bad: impl Fn(&str) -> SourceError) -> Result<(String, String)
         return Err(bad("credentials cannot stand in it: every reader of the version would see them"));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(bad("a query or fragment cannot stand in it"));
+        return Err(bad(
+            "leave out '?' and '#' and what follows (a signed address would give its secret to every \
+             reader); where they belong to a name, write %3F and %23",
+        ));
     }
     let path = url.path().strip_prefix('/').unwrap_or_default();
     // What a server takes for a separator must be one here, or a prefix could be left.
     let escaped = path.to_ascii_lowercase();
     if escaped.contains("%2f") || escaped.contains("%5c") || escaped.contains("%00") {
-        return Err(bad("its path has an escaped separator"));
+        return Err(bad("its path has an escaped '/', '\\' or NUL, which servers take for different things"));
     }
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     Ok((format!("{host}{port}"), path.to_owned()))
@@ -187,7 +199,10 @@ mod tests {
         ] {
             assert!(Uri::parse(bad).is_err(), "{bad}");
         }
-        assert!(Uri::is_meant(b"s3://b/x") && !Uri::is_meant(b"s3:/b/x") && !Uri::is_meant(b"../s3://"));
+        for meant in ["s3://b/x", "s3:/b/x", "file:/x", "FILE:///x", "Https://h/x"] {
+            assert!(Uri::is_meant(meant.as_bytes()), "{meant}");
+        }
+        assert!(!Uri::is_meant(b"../s3://") && !Uri::is_meant(b"files:/x"));
     }
 
     #[test]

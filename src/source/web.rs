@@ -84,8 +84,14 @@ impl Backend for Web {
         Ok(Some(facts(headers, size)))
     }
 
-    async fn list(&self, uri: &Uri) -> Result<Vec<(String, Facts)>> {
-        let problem = "a web server has no listings: refer to single files, or to a bucket".to_owned();
+    fn has_listings(&self) -> bool {
+        false
+    }
+
+    async fn list(&self, uri: &Uri) -> Result<Option<Vec<(String, Facts)>>> {
+        let problem = "it ends with a slash, which means all files below it, and a web server has no listings: link to \
+            single files, or to a bucket"
+            .to_owned();
         Err(SourceError::Denied { uri: uri.to_string(), problem })
     }
 

@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use futures::StreamExt;
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -25,7 +26,7 @@ use crate::format::contained::Contained;
 use crate::format::entry::{Body, ChunkRef, Content, Entry, FileBody};
 use crate::format::listing::ListingHasher;
 use crate::format::reference::ReferenceBody;
-use crate::id::{FileHash, PackId};
+use crate::id::{FileHash, PackId, Sha256};
 use crate::path::TreePath;
 use crate::view::{ReadError, ReferenceContent, Source, Totals, VersionView};
 
@@ -405,16 +406,21 @@ async fn check_reference(
 ) -> Result<Vec<Finding>, ReadError> {
     let read = async {
         content.check().await?;
+        let mut sha256 = reference.sha256.map(|_| Context::new(&SHA256));
         if reference.hash.is_some() {
             let mut parts = Box::pin(content.parts());
             while let Some(part) = parts.next().await {
-                progress.add(part?.len() as u64);
+                let part = part?;
+                if let Some(sha256) = &mut sha256 {
+                    sha256.update(&part);
+                }
+                progress.add(part.len() as u64);
             }
         }
-        Ok(())
+        Ok(sha256)
     };
     match read.await {
-        Ok(()) => Ok(vec![]),
+        Ok(sha256) => Ok(check_sha256(path, reference.sha256, sha256).into_iter().collect()),
         Err(error) if is_damage(&error) => Ok(vec![damage(path.to_string(), &error)]),
         Err(error) => Err(error),
     }
@@ -462,7 +468,7 @@ async fn check_file(
         Err(error) => note(error)?,
     }
     let mut hasher = blake3::Hasher::new();
-    let mut sha256 = body.sha256.map(|_| aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
+    let mut sha256 = body.sha256.map(|_| Context::new(&SHA256));
     let mut parts = Box::pin(content.parts(Source::Store));
     while let Some(part) = parts.next().await {
         match part {
@@ -481,14 +487,18 @@ async fn check_file(
         let detail = format!("{path} has the hash {found}, {} was committed", body.hash);
         findings.push(Finding { path: path.to_string(), problem: Problem::Different, detail });
     }
-    // The digest does not bind it: only who recorded it can have been wrong.
-    if let (Some(expected), Some(found), true) = (body.sha256, sha256, findings.is_empty())
-        && found.finish().as_ref() != expected.as_bytes()
-    {
-        let detail = format!("{path} does not have the SHA-256 that was recorded, {expected}");
-        findings.push(Finding { path: path.to_string(), problem: Problem::Different, detail });
+    if findings.is_empty() {
+        findings.extend(check_sha256(path, body.sha256, sha256));
     }
     Ok(CheckedFile { findings, packs })
+}
+
+/// What is wrong with a recorded SHA-256, where all bytes were read and have the BLAKE3 they should. The digest does not
+/// bind it: only who recorded it can have been wrong.
+fn check_sha256(path: &TreePath, expected: Option<Sha256>, found: Option<Context>) -> Option<Finding> {
+    let (expected, found) = expected.zip(found.map(Sha256::finish))?;
+    let detail = format!("{path} does not have the SHA-256 that was recorded, {expected}");
+    (found != expected).then(|| Finding { path: path.to_string(), problem: Problem::Different, detail })
 }
 
 /// The pack that a chunk is in; none for one of zeros.

@@ -1,4 +1,5 @@
-//! Two versions side by side: the entries in which they differ, found without reading what they share.
+//! Two manifests side by side: the entries in which they differ, found without reading what they share. What versions
+//! contain of others stands in manifests of its own (`compare_whole.rs`).
 //!
 //! Both manifests are gone through together in path order. Blocks are cut by paths alone, so a part of the tree in
 //! which nothing changed is the same block on both sides, and is passed over by its id. Where the sides do not stand
@@ -16,9 +17,9 @@ use crate::format::manifest::{Block, BlockKind, IndexRow};
 use crate::id::ChunkId;
 use crate::path::{self, TreePath};
 
-/// What stands at one path in two versions that differ there: an entry with its ordinal on one side, or on both.
+/// What stands at one path in two manifests that differ there: an entry with its ordinal on one side, or on both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
+pub(super) struct Pair {
     /// In the first version.
     pub old: Option<(u64, Entry)>,
     /// In the second.
@@ -34,13 +35,35 @@ pub struct Common {
     pub bytes: u64,
 }
 
-/// The differences of two versions in path order. Times are not compared: they are not part of a version's digest.
+impl std::ops::Add for Common {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let entries = self.entries.saturating_add(other.entries);
+        Self { entries, bytes: self.bytes.saturating_add(other.bytes) }
+    }
+}
+
+/// The differences of two manifests, or of parts of them, in path order. Times are not compared: they are not part of a
+/// version's digest.
 #[derive(Debug)]
-pub struct Pairs {
+pub(super) struct Pairs {
     old: Side,
     new: Side,
-    range: Option<Range>,
     common: Common,
+}
+
+/// The part of a manifest that is compared. What is below two directories is compared by the paths below them.
+#[derive(Debug, Clone)]
+pub(super) enum Part {
+    /// None of it.
+    Nothing,
+    /// All of it.
+    All,
+    /// What is at a path and below it.
+    At(TreePath),
+    /// What is below a directory.
+    Below(TreePath),
 }
 
 /// The paths from one on, up to another.
@@ -48,17 +71,40 @@ pub struct Pairs {
 struct Range {
     from: Vec<u8>,
     to: Vec<u8>,
+    /// Leading bytes of the paths that are not compared.
+    skip: usize,
 }
 
 #[derive(Debug)]
 struct Side {
     view: Arc<VersionView>,
+    /// None: everything is compared.
+    range: Option<Range>,
     /// From the top block down to where this side stands. Empty: behind the last entry.
     levels: Vec<Level>,
     /// The number of the next entry.
     ordinal: u64,
     /// The last path that was passed.
     passed: Vec<u8>,
+}
+
+/// One of two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    Old,
+    New,
+}
+
+impl Range {
+    fn of(part: &Part) -> Option<Self> {
+        let (path, below) = match part {
+            Part::Nothing | Part::All => return None,
+            Part::At(path) => (path.as_bytes(), &[][..]),
+            Part::Below(path) => (path.as_bytes(), &b"/"[..]),
+        };
+        let from = [path, below].concat();
+        Some(Self { to: [path, &[BEHIND_SUBTREE]].concat(), skip: from.len(), from })
+    }
 }
 
 #[derive(Debug)]
@@ -72,13 +118,9 @@ struct Level {
 }
 
 impl Pairs {
-    /// All differences, or those at and below `only`. Sends nothing.
-    pub fn new(old: &Arc<VersionView>, new: &Arc<VersionView>, only: Option<&TreePath>) -> Self {
-        let range = only.map(|path| {
-            let from = path.as_bytes().to_vec();
-            Range { to: [&from, &[BEHIND_SUBTREE][..]].concat(), from }
-        });
-        Self { old: Side::top(old), new: Side::top(new), range, common: Common::default() }
+    /// The differences of two parts. Sends nothing.
+    pub fn new(old: (&Arc<VersionView>, Part), new: (&Arc<VersionView>, Part)) -> Self {
+        Self { old: Side::new(old.0, old.1), new: Side::new(new.0, new.1), common: Common::default() }
     }
 
     /// What was the same up to here.
@@ -90,8 +132,9 @@ impl Pairs {
     /// once. Bytes of files are not read.
     pub async fn next(&mut self) -> Result<Option<Pair>, ReadError> {
         loop {
-            self.enter_range().await?;
-            let order = match (self.old.path(self.range.as_ref())?, self.new.path(self.range.as_ref())?) {
+            self.old.enter_range().await?;
+            self.new.enter_range().await?;
+            let order = match (self.old.path()?, self.new.path()?) {
                 (None, None) => return Ok(None),
                 (Some(_), None) => Ordering::Less,
                 (None, Some(_)) => Ordering::Greater,
@@ -124,7 +167,8 @@ impl Pairs {
             Ordering::Equal => {}
         }
         let (old_row, new_row) = (self.old.row()?, self.new.row()?);
-        if old_row.block.id == new_row.block.id && self.is_within_range()? {
+        let is_same = old_row.block.id == new_row.block.id;
+        if is_same && self.old.is_within_range()? && self.new.is_within_range()? {
             self.old.skip(&old_row);
             self.new.skip(&new_row);
             self.add_common(new_row.entries, new_row.bytes);
@@ -135,48 +179,26 @@ impl Pairs {
         old.and(new)
     }
 
-    /// Passes over what comes before the range, on both sides.
-    async fn enter_range(&mut self) -> Result<(), ReadError> {
-        let Some(range) = &self.range else { return Ok(()) };
-        for side in [&mut self.old, &mut self.new] {
-            while let Some(path) = side.path(None)?
-                && path::compare(path, &range.from).is_lt()
-            {
-                match side.height() {
-                    0 => drop(side.take()?),
-                    _ if side.end()?.is_some_and(|end| path::compare(&end, &range.from).is_le()) => {
-                        let row = side.row()?;
-                        side.skip(&row);
-                    }
-                    _ => side.descend(vec![]).await?,
-                }
-            }
+    /// Passes over what is below a directory that was just given by the old, or the new side.
+    pub async fn pass_over(&mut self, which: Which, directory: &TreePath) -> Result<(), ReadError> {
+        let bound = [directory.as_bytes(), &[BEHIND_SUBTREE]].concat();
+        match which {
+            Which::Old => self.old.pass_to(&bound).await,
+            Which::New => self.new.pass_to(&bound).await,
         }
-        Ok(())
-    }
-
-    /// Whether the blocks that both sides stand at hold nothing behind the range.
-    fn is_within_range(&self) -> Result<bool, ReadError> {
-        let Some(range) = &self.range else { return Ok(true) };
-        for end in [self.old.end()?, self.new.end()?] {
-            if !end.is_some_and(|end| path::compare(&end, &range.to).is_le()) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     fn add_common(&mut self, entries: u64, bytes: u64) {
-        self.common.entries = self.common.entries.saturating_add(entries);
-        self.common.bytes = self.common.bytes.saturating_add(bytes);
+        self.common = self.common + Common { entries, bytes };
     }
 }
 
 impl Side {
-    fn top(view: &Arc<VersionView>) -> Self {
+    fn new(view: &Arc<VersionView>, part: Part) -> Self {
         let block = view.root.top.clone();
-        let levels = if block.is_empty() { vec![] } else { vec![Level::new(block, None)] };
-        Self { view: view.clone(), levels, ordinal: 0, passed: vec![] }
+        let is_empty = block.is_empty() || matches!(part, Part::Nothing);
+        let levels = if is_empty { vec![] } else { vec![Level::new(block, None)] };
+        Self { view: view.clone(), range: Range::of(&part), levels, ordinal: 0, passed: vec![] }
     }
 
     /// Levels of blocks below what this side stands at, that included; 0: it stands at an entry.
@@ -185,11 +207,51 @@ impl Side {
         self.view.root.depth.saturating_sub(u8::try_from(above).unwrap_or(u8::MAX))
     }
 
-    /// The path of the entry here, or of the first one in the block here; none behind the last one or the range.
-    fn path(&self, range: Option<&Range>) -> Result<Option<&[u8]>, ReadError> {
+    /// The full path of the entry here, or of the first one in the block here; none behind the last one.
+    fn full_path(&self) -> Result<Option<&[u8]>, ReadError> {
         let Some(level) = self.levels.last() else { return Ok(None) };
-        let path = level.block.path(level.row).map_err(|e| self.view.origin.damaged(&e))?;
-        Ok(Some(path).filter(|path| range.is_none_or(|range| path::compare(path, &range.to).is_lt())))
+        level.block.path(level.row).map(Some).map_err(|e| self.view.origin.damaged(&e))
+    }
+
+    /// The same as it is compared; none behind the range, too.
+    fn path(&self) -> Result<Option<&[u8]>, ReadError> {
+        let path = self.full_path()?;
+        let Some(range) = &self.range else { return Ok(path) };
+        let path = path.filter(|path| path::compare(path, &range.to).is_lt());
+        Ok(path.map(|path| path.get(range.skip..).unwrap_or_default()))
+    }
+
+    /// Passes over what comes before the range.
+    async fn enter_range(&mut self) -> Result<(), ReadError> {
+        let Some(range) = &self.range else { return Ok(()) };
+        if self.full_path()?.is_none_or(|path| path::compare(path, &range.from).is_ge()) {
+            return Ok(());
+        }
+        let from = range.from.clone();
+        self.pass_to(&from).await
+    }
+
+    /// Passes over what comes before a path.
+    async fn pass_to(&mut self, bound: &[u8]) -> Result<(), ReadError> {
+        while let Some(path) = self.full_path()?
+            && path::compare(path, bound).is_lt()
+        {
+            match self.height() {
+                0 => drop(self.take()?),
+                _ if self.end()?.is_some_and(|end| path::compare(&end, bound).is_le()) => {
+                    let row = self.row()?;
+                    self.skip(&row);
+                }
+                _ => self.descend(vec![]).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the block here holds nothing behind the range.
+    fn is_within_range(&self) -> Result<bool, ReadError> {
+        let Some(range) = &self.range else { return Ok(true) };
+        Ok(self.end()?.is_some_and(|end| path::compare(&end, &range.to).is_le()))
     }
 
     /// The row of the block here.
@@ -214,6 +276,8 @@ impl Side {
         let Some(level) = self.levels.last() else { return vec![] };
         let is_new = |block: &ChunkRef| !other.levels.iter().any(|level| level.names.contains(&block.id));
         let rows = (level.row + 1..level.block.len()).map_while(|i| level.block.index_row(i).ok());
+        let is_before = |row: &IndexRow, range: &Range| path::compare(&row.first_path, &range.to).is_lt();
+        let rows = rows.take_while(|row| self.range.as_ref().is_none_or(|range| is_before(row, range)));
         rows.map(|row| row.block).filter(is_new).take(MANY_BLOCKS).collect()
     }
 

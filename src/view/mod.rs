@@ -7,6 +7,7 @@
 mod blocks;
 mod chunks;
 mod compare;
+mod compare_whole;
 mod content;
 mod cursor;
 mod error;
@@ -33,7 +34,8 @@ mod whole;
 
 use std::sync::Arc;
 
-pub use self::compare::{Common, Pair, Pairs};
+pub use self::compare::Common;
+pub use self::compare_whole::{Differences, Seen};
 pub use self::content::FileContent;
 use self::error::Origin;
 pub use self::error::ReadError;

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex};
 
 use lru::LruCache;
 
+use super::content::FileContent;
 use super::error::ReadError;
 use super::version::{Entries, VersionView};
 use crate::format::contained::{Contained, MAX_LEVELS};
-use crate::format::entry::{Body, Entry};
+use crate::format::entry::{Body, Entry, FileBody};
 use crate::id::ManifestId;
 use crate::path::TreePath;
 
@@ -22,7 +23,7 @@ const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
 /// Entries that one walk gives at the most. Versions that contain one another many times could show more than any store
 /// has, and no reader would come to an end.
-const MAX_SHOWN: u64 = 1 << 30;
+pub(super) const MAX_SHOWN: u64 = 1 << 30;
 
 /// An entry as it is seen, and where it stands.
 #[derive(Debug, Clone)]
@@ -62,21 +63,27 @@ pub struct WholeView {
 
 /// A directory of one manifest, and the directory it is seen as; none are the roots.
 #[derive(Debug, Clone)]
-struct Place {
-    view: Arc<VersionView>,
+pub(super) struct Place {
+    pub view: Arc<VersionView>,
     level: u8,
     within: Option<Arc<Contained>>,
-    inner: Option<TreePath>,
+    pub inner: Option<TreePath>,
     outer: Option<TreePath>,
 }
 
 impl Place {
-    fn found(&self, ordinal: u64, entry: Entry) -> Result<Found, ReadError> {
+    pub fn found(&self, ordinal: u64, entry: Entry) -> Result<Found, ReadError> {
         let inner = entry.path.clone();
         let path = if self.level == 0 { inner.clone() } else { self.outside(&inner)? };
         let entry = Entry { path, ..entry };
         let (view, within) = (self.view.clone(), self.within.clone());
         Ok(Found { view, ordinal, level: self.level, within, inner, entry })
+    }
+
+    /// A directory of the manifest that it is in.
+    pub fn directory(found: Found) -> Self {
+        let Found { view, level, within, inner, entry, .. } = found;
+        Self { view, level, within, inner: Some(inner), outer: Some(entry.path) }
     }
 
     /// The path that a path of this manifest is seen at.
@@ -106,11 +113,12 @@ impl WholeView {
         &self.top
     }
 
-    fn root(&self) -> Place {
+    pub(super) fn root(&self) -> Place {
         Place { view: self.top.clone(), level: 0, within: None, inner: None, outer: None }
     }
 
-    async fn enter(&self, found: &Found, contained: &Contained) -> Result<Place, ReadError> {
+    /// What a contained version shows. Cost: its manifest's root, where it is not in the cache.
+    pub(super) async fn enter(&self, found: &Found, contained: &Contained) -> Result<Place, ReadError> {
         let level = found.level + 1;
         if level > MAX_LEVELS {
             let problem = format!("{}: versions stand in it more than {MAX_LEVELS} deep", found.entry.path);
@@ -133,10 +141,18 @@ impl WholeView {
     /// What is seen at a path. Cost: a block for each level that is not in the cache, for each manifest on the way; for
     /// what is not there, the same for each directory above it up to the first that is.
     pub async fn find(&self, path: &TreePath) -> Result<Option<Found>, ReadError> {
+        match self.locate(path).await? {
+            Some((place, ordinal, entry)) => place.found(ordinal, entry).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The same, as an entry of a manifest, and where the directory that shows it stands.
+    pub(super) async fn locate(&self, path: &TreePath) -> Result<Option<(Place, u64, Entry)>, ReadError> {
         let (mut place, mut inner) = (self.root(), path.clone());
         loop {
             if let Some((ordinal, entry)) = place.view.find(&inner).await? {
-                return place.found(ordinal, entry).map(Some);
+                return Ok(Some((place, ordinal, entry)));
             }
             let Some((found, contained)) = self.contained_above(&place, &inner).await? else {
                 return Ok(None);
@@ -145,6 +161,14 @@ impl WholeView {
             place = self.enter(&found, &contained).await?;
             let Ok(below) = join(place.inner.as_ref(), &rest) else { return Ok(None) };
             inner = below;
+        }
+    }
+
+    /// Opens the content of the file that is seen at a path. Cost: what finding it costs.
+    pub async fn open_file(&self, path: &TreePath, body: &FileBody) -> Result<Arc<FileContent>, ReadError> {
+        match self.find(path).await? {
+            Some(found) => found.view.open_file(found.ordinal, &found.inner, body).await,
+            None => Err(self.top.contradiction(format!("{path} is not found where it was listed"))),
         }
     }
 
@@ -174,10 +198,7 @@ impl WholeView {
         let Some(found) = self.find(path).await? else { return Ok(None) };
         match &found.entry.body {
             Body::Contained(contained) => self.enter(&found, contained).await.map(Some),
-            Body::Directory => {
-                let Found { view, level, within, inner, entry, .. } = found;
-                Ok(Some(Place { view, level, within, inner: Some(inner), outer: Some(entry.path) }))
-            }
+            Body::Directory => Ok(Some(Place::directory(found))),
             Body::File(_) | Body::Symlink { .. } | Body::Reference(_) => Ok(None),
         }
     }

@@ -59,9 +59,28 @@ pub enum OnFailure {
     Skip,
 }
 
+/// What to do while a project or artifact that was named is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnAbsent {
+    /// End: its name may be wrong.
+    Stop,
+    /// Wait for it.
+    Wait,
+}
+
 /// Why a watch ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
+    /// There is nothing of the name that should be followed.
+    #[error("there is no {what} {name} in {store}")]
+    Absent {
+        /// Project or artifact.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// The store.
+        store: String,
+    },
     /// A log cannot be read.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -178,6 +197,8 @@ pub struct Options {
     pub refresh: Duration,
     /// When a hook fails for good.
     pub on_failure: OnFailure,
+    /// When there is nothing to follow.
+    pub on_absent: OnAbsent,
 }
 
 /// A watch.
@@ -226,15 +247,18 @@ impl Watch {
             async move { (catalog.state(&key, Duration::ZERO).await, key) }
         });
         let mut states = std::pin::pin!(states.buffered(LOGS_AT_ONCE));
+        let mut is_absent = true;
         while let Some((state, key)) = states.next().await {
             let state = match state {
                 Ok(state) => state,
                 Err(error) => {
+                    is_absent = false;
                     self.pass(error.into())?;
                     continue;
                 }
             };
             let Some(state) = state else { continue };
+            is_absent = false;
             let end = state.seq() + 1;
             let begin = match self.options.begin {
                 Begin::New if is_first => end,
@@ -256,8 +280,22 @@ impl Watch {
             };
             self.deliver_all(&key, next, lines).await?;
         }
+        if is_absent {
+            self.check_absent()?;
+        }
         self.cursor.begun()?;
         Ok(())
+    }
+
+    /// Whether it is well that there is nothing to follow.
+    fn check_absent(&self) -> Result<(), WatchError> {
+        let (what, name) = match &self.options.scope {
+            _ if self.options.on_absent == OnAbsent::Wait => return Ok(()),
+            Scope::All => return Ok(()),
+            Scope::Project(project) => ("project", project.to_string()),
+            Scope::Artifact(artifact) => ("artifact", artifact.to_string()),
+        };
+        Err(WatchError::Absent { what, name, store: self.catalog.store().url().to_string() })
     }
 
     /// The stored events from number `next` on.

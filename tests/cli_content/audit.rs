@@ -26,7 +26,7 @@ fn history(host: &Host) {
     host.ok(&["meta", "set", "p/m:v0", "f1=0.9"]);
     host.ok(&["tag", "add", "p/m:v0", "ok"]);
     host.ok(&["ttl", "p/m:v0", "30d"]);
-    host.ok(&["put", "in", "p/m", "-m", "again", "--tag", "twice"]);
+    host.ok(&["put", "in", "p/m", "-m", "again", "--tag", "twice", "--input", "p/ds:v7"]);
     host.write("in/c", b"three");
     host.ok(&["put", "in", "p/m"]);
     host.ok(&["alias", "set", "p/m", "prod", "v1"]);
@@ -85,12 +85,24 @@ fn an_audit_tells_every_alias_and_every_edit_with_who_and_when() {
     assert_eq!(report["lineage"]["edges"], json!([[0, 1], [1, 2], [1, 3]]));
     assert_eq!(report["lineage"]["nodes"][3]["standing"], "unknown");
     assert_eq!(report["record"]["producers"].as_array().unwrap().len(), 1);
+    let again = &report["made_again"][0];
+    assert_eq!((&again["seq"], &again["message"]), (&json!(6), &json!("again")));
+    assert_eq!(again["inputs"], json!(["p/ds:v7"]), "each says by itself what it was made from");
 
     let text = host.ok(&["audit", "p/m:v0"]);
-    for part in ["b3sum --check", report["record"]["digest"].as_str().unwrap(), "p/ds:v0 <- p/raw:v0", &last]
-    {
+    for part in [
+        "b3sum --check",
+        report["record"]["digest"].as_str().unwrap(),
+        "p/ds:v0 <- p/raw:v0",
+        "from p/ds:v7",
+        &last,
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    assert_eq!(
+        (&report["signed_by"], &report["history"]["aliases"][1]["signed_by"]),
+        (&Value::Null, &Value::Null)
+    );
     let deleted = host.json(&["audit", "p/m:v1", "--json"]);
     assert_eq!(deleted["retention"]["state"], "deleted");
     assert_eq!(deleted["history"]["aliases"][1]["until"]["to"], Value::Null, "prod went with it");
@@ -177,6 +189,7 @@ fn nothing_that_was_said_of_a_version_is_markup_on_its_page() {
         "p/a:v0",
     ]);
     host.ok(&["meta", "set", "p/plain", "k=2"]);
+    host.ok(&["put", "in", "p/plain", "-m", "again", "--input", "p/b:v0"]);
     host.ok(&["audit", "p/plain", "--html", "plain.html"]);
     let plain = fs::read_to_string(host.path("plain.html")).unwrap();
 
@@ -198,6 +211,7 @@ fn nothing_that_was_said_of_a_version_is_markup_on_its_page() {
         "p/a:v0",
     ]);
     host.ok(&["meta", "set", "p/evil", &format!("{evil}={evil}{evil}")]);
+    host.ok(&["put", "in", "p/evil", "-m", evil, "--input", "p/b:v0"]);
     host.ok(&["audit", "p/evil", "--html", "evil.html"]);
     let page = fs::read_to_string(host.path("evil.html")).unwrap();
     assert_eq!(elements(&page), elements(&plain));
@@ -389,15 +403,8 @@ fn a_watch_sees_what_comes_and_two_do_not_share_a_cursor() {
     let host = Host::new();
     host.write("in/a", b"one");
     host.ok(&["put", "in", "p/a"]);
-    let mut watch = Command::new(env!("CARGO_BIN_EXE_artfs"))
-        .args(["watch", "--from", "new", "--refresh", "100ms", "--cursor", "c"])
-        .env_clear()
-        .env("ARTFS_STORE", host.path("store"))
-        .env("ARTFS_STATE", host.path("state"))
-        .current_dir(host.dir.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let watch = ["watch", "--from", "new", "--refresh", "100ms", "--cursor", "c"];
+    let mut watch = host.command(&watch).stdout(Stdio::piped()).spawn().unwrap();
     let begun = Instant::now();
     while !host.path("c").exists() {
         assert!(begun.elapsed() < NEVER, "the watch does not begin");
@@ -468,6 +475,35 @@ fn a_watch_takes_only_kinds_that_there_are() {
     let (code, said) = host.say(&["watch", "--once", "--kind", "comit"]);
     assert_eq!((code, said.contains("commit")), (Some(2), true), "{said}");
     assert_eq!(host.ok(&["watch", "--once", "--kind", "commit"]).lines().count(), 1);
+}
+
+#[test]
+fn a_watch_of_what_is_not_there_ends_or_waits_if_it_should() {
+    let host = Host::new();
+    host.write("in/a", b"one");
+    host.ok(&["put", "in", "p/m"]);
+    for (name, what) in [("p/nope", "no artifact p/nope"), ("nope", "no project nope")] {
+        for words in [&["--once"][..], &[]] {
+            let (code, said) = host.say(&[&["watch", name], words].concat());
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains(what) && said.contains("--wait"), "{said}");
+        }
+        assert_eq!(host.ok(&["watch", "--once", "--wait", name]), "");
+    }
+    let waiting = ["watch", "--wait", "p/later", "--refresh", "100ms", "--kind", "commit"];
+    let waiting = [&waiting[..], &["--exec", "/bin/mkdir $ARTFS_VERSION"]].concat();
+    let mut waiting = host.command(&waiting).spawn().unwrap();
+    host.ok(&["put", "in", "p/later"]);
+    let begun = Instant::now();
+    while !host.path("v0").exists() {
+        assert!(begun.elapsed() < NEVER, "what was waited for was not delivered");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    // What was deleted was there.
+    host.ok(&["rm", "p/m", "--recursive"]);
+    assert_eq!(host.ok(&["watch", "--once", "p/m"]).lines().count(), 3);
 }
 
 #[test]

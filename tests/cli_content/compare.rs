@@ -84,6 +84,42 @@ A     -  2.0 KiB  2.0 KiB  data/vocab.txt
 }
 
 #[test]
+fn a_reference_at_another_path_is_renamed_if_it_is_to_the_same_object() {
+    let host = Host::new();
+    for (name, bytes) in [("one", "1111"), ("two", "22"), ("empty", "")] {
+        host.write(&format!("outside/{name}"), bytes.as_bytes());
+    }
+    let uri = |name: &str| format!("file://{}", host.path(&format!("outside/{name}")).display());
+    let commit = |tree: &str, links: &[(&str, &str)]| {
+        fs::create_dir(host.path(tree)).unwrap();
+        for (path, to) in links {
+            symlink(uri(to), host.path(&format!("{tree}/{path}"))).unwrap();
+        }
+        host.ok(&["put", tree, "p/refs", "--allow-reference", &uri("")]);
+    };
+    commit("a", &[("early", "one"), ("gone", "two"), ("old-empty", "empty"), ("stays", "two")]);
+    // One of two with the same URI is another object now.
+    host.write("outside/two", b"33");
+    commit("b", &[("late", "one"), ("new", "two"), ("new-empty", "empty"), ("stays", "two")]);
+    let (code, text) = host.say(&["diff", "p/refs:v0", "p/refs:v1"]);
+    assert_eq!(code, Some(3), "{text}");
+    assert_eq!(
+        text,
+        "\
+p/refs:v0 -> p/refs:v1
+   FROM   TO  NEW  PATH
+D   2 B    -    -  gone
+R   4 B  4 B    -  early -> late
+A     -  2 B    -  new
+R   0 B  0 B    -  old-empty -> new-empty
+M   2 B  2 B    -  stays
+1 changed, 1 added, 1 removed, 2 renamed; 0 unchanged
+8 B in p/refs:v1: 4 B shared, 4 B new
+"
+    );
+}
+
+#[test]
 fn diff_ends_with_a_code_that_scripts_can_use() {
     let host = two_versions();
     let same = "p/bert:v1 -> p/bert:v1\nthe content is the same; 7 unchanged\n3.0 KiB in p/bert:v1: 3.0 KiB shared, 0 B new\n";
@@ -152,6 +188,20 @@ fn diff_is_one_object_for_machines() {
     let stat: serde_json::Value = serde_json::from_slice(&stat.stdout).unwrap();
     assert!(stat["files"].as_array().unwrap().iter().all(|file| file.get("content").is_none()));
     assert_eq!(stat["summary"], found["summary"]);
+}
+
+#[test]
+fn an_event_that_the_log_does_not_have_is_an_error() {
+    let host = two_versions();
+    assert_eq!(host.ok(&["log", "p/bert", "--event", "1"]).lines().count(), 2);
+    for format in [&[][..], &["--json"]] {
+        let (code, said) = host.say(&[&["log", "p/bert", "--event", "99"], format].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("has 3 events, none of number 99"), "{said}");
+        let (code, said) = host.say(&[&["log", "p/bert:v0", "--event", "2"], format].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("event 2 of p/bert is not about v0"), "{said}");
+    }
 }
 
 #[test]

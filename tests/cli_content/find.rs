@@ -30,6 +30,8 @@ fn found(host: &Host, words: &[&str]) -> Vec<String> {
 #[test]
 fn versions_are_found_by_what_is_said_of_them() {
     let host = store();
+    let created = host.json(&["--json", "show", "q/other"])["created"].as_str().unwrap().to_owned();
+    let day = &created[.."2026-01-31".len()];
     let cases: &[(&[&str], &[&str])] = &[
         (&["--where", "meta.f1 > 0.9 and tag = \"bert\" and type = \"model\""], &["p/bert:v1", "p/bert:v2"]),
         (&["--where", "meta.f1 = '0.99' or has meta.opt.lr"], &["p/ds:v0", "q/other:v0"]),
@@ -38,6 +40,8 @@ fn versions_are_found_by_what_is_said_of_them() {
         (&["p/bert", "--where", "bytes >= 2000"], &["p/bert:v1", "p/bert:v2"]),
         (&["p/bert:v0", "--where", "version < v1"], &["p/bert:v0"]),
         (&["--where", "alias = best and age < 1h and created > 2026-01-01"], &["q/other:v0"]),
+        (&["q", "--where", &format!("created = {day}")], &["q/other:v0"]),
+        (&["q", "--where", &format!("created > {day} or created < {day}")], &[]),
         (&["--where", "ttl < 60d"], &["p/ds:v0"]),
         (&["--where", "project = q or name = ds"], &["p/ds:v0", "q/other:v0"]),
         (&["--where", "tag = nothing"], &[]),
@@ -50,6 +54,23 @@ fn versions_are_found_by_what_is_said_of_them() {
     ];
     for (words, want) in cases {
         assert_eq!(found(&host, words), *want, "{words:?}");
+    }
+}
+
+#[test]
+fn a_name_that_is_not_there_is_an_error_whatever_is_asked_of_it() {
+    let host = store();
+    host.ok(&["rm", "q/other", "--recursive", "--force"]);
+    for name in ["nope", "p/nope", "p/bert:v9", "p/bert:nope", "q", "q/other"] {
+        let (code, plain) = host.say(&["ls", name]);
+        assert_eq!(code, Some(1), "{name}: {plain}");
+        for words in [&["--where", "type = model"][..], &["--limit", "1"], &["--sort", "created", "--json"]] {
+            assert_eq!(
+                host.say(&[&["ls", name], words].concat()),
+                (Some(1), plain.clone()),
+                "{name} {words:?}"
+            );
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("what_is_contained_outlives_its_own_name_and_artifact", outlives),
     ("a_session_from_a_version_with_another_in_it_keeps_it_until_it_is_changed", staged_from),
     ("a_contained_version_is_copied_verified_pinned_and_checked_like_what_is_beside_it", tools),
+    ("diff_tells_what_changed_in_a_contained_version", compared),
     ("links_that_lead_to_no_version_are_told_or_stay_as_they_are", other_links),
 ];
 
@@ -244,6 +245,54 @@ fn tools() {
     other.remount();
     link.set(Wire::Refused);
     assert_eq!(tree_of(&other.path("p/m/v0")), want);
+}
+
+fn compared() {
+    let host = Host::new();
+    dataset(&host, 7);
+    let model = |target: &str| {
+        let staging = host.artifact("p/model");
+        fs::write(staging.join("weights"), "w").unwrap();
+        symlink(host.path(target), staging.join("images")).unwrap();
+        host.commit("p/model").unwrap();
+    };
+    model("p/ds/v0");
+    let big = noise(7, 0, 400_000);
+    host.version("p/ds", &[("a", b"other"), ("big.bin", &big), ("train/x/1", b"one"), ("val/z", b"y")]);
+    model("p/ds/v1");
+    let diff = |words: &[&str]| {
+        let output = host.run(&[&["diff", "p/model:v0", "p/model:v1"], words].concat());
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text + &String::from_utf8(output.stderr).unwrap())
+    };
+    let all = "\
+p/model:v0 -> p/model:v1
+      FROM       TO  NEW  PATH
+M  version  version    -  images (p/ds:v0 -> p/ds:v1)
+M      2 B      5 B  5 B  images/a
+D     link        -    -  images/link
+D      3 B        -    -  images/train/x/2
+R      1 B      1 B  0 B  images/val/y -> images/val/z
+2 changed, 2 removed, 1 renamed; 6 unchanged
+390.6 KiB in p/model:v1: 390.6 KiB shared, 5 B new
+";
+    assert_eq!(diff(&["--stat"]), (Some(3), all.to_owned()));
+    let (code, inside) = diff(&[]);
+    assert_eq!(code, Some(3));
+    assert!(inside.contains("--- p/model:v0/images/a\n+++ p/model:v1/images/a\n"), "{inside}");
+    let part = "\
+p/model:v0 -> p/model:v1
+   FROM  TO  NEW  PATH
+D   3 B   -    -  images/train/x/2
+1 removed; 2 unchanged
+3 B in p/model:v1: 3 B shared, 0 B new
+";
+    assert_eq!(diff(&["--stat", "--path", "images/train/x"]), (Some(3), part.to_owned()));
+    let (code, text) = diff(&["--path", "images/big.bin"]);
+    assert_eq!((code, text.contains("the content is the same")), (Some(0), true), "{text}");
+    let (code, text) = diff(&["--path", "images/nope"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("neither p/model:v0 nor p/model:v1 has images/nope"), "{text}");
 }
 
 fn other_links() {

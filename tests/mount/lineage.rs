@@ -484,6 +484,22 @@ fn identical() {
     assert_eq!(record["run"]["name"], "one");
     assert_eq!(record["producers"][0]["run"]["name"], "two");
     assert_eq!(inputs(&host, "p/clean"), ["p/raw:v0", "p/unrelated:v0"]);
+    // An auditor is told of both, each with its run and what that read.
+    let report: Value = serde_json::from_str(&host.ok(&["audit", "p/clean", "--json"])).unwrap();
+    let again = &report["made_again"][0];
+    assert_eq!((&again["run"]["name"], &again["seq"]), (&json!("two"), &json!(2)));
+    let reads: Vec<&str> =
+        again["reads"].as_array().unwrap().iter().map(|read| read["name"].as_str().unwrap()).collect();
+    assert_eq!(reads, ["raw", "unrelated"]);
+    let page = host.folder().join("page.html");
+    host.ok(&["audit", "p/clean", "--html", page.to_str().unwrap()]);
+    for told in [host.ok(&["audit", "p/clean"]), fs::read_to_string(page).unwrap()] {
+        let (_, again) = told.split_once("Made again by").expect("a section");
+        for part in ["event 2", "two", "p/unrelated:v0 (1 file"] {
+            let part = if told.starts_with("<!doctype") { part.trim_start_matches("event ") } else { part };
+            assert!(again.contains(part), "{part}: {told}");
+        }
+    }
     // Who copies a version has not made it from itself.
     program(
         &host.at,

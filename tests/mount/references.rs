@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use super::host::{Host, names, refused};
+use super::host::{Host, names, program, refused};
 use super::support::environment::noise;
 use super::support::s3::S3Server;
 use super::sys;
@@ -16,15 +16,20 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_prefix_becomes_a_directory_with_a_reference_for_each_object", prefix),
     ("objects_of_buckets_are_read_where_they_are", bucket),
     ("a_reference_with_a_checksum_is_proved_and_can_be_copied_and_verified", checksum),
+    ("a_checksum_of_a_reference_is_a_sha256_too_where_the_store_records_it", sha256),
     ("a_session_from_a_version_with_references_keeps_them_until_they_are_written", staged_from),
 ];
 
 /// A host that may read `outside` in its folder, and that directory.
 fn host() -> (Host, PathBuf) {
+    host_with(&[])
+}
+
+fn host_with(options: &[&str]) -> (Host, PathBuf) {
     let host = Host::unmounted(None, &[]);
     let outside = host.folder().join("outside");
     fs::create_dir(&outside).unwrap();
-    host.set_options(&["--allow-reference", &uri(&outside)]);
+    host.set_options(&[&["--allow-reference", &uri(&outside)], options].concat());
     host.mount();
     (host, outside)
 }
@@ -131,6 +136,7 @@ fn changed() {
 fn not_allowed() {
     let (host, outside) = host();
     fs::write(outside.join("x"), "x").unwrap();
+    fs::create_dir(outside.join("empty")).unwrap();
     fs::write(host.folder().join("secret"), "secret").unwrap();
     symlink(host.folder().join("secret"), outside.join("out")).unwrap();
     let s = host.artifact("p/a");
@@ -142,6 +148,14 @@ fn not_allowed() {
         ("http://169.254.169.254/latest/", libc::EPERM, "--allow-reference"),
         (&uri(&outside.join("nothing")), libc::ENOENT, "is not there"),
         (&format!("{}/../secret", uri(&outside)), libc::EIO, "'..'"),
+        (&uri(&outside.join("empty")), libc::ENOENT, "one object or file at least"),
+        (&format!("{}/", uri(&outside.join("nothing"))), libc::ENOENT, "is not there"),
+        (&uri(&outside.join("a%20b")), libc::ENOENT, "taken as they are"),
+        (&uri(&outside.join("x?y#z")), libc::ENOENT, "taken as they are"),
+        (&uri(&outside.join("x")).replace("file", "FILE"), libc::EIO, "in lower case"),
+        (&uri(&outside.join("x")).replace("file://", "file:"), libc::EIO, "write it as"),
+        ("https://h/x?signature=1", libc::EIO, "leave out '?' and '#'"),
+        ("https://h/x#part", libc::EIO, "leave out '?' and '#'"),
     ] {
         symlink(target, s.join("link")).unwrap();
         refused(target, host.commit("p/a"), errno);
@@ -264,6 +278,36 @@ fn checksum() {
     host.commit("p/b").unwrap();
     let sums = fs::read_to_string(host.path("p/b/.artfs/v0.b3sums")).unwrap();
     assert_eq!(sums, format!("{}  small\n", blake3::hash(b"small").to_hex()));
+}
+
+fn sha256() {
+    let (host, outside) = host_with(&["--sha256"]);
+    fs::write(outside.join("one"), noise(9, 0, 300_000)).unwrap();
+    fs::create_dir(outside.join("more")).unwrap();
+    fs::write(outside.join("more/two"), "two").unwrap();
+    let s = host.artifact("p/a");
+    symlink(uri(&outside.join("one")), s.join("one")).unwrap();
+    symlink(format!("{}/", uri(&outside.join("more"))), s.join("more")).unwrap();
+    host.ok(&["commit", "p/a", "--checksum"]);
+    // A session that stands on the version keeps what was recorded.
+    host.ok(&["stage", "p/a", "--from", "v0"]);
+    fs::write(host.path("p/a/staging/own"), "own").unwrap();
+    host.commit("p/a").unwrap();
+    for (version, files) in [("v0", 2), ("v1", 3)] {
+        let sums = host.path(format!("p/a/.artfs/{version}.sha256sums"));
+        assert_eq!(fs::read_to_string(&sums).unwrap().lines().count(), files);
+        let at = host.path(format!("p/a/{version}"));
+        program(&at, &["sha256sum", "--check", "--strict", sums.to_str().unwrap()]);
+        let said = program(&outside, &["sha256sum", "more/two"]);
+        let attribute = sys::getxattr(&at.join("more/two"), "user.artfs.sha256").unwrap();
+        assert_eq!(said.split_whitespace().next(), Some(attribute.as_str()));
+        host.ok(&["verify", &format!("p/a:{version}"), "--allow-reference", &uri(&outside)]);
+    }
+    // Without a checksum nothing was read, and there is none.
+    symlink(uri(&outside.join("one")), host.artifact("p/b").join("one")).unwrap();
+    host.commit("p/b").unwrap();
+    assert!(sys::getxattr(&host.path("p/b/v0/one"), "user.artfs.sha256").is_err());
+    assert_eq!(fs::read(host.path("p/b/.artfs/v0.sha256sums")).unwrap(), b"");
 }
 
 fn staged_from() {

@@ -407,6 +407,12 @@ fn signing_mount() {
     );
     let shown = host.ok(&["show", "--allowed-signers", allowed, ARTIFACT]);
     assert!(shown.contains("(release@x)"), "{shown}");
+    let audit: serde_json::Value = serde_json::from_str(&host.ok(&["audit", ARTIFACT, "--json"])).unwrap();
+    let release = keys.public("release").fingerprint();
+    let signers = [&audit["signed_by"], &audit["history"]["aliases"][0]["signed_by"]];
+    assert_eq!(signers, [release.as_str(), release.as_str()]);
+    let told = host.ok(&["audit", ARTIFACT]);
+    assert!(told.contains(&release) && told.contains("verify --log --allowed-signers FILE"), "{told}");
     // `artfs commit` asks the mount, which signs with its own key.
     fs::write(host.path(ARTIFACT).join("staging/file"), b"two").unwrap();
     let other = format!("--sign={}", keys.file("other").display());

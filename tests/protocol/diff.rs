@@ -10,7 +10,7 @@ use artfs::diff::{Difference, Kind, compare};
 use artfs::format::entry::Mtime;
 use artfs::path::TreePath;
 use artfs::store::{OnMissing, Store};
-use artfs::view::VersionView;
+use artfs::view::{VersionView, WholeView};
 use object_store::ObjectStore;
 use tempfile::TempDir;
 
@@ -51,8 +51,8 @@ async fn commit_links(host: &Host, changed: u64) -> Outcome {
 /// A host that knows nothing of the store yet, and v0 and v1 as it opened them.
 struct Reader {
     calls: Arc<FaultyStore>,
-    old: Arc<VersionView>,
-    new: Arc<VersionView>,
+    old: Arc<WholeView>,
+    new: Arc<WholeView>,
     store: Arc<Store>,
     _cache: TempDir,
     _context: Arc<artfs::view::ReadContext>,
@@ -71,6 +71,7 @@ async fn reader(backend: &Arc<dyn ObjectStore>) -> Reader {
     let (old, new) = (record(0).manifest, record(1).manifest);
     let old = VersionView::open(&context, &key(), old, "proj/data:v0").await.expect("v0 opens");
     let new = VersionView::open(&context, &key(), new, "proj/data:v1").await.expect("v1 opens");
+    let (old, new) = (WholeView::new(old), WholeView::new(new));
     Reader { calls, old, new, store, _cache: cache, _context: context }
 }
 
@@ -199,7 +200,7 @@ async fn tensors_that_chunks_prove_equal_are_not_read() {
     let names: Vec<_> =
         tensors.changed.iter().map(|t| (t.name.as_str(), t.old.is_some(), t.new.is_some())).collect();
     assert_eq!(names, [("b", true, true), ("d", false, true), ("gone", true, false)]);
-    let (read, size) = (reader.store.counts().bytes_fetched - before, reader.old.totals().bytes);
+    let (read, size) = (reader.store.counts().bytes_fetched - before, reader.old.top().totals().bytes);
     assert!(read < size, "{read} bytes were read of two files of {size}");
 }
 

@@ -33,7 +33,8 @@ fn file(bytes: &[u8]) -> What {
 }
 
 fn reference(path: &[u8], uri: &str, validator: Validator, hash: Option<FileHash>) -> Item {
-    let body = Body::Reference(Box::new(ReferenceBody { uri: uri.into(), size: 1 << 33, validator, hash }));
+    let (uri, sha256) = (uri.into(), None);
+    let body = Body::Reference(Box::new(ReferenceBody { uri, size: 1 << 33, validator, hash, sha256 }));
     let at = TreePath::new(path).expect("a path");
     let entry = Entry { path: at, executable: false, mtime: MTIME, body };
     item(path, What::Known(Box::new(entry), None))

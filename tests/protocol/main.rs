@@ -15,6 +15,7 @@ mod commit;
 mod contained;
 mod contention;
 mod diff;
+mod diff_contained;
 mod gc;
 mod golden;
 mod golden_linked;

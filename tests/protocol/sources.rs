@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use artfs::format::reference::{ReferenceBody, Validator};
-use artfs::source::{Allowed, Described, SourceError, Sources, Uri};
+use artfs::source::{Allowed, Described, Facts, SourceError, Sources, Uri};
 
 /// What the server has at a path.
 #[derive(Clone, Default)]
@@ -142,7 +142,8 @@ fn page(body: &[u8], tag: Option<&'static str>) -> Page {
 async fn refer(sources: &Sources, uri: &Uri) -> ReferenceBody {
     match sources.describe(uri).await.expect("it is there") {
         Described::Object(facts) => {
-            ReferenceBody { uri: uri.to_string(), size: facts.size, validator: facts.validator, hash: None }
+            let Facts { size, validator, .. } = facts;
+            ReferenceBody { uri: uri.to_string(), size, validator, hash: None, sha256: None }
         }
         Described::Prefix(found) => panic!("{found:?}"),
     }
@@ -169,7 +170,10 @@ async fn a_file_of_a_web_server_is_read_in_ranges_and_not_when_it_changed() {
     }
     web.pages.lock().unwrap().remove("/data/f");
     assert!(matches!(sources.read(&recorded, 0..1).await, Err(SourceError::Missing { .. })));
-    assert!(matches!(sources.describe(&uri).await, Err(SourceError::Denied { .. })), "there are no listings");
+    let missing = sources.describe(&uri).await.expect_err("it is gone").to_string();
+    assert!(missing.ends_with("/data/f is not there"), "{missing}");
+    let listing = sources.describe(&web.uri("/data/")).await.expect_err("there are no listings").to_string();
+    assert!(listing.contains("ends with a slash") && listing.contains("link to single files"), "{listing}");
 }
 
 #[tokio::test]

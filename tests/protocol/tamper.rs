@@ -8,16 +8,21 @@ use std::sync::Arc;
 use artfs::catalog::{ArtifactState, Catalog, CatalogError};
 use artfs::clock;
 use artfs::format::checkpoint::CheckpointRef;
-use artfs::format::details::DetailsRef;
+use artfs::format::details::{Details, DetailsRef};
 use artfs::format::event::{
-    AliasMove, AliasTarget, Body, CommitSettings, Deletion, DeletionCause, Fence, MessageChange, MetaChange,
-    Policy, Recommit, TagChange, TtlChange,
+    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Fence, MessageChange,
+    MetaChange, Policy, Protection, Recommit, TagChange, TtlChange,
 };
+use artfs::format::inline_root::InlineRoot;
 use artfs::format::pack::{PACK_FOOTER_BYTES, decode_footer, decode_table};
-use artfs::id::{CheckpointHash, DetailsHash, DetailsId, EventHash, PackId};
+use artfs::format::run::{Run, VersionRead};
+use artfs::format::signed::SignedEvent;
+use artfs::format::signers::AllowedSigners;
+use artfs::id::{CheckpointHash, DetailsId, Digest, EventHash, PackId};
 use artfs::name::ArtifactKey;
+use artfs::signing::SshKey;
 use artfs::store::{Key, OnMissing, Store};
-use artfs::verify::{Finding, Progress};
+use artfs::verify::{Finding, Problem, Progress};
 use artfs::view::VersionView;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -27,42 +32,61 @@ use tempfile::TempDir;
 use super::host::{Host, directory, key, memory, names, version};
 use crate::support::environment::noise;
 use crate::support::logs::{LogWriter, hollow_commit};
+use crate::support::ssh::Keys;
 
-/// A log with an event of every kind, the richest of each.
-async fn every_kind(backend: &Arc<dyn ObjectStore>, key: &ArtifactKey) -> u64 {
+/// A log with an event of every kind, the richest of each, and the objects with what is said in it; signed if there is a
+/// signer.
+async fn every_kind(
+    backend: &Arc<dyn ObjectStore>,
+    key: &ArtifactKey,
+    keys: &Keys,
+    signer: Option<Arc<SshKey>>,
+) -> u64 {
     let store = open(backend).await;
-    let mut log = LogWriter::new(backend, store.id(), key).await;
-    let details = |n: u8| DetailsRef { id: DetailsId::from_bytes([n; 16]), hash: DetailsHash::of(&[n]) };
+    let mut log = LogWriter::signed(backend, store.id(), key, signer).await;
+    let (first_said, second_said) = (say(backend, key, 1).await, say(backend, key, 2).await);
+    // Every member is written out, so that none that is new is forgotten here.
     let settings = CommitSettings {
         artifact_type: Some("model".into()),
         aliases: vec!["best".parse().unwrap()],
         tags: vec!["a".into()],
         meta: [("f1".to_owned(), json!(0.89)), ("deep".to_owned(), json!({ "a": [1, null, true] }))].into(),
+        ttl_seconds: Some(60),
         inputs: vec!["p/ds:v3".into()],
-        details: Some(details(1)),
-        ..CommitSettings::default()
+        reads: vec![VersionRead {
+            project: "p".parse().unwrap(),
+            name: "raw".parse().unwrap(),
+            version: version(4),
+            digest: Digest::of(b"raw"),
+            files: 7,
+            bytes: 70,
+        }],
+        more_reads: 2,
+        details: Some(first_said),
     };
-    let settings = CommitSettings { ttl_seconds: Some(60), ..settings };
     let commit = |number| {
-        let hollow = hollow_commit(number, Default::default());
-        artfs::format::event::Commit { settings: settings.clone(), ..hollow }
+        let (root, settings) = (InlineRoot::of(b"a root"), settings.clone());
+        Commit { root, settings, ..hollow_commit(number, Default::default()) }
     };
     let (first, second) = (commit(0), commit(1));
     let recommit = Recommit { version: first.version, digest: first.digest, settings: settings.clone() };
     let to = AliasTarget { version: first.version, digest: first.digest, manifest: first.manifest };
     let alias = |to, from| AliasMove { alias: "prod".parse().unwrap(), to, from };
+    let protect = |signers| Protection { alias: "prod".parse().unwrap(), signers };
     let (v0, v1) = (first.version, second.version);
     let checkpoint = CheckpointRef { seq: 0, hash: CheckpointHash::of(b"not there any more") };
     let bodies = [
         Body::Commit(first),
         Body::Commit(second),
         Body::Recommit(recommit),
+        Body::Protect(protect(vec![keys.public("release"), keys.public("other")])),
         Body::Alias(alias(Some(to), None)),
         Body::Alias(alias(None, Some(v0))),
+        Body::Protect(protect(vec![])),
         Body::Tag(TagChange { version: v0, add: vec!["x".into()], remove: vec!["a".into()] }),
         Body::Meta(MetaChange { version: v0, set: settings.meta.clone(), remove: vec!["f0".into()] }),
         Body::Ttl(TtlChange { version: v0, ttl_seconds: Some(5) }),
-        Body::Message(MessageChange { version: v0, details: details(2) }),
+        Body::Message(MessageChange { version: v0, details: second_said }),
         Body::Policy(Policy { ttl_seconds: Some(86_400) }),
         Body::Fence(Fence { epoch: 3 }),
         Body::Delete(Deletion {
@@ -71,10 +95,53 @@ async fn every_kind(backend: &Arc<dyn ObjectStore>, key: &ArtifactKey) -> u64 {
             aliases: vec!["best".parse().unwrap()],
         }),
     ];
+    let kinds: BTreeSet<usize> = bodies.iter().map(kind_number).collect();
+    assert_eq!(kinds, (1..KINDS).collect(), "every kind but the first, which begins the log");
     for (i, body) in bodies.into_iter().enumerate() {
         log.event(body, (i == 5).then_some(checkpoint)).await;
     }
     log.next_seq()
+}
+
+/// The kinds that are written.
+const KINDS: usize = 12;
+
+/// Does not compile without the kinds that are new.
+fn kind_number(body: &Body) -> usize {
+    match body {
+        Body::Create => 0,
+        Body::Commit(_) => 1,
+        Body::Recommit(_) => 2,
+        Body::Alias(_) => 3,
+        Body::Tag(_) => 4,
+        Body::Meta(_) => 5,
+        Body::Ttl(_) => 6,
+        Body::Message(_) => 7,
+        Body::Delete(_) => 8,
+        Body::Policy(_) => 9,
+        Body::Fence(_) => 10,
+        Body::Protect(_) => 11,
+        Body::Unknown { .. } => KINDS,
+    }
+}
+
+/// Stores a message and a run.
+async fn say(backend: &Arc<dyn ObjectStore>, key: &ArtifactKey, n: u8) -> DetailsRef {
+    let run = Run {
+        name: Some("nightly".into()),
+        tags: vec!["gpu".into()],
+        command: vec!["python".into(), "train.py".into(), format!("--seed={n}")],
+        host: "h".into(),
+        user: "ann".into(),
+        exit_status: Some(0),
+        environment: [("CUDA_VISIBLE_DEVICES".to_owned(), "0".to_owned())].into(),
+        ..Run::default()
+    };
+    let run = Some(serde_json::to_value(run).expect("a run is plain data"));
+    let details = Details { message: Some(format!("message {n}")), run };
+    let (reference, bytes) = details.encode(DetailsId::from_bytes([n; 16]));
+    overwrite(backend, &Key::Details(key.clone(), reference.id).path(), &bytes).await;
+    reference
 }
 
 async fn open(backend: &Arc<dyn ObjectStore>) -> Arc<Store> {
@@ -174,7 +241,7 @@ async fn found_by_fresh(backend: &Arc<dyn ObjectStore>) -> Result<ArtifactState,
 #[tokio::test]
 async fn every_changed_member_of_every_event_is_found_and_named() {
     let backend = memory();
-    let end = every_kind(&backend, &key()).await;
+    let end = every_kind(&backend, &key(), &Keys::new(&["release", "other"]), None).await;
     assert_eq!(found_by_fresh(&backend).await.expect("a sound log").seq() + 1, end);
     // A host that has seen the log, with what it remembers in a database.
     let remembered = directory();
@@ -193,11 +260,7 @@ async fn every_changed_member_of_every_event_is_found_and_named() {
             let case = format!("event {seq} ({}), {what}", value["kind"]);
             match found_by_fresh(&backend).await {
                 Err((at, problem)) => {
-                    // The identity of an artifact is what its first event says.
-                    let by_next = [format!("event {seq}:"), "than the events before it".to_owned()];
-                    let names_it =
-                        at == seq || at == seq + 1 && by_next.iter().any(|by| problem.contains(by));
-                    assert!(names_it, "{case}: found at {at}: {problem}");
+                    assert!(names_change(seq, at, &problem), "{case}: found at {at}: {problem}");
                 }
                 Ok(_) if seq + 1 == end => drop(unseen.insert(what.clone())),
                 Ok(_) => panic!("{case}: not found"),
@@ -221,10 +284,101 @@ async fn every_changed_member_of_every_event_is_found_and_named() {
     found_by_fresh(&backend).await.expect("all is as it was");
 }
 
+/// Whether a finding at an event, in words, is of a change of event `seq`: it, or the one whose hash does not fit, is
+/// named. The identity of an artifact is what its first event says.
+fn names_change(seq: u64, at: u64, problem: &str) -> bool {
+    let by_next = [format!("event {seq}:"), "than the events before it".to_owned()];
+    at == seq || at == seq + 1 && by_next.iter().any(|by| problem.contains(by))
+}
+
+#[tokio::test]
+async fn every_changed_member_of_every_signed_event_is_found_in_that_event_also_in_the_last() {
+    let (backend, keys) = (memory(), Keys::new(&["release", "other"]));
+    let end = every_kind(&backend, &key(), &keys, Some(keys.signer("release"))).await;
+    let allowed = keys.allowed(&[("release", "", "release")]);
+    let allowed = AllowedSigners::parse(&allowed, "allowed".as_ref()).expect("allowed signers");
+    // Everything by a host that sees the log for the first time.
+    let found = async || {
+        let catalog = Catalog::new(open(&backend).await, None);
+        let log = match catalog.stored_log(&key()).await {
+            Ok(log) => log,
+            // What is no event at all is named before any signature is looked at.
+            Err(CatalogError::Damaged { seq, .. }) => return vec![seq],
+            Err(other) => panic!("{other}"),
+        };
+        let findings = artfs::verify::signatures(catalog.store().id(), &key(), &log, &allowed);
+        findings.into_iter().map(|finding| finding.event).collect()
+    };
+    assert_eq!(found().await, [0; 0]);
+    let mut tried = 0;
+    for seq in 0..end {
+        let good = bytes_of(&backend, &event_path(seq)).await;
+        let signed = SignedEvent::from_stored(&good).expect("a signature").expect("it is signed");
+        let value: Value = serde_json::from_slice(&signed.payload).expect("JSON");
+        let with =
+            |payload: Vec<u8>| SignedEvent { payload, signature: signed.signature.clone() }.to_stored();
+        let members = forgeries(&value).into_iter();
+        let mut forged: Vec<_> =
+            members.map(|(what, forged)| (what, with(serde_json::to_vec(&forged).expect("JSON")))).collect();
+        let stored: Value = serde_json::from_slice(&good).expect("JSON");
+        let signature = stored["sig"].as_str().expect("base64");
+        let text = String::from_utf8(good.clone()).expect("JSON is text");
+        forged.push(("/sig changed".into(), text.replace(signature, &alike(signature)).into_bytes()));
+        forged.push(("/sig removed".into(), signed.payload.clone()));
+        let elsewhere = bytes_of(&backend, &event_path((seq + 1) % end)).await;
+        let elsewhere = SignedEvent::from_stored(&elsewhere).expect("a signature").expect("it is signed");
+        let other = SignedEvent { payload: signed.payload.clone(), ..elsewhere };
+        forged.push(("/sig of another event".into(), other.to_stored()));
+        for (what, bytes) in forged {
+            overwrite(&backend, &event_path(seq), &bytes).await;
+            let case = format!("event {seq} ({}), {what}", value["kind"]);
+            let events = found().await;
+            assert!(events.contains(&seq), "{case}: found at {events:?}");
+            match found_by_fresh(&backend).await {
+                Err((at, problem)) => {
+                    assert!(names_change(seq, at, &problem), "{case}: found at {at}: {problem}");
+                }
+                Ok(_) => assert_eq!(seq + 1, end, "{case}: not found in the chain"),
+            }
+            tried += 1;
+        }
+        overwrite(&backend, &event_path(seq), &good).await;
+    }
+    assert!(tried > 600, "{tried} forgeries");
+    assert_eq!(found().await, [0; 0]);
+}
+
+#[tokio::test]
+async fn every_changed_member_of_a_message_or_a_run_is_found_with_its_object() {
+    let backend = memory();
+    every_kind(&backend, &key(), &Keys::new(&["release", "other"]), None).await;
+    let store = open(&backend).await;
+    let state = found_by_fresh(&backend).await.expect("a sound log");
+    let record = state.version(version(0)).expect("v0");
+    let findings = async || artfs::verify::details(&store, &key(), record).await.expect("an answer");
+    assert_eq!(findings().await, []);
+    for n in [1, 2] {
+        let object = Key::Details(key(), DetailsId::from_bytes([n; 16]));
+        let good = bytes_of(&backend, &object.path()).await;
+        let value: Value = serde_json::from_slice(&good).expect("JSON");
+        let forged = forgeries(&value);
+        assert!(forged.len() > 20, "{forged:?}");
+        for (what, forged) in forged {
+            let bytes = serde_json::to_vec(&forged).expect("JSON");
+            overwrite(&backend, &object.path(), &bytes).await;
+            let found = findings().await;
+            assert!(!found.is_empty(), "{object}, {what}");
+            let names_it = |f: &Finding| f.problem == Problem::Damaged && f.path == object.to_string();
+            assert!(found.iter().all(names_it), "{object}, {what}: {found:?}");
+        }
+        overwrite(&backend, &object.path(), &good).await;
+    }
+}
+
 #[tokio::test]
 async fn a_log_written_anew_from_any_event_on_is_found_by_who_has_seen_it() {
     let backend = memory();
-    let end = every_kind(&backend, &key()).await;
+    let end = every_kind(&backend, &key(), &Keys::new(&["release", "other"]), None).await;
     let remembered = directory();
     let database = remembered.path().join("cache.db");
     let knowing = Catalog::new(open(&backend).await, Some(&database));

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use artfs::clock::Timestamp;
 use artfs::format::checkpoint::CheckpointRef;
 use artfs::format::event::{Body, Commit, CommitSettings, Event, Metadata};
+use artfs::format::signed::SignedEvent;
 use artfs::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
 use artfs::name::{ArtifactKey, VersionNumber};
+use artfs::signing::{Signer, SshKey};
 use artfs::store::Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -20,13 +22,24 @@ pub struct LogWriter {
     seq: u64,
     head: Option<EventHash>,
     versions: u64,
+    signer: Option<Arc<SshKey>>,
 }
 
 impl LogWriter {
     /// Begins a log with its `create` event.
     pub async fn new(backend: &Arc<dyn ObjectStore>, store: StoreId, key: &ArtifactKey) -> Self {
+        Self::signed(backend, store, key, None).await
+    }
+
+    /// The same with a signature in every event, if there is a signer.
+    pub async fn signed(
+        backend: &Arc<dyn ObjectStore>,
+        store: StoreId,
+        key: &ArtifactKey,
+        signer: Option<Arc<SshKey>>,
+    ) -> Self {
         let (backend, key) = (backend.clone(), key.clone());
-        let mut log = Self { backend, store, key, seq: 0, head: None, versions: 0 };
+        let mut log = Self { backend, store, key, seq: 0, head: None, versions: 0, signer };
         log.event(Body::Create, None).await;
         log
     }
@@ -72,7 +85,11 @@ impl LogWriter {
             checkpoint,
             body,
         };
-        let bytes = event.encode();
+        let mut bytes = event.encode();
+        if let Some(signer) = &self.signer {
+            let signature = signer.sign(&bytes).await.expect("a signature");
+            bytes = SignedEvent { payload: bytes, signature }.to_stored();
+        }
         self.head = Some(EventHash::of(&bytes));
         let path = Key::Event(self.key.clone(), self.seq).path();
         self.backend.put(&path, bytes.into()).await.expect("put");

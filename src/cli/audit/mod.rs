@@ -21,7 +21,8 @@ use crate::name::Reference;
 #[command(
     long_about = "Tell everything about a version, for an auditor: its digest and how to check it with b3sum alone, who \
         made it from what, every alias that ever pointed to it and when, every edit of its metadata, how long it is \
-        kept, and where the log ended when this was told. The log's chain of hashes is checked first; content is not \
+        kept, and where the log ended when this was told. Every event of the log is read from the store and its chain of \
+        hashes checked first; if the store cannot be reached, what this host knows is told, and that. Content is not \
         read: `artfs verify` does that.",
     after_help = "\
 With --html the page is one file without scripts that loads nothing: it can be kept, printed and mailed.
@@ -96,10 +97,17 @@ fn checks(report: &Report) -> Vec<(String, &'static str)> {
         ),
         (
             format!("artfs verify --log {artifact}"),
-            "checks that every event of the log names the hash of the one before; by hand: each line of log.jsonl holds \
-             as \"prev\" what b3sum prints for the line before it, without its newline",
+            "reads the log anew from the store and checks that every event names the hash of the one before, and that \
+             none is another than this host has seen; by hand: each line of log.jsonl holds as \"prev\" what b3sum prints \
+             for the line before it, without its newline",
         ),
     ];
+    if report.signed_by.is_some() || report.history.aliases.iter().any(|held| held.signed_by.is_some()) {
+        checks.push((
+            format!("artfs verify --log --allowed-signers FILE {artifact}"),
+            "names every event that no key of the file signed, and every move of a protected alias by another",
+        ));
+    }
     if report.sha256 {
         checks.push((
             format!("cd copy; sha256sum --check {control}/{version}.sha256sums"),

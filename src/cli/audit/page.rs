@@ -82,7 +82,7 @@ fn run(page: &mut Page, report: &Report) {
 
 fn aliases(page: &mut Page, report: &Report) {
     page.raw("<h2>Names that pointed to it</h2>\n");
-    page.header(&["Name", "From", "Event", "By", "Until", "By", "Then"]);
+    page.header(&["Name", "From", "Event", "By", "Signed by", "Until", "By", "Then"]);
     for held in &report.history.aliases {
         let [until, by, then] = match &held.until {
             None => ["now".to_owned(), String::new(), String::new()],
@@ -92,7 +92,8 @@ fn aliases(page: &mut Page, report: &Report) {
             }
         };
         let (from, seq) = (held.from.to_string(), held.from_seq.to_string());
-        page.row(&[&held.alias, &from, &seq, &held.by, &until, &by, &then]);
+        let signed_by = held.signed_by.as_deref().unwrap_or("nobody");
+        page.row(&[&held.alias, &from, &seq, &held.by, signed_by, &until, &by, &then]);
     }
     page.raw("</tbody></table>\n");
 }
@@ -112,14 +113,24 @@ fn changes(page: &mut Page, report: &Report) {
 }
 
 fn producers(page: &mut Page, report: &Report) {
-    if report.record.producers.is_empty() {
+    if report.made_again.is_empty() {
         return;
     }
     page.raw("<h2>Made again by</h2>\n<p>Commits of the very same content, which made no new version:</p>\n");
-    page.header(&["Time", "By", "Message"]);
-    for producer in &report.record.producers {
-        let by = format!("{}@{}", producer.actor, producer.host);
-        page.row(&[&producer.time.to_string(), &by, producer.message.as_deref().unwrap_or_default()]);
+    page.header(&["Event", "Time", "By", "Message", "Made from", "Run"]);
+    for again in &report.made_again {
+        let (seq, time) = (again.seq.to_string(), again.time.to_string());
+        let message = again.message.as_deref().unwrap_or_default();
+        let run = again.run.as_ref().map(|run| serde_json::to_string_pretty(run).unwrap_or_default());
+        let from = text::made_from(again).join("\n");
+        page.row(&[
+            &seq,
+            &time,
+            &again.by,
+            message,
+            &from,
+            run.as_deref().unwrap_or("not recorded, or erased"),
+        ]);
     }
     page.raw("</tbody></table>\n");
 }

@@ -1,8 +1,10 @@
 //! The report for a terminal or a text file.
 
 use super::{checks, name, plain, ttl};
-use crate::audit::{Checked, Graph, Kept, Report, Standing};
+use crate::audit::{Checked, Graph, Kept, MadeAgain, Report, Standing};
 use crate::cli::output::{self, Align, Table};
+use crate::cli::show;
+use crate::format::run::VersionRead;
 
 /// The whole report.
 pub(super) fn render(report: &Report) -> String {
@@ -38,6 +40,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
             facts.push((name, value));
         }
     };
+    optional("signed by", report.signed_by.clone().unwrap_or_default());
     optional("type", record.artifact_type.clone().unwrap_or_default());
     optional("message", record.message.clone().unwrap_or_default());
     optional("tags", record.tags.join(", "));
@@ -45,13 +48,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
         record.meta.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
     optional("metadata", meta.join("\n"));
     optional("inputs", record.inputs.join("\n"));
-    let reads = record.reads.iter();
-    let reads: Vec<String> = reads
-        .map(|read| {
-            let files = output::count(read.files, "file");
-            format!("{}:{} ({files}, {})", read.artifact(), read.version, output::size(read.bytes))
-        })
-        .collect();
+    let reads: Vec<String> = record.reads.iter().map(read).collect();
     optional("read", reads.join("\n"));
     if let Some(deleted) = &record.deleted {
         optional("deleted", format!("{} by {}", deleted.time, deleted.actor));
@@ -123,13 +120,29 @@ fn run(report: &Report) -> String {
 }
 
 fn producers(report: &Report) -> String {
-    let producers = report.record.producers.iter();
-    producers
-        .map(|p| {
-            let message = p.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
-            format!("  {} {}@{}{}\n", p.time, p.actor, p.host, output::clean(&message))
-        })
-        .collect()
+    let again = |again: &MadeAgain| {
+        let message = again.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
+        let head = format!("{} {}, event {}{message}", again.time, again.by, again.seq);
+        let mut text = format!("  {}\n", output::clean(&head));
+        let run = again.run.as_ref().map(show::run_text).unwrap_or_default();
+        let from = made_from(again).into_iter().map(|from| format!("from {from}"));
+        for line in run.lines().map(str::to_owned).chain(from) {
+            text.push_str(&format!("    {}\n", output::clean(&line)));
+        }
+        text
+    };
+    report.made_again.iter().map(again).collect()
+}
+
+/// What a later commit was made from: what was named, and what its run read.
+pub(super) fn made_from(again: &MadeAgain) -> Vec<String> {
+    let more = (again.more_reads > 0).then(|| output::count(again.more_reads, "more version"));
+    again.inputs.iter().cloned().chain(again.reads.iter().map(read)).chain(more).collect()
+}
+
+fn read(read: &VersionRead) -> String {
+    let files = output::count(read.files, "file");
+    format!("{}:{} ({files}, {})", read.artifact(), read.version, output::size(read.bytes))
 }
 
 fn aliases(report: &Report) -> String {
@@ -140,6 +153,7 @@ fn aliases(report: &Report) -> String {
         ("UNTIL (UTC)", Align::Left),
         ("BY", Align::Left),
         ("THEN", Align::Left),
+        ("SIGNED BY", Align::Left),
     ]);
     for held in &report.history.aliases {
         let [until, by, then] = match &held.until {
@@ -149,7 +163,8 @@ fn aliases(report: &Report) -> String {
                 [output::time(end.time), end.by.clone(), then]
             }
         };
-        table.row([held.alias.clone(), output::time(held.from), held.by.clone(), until, by, then]);
+        let signed_by = held.signed_by.clone().unwrap_or_else(|| "-".to_owned());
+        table.row([held.alias.clone(), output::time(held.from), held.by.clone(), until, by, then, signed_by]);
     }
     table.to_text()
 }

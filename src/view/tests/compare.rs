@@ -1,9 +1,11 @@
 //! Two versions side by side, against a naive comparison of their entries.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::super::VersionView;
+use super::super::compare::{Common, Pair, Pairs, Part};
 use super::super::testing::{Cut, Fixture, Node, Version, artifact, noise, path};
-use super::super::{Common, Pair, Pairs};
 use crate::format::entry::{Body, Entry};
 use crate::path::TreePath;
 
@@ -49,6 +51,11 @@ fn tree(seed: u64, one_in: u8) -> Vec<(String, Node)> {
     nodes
 }
 
+fn pairs_of(old: &Arc<VersionView>, new: &Arc<VersionView>, only: Option<&TreePath>) -> Pairs {
+    let part = || only.cloned().map_or(Part::All, Part::At);
+    Pairs::new((old, part()), (new, part()))
+}
+
 /// What the two versions differ in, by their lists of entries.
 fn naive(old: &Version, new: &Version, only: Option<&TreePath>) -> (Vec<Pair>, Common) {
     let listed = |version: &Version| -> BTreeMap<TreePath, (u64, Entry)> {
@@ -85,7 +92,7 @@ async fn two_versions_differ_in_what_their_listings_differ_in() {
         let (a, b) = (fixture.view(&context, &old).await, fixture.view(&context, &new).await);
         for only in [None, Some("wide"), Some("deep3/a/b"), Some("wide-1"), Some("deep6"), Some("absent")] {
             let only = only.map(path);
-            let mut pairs = Pairs::new(&a, &b, only.as_ref());
+            let mut pairs = pairs_of(&a, &b, only.as_ref());
             let mut found = vec![];
             while let Some(pair) = pairs.next().await.unwrap() {
                 found.push(pair);
@@ -109,7 +116,7 @@ async fn a_version_of_nothing_differs_in_everything_from_another() {
     for (from, to, want) in
         [(&a, &b, some.entries.len()), (&b, &a, some.entries.len()), (&a, &a, 0), (&b, &b, 0)]
     {
-        let mut pairs = Pairs::new(from, to, None);
+        let mut pairs = pairs_of(from, to, None);
         let mut found = 0;
         while pairs.next().await.unwrap().is_some() {
             found += 1;
@@ -128,8 +135,8 @@ async fn entries_out_of_order_between_blocks_are_damage() {
     entries[3].path = path("z");
     let manifest = fixture.bare_manifest(cut, &entries).await;
     let context = fixture.context().await;
-    let hostile = super::super::VersionView::open(&context, &artifact(), manifest, "p/a:v8").await.unwrap();
-    let mut pairs = Pairs::new(&fixture.view(&context, &sound).await, &hostile, None);
+    let hostile = VersionView::open(&context, &artifact(), manifest, "p/a:v8").await.unwrap();
+    let mut pairs = pairs_of(&fixture.view(&context, &sound).await, &hostile, None);
     let error = loop {
         match pairs.next().await {
             Ok(Some(_)) => {}
