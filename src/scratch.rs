@@ -106,7 +106,7 @@ pub struct Records<'a> {
 
 impl Records<'_> {
     /// The next record; none at the end.
-    pub fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    pub fn next_record(&mut self) -> io::Result<Option<&[u8]>> {
         if self.at == self.buffer.len() && self.next == self.end {
             return Ok(None);
         }
@@ -233,27 +233,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for folder in [None, Some(dir.path())] {
             let mut scratch = Scratch::new(folder);
-            assert!(scratch.is_empty() && scratch.records().next().unwrap().is_none());
+            assert!(scratch.is_empty() && scratch.records().next_record().unwrap().is_none());
             let mut ends = vec![0];
             for i in 0..20_000 {
                 scratch.push(&record(i)).unwrap();
                 ends.push(scratch.end());
                 // A reader sees what is there, also half in the file.
                 if i % 5000 == 0 {
-                    let last = scratch.records_in(ends[i], ends[i + 1]).next().unwrap().map(<[u8]>::to_vec);
+                    let last =
+                        scratch.records_in(ends[i], ends[i + 1]).next_record().unwrap().map(<[u8]>::to_vec);
                     assert_eq!(last, Some(record(i)));
                 }
             }
             for _ in 0..2 {
                 let mut records = scratch.records();
                 for i in 0..20_000 {
-                    assert_eq!(records.next().unwrap(), Some(&record(i)[..]), "record {i}");
+                    assert_eq!(records.next_record().unwrap(), Some(&record(i)[..]), "record {i}");
                 }
-                assert_eq!(records.next().unwrap(), None);
+                assert_eq!(records.next_record().unwrap(), None);
             }
             let mut some = scratch.records_in(ends[70], ends[80]);
-            assert_eq!((70..80).filter(|i| some.next().unwrap() == Some(&record(*i)[..])).count(), 10);
-            assert_eq!(some.next().unwrap(), None);
+            assert_eq!((70..80).filter(|i| some.next_record().unwrap() == Some(&record(*i)[..])).count(), 10);
+            assert_eq!(some.next_record().unwrap(), None);
             assert_eq!(scratch.file.is_some(), folder.is_some());
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a name was left");
@@ -267,16 +268,18 @@ mod tests {
         for i in 0..30_000u64 {
             table.add(&key(i), &i.to_le_bytes()).unwrap();
         }
-        let found = |i: u64| table.find(&key(i)).unwrap();
-        let is_right = |i: &u64| found(*i).is_some_and(|value| value == i.to_le_bytes());
+        fn found(table: &Table, key: [u8; KEY_BYTES]) -> Option<Vec<u8>> {
+            table.find(&key).unwrap()
+        }
+        let is_right = |i: &u64| found(&table, key(*i)).is_some_and(|value| value == i.to_le_bytes());
         // By these keys, which are always the same, none shares its first bytes with another.
         assert_eq!((0..30_000).filter(is_right).count(), 30_000);
-        assert!((30_000..60_000).all(|i| found(i).is_none()));
+        assert!((30_000..60_000).all(|i| found(&table, key(i)).is_none()));
         let mut twin = key(5);
         twin[31] ^= 1;
-        assert_eq!(table.find(&twin).unwrap(), None, "a key of which only the beginning is known");
+        assert_eq!(found(&table, twin), None, "a key of which only the beginning is known");
         table.add(&twin, &[9; 8]).unwrap();
-        assert_eq!((found(5), table.len()), (Some(5u64.to_le_bytes().to_vec()), 30_001));
+        assert_eq!((found(&table, key(5)), table.len()), (Some(5u64.to_le_bytes().to_vec()), 30_001));
         assert_eq!(table.row(30_000).unwrap(), (twin, vec![9; 8]));
     }
 }

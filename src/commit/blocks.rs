@@ -1,6 +1,7 @@
 //! The blocks of a manifest, written as its entries come in path order.
 //!
-//! Memory: the entries of one leaf block, and a row for each leaf block.
+//! A block of an earlier version is taken as it is where it would come out the same: it begins and ends where one is
+//! cut. Memory: the entries of one leaf block, and a row for each leaf block.
 
 use super::CommitError;
 use super::chunks::ChunkWriter;
@@ -13,29 +14,56 @@ pub(super) struct BlockWriter {
     leaf: Vec<Entry>,
     /// The leaf blocks before this one.
     rows: Vec<IndexRow>,
+    /// The block of the last row, if it was taken as it is and nothing came behind it yet.
+    taken: Option<Block>,
+}
+
+impl Default for BlockWriter {
+    fn default() -> Self {
+        Self { splitter: Splitter::new(0), leaf: vec![], rows: vec![], taken: None }
+    }
 }
 
 impl BlockWriter {
-    pub fn new() -> Self {
-        Self { splitter: Splitter::new(0), leaf: vec![], rows: vec![] }
-    }
-
     pub fn push(&mut self, entry: Entry, chunks: &mut ChunkWriter<'_>) -> Result<(), CommitError> {
+        let taken = self.taken.take();
         if self.splitter.begins_block(entry.path.as_bytes()) {
             self.end_leaf(chunks)?;
+        } else if let Some(block) = taken {
+            // Another entry than before follows, and no block begins with it.
+            self.rows.pop();
+            let entries = (0..block.len()).map(|row| block.entry(row)).collect::<Result<_, _>>();
+            self.leaf = entries.map_err(|e| CommitError::Own(e.to_string()))?;
         }
         self.leaf.push(entry);
         Ok(())
     }
 
+    /// Takes a whole leaf block of another version; false, and nothing is changed, if it would come out otherwise.
+    pub fn take(
+        &mut self,
+        block: &Block,
+        row: IndexRow,
+        chunks: &mut ChunkWriter<'_>,
+    ) -> Result<bool, CommitError> {
+        let is_first = self.rows.is_empty() && self.leaf.is_empty();
+        if !(is_first || self.splitter.would_begin(&row.first_path)) || !chunks.rely_on(&row.block) {
+            return Ok(false);
+        }
+        self.end_leaf(chunks)?;
+        self.splitter.begin_with(block.len());
+        self.rows.push(row);
+        self.taken = Some(block.clone());
+        Ok(true)
+    }
+
     fn end_leaf(&mut self, chunks: &mut ChunkWriter<'_>) -> Result<(), CommitError> {
+        if self.leaf.is_empty() {
+            return Ok(());
+        }
         let entries = std::mem::take(&mut self.leaf);
-        self.rows.push(IndexRow {
-            first_path: entries.first().map(|e| e.path.as_bytes().to_vec()).unwrap_or_default(),
-            entries: entries.len() as u64,
-            bytes: entries.iter().fold(0, |sum, e| sum.saturating_add(e.body.sums().1)),
-            block: chunks.block(&encode_leaf(&entries))?,
-        });
+        let block = chunks.block(&encode_leaf(&entries))?;
+        self.rows.push(index_row(block, &entries));
         Ok(())
     }
 
@@ -59,6 +87,16 @@ impl BlockWriter {
         }
         let top = Block::parse(top.into()).map_err(|e| CommitError::Own(e.to_string()))?;
         Ok((depth, top))
+    }
+}
+
+/// What names a leaf block of these entries.
+pub(super) fn index_row(block: ChunkRef, entries: &[Entry]) -> IndexRow {
+    IndexRow {
+        first_path: entries.first().map(|e| e.path.as_bytes().to_vec()).unwrap_or_default(),
+        entries: entries.len() as u64,
+        bytes: entries.iter().fold(0, |sum, e| sum.saturating_add(e.body.sums().1)),
+        block,
     }
 }
 

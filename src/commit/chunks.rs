@@ -83,6 +83,15 @@ impl<'a> ChunkWriter<'a> {
         self.write(id, block.len() as u32, codec, &stored)
     }
 
+    /// Whether a block of another version may be referred to where it is; it is relied on then.
+    pub fn rely_on(&mut self, block: &ChunkRef) -> bool {
+        let holds = self.stored.condemned.fate(&block.place.pack).is_none();
+        if holds {
+            self.found_in.insert(block.place.pack);
+        }
+        holds
+    }
+
     fn find(&mut self, id: &ChunkId) -> Result<Option<ChunkRef>, CommitError> {
         if let Some(found) = self.stored.find(id) {
             self.found_in.insert(found.place.pack);

@@ -66,7 +66,7 @@ impl ChunkIndex {
     }
 
     /// The folder for what a commit puts aside; none without a database.
-    pub(super) fn folder(&self) -> Option<&Path> {
+    pub fn folder(&self) -> Option<&Path> {
         self.path()?.parent()
     }
 

@@ -103,7 +103,7 @@ pub(super) struct ListReader<'a>(Records<'a>);
 
 impl ListReader<'_> {
     fn next(&mut self) -> Result<Option<Listed>, CommitError> {
-        let Some(record) = self.0.next().map_err(aside)? else { return Ok(None) };
+        let Some(record) = self.0.next_record().map_err(aside)? else { return Ok(None) };
         let own = |problem: String| CommitError::Own(problem);
         let [level, is_last, chunk @ ..] = record else { return Err(own("a short reference".into())) };
         let chunk = ChunkRef::decode_alone(chunk).map_err(|e| own(e.to_string()))?;

@@ -18,6 +18,8 @@ mod progress;
 mod quota;
 mod reference;
 mod settings;
+mod sorted;
+mod stretch;
 mod tree;
 mod vet;
 mod vet_contained;
@@ -42,6 +44,7 @@ use self::packs::{PackWriter, Uploads};
 pub use self::progress::{Progress, Snapshot};
 pub use self::quota::{OverQuota, Quotas};
 pub use self::settings::Settings;
+pub use self::stretch::Stretch;
 use self::tree::{Gathered, Tree, TreeBuilder};
 use self::vet::{Renewer, Vetter};
 use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
@@ -618,6 +621,11 @@ fn prepare(
     let renew = |path: &_, entry: &_, own| match carry {
         Carry::Trusting => Ok(Renewal::NotNeeded),
         Carry::Vetting => renewer.renew(path, entry, own),
+    };
+    // Entries that are looked into one by one are no stretch.
+    let walk = |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| match carry {
+        Carry::Trusting => walk(visit),
+        Carry::Vetting => walk(&mut |item| stretch::expand(item, visit)),
     };
     ingest(walk, renew, known, progress, |done| match done {
         Done::Begin(head) => builder.begin(head),

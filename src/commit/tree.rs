@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use super::CommitError;
-use super::blocks::BlockWriter;
+use super::blocks::{BlockWriter, index_row};
 use super::chunks::{ChunkWriter, Written, aside};
 use super::ingest::{Head, HeadKind};
 use super::lists::{ListReader, Lists};
+use super::stretch::{Stretch, Stretches};
 use crate::chunk::Rule;
 use crate::clock::Env;
 use crate::format::codec::Codec;
@@ -29,7 +30,6 @@ pub(super) struct TreeBuilder<'a> {
     /// Whether files get a SHA-256, too.
     with_sha256: bool,
     file: Option<OpenFile>,
-    last: Option<TreePath>,
 }
 
 struct OpenFile {
@@ -59,10 +59,23 @@ pub(super) struct Tree {
 /// The entries of a tree, put aside in path order.
 pub(super) struct Gathered {
     entries: Scratch,
-    /// Packs that hold chunks of files that were not read.
-    pub carried_packs: HashSet<PackId>,
+    stretches: Stretches,
+    pub carried: Carried,
+}
+
+/// What was carried over unread from versions, in short.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// Packs that hold chunks of files.
+    pub packs: HashSet<PackId>,
     /// Whether anything else was carried over: lists of chunks, versions.
-    pub has_carried_more: bool,
+    pub has_more: bool,
+}
+
+/// What was put aside.
+pub(super) enum Gathering {
+    Entry(State, Entry),
+    Unchanged(Stretch),
 }
 
 /// How far an entry is that was put aside.
@@ -76,29 +89,29 @@ pub(super) enum State {
     Listed = 2,
 }
 
+/// Stands for a [`State`] where a stretch was put aside.
+const UNCHANGED: u8 = 3;
+
 impl<'a> TreeBuilder<'a> {
     /// `with_sha256`: whether files get a SHA-256.
     pub fn new(chunks: ChunkWriter<'a>, with_sha256: bool) -> Self {
         let gathered = Gathered {
             entries: Scratch::new(chunks.folder()),
-            carried_packs: HashSet::new(),
-            has_carried_more: false,
+            stretches: Stretches::default(),
+            carried: Carried::default(),
         };
         let lists = Lists::new(chunks.folder());
-        Self { chunks, gathered, lists, with_sha256, file: None, last: None }
+        Self { chunks, gathered, lists, with_sha256, file: None }
     }
 
     /// Takes an entry; a file's chunks follow, then [`TreeBuilder::end`].
     pub fn begin(&mut self, head: Head) -> Result<(), CommitError> {
         let Head { path, executable, mtime, what } = head;
-        if self.last.as_ref().is_some_and(|last| *last >= path) {
-            return Err(CommitError::Own(format!("{path} is there twice, or came out of order")));
-        }
-        self.last = Some(path.clone());
         match what {
             HeadKind::Ready(body) => {
                 self.gathered.push(State::Carried, &Entry { path, executable, mtime, body })
             }
+            HeadKind::Unchanged(stretch) => self.gathered.push_stretch(&stretch),
             HeadKind::File(rule) => {
                 let sha256 =
                     self.with_sha256.then(|| aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
@@ -180,26 +193,96 @@ impl<'a> TreeBuilder<'a> {
         let folder = self.chunks.folder();
         let lists = self.lists.write(folder, &mut self.chunks)?;
         let mut lists = lists.read();
-        let (mut listing, mut blocks) = (ListingHasher::default(), BlockWriter::new());
-        let (mut count, mut files, mut bytes) = (0, 0u64, 0u64);
-        let mut entries = self.gathered.read();
-        while let Some((state, mut entry)) = entries.next()? {
-            match state {
-                State::Carried => {}
-                State::Read => self.chunks.settle_entry(&mut entry),
-                State::Listed => list(&mut entry, &mut lists)?,
+        let mut whole = Whole::default();
+        let mut carried = std::mem::take(&mut self.gathered.carried);
+        let mut gathered = self.gathered.read();
+        while let Some(next) = gathered.next()? {
+            let (state, mut entry) = match next {
+                Gathering::Entry(state, entry) => (state, entry),
+                Gathering::Unchanged(stretch) => {
+                    whole.take(&stretch, &mut carried, &mut self.chunks)?;
+                    continue;
+                }
+            };
+            if state == State::Listed {
+                list(&mut entry, &mut lists)?;
             }
-            let (more_files, more_bytes) = entry.body.sums();
-            files = files.saturating_add(more_files);
-            bytes = bytes.saturating_add(more_bytes);
-            count += 1;
-            listing.push(&entry);
-            blocks.push(entry, &mut self.chunks)?;
+            if state != State::Carried {
+                self.chunks.settle_entry(&mut entry);
+            }
+            whole.note(&entry)?;
+            whole.blocks.push(entry, &mut self.chunks)?;
         }
+        self.gathered.carried = carried;
+        let Whole { listing, entries, files, bytes, blocks, .. } = whole;
         let (depth, top) = blocks.finish(&mut self.chunks)?;
-        let root = Root { digest: listing.digest(), entries: count, files, bytes, depth, top };
+        let root = Root { digest: listing.digest(), entries, files, bytes, depth, top };
         let (id, bytes) = root.encode(env.random16(), self.chunks.encoder());
         Ok(Tree { root, id, bytes, written: self.chunks.finish()?, gathered: self.gathered })
+    }
+}
+
+/// The whole tree as its entries come, which is checked to be one.
+#[derive(Default)]
+struct Whole {
+    listing: ListingHasher,
+    entries: u64,
+    files: u64,
+    bytes: u64,
+    blocks: BlockWriter,
+    last: Option<TreePath>,
+    /// The directories on the way to the last entry.
+    parents: Vec<TreePath>,
+}
+
+impl Whole {
+    fn note(&mut self, entry: &Entry) -> Result<(), CommitError> {
+        let path = &entry.path;
+        while self.parents.last().is_some_and(|directory| !path.is_below(directory)) {
+            self.parents.pop();
+        }
+        let above = self.parents.last().map_or(0, |directory| directory.as_bytes().len() + 1);
+        let is_apart = path.as_bytes()[above..].contains(&b'/');
+        if is_apart || self.last.as_ref().is_some_and(|last| last >= path) {
+            return Err(CommitError::Own(format!("{path} is there twice, or in no directory")));
+        }
+        if matches!(entry.body, Body::Directory) {
+            self.parents.push(path.clone());
+        }
+        self.last = Some(path.clone());
+        let (files, bytes) = entry.body.sums();
+        self.entries += 1;
+        self.files = self.files.saturating_add(files);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.listing.push(entry);
+        Ok(())
+    }
+
+    /// Takes entries of another version, in whole blocks where that can be.
+    fn take(
+        &mut self,
+        stretch: &Stretch,
+        carried: &mut Carried,
+        chunks: &mut ChunkWriter<'_>,
+    ) -> Result<(), CommitError> {
+        let mut leaves = stretch.leaves();
+        while let Some(leaf) = leaves.next()? {
+            let entries = leaf.rows().map(|row| leaves.entry(&leaf, row)).collect::<Result<Vec<_>, _>>()?;
+            for entry in &entries {
+                carried.note(&entry.body);
+                self.note(entry)?;
+            }
+            let is_taken = match leaf.whole() {
+                Some((block, row)) => {
+                    self.blocks.take(block, index_row(row.block.clone(), &entries), chunks)?
+                }
+                None => false,
+            };
+            if !is_taken {
+                entries.into_iter().try_for_each(|entry| self.blocks.push(entry, chunks))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -212,49 +295,65 @@ fn list(entry: &mut Entry, lists: &mut ListReader<'_>) -> Result<(), CommitError
     Ok(())
 }
 
+impl Carried {
+    fn note(&mut self, body: &Body) {
+        match body {
+            Body::File(FileBody { content: Content::Chunks { level: 0, refs }, .. }) => {
+                let stored = refs.iter().filter(|chunk| chunk.place.codec != Codec::Zero);
+                self.packs.extend(stored.map(|chunk| chunk.place.pack));
+            }
+            Body::File(FileBody { content: Content::Chunks { .. }, .. }) | Body::Contained(_) => {
+                self.has_more = true;
+            }
+            Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+        }
+    }
+}
+
 impl Gathered {
     fn push(&mut self, state: State, entry: &Entry) -> Result<(), CommitError> {
         if state == State::Carried {
-            self.note_carried(&entry.body);
+            self.carried.note(&entry.body);
         }
         let mut record = entry.encode_alone();
         record.push(state as u8);
         self.entries.push(&record).map_err(aside)
     }
 
-    fn note_carried(&mut self, body: &Body) {
-        match body {
-            Body::File(FileBody { content: Content::Chunks { level: 0, refs }, .. }) => {
-                let stored = refs.iter().filter(|chunk| chunk.place.codec != Codec::Zero);
-                self.carried_packs.extend(stored.map(|chunk| chunk.place.pack));
-            }
-            Body::File(FileBody { content: Content::Chunks { .. }, .. }) | Body::Contained(_) => {
-                self.has_carried_more = true;
-            }
-            Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
-        }
+    fn push_stretch(&mut self, stretch: &Stretch) -> Result<(), CommitError> {
+        let mut record = self.stretches.encode(stretch);
+        record.push(UNCHANGED);
+        self.entries.push(&record).map_err(aside)
     }
 
-    /// All entries in order, as they were put aside.
+    /// All of them in order, as they were put aside.
     pub fn read(&self) -> GatheredReader<'_> {
-        GatheredReader(self.entries.records())
+        GatheredReader { records: self.entries.records(), stretches: &self.stretches }
     }
 }
 
-/// Reads entries that were put aside.
-pub(super) struct GatheredReader<'a>(Records<'a>);
+/// Reads what was put aside.
+pub(super) struct GatheredReader<'a> {
+    records: Records<'a>,
+    stretches: &'a Stretches,
+}
 
 impl GatheredReader<'_> {
-    /// The next entry; none at the end.
-    pub fn next(&mut self) -> Result<Option<(State, Entry)>, CommitError> {
-        let Some(record) = self.0.next().map_err(aside)? else { return Ok(None) };
-        let own = |problem: String| CommitError::Own(problem);
-        let (state, entry) = record.split_last().ok_or_else(|| own("an empty record".into()))?;
-        let state = match state {
+    /// What comes next; none at the end.
+    pub fn next(&mut self) -> Result<Option<Gathering>, CommitError> {
+        let Some(record) = self.records.next_record().map_err(aside)? else { return Ok(None) };
+        let own = |problem: &str| CommitError::Own(problem.to_owned());
+        let (state, record) = record.split_last().ok_or_else(|| own("an empty record"))?;
+        let state = match *state {
             0 => State::Carried,
             1 => State::Read,
-            _ => State::Listed,
+            2 => State::Listed,
+            _ => {
+                let stretch = self.stretches.decode(record);
+                return stretch.map(|s| Some(Gathering::Unchanged(s))).ok_or_else(|| own("no stretch"));
+            }
         };
-        Ok(Some((state, Entry::decode_alone(entry).map_err(|e| own(e.to_string()))?)))
+        let entry = Entry::decode_alone(record).map_err(|e| own(&e.to_string()))?;
+        Ok(Some(Gathering::Entry(state, entry)))
     }
 }

@@ -13,13 +13,13 @@ use tokio::runtime::Handle;
 use super::CommitError;
 use super::ingest::Renewal;
 use super::item::OwnBytes;
-use super::tree::{Gathered, State};
+use super::tree::{Gathered, Gathering, State};
 use crate::condemned::{Condemned, Fate};
 use crate::format::codec::Codec;
 use crate::format::contained::Contained;
 use crate::format::entry::{Body, ChunkRef, Content, Entry, FileBody};
 use crate::format::manifest::{Block, BlockKind};
-use crate::id::{ChunkId, PackId};
+use crate::id::{ChunkId, ManifestId, PackId};
 use crate::path::TreePath;
 use crate::view::{MAX_MOVES, ReadContext, ReadError};
 
@@ -40,6 +40,17 @@ pub(super) struct Carried {
 }
 
 impl Carried {
+    /// Takes note of an entry that is carried over; of versions each once.
+    fn add_entry(&mut self, entry: &Entry, versions: &mut HashMap<ManifestId, Contained>) {
+        match &entry.body {
+            Body::File(file) => self.add(file),
+            Body::Contained(version) => {
+                versions.entry(version.manifest).or_insert_with(|| Contained::clone(version));
+            }
+            Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+        }
+    }
+
     /// Takes note of a file whose entry is carried over.
     pub fn add(&mut self, file: &FileBody) {
         let Content::Chunks { level, refs } = &file.content else { return };
@@ -70,24 +81,31 @@ impl Vetter {
     /// cache, many blocks in one request, and tables of moves. The entries are read again only if there are such lists
     /// or versions, or a pack of theirs was condemned.
     pub async fn gathered_holds(&self, tree: &Gathered) -> Result<bool, CommitError> {
-        if self.condemned.epoch() == 0 || !tree.has_carried_more && self.packs_hold(&tree.carried_packs) {
+        if self.condemned.epoch() == 0 || !tree.carried.has_more && self.packs_hold(&tree.carried.packs) {
             return Ok(true);
         }
         let (mut carried, mut versions) = (Carried::default(), HashMap::new());
-        let mut entries = tree.read();
-        while let Some((state, entry)) = entries.next()? {
-            match &entry.body {
-                Body::File(file) if state == State::Carried => carried.add(file),
-                Body::Contained(version) => {
-                    versions.insert(version.manifest, Contained::clone(version));
+        let mut gathered = tree.read();
+        while let Some(next) = gathered.next()? {
+            match next {
+                Gathering::Entry(State::Carried, entry) => carried.add_entry(&entry, &mut versions),
+                Gathering::Entry(State::Read | State::Listed, _) => {}
+                Gathering::Unchanged(stretch) => {
+                    let mut leaves = stretch.leaves();
+                    while let Some(leaf) = leaves.fetch().await? {
+                        for row in leaf.rows() {
+                            carried.add_entry(&leaves.entry(&leaf, row)?, &mut versions);
+                        }
+                        if !self.chunks_hold(&std::mem::take(&mut carried)).await? {
+                            return Ok(false);
+                        }
+                    }
                 }
-                Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
             }
-            if carried.chunks.len() + carried.lists.len() >= CARRIED_AT_ONCE {
-                if !self.chunks_hold(&carried).await? {
-                    return Ok(false);
-                }
-                carried = Carried::default();
+            if carried.chunks.len() + carried.lists.len() >= CARRIED_AT_ONCE
+                && !self.chunks_hold(&std::mem::take(&mut carried)).await?
+            {
+                return Ok(false);
             }
         }
         Ok(self.chunks_hold(&carried).await? && self.versions_hold(versions.into_values().collect()).await?)

@@ -13,7 +13,7 @@ use reqwest::{Method, Response, StatusCode};
 
 use super::client;
 use super::uri::Uri;
-use super::{Backend, Facts, Result, SourceError, compare};
+use super::{Backend, Facts, Listing, Result, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{MAX_VALIDATOR_BYTES, ReferenceBody, Validator};
 
@@ -83,7 +83,7 @@ impl Backend for Web {
         Ok(Some(facts(headers, size)))
     }
 
-    async fn list(&self, uri: &Uri) -> Result<Vec<(String, Facts)>> {
+    async fn list(&self, uri: &Uri, _: &mut dyn Listing) -> Result<()> {
         let problem = "a web server has no listings: refer to single files, or to a bucket".to_owned();
         Err(SourceError::Denied { uri: uri.to_string(), problem })
     }
