@@ -84,6 +84,39 @@ impl TreePath {
     }
 }
 
+/// The names in one directory, taken in order. Memory: each name and nine bytes.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// One after the other, each with a NUL behind it.
+    bytes: Vec<u8>,
+    /// Where each begins, the last one first.
+    starts: Vec<usize>,
+}
+
+impl Names {
+    /// Takes names, which have no NUL, in any order.
+    pub fn sorted<E>(names: impl Iterator<Item = Result<impl AsRef<[u8]>, E>>) -> Result<Self, E> {
+        let Self { mut bytes, mut starts } = Self::default();
+        for name in names {
+            starts.push(bytes.len());
+            bytes.extend_from_slice(name?.as_ref());
+            bytes.push(0);
+        }
+        starts.sort_unstable_by(|a, b| name_at(&bytes, *b).cmp(name_at(&bytes, *a)));
+        Ok(Self { bytes, starts })
+    }
+
+    /// Takes the first of those that are left.
+    pub fn pop(&mut self) -> Option<Box<[u8]>> {
+        self.starts.pop().map(|start| name_at(&self.bytes, start).into())
+    }
+}
+
+fn name_at(bytes: &[u8], start: usize) -> &[u8] {
+    let rest = &bytes[start..];
+    &rest[..rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len())]
+}
+
 /// Whether path bytes `path` lie strictly below directory bytes `directory`; the empty directory is the root.
 pub fn is_below(path: &[u8], directory: &[u8]) -> bool {
     if directory.is_empty() {
@@ -165,6 +198,16 @@ mod tests {
         paths.sort();
         let text: Vec<_> = paths.iter().map(|p| p.to_string()).collect();
         assert_eq!(text, ["a", "a/b", "a/b/c", "a/b.c", "a-b", "a.txt", "b"]);
+    }
+
+    #[test]
+    fn names_are_taken_in_order() {
+        let given: [&[u8]; 6] = [b"b", b"a.txt", b"a", b"\xff", b"ab", b"a\x01"];
+        let mut names = Names::sorted(given.into_iter().map(Ok::<_, ()>)).unwrap();
+        let taken: Vec<Box<[u8]>> = std::iter::from_fn(|| names.pop()).collect();
+        let mut sorted = given;
+        sorted.sort();
+        assert!(taken.iter().map(|name| &name[..]).eq(sorted), "{taken:?}");
     }
 
     #[test]

@@ -65,6 +65,11 @@ impl ChunkIndex {
         self.path.as_deref()
     }
 
+    /// The folder for what a commit puts aside; none without a database.
+    pub fn folder(&self) -> Option<&Path> {
+        self.path()?.parent()
+    }
+
     /// Forgets that a chunk is in this pack.
     fn forget(&self, id: &ChunkId, pack: &PackId) {
         self.own.lock().expect("no holder of this lock panics").remove(id);
@@ -108,9 +113,8 @@ impl ChunkIndex {
             .unwrap_or_else(|| self.own_manifests.lock().expect("no holder of this lock panics").contains(id))
     }
 
-    /// Adds the chunks of a living version, of which [`ChunkIndex::add_chunks`] may have added more.
-    pub fn add_manifest(&self, id: &ManifestId, chunks: &[ChunkRef]) {
-        self.add_chunks(chunks);
+    /// Notes that the chunks of a living version were added by [`ChunkIndex::add_chunks`].
+    pub fn add_manifest(&self, id: &ManifestId) {
         let added = self.with(|db| {
             db.execute(
                 "INSERT OR IGNORE INTO indexed_manifests VALUES (?, ?)",

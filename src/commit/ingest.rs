@@ -15,6 +15,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::item::{Item, OwnBytes, What};
+use super::stretch::Stretch;
 use super::{CommitError, Progress};
 use crate::chunk::{Chunker, HEAD_BYTES, Rule};
 use crate::format::codec::{Codec, Encoder};
@@ -56,6 +57,8 @@ pub(super) enum HeadKind {
     Ready(Body),
     /// A file cut by this rule.
     File(Rule),
+    /// The first of these.
+    Unchanged(Stretch),
 }
 
 /// What is to be done with a file whose content is known.
@@ -237,12 +240,13 @@ impl<'a> Reader<'a> {
         self.progress.check()?;
         self.progress.entries.add(1);
         let Item { path, executable, mtime, what } = item;
-        let body = match what {
+        let what = match what {
             What::File(file) => return self.read(path, executable, mtime, file, None),
-            What::Directory => Body::Directory,
-            What::Symlink(target) => Body::Symlink { target },
+            What::Unchanged(stretch) => HeadKind::Unchanged(stretch),
+            What::Directory => HeadKind::Ready(Body::Directory),
+            What::Symlink(target) => HeadKind::Ready(Body::Symlink { target }),
             What::Known(entry, own) => match renew(&path, &entry, own)? {
-                Renewal::NotNeeded => entry.body,
+                Renewal::NotNeeded => HeadKind::Ready(entry.body),
                 Renewal::Lost => return Ok(()),
                 Renewal::Bytes(file) => {
                     let rule = match &entry.body {
@@ -255,12 +259,7 @@ impl<'a> Reader<'a> {
                 }
             },
         };
-        self.batch.steps.push(Step::Begin(Box::new(Head {
-            path,
-            executable,
-            mtime,
-            what: HeadKind::Ready(body),
-        })));
+        self.batch.steps.push(Step::Begin(Box::new(Head { path, executable, mtime, what })));
         self.flush_if_long()
     }
 

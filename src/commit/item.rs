@@ -1,5 +1,6 @@
 //! What a commit takes in: a tree as items in path order, whoever walked it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -8,8 +9,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::CommitError;
+use super::stretch::Stretch;
 use crate::format::entry::{Entry, MAX_TARGET_BYTES, Mtime};
-use crate::path::TreePath;
+use crate::path::{Names, TreePath};
 
 /// One path of the tree that is to become a version.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub enum What {
     /// A file whose content is known to be that of this entry: nothing is read, unless what the entry refers to
     /// was collected. Then its own bytes are, if it has any.
     Known(Box<Entry>, Option<OwnBytes>),
+    /// The entry of a version at this path, and those behind it up to the end of the stretch, all as they are there.
+    Unchanged(Stretch),
 }
 
 /// Opens the bytes of a file that need not be read as a rule.
@@ -85,65 +89,87 @@ pub fn roots(paths: &[PathBuf]) -> Result<Vec<(Option<TreePath>, PathBuf)>, Comm
     Ok(roots)
 }
 
+/// A directory of a walk.
+struct Level {
+    at: Option<TreePath>,
+    path: PathBuf,
+    names: Names,
+}
+
 /// Walks local directories and gives their content in path order. Special files are gathered and refused
-/// together at the end. Memory: the names of the directories on the way down.
+/// together at the end. Memory: the names in the directories on the way down.
 pub fn walk(
     roots: &[(Option<TreePath>, PathBuf)],
     visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
 ) -> Result<(), CommitError> {
     let mut special = Vec::new();
-    // Depth first with an explicit stack: a deep tree must not overflow the thread's own.
-    let mut stack: Vec<(Option<TreePath>, PathBuf)> = roots.iter().rev().cloned().collect();
-    while let Some((at, path)) = stack.pop() {
-        let failed = |e| CommitError::io(&path, e);
-        // The one directory that becomes the root may be named by a link to it.
-        let meta = match at {
-            None => std::fs::metadata(&path),
-            Some(_) => std::fs::symlink_metadata(&path),
-        };
-        let meta = meta.map_err(failed)?;
-        let kind = meta.file_type();
-        if let Some(at) = &at {
-            let what = if kind.is_dir() {
-                What::Directory
-            } else if kind.is_symlink() {
-                let target = std::fs::read_link(&path).map_err(failed)?.into_os_string().into_vec();
-                if target.is_empty() || target.len() > MAX_TARGET_BYTES {
-                    return Err(failed(io::ErrorKind::InvalidFilename.into()));
-                }
-                What::Symlink(target.into())
-            } else if kind.is_file() {
-                What::File(open(&path).map_err(failed)?)
-            } else {
-                let kind = if kind.is_fifo() {
-                    "FIFO"
-                } else if kind.is_socket() {
-                    "socket"
-                } else {
-                    "device"
-                };
-                special.push(format!("{at} ({kind})"));
+    for (at, path) in roots {
+        // Depth first with an explicit stack: a deep tree must not overflow the thread's own.
+        let mut levels: Vec<Level> =
+            enter(at.clone(), path.clone(), &mut special, visit)?.into_iter().collect();
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.pop() else {
+                levels.pop();
                 continue;
             };
-            let mtime = Mtime { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 };
-            let executable = kind.is_file() && meta.mode() & 0o100 != 0;
-            visit(Item { path: at.clone(), executable, mtime, what })?;
-        }
-        if kind.is_dir() {
-            let mut names = std::fs::read_dir(&path)
-                .and_then(|entries| entries.map(|e| e.map(|e| e.file_name())).collect::<io::Result<Vec<_>>>())
-                .map_err(failed)?;
-            // Names descend, because the stack turns them round.
-            names.sort_unstable_by(|a, b| b.as_bytes().cmp(a.as_bytes()));
-            for name in names {
-                let below = match &at {
-                    Some(at) => at.join(name.as_bytes()),
-                    None => TreePath::new(name.as_bytes()),
-                };
-                let below = below.map_err(|problem| CommitError::Path { path: path.join(&name), problem })?;
-                stack.push((Some(below), path.join(&name)));
-            }
+            let path = level.path.join(OsStr::from_bytes(&name));
+            let below = match &level.at {
+                Some(at) => at.join(&name),
+                None => TreePath::new(name),
+            };
+            let below = below.map_err(|problem| CommitError::Path { path: path.clone(), problem })?;
+            levels.extend(enter(Some(below), path, &mut special, visit)?);
         }
     }
     if special.is_empty() { Ok(()) } else { Err(CommitError::Special(special)) }
+}
+
+/// Gives one entry; if it is a directory, with the names in it.
+fn enter(
+    at: Option<TreePath>,
+    path: PathBuf,
+    special: &mut Vec<String>,
+    visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+) -> Result<Option<Level>, CommitError> {
+    let failed = |e| CommitError::io(&path, e);
+    // The one directory that becomes the root may be named by a link to it.
+    let meta = match at {
+        None => std::fs::metadata(&path),
+        Some(_) => std::fs::symlink_metadata(&path),
+    };
+    let meta = meta.map_err(failed)?;
+    let kind = meta.file_type();
+    if let Some(at) = &at {
+        let what = if kind.is_dir() {
+            What::Directory
+        } else if kind.is_symlink() {
+            let target = std::fs::read_link(&path).map_err(failed)?.into_os_string().into_vec();
+            if target.is_empty() || target.len() > MAX_TARGET_BYTES {
+                return Err(failed(io::ErrorKind::InvalidFilename.into()));
+            }
+            What::Symlink(target.into())
+        } else if kind.is_file() {
+            What::File(open(&path).map_err(failed)?)
+        } else {
+            let kind = if kind.is_fifo() {
+                "FIFO"
+            } else if kind.is_socket() {
+                "socket"
+            } else {
+                "device"
+            };
+            special.push(format!("{at} ({kind})"));
+            return Ok(None);
+        };
+        let mtime = Mtime { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 };
+        let executable = kind.is_file() && meta.mode() & 0o100 != 0;
+        visit(Item { path: at.clone(), executable, mtime, what })?;
+    }
+    if !kind.is_dir() {
+        return Ok(None);
+    }
+    let entries = std::fs::read_dir(&path).map_err(failed)?;
+    let names = Names::sorted(entries.map(|entry| entry.map(|entry| entry.file_name().into_vec())));
+    let names = names.map_err(failed)?;
+    Ok(Some(Level { at, path, names }))
 }

@@ -48,7 +48,9 @@ pub(super) struct Linker {
     pub(super) runtime: Handle,
     pub(super) progress: Arc<Progress>,
     pub(super) checksums: Checksums,
-    pub(super) described: Described,
+    pub(super) described: Arc<Mutex<Described>>,
+    /// Where to put aside what is too much for memory.
+    pub(super) folder: Option<PathBuf>,
     /// None for what is no version and no alias.
     known: Arc<Mutex<HashMap<Target, Option<Entry>>>>,
 }
@@ -63,7 +65,8 @@ impl Committer {
         Linker {
             progress: progress.clone(),
             checksums: if settings.checksum { Checksums::Record } else { Checksums::None },
-            described: Arc::default(),
+            described: Arc::new(Mutex::new(Described::new(self.index().folder()))),
+            folder: self.index().folder().map(Path::to_owned),
             place: self.place.clone(),
             catalog: self.catalog.clone(),
             context: self.context.clone(),
@@ -87,7 +90,7 @@ impl Linker {
                 self.refer(item, &link, visit)
             }
             What::Symlink(_) => visit(self.pin(item)?),
-            What::Directory | What::File(_) | What::Known(..) => visit(item),
+            What::Directory | What::File(_) | What::Known(..) | What::Unchanged(_) => visit(item),
         }
     }
 

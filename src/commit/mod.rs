@@ -5,16 +5,21 @@
 //! the content's digest, so that a repeat finds the success of an attempt whose answer was lost, and a commit of
 //! other content is never taken for it.
 
+mod blocks;
+mod chunks;
 mod dedup;
 mod ingest;
 mod item;
 mod lease;
 mod link;
+mod lists;
 mod packs;
 mod progress;
 mod quota;
 mod reference;
 mod settings;
+mod sorted;
+mod stretch;
 mod tree;
 mod vet;
 mod vet_contained;
@@ -28,6 +33,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
+use self::chunks::{ChunkWriter, NewChunks};
 pub use self::dedup::ChunkIndex;
 use self::dedup::StoredChunks;
 use self::ingest::{Done, Renewal, ingest};
@@ -38,13 +44,12 @@ use self::packs::{PackWriter, Uploads};
 pub use self::progress::{Progress, Snapshot};
 pub use self::quota::{OverQuota, Quotas};
 pub use self::settings::Settings;
-use self::tree::{ManifestWriter, Tree, TreeBuilder};
-use self::vet::{Carried, Renewer, Vetter};
+pub use self::stretch::Stretch;
+use self::tree::{Gathered, Tree, TreeBuilder};
+use self::vet::{Renewer, Vetter};
 use crate::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
 use crate::condemned::{self, Condemned};
-use crate::format::codec::Codec;
 use crate::format::details::{Details, DetailsRef};
-use crate::format::entry::ChunkRef;
 use crate::format::event::{Body, Commit, Recommit};
 use crate::format::inline_root::InlineRoot;
 use crate::id::{ArtifactId, DetailsId, Digest, EventId, ManifestId, PackId};
@@ -338,7 +343,7 @@ impl Committer {
                 Err(AppendError::Commit(e)) => return Err(e),
                 Ok(outcome) => {
                     if let Some((id, _)) = prepared.manifest.filter(|_| outcome.created) {
-                        self.index().add_manifest(&id, &prepared.chunks);
+                        prepared.new_chunks.tell(self.index(), &id);
                     }
                     return Ok(outcome);
                 }
@@ -385,7 +390,7 @@ impl Committer {
         let epoch = condemned.epoch();
         let holds = vetter.packs_hold(&prepared.packs)
             && !condemned.has_manifest(&prepared.root.0)
-            && vetter.carried_holds(&prepared.carried).await?;
+            && vetter.gathered_holds(&prepared.gathered).await?;
         // What was known may have been lost in between.
         prepared.epoch = epoch.min(condemned.epoch());
         Ok(holds)
@@ -412,7 +417,7 @@ impl Committer {
         loop {
             let batch = entries.next_batch().await?;
             if batch.is_empty() {
-                self.index().add_manifest(&latest.manifest, &[]);
+                self.index().add_manifest(&latest.manifest);
                 return Ok(());
             }
             for (ordinal, entry) in &batch {
@@ -582,10 +587,11 @@ struct Prepared {
     files: u64,
     bytes: u64,
     stored_bytes: u64,
-    chunks: Vec<ChunkRef>,
-    /// Where all of `chunks` are.
+    new_chunks: NewChunks,
+    /// Where all is that was read or written for it.
     packs: HashSet<PackId>,
-    carried: Carried,
+    /// Its entries, of which some were carried over.
+    gathered: Gathered,
     /// The last collection by whose record nothing of this is condemned.
     epoch: u64,
     /// The artifact for which collections without a fence in its log were looked for, too.
@@ -609,46 +615,37 @@ fn prepare(
     carry: Carry,
     renewer: &mut Renewer,
 ) -> Result<(Prepared, Uploads), CommitError> {
-    let env = packs.env();
-    let mut builder = TreeBuilder::new(stored, packs);
+    let (env, with_sha256) = (packs.env(), packs.wants_sha256());
+    let mut builder = TreeBuilder::new(ChunkWriter::new(stored, packs)?, with_sha256);
     let known = |id: &_| stored.find(id).is_some();
     let renew = |path: &_, entry: &_, own| match carry {
         Carry::Trusting => Ok(Renewal::NotNeeded),
         Carry::Vetting => renewer.renew(path, entry, own),
     };
+    // Entries that are looked into one by one are no stretch.
+    let walk = |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| match carry {
+        Carry::Trusting => walk(visit),
+        Carry::Vetting => walk(&mut |item| stretch::expand(item, visit)),
+    };
     ingest(walk, renew, known, progress, |done| match done {
-        Done::Begin(head) => {
-            builder.begin(head);
-            Ok(())
-        }
+        Done::Begin(head) => builder.begin(head),
         Done::Chunk { raw, id, codec, stored } => builder.chunk(raw, id, codec, stored),
-        Done::End => {
-            builder.end();
-            Ok(())
-        }
+        Done::End => builder.end(),
     })?;
-    let carried = builder.carried();
-    let (tree, mut writer): (Tree, ManifestWriter<'_>) = builder.finish()?;
-    if tree.entries.is_empty() {
-        return Err(CommitError::Empty);
-    }
-    let root = writer.write(&tree)?;
-    let (id, bytes) = root.encode(env.random16(), writer.encoder());
-    let chunks = std::mem::take(&mut writer.written);
-    let places = chunks.iter().map(|chunk| chunk.place).filter(|place| place.codec != Codec::Zero);
+    let Tree { root, id, bytes, written, gathered } = builder.finish(&env)?;
     let prepared = Prepared {
-        digest: tree.digest,
+        digest: root.digest,
         root: (id, bytes.into()),
         manifest: None,
-        entries: tree.entries.len() as u64,
-        files: tree.files,
-        bytes: tree.bytes,
-        stored_bytes: writer.packs.stored_bytes,
-        packs: places.map(|place| place.pack).collect(),
-        carried,
-        chunks,
+        entries: root.entries,
+        files: root.files,
+        bytes: root.bytes,
+        stored_bytes: written.stored_bytes,
+        packs: written.packs,
+        gathered,
+        new_chunks: written.new,
         epoch: 0,
         covered: None,
     };
-    Ok((prepared, writer.packs.into_uploads()))
+    Ok((prepared, written.uploads))
 }

@@ -1,8 +1,10 @@
 //! Writing packs: chunks are gathered in order, sealed at about 32 MiB and sent while the next one fills.
 //!
-//! What the places of chunks need is that their packs are sealed. That they are in the store is waited for once,
-//! at the end, and not by the thread that makes them.
+//! A pack's name follows from all of its chunks. Until it is sealed, places of chunks have another name in its stead,
+//! which [`PackNames::settle`] replaces. That packs are in the store is waited for once, at the end, and not by the
+//! thread that makes them.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use super::{CommitError, Progress};
 use crate::clock::Env;
 use crate::format::codec::Codec;
 use crate::format::entry::Place;
-use crate::format::pack::{PACK_TARGET_BYTES, PackRow, seal};
+use crate::format::pack::{PACK_TARGET_BYTES, PackRow, ROW_BYTES, seal};
 use crate::id::{ChunkId, PackId};
 use crate::store::{AlignedBuffer, Key, Store, StoreError};
 
@@ -23,16 +25,44 @@ const UPLOADS: usize = 3;
 /// Bytes of a pack that lie together in memory.
 const PIECE_BYTES: usize = 4 << 20;
 
-/// The number of a pack of this commit, known before its id is.
-pub(super) type Slot = u32;
+/// What packs of a commit are called in the end, by what their chunks' places say before.
+#[derive(Debug)]
+pub(super) struct PackNames {
+    sealed: HashMap<PackId, PackId>,
+    /// What the pack being filled is called meanwhile.
+    filling: PackId,
+}
 
-/// Where a chunk of this commit lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NewPlace {
-    pub slot: Slot,
-    pub offset: u64,
-    pub stored_len: u32,
-    pub codec: Codec,
+impl PackNames {
+    fn new() -> Self {
+        Self { sealed: HashMap::new(), filling: Self::stand_in(0) }
+    }
+
+    /// No pack has such a name: its table begins otherwise.
+    fn stand_in(number: usize) -> PackId {
+        PackId::of(format!("pack {number} of a commit that is being made").as_bytes())
+    }
+
+    fn seal(&mut self, id: PackId) {
+        self.sealed.insert(self.filling, id);
+        self.filling = Self::stand_in(self.sealed.len());
+    }
+
+    /// Makes a place of a sealed pack final; places that are so already stay as they are.
+    ///
+    /// # Panics
+    /// If the pack is not sealed: [`PackWriter::seal`] comes first.
+    pub fn settle(&self, place: &mut Place) {
+        match self.sealed.get(&place.pack) {
+            Some(id) => place.pack = *id,
+            None => assert_ne!(place.pack, self.filling, "places are settled after their packs are sealed"),
+        }
+    }
+
+    /// The packs that were sealed.
+    pub fn sealed(&self) -> impl Iterator<Item = PackId> {
+        self.sealed.values().copied()
+    }
 }
 
 /// Gathers chunks into packs. Used by one blocking thread; uploads run on the runtime.
@@ -42,7 +72,7 @@ pub(super) struct PackWriter {
     sending: Option<(Handle, Arc<Progress>)>,
     uploads: JoinSet<Result<(), StoreError>>,
     permits: Arc<Semaphore>,
-    sealed: Vec<PackId>,
+    pub names: PackNames,
     pieces: Vec<AlignedBuffer>,
     spare: Arc<Spare>,
     rows: Vec<PackRow>,
@@ -63,7 +93,7 @@ impl PackWriter {
             sending: None,
             uploads: JoinSet::new(),
             permits: Arc::new(Semaphore::new(UPLOADS)),
-            sealed: vec![],
+            names: PackNames::new(),
             pieces: vec![],
             spare: Arc::default(),
             rows: vec![],
@@ -82,23 +112,21 @@ impl PackWriter {
         self.store.header().has_sha256()
     }
 
-    /// Takes a chunk; may wait for an upload to end.
+    /// Takes a chunk and gives its place, to be settled; may wait for an upload to end.
     pub fn add(
         &mut self,
         id: ChunkId,
         raw_len: u32,
         codec: Codec,
         stored: &[u8],
-    ) -> Result<NewPlace, CommitError> {
-        if self.len as usize + stored.len() > PACK_TARGET_BYTES && !self.rows.is_empty() {
+    ) -> Result<Place, CommitError> {
+        // The table of very many tiny chunks is as long as they are.
+        let table = self.rows.len() * ROW_BYTES;
+        if self.len as usize + table + stored.len() > PACK_TARGET_BYTES && !self.rows.is_empty() {
             self.seal()?;
         }
-        let place = NewPlace {
-            slot: self.sealed.len() as Slot,
-            offset: self.len,
-            stored_len: stored.len() as u32,
-            codec,
-        };
+        let pack = self.names.filling;
+        let place = Place { pack, offset: self.len, stored_len: stored.len() as u32, codec };
         self.rows.push(PackRow { id, offset: self.len, stored_len: place.stored_len, raw_len, codec });
         let mut rest = stored;
         while !rest.is_empty() {
@@ -121,7 +149,7 @@ impl PackWriter {
         let chunks: Vec<Bytes> = std::mem::take(&mut self.pieces).into_iter().map(lend).collect();
         let (id, pieces) = seal(self.store.env().random16(), &std::mem::take(&mut self.rows), chunks);
         let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-        self.sealed.push(id);
+        self.names.seal(id);
         self.len = 0;
         self.stored_bytes += bytes;
         let Some((runtime, progress)) = &self.sending else { return Ok(()) };
@@ -142,23 +170,10 @@ impl PackWriter {
         Ok(())
     }
 
-    /// The uploads under way, to be waited for before anything names these packs.
-    pub fn into_uploads(self) -> Uploads {
+    /// What its packs are called, and the uploads under way, to be waited for before anything names these packs.
+    pub fn finish(self) -> (PackNames, Uploads) {
         debug_assert!(self.rows.is_empty(), "the last pack is sealed first");
-        Uploads(self.uploads)
-    }
-
-    /// The final place of a chunk whose pack is sealed.
-    ///
-    /// # Panics
-    /// If it is not: [`PackWriter::seal`] comes first.
-    pub fn resolve(&self, place: &NewPlace) -> Place {
-        if place.codec == Codec::Zero {
-            return Place::zero();
-        }
-        let pack =
-            *self.sealed.get(place.slot as usize).expect("places are resolved after their packs are sealed");
-        Place { pack, offset: place.offset, stored_len: place.stored_len, codec: place.codec }
+        (self.names, Uploads(self.uploads))
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use super::item::{Item, What};
 use super::packs::PackWriter;
+use super::stretch::expand;
 use super::vet::Renewer;
 use super::{Carry, CommitError, Committer, Progress, Request, prepare};
 use crate::catalog::ArtifactState;
@@ -144,7 +145,7 @@ fn upper_bound(
     walk: &impl Fn(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>,
 ) -> Result<u64, CommitError> {
     let mut bytes = BASE_BYTES;
-    walk(&mut |item| {
+    let mut add = |item: Item| {
         let content = match &item.what {
             What::File(file) => {
                 let len = file
@@ -155,11 +156,13 @@ fn upper_bound(
             }
             What::Symlink(target) => target.len() as u64,
             // Its chunks are stored with another version.
-            What::Known(..) | What::Directory => 0,
+            What::Known(..) | What::Unchanged(_) | What::Directory => 0,
         };
         let entry = ENTRY_BYTES + 2 * item.path.as_bytes().len() as u64;
         bytes = bytes.saturating_add(content).saturating_add(entry);
         Ok(())
-    })?;
+    };
+    // Blocks that are kept as they are are counted, too: which these will be shows only when all is read.
+    walk(&mut |item| expand(item, &mut add))?;
     Ok(bytes)
 }

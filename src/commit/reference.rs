@@ -3,19 +3,22 @@
 //! What a source says of an object is recorded, and with checksums its bytes are read once, too. They stay where they
 //! are. A prefix becomes a directory with one reference for each object below it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::ops::ControlFlow;
+use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use futures::TryStreamExt;
 
+use super::chunks::aside;
 use super::link::Linker;
+use super::sorted::Sorter;
 use super::{CommitError, Item, What};
 use crate::format::entry::{Body, Entry, Mtime};
 use crate::format::reference::{MAX_URI_BYTES, ReferenceBody};
 use crate::id::{FileHash, Sha256};
-use crate::path::{self, TreePath};
-use crate::source::{self, Facts, SourceError, Uri};
+use crate::path::TreePath;
+use crate::scratch::{KEY_BYTES, Scratch, Table};
+use crate::source::{self, Facts, Listing, SourceError, Uri};
 use crate::view::ReadError;
 
 /// Whether the bytes of references are read at their commit.
@@ -27,12 +30,89 @@ pub(super) enum Checksums {
     Record,
 }
 
-/// What single objects were at the first walk of a commit, and what was read of any, so that all walks agree and none is
-/// read twice.
-pub(super) type Described = Arc<Mutex<HashMap<Uri, ReferenceBody>>>;
+/// What was found out of objects at the first walk of a commit, so that all walks agree and no bytes are read twice: of
+/// single objects all, of others those whose bytes were read. Memory: that of a [`Table`].
+#[derive(Debug)]
+pub(super) struct Described {
+    /// Where an object's entry begins and ends, by what is asked.
+    places: Table,
+    entries: Scratch,
+}
+
+impl Described {
+    pub fn new(folder: Option<&Path>) -> Self {
+        Self { places: Table::new(16, folder), entries: Scratch::new(folder) }
+    }
+
+    fn find(&self, question: &str) -> Result<Option<ReferenceBody>, CommitError> {
+        let Some(place) = self.places.find(&key(question)).map_err(aside)? else { return Ok(None) };
+        let (begin, end) = place.split_at(8);
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight of sixteen bytes"));
+        let mut records = self.entries.records_in(number(begin), number(end));
+        let Some(record) = records.next_record().map_err(aside)? else { return Ok(None) };
+        match Entry::decode_alone(record).map_err(|e| CommitError::Own(e.to_string()))?.body {
+            Body::Reference(body) => Ok(Some(*body)),
+            _ => Ok(None),
+        }
+    }
+
+    fn add(&mut self, question: &str, path: &TreePath, body: &ReferenceBody) -> Result<(), CommitError> {
+        let begin = self.entries.end();
+        self.entries
+            .push(&entry(path.clone(), body.clone(), Mtime::default()).encode_alone())
+            .map_err(aside)?;
+        let place = [begin.to_le_bytes(), self.entries.end().to_le_bytes()].concat();
+        self.places.add(&key(question), &place).map_err(aside)
+    }
+}
+
+fn key(question: &str) -> [u8; KEY_BYTES] {
+    *blake3::hash(question.as_bytes()).as_bytes()
+}
+
+/// Takes a listing in as entries of the tree.
+struct Below<'a> {
+    uri: Uri,
+    root: &'a TreePath,
+    link_mtime: Mtime,
+    folder: Option<&'a Path>,
+    sorter: Sorter,
+    /// Why it took no more.
+    failed: Option<CommitError>,
+}
+
+impl Below<'_> {
+    fn entry(&self, relative: &str, facts: Facts) -> Result<Entry, CommitError> {
+        let at_root = |error| CommitError::Reference { path: self.root.clone(), error };
+        let path = self.root.join(relative.as_bytes()).map_err(|e| {
+            at_root(SourceError::Uri { uri: format!("{}{relative}", self.uri), problem: e.to_string() })
+        })?;
+        let here = self.uri.below(relative).map_err(at_root)?;
+        let mtime = facts.modified.unwrap_or(self.link_mtime);
+        let body = unread(&path, &here, facts)?;
+        Ok(entry(path, body, mtime))
+    }
+}
+
+impl Listing for Below<'_> {
+    fn begin(&mut self) {
+        self.sorter = Sorter::new(self.folder);
+    }
+
+    fn take(&mut self, relative: &str, facts: Facts) -> ControlFlow<()> {
+        match self.entry(relative, facts).and_then(|entry| self.sorter.push(&entry)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => {
+                self.failed = Some(e);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
 
 impl Linker {
-    /// Gives on what a link to a URI stands for.
+    /// Gives on what a link to a URI stands for. Memory does not grow with the objects below a prefix, but for the
+    /// checksums of those that are read.
     pub(super) fn refer(
         &self,
         link: Item,
@@ -45,117 +125,135 @@ impl Linker {
             at(&link.path, SourceError::Uri { uri, problem: "it is not UTF-8".into() })
         })?;
         let uri = Uri::parse(text).map_err(|e| at(&link.path, e))?;
-        let known = self.described.lock().expect("no holder of this lock panics").get(&uri).cloned();
-        if let Some(known) = known {
+        let question = format!("what is {uri}");
+        if let Some(known) = self.described().find(&question)? {
             return visit(item(link.path, known, link.mtime));
         }
-        let sources = self.context.sources();
-        match self.runtime.block_on(sources.describe(&uri)).map_err(|e| at(&link.path, e))? {
+        let folder = self.folder.as_deref();
+        let mut below = Below {
+            uri: uri.as_prefix(),
+            root: &link.path,
+            link_mtime: link.mtime,
+            folder,
+            sorter: Sorter::new(folder),
+            failed: None,
+        };
+        let described = self.runtime.block_on(self.context.sources().describe(&uri, &mut below));
+        let Below { sorter, failed, .. } = below;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        match described.map_err(|e| at(&link.path, e))? {
             source::Described::Object(facts) => {
                 let mtime = facts.modified.unwrap_or(link.mtime);
-                let body = self.body(&link.path, &uri, facts)?;
-                self.described.lock().expect("no holder of this lock panics").insert(uri, body.clone());
+                let body = self.proved(&link.path, unread(&link.path, &uri, facts)?)?;
+                self.described().add(&question, &link.path, &body)?;
                 visit(item(link.path, body, mtime))
             }
-            source::Described::Prefix(objects) => {
-                let root = link.path.clone();
-                visit(Item {
-                    path: root.clone(),
-                    executable: false,
-                    mtime: link.mtime,
-                    what: What::Directory,
-                })?;
-                let mut above: Vec<TreePath> = vec![];
-                for (relative, facts) in objects {
-                    let bad = |problem: String| {
-                        let uri = format!("{uri}{relative}");
-                        at(&root, SourceError::Uri { uri, problem })
-                    };
-                    let path = root.join(relative.as_bytes()).map_err(|e| bad(e.to_string()))?;
-                    self.open_directories(&root, &path, link.mtime, &mut above, visit)?;
-                    let here = uri.below(&relative).map_err(|e| at(&root, e))?;
-                    let mtime = facts.modified.unwrap_or(link.mtime);
-                    let body = self.body(&path, &here, facts)?;
-                    visit(item(path, body, mtime))?;
-                }
-                Ok(())
-            }
+            source::Described::Prefix => self.refer_below(&link, sorter, visit),
         }
     }
 
-    /// Gives on the directories between `root` and an object that were not given yet; objects come in their order.
-    fn open_directories(
+    fn refer_below(
         &self,
-        root: &TreePath,
-        path: &TreePath,
-        mtime: Mtime,
-        above: &mut Vec<TreePath>,
+        link: &Item,
+        sorter: Sorter,
         visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
     ) -> Result<(), CommitError> {
-        while above.last().is_some_and(|directory| !path.is_below(directory)) {
-            above.pop();
-        }
-        let mut missing = vec![];
-        let mut parent = path.parent();
-        while let Some(directory) =
-            parent.filter(|directory| path::is_below(directory.as_bytes(), root.as_bytes()))
-        {
-            if above.last() == Some(&directory) {
-                break;
+        let directory = |path| Item { path, executable: false, mtime: link.mtime, what: What::Directory };
+        visit(directory(link.path.clone()))?;
+        let (mut above, mut last): (Vec<TreePath>, Option<TreePath>) = (vec![], None);
+        sorter.each(&mut |found| {
+            let Entry { path, mtime, body: Body::Reference(body), .. } = found else { return Ok(()) };
+            for missing in missing_directories(&link.path, &path, &mut above) {
+                if last.as_ref() == Some(&missing) {
+                    let problem = "there is an object of this name, and there are others below it; a version \
+                                   cannot have a file and a directory of one name";
+                    let error = SourceError::Uri { uri: body.uri, problem: problem.into() };
+                    return Err(CommitError::Reference { path: missing, error });
+                }
+                visit(directory(missing))?;
             }
-            parent = directory.parent();
-            missing.push(directory);
-        }
-        while let Some(directory) = missing.pop() {
-            visit(Item { path: directory.clone(), executable: false, mtime, what: What::Directory })?;
-            above.push(directory);
-        }
-        Ok(())
+            last = Some(path.clone());
+            let body = self.proved(&path, *body)?;
+            visit(item(path, body, mtime))
+        })
     }
 
-    fn body(&self, path: &TreePath, at: &Uri, facts: Facts) -> Result<ReferenceBody, CommitError> {
-        let failed = |error| CommitError::Reference { path: path.clone(), error };
-        let uri = at.to_string();
-        if uri.len() > MAX_URI_BYTES {
-            let problem = format!("it has more than {MAX_URI_BYTES} bytes");
-            return Err(failed(SourceError::Uri { uri, problem }));
+    fn described(&self) -> std::sync::MutexGuard<'_, Described> {
+        self.described.lock().expect("no holder of this lock panics")
+    }
+
+    /// The same with the hash of its bytes if checksums are wanted: they are read then.
+    fn proved(&self, path: &TreePath, mut body: ReferenceBody) -> Result<ReferenceBody, CommitError> {
+        if self.checksums == Checksums::None {
+            return Ok(body);
         }
-        let mut body =
-            ReferenceBody { uri, size: facts.size, validator: facts.validator, hash: None, sha256: None };
-        if self.checksums == Checksums::Record {
-            let known = self.described.lock().expect("no holder of this lock panics").get(at).cloned();
-            if let Some(known) =
-                known.filter(|known| ReferenceBody { hash: None, sha256: None, ..known.clone() } == body)
-            {
-                return Ok(known);
-            }
-            let content = self.context.open_reference(&body, "a reference", path);
-            let mut sha256 = self.context.store().header().has_sha256().then(|| Context::new(&SHA256));
-            let hash = async {
-                let (mut hasher, mut parts) = (blake3::Hasher::new(), Box::pin(content.parts()));
-                while let Some(part) = parts.try_next().await.map_err(|e| match e {
-                    ReadError::Source { error, .. } => failed(error),
-                    other => other.into(),
-                })? {
-                    self.progress.check()?;
-                    self.progress.bytes.add(part.len() as u64);
-                    hasher.update(&part);
-                    if let Some(sha256) = &mut sha256 {
-                        sha256.update(&part);
-                    }
+        let validator = body.validator.to_string();
+        let question = format!("bytes of {} {} {validator} {}", body.size, validator.len(), body.uri);
+        if let Some(known) = self.described().find(&question)? {
+            return Ok(known);
+        }
+        let content = self.context.open_reference(&body, "a reference", path);
+        let mut sha256 = self.context.store().header().has_sha256().then(|| Context::new(&SHA256));
+        let hash = async {
+            let (mut hasher, mut parts) = (blake3::Hasher::new(), Box::pin(content.parts()));
+            while let Some(part) = parts.try_next().await.map_err(|e| match e {
+                ReadError::Source { error, .. } => CommitError::Reference { path: path.clone(), error },
+                other => other.into(),
+            })? {
+                self.progress.check()?;
+                self.progress.bytes.add(part.len() as u64);
+                hasher.update(&part);
+                if let Some(sha256) = &mut sha256 {
+                    sha256.update(&part);
                 }
-                Ok::<_, CommitError>(FileHash::from_hash(hasher.finalize()))
-            };
-            body.hash = Some(self.runtime.block_on(hash)?);
-            body.sha256 = sha256.map(Sha256::finish);
-            self.described.lock().expect("no holder of this lock panics").insert(at.clone(), body.clone());
-        }
+            }
+            Ok::<_, CommitError>(FileHash::from_hash(hasher.finalize()))
+        };
+        body.hash = Some(self.runtime.block_on(hash)?);
+        body.sha256 = sha256.map(Sha256::finish);
+        self.described().add(&question, path, &body)?;
         Ok(body)
     }
 }
 
+/// The directories between `root` and an object that were not given yet, from above; objects come in their order.
+/// `above` are those on the way to the object before.
+fn missing_directories(root: &TreePath, path: &TreePath, above: &mut Vec<TreePath>) -> Vec<TreePath> {
+    while above.last().is_some_and(|directory| !path.is_below(directory)) {
+        above.pop();
+    }
+    let mut missing = vec![];
+    let mut parent = path.parent();
+    while let Some(directory) = parent.filter(|directory| directory.is_below(root)) {
+        if above.last() == Some(&directory) {
+            break;
+        }
+        parent = directory.parent();
+        missing.push(directory);
+    }
+    missing.reverse();
+    above.extend(missing.iter().cloned());
+    missing
+}
+
+/// What is recorded of an object without reading it.
+fn unread(path: &TreePath, at: &Uri, facts: Facts) -> Result<ReferenceBody, CommitError> {
+    let uri = at.to_string();
+    if uri.len() > MAX_URI_BYTES {
+        let problem = format!("it has more than {MAX_URI_BYTES} bytes");
+        let error = SourceError::Uri { uri, problem };
+        return Err(CommitError::Reference { path: path.clone(), error });
+    }
+    Ok(ReferenceBody { uri, size: facts.size, validator: facts.validator, hash: None, sha256: None })
+}
+
+fn entry(path: TreePath, body: ReferenceBody, mtime: Mtime) -> Entry {
+    Entry { path, executable: false, mtime, body: Body::Reference(Box::new(body)) }
+}
+
 fn item(path: TreePath, body: ReferenceBody, mtime: Mtime) -> Item {
-    let body = Body::Reference(Box::new(body));
-    let entry = Entry { path: path.clone(), executable: false, mtime, body };
-    Item { path, executable: false, mtime, what: What::Known(Box::new(entry), None) }
+    let what = What::Known(Box::new(entry(path.clone(), body, mtime)), None);
+    Item { path, executable: false, mtime, what }
 }

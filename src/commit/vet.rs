@@ -13,57 +13,53 @@ use tokio::runtime::Handle;
 use super::CommitError;
 use super::ingest::Renewal;
 use super::item::OwnBytes;
+use super::tree::{Gathered, Gathering, State};
 use crate::condemned::{Condemned, Fate};
 use crate::format::codec::Codec;
 use crate::format::contained::Contained;
 use crate::format::entry::{Body, ChunkRef, Content, Entry, FileBody};
 use crate::format::manifest::{Block, BlockKind};
-use crate::id::{ChunkId, PackId};
+use crate::id::{ChunkId, ManifestId, PackId};
 use crate::path::TreePath;
 use crate::view::{MAX_MOVES, ReadContext, ReadError};
 
 /// Lists fetched together.
 const LISTS_AT_ONCE: usize = 64;
+/// References looked into together.
+const CARRIED_AT_ONCE: usize = 4096;
 /// Files that an error names; the others are counted.
 const MAX_NAMED: usize = 10;
 /// What is read, for messages.
 const LABEL: &str = "a file carried over from a version";
 
-/// What a tree refers to besides what it stored itself, in little memory.
+/// Some files that were carried over, by what their entries refer to.
 #[derive(Debug, Default)]
 pub(super) struct Carried {
-    packs: Vec<PackId>,
-    numbers: HashMap<PackId, u32>,
-    chunks: Vec<(u32, ChunkId)>,
+    chunks: Vec<(PackId, ChunkId)>,
     lists: Vec<(u8, ChunkRef)>,
-    versions: Vec<Contained>,
 }
 
 impl Carried {
+    /// Takes note of an entry that is carried over; of versions each once.
+    fn add_entry(&mut self, entry: &Entry, versions: &mut HashMap<ManifestId, Contained>) {
+        match &entry.body {
+            Body::File(file) => self.add(file),
+            Body::Contained(version) => {
+                versions.entry(version.manifest).or_insert_with(|| Contained::clone(version));
+            }
+            Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+        }
+    }
+
     /// Takes note of a file whose entry is carried over.
     pub fn add(&mut self, file: &FileBody) {
         let Content::Chunks { level, refs } = &file.content else { return };
         for chunk in refs.iter().filter(|chunk| chunk.place.codec != Codec::Zero) {
             match level {
-                0 => {
-                    let number = self.number(chunk.place.pack);
-                    self.chunks.push((number, chunk.id));
-                }
+                0 => self.chunks.push((chunk.place.pack, chunk.id)),
                 level => self.lists.push((*level, chunk.clone())),
             }
         }
-    }
-
-    /// Takes note of a version that the tree contains.
-    pub fn add_version(&mut self, contained: &Contained) {
-        self.versions.push(contained.clone());
-    }
-
-    fn number(&mut self, pack: PackId) -> u32 {
-        *self.numbers.entry(pack).or_insert_with(|| {
-            self.packs.push(pack);
-            (self.packs.len() - 1) as u32
-        })
     }
 }
 
@@ -80,25 +76,45 @@ impl Vetter {
         packs.into_iter().all(|pack| self.condemned.fate(pack).is_none())
     }
 
-    /// Whether everything carried over holds. Cost: nothing while no collection condemned anything; else the lists of
-    /// large files and the manifests of contained versions, as far as they are not in the cache, many blocks in one
-    /// request, and tables of moves.
-    pub async fn carried_holds(&self, carried: &Carried) -> Result<bool, ReadError> {
-        if self.condemned.epoch() == 0 {
+    /// Whether everything that was carried over into a tree holds. Cost: nothing while no collection condemned
+    /// anything; else the lists of large files and the manifests of contained versions, as far as they are not in the
+    /// cache, many blocks in one request, and tables of moves. The entries are read again only if there are such lists
+    /// or versions, or a pack of theirs was condemned.
+    pub async fn gathered_holds(&self, tree: &Gathered) -> Result<bool, CommitError> {
+        if self.condemned.epoch() == 0 || !tree.carried.has_more && self.packs_hold(&tree.carried.packs) {
             return Ok(true);
         }
-        if !self.chunks_hold(carried).await? {
-            return Ok(false);
+        let (mut carried, mut versions) = (Carried::default(), HashMap::new());
+        let mut gathered = tree.read();
+        while let Some(next) = gathered.next()? {
+            match next {
+                Gathering::Entry(State::Carried, entry) => carried.add_entry(&entry, &mut versions),
+                Gathering::Entry(State::Read | State::Listed, _) => {}
+                Gathering::Unchanged(stretch) => {
+                    let mut leaves = stretch.leaves();
+                    while let Some(leaf) = leaves.fetch().await? {
+                        for row in leaf.rows() {
+                            carried.add_entry(&leaves.entry(&leaf, row)?, &mut versions);
+                        }
+                        if !self.chunks_hold(&std::mem::take(&mut carried)).await? {
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+            if carried.chunks.len() + carried.lists.len() >= CARRIED_AT_ONCE
+                && !self.chunks_hold(&std::mem::take(&mut carried)).await?
+            {
+                return Ok(false);
+            }
         }
-        self.versions_hold(carried.versions.clone()).await
+        Ok(self.chunks_hold(&carried).await? && self.versions_hold(versions.into_values().collect()).await?)
     }
 
     /// Whether all chunks and lists hold.
     pub(super) async fn chunks_hold(&self, carried: &Carried) -> Result<bool, ReadError> {
-        let fates: Vec<Option<Fate>> = carried.packs.iter().map(|pack| self.condemned.fate(pack)).collect();
-        for (number, id) in &carried.chunks {
-            let number = *number as usize;
-            if fates[number].is_some() && !self.holds(carried.packs[number], id).await? {
+        for (pack, id) in &carried.chunks {
+            if !self.holds(*pack, id).await? {
                 return Ok(false);
             }
         }
@@ -115,7 +131,7 @@ impl Vetter {
     async fn file_holds(&self, file: &FileBody) -> Result<bool, ReadError> {
         let mut carried = Carried::default();
         carried.add(file);
-        self.carried_holds(&carried).await
+        self.chunks_hold(&carried).await
     }
 
     /// Whether a list of chunks, and all below it, holds.

@@ -163,6 +163,34 @@ impl Place {
     }
 }
 
+impl ChunkRef {
+    /// Length of [`ChunkRef::encode_alone`].
+    pub const ALONE_BYTES: usize = 32 + 8 + 4 + 32 + 8 + 4 + 1;
+
+    /// A reference by itself with the pack it names, for keeping outside a block; its id comes first.
+    pub fn encode_alone(&self) -> [u8; Self::ALONE_BYTES] {
+        let mut out = Vec::with_capacity(Self::ALONE_BYTES);
+        out.extend_from_slice(self.id.as_bytes());
+        out.extend_from_slice(&self.span.to_le_bytes());
+        out.extend_from_slice(&self.raw_len.to_le_bytes());
+        out.extend_from_slice(self.place.pack.as_bytes());
+        out.extend_from_slice(&self.place.offset.to_le_bytes());
+        out.extend_from_slice(&self.place.stored_len.to_le_bytes());
+        out.push(self.place.codec.to_byte());
+        out.try_into().expect("the lengths add up")
+    }
+
+    /// The inverse of [`ChunkRef::encode_alone`].
+    pub fn decode_alone(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut r = Reader::new("chunk reference", bytes);
+        let (id, span, raw_len) = (ChunkId::from_bytes(r.array()?), r.u64()?, r.u32()?);
+        let (pack, offset, stored_len) = (PackId::from_bytes(r.array()?), r.u64()?, r.u32()?);
+        let place = Place { pack, offset, stored_len, codec: Codec::from_byte(r.u8()?)? };
+        r.end()?;
+        Ok(Self { id, span, raw_len, place })
+    }
+}
+
 impl Entry {
     /// The permission bits that a version shows and its listing names: 0644 or 0755.
     pub fn mode(&self) -> u32 {

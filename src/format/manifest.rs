@@ -321,9 +321,19 @@ impl Splitter {
 
     /// Counts a row and tells whether it begins a new block.
     pub fn begins_block(&mut self, path: &[u8]) -> bool {
-        let begins = self.rows >= MAX_ROWS || (self.rows >= MIN_ROWS && self.is_boundary(path));
+        let begins = self.would_begin(path);
         self.rows = if begins { 1 } else { self.rows + 1 };
         begins
+    }
+
+    /// Whether the next row begins a new block if it has this path.
+    pub fn would_begin(&self, path: &[u8]) -> bool {
+        self.rows >= MAX_ROWS || (self.rows >= MIN_ROWS && self.is_boundary(path))
+    }
+
+    /// Takes a whole block of so many rows.
+    pub fn begin_with(&mut self, rows: usize) {
+        self.rows = rows;
     }
 
     fn is_boundary(&self, path: &[u8]) -> bool {

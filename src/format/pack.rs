@@ -18,9 +18,10 @@ use crate::id::{ChunkId, PackId};
 pub const PACK_MAGIC: &[u8; 8] = b"artfspk1";
 /// Bytes after the table: its length and the magic.
 pub const PACK_FOOTER_BYTES: usize = 12;
-/// Writers begin a new pack when the chunks reach this. Readers accept up to 64 MiB and a chunk.
+/// Writers begin a new pack when the chunks and the table reach this. Readers accept up to 64 MiB and a chunk.
 pub const PACK_TARGET_BYTES: usize = 32 << 20;
-const ROW_BYTES: usize = 44;
+/// Bytes of a row of the table.
+pub const ROW_BYTES: usize = 44;
 const WHAT: &str = "pack table";
 
 /// One chunk in a pack.

@@ -1,6 +1,5 @@
 //! Committing a staging session: shut out changes, commit, and put an empty session in its place.
 
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -18,8 +17,11 @@ use crate::catalog::Actor;
 use crate::commit::{CommitError, InMount, Item, Outcome, OwnBytes, Progress, Request, Settings, What};
 use crate::format::entry::{Body, Content, Entry};
 use crate::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
-use crate::path::TreePath;
-use crate::staging::{Caller, FreezeError, LocalFile, RegistryError, Session, Source, Staged, StagingError};
+use crate::path::{self, TreePath};
+use crate::scratch::Scratch;
+use crate::staging::{
+    Caller, FreezeError, LocalFile, RegistryError, Scanned, Session, Source, Staged, StagingError, Unchanged,
+};
 use crate::view::VersionView;
 
 /// How long a rename waits for its commit, unless the options say otherwise. The commit goes on after that, and a
@@ -270,8 +272,9 @@ impl Fs {
         let (registry, id) = (self.registry.clone(), live.id);
         let before_event = move |event| Ok(registry.set_commit_id(id, Some(event))?);
         let scanned = live.clone();
+        let folder = self.committer.index().folder().map(Path::to_owned);
         let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
-            let read = scan(&scanned, visit)?;
+            let read = scan(&scanned, Scratch::new(folder.as_deref()), visit)?;
             *scanned.hashed.lock().expect("no holder of this lock panics") = read;
             Ok(())
         };
@@ -320,23 +323,34 @@ impl Fs {
         let label = format!("{artifact}:{}", outcome.version);
         let view = VersionView::open(&self.context, artifact, record.manifest, &label).await?;
         let tree = self.registry.directory(live.id).join("tree");
-        let hashed = std::mem::take(&mut *live.hashed.lock().expect("no holder of this lock panics"));
-        let hashed = Arc::new(hashed);
+        let empty = Scratch::new(None);
+        let hashed =
+            std::mem::replace(&mut *live.hashed.lock().expect("no holder of this lock panics"), empty);
+        let mut read = hashed.records();
+        let mut next = read.next_record()?.map(<[u8]>::to_vec);
         let mut entries = view.entries(0);
-        loop {
+        while next.is_some() {
             let batch = entries.next_batch().await?;
             if batch.is_empty() {
-                return Ok(());
+                break;
             }
-            let (this, tree, hashed) = (self.clone(), tree.clone(), hashed.clone());
-            let admitted = tokio::task::spawn_blocking(move || {
-                // Only what the commit read itself is known to be what its name in the cache will say. A staged file
-                // without its bytes, which shows a version's through, must not come near the cache.
-                let own = batch.iter().filter(|(_, entry)| hashed.contains(&entry.path));
-                own.for_each(|(_, entry)| this.admit_one(&tree, entry));
-            });
-            admitted.await?;
+            // Only what the commit read itself is known to be what its name in the cache will say. A staged file
+            // without its bytes, which shows a version's through, must not come near the cache.
+            let mut own = vec![];
+            for (_, entry) in batch {
+                let is_behind = |path: &Vec<u8>| path::compare(path, entry.path.as_bytes()).is_lt();
+                while next.as_ref().is_some_and(is_behind) {
+                    next = read.next_record()?.map(<[u8]>::to_vec);
+                }
+                if next.as_deref() == Some(entry.path.as_bytes()) {
+                    own.push(entry);
+                }
+            }
+            let (this, tree) = (self.clone(), tree.clone());
+            tokio::task::spawn_blocking(move || own.iter().for_each(|entry| this.admit_one(&tree, entry)))
+                .await?;
         }
+        Ok(())
     }
 
     fn admit_one(&self, tree: &Path, entry: &Entry) {
@@ -404,18 +418,18 @@ impl Fs {
     }
 }
 
-/// Gives a session's content to a commit. Returns the paths of the files whose bytes were read.
+/// Gives a session's content to a commit. Returns the paths of the files whose bytes were read, in order.
 fn scan(
     live: &Arc<Live>,
+    read: Scratch,
     visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
-) -> std::result::Result<HashSet<TreePath>, CommitError> {
-    let mut failed = None;
-    let mut read = HashSet::new();
-    let scanned = live.session.scan(&mut |staged| {
-        if let Source::Local(_) = staged.source {
-            read.insert(staged.path.clone());
-        }
-        let visited = item_of(live, staged).and_then(&mut *visit);
+) -> std::result::Result<Scratch, CommitError> {
+    let (mut failed, mut read) = (None, read);
+    let scanned = live.session.scan(&mut |scanned| {
+        let visited = match scanned {
+            Scanned::Entry(staged) => give(live, *staged, &mut read, visit),
+            Scanned::Unchanged(unchanged) => give_unchanged(live, &unchanged, &mut read, visit),
+        };
         visited.map_err(|e| {
             failed = Some(e);
             StagingError::new(libc::ECANCELED)
@@ -425,6 +439,45 @@ fn scan(
         (Some(e), _) => Err(e),
         (None, Err(e)) => Err(CommitError::Staged(e)),
         (None, Ok(())) => Ok(read),
+    }
+}
+
+fn give(
+    live: &Arc<Live>,
+    staged: Staged,
+    read: &mut Scratch,
+    visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
+) -> std::result::Result<(), CommitError> {
+    if let Source::Local(_) = staged.source {
+        let noted = read.push(staged.path.as_bytes());
+        noted
+            .map_err(|e| CommitError::io(Path::new("the list of committed files in the state folder"), e))?;
+    }
+    visit(item_of(live, staged)?)
+}
+
+/// As a stretch where that can be, which costs nothing for each entry.
+fn give_unchanged(
+    live: &Arc<Live>,
+    unchanged: &Unchanged,
+    read: &mut Scratch,
+    visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
+) -> std::result::Result<(), CommitError> {
+    let failed = |e: std::io::Error| CommitError::Staged(e.into());
+    let stretch = live.lower.as_ref().map(|lower| lower.stretch(unchanged)).transpose().map_err(failed)?;
+    if let Some(stretch) = stretch.flatten() {
+        return stretch.item()?.map_or(Ok(()), visit);
+    }
+    let mut failed = None;
+    let given = unchanged.entries(&mut |staged| {
+        give(live, staged, read, visit).map_err(|e| {
+            failed = Some(e);
+            StagingError::new(libc::ECANCELED)
+        })
+    });
+    match failed {
+        Some(e) => Err(e),
+        None => given.map_err(CommitError::Staged),
     }
 }
 

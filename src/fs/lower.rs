@@ -7,11 +7,12 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use tokio::runtime::Handle;
 
+use crate::commit::Stretch;
 use crate::format::entry::{Body, Entry, FileBody};
 use crate::id::ManifestId;
 use crate::name::ArtifactKey;
 use crate::path::TreePath;
-use crate::staging::{self, Content, Lower};
+use crate::staging::{self, Content, Lower, Unchanged};
 use crate::view::{FileContent, ReadContext, ReadError, VersionView, WholeView};
 
 /// What is read, for messages.
@@ -125,22 +126,37 @@ impl SessionLower {
     }
 }
 
+impl SessionLower {
+    /// What nothing staged touches, if it is in the version's own manifest and not in that of one it contains.
+    pub fn stretch(&self, unchanged: &Unchanged) -> std::io::Result<Option<Stretch>> {
+        self.with(|view| async move {
+            let top = view.top();
+            let Unchanged { directory, after, before, .. } = unchanged;
+            if let Some(directory) = directory {
+                let found = top.find(directory).await?;
+                if !found.is_some_and(|(_, entry)| entry.body == Body::Directory) {
+                    return Ok(None);
+                }
+            }
+            let (directory, runtime) = (directory.as_ref(), self.runtime.clone());
+            Ok(Some(Stretch::new(top.clone(), runtime, directory, after.as_deref(), before.as_deref())))
+        })
+    }
+}
+
 impl Lower for SessionLower {
     fn find(&self, path: &TreePath) -> std::io::Result<Option<Entry>> {
         self.with(|view| async move { Ok(view.find(path).await?.map(|found| found.entry)) })
     }
 
-    fn children(&self, directory: Option<&TreePath>) -> std::io::Result<Vec<Entry>> {
+    fn children_after(
+        &self,
+        directory: Option<&TreePath>,
+        after: Option<&[u8]>,
+    ) -> std::io::Result<Vec<Entry>> {
         self.with(|view| async move {
-            let mut all: Vec<Entry> = Vec::new();
-            loop {
-                let after = all.last().map(|e| e.path.file_name().to_vec());
-                let page = view.children(directory, after.as_deref(), PAGE).await?;
-                if page.is_empty() {
-                    return Ok(all);
-                }
-                all.extend(page.into_iter().map(|found| found.entry));
-            }
+            let page = view.children(directory, after, PAGE).await?;
+            Ok(page.into_iter().map(|found| found.entry).collect())
         })
     }
 

@@ -1,6 +1,6 @@
 //! The staging sessions of a mount: which stands where, opened when first used.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::catalog::Scope;
 use crate::catalog::VersionRecord;
 use crate::commit::Progress;
 use crate::name::{ArtifactKey, Selector, SessionName, session_directory};
-use crate::path::TreePath;
+use crate::scratch::Scratch;
 use crate::staging::{
     self, Attr, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions, SessionRecord,
     StagingError,
@@ -40,8 +40,10 @@ pub(super) struct Live {
     pub blocks: bool,
     /// The last commit and where to follow it.
     pub committing: Mutex<Option<(RunningCommit, Arc<Progress>)>>,
-    /// The files whose bytes the last commit read.
-    pub hashed: Mutex<HashSet<TreePath>>,
+    /// What it stands on.
+    pub lower: Option<Arc<SessionLower>>,
+    /// The paths of the files whose bytes the last commit read, in order.
+    pub hashed: Mutex<Scratch>,
 }
 
 impl OpenSession {
@@ -196,17 +198,17 @@ impl Fs {
             let label = format!("{}:{}", record.artifact, lower.number);
             let (runtime, context, artifact) =
                 (self.runtime.clone(), self.context.clone(), record.artifact.clone());
-            let lower = SessionLower::new(runtime, context, artifact, lower.manifest, label);
-            Arc::new(lower) as Arc<dyn Lower>
+            Arc::new(SessionLower::new(runtime, context, artifact, lower.manifest, label))
         });
         let blocks = lower.is_some();
         let session = Session::start(SessionOptions {
             directory: self.registry.directory(record.id),
             ids: Arc::new(base.into()),
             content,
-            lower,
+            lower: lower.clone().map(|lower| lower as Arc<dyn Lower>),
         })?;
-        Ok(Live { id: record.id, session, blocks, committing: Mutex::default(), hashed: Mutex::default() })
+        let (committing, hashed) = (Mutex::default(), Mutex::new(Scratch::new(None)));
+        Ok(Live { id: record.id, session, blocks, committing, lower, hashed })
     }
 
     /// Runs a call on a session that must have been opened before (what it names came from it).

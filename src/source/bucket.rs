@@ -18,7 +18,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt
 
 use super::client::ForBuckets;
 use super::uri::Uri;
-use super::{Backend, Facts, MAX_LISTED, Result, SourceError, compare};
+use super::{Backend, Facts, Listing, Result, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{ReferenceBody, Validator};
 
@@ -59,22 +59,21 @@ impl Backend for Bucket {
         }
     }
 
-    async fn list(&self, uri: &Uri) -> Result<Option<Vec<(String, Facts)>>> {
+    async fn list(&self, uri: &Uri, listing: &mut dyn Listing) -> Result<bool> {
         let prefix = key(uri)?;
-        let mut listing = self.0.list(Some(&prefix));
-        let mut found = vec![];
+        let mut objects = self.0.list(Some(&prefix));
         let above = uri.path().len();
-        while let Some(meta) = listing.try_next().await.map_err(|e| failed(uri, &e))? {
-            if found.len() >= MAX_LISTED {
-                let problem = format!("more than {MAX_LISTED} objects are below it");
-                return Err(SourceError::Denied { uri: uri.to_string(), problem });
-            }
+        let mut is_there = false;
+        while let Some(meta) = objects.try_next().await.map_err(|e| failed(uri, &e))? {
             // Some tools make an empty object for a directory.
             if let Some(relative) = meta.location.as_ref().get(above..).filter(|rest| !rest.is_empty()) {
-                found.push((relative.to_owned(), facts(&meta)));
+                is_there = true;
+                if listing.take(relative, facts(&meta)).is_break() {
+                    break;
+                }
             }
         }
-        Ok(Some(found).filter(|found| !found.is_empty()))
+        Ok(is_there)
     }
 
     async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes> {

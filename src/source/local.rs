@@ -3,20 +3,30 @@
 //! What is read is decided by where the opened file really is, so that no symbolic link leads out of what is allowed.
 //! A change shows in inode number, length, times of change of content and of inode.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::mpsc::{Sender, channel};
 
 use super::uri::{Allowed, Uri};
-use super::{Backend, Facts, MAX_LISTED, Result, SourceError, compare};
+use super::{Backend, Facts, Listing, Result, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{ReferenceBody, Validator};
+use crate::path::Names;
+
+/// Files of a listing told together, and how many such batches wait to be taken.
+const BATCH: usize = 1000;
+const BATCHES: usize = 2;
+
+type Batch = Vec<(String, Facts)>;
 
 #[derive(Debug, Clone)]
 pub(super) struct Local {
@@ -103,42 +113,57 @@ impl Local {
         Ok(bytes.into())
     }
 
-    fn list_now(&self, uri: &Uri) -> Result<Option<Vec<(String, Facts)>>> {
+    /// Sends all files below a directory in batches, until nobody takes them; false if there is no such directory.
+    /// Memory: the names in the directories on the way down.
+    fn list_now(&self, uri: &Uri, out: &Sender<Batch>) -> Result<bool> {
         let root = path(uri);
         self.check_own(uri, &root)?;
-        let mut found = vec![];
-        let mut open = vec![String::new()];
-        while let Some(directory) = open.pop() {
-            let at = root.join(&directory);
-            let names = match std::fs::read_dir(&at) {
-                Ok(names) => names,
-                Err(e) if is_absent(&e) && directory.is_empty() => return Ok(None),
+        let mut batch = Batch::new();
+        let Some(names) = Self::names(uri, &root)? else { return Ok(false) };
+        let mut levels = vec![(String::new(), names)];
+        while let Some((directory, names)) = levels.last_mut() {
+            let Some(name) = names.pop() else {
+                levels.pop();
+                continue;
+            };
+            let at = root.join(&*directory).join(OsStr::from_bytes(&name));
+            let Ok(text) = std::str::from_utf8(&name) else {
+                let problem = format!("{} is a name that no URI can have", at.display());
+                return Err(SourceError::Denied { uri: uri.to_string(), problem });
+            };
+            let relative = if directory.is_empty() { text.to_owned() } else { format!("{directory}/{text}") };
+            let is_directory = match std::fs::symlink_metadata(&at) {
+                Ok(meta) => meta.is_dir(),
+                Err(e) if is_absent(&e) => continue,
                 Err(e) => return Err(failed(uri, &e)),
             };
-            for name in names {
-                let name = name.map_err(|e| failed(uri, &e))?;
-                let file_name = name.file_name();
-                let Some(text) = file_name.to_str() else {
-                    let problem = format!("{} is a name that no URI can have", at.join(&file_name).display());
-                    return Err(SourceError::Denied { uri: uri.to_string(), problem });
-                };
-                let relative =
-                    if directory.is_empty() { text.to_owned() } else { format!("{directory}/{text}") };
-                if name.file_type().map_err(|e| failed(uri, &e))?.is_dir() {
-                    open.push(relative);
-                    continue;
-                }
-                let here = uri.below(&relative)?;
-                if let Some((file, _)) = self.open(&here)? {
-                    found.push((relative, Self::facts(&here, &file)?));
-                }
-                if found.len() > MAX_LISTED {
-                    let problem = format!("more than {MAX_LISTED} files are below it");
-                    return Err(SourceError::Denied { uri: uri.to_string(), problem });
-                }
+            if is_directory {
+                // One that went away meanwhile has none.
+                levels.push((relative, Self::names(uri, &at)?.unwrap_or_default()));
+                continue;
+            }
+            let here = uri.below(&relative)?;
+            if let Some((file, _)) = self.open(&here)? {
+                batch.push((relative, Self::facts(&here, &file)?));
+            }
+            if batch.len() == BATCH && out.blocking_send(std::mem::take(&mut batch)).is_err() {
+                return Ok(true);
             }
         }
-        Ok(Some(found))
+        // Who takes no more needs no last batch.
+        let _ = out.blocking_send(batch);
+        Ok(true)
+    }
+
+    /// The names in a directory, if it is there.
+    fn names(uri: &Uri, at: &Path) -> Result<Option<Names>> {
+        let names = std::fs::read_dir(at)
+            .and_then(|names| Names::sorted(names.map(|name| name.map(|name| name.file_name().into_vec()))));
+        match names {
+            Ok(names) => Ok(Some(names)),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(failed(uri, &e)),
+        }
     }
 
     async fn blocking<T: Send + 'static>(
@@ -166,8 +191,17 @@ impl Backend for Local {
         self.blocking(uri, stat).await
     }
 
-    async fn list(&self, uri: &Uri) -> Result<Option<Vec<(String, Facts)>>> {
-        self.blocking(uri, |this, uri| this.list_now(uri)).await
+    async fn list(&self, uri: &Uri, listing: &mut dyn Listing) -> Result<bool> {
+        let (out, mut batches) = channel(BATCHES);
+        let walk = self.blocking(uri, move |this, uri| this.list_now(uri, &out));
+        let take = async {
+            while let Some(batch) = batches.recv().await {
+                if batch.into_iter().any(|(relative, facts)| listing.take(&relative, facts).is_break()) {
+                    batches.close();
+                }
+            }
+        };
+        tokio::join!(walk, take).0
     }
 
     async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes> {

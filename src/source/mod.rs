@@ -11,7 +11,7 @@ mod uri;
 mod web;
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -125,8 +125,45 @@ pub struct Facts {
 pub enum Described {
     /// One object.
     Object(Facts),
-    /// Objects below it, by their relative paths in the order of a version.
-    Prefix(Vec<(String, Facts)>),
+    /// Objects below it, which were listed.
+    Prefix,
+}
+
+/// Takes in the objects below a prefix as a source lists them.
+pub trait Listing: Send {
+    /// Forgets what was taken: the listing begins, perhaps anew.
+    fn begin(&mut self);
+    /// Takes an object by its relative path. They come in any order, each once. [`ControlFlow::Break`] ends it.
+    fn take(&mut self, relative: &str, facts: Facts) -> ControlFlow<()>;
+}
+
+impl Listing for Vec<(String, Facts)> {
+    fn begin(&mut self) {
+        self.clear();
+    }
+
+    fn take(&mut self, relative: &str, facts: Facts) -> ControlFlow<()> {
+        self.push((relative.to_owned(), facts));
+        ControlFlow::Continue(())
+    }
+}
+
+/// Counts what a listing takes.
+struct Counted<'a> {
+    listing: &'a mut dyn Listing,
+    count: usize,
+}
+
+impl Listing for Counted<'_> {
+    fn begin(&mut self) {
+        self.count = 0;
+        self.listing.begin();
+    }
+
+    fn take(&mut self, relative: &str, facts: Facts) -> ControlFlow<()> {
+        self.count += 1;
+        if self.count > MAX_LISTED { ControlFlow::Break(()) } else { self.listing.take(relative, facts) }
+    }
 }
 
 /// One bucket, server or file system.
@@ -138,8 +175,8 @@ trait Backend: Send + Sync + std::fmt::Debug {
     fn has_listings(&self) -> bool {
         true
     }
-    /// All objects below a prefix, by their relative paths; none if it is known that there is no such prefix.
-    async fn list(&self, uri: &Uri) -> Result<Option<Vec<(String, Facts)>>>;
+    /// Gives all objects below a prefix. False if it is known that there is no such prefix.
+    async fn list(&self, uri: &Uri, listing: &mut dyn Listing) -> Result<bool>;
     /// The bytes of a range that is within the object, which must be as recorded.
     async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes>;
 }
@@ -178,8 +215,9 @@ impl Sources {
     }
 
     /// What is at a URI now. What ends with a slash is a prefix; of all others that have no object the same is asked
-    /// with a slash. Cost: one request, or a listing.
-    pub async fn describe(&self, uri: &Uri) -> Result<Described> {
+    /// with a slash. What is below a prefix is given to `listing`, which holds a whole listing only if this returns
+    /// [`Described::Prefix`]. Cost: one request, or a listing.
+    pub async fn describe(&self, uri: &Uri, listing: &mut dyn Listing) -> Result<Described> {
         let backend = self.backend(uri)?;
         if !uri.is_prefix()
             && let Some(facts) = self.attempt(|| backend.stat(uri)).await?
@@ -190,13 +228,23 @@ impl Sources {
             return Err(SourceError::Missing { uri: uri.to_string() });
         }
         let prefix = uri.as_prefix();
-        let found = self.attempt(|| backend.list(&prefix)).await?;
-        let Some(mut found) = found else { return Err(SourceError::Missing { uri: uri.to_string() }) };
-        if found.is_empty() {
-            return Err(SourceError::Empty { uri: prefix.to_string() });
+        let counted = tokio::sync::Mutex::new(Counted { listing, count: 0 });
+        let (counted_at, backend, prefix_at) = (&counted, &backend, &prefix);
+        let list = || async move {
+            let mut counted = counted_at.lock().await;
+            counted.begin();
+            backend.list(prefix_at, &mut *counted).await
+        };
+        let is_there = self.attempt(list).await?;
+        match counted.into_inner().count {
+            0 if is_there => Err(SourceError::Empty { uri: prefix.to_string() }),
+            0 => Err(SourceError::Missing { uri: uri.to_string() }),
+            count if count > MAX_LISTED => {
+                let problem = format!("more than {MAX_LISTED} objects are below it");
+                Err(SourceError::Denied { uri: prefix.to_string(), problem })
+            }
+            _ => Ok(Described::Prefix),
         }
-        found.sort_unstable_by(|a, b| crate::path::compare(a.0.as_bytes(), b.0.as_bytes()));
-        Ok(Described::Prefix(found))
     }
 
     /// Whether a source is still as it was recorded, by its size and validator. Cost: one request.

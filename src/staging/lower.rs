@@ -17,8 +17,20 @@ use crate::path::TreePath;
 pub trait Lower: Send + Sync {
     /// What the version has at a path.
     fn find(&self, path: &TreePath) -> io::Result<Option<Entry>>;
-    /// The direct children of a directory (none: the root), in name order.
-    fn children(&self, directory: Option<&TreePath>) -> io::Result<Vec<Entry>>;
+    /// Direct children of a directory (none: the root) whose names come after `after`, in name order: as many as are
+    /// taken together, none at the end.
+    fn children_after(&self, directory: Option<&TreePath>, after: Option<&[u8]>) -> io::Result<Vec<Entry>>;
+    /// All direct children of a directory (none: the root), in name order.
+    fn children(&self, directory: Option<&TreePath>) -> io::Result<Vec<Entry>> {
+        let mut all: Vec<Entry> = Vec::new();
+        loop {
+            let page = self.children_after(directory, all.last().map(|entry| entry.path.file_name()))?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
     /// Everything below a directory (itself not included), in path order.
     fn subtree(&self, directory: &TreePath) -> io::Result<Vec<Entry>>;
 }
@@ -43,6 +55,12 @@ pub(super) struct Remembered {
     lower: Arc<dyn Lower>,
     found: Mutex<LruCache<TreePath, Option<Entry>>>,
     listed: Mutex<LruCache<Option<TreePath>, Arc<Vec<Entry>>>>,
+}
+
+impl std::fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remembered")
+    }
 }
 
 impl Remembered {
@@ -70,6 +88,15 @@ impl Remembered {
             lock(&self.listed).put(key, answer.clone());
         }
         Ok(answer)
+    }
+
+    /// See [`Lower::children_after`]. Not remembered.
+    pub fn children_after(
+        &self,
+        directory: Option<&TreePath>,
+        after: Option<&[u8]>,
+    ) -> io::Result<Vec<Entry>> {
+        self.lower.children_after(directory, after)
     }
 
     pub fn subtree(&self, directory: &TreePath) -> io::Result<Vec<Entry>> {

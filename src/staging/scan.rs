@@ -1,21 +1,24 @@
 //! A session's whole content in a version's order, for a commit: what is known already, and what must be read.
 //!
-//! The walk reads the disk, not the nodes. It holds one directory's names a level and one descriptor in all.
+//! The walk reads the disk, not the nodes. It holds one directory's names a level and one descriptor in all. What
+//! nothing staged touches of the version below is told as stretches and not listed.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attr::Kind;
 use super::error::{Result, StagingError};
+use super::lower::Remembered;
 use super::marks;
 use super::nodes::lock;
-use super::readdir::list_upper;
 use super::session::{Session, child_path};
 use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, Mtime};
-use crate::path::TreePath;
+use crate::path::{Names, TreePath};
 
 /// Special files that an error names; the others are counted.
 const MAX_NAMED: usize = 10;
@@ -86,21 +89,100 @@ impl StatIdentity {
     }
 }
 
+/// What a scan tells of.
+#[derive(Debug)]
+pub enum Scanned {
+    /// An entry that is staged.
+    Entry(Box<Staged>),
+    /// Entries of the version.
+    Unchanged(Unchanged),
+}
+
+/// Entries of the version below that are in the session as they are: children of one directory, and all below them.
+#[derive(Debug, Clone)]
+pub struct Unchanged {
+    lower: Arc<Remembered>,
+    /// The directory; none for the root.
+    pub directory: Option<TreePath>,
+    /// Only children whose names come after this one.
+    pub after: Option<Box<[u8]>>,
+    /// Only children whose names come before this one.
+    pub before: Option<Box<[u8]>>,
+}
+
+/// Children of a directory of the version, as they are asked for.
+struct Children {
+    directory: Option<TreePath>,
+    after: Option<Box<[u8]>>,
+    page: VecDeque<Entry>,
+}
+
+impl Children {
+    fn new(directory: Option<TreePath>, after: Option<Box<[u8]>>) -> Self {
+        Self { directory, after, page: VecDeque::new() }
+    }
+
+    fn next(&mut self, lower: &Remembered) -> Result<Option<Entry>> {
+        if self.page.is_empty() {
+            self.page = lower.children_after(self.directory.as_ref(), self.after.as_deref())?.into();
+            self.after = self.page.back().map(|last| last.path.file_name().into());
+        }
+        Ok(self.page.pop_front())
+    }
+}
+
+impl Unchanged {
+    /// Calls `visit` for all of them in path order. Memory: a page of entries for each directory on the way down.
+    pub fn entries(&self, visit: &mut dyn FnMut(Staged) -> Result<()>) -> Result<()> {
+        let mut levels = vec![Children::new(self.directory.clone(), self.after.clone())];
+        while let Some(level) = levels.last_mut() {
+            let Some(entry) = level.next(&self.lower)? else {
+                levels.pop();
+                continue;
+            };
+            if levels.len() == 1 && self.before.as_deref().is_some_and(|end| entry.path.file_name() >= end) {
+                return Ok(());
+            }
+            // A contained version in which nothing was changed stays one.
+            let below = matches!(entry.body, Body::Directory).then(|| entry.path.clone());
+            visit(of_entry(entry))?;
+            levels.extend(below.map(|directory| Children::new(Some(directory), None)));
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> Result<bool> {
+        let first = Children::new(self.directory.clone(), self.after.clone()).next(&self.lower)?;
+        let is_before = |entry: &Entry| self.before.as_deref().is_none_or(|end| entry.path.file_name() < end);
+        Ok(!first.as_ref().is_some_and(is_before))
+    }
+}
+
 /// A directory of the walk.
 struct Level {
     path: Box<[u8]>,
     /// None while it is closed because a directory below is being walked.
     fd: Option<OwnedFd>,
+    /// Whether the version shows through it.
     below: bool,
-    /// What is left, last name first.
-    names: Vec<Named>,
+    /// What is left of its upper names, and the one taken last.
+    names: Names,
+    last: Option<Box<[u8]>>,
 }
 
-struct Named {
-    name: Box<[u8]>,
-    /// The version's entry, if nothing in the upper tree hides it.
-    lower: Option<Entry>,
-    is_upper: bool,
+impl Level {
+    /// Takes its next upper name; what of the version stands before it.
+    fn next(&mut self, session: &Session) -> (Option<Unchanged>, Option<Box<[u8]>>) {
+        let name = self.names.pop();
+        let after = std::mem::replace(&mut self.last, name.clone());
+        let unchanged = session.lower().filter(|_| self.below).map(|lower| Unchanged {
+            lower,
+            directory: TreePath::new(self.path.clone()).ok(),
+            after,
+            before: name.clone(),
+        });
+        (unchanged, name)
+    }
 }
 
 impl Session {
@@ -110,15 +192,27 @@ impl Session {
     /// # Errors
     /// EPERM naming special files (`visit` has been called for everything else); ENAMETOOLONG for paths a version
     /// cannot have; what `visit` returns.
-    pub fn scan(&self, visit: &mut dyn FnMut(Staged) -> Result<()>) -> Result<()> {
+    pub fn scan(&self, visit: &mut dyn FnMut(Scanned) -> Result<()>) -> Result<()> {
         let mut special = Vec::new();
         let mut levels = vec![self.level(Box::default(), self.lower().is_some())?];
         while let Some(level) = levels.last_mut() {
-            let Some(next) = level.names.pop() else {
+            let (unchanged, name) = level.next(self);
+            if let Some(unchanged) = unchanged {
+                visit(Scanned::Unchanged(unchanged))?;
+            }
+            let Some(name) = name else {
                 levels.pop();
                 continue;
             };
-            let path = child_path(&level.path, &next.name).ok_or_else(|| {
+            let dir = match level.fd.take() {
+                Some(dir) => dir,
+                None => self.open_level(&level.path)?,
+            };
+            if self.is_hidden(&dir, &name)? {
+                level.fd = Some(dir);
+                continue;
+            }
+            let path = child_path(&level.path, &name).ok_or_else(|| {
                 let start = String::from_utf8_lossy(&level.path);
                 let start: String = start.chars().take(200).collect();
                 StagingError::with(
@@ -126,39 +220,23 @@ impl Session {
                     format!("a path below {start:?} is longer than the 4095 bytes a version can have"),
                 )
             })?;
-            let below = level.below;
-            if !next.is_upper {
-                if let Some(entry) = next.lower {
-                    // A contained version in which nothing was changed stays one.
-                    let is_dir = matches!(entry.body, Body::Directory);
-                    visit(of_entry(entry))?;
-                    if is_dir {
-                        levels.push(self.level_of_lower(path)?);
-                    }
-                }
-                continue;
-            }
-            if level.fd.is_none() {
-                level.fd = Some(self.open_level(&level.path)?);
-            }
-            let Some(dir) = &level.fd else { continue };
-            let Some((staged, kind)) = stage(dir, path, self.marks)? else {
-                special.push(child_path(&level.path, &next.name));
+            let Some((staged, kind)) = stage(&dir, path.clone(), self.marks)? else {
+                special.push(path);
+                level.fd = Some(dir);
                 continue;
             };
-            let path = staged.path.clone();
             if kind == Kind::Directory {
-                let below = below
-                    && next.lower.is_some_and(|e| e.body.is_directory())
-                    && !marks::is_opaque(dir.as_raw_fd(), &next.name)?;
-                level.fd = None;
-                visit(staged)?;
+                let below =
+                    level.below && self.shows_below(&path)? && !marks::is_opaque(dir.as_raw_fd(), &name)?;
+                drop(dir);
+                visit(Scanned::Entry(Box::new(staged)))?;
                 levels.push(self.level(path.as_bytes().into(), below)?);
             } else {
-                visit(staged)?;
+                level.fd = Some(dir);
+                visit(Scanned::Entry(Box::new(staged)))?;
             }
         }
-        if special.is_empty() { Ok(()) } else { Err(special_files(special)) }
+        if special.is_empty() { Ok(()) } else { Err(special_files(&special)) }
     }
 
     fn open_level(&self, path: &[u8]) -> Result<OwnedFd> {
@@ -166,62 +244,44 @@ impl Session {
         Ok(sys::open_beneath(self.tree_fd.as_raw_fd(), path, flags)?)
     }
 
-    /// Lists one directory of the upper tree, with what shows through it.
-    fn level(&self, path: Box<[u8]>, below: bool) -> Result<Level> {
-        let fd = self.open_level(&path)?;
-        let mut names: Vec<Named> = Vec::new();
-        for entry in list_upper(&fd)? {
-            names.push(Named { name: entry.name, lower: None, is_upper: true });
+    /// Whether an upper name only hides one of the version.
+    fn is_hidden(&self, dir: &OwnedFd, name: &[u8]) -> Result<bool> {
+        if !self.overlaid {
+            return Ok(false);
         }
-        names.sort_unstable_by(|a, b| b.name.cmp(&a.name));
-        if let Some(lower) = self.lower().filter(|_| below) {
-            let upper_count = names.len();
-            for entry in lower.children(TreePath::new(path.clone()).ok().as_ref())?.iter().cloned() {
-                let name = entry.path.file_name();
-                match names[..upper_count].binary_search_by(|n| name.cmp(&n.name)) {
-                    Ok(at) => names[at].lower = Some(entry),
-                    Err(_) => {
-                        names.push(Named { name: name.into(), lower: Some(entry), is_upper: false });
-                    }
-                }
-            }
-            names.sort_unstable_by(|a, b| b.name.cmp(&a.name));
-        }
-        if self.overlaid {
-            let mut kept = Vec::with_capacity(names.len());
-            for named in names {
-                if named.is_upper {
-                    let stat = sys::stat_at(fd.as_raw_fd(), &named.name)?;
-                    if marks::is_whiteout(fd.as_raw_fd(), &named.name, &stat)? {
-                        continue;
-                    }
-                }
-                kept.push(named);
-            }
-            names = kept;
-        }
-        Ok(Level { path, fd: Some(fd), below, names })
+        let stat = sys::stat_at(dir.as_raw_fd(), name)?;
+        Ok(marks::is_whiteout(dir.as_raw_fd(), name, &stat)?)
     }
 
-    /// Lists a directory that only the version has.
-    fn level_of_lower(&self, path: TreePath) -> Result<Level> {
-        let mut names: Vec<Named> = Vec::new();
-        if let Some(lower) = self.lower() {
-            for entry in lower.children(Some(&path))?.iter().cloned() {
-                names.push(Named {
-                    name: entry.path.file_name().into(),
-                    lower: Some(entry),
-                    is_upper: false,
-                });
-            }
-        }
-        names.sort_unstable_by(|a, b| b.name.cmp(&a.name));
-        Ok(Level { path: path.as_bytes().into(), fd: None, below: true, names })
+    /// Whether the version has a directory at this path.
+    fn shows_below(&self, path: &TreePath) -> Result<bool> {
+        let Some(lower) = self.lower() else { return Ok(false) };
+        Ok(lower.find(path)?.is_some_and(|entry| entry.body.is_directory()))
+    }
+
+    /// Begins with one directory of the upper tree.
+    fn level(&self, path: Box<[u8]>, below: bool) -> Result<Level> {
+        let fd = self.open_level(&path)?;
+        let at = fd.as_raw_fd();
+        let names = insist(at, || sys::names_in(at))?;
+        Ok(Level { path, fd: Some(fd), below, names, last: None })
     }
 
     /// Whether nothing is staged and nothing of a version shows.
     pub fn is_empty(&self) -> Result<bool> {
-        Ok(self.level(Box::default(), self.lower().is_some())?.names.is_empty())
+        let mut level = self.level(Box::default(), self.lower().is_some())?;
+        loop {
+            let (unchanged, name) = level.next(self);
+            if let Some(unchanged) = unchanged
+                && !unchanged.is_empty()?
+            {
+                return Ok(false);
+            }
+            match (&name, &level.fd) {
+                (Some(name), Some(dir)) if self.is_hidden(dir, name)? => {}
+                (name, _) => return Ok(name.is_none()),
+            }
+        }
     }
 
     /// Opens a file that [`Self::scan`] told of, to read it. ESTALE if it is another file or has changed since,
@@ -305,8 +365,8 @@ fn stage(dir: &OwnedFd, path: TreePath, has_marks: bool) -> Result<Option<(Stage
     Ok(Some((Staged { path, executable, mtime, source }, kind)))
 }
 
-fn special_files(paths: Vec<Option<TreePath>>) -> StagingError {
-    let named: Vec<String> = paths.iter().flatten().take(MAX_NAMED).map(TreePath::to_string).collect();
+fn special_files(paths: &[TreePath]) -> StagingError {
+    let named: Vec<String> = paths.iter().take(MAX_NAMED).map(TreePath::to_string).collect();
     let more = match paths.len() - named.len() {
         0 => String::new(),
         n => format!(" and {n} more"),

@@ -7,8 +7,10 @@ use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+
+use crate::path::Names;
 
 /// The longest relative path that is given to one `openat2`; deeper paths are opened in several steps.
 const MAX_STEP_BYTES: usize = 3900;
@@ -502,6 +504,13 @@ pub struct RawEntry {
     pub ino: u64,
     /// `S_IFREG`, `S_IFDIR`, ….
     pub kind_bits: u32,
+}
+
+/// The names in a directory, given by any descriptor of it.
+pub fn names_in(dir: RawFd) -> io::Result<Names> {
+    let path = proc_path(dir);
+    let entries = std::fs::read_dir(OsStr::from_bytes(path.as_bytes()))?;
+    Names::sorted(entries.map(|entry| Ok(entry?.file_name().into_vec())))
 }
 
 /// All names of a directory but `.` and `..`, in the order the file system gives.

@@ -115,6 +115,22 @@ impl Cursor {
         leaf.row < leaf.block.len()
     }
 
+    /// The leaf here, the row in it, and what names it (none: it is the top block); none behind the last entry.
+    pub fn leaf(&self, view: &VersionView) -> Result<Option<(Block, usize, Option<IndexRow>)>, ReadError> {
+        let Some(leaf) = self.last().filter(|leaf| leaf.row < leaf.block.len()) else { return Ok(None) };
+        let above = self.levels.len().checked_sub(2).map(|at| &self.levels[at]);
+        let row = above.map(|above| above.block.index_row(above.row)).transpose();
+        Ok(Some((leaf.block.clone(), leaf.row, row.map_err(|e| view.origin.damaged(&e))?)))
+    }
+
+    /// To the first entry of the next leaf.
+    pub async fn skip_leaf(&mut self, view: &VersionView) -> Result<(), ReadError> {
+        if let Some(leaf) = self.levels.last_mut() {
+            leaf.row = leaf.block.len();
+        }
+        self.settle(view).await
+    }
+
     /// Behind the last entry.
     pub fn end(&mut self) {
         self.levels.clear();

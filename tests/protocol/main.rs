@@ -34,6 +34,7 @@ mod simulation;
 mod sources;
 mod store;
 mod tamper;
+mod unchanged;
 
 /// What a committer reads earlier versions through, with a cache that lives as long as the directory.
 fn read_context(store: &Arc<Store>) -> (TempDir, Arc<ReadContext>) {

@@ -140,12 +140,12 @@ fn page(body: &[u8], tag: Option<&'static str>) -> Page {
 }
 
 async fn refer(sources: &Sources, uri: &Uri) -> ReferenceBody {
-    match sources.describe(uri).await.expect("it is there") {
+    match sources.describe(uri, &mut vec![]).await.expect("it is there") {
         Described::Object(facts) => {
             let Facts { size, validator, .. } = facts;
             ReferenceBody { uri: uri.to_string(), size, validator, hash: None, sha256: None }
         }
-        Described::Prefix(found) => panic!("{found:?}"),
+        Described::Prefix => panic!("{uri} is a prefix"),
     }
 }
 
@@ -170,9 +170,13 @@ async fn a_file_of_a_web_server_is_read_in_ranges_and_not_when_it_changed() {
     }
     web.pages.lock().unwrap().remove("/data/f");
     assert!(matches!(sources.read(&recorded, 0..1).await, Err(SourceError::Missing { .. })));
-    let missing = sources.describe(&uri).await.expect_err("it is gone").to_string();
+    let missing = sources.describe(&uri, &mut vec![]).await.expect_err("it is gone").to_string();
     assert!(missing.ends_with("/data/f is not there"), "{missing}");
-    let listing = sources.describe(&web.uri("/data/")).await.expect_err("there are no listings").to_string();
+    let listing = sources
+        .describe(&web.uri("/data/"), &mut vec![])
+        .await
+        .expect_err("there are no listings")
+        .to_string();
     assert!(listing.contains("ends with a slash") && listing.contains("link to single files"), "{listing}");
 }
 
@@ -199,7 +203,7 @@ async fn no_redirect_is_followed_and_nothing_else_is_asked() {
     other.put("/secret", page(b"secret", None));
     for location in [other.uri("/secret").to_string(), "/data/there".to_owned()] {
         web.put("/data/here", Page { location: Some(location), ..page(b"", None) });
-        let answer = sources.describe(&web.uri("/data/here")).await;
+        let answer = sources.describe(&web.uri("/data/here"), &mut vec![]).await;
         assert!(
             matches!(answer, Err(SourceError::Denied { ref problem, .. }) if problem.contains("redirect")),
             "{answer:?}"
@@ -209,11 +213,14 @@ async fn no_redirect_is_followed_and_nothing_else_is_asked() {
     // Beside the prefix nothing is asked at all.
     let before = web.requests.lock().unwrap().len();
     for path in ["/database", "/", "/data/../secret"] {
-        let answer = sources.describe(&web.uri(path)).await;
+        let answer = sources.describe(&web.uri(path), &mut vec![]).await;
         assert!(matches!(answer, Err(SourceError::NotAllowed { .. })), "{path}: {answer:?}");
     }
     let none = Sources::default();
-    assert!(matches!(none.describe(&web.uri("/data/f")).await, Err(SourceError::NotAllowed { .. })));
+    assert!(matches!(
+        none.describe(&web.uri("/data/f"), &mut vec![]).await,
+        Err(SourceError::NotAllowed { .. })
+    ));
     assert_eq!(web.requests.lock().unwrap().len(), before);
 }
 
@@ -223,7 +230,7 @@ async fn link_local_addresses_are_not_asked_even_if_they_are_allowed() {
     let sources = Sources::new(Allowed::new(prefixes).unwrap(), None);
     for prefix in prefixes {
         let uri = Uri::parse(&format!("{prefix}latest")).unwrap();
-        let answer = sources.describe(&uri).await;
+        let answer = sources.describe(&uri, &mut vec![]).await;
         assert!(
             matches!(answer, Err(SourceError::Denied { ref problem, .. }) if problem.contains("link-local")),
             "{answer:?}"

@@ -81,9 +81,10 @@ impl Lower for Version {
         Ok(self.entries.get(path).cloned())
     }
 
-    fn children(&self, directory: Option<&TreePath>) -> io::Result<Vec<Entry>> {
-        let all = self.entries.values();
-        Ok(all.filter(|e| e.path.parent().as_ref() == directory).cloned().collect())
+    fn children_after(&self, directory: Option<&TreePath>, after: Option<&[u8]>) -> io::Result<Vec<Entry>> {
+        let children = self.entries.values().filter(|e| e.path.parent().as_ref() == directory);
+        let behind = children.filter(|e| after.is_none_or(|after| e.path.file_name() > after));
+        Ok(behind.take(2).cloned().collect())
     }
 
     fn subtree(&self, directory: &TreePath) -> io::Result<Vec<Entry>> {
@@ -282,6 +283,18 @@ impl Fixture {
             }
         }
         shown
+    }
+
+    /// Everything that a scan tells of, one by one.
+    pub fn scan(
+        &self,
+        visit: &mut dyn FnMut(Staged) -> crate::staging::Result<()>,
+    ) -> crate::staging::Result<()> {
+        let session: &Session = self;
+        session.scan(&mut |scanned| match scanned {
+            Scanned::Entry(staged) => visit(*staged),
+            Scanned::Unchanged(unchanged) => unchanged.entries(visit),
+        })
     }
 
     /// What a commit would see: path, and the source's kind.
