@@ -31,7 +31,7 @@ pub struct Report {
     pub sha256: bool,
     /// The version's record as it is now.
     pub record: Record,
-    /// The fingerprint of the key that signed its commit; see [`signer`].
+    /// The fingerprint of the key that signed its commit, `WRONG` if the signature is not over it.
     pub signed_by: Option<String>,
     /// Where the log ended then.
     pub head: Head,
