@@ -44,13 +44,13 @@ impl Drop for Claim {
 }
 
 impl Fetcher {
-    /// A block of this kind. `siblings` are fetched with it if it is not in the cache.
+    /// A block of this kind. `siblings` names those that are fetched with it if it is not in the cache.
     pub async fn block(
         self: &Arc<Self>,
         origin: &Origin,
         chunk: &ChunkRef,
         kind: BlockKind,
-        siblings: &[ChunkRef],
+        siblings: impl Fn() -> Vec<ChunkRef>,
     ) -> Result<Block, ReadError> {
         let mut block = None;
         for _ in 0..MAX_ATTEMPTS {
@@ -61,7 +61,7 @@ impl Fetcher {
             if self.is_stopped() {
                 return Err(ReadError::Stopped);
             }
-            let landing = self.request_blocks(origin, chunk, siblings);
+            let landing = self.request_blocks(origin, chunk, &siblings());
             if let Some(result) = landing.wait().await {
                 block = Some(result?);
                 break;

@@ -99,7 +99,7 @@ impl ChunkMap {
                 return Ok(list);
             }
         }
-        let block = fetcher.block(origin, chunk, BlockKind::List, &[]).await?;
+        let block = fetcher.block(origin, chunk, BlockKind::List, Vec::new).await?;
         let refs = block.chunks(chunk.span).map_err(|e| origin.damaged(&e))?;
         if refs.iter().any(|r| r.span == 0) {
             return Err(origin.contradiction(format!("list {} has a reference to nothing", chunk.id)));

@@ -285,7 +285,7 @@ impl Side {
     async fn descend(&mut self, siblings: Vec<ChunkRef>) -> Result<(), ReadError> {
         let (view, row, end) = (self.view.clone(), self.row()?, self.end()?);
         let kind = if self.height() == 1 { BlockKind::Leaf } else { BlockKind::Index };
-        let block = view.fetcher.block(&view.origin, &row.block, kind, &siblings).await?;
+        let block = view.fetcher.block(&view.origin, &row.block, kind, || siblings.clone()).await?;
         check_row(&view, &row, &block)?;
         if kind == BlockKind::Index {
             view.sums_of(Some(row.block.id), &block, row.entries)?;

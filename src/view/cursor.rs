@@ -218,8 +218,8 @@ impl Cursor {
             let row = level.block.index_row(level.row).map_err(damaged)?;
             let first = level.first + level.row.checked_sub(1).map_or(0, |before| sums[before]);
             let kind = if below == 1 { BlockKind::Leaf } else { BlockKind::Index };
-            let siblings = siblings(&level.block, level.row, &row, self.ahead);
-            let block = view.fetcher.block(&view.origin, &row.block, kind, &siblings).await?;
+            let siblings = || siblings(&level.block, level.row, &row, self.ahead);
+            let block = view.fetcher.block(&view.origin, &row.block, kind, siblings).await?;
             check_row(view, &row, &block)?;
             self.levels.push(Level { block, id: Some(row.block.id), entries: row.entries, first, row: 0 });
         }

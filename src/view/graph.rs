@@ -67,7 +67,7 @@ impl ReadContext {
         siblings: &[ChunkRef],
         label: &str,
     ) -> Result<Block, ReadError> {
-        self.fetcher.block(&Origin::version(label), chunk, kind, siblings).await
+        self.fetcher.block(&Origin::version(label), chunk, kind, || siblings.to_vec()).await
     }
 
     /// Where the chunks of a rewritten pack are; none if it was not rewritten. Cost: one request, none if the table

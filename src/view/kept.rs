@@ -75,7 +75,7 @@ impl VersionView {
         let mut blocks = Vec::with_capacity(refs.len());
         for (i, chunk) in refs.iter().enumerate() {
             let ahead = &refs[i + 1..refs.len().min(i + 1 + AHEAD)];
-            let block = self.fetcher.block(&self.origin, chunk, kind, ahead).await?;
+            let block = self.fetcher.block(&self.origin, chunk, kind, || ahead.to_vec()).await?;
             let (cache, id, keeping) = (self.fetcher.cache.clone(), chunk.id, block.clone());
             let done = self.fetcher.blocking(move || cache.keep_block(&id, &keeping)).await;
             done.map_err(|e| self.origin.local(&e))?;

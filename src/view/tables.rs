@@ -29,7 +29,7 @@ impl VersionView {
                     packs.insert(row.block.place.pack);
                     if depth > 1 {
                         let kind = BlockKind::Index;
-                        next.push(self.fetcher.block(&self.origin, &row.block, kind, &[]).await?);
+                        next.push(self.fetcher.block(&self.origin, &row.block, kind, Vec::new).await?);
                     }
                 }
             }
