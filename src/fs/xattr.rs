@@ -94,9 +94,13 @@ impl Fs {
     /// The value of an attribute.
     pub async fn getxattr(self: &Arc<Self>, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
         match self.resolve(ino)? {
+            // Lists and labels of access: `ls -l` asks for two of them at every file, unless it hears that there are none
+            // on the whole file system.
+            Resolved::Node(_) | Resolved::Version(..) if !name.starts_with(b"user.") => {
+                Err(Errno(libc::EOPNOTSUPP))
+            }
             Resolved::Node(_) => Err(Errno::NO_ATTRIBUTE),
             Resolved::Version(version, ordinal) => {
-                // The kernel asks for these at every write and execution: never the store for them.
                 if !name.starts_with(PREFIX.as_bytes()) {
                     return Err(Errno::NO_ATTRIBUTE);
                 }

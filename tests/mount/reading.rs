@@ -18,6 +18,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("what_was_read_is_not_asked_for_again", request_counts),
     ("a_whole_file_is_read_by_the_kernel_alone", passthrough),
     ("opens_ask_nothing_where_the_kernel_may_open_files_itself", unopened),
+    ("a_long_listing_asks_nothing_for_each_file", long_listing),
     ("the_cache_stays_below_its_limit", cache_limit),
     ("damage_in_the_store_is_never_read_as_truth_and_is_named", damaged_store),
     ("damage_in_answers_is_fetched_again", damaged_answers),
@@ -205,6 +206,21 @@ fn unopened() {
     let refused = host.run(&["mount", "--no-open", host.at.to_str().unwrap()]);
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(2) && error.contains("--read-only"), "{error}");
+}
+
+/// `ls -l` asks for labels and access lists, until it hears that there are none on this file system.
+fn long_listing() {
+    let (server, _writer) = filled();
+    let host = fresh(&server);
+    let small = host.path("p/a/v0/small");
+    let list = || program(&small, &["ls", "-l"]).lines().count();
+    let files = list();
+    assert!(files > 100);
+    let now = || host.status()["kernel_requests"].as_u64().unwrap();
+    let before = now();
+    assert_eq!(list(), files);
+    let asked = now() - before;
+    assert!(asked < 30, "{asked} questions for {files} files");
 }
 
 pub fn disk_use(folder: &Path) -> u64 {
