@@ -4,7 +4,10 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::inode::{Shown, VersionNode};
-use super::{Answer, Errno, FOREVER, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES, Result};
+use super::{
+    Answer, Errno, FOREVER, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES,
+    READ_ONLY_PASSTHROUGH_MIN_BYTES, Result,
+};
 use crate::clock::Timestamp;
 use crate::format::entry::{Body, Entry};
 use crate::id::ManifestId;
@@ -155,11 +158,11 @@ impl Fs {
         ordinal: u64,
     ) -> Result<Opened> {
         let open = self.version_file(version, ordinal).await?;
+        let least =
+            if self.options.read_only { READ_ONLY_PASSTHROUGH_MIN_BYTES } else { PASSTHROUGH_MIN_BYTES };
         let whole = match &open {
-            OpenVersionFile::Content(content, _) => Some(content)
-                .filter(|content| content.size() >= PASSTHROUGH_MIN_BYTES)
-                .and_then(|c| c.whole()),
-            OpenVersionFile::Reference(..) | OpenVersionFile::Generated(_) => None,
+            OpenVersionFile::Content(content, _) if content.size() >= least => content.whole().await,
+            _ => None,
         };
         let mode = match whole {
             Some(file) => OpenMode::Local { file: Arc::new(file), immutable: true },

@@ -185,8 +185,12 @@ impl FileContent {
         matches!(self.tier(), Tier::Whole(_) | Tier::Memory(_))
     }
 
-    /// The whole, proved file, opened for reading only; none while it is not whole, or lives in the manifest.
-    pub fn whole(&self) -> Option<File> {
+    /// The whole, proved file, opened for reading only; none while it is not whole, or lives in the manifest. Cost: a
+    /// look into the cache.
+    pub async fn whole(&self) -> Option<File> {
+        if matches!(self.tier(), Tier::Unread) {
+            self.take_whole().await;
+        }
         match self.tier() {
             Tier::Whole(whole) => whole.file().try_clone().ok(),
             _ => None,

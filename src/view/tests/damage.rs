@@ -166,7 +166,7 @@ async fn a_file_whose_whole_has_another_hash_is_condemned() {
         let error = content.materialize().await.unwrap_err();
         assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
         assert!(matches!(content.read(0, 10).await, Err(ReadError::Corrupt { .. })));
-        assert!(content.whole().is_none());
+        assert!(content.whole().await.is_none());
     }
 }
 

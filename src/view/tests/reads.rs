@@ -72,7 +72,7 @@ async fn a_file_that_was_read_through_becomes_whole_and_is_read_only() {
     assert!(get_all(&context, &version, "big.bin").await == *want);
     let content = context.open_file(version.body("big.bin"), "p/a:v7", &path("big.bin")).await.unwrap();
     assert!(content.is_whole());
-    let file = content.whole().unwrap();
+    let file = content.whole().await.unwrap();
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o444);
     assert!(std::os::unix::fs::FileExt::write_at(&file, b"x", 0).is_err());
     assert_eq!(std::fs::read_dir(fixture.folder.path().join("cache/partial")).unwrap().count(), 0);
