@@ -616,7 +616,8 @@ fn late_commit() {
     begin("fff");
     wait_until("it is done", || host.versions("p/a") == ["v0", "v1", "v2"]);
     server.clear_fault();
-    fs::write(host.path("p/a/staging/other"), "other").unwrap();
+    // Others may see the version before its session is put away here.
+    wait_until("staging is open again", || fs::write(host.path("p/a/staging/other"), "other").is_ok());
     host.ok(&["stage", "p/a", "--discard"]);
     refused("nothing is staged", host.commit("p/a"), libc::ENODATA);
     assert_eq!((host.versions("p/a").len(), commits(&host, "p/a")), (3, 3));
