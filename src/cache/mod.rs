@@ -20,6 +20,7 @@
 
 mod blocks;
 pub mod db;
+mod direct;
 mod files;
 mod journal;
 mod keeper;
@@ -41,6 +42,7 @@ use serde::Serialize;
 
 use self::blocks::BlockMemory;
 pub use self::db::{ChunkPlace, remembered_limit};
+pub use self::direct::Pages;
 pub(crate) use self::files::hash_file;
 pub use self::files::{Admission, Lookup, WholeFile};
 use self::keeper::Keeper;
@@ -120,6 +122,7 @@ struct Shared {
     /// Whether any chunk places may be in the database; saves the look-ups of a cache without.
     has_chunks: AtomicBool,
     counters: Counters,
+    gather: direct::Gather,
     temporaries: AtomicU64,
     keeper: Keeper,
 }
@@ -159,6 +162,7 @@ impl Cache {
             database: Mutex::new(connection),
             has_chunks: AtomicBool::new(true),
             counters: Counters::default(),
+            gather: direct::Gather::default(),
             temporaries: AtomicU64::new(0),
             keeper: Keeper::default(),
         });

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use bytes::Bytes;
 
+use super::direct::{self, Pages};
 use super::journal::{self, Mark, Record};
 use super::ledger::{ItemKey, Kind, Proof};
 use super::{Cache, Lease, Shared, files, sys};
@@ -85,6 +86,8 @@ pub struct PartialFile {
     hash: FileHash,
     size: u64,
     data: File,
+    /// The same, for writing past the page cache.
+    direct: Option<File>,
     journal: File,
     path: PathBuf,
     /// A private file has no item in the books and is removed when it is closed.
@@ -172,6 +175,7 @@ impl PartialFile {
             key,
             hash: *hash,
             size,
+            direct: direct::open(&path),
             data,
             journal,
             path,
@@ -280,24 +284,38 @@ impl PartialFile {
         Ok(Some(bytes.into()))
     }
 
-    /// Writes chunks whose bytes the caller has proved. Room is made once if the disk is full.
+    /// Writes chunks whose bytes the caller has proved, in the order of their offsets. Room is made once if the disk is
+    /// full.
     ///
     /// # Errors
     /// Trouble with the local disk; none of the chunks counts as there then.
-    pub fn write(&self, chunks: &[(u64, Bytes)]) -> io::Result<()> {
+    pub fn write(&self, chunks: &[(u64, Bytes)], pages: Pages) -> io::Result<()> {
         // The kernel lets one in at a time too, but has the others spin.
         let writing = self.writing.lock().expect("no holder panics");
-        for (offset, bytes) in chunks {
-            let mut written = self.data.write_all_at(bytes, *offset);
+        for run in chunks.chunk_by(|(at, bytes), (next, _)| at + bytes.len() as u64 == *next) {
+            let mut written = self.write_run(run, pages);
             if written.as_ref().is_err_and(is_full) {
-                self.shared.make_room(bytes.len() as u64);
-                written = self.data.write_all_at(bytes, *offset);
+                self.shared.make_room(run.iter().map(|(_, bytes)| bytes.len() as u64).sum());
+                written = self.write_run(run, pages);
             }
             written?;
         }
         drop(writing);
         let marks = chunks.iter().map(|(offset, bytes)| (*offset, bytes.len() as u32));
         self.enter(marks, Mark::Stored)
+    }
+
+    fn write_run(&self, run: &[(u64, Bytes)], pages: Pages) -> io::Result<()> {
+        if pages == Pages::Pass
+            && let Some(direct) = &self.direct
+        {
+            match direct::write_run(&self.shared.gather, direct, &self.data, run) {
+                // Some file systems open it so and do not write it so.
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => {}
+                written => return written,
+            }
+        }
+        run.iter().try_for_each(|(offset, bytes)| self.data.write_all_at(bytes, *offset))
     }
 
     /// Takes in chunks of zeros, which stay holes.
@@ -380,26 +398,27 @@ impl PartialFile {
     }
 
     /// Hashes on as far as the file's beginning is there in one piece; from the caller's view free of effects.
-    /// `recent` are chunks just written, in the order of their offsets, which need not be read again.
-    pub fn hash_ahead(&self, recent: &[(u64, Bytes)]) {
-        if let Ok(mut prefix) = self.prefix.try_lock() {
-            let _ = self.advance(&mut prefix, recent);
-        }
+    /// `in_memory` gives chunks by offset, as far as they need not be read again.
+    /// Tells how far that is, unless another does it at this time.
+    pub fn hash_ahead(&self, in_memory: impl Fn(u64) -> Option<Bytes>) -> Option<u64> {
+        let mut prefix = self.prefix.try_lock().ok()?;
+        let _ = self.advance(&mut prefix, in_memory);
+        Some(prefix.bytes)
     }
 
-    fn advance(&self, prefix: &mut Prefix, recent: &[(u64, Bytes)]) -> io::Result<()> {
+    fn advance(&self, prefix: &mut Prefix, in_memory: impl Fn(u64) -> Option<Bytes>) -> io::Result<()> {
         let mut buffer = vec![];
         loop {
             let state = self.state.read().expect("no holder panics");
             let Some(held) = state.chunks.get(&prefix.bytes).copied().filter(|h| h.is_proved) else {
                 return Ok(());
             };
-            match recent.binary_search_by_key(&prefix.bytes, |(offset, _)| *offset) {
-                Ok(i) if recent[i].1.len() == held.len as usize => {
+            match in_memory(prefix.bytes).filter(|bytes| bytes.len() == held.len as usize) {
+                Some(bytes) => {
                     drop(state);
-                    prefix.hasher.update(&recent[i].1);
+                    prefix.hasher.update(&bytes);
                 }
-                _ => {
+                None => {
                     buffer.resize(held.len as usize, 0);
                     self.data.read_exact_at(&mut buffer, prefix.bytes)?;
                     drop(state);
@@ -431,7 +450,7 @@ impl PartialFile {
             return Ok(Finish::Whole);
         }
         let mut prefix = self.prefix.lock().expect("no holder panics");
-        self.advance(&mut prefix, &[])?;
+        self.advance(&mut prefix, |_| None)?;
         {
             let mut state = self.state.write().expect("no holder panics");
             if state.is_finished {

@@ -287,12 +287,18 @@ fn pieces() -> (FileHash, Vec<Bytes>) {
 
 #[test]
 fn a_partly_fetched_file_is_proved_again_after_a_restart_and_becomes_whole() {
+    for pages in [Pages::Keep, Pages::Pass] {
+        fetch_in_parts(pages);
+    }
+}
+
+fn fetch_in_parts(pages: Pages) {
     let folder = tempfile::tempdir().unwrap();
     let (hash, pieces) = pieces();
     let cache = open(&folder, 1 << 30);
     let partial = cache.open_partial(&hash, 40_000).unwrap();
     let second = cache.open_partial(&hash, 40_000).unwrap();
-    partial.write(&[(0, pieces[0].clone()), (5000, pieces[1].clone())]).unwrap();
+    partial.write(&[(0, pieces[0].clone()), (5000, pieces[1].clone())], pages).unwrap();
     assert_eq!(second.chunk(0, 5000), ChunkState::Absent, "who comes second has a file of its own");
     assert_eq!(partial.read(&[(0, 5000)], 10, 20).unwrap().unwrap(), pieces[0][10..30]);
     assert_eq!(partial.read(&[(10_000, 5000)], 10_000, 20).unwrap(), None);
@@ -307,7 +313,7 @@ fn a_partly_fetched_file_is_proved_again_after_a_restart_and_becomes_whole() {
     assert_eq!(partial.verify(0, 5000, &ChunkId::of(&pieces[0])), ChunkState::Present);
     assert_eq!(partial.verify(5000, 5000, &ChunkId::of(b"other")), ChunkState::Absent);
     let rest: Vec<_> = (1..8).map(|i| (i as u64 * 5000, pieces[i].clone())).collect();
-    partial.write(&rest).unwrap();
+    partial.write(&rest, pages).unwrap();
     assert!(partial.is_complete());
     assert_eq!(partial.finish().unwrap(), Finish::Whole);
     assert_eq!(partial.finish().unwrap(), Finish::Whole);
@@ -327,7 +333,7 @@ fn open_partly_fetched_files_drop_their_oldest_chunks_when_the_limit_is_passed()
     let partial = cache.open_partial(&hash, 1 << 20).unwrap();
     let piece = Bytes::from(vec![7; 65_536]);
     for i in 0..6u64 {
-        partial.write(&[(i * 65_536, piece.clone())]).unwrap();
+        partial.write(&[(i * 65_536, piece.clone())], Pages::Keep).unwrap();
         cache.settle();
     }
     assert!(cache.stats().bytes <= 300_000);
@@ -335,7 +341,7 @@ fn open_partly_fetched_files_drop_their_oldest_chunks_when_the_limit_is_passed()
     assert_eq!(partial.chunk(5 * 65_536, 65_536), ChunkState::Present);
     let kept = partial.retain();
     for i in 6..10u64 {
-        partial.write(&[(i * 65_536, piece.clone())]).unwrap();
+        partial.write(&[(i * 65_536, piece.clone())], Pages::Keep).unwrap();
         cache.settle();
     }
     assert_eq!(partial.chunk(5 * 65_536, 65_536), ChunkState::Present);
@@ -351,7 +357,7 @@ fn a_whole_with_another_hash_never_gets_its_name() {
     let cache = open(&folder, 1 << 30);
     let hash = FileHash::of(b"something else");
     let partial = cache.open_partial(&hash, 10).unwrap();
-    partial.write(&[(0, Bytes::from_static(b"0123456789"))]).unwrap();
+    partial.write(&[(0, Bytes::from_static(b"0123456789"))], Pages::Keep).unwrap();
     assert_eq!(partial.finish().unwrap(), Finish::Mismatch);
     assert!(matches!(cache.look_up(&hash, 10), Lookup::Absent));
 }

@@ -13,12 +13,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::{CommitError, Progress};
+use crate::aligned::AlignedBuffer;
 use crate::clock::Env;
 use crate::format::codec::Codec;
 use crate::format::entry::Place;
 use crate::format::pack::{PACK_TARGET_BYTES, PackRow, ROW_BYTES, seal};
 use crate::id::{ChunkId, PackId};
-use crate::store::{AlignedBuffer, Key, Store, StoreError};
+use crate::store::{Key, Store, StoreError};
 
 /// Packs on their way to the store at once; with the one being filled they bound memory to four packs.
 const UPLOADS: usize = 3;

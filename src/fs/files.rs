@@ -8,7 +8,9 @@ use bytes::Bytes;
 
 use super::clone::Part;
 use super::inode::{Node, Resolved};
-use super::{Answer, Errno, Fs, OpenMode, Opened, Result, session_answer};
+use super::{
+    Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES, Result, session_answer,
+};
 use crate::format::entry::Body;
 use crate::staging::{Caller, CopySource, OpenContent, OpenFile, Session};
 
@@ -90,7 +92,12 @@ impl Fs {
             return Ok(self.in_session(&session, read).await?.into());
         }
         let open = self.files.lock().expect("no holder of the files' lock panics").get(&handle).cloned();
-        open.ok_or(Errno(libc::EBADF))?.read(offset, len).await
+        let open = open.ok_or(Errno(libc::EBADF))?;
+        let bytes = open.read(offset, len).await?;
+        if matches!(open, OpenVersionFile::Content(..)) && open.size() >= PASSTHROUGH_MIN_BYTES {
+            self.paged.note_read(ino, bytes.len() as u64);
+        }
+        Ok(bytes)
     }
 
     /// Writes to an open file; the writer's rights may be such that set-id bits go with it.

@@ -14,6 +14,7 @@ mod generated;
 mod inode;
 mod lower;
 mod names;
+mod paged;
 mod sessions;
 mod unopened;
 mod version;
@@ -37,6 +38,7 @@ pub use self::errno::{Errno, Result};
 use self::generated::GeneratedFiles;
 pub use self::inode::ROOT;
 use self::inode::{Inodes, Node, NodeKey, Resolved, VersionNode};
+use self::paged::Paged;
 use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
 use self::unopened::Unopened;
@@ -169,6 +171,7 @@ pub struct Fs {
     clones: Clones,
     files: Mutex<HashMap<u64, OpenVersionFile>>,
     unopened: Unopened,
+    paged: Paged,
     directories: Mutex<HashMap<u64, Arc<DirectoryHandle>>>,
     invalidations: mpsc::Sender<Invalidation>,
     status: Mutex<Box<dyn Fn() -> serde_json::Value + Send>>,
@@ -241,6 +244,7 @@ impl Fs {
             clones: Clones::default(),
             files: Mutex::default(),
             unopened: Unopened::default(),
+            paged: Paged::default(),
             directories: Mutex::default(),
             invalidations,
             status: Mutex::new(Box::new(|| serde_json::Value::Null)),
@@ -398,6 +402,7 @@ impl Fs {
 
     /// The kernel has dropped `count` look-ups of a number.
     pub fn forget(&self, ino: u64, count: u64) {
+        self.paged.forget(ino);
         if let Some(Resolved::Session(session)) = self.inodes.resolve(ino)
             && let Some(live) = session.live_now()
         {

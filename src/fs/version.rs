@@ -160,8 +160,11 @@ impl Fs {
         let open = self.version_file(version, ordinal).await?;
         let least =
             if self.options.read_only { READ_ONLY_PASSTHROUGH_MIN_BYTES } else { PASSTHROUGH_MIN_BYTES };
+        let is_paged = || self.paged.has(version.ino(ordinal), open.size());
         let whole = match &open {
-            OpenVersionFile::Content(content, _) if content.size() >= least => content.whole().await,
+            OpenVersionFile::Content(content, _) if content.size() >= least && !is_paged() => {
+                content.whole().await
+            }
             _ => None,
         };
         let mode = match whole {

@@ -4,7 +4,6 @@
 //! for one writer only; all other objects have names that nobody else can choose (hashes over random bytes).
 //! What comes back is bytes: the formats' decoders prove them.
 
-mod aligned;
 mod counters;
 mod direct;
 mod directory;
@@ -28,7 +27,6 @@ use object_store::{
 };
 use tokio::sync::Semaphore;
 
-pub use self::aligned::AlignedBuffer;
 use self::counters::Counters;
 pub use self::counters::RequestCounts;
 pub use self::error::{OpenError, StoreError, is_full};

@@ -19,6 +19,7 @@ use super::error::{Origin, ReadError};
 use super::fetch::{Fetcher, Memory, Urgency};
 use super::flight::Landing;
 use super::readahead::Streams;
+use super::unread::Unread;
 use super::version::VersionView;
 use crate::cache::{Lookup, PartialFile, WholeFile};
 use crate::format::entry::{Content, FileBody};
@@ -75,6 +76,7 @@ pub struct FileContent {
     memory: Mutex<Option<Memory>>,
     pub(super) flights: Mutex<HashMap<u64, ChunkLanding>>,
     streams: Mutex<Streams>,
+    pub(super) unread: Mutex<Unread>,
     pub(super) condemned: OnceLock<ReadError>,
     pub(super) is_proving: AtomicBool,
 }
@@ -103,6 +105,7 @@ impl FileContent {
                         memory: Mutex::default(),
                         flights: Mutex::default(),
                         streams: Mutex::default(),
+                        unread: Mutex::default(),
                         condemned: OnceLock::new(),
                         is_proving: AtomicBool::new(false),
                     });
@@ -276,6 +279,15 @@ impl FileContent {
             }
         }
         let wanted: Vec<&Piece> = pieces.iter().filter(|p| overlaps(p, range)).collect();
+        {
+            let mut unread = self.unread.lock().expect("no holder panics");
+            for piece in &wanted {
+                if let Some(bytes) = unread.chunk(piece.offset) {
+                    loose.entry(piece.offset).or_insert_with(|| bytes.clone());
+                }
+            }
+            unread.note_read(range);
+        }
         self.assemble(partial, &wanted, &loose, range)
     }
 
@@ -288,6 +300,11 @@ impl FileContent {
     ) -> Result<Option<Bytes>, ReadError> {
         let len = (range.end - range.start) as usize;
         let local = |e: std::io::Error| self.origin.local(&e);
+        if let [piece] = pieces
+            && let Some(bytes) = loose.get(&piece.offset)
+        {
+            return Ok(Some(slice(bytes, &(range.start - piece.offset..range.end - piece.offset))));
+        }
         if let Some(partial) = partial
             && pieces.iter().all(|p| !loose.contains_key(&p.offset))
         {

@@ -47,13 +47,15 @@ pub(super) enum Urgency {
 pub struct ReadLimits {
     /// Bytes in flight: as stored and as decoded, until they are in the cache.
     pub memory_bytes: u64,
+    /// Bytes fetched ahead that wait for their readers in memory, beside those.
+    pub unread_bytes: u64,
     /// Range requests at once.
     pub requests: usize,
 }
 
 impl Default for ReadLimits {
     fn default() -> Self {
-        Self { memory_bytes: 96 << 20, requests: 16 }
+        Self { memory_bytes: 96 << 20, unread_bytes: 64 << 20, requests: 16 }
     }
 }
 
@@ -65,6 +67,7 @@ pub(super) struct Fetcher {
     limits: ReadLimits,
     memory: Arc<Semaphore>,
     background_memory: Arc<Semaphore>,
+    unread_memory: Arc<Semaphore>,
     requests: Semaphore,
     background_requests: Semaphore,
     workers: Arc<Semaphore>,
@@ -97,14 +100,15 @@ pub(super) struct Memory {
 
 impl Fetcher {
     pub fn new(store: Arc<Store>, cache: Arc<Cache>, limits: ReadLimits) -> Self {
-        let units = units(limits.memory_bytes).max(1) as usize;
+        let all = units(limits.memory_bytes).max(1) as usize;
         let requests = limits.requests.max(1);
         Self {
             store,
             cache,
             limits,
-            memory: Arc::new(Semaphore::new(units)),
-            background_memory: Arc::new(Semaphore::new((units / 4 * 3).max(1))),
+            memory: Arc::new(Semaphore::new(all)),
+            background_memory: Arc::new(Semaphore::new((all / 4 * 3).max(1))),
+            unread_memory: Arc::new(Semaphore::new(units(limits.unread_bytes) as usize)),
             requests: Semaphore::new(requests),
             background_requests: Semaphore::new((requests / 4 * 3).max(1)),
             workers: Arc::new(Semaphore::new(MAX_WORKERS as usize)),
@@ -215,6 +219,17 @@ impl Fetcher {
     pub fn try_reserve(&self, bytes: u64) -> Option<Memory> {
         let all = self.memory.clone().try_acquire_many_owned(units(bytes)).ok()?;
         Some(Memory { _all: all, _background: None })
+    }
+
+    /// Room for chunks that are to wait in memory, if there is.
+    pub fn room_for_unread(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        self.unread_memory.clone().try_acquire_many_owned(units(bytes)).ok()
+    }
+
+    /// Bytes of that room that are free.
+    #[cfg(test)]
+    pub fn free_for_unread(&self) -> u64 {
+        self.unread_memory.available_permits() as u64 * BUDGET_UNIT_BYTES
     }
 
     /// Fetches and proves the chunks of one group. Cost: one range request; one more for each wrong chunk.

@@ -14,12 +14,15 @@ use super::error::ReadError;
 use super::fetch::Urgency;
 use super::flight::{Departure, flight};
 use super::group::REQUEST_BYTES;
-use crate::cache::{Cache, ChunkState, Finish, PartialFile};
+use crate::cache::{Cache, ChunkState, Finish, Pages, PartialFile};
 use crate::format::codec::Codec;
 use crate::id::ChunkId;
 
 /// Chunks located at once when a whole file is gone through, in file bytes.
 const WALK_BYTES: u64 = 256 << 20;
+
+/// Fewer bytes than this go through the page cache: their reader may not be a stream.
+const MIN_UNREAD_BYTES: u64 = 1 << 20;
 
 /// The right to fetch some chunks of a file; gives it back when dropped.
 struct Claim {
@@ -117,13 +120,7 @@ impl FileContent {
             None => pieces,
             Some(partial) => {
                 let (cache, target) = (self.fetcher.cache.clone(), partial.clone());
-                self.fetcher
-                    .blocking(move || {
-                        let missing = take_local(&cache, &target, pieces);
-                        target.hash_ahead(&[]);
-                        missing
-                    })
-                    .await
+                self.fetcher.blocking(move || take_local(&cache, &target, pieces)).await
             }
         };
         let chunks: Vec<_> = missing.iter().map(|p| p.chunk.clone()).collect();
@@ -135,15 +132,20 @@ impl FileContent {
                 Err(error) => failed = Some(error.clone()),
             }
         }
+        good.sort_unstable_by_key(|(offset, _)| *offset);
+        let pages = match urgency == Urgency::Ahead && self.keep_unread(&good) {
+            true => Pages::Pass,
+            false => Pages::Keep,
+        };
         let loose = failed.clone().map_or_else(|| Ok(Arc::new(good.iter().cloned().collect())), Err);
         claim.fetched.land(loose);
         let Some(target) = partial.cloned() else { return };
-        good.sort_unstable_by_key(|(offset, _)| *offset);
+        let content = self.clone();
         let written = self
             .fetcher
             .blocking(move || {
-                let written = target.write(&good);
-                target.hash_ahead(if written.is_ok() { &good } else { &[] });
+                let written = target.write(&good, pages);
+                content.hash_ahead(&target, &good);
                 written
             })
             .await;
@@ -151,6 +153,29 @@ impl FileContent {
             tracing::warn!(file = %self.origin, %error, "chunks were not kept in the cache");
         });
         claim.written.land(failed.map_or(Ok(written.is_ok()), Err));
+    }
+
+    /// Lets chunks wait for their reader in memory, if they are many enough and there is room.
+    fn keep_unread(&self, chunks: &[(u64, Bytes)]) -> bool {
+        let bytes: u64 = chunks.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        if bytes < MIN_UNREAD_BYTES {
+            return false;
+        }
+        let room = self.fetcher.room_for_unread(bytes);
+        self.unread.lock().expect("no holder panics").keep(chunks, room)
+    }
+
+    /// Hashes the file's beginning on, beginning with these chunks if it has come to them. Blocks.
+    fn hash_ahead(&self, partial: &PartialFile, fetched: &[(u64, Bytes)]) {
+        let unread = || self.unread.lock().expect("no holder panics");
+        let hashed =
+            partial.hash_ahead(|offset| match fetched.binary_search_by_key(&offset, |(at, _)| *at) {
+                Ok(i) => Some(fetched[i].1.clone()),
+                Err(_) => unread().chunk(offset).cloned(),
+            });
+        if let Some(hashed) = hashed {
+            unread().note_hashed(hashed);
+        }
     }
 
     /// Fetches chunks into memory only.
@@ -249,7 +274,8 @@ fn take_local(cache: &Cache, partial: &PartialFile, pieces: Vec<Piece>) -> Vec<P
     let mut still_missing = vec![];
     for (piece, place) in missing.into_iter().zip(places) {
         let copied = place.and_then(|place| copy_of(cache, &piece, place));
-        let is_written = copied.is_some_and(|bytes| partial.write(&[(piece.offset, bytes)]).is_ok());
+        let is_written =
+            copied.is_some_and(|bytes| partial.write(&[(piece.offset, bytes)], Pages::Keep).is_ok());
         if !is_written {
             still_missing.push(piece);
         }

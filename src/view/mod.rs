@@ -29,6 +29,7 @@ mod tables;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod version;
 mod walk;
 mod whole;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
@@ -10,13 +10,14 @@ use std::sync::mpsc;
 use super::host::{Host, NEVER, errno, names, program, refused, wait_until};
 use super::support::environment::noise;
 use super::support::s3::{Fault, RequestKind, S3Server};
-use super::sys::Mapping;
+use super::sys::{self, Mapping};
 
 pub const TESTS: &[(&str, fn())] = &[
     ("another_host_reads_the_same_bytes_in_every_way", every_way),
     ("many_processes_reading_at_once_fetch_once", many_processes),
     ("what_was_read_is_not_asked_for_again", request_counts),
     ("a_whole_file_is_read_by_the_kernel_alone", passthrough),
+    ("a_file_that_was_streamed_is_in_memory_once", in_memory_once),
     ("opens_ask_nothing_where_the_kernel_may_open_files_itself", unopened),
     ("a_long_listing_asks_nothing_for_each_file", long_listing),
     ("the_cache_stays_below_its_limit", cache_limit),
@@ -165,22 +166,68 @@ fn within_reason<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send 
 fn passthrough() {
     let (server, _writer) = filled();
     let host = fresh(&server);
-    assert!(read(&host.path("p/a/v0/big")) == noise(1, 0, BIG));
+    let big = host.path("p/a/v0/big");
+    assert!(read(&big) == noise(1, 0, BIG));
     // A remount empties the kernel's page cache of these files.
     host.remount();
-    let file = File::open(host.path("p/a/v0/big")).unwrap();
+    let file = File::open(big).unwrap();
+    assert!(read_while_stopped(&host, file, BIG).expect("the daemon was needed") == noise(1, 0, BIG));
+}
+
+/// What can be read of a file while the daemon is stopped; nothing if the daemon is needed.
+fn read_while_stopped(host: &Host, file: File, len: usize) -> Option<Vec<u8>> {
     host.signal(libc::SIGSTOP);
     let (done, wait) = mpsc::channel();
     let reader = std::thread::spawn(move || {
-        let mut bytes = vec![0; BIG];
+        let mut bytes = vec![0; len];
         let result = file.read_exact_at(&mut bytes, 0).map(|()| bytes);
         let _ = done.send(());
         result
     });
     let finished = wait.recv_timeout(NEVER / 3);
     host.signal(libc::SIGCONT);
-    assert!(reader.join().unwrap().unwrap() == noise(1, 0, BIG));
-    assert!(finished.is_ok(), "the daemon was needed to read a whole file");
+    let bytes = reader.join().unwrap().unwrap();
+    finished.ok().map(|()| bytes)
+}
+
+/// Under the mounted name, and not under that in the cache as well.
+fn in_memory_once() {
+    const LEN: usize = 64 << 20;
+    let server = S3Server::spawn();
+    let writer = Host::on(&server, &[]);
+    writer.mount();
+    let want = noise(5, 0, LEN);
+    fs::write(writer.artifact("p/a").join("big"), &want).unwrap();
+    writer.commit("p/a").unwrap();
+    let host = fresh(&server);
+    let big = host.path("p/a/v0/big");
+    assert!(read(&big) == want);
+    let hash = blake3::hash(&want).to_hex();
+    let cached = host.state.join("cache/files").join(&hash[..2]).join(hash.as_str());
+    wait_until("the file is whole", || cached.exists());
+    let in_cache = || {
+        let file = File::open(&cached).unwrap();
+        Mapping::shared(&file, LEN, libc::PROT_READ).unwrap().resident().unwrap()
+    };
+    if fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&cached).is_err() {
+        eprintln!("NOT TESTED: the file system of {} does not know O_DIRECT", cached.display());
+        return;
+    }
+    assert!(in_cache() < LEN / 2, "{} bytes are in memory twice", in_cache());
+
+    // It is not read from the disk again, and nobody is asked for it.
+    let now = || host.status()["kernel_requests"].as_u64().unwrap();
+    let before = now();
+    assert!(read(&big) == want);
+    assert!(now() - before < 20 && in_cache() < LEN / 2, "{} {}", now() - before, in_cache());
+
+    // When the kernel has dropped it, it is asked for once more, and from then on the kernel reads it by itself.
+    wait_until("the kernel reads it by itself", || {
+        sys::drop_pages(&File::open(&big).unwrap()).unwrap();
+        let before = now();
+        assert!(read(&big) == want);
+        now() - before < 20
+    });
 }
 
 fn unopened() {

@@ -138,6 +138,15 @@ impl Mapping {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.add(offset), bytes.len()) };
     }
 
+    /// Bytes of it that are in the page cache.
+    pub fn resident(&self) -> io::Result<usize> {
+        const PAGE: usize = 4096;
+        let mut pages = vec![0u8; self.len.div_ceil(PAGE)];
+        // SAFETY: the mapping is there, and the answer has a byte for each of its pages.
+        done(unsafe { libc::mincore(self.at.cast(), self.len, pages.as_mut_ptr()) })?;
+        Ok(pages.iter().filter(|page| **page & 1 != 0).count() * PAGE)
+    }
+
     pub fn sync(&self) -> io::Result<()> {
         // SAFETY: the mapping is there.
         done(unsafe { libc::msync(self.at.cast(), self.len, libc::MS_SYNC) })
@@ -148,6 +157,15 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping is there, and nothing refers to it any more.
         unsafe { libc::munmap(self.at.cast(), self.len) };
+    }
+}
+
+/// Has the kernel drop a file's pages, as far as they are on its disk and not mapped.
+pub fn drop_pages(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `file` is borrowed; no memory is passed.
+    match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
     }
 }
 

@@ -202,7 +202,7 @@ async fn reading_goes_on_when_the_cache_is_far_too_small_and_its_limit_holds() {
     let version = one_big(&fixture, 9 << 20).await;
     let want = &version.contents[&path("big.bin")];
     let store = fixture.store().await;
-    let limits = ReadLimits { memory_bytes: 4 << 20, requests: 4 };
+    let limits = ReadLimits { memory_bytes: 4 << 20, unread_bytes: 2 << 20, requests: 4 };
     let context = ReadContext::new(store, fixture.cache(), limits);
     let content = context.open_file(version.body("big.bin"), "p/a:v7", &path("big.bin")).await.unwrap();
     let mut got = vec![];
@@ -214,6 +214,28 @@ async fn reading_goes_on_when_the_cache_is_far_too_small_and_its_limit_holds() {
     context.cache().settle();
     let stats = context.cache().stats();
     assert!(stats.bytes <= stats.limit, "{stats:?}");
+}
+
+#[tokio::test]
+async fn what_is_fetched_ahead_of_a_stream_waits_in_memory_and_leaves_it_when_it_was_read() {
+    let fixture = Fixture::new();
+    let version = one_big(&fixture, 40 << 20).await;
+    let want = &version.contents[&path("big.bin")];
+    let context = fixture.context().await;
+    let content = context.open_file(version.body("big.bin"), "p/a:v7", &path("big.bin")).await.unwrap();
+    let room = || context.fetcher.free_for_unread();
+    let all = room();
+    let (mut got, mut least) = (vec![], all);
+    while got.len() < want.len() {
+        got.extend_from_slice(&content.read(got.len() as u64, 128 << 10).await.unwrap());
+        least = least.min(room());
+    }
+    assert!(got == *want);
+    assert!(least + (4 << 20) <= all, "{least} of {all} bytes are free at the least");
+    // Whole, it was hashed on the way.
+    content.materialize().await.unwrap();
+    context.shutdown().await;
+    assert_eq!(room(), all);
 }
 
 #[tokio::test]
@@ -277,7 +299,7 @@ async fn many_readers_at_once_in_a_cache_that_is_too_small_all_get_the_committed
         (0..60u64).map(|i| (format!("s/{i:02}"), Node::File(noise(i, 30_000 + i as usize * 100)))).collect();
     nodes.extend((0..3u64).map(|i| (format!("b{i}"), Node::File(noise(100 + i, (2 << 20) + i as usize)))));
     let version = std::sync::Arc::new(fixture.version(CUT, nodes).await);
-    let limits = ReadLimits { memory_bytes: 2 << 20, requests: 4 };
+    let limits = ReadLimits { memory_bytes: 2 << 20, unread_bytes: 1 << 20, requests: 4 };
     let context = ReadContext::new(fixture.store().await, fixture.cache(), limits);
     let view = fixture.view(&context, &version).await;
     let mut readers = tokio::task::JoinSet::new();

@@ -1,7 +1,7 @@
 //! Buffers that a device can write from without a copy.
 
 /// Alignment in memory and in the file that every device is content with.
-pub(super) const DIRECT_ALIGNMENT: usize = 4096;
+pub(crate) const DIRECT_ALIGNMENT: usize = 4096;
 
 /// A buffer of fixed capacity whose bytes begin at a multiple of 4 KiB in memory. Memory that was never filled is
 /// not touched.
@@ -50,7 +50,7 @@ impl AlignedBuffer {
     }
 
     /// Fills up with zeros to a multiple of 4 KiB.
-    pub(super) fn pad(&mut self) {
+    pub(crate) fn pad(&mut self) {
         self.bytes.resize(self.begin + self.len().next_multiple_of(DIRECT_ALIGNMENT), 0);
     }
 }
