@@ -63,10 +63,14 @@ impl Cache {
             || self.shared.ledger().get(&(Kind::Block, *id.as_bytes())).is_some()
     }
 
-    /// Keeps a block, whose bytes the caller has proved. Trouble with the disk is no failure.
-    pub fn put_block(&self, id: &ChunkId, raw: &Bytes, block: &Block) {
+    /// Keeps a block, whose bytes the caller has proved, in memory.
+    pub fn remember_block(&self, id: &ChunkId, block: &Block) {
         self.memory.lock().expect("no holder panics").insert(*id, block.clone());
-        self.put_proved((Kind::Block, *id.as_bytes()), raw);
+    }
+
+    /// Keeps a block, whose bytes the caller has proved, on disk. Trouble with that is no failure.
+    pub fn put_block(&self, id: &ChunkId, block: &Block) {
+        self.put_proved((Kind::Block, *id.as_bytes()), block.bytes());
     }
 
     /// Makes sure that a block is on disk, where it may be missing while it is still in memory.

@@ -1,13 +1,15 @@
 //! Listing directories: a snapshot taken when they are opened.
 //!
-//! A version's directory never changes, so it needs no snapshot: it is read in pieces, and an entry's place in
+//! A version's directory never changes, so it needs no snapshot: it is read page by page, and an entry's place in
 //! the listing is its place in the manifest.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::task::JoinHandle;
 
 use super::inode::{Node, Resolved, Shown, VersionNode};
 use super::{Answer, Errno, Fs, Result};
-use crate::format::entry::{Body, Entry};
+use crate::format::entry::Body;
 use crate::path::TreePath;
 use crate::staging::Kind;
 
@@ -34,21 +36,104 @@ pub type ListedKind = Kind;
 
 /// An open directory.
 #[derive(Debug)]
-pub(super) enum DirectoryHandle {
-    /// Everything that was there.
-    Snapshot { ino: u64, names: Vec<(Vec<u8>, u64, Kind)> },
-    /// A version's directory: none is its root.
-    Version { version: Arc<VersionNode>, path: Option<TreePath>, ino: u64, parent: u64 },
+pub(super) struct DirectoryHandle {
+    of: Directory,
+    page: Mutex<Page>,
+    /// The next page, and where it begins.
+    ahead: Mutex<Option<(u64, JoinHandle<Result<Page>>)>>,
+}
+
+#[derive(Debug)]
+enum Directory {
+    /// Everything that was there is in its one page.
+    Snapshot,
+    Version(VersionDirectory),
+}
+
+/// A version's directory: no path is its root.
+#[derive(Debug, Clone)]
+struct VersionDirectory {
+    version: Arc<VersionNode>,
+    path: Option<TreePath>,
+    ino: u64,
+    parent: u64,
+}
+
+/// Names that lie together in a listing. The kernel takes what it has room for, and comes back for the rest.
+#[derive(Debug, Clone, Default)]
+struct Page {
+    /// Where in the listing it begins.
+    begin: u64,
+    names: Arc<Vec<Listed>>,
+    /// Nothing comes behind it.
+    is_last: bool,
+}
+
+/// Names of a directory, from one on.
+#[derive(Debug)]
+pub struct Names {
+    page: Arc<Vec<Listed>>,
+    from: usize,
+}
+
+impl std::ops::Deref for Names {
+    type Target = [Listed];
+
+    fn deref(&self) -> &[Listed] {
+        &self.page[self.from..]
+    }
+}
+
+impl Page {
+    /// What it has from `offset` on; none if the listing goes on elsewhere.
+    fn from(&self, offset: u64) -> Option<Names> {
+        let from = self.names.partition_point(|name| name.next_offset <= offset);
+        let is_here = self.begin <= offset && (from < self.names.len() || self.is_last);
+        is_here.then(|| Names { page: self.names.clone(), from })
+    }
 }
 
 impl DirectoryHandle {
+    fn snapshot(ino: u64, names: Vec<(Vec<u8>, u64, Kind)>) -> Self {
+        let entries = names.into_iter().zip(FIRST_ENTRY + 1..);
+        let listed = entries.map(|((name, ino, kind), next_offset)| Listed {
+            next_offset,
+            ino,
+            kind,
+            name,
+            answer: None,
+        });
+        let names = Arc::new(dots(ino, ino).into_iter().chain(listed).collect());
+        let page = Mutex::new(Page { begin: 0, names, is_last: true });
+        Self { of: Directory::Snapshot, page, ahead: Mutex::default() }
+    }
+
+    fn in_version(version: Arc<VersionNode>, path: Option<TreePath>, ino: u64, parent: u64) -> Self {
+        let of = Directory::Version(VersionDirectory { version, path, ino, parent });
+        Self { of, page: Mutex::default(), ahead: Mutex::default() }
+    }
+
     /// The version it is in.
     pub fn version(&self) -> Option<&Arc<VersionNode>> {
-        match self {
-            DirectoryHandle::Snapshot { .. } => None,
-            DirectoryHandle::Version { version, .. } => Some(version),
+        match &self.of {
+            Directory::Snapshot => None,
+            Directory::Version(place) => Some(&place.version),
         }
     }
+
+    fn page(&self) -> MutexGuard<'_, Page> {
+        self.page.lock().expect("no holder of a page's lock panics")
+    }
+}
+
+fn dots(ino: u64, parent: u64) -> [Listed; 2] {
+    [(b".".as_slice(), ino, 1), (b"..", parent, FIRST_ENTRY)].map(|(name, ino, next_offset)| Listed {
+        next_offset,
+        ino,
+        kind: Kind::Directory,
+        name: name.to_vec(),
+        answer: None,
+    })
 }
 
 /// What `readdir` gives as a number where none is known: any but 0, which programs take for "deleted".
@@ -60,10 +145,9 @@ impl Fs {
     /// Opens a directory. Returns its handle, and whether the kernel may keep the listing.
     pub async fn opendir(self: &Arc<Self>, ino: u64) -> Result<(u64, bool)> {
         let handle = match self.resolve(ino)? {
-            Resolved::Node(node) => DirectoryHandle::Snapshot { ino, names: self.list_names(&node).await? },
+            Resolved::Node(node) => DirectoryHandle::snapshot(ino, self.list_names(&node).await?),
             Resolved::Session(session) => {
-                let names = self.list_session(&session, ino).await?;
-                DirectoryHandle::Snapshot { ino, names }
+                DirectoryHandle::snapshot(ino, self.list_session(&session, ino).await?)
             }
             Resolved::Version(version, None) => {
                 self.view(&version).await?;
@@ -71,17 +155,19 @@ impl Fs {
                     Shown::Named(_) => ino,
                     Shown::Contained { parent, .. } => *parent,
                 };
-                DirectoryHandle::Version { path: version.root_path().cloned(), parent, version, ino }
+                let path = version.root_path().cloned();
+                DirectoryHandle::in_version(version, path, ino, parent)
             }
             Resolved::Version(version, Some(ordinal)) => {
                 let entry = self.entry(&version, ordinal).await?;
                 if entry.body != Body::Directory {
                     return Err(Errno(libc::ENOTDIR));
                 }
-                DirectoryHandle::Version { path: Some(entry.path), parent: version.base, version, ino }
+                let parent = version.base;
+                DirectoryHandle::in_version(version, Some(entry.path), ino, parent)
             }
         };
-        let keep = matches!(handle, DirectoryHandle::Version { .. });
+        let keep = matches!(handle.of, Directory::Version(_));
         let number = self.inodes.next();
         self.directories
             .lock()
@@ -96,73 +182,54 @@ impl Fs {
     }
 
     /// Names from `offset` on, as many as are at hand at once; none at the end.
-    pub async fn readdir(self: &Arc<Self>, handle: u64, offset: u64) -> Result<Vec<Listed>> {
+    pub async fn readdir(self: &Arc<Self>, handle: u64, offset: u64) -> Result<Names> {
         let open =
             self.directories.lock().expect("no holder of the directories' lock panics").get(&handle).cloned();
         let open = open.ok_or(Errno(libc::EBADF))?;
-        let dot = |name: &[u8], next_offset, ino| Listed {
-            next_offset,
-            ino,
-            kind: Kind::Directory,
-            name: name.to_vec(),
-            answer: None,
+        if let Some(names) = open.page().from(offset) {
+            return Ok(names);
+        }
+        let Directory::Version(place) = &open.of else { return Err(Errno::INVALID) };
+        let ahead = open.ahead.lock().expect("no holder of this lock panics").take();
+        let page = match ahead.filter(|(begin, _)| *begin == offset) {
+            Some((_, page)) => page.await.map_err(|_| Errno::IO)??,
+            None => self.version_page(place, offset).await?,
         };
-        let mut listed = Vec::new();
-        let (ino, parent) = match &*open {
-            DirectoryHandle::Snapshot { ino, .. } => (*ino, *ino),
-            DirectoryHandle::Version { ino, parent, .. } => (*ino, *parent),
-        };
-        if offset == 0 {
-            listed.push(dot(b".", 1, ino));
+        if let Some(last) = page.names.last().filter(|_| !page.is_last) {
+            // Made while the kernel takes in this one.
+            let (fs, place, begin) = (self.clone(), place.clone(), last.next_offset);
+            let next = self.runtime.spawn(async move { fs.version_page(&place, begin).await });
+            *open.ahead.lock().expect("no holder of this lock panics") = Some((begin, next));
         }
-        if offset <= 1 {
-            listed.push(dot(b"..", FIRST_ENTRY, parent));
-        }
-        match &*open {
-            DirectoryHandle::Snapshot { names, .. } => {
-                let skip = offset.saturating_sub(FIRST_ENTRY) as usize;
-                for (i, (name, ino, kind)) in names.iter().enumerate().skip(skip) {
-                    let next_offset = FIRST_ENTRY + i as u64 + 1;
-                    listed.push(Listed {
-                        next_offset,
-                        ino: *ino,
-                        kind: *kind,
-                        name: name.clone(),
-                        answer: None,
-                    });
-                }
-            }
-            DirectoryHandle::Version { version, path, .. } => {
-                let page = self.version_page(version, path.as_ref(), offset).await?;
-                for (ordinal, entry) in page {
-                    let answer = self.entry_answer(version, ordinal, &entry, ino)?;
-                    listed.push(Listed {
-                        next_offset: FIRST_ENTRY + ordinal + 1,
-                        ino: answer.attr.ino,
-                        kind: answer.attr.kind,
-                        name: entry.path.file_name().to_vec(),
-                        answer: Some(answer),
-                    });
-                }
-            }
-        }
-        Ok(listed)
+        *open.page() = page.clone();
+        Ok(Names { page: page.names, from: 0 })
     }
 
-    /// The entries of a version's directory behind the one that `offset` stands for.
-    async fn version_page(
-        self: &Arc<Self>,
-        version: &Arc<VersionNode>,
-        path: Option<&TreePath>,
-        offset: u64,
-    ) -> Result<Vec<(u64, Entry)>> {
+    /// The page of a version's directory that begins at `offset`.
+    async fn version_page(self: &Arc<Self>, place: &VersionDirectory, offset: u64) -> Result<Page> {
+        let VersionDirectory { version, path, ino, parent } = place;
         let view = self.view(version).await?;
         let after = match offset.checked_sub(FIRST_ENTRY + 1) {
             Some(ordinal) => Some(self.entry(version, ordinal).await?.path),
             None => None,
         };
         let after = after.as_ref().map(TreePath::file_name);
-        Ok(view.children(path, after, PAGE).await?)
+        let entries = view.children(path.as_ref(), after, PAGE).await?;
+        let is_last = entries.len() < PAGE;
+        let dots = dots(*ino, *parent).into_iter().filter(|dot| dot.next_offset > offset);
+        let mut names: Vec<Listed> = Vec::with_capacity(entries.len() + 2);
+        names.extend(dots);
+        for (ordinal, entry) in entries {
+            let answer = self.entry_answer(version, ordinal, &entry, *ino)?;
+            names.push(Listed {
+                next_offset: FIRST_ENTRY + ordinal + 1,
+                ino: answer.attr.ino,
+                kind: answer.attr.kind,
+                name: entry.path.file_name().to_vec(),
+                answer: Some(answer),
+            });
+        }
+        Ok(Page { begin: offset, names: Arc::new(names), is_last })
     }
 
     async fn list_names(self: &Arc<Self>, node: &Node) -> Result<Vec<(Vec<u8>, u64, Kind)>> {

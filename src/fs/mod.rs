@@ -33,7 +33,7 @@ use self::alias::Temporaries;
 use self::clone::Clones;
 pub use self::commit::{RENAME_WAIT, SessionCommit, SessionCommitError};
 use self::directory::DirectoryHandle;
-pub use self::directory::{Listed, ListedKind};
+pub use self::directory::{Listed, ListedKind, Names};
 pub use self::errno::{Errno, Result};
 use self::generated::GeneratedFiles;
 pub use self::inode::ROOT;

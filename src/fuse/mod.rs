@@ -437,7 +437,7 @@ impl Filesystem for Front {
             let _under_way = under_way;
             match fs.readdir(fh.0, offset).await {
                 Ok(listed) => {
-                    for one in listed {
+                    for one in listed.iter() {
                         let (kind, name) = (file_type(one.kind), OsStr::from_bytes(&one.name));
                         if reply.add(INodeNo(one.ino), one.next_offset, kind, name) {
                             break;
@@ -466,7 +466,7 @@ impl Filesystem for Front {
                 Ok(listed) => listed,
                 Err(e) => return reply.error(errno(e)),
             };
-            for one in listed {
+            for one in listed.iter() {
                 let is_dot = one.name == b"." || one.name == b"..";
                 let mut counted = None;
                 let answer = match one.answer {

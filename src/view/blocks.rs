@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 
 use super::error::{Origin, ReadError};
 use super::fetch::{Fetcher, Urgency};
 use super::flight::{Departure, Landing, flight};
-use super::group::{Group, group};
+use super::group::{Group, group_up_to};
 use crate::format::codec::Codec;
 use crate::format::entry::ChunkRef;
 use crate::format::manifest::{Block, BlockKind};
@@ -16,6 +16,11 @@ use crate::id::ChunkId;
 
 /// Attempts to get a block whose fetch was abandoned.
 const MAX_ATTEMPTS: usize = 3;
+
+/// Shorter than that of chunks: a walk goes on with the first while the others come.
+const REQUEST_BYTES: u64 = 512 << 10;
+/// Requests at once for blocks that are fetched together; so the first are there before the last are asked for.
+const REQUESTS: usize = 4;
 
 type BlockLanding = Landing<Result<Block, ReadError>>;
 
@@ -76,7 +81,7 @@ impl Fetcher {
     }
 
     /// Begins to fetch these blocks, as far as they are not there and nobody does.
-    fn request_blocks(
+    pub(super) fn request_blocks(
         self: &Arc<Self>,
         origin: &Origin,
         first: &ChunkRef,
@@ -109,6 +114,16 @@ impl Fetcher {
         landing.expect("the first block was claimed or in flight")
     }
 
+    /// Keeps blocks, and begins to write them to the disk: nobody waits for that but a shutdown.
+    fn keep_blocks(&self, blocks: Vec<(ChunkId, Block)>) {
+        blocks.iter().for_each(|(id, block)| self.cache.remember_block(id, block));
+        let (cache, permit) = (self.cache.clone(), self.workers.clone().try_acquire_owned().ok());
+        tokio::task::spawn_blocking(move || {
+            blocks.iter().for_each(|(id, block)| cache.put_block(id, block));
+            drop(permit);
+        });
+    }
+
     async fn fetch_blocks(self: Arc<Self>, origin: &Origin, wanted: Vec<ChunkRef>, claims: Vec<Claim>) {
         let mut claims: Vec<Option<Claim>> = claims.into_iter().map(Some).collect();
         let places: Vec<_> = wanted.iter().map(|c| c.place).collect();
@@ -128,7 +143,7 @@ impl Fetcher {
             }
         }
         let mut jobs: Vec<(Group, Vec<(usize, Claim)>)> = vec![];
-        for mut group in group(&places) {
+        for mut group in group_up_to(&places, REQUEST_BYTES) {
             group.members.retain(|i| claims[*i].is_some());
             let taken: Vec<_> = group.members.iter().filter_map(|i| Some((*i, claims[*i].take()?))).collect();
             if !taken.is_empty() {
@@ -136,18 +151,20 @@ impl Fetcher {
             }
         }
         let (fetcher, wanted) = (&self, &wanted);
-        join_all(jobs.into_iter().map(|(group, claims)| async move {
-            let fetched = fetcher.fetch(origin, &group, wanted, Urgency::Now).await;
-            for (bytes, (i, claim)) in fetched.chunks.into_iter().zip(claims) {
-                let block = bytes.and_then(|bytes| {
-                    let bytes = Bytes::copy_from_slice(&bytes);
-                    let block = Block::parse(bytes.clone()).map_err(|e| origin.damaged(&e))?;
-                    fetcher.cache.put_block(&wanted[i].id, &bytes, &block);
-                    Ok(block)
+        stream::iter(jobs)
+            .for_each_concurrent(REQUESTS, |(group, claims)| async move {
+                let fetched = fetcher.fetch(origin, &group, wanted, Urgency::Now).await;
+                let parsed = fetched.chunks.into_iter().map(|bytes| {
+                    Block::parse(Bytes::copy_from_slice(&bytes?)).map_err(|e| origin.damaged(&e))
                 });
-                claim.land(block);
-            }
-        }))
-        .await;
+                let landed: Vec<_> = claims.into_iter().zip(parsed).collect();
+                let good = landed.iter().filter_map(|((i, _), block)| {
+                    let block = block.as_ref().ok()?;
+                    Some((wanted[*i].id, block.clone()))
+                });
+                fetcher.keep_blocks(good.collect());
+                landed.into_iter().for_each(|((_, claim), block)| claim.land(block));
+            })
+            .await;
     }
 }

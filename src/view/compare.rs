@@ -9,7 +9,8 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::cursor::{MANY_BLOCKS, check_row};
+use super::ahead::MANY_BLOCKS;
+use super::cursor::check_row;
 use super::error::ReadError;
 use super::version::{BEHIND_SUBTREE, VersionView};
 use crate::format::entry::{Body, ChunkRef, Entry};

@@ -5,27 +5,13 @@
 
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::error::ReadError;
 use super::version::VersionView;
-use crate::format::entry::{ChunkRef, Entry};
+use crate::format::entry::Entry;
 use crate::format::manifest::{Block, BlockKind, IndexRow};
 use crate::id::ChunkId;
 use crate::path;
-
-/// How many blocks to fetch with one that is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ahead {
-    /// A few that lie right behind it: cheap for a look-up, and a walk by look-ups profits.
-    Few,
-    /// Many: a scan needs them all.
-    Many,
-}
-
-/// Blocks fetched with one that a look-up misses, and the stored bytes they may have together.
-const FEW_BLOCKS: usize = 8;
-const FEW_BYTES: u64 = 512 << 10;
-/// Blocks fetched with one that a scan misses.
-pub(super) const MANY_BLOCKS: usize = 64;
 
 #[derive(Debug)]
 struct Level {
@@ -218,9 +204,12 @@ impl Cursor {
             let row = level.block.index_row(level.row).map_err(damaged)?;
             let first = level.first + level.row.checked_sub(1).map_or(0, |before| sums[before]);
             let kind = if below == 1 { BlockKind::Leaf } else { BlockKind::Index };
-            let siblings = || siblings(&level.block, level.row, &row, self.ahead);
+            let siblings = || view.siblings(&level.block, level.id, level.row, self.ahead);
             let block = view.fetcher.block(&view.origin, &row.block, kind, siblings).await?;
             check_row(view, &row, &block)?;
+            if self.ahead == Ahead::Few {
+                view.fetch_ahead(&level.block, level.id, level.row);
+            }
             self.levels.push(Level { block, id: Some(row.block.id), entries: row.entries, first, row: 0 });
         }
     }
@@ -244,27 +233,6 @@ pub(super) fn check_row(view: &VersionView, row: &IndexRow, block: &Block) -> Re
         return Err(view.origin.contradiction(format!("block {id} has {has} entries, its row says {says}")));
     }
     Ok(())
-}
-
-/// Blocks to fetch with the one of `row`.
-fn siblings(index: &Block, at: usize, row: &IndexRow, ahead: Ahead) -> Vec<ChunkRef> {
-    let most = match ahead {
-        Ahead::Few => FEW_BLOCKS,
-        Ahead::Many => MANY_BLOCKS,
-    };
-    let place = row.block.place;
-    let mut end = place.offset + u64::from(place.stored_len);
-    let limit = place.offset + FEW_BYTES;
-    let following = (at + 1..index.len().min(at + most)).map_while(|i| index.index_row(i).ok());
-    following
-        .map(|row| row.block)
-        .take_while(|block| {
-            let next = block.place;
-            let is_near = next.pack == place.pack && next.offset == end;
-            end = next.offset + u64::from(next.stored_len);
-            ahead == Ahead::Many || (is_near && end <= limit)
-        })
-        .collect()
 }
 
 impl VersionView {

@@ -70,7 +70,7 @@ pub(super) struct Fetcher {
     unread_memory: Arc<Semaphore>,
     requests: Semaphore,
     background_requests: Semaphore,
-    workers: Arc<Semaphore>,
+    pub(super) workers: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
     is_stopped: AtomicBool,
     /// Live files by content, so that equal ones share their fetches.

@@ -21,6 +21,11 @@ pub(super) struct Group {
 
 /// Groups places (none of them a chunk of zeros) into as few requests as the limits allow.
 pub(super) fn group(places: &[Place]) -> Vec<Group> {
+    group_up_to(places, REQUEST_BYTES)
+}
+
+/// The same with requests of at most so many bytes, unless a single chunk is longer.
+pub(super) fn group_up_to(places: &[Place], request_bytes: u64) -> Vec<Group> {
     let mut order: Vec<usize> = (0..places.len()).collect();
     order.sort_by_key(|i| (places[*i].pack, places[*i].offset, *i));
     let mut groups: Vec<Group> = vec![];
@@ -30,7 +35,7 @@ pub(super) fn group(places: &[Place]) -> Vec<Group> {
         if let Some(last) = groups.last_mut()
             && last.pack == place.pack
             && place.offset <= last.range.end + GAP_BYTES
-            && end.max(last.range.end) - last.range.start <= REQUEST_BYTES
+            && end.max(last.range.end) - last.range.start <= request_bytes
         {
             last.range.end = last.range.end.max(end);
             last.members.push(i);

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::cursor::{Ahead, Cursor};
+use super::ahead::Ahead;
+use super::cursor::Cursor;
 use super::error::ReadError;
 use super::version::{BEHIND_SUBTREE, VersionView};
 use crate::format::entry::Entry;

@@ -4,6 +4,7 @@
 //! the rest through one [`ReadContext`], which holds the limits. The chain of proof: the manifest's id → root →
 //! index blocks → leaf → entry → (list blocks) → chunks, and a file's own hash when it becomes whole.
 
+mod ahead;
 mod blocks;
 mod chunks;
 mod compare;

@@ -7,9 +7,10 @@ use std::sync::{Arc, MutexGuard, Weak};
 
 use bytes::{Bytes, BytesMut};
 
+use super::ahead::Ahead;
 use super::chunks::ChunkMap;
 use super::content::{ContentKey, FileContent, SMALL_FILE_BYTES, content_key};
-use super::cursor::{Ahead, Cursor};
+use super::cursor::Cursor;
 use super::error::{Origin, ReadError};
 use super::fetch::{Fetcher, Urgency};
 use super::flight::{Departure, Landing, flight};

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use lru::LruCache;
 
 use super::ReadContext;
+use super::ahead::{Ahead, BlockWalks};
 use super::content::{FileContent, SMALL_FILE_BYTES};
-use super::cursor::{Ahead, Cursor};
+use super::cursor::Cursor;
 use super::error::{Origin, ReadError};
 use super::fetch::Fetcher;
 use super::walk::Walks;
@@ -47,6 +48,7 @@ pub struct VersionView {
     pub(super) root: Root,
     pub(super) sums: Sums,
     pub(super) walks: Mutex<Walks>,
+    pub(super) block_walks: Mutex<BlockWalks>,
     manifest: ManifestId,
 }
 
@@ -76,6 +78,7 @@ impl VersionView {
             root,
             sums: Mutex::new(LruCache::new(MAX_SUMS)),
             walks: Mutex::default(),
+            block_walks: Mutex::default(),
             manifest,
         }))
     }

@@ -143,11 +143,31 @@ async fn a_second_process_walks_the_tree_without_a_request() {
     fixture.view(&context, &version).await.check_tree().await.unwrap();
     let first = context.store().counts();
     assert!(first.get_range <= 140 / 4, "many blocks come with one request: {first:?}");
-    drop(context);
+    context.shutdown().await;
     let again = fixture.context().await;
     let before = again.store().counts();
     fixture.view(&again, &version).await.check_tree().await.unwrap();
     assert_eq!(again.store().counts(), before);
+}
+
+#[tokio::test]
+async fn a_walk_by_listings_fetches_ever_more_blocks_at_once() {
+    let fixture = Fixture::new();
+    let files = (0..100).flat_map(|dir| (0..200).map(move |i| format!("d{dir:02}/f{i:03}")));
+    let nodes = files.map(|path| (path, Node::File(vec![]))).collect();
+    let cut = Cut { rows_in_index: 256, pack_bytes: 32 << 20, ..SMALL_BLOCKS };
+    let version = fixture.version(cut, nodes).await;
+    let context = fixture.context().await;
+    let view = fixture.view(&context, &version).await;
+    let directories = view.children(None, None, 1000).await.unwrap();
+    assert_eq!(directories.len(), 100);
+    for (_, directory) in &directories {
+        let files = view.children(Some(&directory.path), None, 1000).await.unwrap();
+        assert_eq!(files, model_children(&version.entries, Some(&directory.path)));
+    }
+    // Some 500 leaves; eight at once would be 60 requests.
+    let counts = context.store().counts();
+    assert!(counts.get_range <= 20, "{counts:?}");
 }
 
 #[tokio::test]
