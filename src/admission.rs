@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
-use self::again::Again;
+use self::again::{Again, commits_again};
 pub use self::rules::{Floor, Rule, Rules};
 use self::seen::{Mark, Names, Seen};
 use crate::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord};
@@ -252,10 +252,7 @@ impl Admission {
         version: &VersionRecord,
         roles: &[String],
     ) -> bool {
-        let says = |event: &Event| match &event.body {
-            Body::Recommit(again) => (again.version, again.digest) == (version.version, version.digest),
-            _ => false,
-        };
+        let says = |event: &Event| commits_again(event, version);
         // What cannot be read admits nothing.
         for seq in self.again.of(&self.catalog, state, version).await.unwrap_or_default() {
             if self.check_event(state, name, seq, roles, says).await.is_ok() {

@@ -30,6 +30,12 @@ struct Found {
     seqs: Vec<u64>,
 }
 
+/// Whether an event commits a version's content again.
+pub(super) fn commits_again(event: &Event, version: &VersionRecord) -> bool {
+    matches!(&event.body, Body::Recommit(again)
+        if (again.version, again.digest) == (version.version, version.digest))
+}
+
 impl Again {
     /// The numbers of the signed events that commit a version's content again, the newest first. Cost: nothing for a version
     /// without any; else the events behind its commit, each once, of which those that this host lacks are requests.
@@ -48,14 +54,10 @@ impl Again {
         if found.upto < state.seq()
             && let Some((_, events)) = catalog.events_behind(state, found.upto).await?
         {
-            let is_again = |event: &Event| {
-                matches!(&event.body, Body::Recommit(again)
-                    if (again.version, again.digest) == (version.version, version.digest))
-            };
             let is_signed = |bytes: &&Bytes| matches!(SignedEvent::from_stored(bytes), Ok(Some(_)));
             let signed = events.iter().filter(is_signed);
             let decoded = signed.filter_map(|bytes| Event::decode(bytes).ok());
-            found.seqs.extend(decoded.filter(is_again).map(|event| event.seq));
+            found.seqs.extend(decoded.filter(|event| commits_again(event, version)).map(|event| event.seq));
             found.seqs.drain(..found.seqs.len().saturating_sub(MAX_AGAIN));
             found.upto = state.seq();
             let mut all = self.0.lock().expect("no holder of this lock panics");

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output;
 use super::progress::with_line;
-use super::signers::PolicyArgs;
+use super::signers::{PolicyArgs, resolve};
 use crate::catalog::VersionRecord;
 use crate::durable;
 use crate::format::entry::Body;
@@ -61,10 +61,10 @@ pub fn run(context: &Context, args: &ExportSignatureArgs) -> Result<Outcome, Cli
             "`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem` makes one",
         )
     })?;
-    args.policy.policy()?;
+    let policy = args.policy.policy()?;
     let content = Content::open(context, OnMissing::Fail)?;
     let done = content.opened.runtime.block_on(async {
-        let version = args.policy.resolve(context, &content, &args.reference).await?;
+        let version = resolve(policy, context, &content, &args.reference).await?;
         let hashed = AtomicU64::new(0);
         let work = bundle(&content, &args.reference, &version, &key, &hashed);
         with_line("hashing", Some(version.bytes), || hashed.load(Ordering::Relaxed), work).await

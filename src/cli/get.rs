@@ -15,7 +15,8 @@ use super::interrupt::interrupted;
 use super::output::{self, Format};
 use super::own_run::OwnRun;
 use super::progress::with_line;
-use super::signers::PolicyArgs;
+use super::signers::{PolicyArgs, resolve};
+use crate::admission::Policy;
 use crate::catalog::VersionRecord;
 use crate::export::{self, ExportError, Foreign, Report, tree::Tree};
 use crate::name::Reference;
@@ -58,10 +59,10 @@ pub struct GetArgs {
 /// Runs it.
 pub fn run(context: &Context, args: &GetArgs) -> Result<Outcome, CliError> {
     let prefix = args.path.as_deref().map(prefix).transpose()?.flatten();
-    args.policy.policy()?;
+    let policy = args.policy.policy()?;
     let content = Content::open(context, OnMissing::Fail)?;
     content.allow(&args.references);
-    let done = get(context, &content, args, prefix);
+    let done = get(context, &content, args, policy, prefix);
     let store = content.opened.catalog.store().id();
     content.close();
     let (version, report, bytes) = done?;
@@ -101,12 +102,13 @@ fn get(
     context: &Context,
     content: &Content,
     args: &GetArgs,
+    policy: Option<Policy>,
     prefix: Option<TreePath>,
 ) -> Result<(VersionRecord, Report, u64), CliError> {
     let catalog = &content.opened.catalog;
     let is_whole = prefix.is_none();
     content.opened.runtime.block_on(async {
-        let version = args.policy.resolve(context, content, &args.reference).await?;
+        let version = resolve(policy, context, content, &args.reference).await?;
         let view = content.view(&args.reference.artifact, &version).await?;
         let request = export::Request {
             view,

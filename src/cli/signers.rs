@@ -86,35 +86,6 @@ impl PolicyArgs {
         Ok(Some(Policy { signers, rules, floors }))
     }
 
-    /// The version that a reference means now, if the policy lets it be read.
-    pub async fn resolve(
-        &self,
-        context: &Context,
-        content: &Content,
-        reference: &Reference,
-    ) -> Result<VersionRecord, CliError> {
-        let catalog = &content.opened.catalog;
-        let Some(policy) = self.policy()? else { return Ok(catalog.resolve(reference).await?) };
-        let folder = context.state()?;
-        let admission = Arc::new(Admission::new(policy, catalog.clone(), content.reader.clone(), &folder));
-        let mut state = catalog.existing(&reference.artifact, Duration::ZERO).await?;
-        loop {
-            match admission.resolve(&state, &reference.selector).await {
-                // The proof goes on, and ends: each of its requests has a limit.
-                Err(Refusal::Late { .. }) => {}
-                // A daemon of this host may have seen more since.
-                Err(refusal @ Refusal::Forbidden { .. }) => {
-                    let newer = catalog.existing(&reference.artifact, Duration::ZERO).await?;
-                    if newer.seq() <= state.seq() {
-                        return Err(refusal.into());
-                    }
-                    state = newer;
-                }
-                done => return Ok(done?),
-            }
-        }
-    }
-
     /// As they are written on a command line.
     pub fn to_words(&self) -> Result<Vec<std::ffi::OsString>, CliError> {
         let mut words: Vec<std::ffi::OsString> = vec![];
@@ -128,5 +99,34 @@ impl PolicyArgs {
         self.require_signed.iter().for_each(|rule| add("--require-signed", rule.to_string()));
         self.min_state.iter().for_each(|floor| add("--min-state", floor.to_string()));
         Ok(words)
+    }
+}
+
+/// The version that a reference means now, if the policy (none: anything) lets it be read.
+pub async fn resolve(
+    policy: Option<Policy>,
+    context: &Context,
+    content: &Content,
+    reference: &Reference,
+) -> Result<VersionRecord, CliError> {
+    let catalog = &content.opened.catalog;
+    let Some(policy) = policy else { return Ok(catalog.resolve(reference).await?) };
+    let folder = context.state()?;
+    let admission = Arc::new(Admission::new(policy, catalog.clone(), content.reader.clone(), &folder));
+    let mut state = catalog.existing(&reference.artifact, Duration::ZERO).await?;
+    loop {
+        match admission.resolve(&state, &reference.selector).await {
+            // The proof goes on, and ends: each of its requests has a limit.
+            Err(Refusal::Late { .. }) => {}
+            // A daemon of this host may have seen more since.
+            Err(refusal @ Refusal::Forbidden { .. }) => {
+                let newer = catalog.existing(&reference.artifact, Duration::ZERO).await?;
+                if newer.seq() <= state.seq() {
+                    return Err(refusal.into());
+                }
+                state = newer;
+            }
+            done => return Ok(done?),
+        }
     }
 }

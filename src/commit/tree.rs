@@ -92,6 +92,13 @@ pub(super) enum State {
 /// Stands for a [`State`] where a stretch was put aside.
 const UNCHANGED: u8 = 3;
 
+impl State {
+    /// The state that stands in a record; none for a stretch.
+    fn of_record(byte: u8) -> Option<Self> {
+        [State::Carried, State::Read, State::Listed].into_iter().find(|state| *state as u8 == byte)
+    }
+}
+
 impl<'a> TreeBuilder<'a> {
     /// `with_sha256`: whether files get a SHA-256.
     pub fn new(chunks: ChunkWriter<'a>, with_sha256: bool) -> Self {
@@ -341,14 +348,9 @@ impl GatheredReader<'_> {
         let Some(record) = self.records.next_record().map_err(aside)? else { return Ok(None) };
         let own = |problem: &str| CommitError::Own(problem.to_owned());
         let (state, record) = record.split_last().ok_or_else(|| own("an empty record"))?;
-        let state = match *state {
-            0 => State::Carried,
-            1 => State::Read,
-            2 => State::Listed,
-            _ => {
-                let stretch = self.stretches.decode(record);
-                return stretch.map(|s| Some(Gathering::Unchanged(s))).ok_or_else(|| own("no stretch"));
-            }
+        let Some(state) = State::of_record(*state) else {
+            let stretch = self.stretches.decode(record);
+            return stretch.map(|s| Some(Gathering::Unchanged(s))).ok_or_else(|| own("no stretch"));
         };
         let entry = Entry::decode_alone(record).map_err(|e| own(&e.to_string()))?;
         Ok(Some(Gathering::Entry(state, entry)))
