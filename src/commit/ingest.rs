@@ -11,8 +11,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 
 use super::item::{Item, OwnBytes, What};
 use super::stretch::Stretch;
@@ -108,16 +108,16 @@ pub(super) fn ingest(
     let (to_workers, batches) = sync_channel::<(u64, Batch)>(IN_FLIGHT);
     let (to_collector, encoded) = sync_channel::<(u64, Encoded)>(IN_FLIGHT);
     let (used, spare) = channel();
-    let batches = Mutex::new(batches);
+    let batches = Arc::new(Mutex::new(batches));
     std::thread::scope(|scope| {
         let reader = scope.spawn(move || Reader::new(to_workers, spare, progress).run(walk, renew));
         for _ in 0..workers {
-            let (to_collector, batches, known) = (to_collector.clone(), &batches, &known);
-            scope.spawn(move || work(batches, &to_collector, known));
+            let (to_collector, batches, known) = (to_collector.clone(), batches.clone(), &known);
+            scope.spawn(move || work(&batches, &to_collector, known));
         }
-        drop(to_collector);
+        drop((to_collector, batches));
         let collected = in_order(&encoded, &used, &mut collect);
-        // With the receiver gone, workers and reader stop at their next step.
+        // With the receiver gone the workers stop at their next step, and with them, and theirs, the reader.
         drop(encoded);
         let read = reader.join().expect("the reader does not panic");
         // A reader that was told to stop reports that; the collector's own error is the cause.
@@ -361,17 +361,20 @@ mod tests {
     use super::*;
     use std::os::unix::fs::FileExt;
 
-    fn chunks_of(file: File) -> Vec<(ChunkId, usize, Codec)> {
-        let item = Item {
+    fn item(file: File) -> Item {
+        Item {
             path: TreePath::new(*b"f.bin").unwrap(),
             executable: false,
             mtime: Mtime { seconds: 0, nanos: 0 },
             what: What::File(file),
-        };
+        }
+    }
+
+    fn chunks_of(file: File) -> Vec<(ChunkId, usize, Codec)> {
         let mut chunks = vec![];
         let known = |_: &ChunkId| false;
         ingest(
-            |visit| visit(item),
+            |visit| visit(item(file)),
             |_, _, _| Ok(Renewal::NotNeeded),
             known,
             &Progress::default(),
@@ -385,6 +388,32 @@ mod tests {
         )
         .unwrap();
         chunks
+    }
+
+    /// Far more than the queues hold is to be read when the collector gives up, as when the store does.
+    #[test]
+    fn the_first_error_ends_all_parts() {
+        let mut file = tempfile::tempfile().unwrap();
+        for i in 0..64u8 {
+            io::Write::write_all(&mut file, &vec![i + 1; 1 << 20]).unwrap();
+        }
+        file.rewind().unwrap();
+        let (done, wait) = channel();
+        std::thread::spawn(move || {
+            let result = ingest(
+                |visit| visit(item(file)),
+                |_, _, _| Ok(Renewal::NotNeeded),
+                |_| true,
+                &Progress::default(),
+                |done| match done {
+                    Done::Chunk { .. } => Err(CommitError::Empty),
+                    Done::Begin(_) | Done::End => Ok(()),
+                },
+            );
+            let _ = done.send(result);
+        });
+        let result = wait.recv_timeout(std::time::Duration::from_secs(300)).expect("it hangs");
+        assert!(matches!(result, Err(CommitError::Empty)), "{result:?}");
     }
 
     #[test]
