@@ -214,11 +214,13 @@ impl PartialFile {
 
     /// Begins anew with nothing but a hole.
     pub fn reset(&self) -> io::Result<()> {
+        // In the order in which who hashes takes them.
+        let mut prefix = self.prefix.lock().expect("no holder panics");
         let mut state = self.state.write().expect("no holder panics");
         if state.is_finished {
             return Ok(());
         }
-        *self.prefix.lock().expect("no holder panics") = Prefix::default();
+        *prefix = Prefix::default();
         *state = State { keepers: state.keepers, ..State::default() };
         self.data.set_len(0)?;
         self.data.set_len(self.size)?;

@@ -394,8 +394,9 @@ mod tests {
     #[test]
     fn the_first_error_ends_all_parts() {
         let mut file = tempfile::tempfile().unwrap();
-        for i in 0..64u8 {
-            io::Write::write_all(&mut file, &vec![i + 1; 1 << 20]).unwrap();
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        for i in 0..2 * IN_FLIGHT + 2 * workers + 4 {
+            io::Write::write_all(&mut file, &vec![i as u8 | 1; BATCH_BYTES]).unwrap();
         }
         file.rewind().unwrap();
         let (done, wait) = channel();

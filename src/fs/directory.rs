@@ -191,8 +191,13 @@ impl Fs {
         }
         let Directory::Version(place) = &open.of else { return Err(Errno::INVALID) };
         let ahead = open.ahead.lock().expect("no holder of this lock panics").take();
-        let page = match ahead.filter(|(begin, _)| *begin == offset) {
-            Some((_, page)) => page.await.map_err(|_| Errno::IO)??,
+        let ahead = match ahead.filter(|(begin, _)| *begin == offset) {
+            Some((_, page)) => page.await.ok().and_then(Result::ok),
+            None => None,
+        };
+        let page = match ahead {
+            Some(page) => page,
+            // Also where making it ahead failed: that may be over.
             None => self.version_page(place, offset).await?,
         };
         if let Some(last) = page.names.last().filter(|_| !page.is_last) {

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::fetch::Urgency;
 use super::version::VersionView;
 use crate::format::entry::ChunkRef;
 use crate::format::manifest::Block;
@@ -47,6 +48,10 @@ pub(super) struct BlockWalks(VecDeque<Walk>);
 impl BlockWalks {
     /// Notes that a block was missing. Gives the rows to fetch, which begin with its own.
     fn miss(&mut self, index: Option<ChunkId>, row: usize) -> Range<usize> {
+        // On its way, or gone again: the walk itself goes on.
+        if self.0.iter().any(|walk| walk.index == index && walk.asked.contains(&row)) {
+            return row..row + FEW_BLOCKS;
+        }
         let before = self.0.iter().position(|walk| walk.index == index && walk.asked.end == row);
         // The first below an index block may be behind the last below another one.
         let before = before.or_else(|| (row == 0).then(|| self.0.len().checked_sub(1)).flatten());
@@ -105,9 +110,9 @@ impl VersionView {
     pub(super) fn fetch_ahead(&self, index: &Block, id: Option<ChunkId>, row: usize) {
         let rows = self.block_walks.lock().expect("no holder panics").hit(id, row);
         let mut blocks = neighbours(index, rows, Ahead::Few);
-        blocks.retain(|block| !self.fetcher.cache.may_have_block(&block.id));
+        blocks.retain(|block| !self.fetcher.has_or_fetches(&block.id));
         if let Some((first, others)) = blocks.split_first() {
-            drop(self.fetcher.request_blocks(&self.origin, first, others));
+            drop(self.fetcher.request_blocks(&self.origin, first, others, Urgency::Ahead));
         }
     }
 }
@@ -154,6 +159,10 @@ mod tests {
             }
         }
         assert_eq!(misses, 2);
+        // One of them is on its way when the walk comes to it.
+        let (before, waits) = (walks.0.clone(), asked - 1);
+        assert_eq!(walks.miss(None, waits), waits..waits + FEW_BLOCKS);
+        assert_eq!(walks.0, before);
         // It goes on below the next index block.
         assert_eq!(walks.miss(Some(ChunkId::of(b"next")), 0), 0..MOST_BLOCKS);
     }

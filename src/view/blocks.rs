@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
 use super::error::{Origin, ReadError};
-use super::fetch::{Fetcher, Urgency};
+use super::fetch::{Fetched, Fetcher, Memory, Urgency};
 use super::flight::{Departure, Landing, flight};
 use super::group::{Group, group_up_to};
 use crate::format::codec::Codec;
@@ -66,7 +66,7 @@ impl Fetcher {
             if self.is_stopped() {
                 return Err(ReadError::Stopped);
             }
-            let landing = self.request_blocks(origin, chunk, &siblings());
+            let landing = self.request_blocks(origin, chunk, &siblings(), Urgency::Now);
             if let Some(result) = landing.wait().await {
                 block = Some(result?);
                 break;
@@ -80,12 +80,18 @@ impl Fetcher {
         Ok(block)
     }
 
+    /// Whether a block may be here, or is on its way.
+    pub(super) fn has_or_fetches(&self, id: &ChunkId) -> bool {
+        self.block_flights.lock().expect("no holder panics").contains_key(id) || self.cache.may_have_block(id)
+    }
+
     /// Begins to fetch these blocks, as far as they are not there and nobody does.
     pub(super) fn request_blocks(
         self: &Arc<Self>,
         origin: &Origin,
         first: &ChunkRef,
         siblings: &[ChunkRef],
+        urgency: Urgency,
     ) -> BlockLanding {
         let mut claims = vec![];
         let mut wanted = vec![];
@@ -110,21 +116,27 @@ impl Fetcher {
             }
         }
         let (fetcher, origin) = (self.clone(), origin.clone());
-        self.spawn(async move { fetcher.fetch_blocks(&origin, wanted, claims).await });
+        self.spawn(async move { fetcher.fetch_blocks(&origin, wanted, claims, urgency).await });
         landing.expect("the first block was claimed or in flight")
     }
 
     /// Keeps blocks, and begins to write them to the disk: nobody waits for that but a shutdown.
-    fn keep_blocks(&self, blocks: Vec<(ChunkId, Block)>) {
+    fn keep_blocks(&self, blocks: Vec<(ChunkId, Block)>, memory: Memory) {
         blocks.iter().for_each(|(id, block)| self.cache.remember_block(id, block));
         let (cache, permit) = (self.cache.clone(), self.workers.clone().try_acquire_owned().ok());
         tokio::task::spawn_blocking(move || {
             blocks.iter().for_each(|(id, block)| cache.put_block(id, block));
-            drop(permit);
+            drop((permit, memory));
         });
     }
 
-    async fn fetch_blocks(self: Arc<Self>, origin: &Origin, wanted: Vec<ChunkRef>, claims: Vec<Claim>) {
+    async fn fetch_blocks(
+        self: Arc<Self>,
+        origin: &Origin,
+        wanted: Vec<ChunkRef>,
+        claims: Vec<Claim>,
+        urgency: Urgency,
+    ) {
         let mut claims: Vec<Option<Claim>> = claims.into_iter().map(Some).collect();
         let places: Vec<_> = wanted.iter().map(|c| c.place).collect();
         // It may have landed between the look into the cache and the claim.
@@ -153,8 +165,9 @@ impl Fetcher {
         let (fetcher, wanted) = (&self, &wanted);
         stream::iter(jobs)
             .for_each_concurrent(REQUESTS, |(group, claims)| async move {
-                let fetched = fetcher.fetch(origin, &group, wanted, Urgency::Now).await;
-                let parsed = fetched.chunks.into_iter().map(|bytes| {
+                let fetched = fetcher.fetch(origin, &group, wanted, urgency).await;
+                let Fetched { chunks, memory } = fetched;
+                let parsed = chunks.into_iter().map(|bytes| {
                     Block::parse(Bytes::copy_from_slice(&bytes?)).map_err(|e| origin.damaged(&e))
                 });
                 let landed: Vec<_> = claims.into_iter().zip(parsed).collect();
@@ -162,7 +175,7 @@ impl Fetcher {
                     let block = block.as_ref().ok()?;
                     Some((wanted[*i].id, block.clone()))
                 });
-                fetcher.keep_blocks(good.collect());
+                fetcher.keep_blocks(good.collect(), memory);
                 landed.into_iter().for_each(|((_, claim), block)| claim.land(block));
             })
             .await;

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OnceCell;
@@ -76,7 +76,7 @@ pub struct FileContent {
     memory: Mutex<Option<Memory>>,
     pub(super) flights: Mutex<HashMap<u64, ChunkLanding>>,
     streams: Mutex<Streams>,
-    pub(super) unread: Mutex<Unread>,
+    unread: Mutex<Unread>,
     pub(super) condemned: OnceLock<ReadError>,
     pub(super) is_proving: AtomicBool,
 }
@@ -138,6 +138,11 @@ impl FileContent {
 
     pub(super) fn set_home(&self, view: &Arc<VersionView>, ordinal: u64) {
         *self.home.lock().expect("no holder panics") = Some((Arc::downgrade(view), ordinal));
+    }
+
+    /// What waits in memory for its readers. Held for look-ups and copies of some pages only.
+    pub(super) fn unread(&self) -> MutexGuard<'_, Unread> {
+        self.unread.lock().expect("no holder panics")
     }
 
     pub(super) fn tier(&self) -> Tier {
@@ -215,6 +220,10 @@ impl FileContent {
             match self.tier() {
                 Tier::Memory(bytes) => return Ok(slice(&bytes, &range)),
                 Tier::Whole(whole) => {
+                    // A reader behind what was fetched for it finds it here, and else on the disk only.
+                    if let Some(bytes) = self.unread().read(&range) {
+                        return Ok(bytes);
+                    }
                     let mut out = vec![0; (range.end - range.start) as usize];
                     let read = whole.file().read_exact_at(&mut out, range.start);
                     return read.map(|()| out.into()).map_err(|e| self.origin.local(&e));
@@ -280,7 +289,7 @@ impl FileContent {
         }
         let wanted: Vec<&Piece> = pieces.iter().filter(|p| overlaps(p, range)).collect();
         {
-            let mut unread = self.unread.lock().expect("no holder panics");
+            let mut unread = self.unread();
             for piece in &wanted {
                 if let Some(bytes) = unread.chunk(piece.offset) {
                     loose.entry(piece.offset).or_insert_with(|| bytes.clone());

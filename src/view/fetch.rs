@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
@@ -68,6 +68,7 @@ pub(super) struct Fetcher {
     memory: Arc<Semaphore>,
     background_memory: Arc<Semaphore>,
     unread_memory: Arc<Semaphore>,
+    unread_serial: AtomicU64,
     requests: Semaphore,
     background_requests: Semaphore,
     pub(super) workers: Arc<Semaphore>,
@@ -88,7 +89,7 @@ pub(super) struct Fetcher {
 pub(super) struct Fetched {
     /// In the order of the group's members.
     pub chunks: Vec<Result<Bytes, ReadError>>,
-    _memory: Memory,
+    pub memory: Memory,
 }
 
 /// A part of the memory budget.
@@ -109,6 +110,7 @@ impl Fetcher {
             memory: Arc::new(Semaphore::new(all)),
             background_memory: Arc::new(Semaphore::new((all / 4 * 3).max(1))),
             unread_memory: Arc::new(Semaphore::new(units(limits.unread_bytes) as usize)),
+            unread_serial: AtomicU64::new(0),
             requests: Semaphore::new(requests),
             background_requests: Semaphore::new((requests / 4 * 3).max(1)),
             workers: Arc::new(Semaphore::new(MAX_WORKERS as usize)),
@@ -221,9 +223,28 @@ impl Fetcher {
         Some(Memory { _all: all, _background: None })
     }
 
-    /// Room for chunks that are to wait in memory, if there is.
-    pub fn room_for_unread(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
-        self.unread_memory.clone().try_acquire_many_owned(units(bytes)).ok()
+    /// Room for chunks that are to wait in memory, and their place in the order of all that do. Without room, what was
+    /// read makes some; else what has waited for longest goes, whosever it is, so that what nobody comes for does not
+    /// stay.
+    pub fn room_for_unread(&self, bytes: u64) -> Option<(u64, OwnedSemaphorePermit)> {
+        let room = || self.unread_memory.clone().try_acquire_many_owned(units(bytes)).ok();
+        let place = |room| (self.unread_serial.fetch_add(1, Ordering::Relaxed), room);
+        if let Some(room) = room() {
+            return Some(place(room));
+        }
+        let live: Vec<Arc<FileContent>> =
+            self.files.lock().expect("no holder panics").values().filter_map(Weak::upgrade).collect();
+        let dropped = live.iter().filter(|content| content.unread().drop_read()).count();
+        if dropped > 0
+            && let Some(room) = room()
+        {
+            return Some(place(room));
+        }
+        let oldest = live.iter().filter_map(|content| Some((content.unread().oldest()?, content)));
+        if let Some((_, content)) = oldest.min_by_key(|(serial, _)| *serial) {
+            content.unread().drop_oldest();
+        }
+        None
     }
 
     /// Bytes of that room that are free.
@@ -242,7 +263,7 @@ impl Fetcher {
     ) -> Fetched {
         let memory = self.reserve(cost(group, chunks), urgency).await;
         let chunks = self.fetch_unbudgeted(origin, group, chunks, urgency).await;
-        Fetched { chunks, _memory: memory }
+        Fetched { chunks, memory }
     }
 
     /// Fetches and proves any chunks and gives them in their order. All of the memory is taken at once: who
@@ -259,7 +280,7 @@ impl Fetcher {
                 out[*i] = result;
             }
         }
-        Fetched { chunks: out, _memory: memory }
+        Fetched { chunks: out, memory }
     }
 
     async fn fetch_unbudgeted(

@@ -133,7 +133,7 @@ impl FileContent {
             }
         }
         good.sort_unstable_by_key(|(offset, _)| *offset);
-        let pages = match urgency == Urgency::Ahead && self.keep_unread(&good) {
+        let pages = match urgency == Urgency::Ahead && self.keep_unread(&good, &missing) {
             true => Pages::Pass,
             false => Pages::Keep,
         };
@@ -155,26 +155,31 @@ impl FileContent {
         claim.written.land(failed.map_or(Ok(written.is_ok()), Err));
     }
 
-    /// Lets chunks wait for their reader in memory, if they are many enough and there is room.
-    fn keep_unread(&self, chunks: &[(u64, Bytes)]) -> bool {
-        let bytes: u64 = chunks.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        if bytes < MIN_UNREAD_BYTES {
+    /// Lets chunks wait for their reader in memory, if they are many enough and there is room. `pieces` are those that
+    /// were fetched with them.
+    fn keep_unread(&self, chunks: &[(u64, Bytes)], pieces: &[Piece]) -> bool {
+        if chunks.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>() < MIN_UNREAD_BYTES {
             return false;
         }
-        let room = self.fetcher.room_for_unread(bytes);
-        self.unread.lock().expect("no holder panics").keep(chunks, room)
+        // One that is stored as it is keeps all that came with it.
+        let is_raw = |piece: &&Piece| piece.chunk.place.codec == Codec::Raw;
+        let decoded: u64 = pieces.iter().filter(|p| !is_raw(p)).map(|p| u64::from(p.len())).sum();
+        let came: u64 = pieces.iter().map(|p| u64::from(p.chunk.place.stored_len)).sum();
+        let bytes = decoded + if pieces.iter().any(|p| is_raw(&p)) { came } else { 0 };
+        let Some((serial, room)) = self.fetcher.room_for_unread(bytes) else { return false };
+        self.unread().keep(chunks, serial, room);
+        true
     }
 
     /// Hashes the file's beginning on, beginning with these chunks if it has come to them. Blocks.
     fn hash_ahead(&self, partial: &PartialFile, fetched: &[(u64, Bytes)]) {
-        let unread = || self.unread.lock().expect("no holder panics");
         let hashed =
             partial.hash_ahead(|offset| match fetched.binary_search_by_key(&offset, |(at, _)| *at) {
                 Ok(i) => Some(fetched[i].1.clone()),
-                Err(_) => unread().chunk(offset).cloned(),
+                Err(_) => self.unread().chunk(offset).cloned(),
             });
         if let Some(hashed) = hashed {
-            unread().note_hashed(hashed);
+            self.unread().note_hashed(hashed);
         }
     }
 
@@ -194,6 +199,7 @@ impl FileContent {
         let target = partial.clone();
         match self.fetcher.blocking(move || target.finish()).await {
             Ok(Finish::Whole) => {
+                self.unread().note_hashed(self.body.size);
                 self.take_whole().await;
                 self.note_chunks().await;
                 Ok(())

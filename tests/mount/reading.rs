@@ -209,17 +209,18 @@ fn in_memory_once() {
         let file = File::open(&cached).unwrap();
         Mapping::shared(&file, LEN, libc::PROT_READ).unwrap().resident().unwrap()
     };
-    if fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&cached).is_err() {
-        eprintln!("NOT TESTED: the file system of {} does not know O_DIRECT", cached.display());
+    let is_direct = fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&cached).is_ok();
+    if !is_direct || program(&host.state, &["stat", "-f", "-c", "%T", "."]).trim() == "tmpfs" {
+        eprintln!("NOT TESTED: the file system of {} writes through the page cache", cached.display());
         return;
     }
-    assert!(in_cache() < LEN / 2, "{} bytes are in memory twice", in_cache());
+    assert!(in_cache() < LEN / 4, "{} bytes are in memory twice", in_cache());
 
     // It is not read from the disk again, and nobody is asked for it.
     let now = || host.status()["kernel_requests"].as_u64().unwrap();
     let before = now();
     assert!(read(&big) == want);
-    assert!(now() - before < 20 && in_cache() < LEN / 2, "{} {}", now() - before, in_cache());
+    assert!(now() - before < 20 && in_cache() < LEN / 4, "{} {}", now() - before, in_cache());
 
     // When the kernel has dropped it, it is asked for once more, and from then on the kernel reads it by itself.
     wait_until("the kernel reads it by itself", || {

@@ -239,6 +239,26 @@ async fn what_is_fetched_ahead_of_a_stream_waits_in_memory_and_leaves_it_when_it
 }
 
 #[tokio::test]
+async fn a_reader_behind_what_was_fetched_for_it_has_it_from_memory() {
+    let fixture = Fixture::new();
+    let version = one_big(&fixture, 24 << 20).await;
+    let want = &version.contents[&path("big.bin")];
+    let context = fixture.context().await;
+    let content = context.open_file(version.body("big.bin"), "p/a:v7", &path("big.bin")).await.unwrap();
+    let all = context.fetcher.free_for_unread();
+    let mut got = vec![];
+    while got.len() < want.len() {
+        got.extend_from_slice(&content.read(got.len() as u64, 128 << 10).await.unwrap());
+        if got.len() == 14 << 20 {
+            content.materialize().await.unwrap();
+            assert!(context.fetcher.free_for_unread() < all, "nothing waits");
+        }
+    }
+    assert!(got == *want);
+    assert_eq!(context.fetcher.free_for_unread(), all);
+}
+
+#[tokio::test]
 async fn a_file_of_five_tebibytes_costs_only_the_lists_it_is_read_through() {
     let fixture = Fixture::new();
     let chunk = noise(9, 1 << 20);
