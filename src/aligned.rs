@@ -29,6 +29,26 @@ impl AlignedBuffer {
         taken
     }
 
+    /// Takes all of `from`'s bytes. Each time it is full, `write` gets what is in it, and it begins anew; what is left
+    /// at the end stays.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn gather<E>(
+        &mut self,
+        mut from: &[u8],
+        mut write: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while !from.is_empty() {
+            from = &from[self.take(from)..];
+            if self.is_full() {
+                write(self.as_ref())?;
+                self.clear();
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes in it.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.begin

@@ -53,15 +53,11 @@ pub(super) fn write_run(
         let (head, tail) = (cut(first), cut(last));
         buffered.write_all_at(&bytes[..head], *at)?;
         buffered.write_all_at(&bytes[tail..], at + tail as u64)?;
-        let mut pages = &bytes[head..tail];
-        while !pages.is_empty() {
-            pages = &pages[buffer.take(pages)..];
-            if buffer.is_full() {
-                direct.write_all_at(buffer.as_ref(), written)?;
-                written += buffer.len() as u64;
-                buffer.clear();
-            }
-        }
+        buffer.gather(&bytes[head..tail], |full| {
+            let at = written;
+            written += full.len() as u64;
+            direct.write_all_at(full, at)
+        })?;
     }
     direct.write_all_at(buffer.as_ref(), written)
 }

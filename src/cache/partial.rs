@@ -10,7 +10,7 @@ use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use bytes::Bytes;
 
@@ -86,8 +86,8 @@ pub struct PartialFile {
     hash: FileHash,
     size: u64,
     data: File,
-    /// The same, for writing past the page cache.
-    direct: Option<File>,
+    /// The same, for writing past the page cache, opened when that is first wanted.
+    direct: OnceLock<Option<File>>,
     journal: File,
     path: PathBuf,
     /// A private file has no item in the books and is removed when it is closed.
@@ -175,7 +175,7 @@ impl PartialFile {
             key,
             hash: *hash,
             size,
-            direct: direct::open(&path),
+            direct: OnceLock::new(),
             data,
             journal,
             path,
@@ -309,7 +309,7 @@ impl PartialFile {
 
     fn write_run(&self, run: &[(u64, Bytes)], pages: Pages) -> io::Result<()> {
         if pages == Pages::Pass
-            && let Some(direct) = &self.direct
+            && let Some(direct) = self.direct.get_or_init(|| direct::open(&self.path))
         {
             match direct::write_run(&self.shared.gather, direct, &self.data, run) {
                 // Some file systems open it so and do not write it so.

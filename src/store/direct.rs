@@ -95,14 +95,7 @@ fn write_pieces(mut file: &File, pieces: &[Bytes]) -> io::Result<()> {
     }
     let mut buffer = AlignedBuffer::new(rest.iter().map(Bytes::len).sum::<usize>().min(BOUNCE_BYTES));
     for piece in rest {
-        let mut piece = piece.as_ref();
-        while !piece.is_empty() {
-            piece = &piece[buffer.take(piece)..];
-            if buffer.is_full() {
-                file.write_all(buffer.as_ref())?;
-                buffer.clear();
-            }
-        }
+        buffer.gather(piece, |full| file.write_all(full))?;
     }
     buffer.pad();
     file.write_all(buffer.as_ref())?;

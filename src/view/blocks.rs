@@ -123,10 +123,10 @@ impl Fetcher {
     /// Keeps blocks, and begins to write them to the disk: nobody waits for that but a shutdown.
     fn keep_blocks(&self, blocks: Vec<(ChunkId, Block)>, memory: Memory) {
         blocks.iter().for_each(|(id, block)| self.cache.remember_block(id, block));
-        let (cache, permit) = (self.cache.clone(), self.workers.clone().try_acquire_owned().ok());
-        tokio::task::spawn_blocking(move || {
+        let cache = self.cache.clone();
+        self.begin_blocking(move || {
             blocks.iter().for_each(|(id, block)| cache.put_block(id, block));
-            drop((permit, memory));
+            drop(memory);
         });
     }
 

@@ -71,7 +71,7 @@ pub(super) struct Fetcher {
     unread_serial: AtomicU64,
     requests: Semaphore,
     background_requests: Semaphore,
-    pub(super) workers: Arc<Semaphore>,
+    workers: Arc<Semaphore>,
     tasks: Mutex<JoinSet<()>>,
     is_stopped: AtomicBool,
     /// Live files by content, so that equal ones share their fetches.
@@ -182,6 +182,15 @@ impl Fetcher {
             // The runtime is going down, and this task with it.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Begins blocking work on the same pool that nobody waits for but a shutdown.
+    pub fn begin_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        let permit = self.workers.clone().try_acquire_owned().ok();
+        tokio::task::spawn_blocking(move || {
+            work();
+            drop(permit);
+        });
     }
 
     async fn reserve(&self, bytes: u64, urgency: Urgency) -> Memory {
