@@ -2,28 +2,64 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::ledger::{ItemKey, Kind, Proof, Stamp};
 use super::{Cache, Lease, Shared, sys};
 use crate::id::FileHash;
+use crate::process::limits;
 use crate::store::is_full;
 
-/// A whole file, open and counted as in use for as long as this lives.
+/// A whole file, counted as in use for as long as this lives, and open unless so many files are open that it is opened
+/// anew for each use.
 #[derive(Debug)]
 pub struct WholeFile {
-    file: File,
+    file: Option<File>,
+    path: PathBuf,
+    stamp: Stamp,
     size: u64,
     _lease: Lease,
 }
 
 impl WholeFile {
+    fn new(file: File, path: PathBuf, stamp: Stamp, size: u64, lease: Lease) -> Self {
+        let file = (!limits::is_dispensable(&file)).then_some(file);
+        Self { file, path, stamp, size, _lease: lease }
+    }
+
+    /// Fills `bytes` from `offset` on.
+    ///
+    /// # Errors
+    /// Trouble with the local disk; also a file that is not the one any more that was proved.
+    pub fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.read_exact_at(bytes, offset),
+            None => self.open_again()?.read_exact_at(bytes, offset),
+        }
+    }
+
     /// The file, opened for reading only.
-    pub fn file(&self) -> &File {
-        &self.file
+    pub fn open(&self) -> io::Result<File> {
+        match &self.file {
+            Some(file) => file.try_clone(),
+            None => self.open_again(),
+        }
+    }
+
+    /// The same to be kept open; none if too many files are open for that.
+    pub fn open_to_keep(&self) -> Option<File> {
+        self.file.as_ref()?.try_clone().ok().filter(|file| !limits::is_dispensable(file))
+    }
+
+    fn open_again(&self) -> io::Result<File> {
+        let file = open_quietly(&self.path)?;
+        if stamp_of(&file.metadata()?) != self.stamp {
+            return Err(io::Error::other(format!("{} was changed", self.path.display())));
+        }
+        Ok(file)
     }
 
     /// Its length in bytes.
@@ -189,7 +225,7 @@ impl Shared {
             return Lookup::Unproved;
         }
         match Lease::take(self, *key) {
-            Some(lease) => Lookup::Found(WholeFile { file, size, _lease: lease }),
+            Some(lease) => Lookup::Found(WholeFile::new(file, self.path(key), stamp_of(&meta), size, lease)),
             None => Lookup::Absent,
         }
     }
@@ -217,7 +253,8 @@ impl Shared {
                 ledger.insert(key, size, charge_of(&meta), proof, now);
             }
         }
-        Some(WholeFile { file, size, _lease: Lease::take(self, key)? })
+        let lease = Lease::take(self, key)?;
+        Some(WholeFile::new(file, self.path(&key), stamp_of(&meta), size, lease))
     }
 
     fn put_file(&self, hash: &FileHash, bytes: &[u8]) -> io::Result<()> {

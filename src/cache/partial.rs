@@ -19,6 +19,7 @@ use super::journal::{self, Mark, Record};
 use super::ledger::{ItemKey, Kind, Proof};
 use super::{Cache, Lease, Shared, files, sys};
 use crate::id::{ChunkId, FileHash};
+use crate::process::limits;
 use crate::store::is_full;
 
 /// Attempts to lock a journal that others keep removing.
@@ -109,6 +110,8 @@ impl Cache {
         let key = (Kind::Partial, *hash.as_bytes());
         let path = shared.path(&key);
         match lock_journal(&journal_path(&path))? {
+            // It stays open for as long as anybody reads the file.
+            Some(journal) if limits::is_dispensable(&journal) => Err(limits::scarce()),
             Some(journal) => PartialFile::open(shared, key, hash, size, path, journal, false),
             None => {
                 let path = shared.temporary();

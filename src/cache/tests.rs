@@ -170,7 +170,7 @@ fn bytes_of_an_unlinked_open_file_count_until_it_is_closed() {
     assert!(matches!(cache.look_up(&hash, 10_000), Lookup::Absent));
     assert_eq!((cache.stats().files, cache.stats().bytes), (0, 10_000));
     let mut read = vec![];
-    held.file().read_to_end(&mut read).unwrap();
+    held.open().unwrap().read_to_end(&mut read).unwrap();
     assert!(read == bytes);
     drop(held);
     assert_eq!(cache.stats().bytes, 0);
@@ -319,7 +319,7 @@ fn fetch_in_parts(pages: Pages) {
     assert_eq!(partial.finish().unwrap(), Finish::Whole);
     let Lookup::Found(whole) = cache.look_up(&hash, 40_000) else { panic!() };
     let mut read = vec![];
-    whole.file().read_to_end(&mut read).unwrap();
+    whole.open().unwrap().read_to_end(&mut read).unwrap();
     assert!(read == pieces.concat());
     drop((partial, whole));
     assert_eq!(cache.stats().bytes, 40_000);

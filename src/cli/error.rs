@@ -232,6 +232,7 @@ impl From<ReadError> for CliError {
             ReadError::Source { .. }
             | ReadError::Denied { .. }
             | ReadError::Local { .. }
+            | ReadError::Exhausted { .. }
             | ReadError::Stopped => failed,
         }
     }
@@ -281,6 +282,7 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
         StoreError::Unavailable { .. } => {
             Some("`artfs doctor` looks into it; check the network, the endpoint and the region")
         }
+        StoreError::Exhausted { .. } => Some("`artfs doctor` tells the limits of this host"),
         StoreError::Full { .. } => Some("make room in the store, then repeat the command"),
         StoreError::Corrupt { .. } => Some("nothing that the store gave was used; restore the object"),
         StoreError::NotFound { .. } | StoreError::Denied { .. } | StoreError::NoBucket { .. } => None,

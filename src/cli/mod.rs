@@ -170,6 +170,7 @@ enum Command {
 /// Runs the command line of this process. `start` mounts the file system.
 pub fn main(start: Start) -> ExitCode {
     crate::daemon::sys::keep_heap();
+    crate::process::limits::raise();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

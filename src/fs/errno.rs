@@ -3,6 +3,8 @@
 use crate::admission::Refusal;
 use crate::catalog::{CatalogError, EditError};
 use crate::commit::CommitError;
+use crate::process::limits;
+use crate::shortage::Shortage;
 use crate::source::SourceError;
 use crate::staging::{FreezeError, RegistryError, StagingError};
 use crate::store::{StoreError, is_full};
@@ -24,6 +26,18 @@ impl Errno {
     pub(super) const STALE: Errno = Errno(libc::ESTALE);
     pub(super) const IO: Errno = Errno(libc::EIO);
     pub(super) const NO_ATTRIBUTE: Errno = Errno(libc::ENODATA);
+
+    /// A system call's number. What the daemon itself has no more of is told as the host's trouble.
+    fn of(number: i32) -> Self {
+        Shortage::of_number(number).map_or(Errno(number), Errno::short)
+    }
+
+    fn short(shortage: Shortage) -> Self {
+        if let Some(told) = limits::told() {
+            tracing::warn!("{shortage}: {told}");
+        }
+        Errno(shortage.errno())
+    }
 }
 
 impl From<StagingError> for Errno {
@@ -31,13 +45,13 @@ impl From<StagingError> for Errno {
         if let Some(message) = e.message() {
             tracing::warn!(errno = e.errno(), "{message}");
         }
-        Errno(e.errno())
+        Errno::of(e.errno())
     }
 }
 
 impl From<std::io::Error> for Errno {
     fn from(e: std::io::Error) -> Self {
-        Errno(e.raw_os_error().unwrap_or(libc::EIO))
+        Errno::of(e.raw_os_error().unwrap_or(libc::EIO))
     }
 }
 
@@ -51,6 +65,7 @@ impl From<StoreError> for Errno {
             // The store's refusal is of this mount's credentials, not of the caller's.
             StoreError::Denied { .. } | StoreError::NoBucket { .. } => Errno::IO,
             StoreError::Full { .. } => Errno(libc::ENOSPC),
+            StoreError::Exhausted { shortage, .. } => Errno::short(shortage),
         }
     }
 }
@@ -100,6 +115,7 @@ impl From<ReadError> for Errno {
         tracing::warn!("{e}");
         match e {
             ReadError::Source { error: SourceError::NotAllowed { .. }, .. } => Errno::DENIED,
+            ReadError::Exhausted { shortage, .. } => Errno::short(shortage),
             // Whatever kept the true bytes away, a reader gets no others.
             ReadError::Corrupt { .. }
             | ReadError::Missing { .. }
@@ -143,12 +159,14 @@ impl From<&CommitError> for Errno {
             CommitError::Io { source, .. } => match source.raw_os_error() {
                 None if is_full(source) => libc::ENOSPC,
                 Some(libc::EINVAL | libc::EXDEV) | None => libc::EIO,
-                Some(errno) => errno,
+                Some(errno) => Errno::of(errno).0,
             },
             CommitError::Staged(e) => e.errno(),
             CommitError::Quota(_) => libc::EDQUOT,
             CommitError::Interrupted => libc::EINTR,
             CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
+            CommitError::Store(StoreError::Exhausted { shortage, .. })
+            | CommitError::Read(ReadError::Exhausted { shortage, .. }) => shortage.errno(),
             CommitError::DeadLink { .. } => libc::ENOENT,
             CommitError::Reference { error: SourceError::NotAllowed { .. }, .. } => libc::EPERM,
             CommitError::Reference {

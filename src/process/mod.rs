@@ -2,6 +2,7 @@
 //!
 //! [`ProcessTree`] is what is asked of the system; [`Proc`] asks `/proc`. [`rule`] finds the run of a process.
 
+pub mod limits;
 mod proc;
 pub mod rule;
 

@@ -15,6 +15,7 @@ use super::nodes::{FileState, lock};
 use super::session::Session;
 use super::sys::{self, insist};
 use crate::format::entry::{Entry, Mtime};
+use crate::process::limits;
 
 /// An open file.
 #[derive(Debug)]
@@ -75,6 +76,7 @@ impl Session {
     /// Opens a regular file; `flags` as of `open(2)`. A file of the version is copied up first if it may be written
     /// (not with `O_TRUNC`). Any identity recorded for it is gone before a writable open returns.
     pub fn open(&self, node: u64, flags: i32) -> Result<OpenFile> {
+        limits::admit()?;
         let writes = is_write(flags);
         let change = if writes { Some(self.gate.change()?) } else { None };
         self.gate.check_alive()?;

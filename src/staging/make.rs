@@ -15,6 +15,7 @@ use super::nodes::Tree;
 use super::session::Session;
 use super::sys::{self, insist};
 use crate::format::entry::MAX_TARGET_BYTES;
+use crate::process::limits;
 
 /// What a new object shall be like. None for links to an existing one, which stay as they are.
 struct Dress {
@@ -93,6 +94,7 @@ impl Session {
         flags: i32,
     ) -> Result<(Attr, OpenFile)> {
         let dress = Dress { caller, perm: Some(mode & 0o7777 & !umask), is_dir: false };
+        limits::admit()?;
         let made = std::cell::Cell::new(None);
         let change = self.gate.change()?;
         let attr = self.make_admitted(parent, name, Some(dress), |dir, name| {

@@ -18,6 +18,7 @@ use super::attr::Kind;
 use super::error::{Result, StagingError};
 use super::marks::Identity;
 use crate::format::entry::{Entry, Mtime};
+use crate::process::limits;
 
 /// Open descriptors of directories kept for the next call in them.
 const MAX_KEPT_DIRS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -197,11 +198,12 @@ impl Tree {
 
     /// Keeps a descriptor of an object that is about to lose its last known name.
     pub fn pin(&mut self, id: u64, fd: Arc<OwnedFd>) {
+        let most = if limits::is_dispensable(&*fd) { 1 } else { MAX_IDLE_PINS };
         if let Some(node) = self.nodes.get_mut(&id) {
             node.pin = Some(fd);
             self.pinned.push_back(id);
         }
-        for _ in 0..self.pinned.len().saturating_sub(MAX_IDLE_PINS) {
+        for _ in 0..self.pinned.len().saturating_sub(most) {
             let Some(oldest) = self.pinned.pop_front() else { break };
             match self.nodes.get_mut(&oldest) {
                 Some(node) if node.pin.is_some() && node.opens > 0 => self.pinned.push_back(oldest),

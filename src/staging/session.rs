@@ -24,6 +24,7 @@ use super::nodes::{FileState, Locked, Place, Tree, lock};
 use super::sys;
 use crate::format::entry::{Body, Entry};
 use crate::path::{PathError, TreePath, check_component};
+use crate::process::limits;
 
 const TREE: &[u8] = b"tree";
 const TMP: &[u8] = b"tmp";
@@ -332,7 +333,9 @@ impl Session {
         let path = parts.join(&b'/');
         let fd = sys::open_beneath(base.as_raw_fd(), &path, libc::O_PATH | libc::O_DIRECTORY)?;
         let fd = Arc::new(fd);
-        tree.dirs.put(id, fd.clone());
+        if !limits::is_dispensable(&*fd) {
+            tree.dirs.put(id, fd.clone());
+        }
         Ok(fd)
     }
 

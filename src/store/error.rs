@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io;
 
 use crate::format::header::HeaderError;
+use crate::shortage::Shortage;
 
 /// Characters of a server's answer that a message shows; some answer with pages of XML.
 const MAX_PROBLEM_CHARS: usize = 500;
@@ -49,6 +50,14 @@ pub enum StoreError {
         /// What happened.
         problem: String,
     },
+    /// This host has no more files or memory to ask with; the store has nothing to do with it.
+    #[error("{key} cannot be asked for: {shortage}")]
+    Exhausted {
+        /// The name asked for.
+        key: String,
+        /// What there is no more of.
+        shortage: Shortage,
+    },
     /// The object is not what it should be.
     #[error("{key} in the store is damaged: {problem}")]
     Corrupt {
@@ -62,7 +71,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same request may succeed later.
     pub fn may_pass(&self) -> bool {
-        matches!(self, StoreError::Unavailable { .. })
+        matches!(self, StoreError::Unavailable { .. } | StoreError::Exhausted { .. })
     }
 
     /// The same of a write: a name that is missing can only mean a missing bucket.
@@ -80,6 +89,9 @@ impl StoreError {
         let (key, chain) = (key.to_string(), error_chain(&error));
         if MISSING_BUCKET_CODES.iter().any(|code| chain.contains(code)) {
             return StoreError::NoBucket { key };
+        }
+        if let Some(shortage) = io_error(&error).and_then(Shortage::of) {
+            return StoreError::Exhausted { key, shortage };
         }
         let problem = chain.chars().take(MAX_PROBLEM_CHARS).collect();
         match error {
@@ -180,4 +192,22 @@ pub enum OpenError {
         /// Why.
         source: StoreError,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_host_lacks_is_not_the_stores_trouble() {
+        for (errno, short) in
+            [(libc::EMFILE, true), (libc::ENFILE, true), (libc::ENOMEM, true), (libc::EIO, false)]
+        {
+            let source = Box::new(io::Error::from_raw_os_error(errno));
+            let error = object_store::Error::Generic { store: "x", source };
+            let error = StoreError::from_backend(&"artfs.json", error);
+            assert_eq!(matches!(error, StoreError::Exhausted { .. }), short, "{error}");
+            assert_eq!(matches!(error, StoreError::Unavailable { .. }), !short, "{error}");
+        }
+    }
 }

@@ -270,7 +270,9 @@ impl Store {
             }
         };
         match self.within(key, len, create).await.map_err(StoreError::on_writing) {
-            Err(e @ StoreError::Unavailable { .. }) => Ok(Created::Unknown(e)),
+            Err(e @ (StoreError::Unavailable { .. } | StoreError::Exhausted { .. })) => {
+                Ok(Created::Unknown(e))
+            }
             answered => {
                 self.outage.note_answer();
                 if matches!(answered, Ok(Created::Yes)) {

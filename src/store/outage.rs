@@ -122,7 +122,7 @@ impl Outage {
     /// `error` as it is told when the outage is known.
     pub fn describe(&self, key: &dyn Display, error: StoreError) -> StoreError {
         match self.0.state().away.clone() {
-            Some(away) if error.may_pass() => self.0.error(key, &away),
+            Some(away) if matches!(error, StoreError::Unavailable { .. }) => self.0.error(key, &away),
             _ => error,
         }
     }
@@ -232,6 +232,8 @@ impl Shared {
                 Some("artfs.json is not there any more".to_owned())
             }
             Err(StoreError::Unavailable { problem, .. }) => Some(problem),
+            // It was not asked: what was known stands.
+            Err(StoreError::Exhausted { .. }) => self.state().away.as_ref().map(|away| away.problem.clone()),
             Err(_) => None,
         }
     }

@@ -45,7 +45,12 @@ impl Store {
                 }
             };
             let is_last = tries == MAX_ATTEMPTS;
-            let is_in_doubt = is_last || begun.elapsed() >= self.answer_limit;
+            let is_own = matches!(error, StoreError::Exhausted { .. });
+            // What this host lacks says nothing of the store.
+            let is_in_doubt = !is_own && (is_last || begun.elapsed() >= self.answer_limit);
+            if is_own && begun.elapsed() >= self.answer_limit {
+                return Err(error);
+            }
             if is_in_doubt && !self.outage.is_there(begun).await || is_last {
                 return Err(self.outage.describe(key, error));
             }

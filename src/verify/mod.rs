@@ -93,6 +93,7 @@ pub fn is_damage(error: &ReadError) -> bool {
         ReadError::Denied { .. }
         | ReadError::Unavailable { .. }
         | ReadError::Local { .. }
+        | ReadError::Exhausted { .. }
         | ReadError::Stopped => false,
     }
 }

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
@@ -200,7 +199,7 @@ impl FileContent {
             self.take_whole().await;
         }
         match self.tier() {
-            Tier::Whole(whole) => whole.file().try_clone().ok(),
+            Tier::Whole(whole) => whole.open_to_keep(),
             _ => None,
         }
     }
@@ -225,7 +224,7 @@ impl FileContent {
                         return Ok(bytes);
                     }
                     let mut out = vec![0; (range.end - range.start) as usize];
-                    let read = whole.file().read_exact_at(&mut out, range.start);
+                    let read = whole.read_exact_at(&mut out, range.start);
                     return read.map(|()| out.into()).map_err(|e| self.origin.local(&e));
                 }
                 Tier::Unread if self.body.size <= SMALL_FILE_BYTES => {
@@ -366,7 +365,7 @@ impl FileContent {
                 return Err(error.clone());
             }
             match self.tier() {
-                Tier::Whole(whole) => return whole.file().try_clone().map_err(local),
+                Tier::Whole(whole) => return whole.open().map_err(local),
                 Tier::Memory(bytes) => {
                     let (cache, hash) = (self.fetcher.cache.clone(), self.body.hash);
                     self.fetcher.blocking(move || cache.put_file(&hash, &bytes)).await.map_err(local)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::format::FormatError;
 use crate::format::entry::ChunkRef;
 use crate::path::TreePath;
+use crate::shortage::Shortage;
 use crate::source::SourceError;
 use crate::store::StoreError;
 
@@ -52,6 +53,14 @@ pub enum ReadError {
         /// What happened.
         problem: String,
     },
+    /// This host has no more files or memory for it.
+    #[error("{what} cannot be read now: {shortage}")]
+    Exhausted {
+        /// The version and the path.
+        what: String,
+        /// What there is no more of.
+        shortage: Shortage,
+    },
     /// The bytes are outside of the store, and cannot be read there.
     #[error("{what} cannot be read: {error}")]
     Source {
@@ -69,7 +78,7 @@ impl ReadError {
     /// Whether the same read may succeed later.
     pub fn may_pass(&self) -> bool {
         match self {
-            ReadError::Unavailable { .. } | ReadError::Local { .. } => true,
+            ReadError::Unavailable { .. } | ReadError::Local { .. } | ReadError::Exhausted { .. } => true,
             ReadError::Source { error, .. } => matches!(error, SourceError::Unavailable { .. }),
             ReadError::Corrupt { .. }
             | ReadError::Missing { .. }
@@ -135,6 +144,7 @@ impl Origin {
                 tracing::error!(version = %self, object = key, problem, "damage in the store");
                 ReadError::Corrupt { what: format!("{self}: {key}"), problem }
             }
+            StoreError::Exhausted { shortage, .. } => ReadError::Exhausted { what, shortage },
             e @ StoreError::Denied { .. } => ReadError::Denied { what, problem: e.to_string() },
             e @ (StoreError::Unavailable { .. } | StoreError::NoBucket { .. } | StoreError::Full { .. }) => {
                 ReadError::Unavailable { what, problem: e.to_string() }
@@ -149,6 +159,10 @@ impl Origin {
 
     /// Trouble with the local disk.
     pub fn local(&self, error: &std::io::Error) -> ReadError {
-        ReadError::Local { what: self.to_string(), problem: error.to_string() }
+        let what = self.to_string();
+        match Shortage::of(error) {
+            Some(shortage) => ReadError::Exhausted { what, shortage },
+            None => ReadError::Local { what, problem: error.to_string() },
+        }
     }
 }

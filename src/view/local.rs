@@ -2,7 +2,6 @@
 //! store; and proving it when all is there.
 
 use std::collections::HashMap;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -300,6 +299,6 @@ fn copy_of(cache: &Cache, piece: &Piece, place: crate::cache::ChunkPlace) -> Opt
     }
     let whole = cache.open_proved(&place.file)?;
     let mut bytes = vec![0; piece.len() as usize];
-    whole.file().read_exact_at(&mut bytes, place.offset).ok()?;
+    whole.read_exact_at(&mut bytes, place.offset).ok()?;
     (ChunkId::of(&bytes) == piece.chunk.id).then(|| bytes.into())
 }

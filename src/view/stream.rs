@@ -1,7 +1,6 @@
 //! A file's bytes from front to end for who copies or checks all of it, without filling the cache with them.
 
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -91,7 +90,7 @@ impl FileContent {
                     && let Tier::Whole(whole) = self.tier()
                 {
                     let mut out = vec![0; (range.end - range.start) as usize];
-                    let read = whole.file().read_exact_at(&mut out, range.start);
+                    let read = whole.read_exact_at(&mut out, range.start);
                     return read.map(|()| out.into()).map_err(|e| self.origin.local(&e));
                 }
                 let mut loose = self.fetch_loose(&pieces, Urgency::Now).await?;

@@ -8,6 +8,7 @@ use tokio::process::{Child, Command};
 
 use super::Notice;
 use crate::name::AliasName;
+use crate::process::limits;
 
 /// A command line, given to `sh -c`, and how long it may take.
 #[derive(Debug, Clone)]
@@ -29,7 +30,8 @@ impl Exec {
     /// What happened, in words: it cannot be started, it ended with another status than 0, its time was over.
     pub(super) async fn run(&self, notice: &Notice) -> Result<(), String> {
         let aliases: Vec<&str> = notice.aliases.iter().map(AliasName::as_str).collect();
-        let mut child = Command::new("/bin/sh")
+        let mut command = Command::new("/bin/sh");
+        command
             .arg("-c")
             .arg(&self.command)
             .env("ARTFS_KIND", &notice.kind)
@@ -38,9 +40,9 @@ impl Exec {
             .env("ARTFS_VERSION", notice.version.map(|version| version.to_string()).unwrap_or_default())
             .env("ARTFS_ALIAS", aliases.join(","))
             .stdin(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|e| format!("it cannot be started: {e}"))?;
+            .process_group(0);
+        limits::give_back(command.as_std_mut());
+        let mut child = command.spawn().map_err(|e| format!("it cannot be started: {e}"))?;
         let group = Group(child.id());
         let line = format!("{}\n", notice.json);
         let ended = tokio::time::timeout(self.limit, feed_and_wait(&mut child, line.as_bytes())).await;
