@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use artfs::daemon::lock::{self, LockState};
@@ -49,7 +49,15 @@ fn main() -> ExitCode {
             ("an_outside_umount_ends_the_daemon", outside_umount),
             ("what_a_killed_daemon_left_is_replaced", killed_and_mounted_again),
             ("what_a_killed_daemon_left_can_be_unmounted", killed_and_unmounted),
-            ("a_killed_daemon_that_waits_for_itself_is_replaced", killed_and_stuck),
+            ("a_killed_daemon_that_waits_for_itself_ends_at_once", killed_and_stuck),
+            ("a_killed_daemon_that_waits_for_itself_without_its_guard_is_replaced", killed_without_guard),
+            ("a_killed_daemon_whose_notification_waits_for_a_caller_ends_at_once", killed_while_notifying),
+            ("no_signal_from_outside_kills_a_daemon", harmless_signals),
+            ("a_hang_up_opens_the_log_anew", hang_up),
+            ("a_stopped_daemon_is_named_and_not_waited_for", stopped),
+            ("an_unmount_without_the_state_folder_waits_for_the_daemon_all_the_same", umount_without_state),
+            ("who_holds_a_mount_that_was_taken_away_is_named", taken_away),
+            ("a_mount_in_another_mount_namespace_is_told_with_what_ends_it", other_namespace),
             ("two_daemons_on_one_state_folder_are_refused", two_daemons),
             ("a_mount_point_is_an_empty_directory_and_nobody_elses", bad_mount_points),
             ("a_failing_file_system_is_reported_where_mount_was_called", failing_start),
@@ -63,9 +71,18 @@ fn main() -> ExitCode {
 
 struct Tiny;
 
+/// Set where a request that is never answered goes with a notification.
+static NOTIFIER: OnceLock<fuser::Notifier> = OnceLock::new();
+
 impl Filesystem for Tiny {
     fn lookup(&self, _: &fuser::Request, _: INodeNo, name: &std::ffi::OsStr, reply: ReplyEntry) {
         if name == "never" {
+            if let Some(notifier) = NOTIFIER.get().cloned() {
+                std::thread::spawn(move || {
+                    tracing::warn!("notifying");
+                    notifier.inval_entry(INodeNo::ROOT, std::ffi::OsStr::new("x"))
+                });
+            }
             tracing::warn!("never answered");
             return std::mem::forget(reply);
         }
@@ -139,6 +156,9 @@ fn start(services: &Services) -> Result<Mounted, WireError> {
         let never = mountpoint.join("never");
         std::thread::spawn(move || fs::metadata(never));
     }
+    if mountpoint.ends_with("notifying") {
+        let _ = NOTIFIER.set(session.notifier());
+    }
     // After an outside umount the session tries once more itself, in vain.
     let serve = move || session.run().or_else(|e| if e.raw_os_error() == Some(22) { Ok(()) } else { Err(e) });
     Ok(Mounted { serve: Box::new(serve), handler: Arc::new(Answers) })
@@ -203,6 +223,24 @@ impl Host {
 
     fn wait_for_end(&self) {
         assert!(lock::wait_free(&self.state, NEVER).unwrap(), "the daemon does not end");
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.state.join("daemon.log")).unwrap_or_default()
+    }
+
+    fn wait_for_log(&self, text: &str) {
+        let begun = std::time::Instant::now();
+        while !self.log().contains(text) {
+            assert!(begun.elapsed() < NEVER, "never logged: {text}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The daemon that runs now.
+    fn run_pid(&self) -> u32 {
+        let status: Value = serde_json::from_slice(&self.run(&["status", "--json"]).stdout).unwrap();
+        status["pid"].as_u64().unwrap().try_into().unwrap()
     }
 
     fn has_socket(&self) -> bool {
@@ -323,7 +361,7 @@ fn two_signals() {
     while host.is_mounted() {
         std::thread::yield_now();
     }
-    kill(pid, "-HUP");
+    kill(pid, "-INT");
     host.wait_for_end();
     drop(open);
 }
@@ -388,13 +426,42 @@ fn killed_and_unmounted() {
     assert!(!host.is_mounted());
 }
 
-fn killed_and_stuck() {
+/// A host whose daemon waits for an answer of its own mount that never comes, and the daemon.
+fn stuck() -> (Host, u32) {
     let host = Host::named("stuck");
-    let first = host.mount();
+    let daemon = host.mount();
+    host.wait_for_log("never answered");
+    (host, daemon)
+}
+
+fn killed_and_stuck() {
+    let (host, daemon) = stuck();
+    kill(daemon, "-KILL");
+    host.wait_for_end();
+    assert!(host.is_mounted(), "who looks there finds a dead mount, not an empty directory");
+    assert_eq!(fs::read_dir(&host.mountpoint).unwrap_err().raw_os_error(), Some(libc::ENOTCONN));
+    host.mount();
+    assert!(host.run(&["umount", host.at()]).status.success());
+}
+
+fn killed_while_notifying() {
+    let host = Host::named("notifying");
+    let daemon = host.mount();
+    // The caller holds the directory's lock until it is answered, which is never; the notification waits for that lock.
+    let never = host.mountpoint.join("never");
+    let caller = std::thread::spawn(move || fs::File::create(never).map(drop));
+    host.wait_for_log("notifying");
+    std::thread::sleep(Duration::from_millis(100));
+    kill(daemon, "-KILL");
+    host.wait_for_end();
+    assert_eq!(caller.join().unwrap().unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
+    assert!(host.is_mounted());
+}
+
+fn killed_without_guard() {
+    let (host, first) = stuck();
     let log = || fs::read_to_string(host.state.join("daemon.log")).unwrap();
-    while !log().contains("never answered") {
-        std::thread::yield_now();
-    }
+    kill(guard_of(first), "-KILL");
     kill(first, "-KILL");
     let second = host.mount();
     assert_ne!(first, second);
@@ -402,6 +469,167 @@ fn killed_and_stuck() {
     assert!(!std::path::Path::new(&format!("/proc/{first}/exe")).exists(), "it has ended");
     assert!(fs::metadata(&host.mountpoint).is_ok());
     assert!(host.run(&["umount", host.at()]).status.success());
+}
+
+/// The process that ends the mount of a daemon that was killed.
+fn guard_of(daemon: u32) -> u32 {
+    let children = fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children")).unwrap();
+    let is_guard = |pid: &&str| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "artfs-guard")
+    };
+    children.split_whitespace().find(is_guard).expect("a daemon has a guard").parse().unwrap()
+}
+
+fn harmless_signals() {
+    let host = Host::new();
+    let pid = host.mount();
+    let guard = guard_of(pid);
+    let signals = [
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGPWR,
+        libc::SIGSTKFLT,
+        libc::SIGXFSZ,
+        libc::SIGRTMIN(),
+        libc::SIGRTMAX(),
+    ];
+    // Rust's programs ignore this one by themselves.
+    kill(pid, "-PIPE");
+    for signal in signals {
+        kill(pid, &format!("-{signal}"));
+        host.wait_for_log(&format!("a signal that means nothing here signal={signal}\n"));
+        assert!(
+            fs::metadata(host.mountpoint.join("x")).is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT))
+        );
+    }
+    for signal in ["-TERM", "-INT", "-HUP", "-QUIT", "-USR1"] {
+        kill(guard, signal);
+    }
+    assert_eq!(guard_of(pid), guard);
+    for signal in ["-QUIT", "-XCPU"] {
+        kill(host.run_pid(), signal);
+        host.wait_for_end();
+        assert!(!host.is_mounted(), "{signal}");
+        host.mount();
+    }
+    assert!(host.run(&["umount"]).status.success());
+}
+
+fn hang_up() {
+    let host = Host::new();
+    let pid = host.mount();
+    let log = host.state.join("daemon.log");
+    fs::rename(&log, host.state.join("daemon.log.1")).unwrap();
+    kill(pid, "-HUP");
+    while !fs::read_to_string(&log).is_ok_and(|text| text.contains("the log was opened anew")) {
+        std::thread::yield_now();
+    }
+    kill(pid, "-USR1");
+    host.wait_for_log("a signal that means nothing here");
+    assert!(host.is_mounted());
+    assert!(host.run(&["umount"]).status.success());
+}
+
+fn stopped() {
+    let host = Host::new();
+    let pid = host.mount();
+    kill(pid, "-STOP");
+    let want = format!(
+        "error: the daemon (pid {pid}) does not answer: it is stopped\nhint: `kill -CONT {pid}` lets it go on\n"
+    );
+    for words in [vec!["status"], vec!["commit", "p/a"], vec!["umount", host.at()]] {
+        assert_eq!(error(&host.run(&words)), want, "{words:?}");
+    }
+    let doctor = String::from_utf8(host.run(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains(&format!("the daemon (pid {pid}) does not answer: it is stopped")), "{doctor}");
+    kill(pid, "-CONT");
+    // The unmount was given up, and is not made up for later.
+    assert_eq!(host.run_pid(), pid);
+    assert!(host.is_mounted());
+    assert!(host.run(&["umount"]).status.success());
+}
+
+fn umount_without_state() {
+    let host = Host::new();
+    let elsewhere = host.dir.path().join("elsewhere");
+    for round in 0..25 {
+        host.mount();
+        let done = host.command(&["umount", host.at()]).env("ARTFS_STATE", &elsewhere).output().unwrap();
+        assert!(done.status.success(), "round {round}: {done:?}");
+        assert_eq!(lock::look(&host.state).unwrap(), LockState::Free, "round {round}: it returned too early");
+    }
+}
+
+fn taken_away() {
+    let host = Host::new();
+    let pid = host.mount();
+    let open = File::open(&host.mountpoint).unwrap();
+    assert!(Command::new("umount").arg("-l").arg(&host.mountpoint).status().unwrap().success());
+    let text = error(&host.run(&["mount", host.at()]));
+    assert!(text.contains(&format!("a daemon (pid {pid}) already serves {}", host.at())), "{text}");
+    assert!(text.contains("it is unmounted, but files in it are still open"), "{text}");
+    assert!(text.contains(&format!("hint: `kill {pid}` ends it at once")), "{text}");
+    kill(pid, "-TERM");
+    host.wait_for_end();
+    drop(open);
+    // Without a user left the next mount waits for its end.
+    host.mount();
+    assert!(Command::new("umount").arg("-l").arg(&host.mountpoint).status().unwrap().success());
+    host.mount();
+    assert!(host.run(&["umount"]).status.success());
+}
+
+fn other_namespace() {
+    let host = Host::new();
+    let pid = host.mount();
+    let mut other = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(other.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let held = format!(
+        "is unmounted here, but its daemon (pid {pid}) goes on: the mount namespace of sleep (pid {}) has it, too\n",
+        other.id()
+    );
+    let ends = format!("`nsenter --mount --target {} umount {}`", other.id(), host.at());
+    let text = error(&host.run(&["umount", host.at()]));
+    assert!(text.contains(&held) && text.contains(&ends), "{text}");
+    assert!(text.contains(&format!("`kill {pid}` ends the daemon at once")), "{text}");
+    let text = error(&host.run(&["mount", host.at()]));
+    assert!(text.contains(&format!("the mount namespace of sleep (pid {})", other.id())), "{text}");
+    kill(pid, "-TERM");
+    host.wait_for_end();
+    other.kill().unwrap();
+    other.wait().unwrap();
+
+    // The daemon itself in another namespace.
+    let mut other = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg(format!(
+            "'{}' mount '{}'; exec sleep 1000",
+            std::env::current_exe().unwrap().display(),
+            host.at()
+        ))
+        .env("ARTFS_STATE", &host.state)
+        .env("ARTFS_STORE", host.dir.path().join("store"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(other.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("is mounted on") && !host.is_mounted(), "{line}");
+    let text = error(&host.run(&["mount", host.at()]));
+    assert!(text.contains("in another mount namespace\nhint: `artfs umount --state "), "{text}");
+    assert!(host.run(&["umount"]).status.success());
+    assert_eq!(lock::look(&host.state).unwrap(), LockState::Free);
+    other.kill().unwrap();
+    other.wait().unwrap();
 }
 
 fn two_daemons() {
@@ -412,7 +640,10 @@ fn two_daemons() {
     let text = error(&host.run(&["mount", other.to_str().unwrap()]));
     let want = format!("error: a daemon (pid {pid}) already serves {} from the state folder ", host.at());
     assert!(text.starts_with(&want), "{text}");
-    assert!(text.contains(&format!("hint: `artfs umount {}` ends it", host.at())), "{text}");
+    assert!(
+        text.contains(&format!("hint: `artfs umount {}` ends it; for a second mount", host.at())),
+        "{text}"
+    );
     assert_eq!(mounts::mount_at(&other).unwrap(), None);
     assert!(host.run(&["umount"]).status.success());
 }

@@ -12,13 +12,19 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
 use crate::daemon::mounts::{self, Life, MountEntry};
+use crate::daemon::wire::Request;
 use crate::daemon::{client, sys};
+use crate::process::limits::{self, RESERVED_FILES};
 use crate::store::OnMissing;
 
 /// Kernels from this on have FUSE passthrough.
 const PASSTHROUGH_KERNEL: (u32, u32) = (6, 9);
 /// The number of CAP_SYS_ADMIN.
 const CAP_SYS_ADMIN: u32 = 21;
+/// Fewer open files than this are worth a warning: a data loader with many workers takes some thousands.
+const FEW_FILES: u64 = 8192;
+const MEND_LIMIT: &str = "raise the hard limit where the daemon is started: `ulimit -Hn 1048576` as root, LimitNOFILE= of \
+                          systemd, --ulimit nofile= of a container; then mount again";
 /// Less free space than this for cache and staging is worth a warning.
 const LITTLE_SPACE_BYTES: u64 = 2 << 30;
 
@@ -66,6 +72,7 @@ pub fn run(context: &Context) -> Result<Outcome, CliError> {
     let mut checks = vec![fuse_device(), fusermount(), allow_other(), passthrough()];
     checks.extend(state_folder(&state));
     checks.push(space(&state));
+    checks.push(own_limit());
     checks.extend(stale_mounts());
     checks.extend(store(context));
     match context.format() {
@@ -208,12 +215,45 @@ fn state_folder(state: &Path) -> Vec<Check> {
         let found = format!("{shown} is open to other users (mode {mode:o})");
         checks.push(Check::warning(name, found, format!("`chmod 700 {shown}`")));
     }
-    match client::connect(state) {
-        Ok(Some(_)) => checks.push(Check::ok("daemon", "answers")),
-        Ok(None) => checks.push(Check::ok("daemon", "none runs on the state folder")),
-        Err(e) => checks.push(Check::failed("daemon", format!("does not answer: {e}"), "`artfs status`")),
-    }
+    checks.push(daemon(state));
     checks
+}
+
+fn daemon(state: &Path) -> Check {
+    let name = "daemon";
+    let client = match client::connect(state) {
+        Ok(Some(client)) => client,
+        Ok(None) => return Check::ok(name, "none runs on the state folder"),
+        Err(e) => return Check::failed(name, format!("does not answer: {e}"), "`artfs status`"),
+    };
+    let status = match client.call(&Request::Status, |_| {}) {
+        Ok(status) => status,
+        Err(e) => return Check::failed(name, e.message, e.hint.unwrap_or_else(|| "`artfs status`".into())),
+    };
+    let number = |member: &str| status["open_files"][member].as_u64();
+    match (number("open"), number("limit")) {
+        (Some(open), Some(limit)) => {
+            let found = format!("answers; {open} files are open in it, {limit} may be");
+            if open >= limit.saturating_sub(RESERVED_FILES.min(limit / 4)) {
+                Check::warning(name, format!("{found}: no further file can be opened"), MEND_LIMIT)
+            } else {
+                Check::ok(name, found)
+            }
+        }
+        _ => Check::ok(name, "answers"),
+    }
+}
+
+/// The limit that a daemon started from here would have.
+fn own_limit() -> Check {
+    let name = "open files";
+    let limit = limits::raise();
+    let found = format!("{} may be open in a process started here (hard limit {})", limit.now, limit.hard);
+    if limit.now < FEW_FILES {
+        let found = format!("{found}: as many files of a mount can be in use at once, about");
+        return Check::warning(name, found, MEND_LIMIT);
+    }
+    Check::ok(name, found)
 }
 
 fn space(state: &Path) -> Check {

@@ -14,6 +14,7 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
 use super::signers::PolicyArgs;
+use crate::daemon::guard::Guard;
 use crate::daemon::spawn::{self, Ready};
 use crate::daemon::{self, Options, Start, mounts, sys};
 use crate::fs::RENAME_WAIT;
@@ -27,7 +28,8 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 #[command(
     long_about = "Mount the store as a directory of plain files.\n\n\
         Returns when the mount serves and leaves a daemon in the background, whose log is daemon.log in the state \
-        folder. `artfs umount`, SIGTERM and SIGINT end it. A store that is not there yet is made.",
+        folder; SIGHUP opens it anew. `artfs umount`, SIGTERM, SIGINT and SIGQUIT end it; other signals do nothing. A \
+        store that is not there yet is made.",
     after_help = "\
 Examples:
   artfs mount /artifacts
@@ -111,6 +113,9 @@ pub fn run(context: &Context, args: &MountArgs, start: Start) -> Result<Outcome,
             return Err(error.into());
         }
     };
+    // Before there are threads.
+    let guard = Guard::start(&options.mountpoint);
+    let guard = guard.inspect_err(|error| tracing::warn!(%error, "the mount has no guard")).ok();
     let runtime = context.runtime()?;
     // Who may only read makes no store.
     let on_missing = match args {
@@ -119,7 +124,7 @@ pub fn run(context: &Context, args: &MountArgs, start: Start) -> Result<Outcome,
         _ => OnMissing::Create,
     };
     let open = || context.catalog(&runtime, on_missing).map_err(CliError::into_wire);
-    let outcome = daemon::run(options, context.actor(), &runtime, open, start, ready);
+    let outcome = daemon::run(guard, options, context.actor(), &runtime, open, start, ready);
     runtime.shutdown_timeout(SHUTDOWN_LIMIT);
     outcome?;
     Ok(Outcome::Done)

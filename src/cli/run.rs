@@ -10,12 +10,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use crate::clock;
+use crate::daemon::signals::Signals;
 use crate::daemon::sys;
 use crate::daemon::wire::Request;
 use crate::format::run::Run;
@@ -23,6 +23,7 @@ use crate::id::TokenId;
 use crate::lineage::openlineage::{self, Sink, Stage, VersionMade};
 use crate::lineage::uses;
 use crate::name::RunId;
+use crate::process::limits;
 use crate::process::rule::RUN_VARIABLE;
 use crate::runs::{Ledger, Published, capture};
 
@@ -101,10 +102,11 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
         eprintln!("warning: the run's start was not told: {}", super::output::clean_lines(&e.message));
     }
     // Before the program is there: a signal meanwhile must not end this process and leave the program.
-    let signals = runtime.block_on(async { Signals::watch() });
-    let child =
-        Command::new(&args.command[0]).args(&args.command[1..]).env(RUN_VARIABLE, id.as_str()).spawn();
-    let mut child = match child {
+    let signals = runtime.block_on(async { passed_on() });
+    let mut command = Command::new(&args.command[0]);
+    command.args(&args.command[1..]).env(RUN_VARIABLE, id.as_str());
+    limits::give_back(&mut command);
+    let mut child = match command.spawn() {
         Ok(child) => child,
         Err(e) => {
             let code = if e.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_RUN };
@@ -203,34 +205,12 @@ pub fn flush(context: &Context) {
     }
 }
 
-/// Signals that are passed on.
-struct Signals(Vec<(i32, tokio::signal::unix::Signal)>);
-
-impl Signals {
-    fn watch() -> Self {
-        // A terminal sends those of its keys to the command as well; then this process only must not end by them.
-        let kinds = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
-        Self(
-            kinds
-                .into_iter()
-                .filter_map(|kind| Some((kind, signal(SignalKind::from_raw(kind)).ok()?)))
-                .collect(),
-        )
-    }
-
-    async fn next(&mut self) -> i32 {
-        let waits = self.0.iter_mut().map(|(kind, signal)| {
-            let kind = *kind;
-            Box::pin(async move {
-                signal.recv().await;
-                kind
-            })
-        });
-        match waits.collect::<Vec<_>>() {
-            waits if waits.is_empty() => std::future::pending().await,
-            waits => futures::future::select_all(waits).await.0,
-        }
-    }
+/// Signals that are passed on. Those that were ignored when this process was started stay so, for the command too
+/// (`nohup artfs run`).
+fn passed_on() -> Signals {
+    // A terminal sends those of its keys to the command as well; then this process only must not end by them.
+    let kinds = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+    Signals::of(kinds.into_iter().filter(|kind| !sys::is_ignored(*kind)))
 }
 
 async fn forward(mut signals: Signals, pid: u32, mut end: mpsc::Receiver<()>) {

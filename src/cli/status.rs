@@ -28,7 +28,7 @@ pub fn run(context: &Context) -> Result<Outcome, CliError> {
                 "a daemon (pid {}) for {} runs on {shown}, but it does not answer",
                 holder.pid, holder.mountpoint
             ))
-            .with_hint("it is starting or ending; or, if that lasts, stop it and mount again"),
+            .with_hint(format!("it is starting or ending; if that lasts, `kill {}` ends it", holder.pid)),
             LockState::Held(None) => CliError::failed(format!("a daemon is starting on {shown}")),
             LockState::Free => CliError::failed(format!("nothing is mounted from the state folder {shown}"))
                 .with_hint(

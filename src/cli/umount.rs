@@ -9,6 +9,7 @@ use serde_json::json;
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
+use crate::daemon::holder;
 use crate::daemon::lock::{self, LockState};
 use crate::daemon::mounts::{self, MountEntry};
 use crate::daemon::sys::{self, Detach};
@@ -46,8 +47,8 @@ pub fn run(context: &Context, args: &UmountArgs) -> Result<Outcome, CliError> {
     let state = context.state_path()?;
     let held = lock::look(&state)
         .map_err(|e| CliError::io(format!("cannot look at the lock in {}", state.display()), &e))?;
-    let ours = match held {
-        LockState::Held(Some(holder)) => Some(PathBuf::from(holder.mountpoint)),
+    let ours = match &held {
+        LockState::Held(Some(holder)) => Some(PathBuf::from(&holder.mountpoint)),
         LockState::Held(None) | LockState::Free => None,
     };
     let mountpoint = match (&args.directory, &ours) {
@@ -62,21 +63,21 @@ pub fn run(context: &Context, args: &UmountArgs) -> Result<Outcome, CliError> {
     let shown = mountpoint.display().to_string();
     let detach = if args.lazy { Detach::Lazily } else { Detach::Now };
     let is_ours = ours.as_ref() == Some(&mountpoint);
+    let entry = ours_at(&mountpoint)?;
+    let daemon = match (&held, &entry) {
+        (LockState::Held(Some(holder)), _) if is_ours => Some(Serving::Ours(holder.pid)),
+        (_, Some(entry)) => holder::daemon_of(entry).map(Serving::Found),
+        _ => None,
+    };
     let answered = is_ours && ask_daemon(context, &mountpoint, args.lazy)?;
     if !answered {
         unmount_directly(&mountpoint, detach, is_ours)?;
     }
     wait_for_table(&mountpoint)?;
-    let mut ended = true;
-    if is_ours {
-        let limit = if args.lazy { LAZY_END_LIMIT } else { END_LIMIT };
-        ended = lock::wait_free(&state, limit)
-            .map_err(|e| CliError::io(format!("cannot look at the lock in {}", state.display()), &e))?;
-        if !ended && !args.lazy {
-            return Err(CliError::failed(format!("{shown} is unmounted, but its daemon has not ended"))
-                .with_hint(format!("its log is {}", crate::daemon::spawn::log_file(&state).display())));
-        }
-    }
+    let ended = match &daemon {
+        Some(daemon) => wait_for_end(daemon, &state, &mountpoint, entry.as_ref(), args.lazy)?,
+        None => true,
+    };
     match context.format() {
         Format::Json => output::print_json(&json!({ "mountpoint": shown, "daemon_ended": ended }))?,
         Format::Text if !ended => {
@@ -89,12 +90,65 @@ pub fn run(context: &Context, args: &UmountArgs) -> Result<Outcome, CliError> {
     Ok(Outcome::Done)
 }
 
+/// The daemon behind the mount.
+enum Serving {
+    /// That of the state folder.
+    Ours(u32),
+    /// Another one.
+    Found(holder::Daemon),
+}
+
+/// Waits until the daemon has ended; false if open files keep it and may.
+fn wait_for_end(
+    daemon: &Serving,
+    state: &Path,
+    mountpoint: &Path,
+    entry: Option<&MountEntry>,
+    lazy: bool,
+) -> Result<bool, CliError> {
+    let (pid, log) = match daemon {
+        Serving::Ours(pid) => {
+            (*pid, format!("its log is {}", crate::daemon::spawn::log_file(state).display()))
+        }
+        Serving::Found(daemon) => (daemon.pid, "its log is daemon.log in its state folder".to_owned()),
+    };
+    let wait = |limit: Duration| match daemon {
+        Serving::Ours(_) => lock::wait_free(state, limit)
+            .map_err(|e| CliError::io(format!("cannot look at the lock in {}", state.display()), &e)),
+        Serving::Found(daemon) => Ok(daemon.wait_for_end(limit)),
+    };
+    if wait(LAZY_END_LIMIT)? {
+        return Ok(true);
+    }
+    let shown = mountpoint.display().to_string();
+    let is_it = |mount: &MountEntry| match entry {
+        Some(entry) => mount.device == entry.device && mount.is_artfs(),
+        None => mount.mount_point == mountpoint && mount.is_artfs(),
+    };
+    if let Some((held, command)) = holder::told(&holder::elsewhere(std::process::id(), is_it), &shown) {
+        let message = format!("{shown} is unmounted here, but its daemon (pid {pid}) goes on: {held}");
+        return Err(CliError::failed(message).with_hint(format!(
+            "{command} takes it away there; `kill {pid}` ends the daemon at once, for all"
+        )));
+    }
+    if lazy {
+        return Ok(false);
+    }
+    if wait(END_LIMIT)? {
+        return Ok(true);
+    }
+    let message = format!("{shown} is unmounted, but its daemon (pid {pid}) has not ended");
+    Err(CliError::failed(message).with_hint(format!("{log}; `kill {pid}` ends it at once")))
+}
+
 /// False if no daemon answers.
 fn ask_daemon(context: &Context, mountpoint: &Path, lazy: bool) -> Result<bool, CliError> {
     let Some(client) = context.daemon()? else { return Ok(false) };
     match client.call(&Request::Unmount { lazy }, |_| {}) {
         Ok(_) => Ok(true),
         // It may have ended between the unmount and its answer.
+        // One that is stopped, say: its mount can lose its name all the same.
+        Err(_) if lazy => Ok(false),
         Err(error) if ours_at(mountpoint)?.is_some() => Err(error.into()),
         Err(_) => Ok(true),
     }

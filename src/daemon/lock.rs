@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::client;
+use super::holder;
 use super::mounts::{self, Life};
 use super::sys::{self, Detach};
 
@@ -20,7 +21,7 @@ const DYING: Duration = Duration::from_secs(60);
 /// nobody gives any more, keeps the mount and with it itself alive.
 const STUCK: Duration = Duration::from_secs(5);
 /// Between two tries.
-const POLL: Duration = Duration::from_millis(10);
+pub(super) const POLL: Duration = Duration::from_millis(10);
 
 /// Who holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +60,11 @@ impl DaemonLock {
                 Err(TryLockError::WouldBlock) => {
                     let holder = read(&mut file);
                     let is_dying = holder.as_ref().is_some_and(|holder| is_dying(holder.pid));
-                    let answers = !is_dying && client::connect(state).is_ok_and(|client| client.is_some());
+                    // One whose mount is gone is about to end, though it may answer still.
+                    let is_ending = holder.as_ref().is_some_and(holder::has_lost_its_mount);
+                    let answers = !is_dying
+                        && !is_ending
+                        && client::connect(state).is_ok_and(|client| client.is_some());
                     if answers || begun.elapsed() > if is_dying { DYING } else { GRACE } {
                         return Err(LockError::Held(holder));
                     }
@@ -142,15 +147,18 @@ pub fn wait_free(state: &Path, limit: Duration) -> io::Result<bool> {
     Ok(true)
 }
 
+/// The file's name in a state folder.
+pub(super) const FILE_NAME: &str = "daemon.lock";
+
 fn path(state: &Path) -> PathBuf {
-    state.join("daemon.lock")
+    state.join(FILE_NAME)
 }
 
 fn open(state: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path(state))
 }
 
-fn read(file: &mut File) -> Option<Holder> {
+pub(super) fn read(file: &mut File) -> Option<Holder> {
     let mut text = Vec::new();
     file.rewind().ok()?;
     file.take(1 << 16).read_to_end(&mut text).ok()?;

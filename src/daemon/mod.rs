@@ -7,15 +7,18 @@
 //! [`Start`] brings it in.
 
 pub mod client;
+pub mod guard;
+pub mod holder;
 pub mod lock;
 pub mod mounts;
 mod server;
+pub mod signals;
 mod socket;
 pub mod spawn;
 pub mod sys;
 pub mod wire;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +26,15 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use self::lock::{DaemonLock, LockError};
+use self::guard::Guard;
+use self::holder::Place;
+use self::lock::{DaemonLock, Holder, LockError};
 use self::mounts::MountEntry;
 use self::server::Server;
 pub use self::server::{Caller, Handler, ProgressSender};
+use self::signals::{Asked, Signals};
 use self::spawn::Ready;
 use self::sys::Detach;
 use self::wire::{Request, WireError};
@@ -37,6 +42,7 @@ use crate::admission::Policy;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
 use crate::commit::Quotas;
+use crate::process::limits;
 use crate::source::Allowed;
 
 /// How long a mount may take to answer its first question.
@@ -101,8 +107,10 @@ pub struct Mounted {
 /// Mounts on `options.mountpoint`, under the name [`mounts::FS_NAME`], and returns at once.
 pub type Start = fn(&Services) -> Result<Mounted, WireError>;
 
-/// Runs a daemon until its mount is gone. `open` opens the store; it is called when the lock is held.
+/// Runs a daemon until its mount is gone. `open` opens the store; it is called when the lock is held. `guard` ends the
+/// mount of a daemon that was killed.
 pub fn run(
+    guard: Option<Guard>,
     options: Options,
     actor: Actor,
     runtime: &Runtime,
@@ -112,7 +120,7 @@ pub fn run(
 ) -> Result<(), WireError> {
     sys::return_large_buffers();
     match begin(options, actor, runtime, open, start) {
-        Ok(life) => life.live(runtime, ready),
+        Ok(life) => life.live(guard, runtime, ready),
         Err(error) => {
             ready.failed(&error);
             Err(error)
@@ -127,31 +135,6 @@ struct Life {
     server: Server,
     signals: Signals,
     lock: DaemonLock,
-}
-
-/// The signals that end a daemon.
-struct Signals {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
-}
-
-impl Signals {
-    fn watch() -> io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
-            _ = self.hup.recv() => {}
-        }
-    }
 }
 
 fn begin(
@@ -170,7 +153,7 @@ fn begin(
         move |e: io::Error| WireError::new(format!("cannot {what}: {e}"))
     };
     // Before the mount, so that a signal cannot end the process between the two and leave a dead mount.
-    let signals = Signals::watch().map_err(failed("watch for signals"))?;
+    let signals = Signals::of_daemon().map_err(failed("watch for signals"))?;
     let place = options.state.display();
     let server =
         Server::bind(&options.state).map_err(failed(&format!("listen on the control socket in {place}")))?;
@@ -183,28 +166,56 @@ fn begin(
 
 fn refusal(options: &Options, error: LockError) -> WireError {
     let state = options.state.display();
+    let another = "for a second mount, give it a state folder of its own with --state";
     match error {
         LockError::Io(e) => WireError::new(format!("cannot lock the state folder {state}: {e}")),
-        LockError::Held(Some(holder)) => WireError::new(format!(
-            "a daemon (pid {}) already serves {} from the state folder {state}",
-            holder.pid, holder.mountpoint
-        ))
-        .with_hint(format!(
-            "`artfs umount {}` ends it; for a second mount, give it a state folder of its own with --state",
-            holder.mountpoint
-        )),
+        LockError::Held(Some(holder)) => {
+            let Holder { pid, mountpoint } = &holder;
+            let what =
+                format!("a daemon (pid {pid}) already serves {mountpoint} from the state folder {state}");
+            match holder::place_of(&holder) {
+                Place::Here => {
+                    WireError::new(what).with_hint(format!("`artfs umount {mountpoint}` ends it; {another}"))
+                }
+                Place::OtherNamespace => WireError::new(format!("{what}, in another mount namespace"))
+                    .with_hint(format!("`artfs umount --state {state}` ends it, or `kill {pid}`; {another}")),
+                Place::Unknown => WireError::new(format!("{what}, where this process cannot look"))
+                    .with_hint(format!(
+                        "`artfs umount --state {state}` ends it, or who started it; {another}"
+                    )),
+                Place::Gone(elsewhere) => match holder::told(&elsewhere, mountpoint) {
+                    None => {
+                        WireError::new(format!("{what}: it is unmounted, but files in it are still open"))
+                            .with_hint(format!(
+                                "`kill {pid}` ends it at once, for their users too; {another}"
+                            ))
+                    }
+                    Some((held, command)) => WireError::new(format!(
+                        "{what}: it is unmounted here, but {held}"
+                    ))
+                    .with_hint(format!(
+                        "{command} takes it away there, `kill {pid}` ends the daemon at once; {another}"
+                    )),
+                },
+            }
+        }
         LockError::Held(None) => {
             WireError::new(format!("a daemon already serves from the state folder {state}"))
-                .with_hint("for a second mount, give it a state folder of its own with --state")
+                .with_hint(another)
         }
     }
 }
 
 impl Life {
-    fn live(self, runtime: &Runtime, ready: Ready) -> Result<(), WireError> {
+    fn live(self, mut guard: Option<Guard>, runtime: &Runtime, ready: Ready) -> Result<(), WireError> {
         let Life { services, mounted, server, mut signals, lock } = self;
         let mountpoint = services.options.mountpoint.clone();
         let ours = mounts::mount_at(&mountpoint).ok().flatten().filter(MountEntry::is_artfs);
+        if let (Some(guard), Some(ours)) = (&mut guard, &ours) {
+            guard.watch(ours);
+        }
+        let in_background = matches!(ready, Ready::Pipe(_));
+        let state = services.options.state.clone();
         let (ended, mut end) = oneshot::channel();
         let serve = mounted.serve;
         let session = std::thread::Builder::new().name("session".into()).spawn(move || {
@@ -239,13 +250,27 @@ impl Life {
                             }
                         }
                     }
-                    () = signals.next() => {
-                        if signalled {
+                    signal = signals.next() => match signals::meaning(signal) {
+                        Asked::HangUp if in_background => match spawn::reopen_log(&state) {
+                            Ok(()) => tracing::info!("the log was opened anew"),
+                            Err(error) => tracing::warn!(%error, "the log cannot be opened anew"),
+                        },
+                        Asked::Nothing => tracing::info!(signal, "a signal that means nothing here"),
+                        Asked::HangUp if !io::stdin().is_terminal() => {
+                            tracing::info!("a hang-up: the log is standard error, and is not opened anew");
+                        }
+                        Asked::HangUp | Asked::End if signalled => {
                             tracing::warn!("a second signal: ending at once");
                             break Ok(Ended::Cut);
                         }
-                        signalled = true;
-                        detach(&mountpoint);
+                        Asked::HangUp | Asked::End if !is_there(&mountpoint, ours.as_ref()) => {
+                            tracing::warn!("a signal, and the mount was taken away before: ending at once");
+                            break Ok(Ended::Cut);
+                        }
+                        Asked::HangUp | Asked::End => {
+                            signalled = true;
+                            detach(&mountpoint);
+                        }
                     }
                 }
             }
@@ -258,6 +283,9 @@ impl Life {
             clear_away(&mountpoint, ours.as_ref());
         }
         drop(server);
+        if let Some(guard) = guard {
+            guard.dismiss();
+        }
         // Given back by the end of the process, when nothing of this daemon is left.
         std::mem::forget(lock);
         let shown = mountpoint.display();
@@ -272,6 +300,13 @@ enum Ended {
     Served,
     /// Before that, by a second signal.
     Cut,
+}
+
+/// Whether a mount is still in this process's mount table. If that cannot be read, it is.
+fn is_there(mountpoint: &std::path::Path, ours: Option<&MountEntry>) -> bool {
+    mounts::mounts().map_or(true, |table| {
+        table.iter().any(|entry| entry.mount_point == mountpoint && ours.is_none_or(|ours| ours == entry))
+    })
 }
 
 /// After a session that failed: leaves no dead mount behind. Asks nothing of the mount, for nobody answers.
@@ -327,6 +362,11 @@ pub fn status(services: &Services) -> Value {
         "allow_other": options.allow_other,
         "version": env!("CARGO_PKG_VERSION"),
         "since": services.started,
+        "open_files": {
+            "open": limits::open_files(),
+            "limit": limits::raise().now,
+            "hard_limit": limits::raise().hard,
+        },
         "requests": counts,
         "bytes_fetched": counts.bytes_fetched,
     })

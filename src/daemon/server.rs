@@ -151,6 +151,13 @@ async fn answer(
     let mut ignored = [0; 64];
     loop {
         tokio::select! {
+            // Looked at first: nothing is begun for a client that gave up while this daemon was stopped.
+            biased;
+            read = reader.read(&mut ignored) => {
+                if read? == 0 {
+                    return Ok(None);
+                }
+            }
             outcome = &mut work => {
                 return Ok(Some(match outcome {
                     Ok(value) => Reply::Ok(value),
@@ -158,11 +165,6 @@ async fn answer(
                 }));
             }
             Some(step) = progress.recv() => writer.write_all(&to_line(&Reply::Progress(step))).await?,
-            read = reader.read(&mut ignored) => {
-                if read? == 0 {
-                    return Ok(None);
-                }
-            }
         }
     }
 }

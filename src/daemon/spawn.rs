@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::sys;
 use super::wire::{Reply, WireError, to_line};
 use crate::clock::Timestamp;
+use crate::process::limits;
 
 /// A log longer than this is set aside when the next daemon starts.
 const MAX_LOG_BYTES: u64 = 16 << 20;
@@ -83,6 +84,7 @@ pub fn spawn(arguments: &[OsString], state: &Path) -> Result<Value, WireError> {
     command.args(arguments).arg("--ready-fd").arg(pipe.as_raw_fd().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     sys::detach_with(&mut command, &pipe);
+    limits::give_back(&mut command);
     let mut child = command.spawn().map_err(failed)?;
     drop(pipe);
     let mut line = Vec::new();
@@ -101,6 +103,11 @@ pub fn spawn(arguments: &[OsString], state: &Path) -> Result<Value, WireError> {
             Err(WireError::new(message).with_hint(format!("its log is {}", log.display())))
         }
     }
+}
+
+/// Opens the log anew, under its name, for a daemon in the background: the old file was moved away.
+pub fn reopen_log(state: &Path) -> io::Result<()> {
+    sys::become_standard_error(&open_log(state)?)
 }
 
 fn open_log(state: &Path) -> io::Result<File> {

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -23,6 +23,8 @@ pub enum Detach {
     /// Its name now, and every request under way fails: for a daemon that will not answer them any more. Only
     /// root can; for others as [`Detach::Lazily`].
     Abort,
+    /// Every request under way fails, and a mount in use keeps its name. Only root can.
+    AbortOnly,
 }
 
 /// Space on a file system in bytes.
@@ -129,12 +131,16 @@ pub fn space(path: &Path) -> io::Result<Space> {
 /// Takes a mount away: as root by umount2, else through the setuid helper fusermount3.
 pub fn unmount(mountpoint: &Path, detach: Detach) -> io::Result<()> {
     if effective_uid() != 0 {
-        return fusermount(mountpoint, detach);
+        return match detach {
+            Detach::AbortOnly => Err(io::ErrorKind::PermissionDenied.into()),
+            Detach::Now | Detach::Lazily | Detach::Abort => fusermount(mountpoint, detach),
+        };
     }
     let flags = match detach {
         Detach::Now => libc::UMOUNT_NOFOLLOW,
         Detach::Lazily => libc::UMOUNT_NOFOLLOW | libc::MNT_DETACH,
         Detach::Abort => libc::UMOUNT_NOFOLLOW | libc::MNT_DETACH | libc::MNT_FORCE,
+        Detach::AbortOnly => libc::UMOUNT_NOFOLLOW | libc::MNT_FORCE,
     };
     let path = c_path(mountpoint)?;
     // SAFETY: the path ends with NUL.
@@ -172,6 +178,103 @@ pub fn send_signal(pid: u32, signal: i32) {
         // SAFETY: a call with numbers only.
         unsafe { libc::kill(pid, signal) };
     }
+}
+
+/// Whether this process was started with a signal ignored.
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: asks only; the answer has the type that the call fills.
+    let asked = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: the call succeeded.
+    asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+/// Starts a process that runs `life` with the number of this one, and ends. `input` is its standard input, and all that
+/// it has of this process; it takes no signals but those that cannot be refused.
+///
+/// # Errors
+/// There is more than one thread, or no process can be made.
+pub fn fork_guard(input: OwnedFd, life: impl FnOnce(u32)) -> io::Result<u32> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("there are threads already"));
+    }
+    let parent = std::process::id();
+    // SAFETY: there is one thread, so nothing is locked or half done in the child.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            if keep_only(&input).is_ok() {
+                life(parent);
+            }
+            // SAFETY: ends the child without running what the parent registered for its own end.
+            unsafe { libc::_exit(0) }
+        }
+        child => Ok(child.unsigned_abs()),
+    }
+}
+
+/// Makes `input` the standard input of this process, and closes all else.
+fn keep_only(input: &OwnedFd) -> io::Result<()> {
+    // Closed below with all others.
+    let nothing = File::options().read(true).write(true).open("/dev/null")?.into_raw_fd();
+    std::env::set_current_dir("/")?;
+    let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    // SAFETY: calls with numbers of open files, a name that lives, and a set that the calls before fill. What they close
+    // is this process's copy, and nothing in it is used afterwards.
+    unsafe {
+        check(libc::dup2(input.as_raw_fd(), 0))?;
+        check(libc::dup2(nothing, 1))?;
+        check(libc::dup2(nothing, 2))?;
+        if libc::close_range(3, libc::c_uint::MAX, 0) != 0 {
+            for fd in 3..1 << 16 {
+                libc::close(fd);
+            }
+        }
+        check(libc::prctl(libc::PR_SET_NAME, c"artfs-guard".as_ptr()))?;
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        check(libc::sigfillset(all.as_mut_ptr()))?;
+        check(libc::sigprocmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut()))?;
+        check(libc::setsid())?;
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR1))
+    }
+}
+
+/// Waits until the thread that started this process has ended. For a process that [`fork_guard`] made; false if that
+/// cannot be known.
+pub fn wait_for_parents_death(parent: u32) -> bool {
+    let mut wanted = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut got = 0;
+    // SAFETY: the set is filled before it is used, and both pointers are to live memory.
+    let waits = unsafe {
+        libc::sigemptyset(wanted.as_mut_ptr()) == 0
+            && libc::sigaddset(wanted.as_mut_ptr(), libc::SIGUSR1) == 0
+            // It may have ended before the signal was asked for.
+            && (libc::getppid().unsigned_abs() != parent || libc::sigwait(wanted.as_ptr(), &raw mut got) == 0)
+    };
+    waits
+}
+
+/// Makes `file` standard error.
+pub fn become_standard_error(file: &File) -> io::Result<()> {
+    // SAFETY: a call with two numbers of open files.
+    if unsafe { libc::dup2(file.as_raw_fd(), 2) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The process at the other end of a socket, as it was when the connection was made.
+pub fn peer(socket: &std::os::unix::net::UnixStream) -> Option<u32> {
+    let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    // SAFETY: both pointers are to live memory of the length that is said.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut who).cast(),
+            &raw mut len,
+        )
+    };
+    (failed == 0 && who.pid > 0).then(|| who.pid.unsigned_abs())
 }
 
 /// Whether an error says that the mount is in use.

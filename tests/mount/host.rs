@@ -30,6 +30,7 @@ pub struct Host {
     store: String,
     settings: RefCell<Vec<(String, String)>>,
     options: RefCell<Vec<String>>,
+    through: RefCell<Vec<String>>,
     pid: Cell<Option<u32>>,
 }
 
@@ -72,13 +73,18 @@ impl Host {
         let store = store.unwrap_or_else(|| format!("file://{}/store", folder.display()));
         let (state, at) = (folder.join("state"), folder.join("mnt"));
         fs::create_dir(&at).unwrap();
-        let (options, pid) = (RefCell::default(), Cell::new(None));
-        Self { dir, state, at, store, settings: RefCell::new(settings.to_vec()), options, pid }
+        let (options, through, pid) = (RefCell::default(), RefCell::default(), Cell::new(None));
+        Self { dir, state, at, store, settings: RefCell::new(settings.to_vec()), options, through, pid }
     }
 
     /// What the next mount is told.
     pub fn set_options(&self, options: &[&str]) {
         *self.options.borrow_mut() = options.iter().map(|&o| o.to_owned()).collect();
+    }
+
+    /// Runs everything through this program from now on, which is given the words behind its own.
+    pub fn start_through(&self, words: &[&str]) {
+        *self.through.borrow_mut() = words.iter().map(|&word| word.to_owned()).collect();
     }
 
     /// Sets an environment variable for all that is run from now on.
@@ -102,8 +108,11 @@ impl Host {
     }
 
     pub fn command<S: AsRef<OsStr>>(&self, words: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_artfs"));
+        let through = self.through.borrow();
+        let mut all = through.iter().map(OsStr::new).chain([OsStr::new(env!("CARGO_BIN_EXE_artfs"))]);
+        let mut command = Command::new(all.next().expect("the program itself"));
         command
+            .args(all)
             .args(words)
             .env("ARTFS_STATE", &self.state)
             .env("ARTFS_STORE", &self.store)

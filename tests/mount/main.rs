@@ -12,6 +12,7 @@ mod contained;
 mod host;
 mod identity;
 mod kept;
+mod limits;
 mod lineage;
 mod memory;
 mod names;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             identity::TESTS,
             kept::TESTS,
             signing::TESTS,
+            limits::TESTS,
             lineage::TESTS,
         ]
         .concat(),
