@@ -25,7 +25,7 @@ use crate::pin::{self, PinError, Pinned};
 use crate::process;
 use crate::runs::{self, Ledger, Watch, WatchOptions, capture::Names};
 use crate::source::Sources;
-use crate::staging::SessionRegistry;
+use crate::staging::{self, SessionRegistry};
 use crate::view::{ReadContext, ReadLimits};
 
 /// How often a client that waits for a commit is told how far it is.
@@ -151,6 +151,7 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
     json!({
         "cache": cache.stats(),
         "staging": sessions,
+        "set_aside": staging::set_aside(&fs.options().state),
         "quota_bytes": fs.options().quotas,
         "signer": fs.catalog().signer().map(|signer| signer.key().fingerprint()),
         "kernel_requests": fs.kernel_requests(),

@@ -20,6 +20,7 @@ mod pin;
 mod programs;
 mod property;
 mod reading;
+mod recovered;
 mod references;
 mod signing;
 mod staging;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
             property::TESTS,
             commit::TESTS,
             reading::TESTS,
+            recovered::TESTS,
             memory::TESTS,
             names::TESTS,
             offline::TESTS,
