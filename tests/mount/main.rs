@@ -13,6 +13,7 @@ mod host;
 mod identity;
 mod kept;
 mod lineage;
+mod links;
 mod memory;
 mod names;
 mod offline;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
             offline::TESTS,
             pin::TESTS,
             contained::TESTS,
+            links::TESTS,
             references::TESTS,
             identity::TESTS,
             kept::TESTS,
