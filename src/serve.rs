@@ -1,5 +1,6 @@
 //! A mount put together: the file system over its services, mounted, and the answers to the control socket.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::cache::{Cache, CacheOptions, Pin, PinnedVersion};
 use crate::catalog::{Actor, Catalog, Scope};
 use crate::cli::error::{CliError, over_quota};
 use crate::cli::progress::telling;
-use crate::commit::{ChunkIndex, CommitError, Committer, Progress as CommitProgress, Settings};
+use crate::commit::{ChunkIndex, CommitError, Committer, OtherMounts, Progress as CommitProgress, Settings};
 use crate::daemon::wire::{
     self, CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction,
     StageRequest, UnpinReply, VersionSettings, WireError,
@@ -25,7 +26,7 @@ use crate::pin::{self, PinError, Pinned};
 use crate::process;
 use crate::runs::{self, Ledger, Watch, WatchOptions, capture::Names};
 use crate::source::Sources;
-use crate::staging::SessionRegistry;
+use crate::staging::{self, SessionRegistry};
 use crate::view::{ReadContext, ReadLimits};
 
 /// How often a client that waits for a commit is told how far it is.
@@ -61,6 +62,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         mountpoint: Some(options.mountpoint.clone()),
         user_name,
         host: services.actor.host.clone(),
+        other_mounts,
     };
     let admit = |policy: &Policy| {
         let (catalog, context) = (services.catalog.clone(), context.clone());
@@ -129,6 +131,11 @@ fn watch(services: &Services) -> Result<Arc<Watch>, String> {
     Watch::start(watched, Arc::new(ledger)).map_err(|e| e.to_string())
 }
 
+fn other_mounts(mountpoint: &Path, store: &str) -> OtherMounts {
+    let others = daemon::mounts::OtherMounts::of(mountpoint, store);
+    Arc::new(move |path| others.names_of(path))
+}
+
 fn user_name(uid: u32) -> String {
     sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}"))
 }
@@ -151,6 +158,7 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
     json!({
         "cache": cache.stats(),
         "staging": sessions,
+        "set_aside": staging::set_aside(&fs.options().state),
         "quota_bytes": fs.options().quotas,
         "signer": fs.catalog().signer().map(|signer| signer.key().fingerprint()),
         "kernel_requests": fs.kernel_requests(),

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::error::{CliError, Outcome};
+use super::mount::set_aside_note;
 use super::output::{self, Format};
 use crate::daemon::mounts::{self, Life, MountEntry};
 use crate::daemon::wire::Request;
@@ -214,6 +215,10 @@ fn state_folder(state: &Path) -> Vec<Check> {
     } else {
         let found = format!("{shown} is open to other users (mode {mode:o})");
         checks.push(Check::warning(name, found, format!("`chmod 700 {shown}`")));
+    }
+    if let Some(told) = set_aside_note(state) {
+        let mend = "they are never deleted by artfs; reason.txt beside them says what was wrong";
+        checks.push(Check::warning("staging", told, mend));
     }
     checks.push(daemon(state));
     checks

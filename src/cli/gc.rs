@@ -98,12 +98,8 @@ fn in_use(context: &Context) -> Result<Vec<InUseVersion>, CliError> {
         return Ok(versions.into_iter().collect());
     }
     let state = context.state_path()?;
-    if state.join("state.db").exists() {
-        let registry = SessionRegistry::open(&state, crate::clock::system());
-        let sessions =
-            registry.and_then(|registry| registry.list()).map_err(|e| CliError::failed(e.to_string()))?;
-        versions.extend(sessions.into_iter().filter_map(InUseVersion::of_session));
-    }
+    let sessions = SessionRegistry::look(&state).map_err(|e| CliError::failed(e.to_string()))?;
+    versions.extend(sessions.into_iter().filter_map(InUseVersion::of_session));
     Ok(versions.into_iter().collect())
 }
 

@@ -18,6 +18,7 @@ use crate::daemon::guard::Guard;
 use crate::daemon::spawn::{self, Ready};
 use crate::daemon::{self, Options, Start, mounts, sys};
 use crate::fs::RENAME_WAIT;
+use crate::staging;
 use crate::store::OnMissing;
 
 /// How long the daemon's last work may take after the mount is gone.
@@ -176,6 +177,19 @@ fn mountpoint(directory: &Path) -> Result<PathBuf, CliError> {
     })
 }
 
+/// What to tell of staged files in a state folder that no session was found for; none if there are none.
+pub fn set_aside_note(state: &Path) -> Option<String> {
+    let kept = staging::set_aside(state);
+    let named: Vec<String> = kept.iter().map(|path| path.display().to_string()).collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "staged files of which it is not known whose they are stand in {}; copy what you need from tree/ there, \
+             then delete it",
+            named.join(", ")
+        )
+    })
+}
+
 /// Starts the daemon and waits until it serves.
 fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> {
     // What can be refused here needs no daemon and no log.
@@ -234,6 +248,9 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
             "warning: {store} does not answer: what is cached can be read, and what is staged cannot be committed \
              until it is back"
         );
+    }
+    if let Some(told) = set_aside_note(&options.state) {
+        eprintln!("warning: {told}");
     }
     match context.format() {
         Format::Json => output::print_json(&served)?,

@@ -14,7 +14,7 @@ use super::interrupt::{OnSignal, interruptible};
 use super::output::{self, Format};
 use super::own_run::OwnRun;
 use super::progress::with_line;
-use crate::commit::{self, ChunkIndex, CommitError, Committer, Progress};
+use crate::commit::{self, ChunkIndex, CommitError, Committer, Place, Progress};
 use crate::daemon::wire;
 use crate::name::ArtifactKey;
 use crate::serve;
@@ -87,7 +87,10 @@ fn put(
     let database = context.state()?.join("cache.db");
     let store = catalog.store();
     let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
-    let committer = Committer::new(catalog.clone(), content.reader.clone(), index).with_quota(quota_bytes);
+    let place = Place::of_folders(&roots, &working_directories());
+    let committer = Committer::new(catalog.clone(), content.reader.clone(), index)
+        .with_quota(quota_bytes)
+        .with_links(Some(place));
     let run = if settings.no_lineage { None } else { OwnRun::find(context) };
     let mut settings = serve::settings(settings.into());
     settings.inputs = content.opened.runtime.block_on(catalog.pinned(settings.inputs));
@@ -135,6 +138,15 @@ fn put(
         bytes: outcome.bytes,
         stored_bytes: outcome.stored_bytes,
     })
+}
+
+/// The names of the working directory: the system's, and the shell's, which may lead through links.
+fn working_directories() -> Vec<PathBuf> {
+    let real = std::env::current_dir().ok();
+    let named = std::env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
+    // A variable that is left over from elsewhere says nothing.
+    let named = named.filter(|named| std::fs::canonicalize(named).ok() == real);
+    real.into_iter().chain(named).collect()
 }
 
 fn put_error(artifact: &ArtifactKey, error: CommitError) -> CliError {

@@ -1,48 +1,32 @@
 //! Symbolic links of a tree that lead to another version: they are pinned, so that the new version contains it.
 //!
-//! Targets are read as text, against the mount point and the place of the tree in it; nothing is followed on the disk,
-//! which could wait for this very mount. An alias means the version that it points to now. A directory becomes
-//! [`Body::Contained`], a file an entry like the one it leads to, which has its bytes already. A link whose target is a
-//! URI becomes references (`reference.rs`). All other links stay as they are.
+//! Where a link leads is told by `place.rs`, as text. An alias means the version that it points to now. A directory
+//! becomes [`Body::Contained`], a file an entry like the one it leads to, which has its bytes already. A link back into
+//! the tree itself is made relative, one to anything else in the mount is refused: a version must not change with what
+//! is staged. A link whose target is a URI becomes references (`reference.rs`). All other links stay as they are.
 
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::place::{Leads, Place, Target};
 use super::reference::{Checksums, Described};
 use super::{CommitError, Committer, Item, Progress, Settings, What};
 use crate::catalog::{Catalog, CatalogError};
 use crate::format::contained::{Contained, MAX_LEVELS};
-use crate::format::entry::{Body, Entry};
-use crate::name::{ArtifactKey, Selector};
+use crate::format::entry::{Body, Entry, MAX_TARGET_BYTES};
+use crate::name::Selector;
 use crate::path::{MAX_PATH_BYTES, PathError, TreePath};
 use crate::source::Uri;
 use crate::view::{ReadContext, ReadError, VersionView, WholeView};
 
-/// Where a tree stands in a mount.
-#[derive(Debug, Clone)]
-pub struct InMount {
-    /// The mount point, absolute and without links.
-    pub mountpoint: PathBuf,
-    /// The tree's directory, as it is seen there.
-    pub tree: PathBuf,
-}
-
-/// What a link may lead to, by its names below the mount point.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Target {
-    artifact: ArtifactKey,
-    selector: Selector,
-    path: Option<TreePath>,
-}
-
 /// Replaces links of one commit. What one leads to is looked up once, so that all walks of the tree agree.
 #[derive(Clone)]
 pub(super) struct Linker {
-    place: Option<InMount>,
+    place: Option<Place>,
     catalog: Arc<Catalog>,
     pub(super) context: Arc<ReadContext>,
     pub(super) runtime: Handle,
@@ -51,13 +35,14 @@ pub(super) struct Linker {
     pub(super) described: Arc<Mutex<Described>>,
     /// Where to put aside what is too much for memory.
     pub(super) folder: Option<PathBuf>,
-    /// None for what is no version and no alias.
+    /// None for what only looks like an alias.
     known: Arc<Mutex<HashMap<Target, Option<Entry>>>>,
 }
 
 impl Committer {
-    /// The same committer for one tree that stands in a mount: its links to versions are pinned.
-    pub fn with_links(&self, place: Option<InMount>) -> Self {
+    /// The same committer for a tree that stands there: its links back into itself are made relative, and if that is
+    /// in a mount, its links to versions are pinned.
+    pub fn with_links(&self, place: Option<Place>) -> Self {
         Self { place, ..self.clone() }
     }
 
@@ -97,19 +82,31 @@ impl Linker {
     /// The item that stands for a link.
     fn pin(&self, item: Item) -> Result<Item, CommitError> {
         let What::Symlink(link) = &item.what else { return Ok(item) };
-        let Some(target) = self.place.as_ref().and_then(|place| place.target(&item.path, link)) else {
-            return Ok(item);
+        let leads = self.place.as_ref().map_or(Leads::Out, |place| place.leads(&item.path, link));
+        let refused = |place: PathBuf| CommitError::IntoMount { path: item.path.clone(), place };
+        let target = match leads {
+            Leads::Out => return Ok(item),
+            Leads::Back(relative) => {
+                if relative.len() > MAX_TARGET_BYTES {
+                    let too_long = std::io::ErrorKind::InvalidFilename.into();
+                    return Err(CommitError::io(Path::new(&*item.path.to_string_lossy()), too_long));
+                }
+                return Ok(Item { what: What::Symlink(relative), ..item });
+            }
+            Leads::Elsewhere(place) => return Err(refused(place)),
+            Leads::Version(target) => target,
         };
         let known = self.known.lock().expect("no holder of this lock panics").get(&target).cloned();
         let found = match known {
             Some(found) => found,
             None => {
                 let found = self.runtime.block_on(self.find(&item.path, &target))?;
-                self.known.lock().expect("no holder of this lock panics").insert(target, found.clone());
+                let mut known = self.known.lock().expect("no holder of this lock panics");
+                known.insert(target.clone(), found.clone());
                 found
             }
         };
-        let Some(found) = found else { return Ok(item) };
+        let Some(found) = found else { return Err(refused(target.names())) };
         let Item { path, mtime, .. } = item;
         let (executable, mtime) = match &found.body {
             // A link within a version leads wherever it did.
@@ -217,78 +214,4 @@ fn check_length(path: &TreePath, contained: &Contained) -> Result<(), CommitErro
     let start = path.to_string().chars().take(80).collect();
     let problem = PathError::TooLong { bytes, start };
     Err(CommitError::Path { path: PathBuf::from(&*path.to_string_lossy()), problem })
-}
-
-impl InMount {
-    /// What a link at `path` of the tree leads to, if that is a version or something in one.
-    fn target(&self, path: &TreePath, link: &[u8]) -> Option<Target> {
-        use std::os::unix::ffi::OsStrExt;
-        let at = self.tree.join(std::ffi::OsStr::from_bytes(path.as_bytes()));
-        let target = at.parent()?.join(std::ffi::OsStr::from_bytes(link));
-        let full = normal(&target)?;
-        let inside = full.strip_prefix(&self.mountpoint).ok()?;
-        let mut names = inside.iter().map(|name| name.to_str());
-        let (project, name, selector) = (names.next()??, names.next()??, names.next()??);
-        let skip: PathBuf = inside.iter().skip(3).collect();
-        let path = match skip.as_os_str().as_bytes() {
-            [] => None,
-            path => Some(TreePath::new(path).ok()?),
-        };
-        let artifact = ArtifactKey { project: project.parse().ok()?, name: name.parse().ok()? };
-        Some(Target { artifact, selector: selector.parse().ok()?, path })
-    }
-}
-
-/// An absolute path without `.` and `..`; none if it is not absolute.
-fn normal(path: &Path) -> Option<PathBuf> {
-    let mut out = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::RootDir => out.push("/"),
-            Component::Normal(name) => out.push(name),
-            Component::CurDir => {}
-            Component::ParentDir => drop(out.pop()),
-            Component::Prefix(_) => return None,
-        }
-    }
-    out.is_absolute().then_some(out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_into_a_version_are_told_from_all_others() {
-        let place = InMount { mountpoint: "/mnt".into(), tree: "/mnt/p/a/staging".into() };
-        let target = |path: &str, link: &str| {
-            let path = TreePath::new(path.as_bytes()).unwrap();
-            place.target(&path, link.as_bytes()).map(|t| {
-                let path = t.path.map(|p| format!("/{p}")).unwrap_or_default();
-                format!("{}:{}{path}", t.artifact, t.selector)
-            })
-        };
-        for (path, link, expected) in [
-            ("x", "/mnt/p/ds/v3", "p/ds:v3"),
-            ("x", "/mnt//p/./ds/v3/", "p/ds:v3"),
-            ("x", "/mnt/p/ds/best/images/val", "p/ds:best/images/val"),
-            ("x", "../../ds/latest", "p/ds:latest"),
-            ("d/x", "../../v1/sub", "p/a:v1/sub"),
-        ] {
-            assert_eq!(target(path, link).as_deref(), Some(expected), "{path} -> {link}");
-        }
-        for (path, link) in [
-            ("x", "y"),
-            ("d/x", "../y"),
-            ("x", "/etc/passwd"),
-            ("x", "/mntx/p/ds/v3"),
-            ("x", "/mnt/p/ds"),
-            ("x", "/mnt/p/ds/staging/x"),
-            ("x", "/mnt/p/ds/.artfs/log.jsonl"),
-            ("x", "/mnt/../etc"),
-            ("x", "s3://bucket/key"),
-        ] {
-            assert_eq!(target(path, link), None, "{path} -> {link}");
-        }
-    }
 }

@@ -14,6 +14,7 @@ mod lease;
 mod link;
 mod lists;
 mod packs;
+mod place;
 mod progress;
 mod quota;
 mod reference;
@@ -39,8 +40,8 @@ use self::dedup::StoredChunks;
 use self::ingest::{Done, Renewal, ingest};
 pub use self::item::{Item, OwnBytes, What, roots, walk};
 use self::lease::LeaseKeeper;
-pub use self::link::InMount;
 use self::packs::{PackWriter, Uploads};
+pub use self::place::{OtherMounts, Place};
 pub use self::progress::{Progress, Snapshot};
 pub use self::quota::{OverQuota, Quotas};
 pub use self::settings::Settings;
@@ -158,6 +159,18 @@ pub enum CommitError {
         /// Why.
         problem: String,
     },
+    /// A link leads to something in the mount that a version cannot contain.
+    #[error(
+        "{path} is a link to {} of the mount, which can change and is no version: let it lead to a version or an alias, \
+         or copy what it leads to",
+        if place.as_os_str().is_empty() { "the root".to_owned() } else { place.display().to_string() }
+    )]
+    IntoMount {
+        /// The link.
+        path: TreePath,
+        /// Where in the mount it leads.
+        place: PathBuf,
+    },
     /// A link to a URI cannot become a reference.
     #[error("{path} cannot become a reference: {error}")]
     Reference {
@@ -241,7 +254,7 @@ pub struct Committer {
     context: Arc<ReadContext>,
     stored: StoredChunks,
     quota_bytes: Option<u64>,
-    place: Option<InMount>,
+    place: Option<Place>,
 }
 
 impl Committer {
@@ -265,7 +278,7 @@ impl Committer {
 
     /// Commits the tree that `walk` visits. When this returns, the version is durable in the store.
     ///
-    /// A symbolic link into the mount ([`Committer::with_links`]) is pinned, one to a URI becomes references.
+    /// A symbolic link into the mount ([`Committer::with_links`]) is pinned or refused, one to a URI becomes references.
     /// Content identical to the latest version makes no new one: its aliases, tags and metadata are changed as
     /// asked. `before_event` is told the event's id before the first attempt to write it, to make it durable. Both are
     /// called again if a collection overtook the commit, so that part of it must be stored again.

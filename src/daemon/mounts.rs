@@ -1,11 +1,12 @@
 //! The mount table, and whether a directory can become a mount point.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use super::sys::{self, Detach};
@@ -21,6 +22,8 @@ const MAX_STACKED: usize = 16;
 pub struct MountEntry {
     /// Where.
     pub mount_point: PathBuf,
+    /// What of the file system stands there: `/`, or a directory in it (a bind mount).
+    pub root: PathBuf,
     /// The number of its device, as `major:minor`: two mounts that are there at once differ in it.
     pub device: String,
     /// `ext4`, `fuse`, `fuse.artfs`, ….
@@ -106,6 +109,55 @@ pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
     Ok(mounts()?.into_iter().rev().find(|entry| entry.mount_point == path))
 }
 
+/// The other mount points of a store, by the mount table as it was at first need.
+#[derive(Debug)]
+pub struct OtherMounts {
+    mountpoint: PathBuf,
+    store: String,
+    table: OnceLock<Vec<MountEntry>>,
+    /// By device, whether a mount is of this store; one that did not say in time is none.
+    same: Mutex<HashMap<String, bool>>,
+}
+
+impl OtherMounts {
+    /// Those of the store with this URL besides `mountpoint`.
+    pub fn of(mountpoint: &Path, store: &str) -> Self {
+        let (mountpoint, store) = (mountpoint.to_owned(), store.to_owned());
+        Self { mountpoint, store, table: OnceLock::new(), same: Mutex::default() }
+    }
+
+    /// The names of an absolute path below the top of the store's tree; none if it is in no other mount of it.
+    pub fn names_of(&self, path: &Path) -> Option<PathBuf> {
+        let table = self.table.get_or_init(|| mounts().unwrap_or_default());
+        // The last of those made on the nearest directory above is the one that is seen.
+        let above = table.iter().filter(|entry| path.starts_with(&entry.mount_point));
+        let entry = above.max_by_key(|entry| entry.mount_point.as_os_str().len())?;
+        if !entry.is_artfs() || !self.is_of_store(table, entry) {
+            return None;
+        }
+        let below = path.strip_prefix(&entry.mount_point).ok()?;
+        Some(entry.root.strip_prefix("/").unwrap_or(&entry.root).join(below))
+    }
+
+    fn is_of_store(&self, table: &[MountEntry], entry: &MountEntry) -> bool {
+        let own = table.iter().rev().find(|own| own.mount_point == self.mountpoint);
+        if own.is_some_and(|own| own.device == entry.device) {
+            return true;
+        }
+        let mut same = self.same.lock().unwrap_or_else(PoisonError::into_inner);
+        *same.entry(entry.device.clone()).or_insert_with(|| {
+            // A daemon other than this one: it can be asked without waiting for oneself.
+            let top = table.iter().find(|top| top.device == entry.device && top.root == Path::new("/"));
+            let Some(status) = top.map(|top| top.mount_point.join(".artfs/status.json")) else {
+                return false;
+            };
+            let read = move || serde_json::from_slice::<serde_json::Value>(&fs::read(status).ok()?).ok();
+            let told = ask_all([read].into_iter(), ANSWER_LIMIT).pop().flatten().flatten();
+            told.is_some_and(|status| status["store"] == self.store)
+        })
+    }
+}
+
 fn parse(table: &[u8]) -> Vec<MountEntry> {
     table.split(|b| *b == b'\n').filter_map(parse_line).collect()
 }
@@ -115,10 +167,12 @@ fn parse(table: &[u8]) -> Vec<MountEntry> {
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|b| *b == b' ');
     let device = String::from_utf8_lossy(fields.nth(2)?).into_owned();
-    let mount_point = PathBuf::from(unescape(fields.nth(1)?));
+    let root = PathBuf::from(unescape(fields.next()?));
+    let mount_point = PathBuf::from(unescape(fields.next()?));
     fields.find(|field| *field == b"-")?;
     let text = |field: &[u8]| unescape(field).to_string_lossy().into_owned();
-    Some(MountEntry { mount_point, device, fs_type: text(fields.next()?), source: text(fields.next()?) })
+    let (fs_type, source) = (text(fields.next()?), text(fields.next()?));
+    Some(MountEntry { mount_point, root, device, fs_type, source })
 }
 
 /// Blanks and backslashes stand as three octal digits.
@@ -210,7 +264,7 @@ fn check_empty(mountpoint: &Path) -> Result<(), WireError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Barrier, Mutex};
+    use std::sync::{Arc, Barrier};
 
     use super::*;
 

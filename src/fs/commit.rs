@@ -14,7 +14,7 @@ use super::sessions::{Live, OpenSession};
 use super::{Errno, Fs, Lineage, Result};
 use crate::cache::Admission;
 use crate::catalog::Actor;
-use crate::commit::{CommitError, InMount, Item, Outcome, OwnBytes, Progress, Request, Settings, What};
+use crate::commit::{CommitError, Item, Outcome, OwnBytes, Place, Progress, Request, Settings, What};
 use crate::format::entry::{Body, Content, Entry};
 use crate::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
 use crate::path::{self, TreePath};
@@ -256,11 +256,11 @@ impl Fs {
         settings.inputs = self.catalog.pinned(settings.inputs).await;
         let of_mount = self.options.quotas.of(&commit.artifact.project);
         let quota_bytes = of_mount.into_iter().chain(commit.quota_bytes).min();
-        let place = self.options.mountpoint.as_ref().map(|mountpoint| InMount {
-            mountpoint: mountpoint.clone(),
-            tree: mountpoint
-                .join(commit.artifact.to_string())
-                .join(session_directory(commit.session.as_ref())),
+        let place = self.options.mountpoint.as_ref().map(|mountpoint| {
+            let names = commit.artifact.to_string();
+            let tree = mountpoint.join(names).join(session_directory(commit.session.as_ref()));
+            let others = (self.options.other_mounts)(mountpoint, self.catalog.store().url());
+            Place::in_mount(mountpoint.clone(), tree, others)
         });
         let request = Request {
             artifact: commit.artifact,

@@ -152,7 +152,7 @@ impl From<&CommitError> for Errno {
     fn from(e: &CommitError) -> Self {
         Errno(match e {
             CommitError::Empty => libc::ENODATA,
-            CommitError::Special(_) => libc::EPERM,
+            CommitError::Special(_) | CommitError::IntoMount { .. } => libc::EPERM,
             CommitError::WrongNumber { .. } | CommitError::Identical { .. } => libc::EEXIST,
             CommitError::Path { .. } => libc::ENAMETOOLONG,
             CommitError::NoName { .. } | CommitError::SameName { .. } => libc::EIO,

@@ -22,7 +22,7 @@ mod witness;
 mod xattr;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub use self::witness::Lineage;
 use crate::admission::Admission;
 use crate::catalog::{Actor, Catalog};
 use crate::clock::Timestamp;
-use crate::commit::{Committer, Quotas};
+use crate::commit::{Committer, OtherMounts, Quotas};
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
 use crate::runs::Watch;
@@ -86,6 +86,8 @@ pub struct Options {
     pub user_name: fn(u32) -> String,
     /// This host's name.
     pub host: String,
+    /// Finds other mount points of a store, given by its URL, besides one.
+    pub other_mounts: fn(&Path, &str) -> OtherMounts,
 }
 
 /// What a mount stands on.

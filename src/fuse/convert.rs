@@ -26,15 +26,16 @@ fn system_time(time: Mtime) -> SystemTime {
     base.and_then(|t| t.checked_add(nanos)).unwrap_or(UNIX_EPOCH)
 }
 
-pub(super) fn mtime(time: SystemTime) -> Mtime {
+/// The time that the kernel sent. Before 1970 fuser counts the nanoseconds, which the kernel counts forward, back from
+/// the second; so its distance from 1970 has both as they were sent.
+pub(super) fn sent(time: SystemTime) -> Mtime {
     match time.duration_since(UNIX_EPOCH) {
-        Ok(d) => Mtime { seconds: d.as_secs() as i64, nanos: d.subsec_nanos() },
+        Ok(after) => {
+            Mtime { seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nanos: after.subsec_nanos() }
+        }
         Err(before) => {
-            let d = before.duration();
-            match d.subsec_nanos() {
-                0 => Mtime { seconds: -(d.as_secs() as i64), nanos: 0 },
-                n => Mtime { seconds: -(d.as_secs() as i64) - 1, nanos: 1_000_000_000 - n },
-            }
+            let before = before.duration();
+            Mtime { seconds: 0i64.saturating_sub_unsigned(before.as_secs()), nanos: before.subsec_nanos() }
         }
     }
 }
@@ -44,7 +45,7 @@ pub(super) fn time_change(time: Option<TimeOrNow>) -> TimeChange {
         None => TimeChange::Keep,
         Some(TimeOrNow::Now) => TimeChange::Now,
         Some(TimeOrNow::SpecificTime(time)) => {
-            let Mtime { seconds, nanos } = mtime(time);
+            let Mtime { seconds, nanos } = sent(time);
             TimeChange::To(seconds, nanos)
         }
     }
@@ -139,4 +140,38 @@ pub(super) fn reply_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, E
 /// Handles that only read need no FLUSH; for writers it comes before `close` returns.
 pub(super) fn flush_flag(flags: i32) -> FopenFlags {
     if flags & libc::O_ACCMODE == libc::O_RDONLY { FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How fuser 0.18 reads seconds and nanoseconds of the protocol (`system_time_from_time`).
+    fn read_by_fuser(seconds: i64, nanos: u32) -> SystemTime {
+        let distance = Duration::new(seconds.unsigned_abs(), nanos);
+        if seconds >= 0 { UNIX_EPOCH + distance } else { UNIX_EPOCH - distance }
+    }
+
+    /// How it writes them (`time_from_system_time`): floor to seconds.
+    fn written_by_fuser(time: SystemTime) -> (i64, u32) {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => (after.as_secs() as i64, after.subsec_nanos()),
+            Err(before) => match (before.duration().as_secs() as i64, before.duration().subsec_nanos()) {
+                (seconds, 0) => (-seconds, 0),
+                (seconds, nanos) => (-seconds - 1, 1_000_000_000 - nanos),
+            },
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn times_come_from_the_kernel_and_go_to_it_as_they_are(
+            seconds in proptest::prop_oneof![-5i64..5, -(1i64 << 40)..(1 << 40)],
+            nanos in proptest::prop_oneof![proptest::strategy::Just(0u32), 0u32..1_000_000_000],
+        ) {
+            let time = Mtime { seconds, nanos };
+            proptest::prop_assert_eq!(sent(read_by_fuser(seconds, nanos)), time);
+            proptest::prop_assert_eq!(written_by_fuser(system_time(time)), (seconds, nanos));
+        }
+    }
 }

@@ -5,6 +5,9 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::sys;
 
+/// How the names of what is being deleted begin.
+pub(super) const DEAD: &str = "dead-";
+
 /// Deletes `name` in `dir` with all below it, of any depth: directories are moved up to `dir` before they are
 /// emptied, so that neither descriptors nor the stack grow. Names beginning with `dead-` in `dir` are taken.
 pub fn remove_tree(dir: RawFd, name: &[u8]) -> io::Result<()> {
@@ -33,7 +36,7 @@ pub fn remove_tree(dir: RawFd, name: &[u8]) -> io::Result<()> {
             }
             let moved = loop {
                 serial += 1;
-                let moved = format!("dead-{serial}").into_bytes();
+                let moved = format!("{DEAD}{serial}").into_bytes();
                 match sys::rename_at(fd.as_raw_fd(), &entry.name, dir, &moved, libc::RENAME_NOREPLACE) {
                     Ok(()) => break moved,
                     Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}

@@ -4,6 +4,7 @@
 //! synchronous and speaks in nodes, as a kernel does, but knows nothing of FUSE. What is fsynced in a session
 //! survives any end of the process: the upper tree is the truth and needs no shutdown.
 
+mod adopt;
 mod attr;
 mod change;
 mod commit;
@@ -19,6 +20,7 @@ mod make;
 mod marks;
 mod nodes;
 mod readdir;
+mod record;
 mod registry;
 mod remove;
 mod rename;
@@ -30,6 +32,7 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::set_aside;
 pub use attr::{Attr, Caller, DirEntry, FsStat, Kind, SetAttr, TimeChange, UNKNOWN_INO, without_set_id};
 pub use commit::{FreezeError, FreezeGuard};
 pub use copy::copy_file;
@@ -37,6 +40,7 @@ pub use disk::{disk, is_overlayfs, next_data, sync_disk};
 pub use error::{Result, StagingError};
 pub use handle::{CopySource, OpenContent, OpenFile};
 pub use lower::{Content, Lower};
-pub use registry::{LowerVersion, RegistryError, SessionId, SessionRecord, SessionRegistry};
+pub use record::{LowerVersion, SessionId, SessionRecord};
+pub use registry::{RegistryError, SessionRegistry};
 pub use scan::{LocalFile, Scanned, Source, Staged, StatIdentity, Unchanged};
 pub use session::{Session, SessionOptions};

@@ -1,32 +1,34 @@
 //! Which sessions exist, and what belongs to one besides its files: `state.db`.
 //!
-//! A row is written before its directory is made and removed before its directory is deleted, so a directory
-//! without a row is always rubbish; it is deleted when the registry is opened. A row without a directory is an
-//! empty session. The database is durable (synchronous, written ahead) and is never rebuilt: damage is an error.
+//! Every session has a record of its own beside its files too (see `record`), which says the same and is what counts:
+//! the database may be lost or be another's. What both say is brought together when the registry is opened (see
+//! `adopt`). A directory with its record is made before its row, and marked as over after its row went. The database
+//! is durable (synchronous, written ahead); damage is an error.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{DirBuilder, File};
+use std::fs::DirBuilder;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::delete::remove_tree;
+use super::adopt::set_aside_folder;
 use super::nodes::lock;
+use super::record::{self, Beside, LowerVersion, SessionId, SessionRecord, Stored};
 use crate::clock::Env;
-use crate::id::{EventId, ManifestId};
-use crate::name::{ArtifactKey, ArtifactName, ProjectName, SessionName, VersionNumber, session_directory};
+use crate::id::EventId;
+use crate::name::{ArtifactKey, ArtifactName, ProjectName, SessionName, session_directory};
 use crate::store::is_full;
 
 /// How long another process's transaction is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The database's `user_version` since sessions have records beside their files.
+const FORM: i64 = 1;
 
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS sessions (
@@ -52,9 +54,9 @@ const SCHEMA: &str = "
 pub enum RegistryError {
     /// The database is not what was written.
     #[error(
-        "{path} is damaged ({problem}). It is not rebuilt, because it says which staged files belong to which \
-         artifact. Restore it from a backup; or move it aside after copying what you need from the directories \
-         next to it in sessions/*/tree, and start again"
+        "{path} is damaged ({problem}). Restore it from a backup; or move it aside, with {path}-wal and {path}-shm, \
+         and start again: staged files are found by the records beside them. What only the database knows is lost \
+         with it: artifacts made by mkdir in which nothing is staged, and what runs read that no commit has told yet"
     )]
     Damaged {
         /// The database file.
@@ -112,68 +114,12 @@ impl From<RegistryError> for io::Error {
     }
 }
 
-/// The random name of a session and of its directory.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(EventId);
-
-impl SessionId {
-    /// The raw bytes.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionId({})", self.0)
-    }
-}
-
-impl FromStr for SessionId {
-    type Err = crate::id::ParseIdError;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-/// The version a session stands on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LowerVersion {
-    /// Its content.
-    pub manifest: ManifestId,
-    /// Its number in the artifact, for people.
-    pub number: VersionNumber,
-}
-
-/// What the registry knows of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionRecord {
-    /// Its id.
-    pub id: SessionId,
-    /// Of which artifact.
-    pub artifact: ArtifactKey,
-    /// None for plain `staging`.
-    pub name: Option<SessionName>,
-    /// The version it stands on.
-    pub lower: Option<LowerVersion>,
-    /// The id of its commit, once one was tried.
-    pub commit_id: Option<EventId>,
-    /// `user.artfs.next.*` set on its root: full attribute name to value.
-    pub settings: BTreeMap<String, Vec<u8>>,
-}
-
 /// The sessions of a state folder. All calls are durable when they return.
 pub struct SessionRegistry {
     database: Mutex<Connection>,
     database_path: PathBuf,
-    sessions: PathBuf,
+    pub(super) sessions: PathBuf,
+    pub(super) set_aside: PathBuf,
     env: Env,
 }
 
@@ -183,10 +129,11 @@ impl fmt::Debug for SessionRegistry {
     }
 }
 
-type Result<T> = std::result::Result<T, RegistryError>;
+pub(super) type Result<T> = std::result::Result<T, RegistryError>;
 
 impl SessionRegistry {
-    /// Opens the registry of a state folder, making both if needed, and deletes directories of ended sessions.
+    /// Opens the registry of a state folder, making both if needed: takes up sessions that the database does not know,
+    /// sets aside what cannot be taken up, and deletes what ended sessions left. For the one daemon of the folder.
     pub fn open(state_dir: &Path, env: Env) -> Result<Self> {
         let database_path = state_dir.join("state.db");
         let sessions = state_dir.join("sessions");
@@ -203,9 +150,30 @@ impl SessionRegistry {
         if problem != "ok" {
             return Err(RegistryError::Damaged { path: database_path.display().to_string(), problem });
         }
-        let registry = Self { database: Mutex::new(database), database_path, sessions, env };
-        registry.delete_orphans()?;
+        let set_aside = set_aside_folder(state_dir);
+        let registry = Self { database: Mutex::new(database), database_path, sessions, set_aside, env };
+        registry.bring_together()?;
         Ok(registry)
+    }
+
+    /// The sessions of a state folder whose daemon does not run, by rows and records. Changes nothing.
+    pub fn look(state_dir: &Path) -> Result<Vec<SessionRecord>> {
+        let sessions = state_dir.join("sessions");
+        let mut found = BTreeMap::new();
+        let database_path = state_dir.join("state.db");
+        if database_path.exists() {
+            for record in read_rows(&database_path)? {
+                found.insert(record.id, record);
+            }
+        }
+        for (id, directory) in record::directories(&sessions).map_err(|e| io_error(&sessions, e))? {
+            match record::read(&directory, id) {
+                Beside::Living(record) => drop(found.insert(id, record)),
+                Beside::Over => drop(found.remove(&id)),
+                Beside::Nothing(_) => {}
+            }
+        }
+        Ok(found.into_values().collect())
     }
 
     /// Every session.
@@ -213,7 +181,7 @@ impl SessionRegistry {
         let database = lock(&self.database);
         let query = format!("SELECT {COLUMNS} FROM sessions ORDER BY project, artifact, name");
         let mut query = database.prepare_cached(&query).map_err(|e| self.error(e))?;
-        let rows = query.query_map([], |row| Ok(record(row))).map_err(|e| self.error(e))?;
+        let rows = query.query_map([], |row| Ok(from_row(row))).map_err(|e| self.error(e))?;
         rows.map(|row| row.map_err(|e| self.error(e))?.map_err(|e| self.damaged(e))).collect()
     }
 
@@ -240,25 +208,60 @@ impl SessionRegistry {
         name: Option<&SessionName>,
         lower: Option<LowerVersion>,
     ) -> Result<SessionRecord> {
-        let id = SessionId(EventId::from_bytes(self.env.random16()));
+        let record = SessionRecord {
+            id: SessionId::from_bytes(self.env.random16()),
+            artifact: artifact.clone(),
+            name: name.cloned(),
+            lower,
+            commit_id: None,
+            settings: BTreeMap::new(),
+        };
+        let taken = || RegistryError::Exists(format!("{artifact}/{}", session_directory(name)));
+        if self.find(artifact, name)?.is_some() {
+            return Err(taken());
+        }
+        self.write_record(&record)?;
+        match self.add_row(&record) {
+            Ok(true) => Ok(record),
+            Ok(false) => {
+                self.delete_files(record.id)?;
+                Err(taken())
+            }
+            Err(e) => {
+                // Nothing is in it yet. What stays after all is an empty session at the next start.
+                let _ = self.delete_files(record.id);
+                Err(e)
+            }
+        }
+    }
+
+    /// Adds a session's row; false if its name or id is taken.
+    pub(super) fn add_row(&self, record: &SessionRecord) -> Result<bool> {
+        let settings = serde_json::to_string(&record.settings).map_err(|e| self.damaged(e))?;
         let added = lock(&self.database)
             .execute(
-                "INSERT INTO sessions (id, project, artifact, name, lower_manifest, lower_version)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+                "INSERT INTO sessions
+                     (id, project, artifact, name, lower_manifest, lower_version, commit_id, settings)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
                 params![
-                    id.to_string(),
-                    artifact.project.as_str(),
-                    artifact.name.as_str(),
-                    name.map_or("", SessionName::as_str),
-                    lower.map(|l| l.manifest.to_string()),
-                    lower.map(|l| l.number.to_string()),
+                    record.id.to_string(),
+                    record.artifact.project.as_str(),
+                    record.artifact.name.as_str(),
+                    record.name.as_ref().map_or("", SessionName::as_str),
+                    record.lower.map(|l| l.manifest.to_string()),
+                    record.lower.map(|l| l.number.to_string()),
+                    record.commit_id.map(|c| c.to_string()),
+                    settings,
                 ],
             )
             .map_err(|e| self.error(e))?;
-        if added == 0 {
-            return Err(RegistryError::Exists(format!("{artifact}/{}", session_directory(name))));
-        }
-        self.get(id)
+        Ok(added == 1)
+    }
+
+    /// Removes a session's row, if there is one.
+    pub(super) fn remove_row(&self, id: SessionId) -> Result<bool> {
+        let removed = lock(&self.database).execute("DELETE FROM sessions WHERE id = ?1", [id.to_string()]);
+        Ok(removed.map_err(|e| self.error(e))? > 0)
     }
 
     /// The session of that name, made without a lower version if there is none.
@@ -274,12 +277,20 @@ impl SessionRegistry {
 
     /// Ends a session: its name is free from this instant. Its files are left for [`Self::delete_files`].
     pub fn retire(&self, id: SessionId) -> Result<()> {
-        self.update(id, "DELETE FROM sessions WHERE id = ?1", params![id.to_string()])
+        if !self.remove_row(id)? {
+            return Err(RegistryError::NotFound(id));
+        }
+        // In this order: what is marked is deleted at the next start, so it must not be in use any more. One without
+        // a mark is found again instead, and if it was committed, the log says so.
+        if let Err(e) = record::mark_over(&self.directory(id)) {
+            tracing::warn!("session {id} is over, but that could not be written down beside its files: {e}");
+        }
+        Ok(())
     }
 
     /// Deletes the files of a retired session; may take long. What it leaves is deleted at the next open.
     pub fn delete_files(&self, id: SessionId) -> Result<()> {
-        self.delete_directory(id.to_string().as_bytes())
+        record::delete(&self.sessions, id).map_err(|e| io_error(&self.directory(id), e))
     }
 
     /// The directory of a session, for `SessionOptions`.
@@ -289,15 +300,7 @@ impl SessionRegistry {
 
     /// Says on which version a session stands.
     pub fn set_lower(&self, id: SessionId, lower: Option<LowerVersion>) -> Result<()> {
-        self.update(
-            id,
-            "UPDATE sessions SET lower_manifest = ?2, lower_version = ?3 WHERE id = ?1",
-            params![
-                id.to_string(),
-                lower.map(|l| l.manifest.to_string()),
-                lower.map(|l| l.number.to_string())
-            ],
-        )
+        self.change(id, |record| record.lower = lower)
     }
 
     /// The id that a session's commit has or had; none before the first attempt.
@@ -307,36 +310,55 @@ impl SessionRegistry {
 
     /// Makes a commit's id durable, before its first attempt; none forgets it after a known failure.
     pub fn set_commit_id(&self, id: SessionId, commit: Option<EventId>) -> Result<()> {
-        self.update(
-            id,
-            "UPDATE sessions SET commit_id = ?2 WHERE id = ?1",
-            params![id.to_string(), commit.map(|c| c.to_string())],
-        )
+        self.change(id, |record| record.commit_id = commit)
     }
 
     /// Sets or, with none, removes one setting of the next commit. True if there was one of that name before.
     pub fn set_setting(&self, id: SessionId, attribute: &str, value: Option<&[u8]>) -> Result<bool> {
+        let mut before = None;
+        self.change(id, |record| {
+            before = match value {
+                Some(value) => record.settings.insert(attribute.to_owned(), value.to_vec()),
+                None => record.settings.remove(attribute),
+            };
+        })?;
+        Ok(before.is_some())
+    }
+
+    /// Changes what is known of a session, in its row and beside its files.
+    fn change(&self, id: SessionId, change: impl FnOnce(&mut SessionRecord)) -> Result<()> {
+        // One change at a time: of the record beside the files as well.
         let mut database = lock(&self.database);
         let transaction = database
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(|e| self.error(e))?;
-        let text: Option<String> = transaction
-            .query_row("SELECT settings FROM sessions WHERE id = ?1", [id.to_string()], |row| row.get(0))
-            .optional()
-            .map_err(|e| self.error(e))?;
-        let text = text.ok_or(RegistryError::NotFound(id))?;
-        let mut settings: BTreeMap<String, Vec<u8>> =
-            serde_json::from_str(&text).map_err(|e| self.damaged(e.to_string()))?;
-        let before = match value {
-            Some(value) => settings.insert(attribute.to_owned(), value.to_vec()),
-            None => settings.remove(attribute),
-        };
-        let text = serde_json::to_string(&settings).map_err(|e| self.damaged(e.to_string()))?;
+        let query = format!("SELECT {COLUMNS} FROM sessions WHERE id = ?1");
+        let found = transaction.query_row(&query, [id.to_string()], |row| Ok(from_row(row))).optional();
+        let found = found.map_err(|e| self.error(e))?.transpose().map_err(|e| self.damaged(e))?;
+        let mut record = found.ok_or(RegistryError::NotFound(id))?;
+        change(&mut record);
+        let settings = serde_json::to_string(&record.settings).map_err(|e| self.damaged(e))?;
         transaction
-            .execute("UPDATE sessions SET settings = ?2 WHERE id = ?1", params![id.to_string(), text])
+            .execute(
+                "UPDATE sessions SET lower_manifest = ?2, lower_version = ?3, commit_id = ?4, settings = ?5
+                 WHERE id = ?1",
+                params![
+                    id.to_string(),
+                    record.lower.map(|l| l.manifest.to_string()),
+                    record.lower.map(|l| l.number.to_string()),
+                    record.commit_id.map(|c| c.to_string()),
+                    settings,
+                ],
+            )
             .map_err(|e| self.error(e))?;
-        transaction.commit().map_err(|e| self.error(e))?;
-        Ok(before.is_some())
+        self.write_record(&record)?;
+        transaction.commit().map_err(|e| self.error(e))
+    }
+
+    /// Writes a session's record beside its files, whose directory is made if it is not there.
+    pub(super) fn write_record(&self, record: &SessionRecord) -> Result<()> {
+        let directory = self.directory(record.id);
+        record::write(&directory, record).map_err(|e| io_error(&directory, e))
     }
 
     /// Adds a project (`artifact` none) or an artifact that only this host knows.
@@ -385,39 +407,21 @@ impl SessionRegistry {
 
     fn one(&self, query: &str, params: &[&dyn rusqlite::ToSql]) -> Result<Option<SessionRecord>> {
         let database = lock(&self.database);
-        let found = database.query_row(query, params, |row| Ok(record(row))).optional();
+        let found = database.query_row(query, params, |row| Ok(from_row(row))).optional();
         found.map_err(|e| self.error(e))?.transpose().map_err(|e| self.damaged(e))
     }
 
-    fn update(&self, id: SessionId, change: &str, params: &[&dyn rusqlite::ToSql]) -> Result<()> {
-        match lock(&self.database).execute(change, params).map_err(|e| self.error(e))? {
-            0 => Err(RegistryError::NotFound(id)),
-            _ => Ok(()),
-        }
+    /// Whether rows were written by a program that made a directory with a record for each.
+    pub(super) fn rows_have_records(&self) -> Result<bool> {
+        let form: i64 = lock(&self.database)
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(|e| self.error(e))?;
+        Ok(form >= FORM)
     }
 
-    fn delete_orphans(&self) -> Result<()> {
-        let io = |source| RegistryError::Io { path: self.sessions.display().to_string(), source };
-        // Directories first: one that is made after this has its row already.
-        let entries: Vec<_> = std::fs::read_dir(&self.sessions).and_then(Iterator::collect).map_err(io)?;
-        let living: Vec<String> = self.list()?.iter().map(|r| r.id.to_string()).collect();
-        for entry in entries {
-            let name = entry.file_name();
-            let is_ours =
-                name.to_str().is_some_and(|n| n.parse::<SessionId>().is_ok() || n.starts_with("dead-"));
-            if is_ours && !living.iter().any(|id| name == id.as_str()) {
-                self.delete_directory(name.as_bytes())?;
-            }
-        }
-        Ok(())
-    }
-
-    fn delete_directory(&self, name: &[u8]) -> Result<()> {
-        let done = File::open(&self.sessions).and_then(|dir| remove_tree(dir.as_raw_fd(), name));
-        done.map_err(|source| RegistryError::Io {
-            path: self.sessions.join(std::ffi::OsStr::from_bytes(name)).display().to_string(),
-            source,
-        })
+    /// From now on they were.
+    pub(super) fn set_rows_have_records(&self) -> Result<()> {
+        lock(&self.database).pragma_update(None, "user_version", FORM).map_err(|e| self.error(e))
     }
 
     fn error(&self, error: rusqlite::Error) -> RegistryError {
@@ -433,28 +437,37 @@ impl SessionRegistry {
 const COLUMNS: &str = "id, project, artifact, name, lower_manifest, lower_version, commit_id, settings";
 
 /// A row's values, each checked; the error says which is wrong.
-fn record(row: &Row<'_>) -> std::result::Result<SessionRecord, String> {
+fn from_row(row: &Row<'_>) -> std::result::Result<SessionRecord, String> {
     let text = |column: &str| row.get::<_, String>(column).map_err(|e| e.to_string());
     let maybe = |column: &str| row.get::<_, Option<String>>(column).map_err(|e| e.to_string());
-    fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> std::result::Result<T, String> {
-        text.parse().map_err(|e: T::Err| e.to_string())
-    }
-    let lower = match (maybe("lower_manifest")?, maybe("lower_version")?) {
-        (Some(manifest), Some(number)) => {
-            Some(LowerVersion { manifest: parse(&manifest)?, number: parse(&number)? })
-        }
-        (None, None) => None,
-        _ => return Err("a session has half a lower version".to_owned()),
-    };
-    let name = text("name")?;
-    Ok(SessionRecord {
-        id: parse(&text("id")?)?,
-        artifact: ArtifactKey { project: parse(&text("project")?)?, name: parse(&text("artifact")?)? },
-        name: if name.is_empty() { None } else { Some(parse(&name)?) },
-        lower,
-        commit_id: maybe("commit_id")?.as_deref().map(parse).transpose()?,
+    let stored = Stored {
+        id: text("id")?,
+        project: text("project")?,
+        artifact: text("artifact")?,
+        name: text("name")?,
+        lower_manifest: maybe("lower_manifest")?,
+        lower_version: maybe("lower_version")?,
+        commit_id: maybe("commit_id")?,
         settings: serde_json::from_str(&text("settings")?).map_err(|e| e.to_string())?,
-    })
+    };
+    stored.check()
+}
+
+/// The rows of a database that nobody has open, which need not have a table of sessions.
+fn read_rows(path: &Path) -> Result<Vec<SessionRecord>> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let read = || {
+        let database = Connection::open_with_flags(path, flags)?;
+        database.busy_timeout(BUSY_TIMEOUT)?;
+        if !database.table_exists(None, "sessions")? {
+            return Ok(vec![]);
+        }
+        let mut query = database.prepare(&format!("SELECT {COLUMNS} FROM sessions"))?;
+        query.query_map([], |row| Ok(from_row(row)))?.collect::<rusqlite::Result<Vec<_>>>()
+    };
+    let rows = read().map_err(|e| describe(path, e))?;
+    let damaged = |problem| RegistryError::Damaged { path: path.display().to_string(), problem };
+    rows.into_iter().map(|row| row.map_err(damaged)).collect()
 }
 
 fn prepare(database: &Connection) -> rusqlite::Result<()> {
@@ -462,6 +475,10 @@ fn prepare(database: &Connection) -> rusqlite::Result<()> {
     database.pragma_update(None, "journal_mode", "WAL")?;
     database.pragma_update(None, "synchronous", "FULL")?;
     database.execute_batch(SCHEMA)
+}
+
+pub(super) fn io_error(path: &Path, source: io::Error) -> RegistryError {
+    RegistryError::Io { path: path.display().to_string(), source }
 }
 
 fn describe(path: &Path, source: rusqlite::Error) -> RegistryError {

@@ -14,6 +14,7 @@ mod identity;
 mod kept;
 mod limits;
 mod lineage;
+mod links;
 mod memory;
 mod names;
 mod offline;
@@ -21,6 +22,7 @@ mod pin;
 mod programs;
 mod property;
 mod reading;
+mod recovered;
 mod references;
 mod signing;
 mod staging;
@@ -45,11 +47,13 @@ fn main() -> ExitCode {
             property::TESTS,
             commit::TESTS,
             reading::TESTS,
+            recovered::TESTS,
             memory::TESTS,
             names::TESTS,
             offline::TESTS,
             pin::TESTS,
             contained::TESTS,
+            links::TESTS,
             references::TESTS,
             identity::TESTS,
             kept::TESTS,

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("directories_refuse_what_a_local_file_system_refuses", directory_errors),
     ("a_listing_is_a_snapshot_of_the_directory_as_it_was_opened", listing_snapshot),
     ("times_modes_and_owners_are_kept", times_and_modes),
+    ("times_with_a_fraction_are_exact_before_1970_too", exact_times),
     ("what_was_fsynced_survives_the_daemons_death", killed),
     ("files_of_a_version_below_are_copied_up_when_changed", both_copy_up),
     ("a_copy_from_a_version_can_be_changed_at_once", || both(changed_clones)),
@@ -559,6 +560,49 @@ fn times_and_modes() {
     host.commit("p/a").unwrap();
     assert_eq!(read(&host.path("p/a/v0/f")), b"xy");
     assert_eq!(fs::metadata(host.path("p/a/v0/f")).unwrap().mode(), 0o100_644);
+}
+
+fn exact_times() {
+    let host = Host::new();
+    let s = host.artifact("p/a");
+    let times: Vec<(i64, i64)> = [-315_619_200, -86_400, -2, -1, 0, 1, 4_102_444_800]
+        .into_iter()
+        .flat_map(|seconds| [0, 1, 250_000_000, 999_999_999].map(|nanos| (seconds, nanos)))
+        .collect();
+    let folder = host.folder().join("d");
+    fs::create_dir(&folder).unwrap();
+    let seen = |path: PathBuf| {
+        let meta = fs::symlink_metadata(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        (meta.mtime(), meta.mtime_nsec())
+    };
+    for (i, &(seconds, nanos)) in times.iter().enumerate() {
+        for directory in [&s, &folder] {
+            let file = directory.join(format!("f{i}"));
+            fs::write(&file, "x").unwrap();
+            sys::utime_exactly(&file, seconds, nanos).unwrap();
+            assert_eq!(seen(file), (seconds, nanos), "{seconds} {nanos}");
+        }
+        let below = s.join(format!("d{i}"));
+        fs::create_dir(&below).unwrap();
+        sys::utime_exactly(&below, seconds, nanos).unwrap();
+        assert_eq!(seen(below), (seconds, nanos), "{seconds} {nanos}");
+    }
+    host.commit("p/a").unwrap();
+    host.ok(&["put", folder.to_str().unwrap(), "p/b"]);
+    let got = host.folder().join("got");
+    host.ok(&["get", "p/a:v0", got.to_str().unwrap()]);
+    host.ok(&["stage", "p/a", "--from", "v0"]);
+    for (i, time) in times.iter().enumerate() {
+        for name in [format!("f{i}"), format!("d{i}")] {
+            assert_eq!(seen(host.path("p/a/v0").join(&name)), *time, "{name} in the version");
+            assert_eq!(seen(s.join(&name)), *time, "{name} staged from it");
+            assert_eq!(seen(got.join(&name)), *time, "{name} by get");
+        }
+        assert_eq!(seen(host.path("p/b/v0").join(format!("f{i}"))), *time, "by put");
+        // Changed in staging over a version.
+        fs::set_permissions(s.join(format!("f{i}")), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(seen(s.join(format!("f{i}"))), *time, "copied up");
+    }
 }
 
 fn killed() {

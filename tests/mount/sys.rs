@@ -45,8 +45,13 @@ pub fn space(path: &Path) -> io::Result<[u64; 5]> {
 
 /// Sets both times to this second.
 pub fn utime(path: &Path, seconds: i64) -> io::Result<()> {
+    utime_exactly(path, seconds, 0)
+}
+
+/// Sets both times.
+pub fn utime_exactly(path: &Path, seconds: i64, nanos: i64) -> io::Result<()> {
     let path = c(path);
-    let time = libc::timespec { tv_sec: seconds, tv_nsec: 0 };
+    let time = libc::timespec { tv_sec: seconds, tv_nsec: nanos };
     let times = [time, time];
     // SAFETY: the path ends with NUL, and two times are given.
     done(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0) })
@@ -196,4 +201,12 @@ pub fn umount(at: &Path) -> io::Result<()> {
     let at = c(at);
     // SAFETY: the path ends with NUL.
     done(unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) })
+}
+
+/// Shows a directory in a second place.
+pub fn bind_mount(from: &Path, at: &Path) -> io::Result<()> {
+    let (from, at) = (c(from), c(at));
+    let none = std::ptr::null();
+    // SAFETY: both paths end with NUL; a bind mount takes neither type nor data.
+    done(unsafe { libc::mount(from.as_ptr(), at.as_ptr(), none, libc::MS_BIND, none.cast()) })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artfs::catalog::{InUse, Inputs};
-use artfs::commit::{CommitError, InMount, Item, Outcome, Progress, Request, Settings, What};
+use artfs::commit::{CommitError, Item, Outcome, Place, Progress, Request, Settings, What};
 use artfs::format::entry::Mtime;
 use artfs::name::ArtifactKey;
 use artfs::view::{VersionView, WholeView};
@@ -27,7 +27,7 @@ async fn contain(host: &Host) -> Result<Outcome, CommitError> {
 /// Commits to an artifact a tree with one link.
 async fn link(host: &Host, artifact: ArtifactKey, target: &str) -> Result<Outcome, CommitError> {
     let tree = format!("/mnt/{artifact}/staging").into();
-    let place = InMount { mountpoint: "/mnt".into(), tree };
+    let place = Place::in_mount("/mnt".into(), tree, Arc::new(|_| None));
     let target: Box<[u8]> = target.as_bytes().into();
     let walk = move |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
         let path = artfs::path::TreePath::new(*b"data").expect("a path");

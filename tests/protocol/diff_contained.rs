@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use artfs::catalog::Catalog;
 use artfs::clock;
-use artfs::commit::{InMount, Progress, Request, Settings, roots, walk};
+use artfs::commit::{Place, Progress, Request, Settings, roots, walk};
 use artfs::diff::content::{Inside, inside};
 use artfs::diff::{Kind, compare};
 use artfs::format::entry::Body;
@@ -25,7 +25,7 @@ use crate::support::faults::{FaultyStore, Op};
 
 /// Commits a directory as the next version of an artifact; its links into `/mnt` are pinned.
 async fn commit(host: &Host, artifact: &str, tree: &Path) {
-    let place = InMount { mountpoint: "/mnt".into(), tree: format!("/mnt/{artifact}/staging").into() };
+    let place = Place::in_mount("/mnt".into(), format!("/mnt/{artifact}/staging").into(), Arc::new(|_| None));
     let artifact = artifact.parse().expect("a name");
     let request = Request { artifact, ..host.request(Settings::default()) };
     let roots = roots(&[tree.to_owned()]).expect("a directory");

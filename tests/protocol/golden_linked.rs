@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use artfs::catalog::{Actor, Catalog};
-use artfs::commit::{ChunkIndex, CommitError, Committer, InMount, Item, Progress, Request, Settings, What};
+use artfs::commit::{ChunkIndex, CommitError, Committer, Item, Place, Progress, Request, Settings, What};
 use artfs::format::entry::{Body, Entry};
 use artfs::format::reference::{ReferenceBody, Validator};
 use artfs::id::FileHash;
@@ -66,7 +66,7 @@ async fn write_store(backend: Arc<dyn ObjectStore>) {
     let catalog = Arc::new(Catalog::new(store.clone(), None));
     let index = Arc::new(ChunkIndex::open(None, store.id()));
     let (_cache, context) = read_context(&store);
-    let place = InMount { mountpoint: "/mnt".into(), tree: "/mnt/gold/linked/staging".into() };
+    let place = Place::in_mount("/mnt".into(), "/mnt/gold/linked/staging".into(), Arc::new(|_| None));
     let committer = Committer::new(catalog, context, index).with_links(Some(place));
     let trees: [(&str, Tree); 2] = [(DATA, data), (LINKED, linked)];
     for (i, (artifact, walk)) in trees.into_iter().enumerate() {

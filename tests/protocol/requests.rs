@@ -79,6 +79,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
         state: state.to_owned(),
         mountpoint: None,
         user_name: |uid| format!("uid{uid}"),
+        other_mounts: |_, _| Arc::new(|_| None),
         host: "h".into(),
         rename_wait: Duration::from_secs(60),
         quotas: artfs::commit::Quotas::default(),
