@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use futures::future::join_all;
+use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -32,6 +34,9 @@ const BUDGET_UNIT_BYTES: u64 = 64 << 10;
 
 /// Pieces of blocking work at once; the runtime's pool holds fewer threads.
 const MAX_WORKERS: u32 = 512;
+
+/// Condemned files that are remembered; one that is forgotten is found out again when it is read.
+const MAX_CONDEMNED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// How soon the result is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +81,9 @@ pub(super) struct Fetcher {
     is_stopped: AtomicBool,
     /// Live files by content, so that equal ones share their fetches.
     pub(super) files: Mutex<HashMap<ContentKey, Weak<FileContent>>>,
+    /// Files whose chunks are as committed and whose whole is not: no reader is given anything of them, whichever way
+    /// it comes. A key names the chunks, so the verdict never changes.
+    condemned: Mutex<LruCache<ContentKey, ReadError>>,
     pub(super) block_flights: Mutex<HashMap<ChunkId, Landing<Result<Block, ReadError>>>>,
     pub(super) small_flights: Mutex<HashMap<ContentKey, SmallLanding>>,
     pub(super) tables: Mutex<Tables>,
@@ -117,11 +125,22 @@ impl Fetcher {
             tasks: Mutex::new(JoinSet::new()),
             is_stopped: AtomicBool::new(false),
             files: Mutex::default(),
+            condemned: Mutex::new(LruCache::new(MAX_CONDEMNED)),
             block_flights: Mutex::default(),
             small_flights: Mutex::default(),
             tables: Mutex::default(),
             sources: OnceLock::new(),
         }
+    }
+
+    /// Why nothing of a file is given out; none if nothing is known against it.
+    pub fn condemned(&self, key: &ContentKey) -> Option<ReadError> {
+        self.condemned.lock().expect("no holder panics").get(key).cloned()
+    }
+
+    /// Gives out nothing of a file from now on.
+    pub fn condemn(&self, key: ContentKey, error: ReadError) {
+        self.condemned.lock().expect("no holder panics").put(key, error);
     }
 
     /// Where references may be read from.

@@ -9,6 +9,7 @@ mod support;
 
 mod commit;
 mod contained;
+mod forged;
 mod host;
 mod identity;
 mod kept;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             offline::TESTS,
             pin::TESTS,
             contained::TESTS,
+            forged::TESTS,
             references::TESTS,
             identity::TESTS,
             kept::TESTS,

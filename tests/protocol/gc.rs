@@ -668,7 +668,9 @@ async fn packs_of_which_little_is_used_are_rewritten_again_and_again_and_read_co
             .await
             .expect("a view");
         let progress = Arc::new(artfs::verify::Progress::default());
-        let findings = artfs::verify::stored(&view, latest, &progress).await.expect("it can be read");
+        let findings = artfs::verify::stored(&view, latest, artfs::verify::References::Asked, &progress)
+            .await
+            .expect("it can be read");
         assert_eq!(findings, []);
     }
     assert!(moved >= 2, "{moved} packs were rewritten");
