@@ -25,7 +25,7 @@ use crate::cache::Cache;
 use crate::format::codec::{self, Codec};
 use crate::format::entry::ChunkRef;
 use crate::format::manifest::Block;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackId};
 use crate::source::Sources;
 use crate::store::{Key, Store, StoreError};
 
@@ -65,7 +65,6 @@ impl Default for ReadLimits {
 }
 
 /// What all readers of one store share.
-#[derive(Debug)]
 pub(super) struct Fetcher {
     pub store: Arc<Store>,
     pub cache: Arc<Cache>,
@@ -89,6 +88,20 @@ pub(super) struct Fetcher {
     pub(super) tables: Mutex<Tables>,
     /// Where references may be read from; nothing until it is set.
     sources: OnceLock<Arc<Sources>>,
+    /// Who is told of chunks that the store does not have as they should be.
+    damage: OnceLock<TellDamage>,
+}
+
+/// Hears of a chunk that is not to be had from this pack.
+pub type TellDamage = Box<dyn Fn(&ChunkId, &PackId) + Send + Sync>;
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher")
+            .field("store", &self.store)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Chunks as they came, with the memory they take. One that is kept keeps all that came with it: what is to stay is
@@ -130,6 +143,7 @@ impl Fetcher {
             small_flights: Mutex::default(),
             tables: Mutex::default(),
             sources: OnceLock::new(),
+            damage: OnceLock::new(),
         }
     }
 
@@ -152,6 +166,13 @@ impl Fetcher {
     pub fn set_sources(&self, sources: Arc<Sources>) {
         if self.sources.set(sources).is_err() {
             tracing::error!("the sources of references were set twice; the first stay");
+        }
+    }
+
+    /// Says who is told of damage.
+    pub fn set_damage(&self, told: TellDamage) {
+        if self.damage.set(told).is_err() {
+            tracing::error!("who is told of damage was said twice; the first is");
         }
     }
 
@@ -319,10 +340,24 @@ impl Fetcher {
         urgency: Urgency,
     ) -> Vec<Result<Bytes, ReadError>> {
         let members: Vec<ChunkRef> = group.members.iter().map(|i| chunks[*i].clone()).collect();
-        match self.fetch_range(origin, group, members.clone(), urgency).await {
-            Ok(out) => out,
-            Err(missing) => self.fetch_moved(origin, &members, &missing, urgency).await,
+        let came = match self.fetch_range(origin, group, members.clone(), urgency).await {
+            Ok(came) => came,
+            Err(missing) => vec![Err(origin.missing(&missing)); members.len()],
+        };
+        let came = self.fetch_moved(origin, &members, came, urgency).await;
+        for (chunk, error) in
+            members.iter().zip(&came).filter_map(|(chunk, came)| Some((chunk, came.as_ref().err()?)))
+        {
+            if let ReadError::Missing { object, .. } = error {
+                tracing::error!(version = %origin, object, "an object is missing from the store");
+            }
+            if is_lost(error)
+                && let Some(told) = self.damage.get()
+            {
+                told(&chunk.id, &chunk.place.pack);
+            }
         }
+        came
     }
 
     /// Gets the members of a group where they are said to lie.
@@ -399,6 +434,11 @@ fn cost(group: &Group, chunks: &[ChunkRef]) -> u64 {
 
 fn units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX >> 4)
+}
+
+/// Whether the store does not have a chunk where it was sought, or has other bytes.
+pub(super) fn is_lost(error: &ReadError) -> bool {
+    matches!(error, ReadError::Missing { .. } | ReadError::Corrupt { .. })
 }
 
 /// Decodes and proves a chunk from a piece of its pack that begins at `start`.
