@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::Cache;
-use super::ledger::{ItemKey, Kind};
+use super::ledger::{ItemKey, Kind, Proof};
 use crate::format::manifest::Block;
 use crate::id::{ChunkId, ManifestId};
 use crate::store::is_full;
@@ -97,7 +97,16 @@ impl Cache {
             self.shared.drop_damaged(&key, "its bytes changed");
             return None;
         }
-        self.shared.ledger().touch(&key, self.shared.now());
+        let (size, now) = (bytes.len() as u64, self.shared.now());
+        {
+            let mut ledger = self.shared.ledger();
+            match ledger.get(&key) {
+                Some(_) => ledger.touch(&key, now),
+                // Another process put it there: from now on it counts here, too.
+                None => ledger.insert(key, size, size, Proof::None, now),
+            }
+        }
+        self.shared.check_limit();
         Some(bytes.into())
     }
 

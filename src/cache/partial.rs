@@ -370,6 +370,11 @@ impl PartialFile {
         self.state.read().expect("no holder panics").bytes >= self.size
     }
 
+    /// How many bytes of the file are not there, if the journal is right.
+    pub fn missing_bytes(&self) -> u64 {
+        self.size.saturating_sub(self.state.read().expect("no holder panics").bytes)
+    }
+
     /// Keeps all chunks from being dropped until `Retained` is.
     pub fn retain(self: &Arc<Self>) -> Retained {
         self.state.write().expect("no holder panics").keepers += 1;

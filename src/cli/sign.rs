@@ -6,6 +6,7 @@ use serde_json::json;
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
+use super::verify::read_stored;
 use crate::name::{Reference, Selector};
 
 /// Sign a version that is there already
@@ -13,8 +14,9 @@ use crate::name::{Reference, Selector};
 #[command(
     long_about = "Sign a version that is there already.\n\n\
         Appends an event that says: the content of this version is that of this digest. It counts like a signed commit \
-        of the version where signatures are demanded. Nothing is read: look at the content first, with `artfs verify`, \
-        and name the version by its digest if you know that.",
+        of the version where signatures are demanded. Nothing is signed that does not verify: all of the version is \
+        read from the store first, as by `artfs verify`, and costs as much. References are not, as no signature covers \
+        their bytes. Name the version by its digest if you know that.",
     after_help = "\
 Examples:
   artfs sign proj/bert:v7 --sign=~/.ssh/release
@@ -32,10 +34,21 @@ pub fn run(context: &Context, args: &SignArgs) -> Result<Outcome, CliError> {
         return Err(CliError::usage("no key is named to sign with")
             .with_hint("name it with --sign=KEY or $ARTFS_SIGN_KEY; --sign alone takes that of ~/.ssh"));
     }
+    // The version that was read is the one that is signed and printed.
+    let (version, findings) = read_stored(context, &args.reference, None)?;
     let opened = context.open()?;
     let (catalog, key) = (&opened.catalog, &args.reference.artifact);
-    // Resolved first, so that what is printed is the version that was signed.
-    let version = opened.runtime.block_on(catalog.resolve(&args.reference))?;
+    if let Some(first) = findings.first() {
+        let more = match findings.len() - 1 {
+            0 => String::new(),
+            more => format!("; {}", output::count(more as u64, "more finding")),
+        };
+        let name = format!("{key}:{}", version.version);
+        let message = format!("{name} was not signed, because it does not verify: {}{more}", first.detail);
+        return Err(
+            CliError::failed(message).with_hint(format!("`artfs verify {name}` names all that is wrong"))
+        );
+    }
     let target = Selector::Version(version.version);
     opened.runtime.block_on(catalog.commit_again(key, &target, &context.actor()))?;
     context.changed(key);

@@ -22,7 +22,7 @@ use crate::format::signers::AllowedSigners;
 use crate::id::{Digest, EventHash};
 use crate::name::{ArtifactKey, Reference, VersionNumber};
 use crate::store::OnMissing;
-use crate::verify::{self, CopyError, Finding, Problem};
+use crate::verify::{self, CopyError, Finding, Problem, References};
 use crate::view::{ReadError, VersionView};
 
 /// Check a version against its hashes
@@ -147,16 +147,36 @@ fn check_log(opened: &Opened, key: &ArtifactKey) -> Result<(u64, EventHash), Cli
 
 fn verify_stored(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
     let reference = &args.reference;
-    let scratch = Scratch::new(context)?;
-    let content = Content::open_without_cache(context, &scratch.0)?;
-    content.allow(&args.references);
-    let done = stored(&content, reference);
-    content.close();
-    let (version, findings) = done?;
+    let (version, findings) = read_stored(context, reference, Some(&args.references))?;
     report(context, &Subject::of(reference, &version), &findings, "in the store")
 }
 
-fn stored(content: &Content, reference: &Reference) -> Result<(VersionRecord, Vec<Finding>), CliError> {
+/// Reads all of a version from the store, past the cache, and gives what is wrong. References are passed over unless it
+/// is said which may be read.
+pub(super) fn read_stored(
+    context: &Context,
+    reference: &Reference,
+    allowed: Option<&ReferenceArgs>,
+) -> Result<(VersionRecord, Vec<Finding>), CliError> {
+    let scratch = Scratch::new(context)?;
+    let content = Content::open_without_cache(context, &scratch.0)?;
+    let references = match allowed {
+        Some(allowed) => {
+            content.allow(allowed);
+            References::Asked
+        }
+        None => References::PassedOver,
+    };
+    let done = stored(&content, reference, references);
+    content.close();
+    done
+}
+
+fn stored(
+    content: &Content,
+    reference: &Reference,
+    references: References,
+) -> Result<(VersionRecord, Vec<Finding>), CliError> {
     let key = &reference.artifact;
     check_log(&content.opened, key)?;
     content.opened.runtime.block_on(async {
@@ -171,7 +191,7 @@ fn stored(content: &Content, reference: &Reference) -> Result<(VersionRecord, Ve
             Err(error) => return Err(error.into()),
         };
         let progress = Arc::new(verify::Progress::default());
-        let work = verify::stored(&view, &version, &progress);
+        let work = verify::stored(&view, &version, references, &progress);
         let work = with_line("verifying", Some(version.bytes), || progress.bytes(), work);
         tokio::select! {
             found = work => {

@@ -56,6 +56,11 @@ impl Fs {
         if !self.admission.as_ref().is_some_and(is_demanded) {
             return Ok(());
         }
+        self.wait_until_whole(content).await
+    }
+
+    /// The same for every file.
+    pub(super) async fn wait_until_whole(&self, content: &Arc<FileContent>) -> Result<()> {
         let content = content.clone();
         let fetching = tokio::spawn(async move { content.materialize().await.map(drop) });
         match tokio::time::timeout(PATIENCE, fetching).await {

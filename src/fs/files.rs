@@ -39,11 +39,17 @@ impl Fs {
                     }
                     Ok(opened)
                 };
-                let opened = session_opened(self.in_session(&session, open).await?);
+                let opened = self.in_session(&session, open).await?;
+                if let Some(entry) = opened.lower_entry()
+                    && let Err(e) = self.keep_lower(opened.handle, entry).await
+                {
+                    self.release(ino, opened.handle).await?;
+                    return Err(e);
+                }
                 if writes {
                     self.note_write(caller, &session).await;
                 }
-                Ok(opened)
+                Ok(session_opened(opened))
             }
         }
     }
@@ -70,6 +76,7 @@ impl Fs {
     pub async fn release(self: &Arc<Self>, ino: u64, handle: u64) -> Result<()> {
         if let Resolved::Session(session) = self.resolve(ino)? {
             self.clones.keep(handle, None);
+            self.lower_files.lock().expect("no holder of this lock panics").remove(&handle);
             if let Some(live) = session.live_now() {
                 live.session.release(handle)?;
                 session.close_if_idle();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use tokio::runtime::Handle;
 
+use super::{Fs, Result};
 use crate::commit::Stretch;
 use crate::format::entry::{Body, Entry, FileBody};
 use crate::id::ManifestId;
@@ -23,6 +24,16 @@ const LABEL: &str = "a staged file";
 pub(super) struct SessionContent {
     runtime: Handle,
     context: Arc<ReadContext>,
+    gives: Gives,
+}
+
+/// When bytes of a file are given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gives {
+    /// As its chunks come.
+    Chunks,
+    /// When all of it is here and proved.
+    Whole,
 }
 
 fn to_io(e: ReadError) -> std::io::Error {
@@ -31,12 +42,48 @@ fn to_io(e: ReadError) -> std::io::Error {
 }
 
 impl SessionContent {
-    pub fn new(runtime: Handle, context: Arc<ReadContext>) -> Self {
-        Self { runtime, context }
+    pub fn new(runtime: Handle, context: Arc<ReadContext>, gives: Gives) -> Self {
+        Self { runtime, context, gives }
     }
 
     async fn open(&self, file: &FileBody) -> std::result::Result<Arc<FileContent>, ReadError> {
         self.context.open_file(file, LABEL, &label_path()).await
+    }
+
+    async fn read_file(
+        &self,
+        file: &FileBody,
+        offset: u64,
+        len: usize,
+    ) -> std::result::Result<bytes::Bytes, ReadError> {
+        let content = self.open(file).await?;
+        if self.gives == Gives::Whole && !content.is_whole() {
+            content.materialize().await?;
+        }
+        content.read(offset, len).await
+    }
+}
+
+impl Fs {
+    /// Keeps the content of a file of the version below open for as long as its handle is: its readers share one
+    /// stream, and one verdict.
+    ///
+    /// # Errors
+    /// It is condemned, or must be whole first and does not become so.
+    pub(super) async fn keep_lower(&self, handle: u64, entry: &Entry) -> Result<()> {
+        let Body::File(body) = &entry.body else { return Ok(()) };
+        let content = self.context.open_file(body, LABEL, &label_path()).await?;
+        if self.session_gives() == Gives::Whole {
+            self.wait_until_whole(&content).await?;
+        }
+        self.lower_files.lock().expect("no holder of this lock panics").insert(handle, content);
+        Ok(())
+    }
+
+    /// Whose version a staged file is of, and whether that one must be signed, is not known of every file: where
+    /// anything must be, all are given out as files of signed versions are.
+    pub(super) fn session_gives(&self) -> Gives {
+        if self.admission.is_some() { Gives::Whole } else { Gives::Chunks }
     }
 }
 
@@ -73,7 +120,7 @@ impl Content for SessionContent {
     fn read(&self, entry: &Entry, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
         let read = async {
             match &entry.body {
-                Body::File(file) => self.open(file).await?.read(offset, buf.len()).await.map(Some),
+                Body::File(file) => self.read_file(file, offset, buf.len()).await.map(Some),
                 Body::Reference(reference) => {
                     let content = self.context.open_reference(reference, LABEL, &label_path());
                     content.read(offset, buf.len()).await.map(Some)

@@ -172,6 +172,8 @@ pub struct Fs {
     generated: GeneratedFiles,
     clones: Clones,
     files: Mutex<HashMap<u64, OpenVersionFile>>,
+    /// Contents that open handles of sessions read, by handle. The lock is held for look-ups only.
+    lower_files: Mutex<HashMap<u64, Arc<FileContent>>>,
     unopened: Unopened,
     paged: Paged,
     directories: Mutex<HashMap<u64, Arc<DirectoryHandle>>>,
@@ -245,6 +247,7 @@ impl Fs {
             generated: GeneratedFiles::default(),
             clones: Clones::default(),
             files: Mutex::default(),
+            lower_files: Mutex::default(),
             unopened: Unopened::default(),
             paged: Paged::default(),
             directories: Mutex::default(),

@@ -193,7 +193,8 @@ impl Fs {
     }
 
     fn open_record(&self, record: &SessionRecord, base: u64) -> Result<Live> {
-        let content = Arc::new(SessionContent::new(self.runtime.clone(), self.context.clone()));
+        let content = SessionContent::new(self.runtime.clone(), self.context.clone(), self.session_gives());
+        let content = Arc::new(content);
         let lower = record.lower.as_ref().map(|lower| {
             let label = format!("{}:{}", record.artifact, lower.number);
             let (runtime, context, artifact) =

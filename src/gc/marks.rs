@@ -131,6 +131,11 @@ impl Marks {
         Ok(number)
     }
 
+    /// The number of a pack that has one.
+    pub fn number_of(&self, pack: &PackId) -> Option<PackNumber> {
+        self.numbers.get(pack).copied()
+    }
+
     /// Takes in a pack of a listing.
     pub fn add_pack(&mut self, pack: &PackId, object: &ObjectInfo) -> Result<(), GcError> {
         let number = self.number(pack)?;

@@ -18,6 +18,7 @@ mod lease;
 mod listing;
 mod mark;
 mod marks;
+mod moved;
 mod repack;
 mod settle;
 mod sweep;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::choose::Sparse;
-use super::marks::Marks;
+use super::marks::{Marks, PackNumber};
 use super::settle::{Settled, settle};
 use super::{Collector, Condemnation, GcError, Mode, Options};
 use crate::format::codec;
@@ -153,29 +153,13 @@ impl Collector {
         marks: &Marks,
         new: &mut NewPacks,
     ) -> Result<BTreeMap<ChunkId, NewPlace>, CopyError> {
-        let table = self.table(sparse).await?;
-        let live = marks.live_chunks(sparse.number)?;
-        let mut rows = vec![];
-        for (offset, len) in live {
-            let from = table.partition_point(|row| row.offset < offset);
-            let mut here = table[from..].iter().take_while(|row| row.offset == offset);
-            match here.find(|row| row.stored_len == len) {
-                Some(row) => rows.push(row.clone()),
-                None => return Err(damaged(format!("its table has no chunk of {len} bytes at {offset}"))),
-            }
-        }
+        let rows = self.live_rows(sparse.number, &sparse.id, sparse.size, marks).await?;
         let key = Key::Pack(sparse.id);
         let mut copied = BTreeMap::new();
         for (range, rows) in stretches(&rows) {
             let piece = self.store().get_range(&key, range.clone()).await.map_err(of_store)?;
             for row in rows {
-                let at = (row.offset - range.start) as usize;
-                let stored = piece.slice(at..at + row.stored_len as usize);
-                let raw =
-                    codec::decode(row.codec, &stored, row.raw_len).map_err(|e| damaged(e.to_string()))?;
-                if ChunkId::of(&raw) != row.id {
-                    return Err(damaged(format!("chunk {} has another hash", row.id)));
-                }
+                let stored = proved(row, &piece, range.start)?;
                 let place = new.add(row, Bytes::copy_from_slice(&stored)).await.map_err(of_store)?;
                 copied.insert(row.id, place);
             }
@@ -183,14 +167,35 @@ impl Collector {
         Ok(copied)
     }
 
+    /// What is in use of a pack, by its own table, in the order of offsets.
+    pub(super) async fn live_rows(
+        &self,
+        number: PackNumber,
+        pack: &PackId,
+        size: u64,
+        marks: &Marks,
+    ) -> Result<Vec<PackRow>, CopyError> {
+        let table = self.table(pack, size).await?;
+        let mut rows = vec![];
+        for (offset, len) in marks.live_chunks(number)? {
+            let from = table.partition_point(|row| row.offset < offset);
+            let mut here = table[from..].iter().take_while(|row| row.offset == offset);
+            match here.find(|row| row.stored_len == len) {
+                Some(row) => rows.push(row.clone()),
+                None => return Err(damaged(format!("its table has no chunk of {len} bytes at {offset}"))),
+            }
+        }
+        Ok(rows)
+    }
+
     /// The table at a pack's end, in the order of offsets.
-    async fn table(&self, sparse: &Sparse) -> Result<Vec<PackRow>, CopyError> {
-        let key = Key::Pack(sparse.id);
-        let start = sparse.size.saturating_sub(TAIL_BYTES);
-        let mut tail = self.store().get_range(&key, start..sparse.size).await.map_err(of_store)?;
+    async fn table(&self, pack: &PackId, size: u64) -> Result<Vec<PackRow>, CopyError> {
+        let key = Key::Pack(*pack);
+        let start = size.saturating_sub(TAIL_BYTES);
+        let mut tail = self.store().get_range(&key, start..size).await.map_err(of_store)?;
         let footer = tail.len().checked_sub(PACK_FOOTER_BYTES).ok_or_else(|| damaged("it is too short"))?;
         let table_len = decode_footer(&tail[footer..]).map_err(|e| damaged(e.to_string()))?;
-        let end = sparse.size - PACK_FOOTER_BYTES as u64;
+        let end = size - PACK_FOOTER_BYTES as u64;
         let begin =
             end.checked_sub(table_len as u64).ok_or_else(|| damaged("its table is longer than it is"))?;
         let table = if begin >= start {
@@ -199,11 +204,11 @@ impl Collector {
             tail = self.store().get_range(&key, begin..end).await.map_err(of_store)?;
             tail
         };
-        decode_table(&sparse.id, &table).map_err(|e| damaged(e.to_string()))
+        decode_table(pack, &table).map_err(|e| damaged(e.to_string()))
     }
 }
 
-enum CopyError {
+pub(super) enum CopyError {
     /// The pack is not as it should be.
     Damaged(String),
     Gc(GcError),
@@ -215,14 +220,26 @@ impl From<GcError> for CopyError {
     }
 }
 
-fn damaged(problem: impl Into<String>) -> CopyError {
+pub(super) fn damaged(problem: impl Into<String>) -> CopyError {
     CopyError::Damaged(problem.into())
 }
 
-fn of_store(e: StoreError) -> CopyError {
+pub(super) fn of_store(e: StoreError) -> CopyError {
     match e {
         StoreError::NotFound { .. } | StoreError::Corrupt { .. } => damaged(e.to_string()),
         other => CopyError::Gc(other.into()),
+    }
+}
+
+/// The stored form of a chunk, from a piece of its pack that begins at `start`, if it has the chunk's hash.
+pub(super) fn proved(row: &PackRow, piece: &Bytes, start: u64) -> Result<Bytes, CopyError> {
+    let at = (row.offset - start) as usize;
+    let end = at.saturating_add(row.stored_len as usize);
+    let stored = piece.get(at..end).ok_or_else(|| damaged(format!("it ends before chunk {}", row.id)))?;
+    let raw = codec::decode(row.codec, stored, row.raw_len).map_err(|e| damaged(e.to_string()))?;
+    match ChunkId::of(&raw) == row.id {
+        true => Ok(piece.slice(at..end)),
+        false => Err(damaged(format!("chunk {} has another hash", row.id))),
     }
 }
 
@@ -234,7 +251,7 @@ fn condemn(sparse: &Sparse, record: &mut Collection, made: &mut Condemnation) {
 }
 
 /// Chunks, in the order of their offsets, that one request brings.
-fn stretches(rows: &[PackRow]) -> Vec<(Range<u64>, &[PackRow])> {
+pub(super) fn stretches(rows: &[PackRow]) -> Vec<(Range<u64>, &[PackRow])> {
     let mut out: Vec<(Range<u64>, Range<usize>)> = vec![];
     for (i, row) in rows.iter().enumerate() {
         let end = row.offset + u64::from(row.stored_len);

@@ -16,7 +16,8 @@ const PARALLEL_DELETIONS: usize = 16;
 
 impl Collector {
     /// Deletes what a collection condemned and `marks`, made behind a fence of it in every log, does not have in use;
-    /// then writes that it has ended. May be repeated, by any number of runs at once. Cost: a request for each object.
+    /// then writes that it has ended. May be repeated, by any number of runs at once. Cost: a request for each object, and
+    /// for what was moved of a pack what reading it costs.
     pub(super) async fn sweep(
         &self,
         epoch: u64,
@@ -28,6 +29,13 @@ impl Collector {
         let mut doomed: Vec<(Key, u64)> = vec![];
         for (id, fate) in &record.packs {
             match verdict(marks, id, *fate)? {
+                Verdict::DeleteIfMoved(key, size) => {
+                    // A look deletes nothing.
+                    match options.mode == Mode::Look || self.is_moved(id, size, marks).await? {
+                        true => doomed.push((key, size)),
+                        false => finished.spared += 1,
+                    }
+                }
                 Verdict::Delete(key, size) => doomed.push((key, size)),
                 Verdict::Spare => finished.spared += 1,
                 Verdict::IsGone => {}
@@ -59,6 +67,8 @@ impl Collector {
 
 enum Verdict {
     Delete(Key, u64),
+    /// It goes if what is in use of it is where its table of moves says.
+    DeleteIfMoved(Key, u64),
     Spare,
     IsGone,
 }
@@ -70,8 +80,10 @@ fn verdict(marks: &Marks, id: &PackId, fate: PackFate) -> Result<Verdict, GcErro
         PackFate::Moved => (Key::Pack(*id), pack, marks.live_bytes(id)? == 0 || marks.is_covered(id)),
         PackFate::Forgotten => (Key::Moves(*id), table, !marks.is_table_live(id)),
     };
+    let is_in_use = fate == PackFate::Moved && marks.live_bytes(id)? > 0;
     Ok(match size {
         None => Verdict::IsGone,
+        Some(size) if is_unused && is_in_use => Verdict::DeleteIfMoved(key, size),
         Some(size) if is_unused => Verdict::Delete(key, size),
         Some(_) => Verdict::Spare,
     })

@@ -70,6 +70,15 @@ pub enum Problem {
     Unchecked,
 }
 
+/// What becomes of references, whose bytes are outside of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum References {
+    /// Their sources are asked.
+    Asked,
+    /// They are taken as they are recorded.
+    PassedOver,
+}
+
 /// Bytes looked at so far.
 #[derive(Debug, Default)]
 pub struct Progress(AtomicU64);
@@ -116,6 +125,7 @@ pub fn damage(path: impl Into<String>, error: &ReadError) -> Finding {
 pub async fn stored(
     view: &Arc<VersionView>,
     recorded: &VersionRecord,
+    references: References,
     progress: &Arc<Progress>,
 ) -> Result<Vec<Finding>, ReadError> {
     let version = recorded.version.to_string();
@@ -128,7 +138,7 @@ pub async fn stored(
     let mut findings = BTreeSet::new();
     let mut packs = BTreeSet::new();
     let mut seen = HashSet::from([view.manifest()]);
-    let check = Check::new(view, progress, None, &mut packs);
+    let check = Check::new(view, references, progress, None, &mut packs);
     let mut open = check.run(&version, "the log", logged, &mut findings).await?;
     while let Some((path, contained)) = open.pop() {
         if !seen.insert(contained.manifest) {
@@ -144,7 +154,7 @@ pub async fn stored(
         };
         let logged = Totals { digest: contained.digest, ..inner.totals() };
         let shown = path.to_string();
-        let check = Check::new(&inner, progress, Some(path), &mut packs);
+        let check = Check::new(&inner, references, progress, Some(path), &mut packs);
         open.extend(check.run(&shown, "the version that contains it", logged, &mut findings).await?);
     }
     check_packs(view, packs, &mut findings).await?;
@@ -178,6 +188,7 @@ async fn check_packs(
 
 struct Check<'a> {
     view: &'a Arc<VersionView>,
+    references: References,
     progress: &'a Arc<Progress>,
     /// The packs that anything of it is in.
     packs: &'a mut BTreeSet<PackId>,
@@ -197,12 +208,14 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(
         view: &'a Arc<VersionView>,
+        references: References,
         progress: &'a Arc<Progress>,
         at: Option<TreePath>,
         packs: &'a mut BTreeSet<PackId>,
     ) -> Self {
         Self {
             view,
+            references,
             progress,
             packs,
             jobs: JoinSet::new(),
@@ -270,6 +283,9 @@ impl<'a> Check<'a> {
             };
             self.contained.push((seen_at, *contained));
         } else if let Body::Reference(reference) = entry.body {
+            if self.references == References::PassedOver {
+                return Ok(());
+            }
             if self.jobs.len() >= FILES_AT_ONCE {
                 self.join_one().await?;
             }

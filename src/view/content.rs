@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -20,7 +21,7 @@ use super::flight::Landing;
 use super::readahead::Streams;
 use super::unread::Unread;
 use super::version::VersionView;
-use crate::cache::{Lookup, PartialFile, WholeFile};
+use crate::cache::{ChunkState, Lookup, PartialFile, WholeFile};
 use crate::format::entry::{Content, FileBody};
 use crate::id::FileHash;
 
@@ -67,17 +68,19 @@ pub struct FileContent {
     pub(super) origin: Origin,
     pub(super) body: FileBody,
     pub(super) map: ChunkMap,
-    key: ContentKey,
+    pub(super) key: ContentKey,
     ready: OnceCell<()>,
     pub(super) home: Mutex<Option<(Weak<VersionView>, u64)>>,
     tier: Mutex<Tier>,
     /// Kept with bytes in memory, if they are many.
     memory: Mutex<Option<Memory>>,
-    pub(super) flights: Mutex<HashMap<u64, ChunkLanding>>,
+    /// Chunks on their way, with their lengths, by offset.
+    pub(super) flights: Mutex<HashMap<u64, (u32, ChunkLanding)>>,
     streams: Mutex<Streams>,
     unread: Mutex<Unread>,
-    pub(super) condemned: OnceLock<ReadError>,
-    pub(super) is_proving: AtomicBool,
+    condemned: OnceLock<ReadError>,
+    /// Held by the one who proves the whole.
+    proving: tokio::sync::Mutex<()>,
 }
 
 impl FileContent {
@@ -87,6 +90,9 @@ impl FileContent {
         origin: Origin,
     ) -> Result<Arc<Self>, ReadError> {
         let key = content_key(body);
+        if let Some(error) = fetcher.condemned(&key) {
+            return Err(error);
+        }
         let content = {
             let mut files = fetcher.files.lock().expect("no holder panics");
             match files.get(&key).and_then(Weak::upgrade) {
@@ -106,7 +112,7 @@ impl FileContent {
                         streams: Mutex::default(),
                         unread: Mutex::default(),
                         condemned: OnceLock::new(),
-                        is_proving: AtomicBool::new(false),
+                        proving: tokio::sync::Mutex::default(),
                     });
                     files.insert(key, Arc::downgrade(&content));
                     content
@@ -296,7 +302,73 @@ impl FileContent {
             }
             unread.note_read(range);
         }
+        if let Some(partial) = partial
+            && self.prove_last(partial, range).await?
+        {
+            // It is read as a whole.
+            return Ok(None);
+        }
         self.assemble(partial, &wanted, &loose, range)
+    }
+
+    /// Waits for the proof of the whole if nothing of the file is missing, or nothing but what is on its way: who reads
+    /// a file to its end, or the last of what was missing, is not given that before all of it is known to be what was
+    /// committed. True if the file is whole now.
+    async fn prove_last(
+        self: &Arc<Self>,
+        partial: &Arc<PartialFile>,
+        range: &Range<u64>,
+    ) -> Result<bool, ReadError> {
+        if !partial.is_complete() {
+            for landing in self.last_flights(partial, range) {
+                // Those who wait for these chunks hear of their trouble.
+                let _ = landing.written.wait().await;
+            }
+            if !partial.is_complete() {
+                return Ok(false);
+            }
+        }
+        if self.prove_once(partial).await? {
+            let content = self.clone();
+            self.fetcher.spawn(async move { content.note_chunks().await });
+        }
+        Ok(self.is_whole())
+    }
+
+    /// What is on its way, if that is all that is missing, and this read is at the file's end or nothing else is read.
+    fn last_flights(&self, partial: &PartialFile, range: &Range<u64>) -> Vec<ChunkLanding> {
+        let flights = self.flights.lock().expect("no holder panics");
+        let is_read = |at: &u64, len: u32| *at < range.end && at.saturating_add(len.into()) > range.start;
+        if range.end < self.body.size && !flights.iter().all(|(at, (len, _))| is_read(at, *len)) {
+            return vec![];
+        }
+        let is_missing = |at: u64, len: u32| partial.chunk(at, len) == ChunkState::Absent;
+        let coming = flights.iter().filter(|(at, (len, _))| is_missing(**at, *len));
+        let coming: u64 = coming.map(|(_, (len, _))| u64::from(*len)).sum();
+        match coming >= partial.missing_bytes() {
+            true => flights.values().map(|(_, landing)| landing.clone()).collect(),
+            false => vec![],
+        }
+    }
+
+    /// Proves the whole, unless another does; true if it became whole by this call.
+    ///
+    /// # Errors
+    /// It is condemned, or the local disk fails.
+    pub(super) async fn prove_once(self: &Arc<Self>, partial: &Arc<PartialFile>) -> Result<bool, ReadError> {
+        let _turn = self.proving.lock().await;
+        match self.condemned.get() {
+            Some(error) => Err(error.clone()),
+            None if self.is_whole() => Ok(false),
+            None => self.prove(partial).await,
+        }
+    }
+
+    /// Gives out nothing of the file from now on, to nobody.
+    pub(super) fn condemn(&self, error: ReadError) -> ReadError {
+        let error = self.condemned.get_or_init(|| error).clone();
+        self.fetcher.condemn(self.key, error.clone());
+        error
     }
 
     fn assemble(
@@ -388,7 +460,9 @@ impl FileContent {
                 Tier::Chunks(Some(partial)) => {
                     let _kept = partial.retain();
                     self.fetch_all(&partial).await?;
-                    self.prove(&partial).await?;
+                    if self.prove_once(&partial).await? {
+                        self.note_chunks().await;
+                    }
                 }
             }
         }
@@ -418,11 +492,6 @@ impl FileContent {
             }
         }
         Ok(())
-    }
-
-    /// Whether nobody has begun to prove the file; the one who hears yes does.
-    pub(super) fn begin_proving(&self) -> bool {
-        !self.is_proving.swap(true, Ordering::AcqRel)
     }
 }
 

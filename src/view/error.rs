@@ -152,6 +152,15 @@ impl Origin {
         }
     }
 
+    /// A pack that is not there, before it is known whether its chunks are elsewhere.
+    pub fn missing(&self, error: &StoreError) -> ReadError {
+        let object = match error {
+            StoreError::NotFound { key } => key.clone(),
+            other => other.to_string(),
+        };
+        ReadError::Missing { what: self.to_string(), object }
+    }
+
     /// A reference that cannot be read.
     pub fn source(&self, error: SourceError) -> ReadError {
         ReadError::Source { what: self.to_string(), error }

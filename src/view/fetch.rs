@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use bytes::Bytes;
 use futures::future::join_all;
+use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -23,7 +25,7 @@ use crate::cache::Cache;
 use crate::format::codec::{self, Codec};
 use crate::format::entry::ChunkRef;
 use crate::format::manifest::Block;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackId};
 use crate::source::Sources;
 use crate::store::{Key, Store, StoreError};
 
@@ -32,6 +34,9 @@ const BUDGET_UNIT_BYTES: u64 = 64 << 10;
 
 /// Pieces of blocking work at once; the runtime's pool holds fewer threads.
 const MAX_WORKERS: u32 = 512;
+
+/// Condemned files that are remembered; one that is forgotten is found out again when it is read.
+const MAX_CONDEMNED: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// How soon the result is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +65,6 @@ impl Default for ReadLimits {
 }
 
 /// What all readers of one store share.
-#[derive(Debug)]
 pub(super) struct Fetcher {
     pub store: Arc<Store>,
     pub cache: Arc<Cache>,
@@ -76,11 +80,28 @@ pub(super) struct Fetcher {
     is_stopped: AtomicBool,
     /// Live files by content, so that equal ones share their fetches.
     pub(super) files: Mutex<HashMap<ContentKey, Weak<FileContent>>>,
+    /// Files whose chunks are as committed and whose whole is not: no reader is given anything of them, whichever way
+    /// it comes. A key names the chunks, so the verdict never changes.
+    condemned: Mutex<LruCache<ContentKey, ReadError>>,
     pub(super) block_flights: Mutex<HashMap<ChunkId, Landing<Result<Block, ReadError>>>>,
     pub(super) small_flights: Mutex<HashMap<ContentKey, SmallLanding>>,
     pub(super) tables: Mutex<Tables>,
     /// Where references may be read from; nothing until it is set.
     sources: OnceLock<Arc<Sources>>,
+    /// Who is told of chunks that the store does not have as they should be.
+    damage: OnceLock<TellDamage>,
+}
+
+/// Hears of a chunk that is not to be had from this pack.
+pub type TellDamage = Box<dyn Fn(&ChunkId, &PackId) + Send + Sync>;
+
+impl std::fmt::Debug for Fetcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher")
+            .field("store", &self.store)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Chunks as they came, with the memory they take. One that is kept keeps all that came with it: what is to stay is
@@ -117,11 +138,23 @@ impl Fetcher {
             tasks: Mutex::new(JoinSet::new()),
             is_stopped: AtomicBool::new(false),
             files: Mutex::default(),
+            condemned: Mutex::new(LruCache::new(MAX_CONDEMNED)),
             block_flights: Mutex::default(),
             small_flights: Mutex::default(),
             tables: Mutex::default(),
             sources: OnceLock::new(),
+            damage: OnceLock::new(),
         }
+    }
+
+    /// Why nothing of a file is given out; none if nothing is known against it.
+    pub fn condemned(&self, key: &ContentKey) -> Option<ReadError> {
+        self.condemned.lock().expect("no holder panics").get(key).cloned()
+    }
+
+    /// Gives out nothing of a file from now on.
+    pub fn condemn(&self, key: ContentKey, error: ReadError) {
+        self.condemned.lock().expect("no holder panics").put(key, error);
     }
 
     /// Where references may be read from.
@@ -133,6 +166,13 @@ impl Fetcher {
     pub fn set_sources(&self, sources: Arc<Sources>) {
         if self.sources.set(sources).is_err() {
             tracing::error!("the sources of references were set twice; the first stay");
+        }
+    }
+
+    /// Says who is told of damage.
+    pub fn set_damage(&self, told: TellDamage) {
+        if self.damage.set(told).is_err() {
+            tracing::error!("who is told of damage was said twice; the first is");
         }
     }
 
@@ -300,10 +340,24 @@ impl Fetcher {
         urgency: Urgency,
     ) -> Vec<Result<Bytes, ReadError>> {
         let members: Vec<ChunkRef> = group.members.iter().map(|i| chunks[*i].clone()).collect();
-        match self.fetch_range(origin, group, members.clone(), urgency).await {
-            Ok(out) => out,
-            Err(missing) => self.fetch_moved(origin, &members, &missing, urgency).await,
+        let came = match self.fetch_range(origin, group, members.clone(), urgency).await {
+            Ok(came) => came,
+            Err(missing) => vec![Err(origin.missing(&missing)); members.len()],
+        };
+        let came = self.fetch_moved(origin, &members, came, urgency).await;
+        for (chunk, error) in
+            members.iter().zip(&came).filter_map(|(chunk, came)| Some((chunk, came.as_ref().err()?)))
+        {
+            if let ReadError::Missing { object, .. } = error {
+                tracing::error!(version = %origin, object, "an object is missing from the store");
+            }
+            if is_lost(error)
+                && let Some(told) = self.damage.get()
+            {
+                told(&chunk.id, &chunk.place.pack);
+            }
         }
+        came
     }
 
     /// Gets the members of a group where they are said to lie.
@@ -380,6 +434,11 @@ fn cost(group: &Group, chunks: &[ChunkRef]) -> u64 {
 
 fn units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX >> 4)
+}
+
+/// Whether the store does not have a chunk where it was sought, or has other bytes.
+pub(super) fn is_lost(error: &ReadError) -> bool {
+    matches!(error, ReadError::Missing { .. } | ReadError::Corrupt { .. })
 }
 
 /// Decodes and proves a chunk from a piece of its pack that begins at `start`.

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -67,7 +66,7 @@ impl FileContent {
                 if partial.is_some_and(is_there) {
                     continue;
                 }
-                if let Some(landing) = flights.get(&piece.offset) {
+                if let Some((_, landing)) = flights.get(&piece.offset) {
                     landings.push((piece.offset, landing.clone()));
                     continue;
                 }
@@ -86,7 +85,7 @@ impl FileContent {
                     claim.offsets.push(piece.offset);
                     members.push(piece.clone());
                 }
-                flights.insert(piece.offset, landing.clone());
+                flights.insert(piece.offset, (piece.len(), landing.clone()));
                 landings.push((piece.offset, landing));
             }
         }
@@ -95,11 +94,10 @@ impl FileContent {
             self.fetcher.spawn(async move {
                 content.fill(partial.as_ref(), members, urgency, claim).await;
                 if let Some(partial) = partial.filter(|p| p.is_complete())
-                    && content.begin_proving()
-                {
                     // A failure shows at the next read or materialisation.
-                    let _ = content.prove(&partial).await;
-                    content.is_proving.store(false, Ordering::Release);
+                    && let Ok(true) = content.prove_once(&partial).await
+                {
+                    content.note_chunks().await;
                 }
             });
         }
@@ -193,18 +191,17 @@ impl FileContent {
         fetched.chunks.into_iter().zip(pieces).map(|(bytes, piece)| Ok((piece.offset, bytes?))).collect()
     }
 
-    /// Proves the file by its own hash, if all is there, and makes it whole.
-    pub(super) async fn prove(self: &Arc<Self>, partial: &Arc<PartialFile>) -> Result<(), ReadError> {
+    /// Proves the file by its own hash, if all is there, and makes it whole; true if it is then. For one caller at a
+    /// time.
+    pub(super) async fn prove(self: &Arc<Self>, partial: &Arc<PartialFile>) -> Result<bool, ReadError> {
         let target = partial.clone();
         match self.fetcher.blocking(move || target.finish()).await {
             Ok(Finish::Whole) => {
                 self.unread().note_hashed(self.body.size);
-                self.take_whole().await;
-                self.note_chunks().await;
-                Ok(())
+                Ok(self.take_whole().await)
             }
-            Ok(Finish::Incomplete) => Ok(()),
-            Ok(Finish::Mismatch) => self.audit(partial).await,
+            Ok(Finish::Incomplete) => Ok(false),
+            Ok(Finish::Mismatch) => self.audit(partial).await.map(|()| false),
             Err(error) => Err(self.origin.local(&error)),
         }
     }
@@ -234,11 +231,11 @@ impl FileContent {
             "its chunks are as committed, but the whole has not the hash {}",
             self.body.hash
         ));
-        Err(self.condemned.get_or_init(|| error).clone())
+        Err(self.condemn(error))
     }
 
     /// Tells the cache where the chunks of the file lie that just became whole.
-    async fn note_chunks(self: &Arc<Self>) {
+    pub(super) async fn note_chunks(self: &Arc<Self>) {
         let mut at = 0;
         while at < self.body.size {
             let range = at..at.saturating_add(WALK_BYTES).min(self.body.size);

@@ -43,7 +43,7 @@ pub use self::content::FileContent;
 use self::error::Origin;
 pub use self::error::ReadError;
 use self::fetch::Fetcher;
-pub use self::fetch::ReadLimits;
+pub use self::fetch::{ReadLimits, TellDamage};
 pub use self::kept::{KeptBlock, ListBlocks};
 pub use self::leaves::{Bound, Leaf, Leaves};
 pub use self::moved::MAX_MOVES;
@@ -93,6 +93,11 @@ impl ReadContext {
         path: &TreePath,
     ) -> Result<Arc<FileContent>, ReadError> {
         FileContent::open(&self.fetcher, body, Origin::version(label).file(path)).await
+    }
+
+    /// Says who is told of chunks that the store does not have as they should be, once.
+    pub fn tell_damage(&self, told: TellDamage) {
+        self.fetcher.set_damage(told);
     }
 
     /// Stops all fetches and waits for their end.

@@ -1,4 +1,5 @@
-//! Packs that a collection rewrote: when one is gone, its table of moves says where its chunks are now.
+//! Packs that a collection rewrote, and chunks that were stored again because they were damaged: where a chunk is not to
+//! be had, the table of moves of its pack says where it is now.
 //!
 //! The table is a hint like every place; the chunk's own hash proves what is found there. A pack that chunks were
 //! moved to may have been rewritten itself since.
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::error::{Origin, ReadError};
-use super::fetch::{Fetcher, Urgency};
+use super::fetch::{Fetcher, Urgency, is_lost};
 use super::group::group;
 use crate::format::entry::ChunkRef;
 use crate::format::moves::Moves;
@@ -72,26 +73,30 @@ impl Fetcher {
         Ok(Some(moves))
     }
 
-    /// Gets chunks whose pack is gone, in their order. `missing` says so, and is the error of those that were not
-    /// moved. Cost: a request for each table, and those for the chunks.
+    /// Gets chunks that were lost where they were sought (`came` has what came of each) from where they were moved to,
+    /// or stored again. What is nowhere keeps its first error. Cost: nothing if all came; else a request for each table,
+    /// and those for the chunks.
     pub(super) async fn fetch_moved(
         &self,
         origin: &Origin,
         chunks: &[ChunkRef],
-        missing: &StoreError,
+        mut came: Vec<Result<Bytes, ReadError>>,
         urgency: Urgency,
     ) -> Vec<Result<Bytes, ReadError>> {
-        let mut out: Vec<Result<Bytes, ReadError>> = vec![Err(ReadError::Stopped); chunks.len()];
-        let mut lost: Vec<(usize, ChunkRef)> = chunks.iter().cloned().enumerate().collect();
+        let is_lost = |came: &Result<Bytes, ReadError>| came.as_ref().is_err_and(is_lost);
+        let mut lost: Vec<(usize, ChunkRef)> =
+            chunks.iter().cloned().enumerate().filter(|(i, _)| is_lost(&came[*i])).collect();
         for _ in 0..MAX_MOVES {
             let mut moved = vec![];
             for (i, chunk) in lost.drain(..) {
                 match self.moves(&chunk.place.pack).await {
-                    Ok(table) => match table.and_then(|table| table.find(&chunk.id)) {
-                        Some(place) => moved.push((i, ChunkRef { place, ..chunk })),
-                        None => out[i] = Err(origin.failed(missing.clone())),
-                    },
-                    Err(error) => out[i] = Err(origin.failed(error)),
+                    Ok(table) => {
+                        if let Some(place) = table.and_then(|table| table.find(&chunk.id)) {
+                            moved.push((i, ChunkRef { place, ..chunk }));
+                        }
+                    }
+                    // That it is lost is not known then.
+                    Err(error) => came[i] = Err(origin.failed(error)),
                 }
             }
             let places: Vec<_> = moved.iter().map(|(_, chunk)| chunk.place).collect();
@@ -100,17 +105,21 @@ impl Fetcher {
                 let chunks = members.iter().map(|(_, chunk)| chunk.clone()).collect();
                 match self.fetch_range(origin, &group, chunks, urgency).await {
                     Ok(results) => {
-                        members.iter().zip(results).for_each(|((i, _), result)| out[*i] = result);
+                        for ((i, chunk), result) in members.into_iter().zip(results) {
+                            match is_lost(&result) {
+                                true => lost.push((i, chunk)),
+                                false => came[i] = result,
+                            }
+                        }
                     }
                     // Moved once more.
                     Err(_) => lost.extend(members),
                 }
             }
             if lost.is_empty() {
-                return out;
+                break;
             }
         }
-        lost.iter().for_each(|(i, _)| out[*i] = Err(origin.failed(missing.clone())));
-        out
+        came
     }
 }

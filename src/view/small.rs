@@ -92,7 +92,9 @@ impl Wanted {
         if whole.len() as u64 != self.size || FileHash::of(&whole) != self.hash {
             let problem =
                 format!("its chunks are as committed, but the whole has not the hash {}", self.hash);
-            return Outcome::Failed(self.origin.contradiction(problem));
+            let error = self.origin.contradiction(problem);
+            self.fetcher.condemn(self.key, error.clone());
+            return Outcome::Failed(error);
         }
         match cache.put_file(&self.hash, &whole) {
             Ok(()) => Outcome::Cached,
@@ -117,6 +119,9 @@ impl FileContent {
             if self.take_whole().await {
                 return Ok(None);
             }
+            if let Some(error) = self.fetcher.condemned(&self.key) {
+                return Err(error);
+            }
             if self.fetcher.is_stopped() {
                 return Err(ReadError::Stopped);
             }
@@ -134,7 +139,8 @@ impl FileContent {
         let parts: Vec<Bytes> = pieces.iter().filter_map(|p| loose.remove(&p.offset)).collect();
         let whole = Bytes::from(parts.concat());
         if FileHash::of(&whole) != self.body.hash {
-            return Err(self.origin.contradiction("the whole has another hash than its chunks should give"));
+            let problem = "the whole has another hash than its chunks should give";
+            return Err(self.condemn(self.origin.contradiction(problem)));
         }
         Ok(Some(whole))
     }

@@ -9,6 +9,7 @@ mod support;
 
 mod commit;
 mod contained;
+mod forged;
 mod host;
 mod identity;
 mod kept;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
             pin::TESTS,
             contained::TESTS,
             links::TESTS,
+            forged::TESTS,
             references::TESTS,
             identity::TESTS,
             kept::TESTS,

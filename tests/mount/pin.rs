@@ -21,6 +21,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("pinned_versions_outlast_all_pressure_on_the_cache_and_the_loss_of_its_index", pressure),
     ("what_does_not_fit_is_not_pinned_and_told_by_how_much", too_large),
     ("an_interrupted_pin_goes_on_where_it_stopped", resumed),
+    ("what_other_commands_brought_into_the_cache_is_pinned", shared_cache),
     ("a_pin_by_alias_stays_with_the_version_when_the_alias_moves", alias_moves),
 ];
 
@@ -306,6 +307,24 @@ fn resumed() {
     host.ok(&["pin", "p/a:v0"]);
     assert!(fetched(&server) < 17_000_000, "{}", fetched(&server));
     assert_eq!(pins(&host), [("p/a:v0".to_owned(), 0)]);
+}
+
+fn shared_cache() {
+    let host = Host::new();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("f"), noise(3, 0, 200_000)).unwrap();
+    for i in 0..2000 {
+        fs::write(folder.path().join(format!("f{i}")), noise(4, i, 600)).unwrap();
+    }
+    host.ok(&["put", folder.path().to_str().unwrap(), "p/a"]);
+    // Each is a process of its own beside the daemon, with the same cache.
+    host.ok(&["ls", "p/a", "--files"]);
+    host.ok(&["get", "p/a", folder.path().join("copy").to_str().unwrap()]);
+    host.ok(&["pin", "p/a"]);
+    assert_eq!(pins(&host), [("p/a:v0".to_owned(), 0)]);
+    host.ok(&["unpin", "p/a:v0"]);
+    host.remount();
+    host.ok(&["pin", "p/a"]);
 }
 
 fn alias_moves() {

@@ -11,11 +11,13 @@ use artfs::chunk::Rule;
 use artfs::clock::Timestamp;
 use artfs::commit::Settings;
 use artfs::condemned::Condemned;
-use artfs::format::entry::{Body as EntryBody, Content, Entry, FileBody, Mtime};
+use artfs::format::entry::{Body as EntryBody, Content, Entry, FileBody, Mtime, Place};
 use artfs::format::event::{Body, Commit, CommitSettings, DeletionCause, Event, NEVER_SECONDS};
 use artfs::format::lease::Lease;
 use artfs::format::listing::ListingHasher;
 use artfs::format::manifest::{Block, Root, encode_leaf};
+use artfs::format::moves::encode_moves;
+use artfs::format::pack::{PACK_FOOTER_BYTES, PackRow, decode_footer, decode_table};
 use artfs::gc::{Collector, GcError, InUseVersion, Mode, Options, Report};
 use artfs::id::{ArtifactId, EventHash, EventId, FileHash, PackId, TokenId};
 use artfs::name::{ArtifactKey, Selector};
@@ -668,7 +670,9 @@ async fn packs_of_which_little_is_used_are_rewritten_again_and_again_and_read_co
             .await
             .expect("a view");
         let progress = Arc::new(artfs::verify::Progress::default());
-        let findings = artfs::verify::stored(&view, latest, &progress).await.expect("it can be read");
+        let findings = artfs::verify::stored(&view, latest, artfs::verify::References::Asked, &progress)
+            .await
+            .expect("it can be read");
         assert_eq!(findings, []);
     }
     assert!(moved >= 2, "{moved} packs were rewritten");
@@ -716,6 +720,49 @@ async fn a_pack_with_a_damaged_chunk_is_not_rewritten_and_nothing_of_it_is_lost(
     assert_eq!(world.collect(Duration::ZERO).await.condemned.expect("now it is rewritten").repacked, 1);
     assert_same(&judged(&world.backend).await[0].tree, &tree_of(tree.path()));
     drop(host);
+}
+
+/// Whoever can write to the store can write a table of moves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_whose_table_of_moves_leads_to_other_bytes_stays() {
+    for case in ["into another pack", "behind its end", "into itself", "to a pack that is not there"] {
+        let (world, tree) = with_garbage().await;
+        let mut sparse = None;
+        let mut other = None;
+        for name in world.packs().await {
+            let path = object_store::path::Path::from(name.as_str());
+            let bytes = world.backend.get(&path).await.expect("a pack").bytes().await.expect("bytes");
+            let Some(Key::Pack(id)) = Key::parse(&name) else { panic!("{name}") };
+            match bytes.len() {
+                360_000..420_000 => sparse = Some((id, bytes)),
+                // That of the new big file.
+                300_000..360_000 => other = Some((id, bytes.len() as u64)),
+                _ => {}
+            }
+        }
+        let ((sparse, bytes), (other, other_bytes)) = sparse.zip(other).expect("both are there");
+        let footer = bytes.len() - PACK_FOOTER_BYTES;
+        let table_bytes = decode_footer(&bytes[footer..]).expect("a footer");
+        let rows = decode_table(&sparse, &bytes[footer - table_bytes..footer]).expect("a table");
+        let place = |row: &PackRow| {
+            let (pack, offset) = match case {
+                "into another pack" => (other, 0),
+                "behind its end" => (other, other_bytes),
+                "into itself" => (sparse, row.offset),
+                _ => (PackId::of(b"nowhere"), row.offset),
+            };
+            Place { pack, offset, stored_len: row.stored_len, codec: row.codec }
+        };
+        let moves = rows.iter().map(|row| (row.id, place(row))).collect();
+        let host = world.host("h").await;
+        host.store.put(&Key::Moves(sparse), vec![encode_moves(&sparse, &moves).into()]).await.expect("put");
+        for _ in 0..3 {
+            world.collect(Duration::ZERO).await;
+            let packs = world.packs().await;
+            assert!(packs.contains(&Key::Pack(sparse).to_string()), "{case}: {packs:?}");
+            assert_same(&judged(&world.backend).await[0].tree, &tree_of(tree.path()));
+        }
+    }
 }
 
 /// A commit that takes up a chunk of a pack while it is being rewritten keeps the pack.

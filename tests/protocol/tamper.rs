@@ -22,7 +22,7 @@ use artfs::id::{CheckpointHash, DetailsId, Digest, EventHash, PackId};
 use artfs::name::ArtifactKey;
 use artfs::signing::SshKey;
 use artfs::store::{Key, OnMissing, Store};
-use artfs::verify::{Finding, Problem, Progress};
+use artfs::verify::{Finding, Problem, Progress, References};
 use artfs::view::VersionView;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -437,7 +437,9 @@ async fn verify(backend: &Arc<dyn ObjectStore>) -> Vec<Finding> {
     let state = host.catalog.existing(&key(), std::time::Duration::ZERO).await.expect("a log");
     let record = state.latest().expect("a version");
     let view = VersionView::open(&host.context, &key(), record.manifest, "it").await.expect("a root");
-    artfs::verify::stored(&view, record, &Arc::new(Progress::default())).await.expect("an answer")
+    artfs::verify::stored(&view, record, References::Asked, &Arc::new(Progress::default()))
+        .await
+        .expect("an answer")
 }
 
 #[tokio::test]
