@@ -1,5 +1,7 @@
 //! The program with a store in a bucket: the whole way there and back, what can be wrong, and going on without it.
 
+#[path = "cli_bucket/conditions.rs"]
+mod conditions;
 #[path = "cli_bucket/killed.rs"]
 mod killed;
 mod support;

@@ -136,9 +136,11 @@ impl Origin {
                 ReadError::Corrupt { what: format!("{self}: {key}"), problem }
             }
             e @ StoreError::Denied { .. } => ReadError::Denied { what, problem: e.to_string() },
-            e @ (StoreError::Unavailable { .. } | StoreError::NoBucket { .. } | StoreError::Full { .. }) => {
-                ReadError::Unavailable { what, problem: e.to_string() }
-            }
+            e @ (StoreError::Unavailable { .. }
+            | StoreError::NoBucket { .. }
+            | StoreError::Full { .. }
+            | StoreError::Unconditional { .. }
+            | StoreError::Conflict { .. }) => ReadError::Unavailable { what, problem: e.to_string() },
         }
     }
 
