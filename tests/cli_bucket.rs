@@ -4,6 +4,8 @@
 mod conditions;
 #[path = "cli_bucket/killed.rs"]
 mod killed;
+#[path = "cli_bucket/place.rs"]
+mod place;
 mod support;
 
 use std::fs;
@@ -65,6 +67,11 @@ impl Host {
         let output = self.run(words);
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What `doctor` prints. It may also find what other tests have mounted.
+    fn doctor(&self) -> String {
+        String::from_utf8(self.run(&["doctor"]).stdout).unwrap()
     }
 
     fn failure(&self, words: &[&str]) -> String {

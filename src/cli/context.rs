@@ -187,6 +187,9 @@ impl Context {
             _ => error.into(),
         };
         let env = clock::system();
+        if recalled.is_none() {
+            refuse_moved(runtime, &url)?;
+        }
         let backend = match &remembered {
             Some(_) => url.connect_again(&settings())?,
             None => url.connect(&settings(), make)?,
@@ -332,6 +335,25 @@ fn remembered_file(state: &Path, url: &StoreUrl) -> PathBuf {
 fn recall(file: &Path, url: &StoreUrl) -> Option<Remembered> {
     let remembered: Remembered = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     (remembered.url == url.to_string()).then_some(remembered)
+}
+
+/// An error if earlier versions made the store of this URL elsewhere: an empty one here would look as if all were lost.
+fn refuse_moved(runtime: &Runtime, url: &StoreUrl) -> Result<(), CliError> {
+    let Some(formerly) = url.formerly() else { return Ok(()) };
+    let opened = Store::open(
+        formerly.connect(&settings(), false)?,
+        formerly.to_string(),
+        OnMissing::Fail,
+        clock::system(),
+    );
+    match runtime.block_on(opened) {
+        Ok(_) => Err(CliError::failed(format!(
+            "{url} is now taken as it is written, and there is a store at {formerly}, where it led before"
+        ))
+        .with_hint(format!("write {formerly}, or move the objects"))),
+        // Whatever is wrong with the place shows when the store itself is opened.
+        Err(_) => Ok(()),
+    }
 }
 
 /// Has the store prove before the first write that it creates objects only where there are none, unless it did for this

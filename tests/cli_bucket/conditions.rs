@@ -111,7 +111,7 @@ fn who_may_not_write_the_header_proves_it_by_a_probe_and_who_may_write_nothing_r
     });
     let reader = Host::of(&server);
     assert!(reader.ok(&["ls", "proj/a"]).contains("v0"));
-    let text = reader.ok(&["doctor"]);
+    let text = reader.doctor();
     assert!(text.contains("ok    conditions   not tried: these credentials may not write"), "{text}");
 }
 
@@ -120,14 +120,14 @@ fn doctor_says_what_it_tried_and_what_it_had_to_leave() {
     let server = S3Server::spawn();
     let host = filled(&server);
     let before = server.keys();
-    let text = host.ok(&["doctor"]);
+    let text = host.doctor();
     assert!(text.contains("ok    conditions   it refuses to create what is there already (tried"), "{text}");
     assert_eq!(server.keys(), before);
     server.set_fault(|r| match matches!(r.kind, RequestKind::Delete | RequestKind::DeleteMany) {
         true => Fault::ErrorBefore(403),
         false => Fault::None,
     });
-    let text = host.ok(&["doctor"]);
+    let text = host.doctor();
     assert!(text.contains("the empty object it was tried with is left as gc/clock/"), "{text}");
     assert_eq!(server.keys().len(), before.len() + 1);
 }
@@ -164,8 +164,7 @@ fn a_bucket_that_does_not_know_conditions_is_refused_at_once_and_says_so() {
         let told = host.failure(&["tag", "add", "proj/a:v0", "x"]);
         assert!(told.contains("it does not know how to create "), "{told}");
         assert_eq!(puts(&server), 1, "it is asked once");
-        let output = host.run(&["doctor"]);
-        let text = String::from_utf8(output.stdout).unwrap();
+        let text = host.doctor();
         assert!(text.contains("FAIL  conditions   the store cannot be written to safely"), "{text}");
     }
 }
@@ -201,8 +200,7 @@ fn a_conflict_without_another_writer_ends_and_says_so() {
         assert!(told.contains(&expected("artifacts/proj/new/log/00000000000000000000")), "{told}");
 
         server.set_fault(refuse("gc/"));
-        let output = host.run(&["doctor"]);
-        let text = String::from_utf8(output.stdout).unwrap();
+        let text = host.doctor();
         assert!(text.contains("FAIL  conditions   the store refuses to create gc/clock/"), "{text}");
 
         let empty = S3Server::spawn();
