@@ -265,6 +265,16 @@ impl fmt::Display for Reference {
     }
 }
 
+/// The text of an address for messages, without a user and what may be a password.
+pub fn without_user(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once(":/") else { return address.to_owned() };
+    let rest = rest.trim_start_matches('/');
+    match rest.split('/').next().unwrap_or_default().rsplit_once('@') {
+        Some((user, _)) => format!("{scheme}://***{}", &rest[user.len()..]),
+        None => address.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,11 @@
 //! The program with a store in a bucket: the whole way there and back, what can be wrong, and going on without it.
 
+#[path = "cli_bucket/conditions.rs"]
+mod conditions;
 #[path = "cli_bucket/killed.rs"]
 mod killed;
+#[path = "cli_bucket/place.rs"]
+mod place;
 mod support;
 
 use std::fs;
@@ -63,6 +67,11 @@ impl Host {
         let output = self.run(words);
         assert!(output.status.success(), "{words:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What `doctor` prints. It may also find what other tests have mounted.
+    fn doctor(&self) -> String {
+        String::from_utf8(self.run(&["doctor"]).stdout).unwrap()
     }
 
     fn failure(&self, words: &[&str]) -> String {

@@ -20,6 +20,9 @@ use crate::store::{Created, Key, StoreError, backoff};
 
 /// Answers in doubt, with nothing new in the log, after which a writer gives up.
 const MAX_DOUBTS: u32 = 5;
+/// Refusals in a row, as if others wrote, with nothing new in the log, after which a writer gives up: a store may refuse
+/// one writer while another's request is under way, but the others' events show.
+const MAX_CONFLICTS: u32 = 5;
 
 /// Who an event is by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +73,8 @@ struct Tries {
     races: Races,
     /// Answers in doubt since the log last grew.
     doubts: u32,
+    /// Refusals in a row of what is not there.
+    conflicts: u32,
 }
 
 impl Catalog {
@@ -156,11 +161,15 @@ impl Catalog {
     ) -> Result<Attempt, CatalogError> {
         let doubt = |problem: &dyn std::fmt::Display| doubt(key, event.seq, problem);
         let asked = Instant::now();
+        let mut conflict = None;
         let answer = match self.create_event(key, event.seq, bytes).await {
             Ok(Created::Yes) => {
                 return self.take_in(key, cell, Some(state), event.seq, bytes, asked).map(Attempt::Written);
             }
-            Ok(Created::Exists) => None,
+            Ok(Created::Exists(said)) => {
+                conflict = Some(said);
+                None
+            }
             Ok(Created::Unknown(problem)) => Some(problem),
             // An earlier attempt may have landed after all.
             Err(e) if tries.doubts > 0 => return Err(doubt(&e)),
@@ -179,10 +188,15 @@ impl Catalog {
         };
         if newest.seq() > state.seq() {
             // Whose it is, is known now.
-            tries.doubts = 0;
+            (tries.doubts, tries.conflicts) = (0, 0);
         } else {
             // Nothing landed, or not yet: the same number is tried again.
             tries.races.reset();
+            tries.conflicts = if conflict.is_some() { tries.conflicts + 1 } else { 0 };
+            if let Some(conflict) = conflict.filter(|_| tries.conflicts >= MAX_CONFLICTS) {
+                let error = conflict.refusing(&Key::Event(key.clone(), event.seq));
+                return Err(if tries.doubts > 0 { doubt(&error) } else { error.into() });
+            }
             if let Some(problem) = answer.filter(|_| tries.doubts >= MAX_DOUBTS) {
                 return Err(doubt(&problem));
             }
@@ -248,8 +262,10 @@ impl Catalog {
                     self.forget_listings().await;
                     return Ok(state);
                 }
-                Created::Exists | Created::Unknown(_) if doubts < MAX_DOUBTS => doubts += 1,
-                Created::Exists => return Err(CatalogError::Contention(key.clone())),
+                Created::Exists(_) | Created::Unknown(_) if doubts < MAX_DOUBTS => doubts += 1,
+                Created::Exists(conflict) => {
+                    return Err(conflict.refusing(&Key::Event(key.clone(), 0)).into());
+                }
                 Created::Unknown(e) => return Err(e.into()),
             }
             self.wait(doubts).await;

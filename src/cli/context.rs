@@ -24,7 +24,7 @@ use crate::format::header::StoreHeader;
 use crate::name::{ArtifactKey, RunId};
 use crate::process::rule::RUN_VARIABLE;
 use crate::signing::SshKey;
-use crate::store::{ANSWER_LIMIT, OnMissing, OpenError, Store, StoreError, StoreUrl};
+use crate::store::{ANSWER_LIMIT, OnMissing, OpenError, Proof, Store, StoreError, StoreUrl};
 
 /// Digits of the hash of a store's URL that name the file with its header.
 const URL_HASH_DIGITS: usize = 16;
@@ -55,6 +55,22 @@ pub struct Opened {
 struct Remembered {
     url: String,
     header: StoreHeader,
+    /// What the store answered when it had to prove its conditions; not asked yet if there is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    conditions: Option<Conditions>,
+}
+
+/// How a store proved that it creates objects only where there are none, and the endpoint that did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Conditions {
+    endpoint: String,
+    held: bool,
+}
+
+impl Conditions {
+    fn new(endpoint: String, proof: Proof) -> Self {
+        Self { endpoint, held: proof == Proof::Held }
+    }
 }
 
 impl Context {
@@ -157,9 +173,11 @@ impl Context {
     fn open_store(&self, runtime: &Runtime, state: &Path, on_missing: OnMissing) -> Result<Store, CliError> {
         let url = self.store_url()?;
         let file = remembered_file(state, &url);
-        let remembered = recall(&file, &url);
+        let recalled = recall(&file, &url);
+        let remembered = recalled.as_ref().map(|recalled| &recalled.header);
+        let is_for_writing = on_missing != OnMissing::Fail;
         // Where a store has been, an empty place is a disk that is not mounted and not the wish for a new store.
-        let make = on_missing != OnMissing::Fail && remembered.is_none();
+        let make = is_for_writing && remembered.is_none();
         let wants_sha256 = on_missing == OnMissing::CreateWithSha256;
         let on_missing = if make { on_missing } else { OnMissing::Fail };
         let for_good = || format!("if it was deleted for good, remove {}", file.display());
@@ -169,6 +187,9 @@ impl Context {
             _ => error.into(),
         };
         let env = clock::system();
+        if recalled.is_none() {
+            refuse_moved(runtime, &url)?;
+        }
         let backend = match &remembered {
             Some(_) => url.connect_again(&settings())?,
             None => url.connect(&settings(), make)?,
@@ -181,11 +202,20 @@ impl Context {
                     let message = format!("{url} was made without --sha256, and that cannot be changed");
                     return Err(CliError::failed(message).with_hint("leave --sha256 out, or use a new store"));
                 }
-                if remembered.as_ref() != Some(store.header()) {
-                    if remembered.is_some() {
-                        tracing::warn!(store = %url, "this is another store than the one that was here before");
+                let is_known = remembered == Some(store.header());
+                if !is_known && remembered.is_some() {
+                    tracing::warn!(store = %url, "this is another store than the one that was here before");
+                }
+                demand_conditions(&store, &file, &url, recalled.as_ref());
+                if is_for_writing {
+                    let proved = runtime.block_on(store.prove_conditions());
+                    // All other trouble shows when something is written.
+                    if let Err(source @ StoreError::Unconditional { .. }) = proved {
+                        return Err(OpenError::Store { url: url.to_string(), source }.into());
                     }
-                    remember(&file, &url, store.header());
+                }
+                if !is_known && recall(&file, &url).is_none_or(|now| now.header != *store.header()) {
+                    remember(&file, &url, store.header(), None);
                 }
                 Ok(store)
             }
@@ -196,7 +226,10 @@ impl Context {
                 }
                 // From there it is asked whether it is back.
                 let _inside = runtime.enter();
-                Ok(Store::assume_away(backend, url.to_string(), header.clone(), env, limit, problem))
+                let header = (*header).clone();
+                let store = Store::assume_away(backend, url.to_string(), header, env, limit, problem);
+                demand_conditions(&store, &file, &url, recalled.as_ref());
+                Ok(store)
             }
             (Err(error), _) => Err(gone(error)),
         }
@@ -299,14 +332,55 @@ fn remembered_file(state: &Path, url: &StoreUrl) -> PathBuf {
     state.join("stores").join(format!("{}.json", &hash[..URL_HASH_DIGITS]))
 }
 
-fn recall(file: &Path, url: &StoreUrl) -> Option<StoreHeader> {
+fn recall(file: &Path, url: &StoreUrl) -> Option<Remembered> {
     let remembered: Remembered = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    (remembered.url == url.to_string()).then_some(remembered.header)
+    (remembered.url == url.to_string()).then_some(remembered)
+}
+
+/// An error if earlier versions made the store of this URL elsewhere: an empty one here would look as if all were lost.
+fn refuse_moved(runtime: &Runtime, url: &StoreUrl) -> Result<(), CliError> {
+    let Some(formerly) = url.formerly() else { return Ok(()) };
+    let opened = Store::open(
+        formerly.connect(&settings(), false)?,
+        formerly.to_string(),
+        OnMissing::Fail,
+        clock::system(),
+    );
+    match runtime.block_on(opened) {
+        Ok(_) => Err(CliError::failed(format!(
+            "{url} is now taken as it is written, and there is a store at {formerly}, where it led before"
+        ))
+        .with_hint(format!("write {formerly}, or move the objects"))),
+        // Whatever is wrong with the place shows when the store itself is opened.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Has the store prove before the first write that it creates objects only where there are none, unless it did for this
+/// state folder before.
+fn demand_conditions(store: &Store, file: &Path, url: &StoreUrl, recalled: Option<&Remembered>) {
+    let endpoint = endpoint();
+    let known = recalled.filter(|recalled| recalled.header == *store.header());
+    if known.and_then(|known| known.conditions.as_ref()).is_some_and(|known| known.endpoint == endpoint) {
+        return;
+    }
+    let (file, url, header) = (file.to_owned(), url.clone(), store.header().clone());
+    store.demand_conditions(move |proof| {
+        remember(&file, &url, &header, Some(Conditions::new(endpoint.clone(), proof)));
+    });
+}
+
+/// Where buckets are asked: another server behind the same name has to prove itself again.
+fn endpoint() -> String {
+    let named = |name: &str| name.contains("ENDPOINT") || name == "GOOGLE_BASE_URL";
+    let mut named: Vec<_> = settings().into_iter().filter(|(name, _)| named(name)).collect();
+    named.sort_unstable();
+    named.into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ")
 }
 
 /// Keeps a header. Without it the store is asked again next time, so failing is no failure.
-fn remember(file: &Path, url: &StoreUrl, header: &StoreHeader) {
-    let remembered = Remembered { url: url.to_string(), header: header.clone() };
+fn remember(file: &Path, url: &StoreUrl, header: &StoreHeader, conditions: Option<Conditions>) {
+    let remembered = Remembered { url: url.to_string(), header: header.clone(), conditions };
     let text = serde_json::to_vec_pretty(&remembered).expect("plain data");
     let folder = file.parent().expect("the file stands in a folder of the state folder");
     let kept =

@@ -16,7 +16,7 @@ use crate::daemon::mounts::{self, Life, MountEntry};
 use crate::daemon::wire::Request;
 use crate::daemon::{client, sys};
 use crate::process::limits::{self, RESERVED_FILES};
-use crate::store::OnMissing;
+use crate::store::{OnMissing, Probed, StoreError};
 
 /// Kernels from this on have FUSE passthrough.
 const PASSTHROUGH_KERNEL: (u32, u32) = (6, 9);
@@ -32,7 +32,8 @@ const LITTLE_SPACE_BYTES: u64 = 2 << 30;
 /// Check that artfs can work here, and say how to mend what is wrong
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing is changed. Exit code 1 means that something must be mended.")]
+Nothing is changed; one empty object is written to the store and deleted again. Exit code 1 means that something must
+be mended.")]
 pub struct DoctorArgs {}
 
 /// How a check ended.
@@ -315,6 +316,30 @@ fn stale_mounts() -> Vec<Check> {
     if bad.is_empty() { vec![Check::ok(name, format!("{} of artfs, all answer", ours.len()))] } else { bad }
 }
 
+/// Whether the store creates an object only where there is none.
+fn conditions(probed: Result<Probed, StoreError>) -> Check {
+    let name = "conditions";
+    let held = "it refuses to create what is there already";
+    match probed {
+        Ok(Probed::Held { left: None, .. }) => {
+            Check::ok(name, format!("{held} (tried with an empty object, which is deleted again)"))
+        }
+        Ok(Probed::Held { key, left: Some(error) }) => {
+            let found = format!("{held}; the empty object it was tried with is left as {key}: {error}");
+            Check::ok(name, found)
+        }
+        Ok(Probed::NotAllowed) => Check::ok(
+            name,
+            "not tried: these credentials may not write, so nothing can be committed with them",
+        ),
+        Err(error) => {
+            let error = CliError::from(error).into_wire();
+            let mend = error.hint.unwrap_or_else(|| "check what these credentials may do".to_owned());
+            Check::failed(name, error.message, mend)
+        }
+    }
+}
+
 fn store(context: &Context) -> Vec<Check> {
     let name = "store";
     let failed = |error: CliError| {
@@ -343,6 +368,7 @@ fn store(context: &Context) -> Vec<Check> {
         ));
     } else {
         checks.push(Check::ok(name, format!("{url} answers")));
+        checks.push(conditions(opened.runtime.block_on(store.probe())));
     }
     let (now, created) = (store.env().now(), store.header().created);
     if now < created {

@@ -285,6 +285,14 @@ fn store_hint(error: &StoreError) -> Option<&'static str> {
         StoreError::Exhausted { .. } => Some("`artfs doctor` tells the limits of this host"),
         StoreError::Full { .. } => Some("make room in the store, then repeat the command"),
         StoreError::Corrupt { .. } => Some("nothing that the store gave was used; restore the object"),
+        StoreError::Unconditional { .. } => Some(
+            "use a store that honours If-None-Match (S3, a current MinIO, gs://, az://, a local disk), or a newer server; \
+             `artfs doctor` tries it out",
+        ),
+        StoreError::Conflict { .. } => Some(
+            "look for a retention rule, lock or replication of the bucket, or a proxy before it; `artfs doctor` tries it \
+             out",
+        ),
         StoreError::NotFound { .. } | StoreError::Denied { .. } | StoreError::NoBucket { .. } => None,
     }
 }

@@ -99,7 +99,8 @@ pub struct Globals {
     /// The store: a directory, file:///dir, s3://bucket/prefix, gs://… or az://… [env: ARTFS_STORE] [default: a
     /// directory in the user's data folder]
     ///
-    /// Buckets take credentials and endpoint from the environment:
+    /// Prefixes and paths are taken as they are written; only file: has escapes such as %20. Buckets take credentials and
+    /// endpoint from the environment:
     /// s3:// from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL;
     /// gs:// from GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS (files), GOOGLE_BASE_URL;
     /// az:// from AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_ENDPOINT.

@@ -64,6 +64,7 @@ impl From<StoreError> for Errno {
             }
             // The store's refusal is of this mount's credentials, not of the caller's.
             StoreError::Denied { .. } | StoreError::NoBucket { .. } => Errno::IO,
+            StoreError::Unconditional { .. } | StoreError::Conflict { .. } => Errno::IO,
             StoreError::Full { .. } => Errno(libc::ENOSPC),
             StoreError::Exhausted { shortage, .. } => Errno::short(shortage),
         }

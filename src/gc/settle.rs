@@ -23,16 +23,14 @@ pub(super) async fn settle(store: &Store, key: &Key, bytes: Bytes) -> Result<Set
         attempts += 1;
         let doubt = match store.create(key, bytes.clone()).await? {
             Created::Yes => return Ok(Settled::Ours),
-            Created::Exists => None,
-            Created::Unknown(error) => Some(error),
+            Created::Exists(conflict) => conflict.refusing(key),
+            Created::Unknown(error) => error,
         };
         match store.get(key).await {
             Ok(found) if found == bytes => return Ok(Settled::Ours),
             Ok(_) => return Ok(Settled::Anothers),
             // Nothing landed, or it was said to exist and does not.
-            Err(missing @ StoreError::NotFound { .. }) if attempts >= MAX_ATTEMPTS => {
-                return Err(doubt.unwrap_or(missing));
-            }
+            Err(StoreError::NotFound { .. }) if attempts >= MAX_ATTEMPTS => return Err(doubt),
             Err(StoreError::NotFound { .. }) => tokio::time::sleep(backoff(store.env(), attempts)).await,
             Err(e) => return Err(e),
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use url::Url;
 
 use super::SourceError;
+use crate::name::without_user;
 
 /// The schemes of sources.
 const SCHEMES: [&str; 6] = ["s3", "gs", "az", "http", "https", "file"];
@@ -40,7 +41,11 @@ impl Uri {
     /// Takes `s3://bucket/key`, `gs://…`, `az://container/…`, `http(s)://host/path` and `file:///path`. Keys of buckets
     /// are taken as they are, paths of URLs as they are escaped.
     pub fn parse(text: &str) -> Result<Self, SourceError> {
-        let bad = |problem: &str| SourceError::Uri { uri: text.to_owned(), problem: problem.to_owned() };
+        let bad = |problem: &str| SourceError::Uri { uri: without_user(text), problem: problem.to_owned() };
+        // Before a parser of URLs drops some of them in silence.
+        if text.bytes().any(|b| b < 0x20 || b == 0x7f) {
+            return Err(bad("it has a control character, perhaps a line end"));
+        }
         let (named, rest) = text
             .split_once("://")
             .ok_or_else(|| bad("write it as s3://bucket/key, https://host/path or file:///absolute/path"))?;
@@ -69,9 +74,6 @@ impl Uri {
             return Err(bad(
                 "its path has an empty component, '.' or '..': write each slash once, and no dots",
             ));
-        }
-        if path.bytes().any(|b| b < 0x20 || b == 0x7f) {
-            return Err(bad("its path has a control character"));
         }
         Ok(Self { scheme, authority, path })
     }
@@ -109,6 +111,11 @@ impl Uri {
 }
 
 fn web(text: &str, bad: impl Fn(&str) -> SourceError) -> Result<(String, String), SourceError> {
+    if text.contains('\\') || text.trim() != text {
+        return Err(bad(
+            "it has a backslash, or a blank at its end, which are no part of an address: escape them",
+        ));
+    }
     let url = Url::parse(text).map_err(|e| bad(&e.to_string()))?;
     let host = url.host_str().ok_or_else(|| bad("it has no host"))?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -196,9 +203,15 @@ mod tests {
             "http://h/a%2F..%2Fb",
             "ftp://h/x",
             "s3://b/a\nb",
+            "https://h/a\tb",
+            "https://h/x\n",
+            "https://h/x ",
+            "https://h\\x",
         ] {
             assert!(Uri::parse(bad).is_err(), "{bad}");
         }
+        let told = Uri::parse("http://user:pw@h/x").unwrap_err().to_string();
+        assert!(told.contains("http://***@h/x") && !told.contains("pw"), "{told}");
         for meant in ["s3://b/x", "s3:/b/x", "file:/x", "FILE:///x", "Https://h/x"] {
             assert!(Uri::is_meant(meant.as_bytes()), "{meant}");
         }

@@ -23,6 +23,7 @@ use object_store::{
 
 use super::Key;
 use super::direct::{self, MIN_DIRECT_BYTES};
+use super::error::io_error;
 
 /// The object that every store has from the beginning.
 fn header() -> String {
@@ -114,6 +115,21 @@ impl Directory {
     }
 }
 
+impl Directory {
+    /// The error of a creation, told as what it is where the file system cannot link. Who may not write is told so by
+    /// another number (EACCES).
+    fn without_links(&self, error: object_store::Error) -> object_store::Error {
+        let number = io_error(&error).and_then(std::io::Error::raw_os_error);
+        if !matches!(number, Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)) {
+            return error;
+        }
+        object_store::Error::NotImplemented {
+            operation: "hard links, by which objects are created only if they are absent".to_owned(),
+            implementer: format!("the file system of {}", self.path.display()),
+        }
+    }
+}
+
 fn failed<T: Send + 'static>(error: object_store::Error) -> BoxStream<'static, Result<T>> {
     futures::stream::once(async { Err(error) }).boxed()
 }
@@ -129,7 +145,9 @@ impl ObjectStore for Directory {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.check_write(location)?;
         if opts.mode != PutMode::Overwrite || payload.content_length() < MIN_DIRECT_BYTES {
-            return self.inner()?.put_opts(location, payload, opts).await;
+            let is_creation = opts.mode == PutMode::Create;
+            let written = self.inner()?.put_opts(location, payload, opts).await;
+            return written.map_err(|e| if is_creation { self.without_links(e) } else { e });
         }
         let path = self.inner()?.path_to_filesystem(location)?;
         let pieces: Vec<Bytes> = payload.into_iter().collect();
@@ -202,6 +220,7 @@ impl ObjectStore for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreError;
     use object_store::ObjectStoreExt;
 
     #[tokio::test]
@@ -222,6 +241,22 @@ mod tests {
         let gone = backend.delete(&"log/0".into()).await.unwrap_err();
         assert!(matches!(gone, object_store::Error::Generic { .. }), "{gone}");
         assert!(!place.exists());
+    }
+
+    #[test]
+    fn a_file_system_without_hard_links_is_told_from_one_that_may_not_be_written_to() {
+        let backend = Directory::awaited(FsPath::new("/srv/store"));
+        let told = |number| {
+            let source = Box::new(std::io::Error::from_raw_os_error(number));
+            let error = object_store::Error::Generic { store: "LocalFileSystem", source };
+            StoreError::from_backend(&"log/0", backend.without_links(error))
+        };
+        for number in [libc::EPERM, libc::EOPNOTSUPP] {
+            let text = told(number).to_string();
+            assert!(text.contains("the file system of /srv/store does not support hard links"), "{text}");
+        }
+        assert!(matches!(told(libc::EACCES), StoreError::Denied { .. }));
+        assert!(matches!(told(libc::ENOSPC), StoreError::Full { .. }));
     }
 
     #[tokio::test]

@@ -13,6 +13,9 @@ const MAX_PROBLEM_CHARS: usize = 500;
 const MISSING_BUCKET_CODES: [&str; 3] =
     ["<Code>NoSuchBucket<", "<Code>ContainerNotFound<", "<Code>ContainerBeingDeleted<"];
 
+/// The status of a server that does not know a condition, as the client tells it.
+const NOT_IMPLEMENTED: &str = "501 Not Implemented";
+
 /// A request that failed, by what can be done about it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -58,6 +61,22 @@ pub enum StoreError {
         /// What there is no more of.
         shortage: Shortage,
     },
+    /// The store does not create an object only where there is none, so writers would destroy each other's events.
+    #[error("the store cannot be written to safely: {problem}")]
+    Unconditional {
+        /// What it does instead.
+        problem: String,
+    },
+    /// The store says that an object is there or being written, time and again, and it is not there.
+    #[error(
+        "the store refuses to create {key}, as if it were there or being written, but it is not there and nobody else writes it: {problem}"
+    )]
+    Conflict {
+        /// The object.
+        key: String,
+        /// The store's answer.
+        problem: String,
+    },
     /// The object is not what it should be.
     #[error("{key} in the store is damaged: {problem}")]
     Corrupt {
@@ -84,6 +103,26 @@ impl StoreError {
         }
     }
 
+    /// Of a store that wrote an object over itself when it had to refuse that.
+    pub(super) fn overwritten(key: &dyn Display) -> Self {
+        let problem = format!(
+            "it overwrote {key} when told to create it only if it is absent (it ignores If-None-Match), so two hosts \
+             would destroy each other's commits"
+        );
+        StoreError::Unconditional { problem }
+    }
+
+    /// The same of a creation: a server that does not know the condition says so each time.
+    pub(super) fn on_creating(self) -> Self {
+        match self {
+            StoreError::Unavailable { key, problem } if problem.contains(NOT_IMPLEMENTED) => {
+                let problem = format!("it does not know how to create {key} only if it is absent: {problem}");
+                StoreError::Unconditional { problem }
+            }
+            other => other,
+        }
+    }
+
     /// What an error of the client amounts to; `key` is what was asked for.
     pub(super) fn from_backend(key: &dyn Display, error: object_store::Error) -> Self {
         let (key, chain) = (key.to_string(), error_chain(&error));
@@ -96,6 +135,9 @@ impl StoreError {
         let problem = chain.chars().take(MAX_PROBLEM_CHARS).collect();
         match error {
             object_store::Error::NotFound { .. } => StoreError::NotFound { key },
+            object_store::Error::NotImplemented { operation, implementer } => {
+                StoreError::Unconditional { problem: format!("{implementer} does not support {operation}") }
+            }
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 StoreError::Denied { key, problem }
             }
@@ -113,6 +155,23 @@ impl StoreError {
     }
 }
 
+/// What a store said that refused to create an object because one is there, or because others are writing it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict(String);
+
+impl Conflict {
+    pub(super) fn of(error: &object_store::Error) -> Option<Self> {
+        use object_store::Error::{AlreadyExists, Precondition};
+        let is_conflict = matches!(error, AlreadyExists { .. } | Precondition { .. });
+        is_conflict.then(|| Self(error_chain(error).chars().take(MAX_PROBLEM_CHARS).collect()))
+    }
+
+    /// The error of who was told so time and again, found nothing there, and knows of no other writer.
+    pub fn refusing(self, key: &dyn Display) -> StoreError {
+        StoreError::Conflict { key: key.to_string(), problem: self.0 }
+    }
+}
+
 /// The whole chain of causes on one line.
 fn error_chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -127,7 +186,7 @@ fn error_chain(error: &dyn Error) -> String {
     text.replace('\n', " ")
 }
 
-fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+pub(super) fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     let mut at = Some(error);
     while let Some(e) = at {
         if let Some(io) = e.downcast_ref() {

@@ -4,6 +4,7 @@
 //! for one writer only; all other objects have names that nobody else can choose (hashes over random bytes).
 //! What comes back is bytes: the formats' decoders prove them.
 
+mod conditions;
 mod counters;
 mod direct;
 mod directory;
@@ -27,9 +28,11 @@ use object_store::{
 };
 use tokio::sync::Semaphore;
 
+use self::conditions::Conditions;
+pub use self::conditions::{Probed, Proof};
 use self::counters::Counters;
 pub use self::counters::RequestCounts;
-pub use self::error::{OpenError, StoreError, is_full};
+pub use self::error::{Conflict, OpenError, StoreError, is_full};
 pub use self::key::{
     ARTIFACTS_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
     checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq, uses_prefix,
@@ -55,7 +58,7 @@ pub enum Created {
     /// The object is there, and this call put it there.
     Yes,
     /// An object of that name was there already, or the store said so: read it to know whose it is.
-    Exists,
+    Exists(Conflict),
     /// The outcome is not known: read the object to know.
     Unknown(StoreError),
 }
@@ -89,6 +92,7 @@ pub struct Store {
     in_flight: Semaphore,
     answer_limit: Duration,
     outage: Outage,
+    conditions: Conditions,
 }
 
 impl Store {
@@ -249,11 +253,17 @@ impl Store {
     }
 
     /// Writes an object only if its name is free; of any number of callers at once one gets [`Created::Yes`].
-    /// Never repeated here: the caller reads the object when the answer leaves doubt. Cost: one request.
+    /// Never repeated here: the caller reads the object when the answer leaves doubt. Cost: one request; two more the
+    /// first time if the store has to prove itself ([`Store::demand_conditions`]).
     ///
     /// # Errors
     /// Only those after which the object is certainly not there through this call.
     pub async fn create(&self, key: &Key, bytes: Bytes) -> Result<Created, StoreError> {
+        self.prove_conditions().await?;
+        self.create_unproved(key, bytes).await
+    }
+
+    async fn create_unproved(&self, key: &Key, bytes: Bytes) -> Result<Created, StoreError> {
         self.outage.check(key)?;
         let _permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
         self.counters.creates.fetch_add(1, Ordering::Relaxed);
@@ -263,13 +273,13 @@ impl Store {
         let create = async {
             match self.backend.put_opts(&path, bytes.into(), options).await {
                 Ok(_) => Ok(Created::Yes),
-                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
-                    Ok(Created::Exists)
-                }
-                Err(e) => Err(e),
+                Err(e) => match Conflict::of(&e) {
+                    Some(conflict) => Ok(Created::Exists(conflict)),
+                    None => Err(e),
+                },
             }
         };
-        match self.within(key, len, create).await.map_err(StoreError::on_writing) {
+        match self.within(key, len, create).await.map_err(|e| e.on_writing().on_creating()) {
             Err(e @ (StoreError::Unavailable { .. } | StoreError::Exhausted { .. })) => {
                 Ok(Created::Unknown(e))
             }
@@ -381,6 +391,6 @@ mod tests {
         assert_eq!(store.get_range(&key, 1..3).await.unwrap(), "bc");
         assert_eq!(store.get_tail(&key, 2).await.unwrap(), "bc");
         assert!(matches!(store.get_range(&key, 1..4).await, Err(StoreError::Corrupt { .. })));
-        assert!(matches!(store.create(&key, "x".into()).await, Ok(Created::Exists)));
+        assert!(matches!(store.create(&key, "x".into()).await, Ok(Created::Exists(_))));
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
+use super::conditions::Conditions;
 use super::counters::Counters;
 use super::outage::Outage;
-use super::{Created, Key, OpenError, Store, StoreError};
+use super::{Conflict, Created, Key, OpenError, Store, StoreError};
 use crate::clock::Env;
 use crate::format::header::StoreHeader;
 use crate::id::StoreId;
@@ -64,11 +65,16 @@ impl Store {
         let bytes = match store.get(&Key::Header).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {
-                store.make(on_missing).await.map_err(|e| match e {
+                let conflict = store.make(on_missing).await.map_err(|e| match e {
                     MakeError::NotAStore(problem) => OpenError::NotAStore { url: url.clone(), problem },
                     MakeError::Store(e) => failed(e),
                 })?;
-                store.get(&Key::Header).await.map_err(failed)?
+                match (store.get(&Key::Header).await, conflict) {
+                    (Err(StoreError::NotFound { .. }), Some(conflict)) => {
+                        return Err(failed(conflict.refusing(&Key::Header)));
+                    }
+                    (header, _) => header.map_err(failed)?,
+                }
             }
             Err(e) => return Err(failed(e)),
         };
@@ -124,10 +130,12 @@ impl Store {
             counters: Counters::default(),
             in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
             answer_limit,
+            conditions: Conditions::default(),
         }
     }
 
-    async fn make(&self, on_missing: OnMissing) -> Result<(), MakeError> {
+    /// Creates the header. Gives what a store said that did not: another host was faster, or it refuses all.
+    async fn make(&self, on_missing: OnMissing) -> Result<Option<Conflict>, MakeError> {
         let foreign = self.list_first("", None, 1).await.map_err(MakeError::Store)?;
         // Another host may have made the store since the header was looked for.
         if foreign.iter().any(|name| name != &Key::Header.to_string()) && !self.exists(&Key::Header).await? {
@@ -139,8 +147,9 @@ impl Store {
                 "there is nothing there yet; `artfs mount` or `artfs put` make one".into(),
             ));
         }
-        match self.create(&Key::Header, self.header.encode().into()).await {
-            Ok(Created::Yes | Created::Exists) => Ok(()),
+        match self.create_unproved(&Key::Header, self.header.encode().into()).await {
+            Ok(Created::Yes) => self.prove_new().await.map(|()| None).map_err(MakeError::Store),
+            Ok(Created::Exists(conflict)) => Ok(Some(conflict)),
             Ok(Created::Unknown(e)) | Err(e) => Err(MakeError::Store(e)),
         }
     }

@@ -1,6 +1,8 @@
 //! Where a store is: a directory or a bucket, and how to connect to it.
 
-use std::fmt;
+use std::ffi::OsString;
+use std::fmt::{self, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,61 +13,177 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
-use url::Url;
 
 use super::OpenError;
 use super::directory::Directory;
+use crate::name::without_user;
 
 /// A whole request ends after this, whatever it is; the largest body is one pack of about 32 MiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection is made within this, or the store counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The schemes of stores.
+const SCHEMES: [&str; 4] = ["file", "s3", "gs", "az"];
+
 /// The place of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum StoreUrl {
     /// A directory on this host or a shared file system.
     Directory(PathBuf),
-    /// A bucket (`s3`, `gs` or `az`), perhaps with a prefix.
-    Bucket(Url),
+    /// A bucket, perhaps with a prefix.
+    Bucket(BucketUrl),
+}
+
+/// A bucket with the prefix of a store in it. Two that are equal have the same text, and no others have.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BucketUrl {
+    scheme: &'static str,
+    bucket: String,
+    /// As it stands in the keys, without slashes around it; empty for the whole bucket.
+    prefix: String,
 }
 
 impl FromStr for StoreUrl {
     type Err = OpenError;
 
-    /// Takes `file:///dir`, a plain path, `s3://bucket/prefix`, `gs://…` or `az://container/…`.
+    /// Takes a plain path, `file:///dir`, `s3://bucket/prefix`, `gs://…` or `az://container/…`.
+    ///
+    /// Paths and prefixes are taken as they are; only a `file:` URL has escapes (`%20`). What has no meaning here is
+    /// refused: a port, a user, a query, a fragment, another scheme.
     fn from_str(text: &str) -> Result<Self, OpenError> {
-        let bad = |problem: &str| OpenError::Url { url: text.to_owned(), problem: problem.to_owned() };
+        let bad = |problem: String| OpenError::Url { url: without_user(text), problem };
         if text.is_empty() {
-            return Err(bad("it is empty"));
+            return Err(bad("it is empty".into()));
         }
-        if !text.contains("://") {
-            let path = std::path::absolute(text).map_err(|e| bad(&e.to_string()))?;
-            return Ok(StoreUrl::Directory(path));
-        }
-        let url = Url::parse(text).map_err(|e| bad(&e.to_string()))?;
-        match url.scheme() {
-            "file" => url
-                .to_file_path()
-                .map(StoreUrl::Directory)
-                .map_err(|()| bad("a file URL has an absolute path and no host, as in file:///srv/artfs")),
-            "s3" | "gs" | "az" => match url.host_str() {
-                Some(_) if url.query().is_none() && url.username().is_empty() => Ok(StoreUrl::Bucket(url)),
-                Some(_) => Err(bad(
-                    "only a bucket and a prefix may stand in it; credentials come from the environment",
-                )),
-                None => Err(bad("the bucket's name is missing, as in s3://bucket/prefix")),
-            },
-            other => Err(bad(&format!("the scheme {other:?} is none of file, s3, gs, az"))),
+        let begin = text.split('/').next().unwrap_or_default();
+        let Some((scheme, _)) = begin.split_once(':') else {
+            return std::path::absolute(text).map(StoreUrl::Directory).map_err(|e| bad(e.to_string()));
+        };
+        let known = SCHEMES.into_iter().find(|known| known.eq_ignore_ascii_case(scheme));
+        let rest = text[scheme.len() + 1..].strip_prefix("//");
+        match (known, rest) {
+            (Some("file"), Some(rest)) => file_path(rest).map(StoreUrl::Directory).map_err(bad),
+            (Some(scheme), Some(rest)) => BucketUrl::parse(scheme, rest).map(StoreUrl::Bucket).map_err(bad),
+            (Some("file"), None) => {
+                Err(bad("write file:///dir, with three slashes, or the path alone".into()))
+            }
+            (Some(scheme), None) => Err(bad(format!("write {scheme}://bucket/prefix, with two slashes"))),
+            (None, Some(_)) => Err(bad(format!("the scheme {scheme:?} is none of file, s3, gs, az"))),
+            (None, None) => {
+                Err(bad(format!("{scheme:?} is no scheme; if a directory is meant, write ./{text}")))
+            }
         }
     }
 }
 
+/// The directory that a `file:` URL names, by what stands behind its two slashes.
+fn file_path(rest: &str) -> Result<PathBuf, String> {
+    let path = rest.strip_prefix("localhost").unwrap_or(rest);
+    if !path.starts_with('/') {
+        return Err("a file URL has an absolute path and no host, as in file:///srv/artfs".into());
+    }
+    if path.contains(['?', '#']) {
+        return Err("'?' and '#' cannot stand in a file URL: write %3F and %23, or the path alone".into());
+    }
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut parts = path.split('%');
+    bytes.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
+    for part in parts {
+        let byte = part.get(..2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+        let byte = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte {
+            Some(0 | b'/') => return Err("it has an escaped '/' or NUL, which no name can have".into()),
+            Some(byte) => bytes.push(byte),
+            None => {
+                return Err(
+                    "'%' begins an escape such as %20: write %25 for itself, or the path alone".into()
+                );
+            }
+        }
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    if bytes.iter().any(u8::is_ascii_control) {
+        return Err("it has a control character, perhaps a line end".into());
+    }
+    Ok(PathBuf::from(OsString::from_vec(bytes)))
+}
+
+impl BucketUrl {
+    /// By what stands behind the two slashes.
+    fn parse(scheme: &'static str, rest: &str) -> Result<Self, String> {
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        if bucket.contains('@') {
+            return Err(
+                "only a bucket and a prefix may stand in it; credentials come from the environment".into()
+            );
+        }
+        if bucket.is_empty() {
+            return Err(format!("the bucket's name is missing, as in {scheme}://bucket/prefix"));
+        }
+        if bucket.contains(':') {
+            return Err(format!(
+                "a port cannot stand in it: {} names the server, here is the bucket only",
+                endpoint_variable(scheme)
+            ));
+        }
+        let name = if scheme == "az" { bucket.strip_prefix('$').unwrap_or(bucket) } else { bucket };
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+        if !name.bytes().all(is_plain) || !name.bytes().any(|b| b.is_ascii_alphanumeric()) {
+            return Err("a bucket's name has letters, digits, dots, dashes and underscores only".into());
+        }
+        if prefix.contains(['?', '#']) {
+            return Err("'?' and '#' have no meaning in it and cannot stand in a prefix".into());
+        }
+        if prefix.contains(char::is_control) {
+            return Err("its prefix has a control character, perhaps a line end".into());
+        }
+        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+        if !prefix.is_empty() && prefix.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            let problem = "its prefix has an empty part, '.' or '..': write each slash once, and no dots";
+            return Err(problem.into());
+        }
+        Ok(Self { scheme, bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+    }
+
+    /// Where earlier versions put the store of this URL, if that was elsewhere: they escaped prefixes as a browser
+    /// escapes paths.
+    fn escaped(&self) -> Option<Self> {
+        let url = url::Url::parse(&format!("{self}/")).ok()?;
+        let prefix = url.path().trim_matches('/').to_owned();
+        (prefix != self.prefix).then(|| Self { prefix, ..self.clone() })
+    }
+}
+
+/// The variable that names the server of buckets.
+fn endpoint_variable(scheme: &str) -> &'static str {
+    match scheme {
+        "s3" => "AWS_ENDPOINT_URL",
+        "gs" => "GOOGLE_BASE_URL",
+        _ => "AZURE_STORAGE_ENDPOINT",
+    }
+}
+
+impl fmt::Display for BucketUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, bucket, prefix } = self;
+        write!(f, "{scheme}://{bucket}")?;
+        if prefix.is_empty() { Ok(()) } else { write!(f, "/{prefix}") }
+    }
+}
+
 impl fmt::Display for StoreUrl {
+    /// As it is parsed back, of paths of UTF-8.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StoreUrl::Directory(path) => write!(f, "file://{}", path.display()),
-            StoreUrl::Bucket(url) => f.write_str(url.as_str()),
+            StoreUrl::Bucket(url) => url.fmt(f),
+            StoreUrl::Directory(path) => {
+                f.write_str("file://")?;
+                path.to_string_lossy().chars().try_for_each(|c| match c {
+                    '%' | '?' | '#' | '\0'..='\x1f' | '\x7f' => write!(f, "%{:02X}", u32::from(c)),
+                    c => f.write_char(c),
+                })
+            }
         }
     }
 }
@@ -76,6 +194,14 @@ impl StoreUrl {
         match self {
             StoreUrl::Directory(path) => Some(path),
             StoreUrl::Bucket(_) => None,
+        }
+    }
+
+    /// Where earlier versions looked for the store of the same text, if that was elsewhere.
+    pub fn formerly(&self) -> Option<StoreUrl> {
+        match self {
+            StoreUrl::Directory(_) => None,
+            StoreUrl::Bucket(url) => url.escaped().map(StoreUrl::Bucket),
         }
     }
 
@@ -107,21 +233,19 @@ impl StoreUrl {
 
     fn connect_bucket(
         &self,
-        url: &Url,
+        BucketUrl { scheme, bucket, prefix }: &BucketUrl,
         settings: &[(String, String)],
     ) -> Result<Arc<dyn ObjectStore>, OpenError> {
         let failed = |source: object_store::Error| OpenError::Connect {
             url: self.to_string(),
             problem: source.to_string(),
         };
-        let prefix = url.path().trim_matches('/').to_owned();
         let options =
             ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
         // Requests are retried in one place (retry.rs), which knows which of them may be repeated.
         let retry =
             RetryConfig { max_retries: 0, retry_timeout: REQUEST_TIMEOUT, backoff: BackoffConfig::default() };
-        let bucket = url.host_str().unwrap_or_default();
-        let store: Arc<dyn ObjectStore> = match url.scheme() {
+        let store: Arc<dyn ObjectStore> = match *scheme {
             "s3" => {
                 let mut builder = AmazonS3Builder::new().with_client_options(options).with_retry(retry);
                 for (key, value) in settings {
@@ -165,7 +289,7 @@ impl StoreUrl {
         if prefix.is_empty() {
             return Ok(store);
         }
-        let prefix = object_store::path::Path::parse(&prefix)
+        let prefix = object_store::path::Path::parse(prefix)
             .map_err(|e| OpenError::Url { url: self.to_string(), problem: e.to_string() })?;
         Ok(Arc::new(PrefixStore::new(store, prefix)))
     }
@@ -201,17 +325,99 @@ impl StoreUrl {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> StoreUrl {
+        text.parse().unwrap_or_else(|e| panic!("{text:?}: {e}"))
+    }
+
     #[test]
-    fn urls_and_plain_paths_are_taken_and_others_explained() {
-        let dir = StoreUrl::Directory("/a/b c".into());
-        assert_eq!("file:///a/b%20c".parse::<StoreUrl>().unwrap(), dir);
-        assert_eq!("/a/b c".parse::<StoreUrl>().unwrap(), dir);
-        for good in ["s3://bucket", "s3://bucket/pre/fix", "gs://b/x", "az://container/x"] {
-            let url = good.parse::<StoreUrl>().unwrap();
-            assert!(url.to_string().starts_with(good));
+    fn urls_and_plain_paths_are_taken_as_they_are_and_printed_back() {
+        for (text, path) in [
+            ("file:///a/b%20c", "/a/b c"),
+            ("file:///a/b c", "/a/b c"),
+            ("FILE://localhost/a/%C3%A9%3f%23%25", "/a/é?#%"),
+            ("/a/b c", "/a/b c"),
+            ("/a/s3://x?y#z", "/a/s3://x?y#z"),
+            ("/a/%20", "/a/%20"),
+            ("/a/x\n", "/a/x\n"),
+        ] {
+            let url = parsed(text);
+            assert_eq!(url, StoreUrl::Directory(path.into()), "{text}");
+            if !path.contains('\n') {
+                assert_eq!(parsed(&url.to_string()), url, "{text}");
+            }
         }
-        for bad in ["", "ftp://x", "s3://", "s3:///x", "s3://key:secret@bucket", "file://host/x"] {
+        assert!(parsed("./s3:x").directory().unwrap().ends_with("s3:x"));
+        for (text, shown) in [
+            ("s3://bucket", "s3://bucket"),
+            ("s3://bucket/", "s3://bucket"),
+            ("s3://bucket/pre/fix/", "s3://bucket/pre/fix"),
+            ("S3://Old_Bucket.Name/x", "s3://Old_Bucket.Name/x"),
+            ("gs://b/a b ", "gs://b/a b "),
+            ("az://$web/%20%2F+é", "az://$web/%20%2F+é"),
+            ("s3://b/a:b@c", "s3://b/a:b@c"),
+        ] {
+            let url = parsed(text);
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(parsed(shown), url);
+        }
+    }
+
+    #[test]
+    fn what_a_url_says_in_vain_is_refused_and_no_secret_is_shown() {
+        for bad in [
+            "",
+            "ftp://x",
+            " s3://b/x",
+            "s3:/b/x",
+            "s3:b/x",
+            "S3:",
+            "gs:b",
+            "az:/c/x",
+            "file:x",
+            "file:/x",
+            "file://x",
+            "file://host/x",
+            "file:///x/q?y",
+            "file:///x#1",
+            "file:///x%2Fy",
+            "file:///x%zz",
+            "file:///x%",
+            "file:///x%é",
+            "file:///x\n",
+            "http:/b/x",
+            "data:v1/store",
+            "s3://",
+            "s3:///x",
+            "s3://b:9000/x",
+            "s3://b /x",
+            "s3://b%20/x",
+            "s3://../x",
+            "s3://.",
+            "s3://b#x",
+            "s3://b?x",
+            "s3://b/team#1",
+            "s3://b/x?region=y",
+            "s3://b//x",
+            "s3://b/x//",
+            "s3://b/./x",
+            "s3://b/a/../x",
+            "s3://b/x\n",
+            "s3://$web/x",
+        ] {
             assert!(bad.parse::<StoreUrl>().is_err(), "{bad}");
+        }
+        for secret in ["s3://key:secret@bucket/x", "s3://secret@b", "s3:/k:secret@b/x"] {
+            let told = secret.parse::<StoreUrl>().unwrap_err().to_string();
+            assert!(told.contains("***@b") && !told.contains("secret"), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_place_where_a_prefix_was_escaped_is_known() {
+        let formerly = |text: &str| parsed(text).formerly().map(|url| url.to_string());
+        assert_eq!(formerly("s3://b/a b/é"), Some("s3://b/a%20b/%C3%A9".to_owned()));
+        for same in ["s3://b", "s3://b/a%20b", "gs://b/team/x-1_y.z", "/a b"] {
+            assert_eq!(formerly(same), None, "{same}");
         }
     }
 

@@ -146,9 +146,11 @@ impl Origin {
             }
             StoreError::Exhausted { shortage, .. } => ReadError::Exhausted { what, shortage },
             e @ StoreError::Denied { .. } => ReadError::Denied { what, problem: e.to_string() },
-            e @ (StoreError::Unavailable { .. } | StoreError::NoBucket { .. } | StoreError::Full { .. }) => {
-                ReadError::Unavailable { what, problem: e.to_string() }
-            }
+            e @ (StoreError::Unavailable { .. }
+            | StoreError::NoBucket { .. }
+            | StoreError::Full { .. }
+            | StoreError::Unconditional { .. }
+            | StoreError::Conflict { .. }) => ReadError::Unavailable { what, problem: e.to_string() },
         }
     }
 

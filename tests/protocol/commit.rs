@@ -607,9 +607,9 @@ async fn a_refusal_after_an_attempt_without_an_answer_leaves_doubt() {
 async fn a_writer_does_not_give_up_over_its_own_event() {
     let (faulty, host) = host_on_faulty_store().await;
     let creates = AtomicU64::new(0);
-    // As many conflicts as a writer bears, and the last one is with itself.
+    // As many conflicts without another writer as it bears, and the last one is with itself.
     faulty.set_fault(move |call| match (call.op, creates.load(Ordering::SeqCst)) {
-        (Op::Create, 500) => Fault::AlreadyExistsAfterEffect,
+        (Op::Create, 4) => Fault::AlreadyExistsAfterEffect,
         (Op::Create, n) => {
             creates.store(n + 1, Ordering::SeqCst);
             Fault::AlreadyExistsWithoutEffect

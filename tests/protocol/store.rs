@@ -220,7 +220,7 @@ async fn of_eight_concurrent_creators_exactly_one_wins(place: Place) {
         for racer in racers.collect::<Vec<_>>() {
             match racer.await.expect("a racer does not panic") {
                 (Ok(Created::Yes), body) => winners.push(body),
-                (Ok(Created::Exists), _) => {}
+                (Ok(Created::Exists(_)), _) => {}
                 (other, body) => panic!("{body}: {other:?}"),
             }
         }
@@ -319,7 +319,7 @@ async fn a_put_may_be_repeated_and_a_created_object_stays(place: Place) {
     assert_eq!(store.get(&key).await.expect("get"), "the same");
     assert!(matches!(store.create(&event(0), "first".into()).await, Ok(Created::Yes)));
     for body in ["first", "second"] {
-        assert!(matches!(store.create(&event(0), body.into()).await, Ok(Created::Exists)));
+        assert!(matches!(store.create(&event(0), body.into()).await, Ok(Created::Exists(_))));
     }
     assert_eq!(store.get(&event(0)).await.expect("get"), "first");
 }
@@ -644,7 +644,7 @@ async fn a_creation_that_lost_is_no_success_and_no_failure() {
             server.set_fault(move |_| Wire::ErrorBefore(status));
             server.clear_requests();
             let created = store.create(&event(0), "mine".into()).await;
-            assert!(matches!(created, Ok(Created::Exists)), "{url}, {status}: {created:?}");
+            assert!(matches!(created, Ok(Created::Exists(_))), "{url}, {status}: {created:?}");
             assert_eq!(server.requests().len(), 1, "{url}, {status}");
         }
         server.clear_fault();

@@ -219,6 +219,7 @@ fn fault_answer(status: u16) -> http::Response<Bytes> {
         409 => "ConditionalRequestConflict",
         412 => "PreconditionFailed",
         429 | 503 => "SlowDown",
+        501 => "NotImplemented",
         _ => "InternalError",
     };
     error_answer(status, code, "a fault the test asked for")
