@@ -26,7 +26,7 @@ use crate::pin::{self, PinError, Pinned};
 use crate::process;
 use crate::runs::{self, Ledger, Watch, WatchOptions, capture::Names};
 use crate::source::Sources;
-use crate::staging::{self, SessionRegistry};
+use crate::staging::{self, Closer, SessionRegistry};
 use crate::view::{ReadContext, ReadLimits};
 
 /// How often a client that waits for a commit is told how far it is.
@@ -74,6 +74,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         catalog: services.catalog.clone(),
         context: context.clone(),
         registry: Arc::new(registry),
+        closer: Closer::start().map_err(|e| WireError::new(format!("cannot start a thread: {e}")))?,
         committer: Committer::new(services.catalog.clone(), context.clone(), index),
         admission,
         watch: watch.clone(),

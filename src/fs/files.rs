@@ -8,11 +8,12 @@ use bytes::Bytes;
 
 use super::clone::Part;
 use super::inode::{Node, Resolved};
+use super::sessions::OpenSession;
 use super::{
     Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES, Result, session_answer,
 };
 use crate::format::entry::Body;
-use crate::staging::{Caller, CopySource, OpenContent, OpenFile, Session};
+use crate::staging::{Attr, Caller, CopySource, Kind, OpenContent, OpenFile, Session};
 
 impl Fs {
     /// Opens a file; `flags` as of `open(2)`.
@@ -39,7 +40,10 @@ impl Fs {
                     }
                     Ok(opened)
                 };
-                let opened = self.in_session(&session, open).await?;
+                let opened = match flags & libc::O_TRUNC {
+                    0 => self.in_session(&session, open).await?,
+                    _ => self.cutting(&session, ino, open).await?,
+                };
                 if let Some(entry) = opened.lower_entry()
                     && let Err(e) = self.keep_lower(opened.handle, entry).await
                 {
@@ -66,10 +70,38 @@ impl Fs {
     ) -> Result<(Answer, Opened)> {
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
-        let made = move |s: &Session| s.create(caller, parent, &name, mode, umask, flags);
-        let (attr, opened) = self.in_new_session(&session, made).await?;
+        let exclusive = flags | libc::O_EXCL;
+        let made = {
+            let name = name.clone();
+            move |s: &Session| s.create(caller, parent, &name, mode, umask, exclusive)
+        };
+        let (attr, opened) = match self.in_new_session(&session, made).await {
+            Err(Errno(libc::EEXIST)) if flags & libc::O_EXCL == 0 => {
+                self.open_existing(&session, parent, name, flags).await?
+            }
+            other => other?,
+        };
         self.note_write(caller, &session).await;
         Ok((session_answer(attr), session_opened(opened)))
+    }
+
+    /// Opens what somebody else made between the kernel's look-up and its create.
+    async fn open_existing(
+        self: &Arc<Self>,
+        session: &Arc<OpenSession>,
+        parent: u64,
+        name: Vec<u8>,
+        flags: i32,
+    ) -> Result<(Attr, OpenFile)> {
+        let attr = self.in_session(session, move |s| s.lookup(parent, &name)).await?;
+        let opened = match attr.kind {
+            Kind::Directory => Err(Errno(libc::EISDIR)),
+            _ => self.cutting(session, attr.ino, move |s| s.open(attr.ino, flags & !libc::O_CREAT)).await,
+        };
+        if opened.is_err() {
+            self.forget(attr.ino, 1);
+        }
+        Ok((attr, opened?))
     }
 
     /// Closes a file.

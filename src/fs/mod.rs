@@ -22,6 +22,7 @@ mod witness;
 mod xattr;
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -50,7 +51,7 @@ use crate::commit::{Committer, OtherMounts, Quotas};
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
 use crate::runs::Watch;
-use crate::staging::{Attr, Caller, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
+use crate::staging::{Attr, Caller, Closer, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
 use crate::view::{FileContent, ReadContext, ReferenceContent};
 
 /// How long the kernel may keep what never changes.
@@ -98,6 +99,8 @@ pub struct Services {
     pub context: Arc<ReadContext>,
     /// Staging sessions.
     pub registry: Arc<SessionRegistry>,
+    /// Closes the files of sessions.
+    pub closer: Arc<Closer>,
     /// Commits.
     pub committer: Committer,
     /// What names must be signed to be served; none: no name must.
@@ -138,13 +141,18 @@ pub struct Opened {
     pub mode: OpenMode,
 }
 
+/// An open local file that the kernel may be given.
+pub trait LocalFile: AsFd + std::fmt::Debug + Send + Sync {}
+
+impl<T: AsFd + std::fmt::Debug + Send + Sync> LocalFile for T {}
+
 /// How the kernel should serve an open file.
 #[derive(Debug)]
 pub enum OpenMode {
     /// By itself from this local file, if it can; else as `Cached`.
     Local {
         /// The file that holds all bytes.
-        file: Arc<std::fs::File>,
+        file: Arc<dyn LocalFile>,
         /// Whether the content can never change.
         immutable: bool,
     },
@@ -168,6 +176,7 @@ pub struct Fs {
     watch: Option<Arc<Watch>>,
     inodes: Inodes,
     sessions: Sessions,
+    closer: Arc<Closer>,
     temporaries: Temporaries,
     generated: GeneratedFiles,
     clones: Clones,
@@ -231,7 +240,7 @@ impl Fs {
     /// runtime. Commits that a crash interrupted are looked into before anything is served.
     pub async fn new(options: Options, services: Services) -> (Arc<Self>, mpsc::Receiver<Invalidation>) {
         let (invalidations, receiver) = mpsc::channel();
-        let Services { catalog, context, registry, committer, admission, watch } = services;
+        let Services { catalog, context, registry, closer, committer, admission, watch } = services;
         let fs = Arc::new(Self {
             started: catalog.store().env().now(),
             options,
@@ -243,6 +252,7 @@ impl Fs {
             watch,
             inodes: Inodes::new(),
             sessions: Sessions::default(),
+            closer,
             temporaries: Temporaries::default(),
             generated: GeneratedFiles::default(),
             clones: Clones::default(),
@@ -445,7 +455,11 @@ impl Fs {
             }
             s.setattr(ino, &SetAttr { mode: Some(perm), ..SetAttr::default() }, None)
         };
-        Ok(session_answer(self.in_session(&session, change).await?))
+        let attr = match set.size {
+            Some(_) => self.cutting(&session, ino, change).await?,
+            None => self.in_session(&session, change).await?,
+        };
+        Ok(session_answer(attr))
     }
 
     /// The target of a symbolic link.
@@ -520,6 +534,7 @@ impl Fs {
         }
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
+        self.room_for_removals().await;
         self.in_session(&session, move |s| s.unlink(parent, &name)).await
     }
 
@@ -590,6 +605,7 @@ impl Fs {
                     return Err(Errno(libc::EXDEV));
                 }
                 self.note_write(caller, &from).await;
+                self.room_for_removals().await;
                 let (name, new_name) = (name.to_vec(), new_name.to_vec());
                 self.in_session(&from, move |s| s.rename(parent, &name, new_parent, &new_name, flags)).await
             }

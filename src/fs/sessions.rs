@@ -19,6 +19,9 @@ use crate::staging::{
     StagingError,
 };
 
+/// Between two looks at whether removed files have been freed.
+const CLOSER_POLL: Duration = Duration::from_millis(10);
+
 /// A session as the mount knows it: a slot of inode numbers, and the session itself once something is in it.
 #[derive(Debug)]
 pub(super) struct OpenSession {
@@ -207,6 +210,7 @@ impl Fs {
             ids: Arc::new(base.into()),
             content,
             lower: lower.clone().map(|lower| lower as Arc<dyn Lower>),
+            closer: self.closer.clone(),
         })?;
         let (committing, hashed) = (Mutex::default(), Mutex::new(Scratch::new(None)));
         Ok(Live { id: record.id, session, blocks, committing, lower, hashed })
@@ -245,6 +249,28 @@ impl Fs {
         }
         let done = self.runtime.spawn_blocking(move || call(&live.session)).await;
         Ok(done.map_err(|_| Errno::IO)??)
+    }
+
+    /// Runs a call that may cut off content of a file: away from the threads that serve requests if that is much.
+    pub(super) async fn cutting<T: Send + 'static>(
+        self: &Arc<Self>,
+        session: &Arc<OpenSession>,
+        ino: u64,
+        call: impl FnOnce(&Session) -> staging::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let live = self.open_live(session, false)?.ok_or(Errno::NOT_FOUND)?;
+        if !live.session.is_large(ino) {
+            return self.run(live, call).await;
+        }
+        let done = self.runtime.spawn_blocking(move || call(&live.session)).await;
+        Ok(done.map_err(|_| Errno::IO)??)
+    }
+
+    /// Waits until large files that were removed before are freed, if they are many.
+    pub(super) async fn room_for_removals(&self) {
+        while self.closer.is_full() {
+            tokio::time::sleep(CLOSER_POLL).await;
+        }
     }
 
     /// Runs a call that may take long away from the threads that serve requests.

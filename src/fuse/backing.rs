@@ -5,14 +5,13 @@
 //! backing is shared by all. A closed file that is still mapped counts as open: its release comes later.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use fuser::{BackingId, FileHandle, FopenFlags, ReplyCreate, ReplyOpen};
 
-use crate::fs::OpenMode;
+use crate::fs::{LocalFile, OpenMode};
 
 /// The kinds of all open inodes. The lock is held while one open is answered, so that the kernel sees the answers
 /// in the order in which the kinds were chosen; what is done under it takes microseconds.
@@ -38,14 +37,14 @@ enum Kind {
 
 /// The two replies that open a file.
 pub(super) trait OpenReply {
-    fn open_backing(&self, file: &File) -> io::Result<BackingId>;
+    fn open_backing(&self, file: &dyn LocalFile) -> io::Result<BackingId>;
     fn passthrough(self, handle: FileHandle, flags: FopenFlags, backing: &BackingId);
     fn plain(self, handle: FileHandle, flags: FopenFlags);
 }
 
 impl OpenReply for ReplyOpen {
-    fn open_backing(&self, file: &File) -> io::Result<BackingId> {
-        ReplyOpen::open_backing(self, file)
+    fn open_backing(&self, file: &dyn LocalFile) -> io::Result<BackingId> {
+        ReplyOpen::open_backing(self, file.as_fd())
     }
 
     fn passthrough(self, handle: FileHandle, flags: FopenFlags, backing: &BackingId) {
@@ -65,8 +64,8 @@ pub(super) struct CreateReply {
 }
 
 impl OpenReply for CreateReply {
-    fn open_backing(&self, file: &File) -> io::Result<BackingId> {
-        self.reply.open_backing(file)
+    fn open_backing(&self, file: &dyn LocalFile) -> io::Result<BackingId> {
+        self.reply.open_backing(file.as_fd())
     }
 
     fn passthrough(self, handle: FileHandle, flags: FopenFlags, backing: &BackingId) {
@@ -120,7 +119,7 @@ impl Backings {
     fn choose(&self, mode: &OpenMode, reply: &impl OpenReply) -> Kind {
         match mode {
             OpenMode::Direct => Kind::Direct,
-            OpenMode::Local { file, .. } if self.are_enabled() => match reply.open_backing(file) {
+            OpenMode::Local { file, .. } if self.are_enabled() => match reply.open_backing(file.as_ref()) {
                 Ok(backing) => Kind::Passthrough(Arc::new(backing)),
                 Err(e) => {
                     let raw = e.raw_os_error();
@@ -141,7 +140,10 @@ impl Backings {
         if let Some(open) = inodes.get_mut(&ino) {
             open.opens -= 1;
             if open.opens == 0 {
-                inodes.remove(&ino);
+                let last = inodes.remove(&ino);
+                // What the kernel does when it lets a backing go is nothing to wait for here.
+                drop(inodes);
+                drop(last);
             }
         }
     }

@@ -32,7 +32,7 @@ use self::convert::{
     reply_xattr, time_change,
 };
 use crate::fs::{Fs, Invalidation};
-use crate::staging::SetAttr;
+use crate::staging::{SetAttr, answering};
 
 /// Threads that take requests from the kernel.
 const THREADS: usize = 4;
@@ -134,8 +134,9 @@ impl Front {
         self.fs.count_kernel_request();
         let mut answer: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(answer);
         let _inside = self.runtime.enter();
-        if answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            self.runtime.spawn(answer);
+        let mut poll = move |context: &mut Context<'_>| answering(|| answer.as_mut().poll(context));
+        if poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.runtime.spawn(std::future::poll_fn(poll));
         }
     }
 }
@@ -176,7 +177,7 @@ impl Filesystem for Front {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.fs.forget(ino.0, nlookup);
+        answering(|| self.fs.forget(ino.0, nlookup));
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {

@@ -1,9 +1,9 @@
 //! Attributes: getattr, setattr, readlink; and the identity that setting times must not break.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 
 use super::attr::{Attr, Kind, SetAttr, TimeChange};
+use super::closer;
 use super::error::{Result, StagingError};
 use super::handle::file_state;
 use super::marks::{self, Identity};
@@ -92,13 +92,14 @@ impl Session {
             return self.empty(&state, &fd);
         }
         self.copy_up(&state, &fd)?;
+        closer::check_thread(at);
         match handle.map(|h| self.handle(h)).transpose()? {
             Some(handle) if handle.node() == node => Ok(handle.writable()?.set_len(size)?),
             _ => Ok(sys::truncate_fd(at, size)?),
         }
     }
 
-    fn set_times(&self, state: Option<&FileState>, fd: &Arc<OwnedFd>, set: &SetAttr) -> Result<()> {
+    fn set_times(&self, state: Option<&FileState>, fd: &OwnedFd, set: &SetAttr) -> Result<()> {
         let at = fd.as_raw_fd();
         let Some(state) = state.filter(|_| set.mtime != TimeChange::Keep && self.marks) else {
             return Ok(sys::utimens_fd(at, set.atime, set.mtime)?);

@@ -6,9 +6,9 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Arc;
 
 use super::attr::TimeChange;
+use super::closer::{self, Kept};
 use super::error::{Result, StagingError};
 use super::marks;
 use super::nodes::{FileState, Place, Tree, lock};
@@ -100,7 +100,7 @@ impl Session {
     /// Handles opened before its content was local read the upper file from now on.
     fn serve_locally(&self, state: &FileState, fd: &OwnedFd) -> Result<()> {
         let reader = insist(fd.as_raw_fd(), || sys::reopen(fd.as_raw_fd(), libc::O_RDONLY))?;
-        *lock(&state.reader) = Some(Arc::new(File::from(reader)));
+        *lock(&state.reader) = Some(Kept::new(File::from(reader), &self.closer));
         Ok(())
     }
 
@@ -133,6 +133,7 @@ impl Session {
     pub(super) fn empty(&self, state: &FileState, fd: &OwnedFd) -> Result<()> {
         let _one_copier = lock(&state.copying);
         let at = fd.as_raw_fd();
+        closer::check_thread(at);
         sys::truncate_fd(at, 0)?;
         if state.remote().is_some() {
             self.serve_locally(state, fd)?;

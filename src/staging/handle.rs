@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, PoisonError};
 
 use super::attr::{Kind, TimeChange, without_set_id};
+use super::closer::Kept;
 use super::copy::RangeCopy;
 use super::copyup::check_file;
 use super::error::{Result, StagingError};
@@ -30,7 +32,7 @@ pub struct OpenFile {
 #[derive(Debug, Clone)]
 pub enum OpenContent {
     /// In this file, which the kernel may be given to read and write by itself.
-    Local(Arc<File>),
+    Local(Arc<Kept<File>>),
     /// In the version below: reads must come to [`Session::read`]. They go on there when a writer brings the bytes.
     Lower(Arc<Entry>),
 }
@@ -63,7 +65,7 @@ pub(super) struct Handle {
     node: u64,
     state: Arc<FileState>,
     /// None for one that was opened to read while the bytes were in the version.
-    file: Option<Arc<File>>,
+    file: Option<Arc<Kept<File>>>,
     is_writer: bool,
     appends: bool,
 }
@@ -102,7 +104,10 @@ impl Session {
         };
         drop(change);
         match opened {
-            Ok(file) => Ok(self.add_handle(node, state, file.map(Arc::new), flags)),
+            Ok(file) => {
+                let file = file.map(|file| Kept::new(file, &self.closer));
+                Ok(self.add_handle(node, state, file, flags))
+            }
             Err(e) => {
                 self.close(node, &state, writes, None);
                 Err(e)
@@ -148,10 +153,16 @@ impl Session {
             self.gate.add_writer();
         }
         drop(tree);
-        Ok(self.add_handle(node, state, Some(Arc::new(file)), flags))
+        Ok(self.add_handle(node, state, Some(Kept::new(file, &self.closer)), flags))
     }
 
-    fn add_handle(&self, node: u64, state: Arc<FileState>, file: Option<Arc<File>>, flags: i32) -> OpenFile {
+    fn add_handle(
+        &self,
+        node: u64,
+        state: Arc<FileState>,
+        file: Option<Arc<Kept<File>>>,
+        flags: i32,
+    ) -> OpenFile {
         let content = match (&file, state.remote()) {
             (Some(file), _) => OpenContent::Local(file.clone()),
             (None, Some(entry)) => OpenContent::Lower(entry),
@@ -179,7 +190,12 @@ impl Session {
     pub fn release(&self, handle: u64) -> Result<()> {
         let removed = self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(&handle);
         let removed = removed.ok_or_else(|| StagingError::new(libc::EBADF))?;
-        self.close(removed.node, &removed.state, removed.is_writer, removed.file.as_deref());
+        self.close(
+            removed.node,
+            &removed.state,
+            removed.is_writer,
+            removed.file.as_deref().map(Deref::deref),
+        );
         Ok(())
     }
 
@@ -189,7 +205,7 @@ impl Session {
     }
 
     /// The local file of some open handle of a node.
-    pub(super) fn open_file_of(&self, node: u64) -> Option<Arc<File>> {
+    pub(super) fn open_file_of(&self, node: u64) -> Option<Arc<Kept<File>>> {
         let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
         handles.values().find(|h| h.node == node).and_then(|h| h.file.clone())
     }
@@ -316,7 +332,8 @@ impl Session {
             };
         }
         let offset = i64::try_from(offset).map_err(|_| StagingError::new(libc::ENXIO))?;
-        Ok(sys::lseek(handle.local()?.as_ref(), offset, whence)?)
+        let file = handle.local()?;
+        Ok(sys::lseek(&file, offset, whence)?)
     }
 
     /// Copies into an open file, in the kernel (sharing blocks where it can) if possible. Returns the bytes copied,
@@ -396,7 +413,7 @@ impl Handle {
     }
 
     /// The upper file, whose bytes are there.
-    pub(super) fn local(&self) -> Result<Arc<File>> {
+    pub(super) fn local(&self) -> Result<Arc<Kept<File>>> {
         let file = self.file.clone().or_else(|| lock(&self.state.reader).clone());
         file.ok_or_else(|| StagingError::with(libc::EIO, "an open staged file has lost its local bytes"))
     }

@@ -7,6 +7,7 @@
 mod adopt;
 mod attr;
 mod change;
+mod closer;
 mod commit;
 mod copy;
 mod copyup;
@@ -34,6 +35,7 @@ mod tests;
 
 pub use adopt::set_aside;
 pub use attr::{Attr, Caller, DirEntry, FsStat, Kind, SetAttr, TimeChange, UNKNOWN_INO, without_set_id};
+pub use closer::{Closer, Kept, answering};
 pub use commit::{FreezeError, FreezeGuard};
 pub use copy::copy_file;
 pub use disk::{disk, is_overlayfs, next_data, sync_disk};

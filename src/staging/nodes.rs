@@ -9,14 +9,15 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use lru::LruCache;
 
 use super::attr::Kind;
+use super::closer::Kept;
 use super::error::{Result, StagingError};
 use super::marks::Identity;
+use super::session::Fd;
 use crate::format::entry::{Entry, Mtime};
 use crate::process::limits;
 
@@ -47,7 +48,7 @@ pub(super) struct FileState {
     /// Held while content is copied up, and while bytes are appended.
     pub copying: Mutex<()>,
     /// Serves handles that were opened before the bytes came. Leaf lock.
-    pub reader: Mutex<Option<Arc<File>>>,
+    pub reader: Mutex<Option<Arc<Kept<File>>>>,
     /// A clone that will be recorded when the last writer is gone. Leaf lock.
     pub candidate: Mutex<Option<Identity>>,
 }
@@ -112,7 +113,7 @@ pub(super) struct Node {
     /// Of a regular file.
     pub state: Option<Arc<FileState>>,
     /// A descriptor (`O_PATH`) of what has no known name any more.
-    pub pin: Option<Arc<OwnedFd>>,
+    pub pin: Option<Fd>,
 }
 
 /// All nodes of a session; its lock (in `Session`) protects the upper tree's names as well.
@@ -120,7 +121,7 @@ pub(super) struct Tree {
     pub nodes: HashMap<u64, Node>,
     /// Backing inode number to node, for every existing file ever seen.
     pub by_backing: HashMap<u64, u64>,
-    pub dirs: LruCache<u64, Arc<OwnedFd>>,
+    pub dirs: LruCache<u64, Fd>,
     pinned: VecDeque<u64>,
     /// Nodes that may have lost their last reason to live.
     touched: Vec<u64>,
@@ -197,8 +198,8 @@ impl Tree {
     }
 
     /// Keeps a descriptor of an object that is about to lose its last known name.
-    pub fn pin(&mut self, id: u64, fd: Arc<OwnedFd>) {
-        let most = if limits::is_dispensable(&*fd) { 1 } else { MAX_IDLE_PINS };
+    pub fn pin(&mut self, id: u64, fd: Fd) {
+        let most = if limits::is_dispensable(&**fd) { 1 } else { MAX_IDLE_PINS };
         if let Some(node) = self.nodes.get_mut(&id) {
             node.pin = Some(fd);
             self.pinned.push_back(id);

@@ -8,7 +8,7 @@ use super::error::{Result, StagingError};
 use super::marks;
 use super::nodes::{Place, Tree};
 use super::readdir::list_upper;
-use super::session::Session;
+use super::session::{Fd, Session};
 use super::sys::{self, insist};
 
 impl Session {
@@ -23,7 +23,8 @@ impl Session {
         }
         let shows_below = self.lower_at(&tree, parent, name)?.is_some();
         self.ensure_upper(&mut tree, parent)?;
-        let is_last = self.before_unlink(&mut tree, id)?;
+        // The name goes below; the last of the file itself goes with this, wherever that may take its time.
+        let (is_last, _held) = self.before_unlink(&mut tree, id)?;
         let dir = self.dir_fd(&mut tree, parent)?;
         if shows_below {
             let whiteout = self.new_whiteout()?;
@@ -78,12 +79,12 @@ impl Session {
     }
 
     /// Before a name of an object goes: what the kernel still knows must stay reachable. True if no name is left
-    /// on disk then.
-    pub(super) fn before_unlink(&self, tree: &mut Tree, id: u64) -> Result<bool> {
+    /// on disk then. The descriptor is to be kept until the name has gone, so that its blocks are not freed with it.
+    pub(super) fn before_unlink(&self, tree: &mut Tree, id: u64) -> Result<(bool, Option<Fd>)> {
         let node = tree.node(id)?;
         if let Place::Lower(_) = node.place {
             if node.opens == 0 {
-                return Ok(true);
+                return Ok((true, None));
             }
             // Handles on it may yet be used to change it.
             self.ensure_upper(tree, id)?;
@@ -93,9 +94,9 @@ impl Session {
         let fd = self.node_fd(tree, id)?;
         let links = sys::stat_fd(fd.as_raw_fd())?.nlink();
         if is_held && names <= 1 {
-            tree.pin(id, fd);
+            tree.pin(id, fd.clone());
         }
-        Ok(links <= 1)
+        Ok((links <= 1, Some(fd)))
     }
 
     /// After a name has gone from disk.

@@ -92,7 +92,7 @@ impl Session {
             self.ensure_upper(tree, source)?;
         }
         self.ensure_upper(tree, to.0)?;
-        let mut target_goes = false;
+        let (mut target_goes, mut _held) = (false, None);
         if let Some(target) = target {
             if tree.node(target)?.kind == Kind::Directory {
                 if let Place::Upper(_) = tree.node(target)?.place {
@@ -102,7 +102,7 @@ impl Session {
                 }
                 target_goes = true;
             } else {
-                target_goes = self.before_unlink(tree, target)?;
+                (target_goes, _held) = self.before_unlink(tree, target)?;
             }
         }
         let (from_fd, to_fd) = (self.dir_fd(tree, from.0)?, self.dir_fd(tree, to.0)?);

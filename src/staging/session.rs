@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::attr::{Attr, FsStat, Kind};
+use super::closer::{self, Closer, Kept};
 use super::delete::remove_tree;
 use super::error::{Result, StagingError};
 use super::gate::Gate;
@@ -40,11 +41,16 @@ pub struct SessionOptions {
     pub content: Arc<dyn Content>,
     /// The version it stands on.
     pub lower: Option<Arc<dyn Lower>>,
+    /// Closes its files.
+    pub closer: Arc<Closer>,
 }
+
+/// A descriptor of something in a session.
+pub(super) type Fd = Arc<Kept<OwnedFd>>;
 
 /// A writable overlay. All calls take `&self` and may come from any thread; with a lower version they may block.
 pub struct Session {
-    pub(super) tree_fd: Arc<OwnedFd>,
+    pub(super) tree_fd: Fd,
     pub(super) tmp_fd: OwnedFd,
     pub(super) session_fd: OwnedFd,
     ids: Arc<AtomicU64>,
@@ -57,6 +63,7 @@ pub struct Session {
     /// The process's user and group: the owner of what comes from a version.
     pub(super) own: (u32, u32),
     tmp_serial: AtomicU64,
+    pub(super) closer: Arc<Closer>,
     tree: Mutex<Tree>,
     pub(super) handles: RwLock<HashMap<u64, Arc<Handle>>>,
     pub(super) gate: Gate,
@@ -79,7 +86,7 @@ impl Session {
     /// # Errors
     /// ENOTSUP with a message if there is a lower version and the file system keeps no user attributes.
     pub fn start(options: SessionOptions) -> Result<Session> {
-        let SessionOptions { directory, ids, content, lower } = options;
+        let SessionOptions { directory, ids, content, lower, closer } = options;
         make_dir(&directory, 0o700)?;
         let session_fd = OwnedFd::from(File::open(&directory)?);
         let at = session_fd.as_raw_fd();
@@ -89,7 +96,7 @@ impl Session {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
             _ => {}
         }
-        let tree_fd = Arc::new(sys::open_at(at, TREE, libc::O_PATH | libc::O_DIRECTORY, 0)?);
+        let tree_fd = Kept::new(sys::open_at(at, TREE, libc::O_PATH | libc::O_DIRECTORY, 0)?, &closer);
         let tmp_fd = sys::open_at(at, TMP, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
         let kept = marks::are_kept(tmp_fd.as_raw_fd());
         if lower.is_some() {
@@ -118,6 +125,7 @@ impl Session {
             marks: kept,
             own: sys::own_ids(),
             tmp_serial: AtomicU64::new(0),
+            closer,
             tree: Mutex::new(Tree::new(root)),
             handles: RwLock::default(),
             gate: Gate::default(),
@@ -182,6 +190,13 @@ impl Session {
             known.lookups = known.lookups.saturating_sub(count);
         }
         tree.touch(node);
+    }
+
+    /// Whether cutting off a node's content may take long, so that it should be done where nobody waits for it.
+    pub fn is_large(&self, node: u64) -> bool {
+        let mut tree = self.tree();
+        let is_local = tree.node(node).is_ok_and(|n| matches!(n.place, Place::Upper(_)));
+        is_local && self.attr_of(&mut tree, node).is_ok_and(|attr| attr.blocks * 512 >= closer::LARGE_BYTES)
     }
 
     /// The file system below.
@@ -305,7 +320,7 @@ impl Session {
     }
 
     /// A descriptor (`O_PATH`) of an upper directory.
-    pub(super) fn dir_fd(&self, tree: &mut Tree, id: u64) -> Result<Arc<OwnedFd>> {
+    pub(super) fn dir_fd(&self, tree: &mut Tree, id: u64) -> Result<Fd> {
         if id == self.root {
             return Ok(self.tree_fd.clone());
         }
@@ -332,15 +347,15 @@ impl Session {
         parts.reverse();
         let path = parts.join(&b'/');
         let fd = sys::open_beneath(base.as_raw_fd(), &path, libc::O_PATH | libc::O_DIRECTORY)?;
-        let fd = Arc::new(fd);
-        if !limits::is_dispensable(&*fd) {
+        let fd = Kept::new(fd, &self.closer);
+        if !limits::is_dispensable(&**fd) {
             tree.dirs.put(id, fd.clone());
         }
         Ok(fd)
     }
 
     /// A descriptor (`O_PATH`) of any upper object.
-    pub(super) fn node_fd(&self, tree: &mut Tree, id: u64) -> Result<Arc<OwnedFd>> {
+    pub(super) fn node_fd(&self, tree: &mut Tree, id: u64) -> Result<Fd> {
         let node = tree.node(id)?;
         if let Some(pin) = &node.pin {
             return Ok(pin.clone());
@@ -351,7 +366,7 @@ impl Session {
         let name = node.names.first().cloned();
         let (parent, name) = name.ok_or_else(|| StagingError::new(libc::ESTALE))?;
         let dir = self.dir_fd(tree, parent)?;
-        Ok(Arc::new(sys::open_at(dir.as_raw_fd(), &name, libc::O_PATH, 0)?))
+        Ok(Kept::new(sys::open_at(dir.as_raw_fd(), &name, libc::O_PATH, 0)?, &self.closer))
     }
 
     /// The attributes of a node.

@@ -33,6 +33,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_listing_is_a_snapshot_of_the_directory_as_it_was_opened", listing_snapshot),
     ("times_modes_and_owners_are_kept", times_and_modes),
     ("times_with_a_fraction_are_exact_before_1970_too", exact_times),
+    ("large_files_are_cut_and_freed_where_nobody_waits_for_it", || both(large_files)),
     ("what_was_fsynced_survives_the_daemons_death", killed),
     ("files_of_a_version_below_are_copied_up_when_changed", both_copy_up),
     ("a_copy_from_a_version_can_be_changed_at_once", || both(changed_clones)),
@@ -603,6 +604,56 @@ fn exact_times() {
         fs::set_permissions(s.join(format!("f{i}")), fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(seen(s.join(format!("f{i}"))), *time, "copied up");
     }
+}
+
+/// The daemon checks by itself where it cuts large files, and would end here if that were a thread that answers.
+fn large_files(host: &Host) {
+    const LEN: u64 = 4 << 20;
+    let s = host.artifact("p/a");
+    let ways: [(&str, fn(&Path, &File)); 5] = [
+        ("ftruncate", |_, file| file.set_len(1).unwrap()),
+        ("truncate", |path, _| sys::truncate(path, 1).unwrap()),
+        ("O_TRUNC", |path, _| {
+            let mut cut = OpenOptions::new().write(true).truncate(true).open(path).unwrap();
+            cut.write_all(b"x").unwrap();
+        }),
+        ("O_CREAT and O_TRUNC", |path, _| fs::write(path, "x").unwrap()),
+        ("O_TRUNC without writing", |path, _| {
+            let flags = libc::O_TRUNC | libc::O_RDONLY;
+            let _ = OpenOptions::new().read(true).custom_flags(flags).open(path);
+            sys::truncate(path, 1).unwrap();
+        }),
+    ];
+    for (way, cut) in ways {
+        let path = s.join("f");
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+        // In many pieces.
+        for block in (0..LEN / 4096).step_by(2) {
+            file.write_all_at(&[1; 4096], block * 4096).unwrap();
+        }
+        file.write_all_at(&[1; 1 << 20], LEN).unwrap();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        cut(&path, &file);
+        assert_eq!((fs::metadata(&path).unwrap().len(), file.metadata().unwrap().len()), (1, 1), "{way}");
+        file.write_all_at(&[2; 2 << 20], 0).unwrap();
+        fs::remove_file(&path).unwrap();
+        // Held open, it is all there; the name is free.
+        fs::write(&path, "new").unwrap();
+        let mut rest = vec![];
+        file.read_to_end(&mut rest).unwrap();
+        assert!(rest == [2; 2 << 20], "{way}");
+        drop(file);
+        assert_eq!(read(&path), b"new", "{way}");
+    }
+    let (mut old, mut new) = (File::create(s.join("g")).unwrap(), File::create(s.join("h")).unwrap());
+    old.write_all(&[1; 2 << 20]).unwrap();
+    new.write_all(&[2; 2 << 20]).unwrap();
+    fs::rename(s.join("h"), s.join("g")).unwrap();
+    drop((old, new));
+    assert!(read(&s.join("g")) == [2; 2 << 20]);
+    host.commit("p/a").unwrap();
+    assert_eq!(names(&host.path("p/a/v0")), ["f", "g"]);
 }
 
 fn killed() {

@@ -11,7 +11,7 @@ use artfs::clock;
 use artfs::commit::{ChunkIndex, Committer};
 use artfs::fs::{Answer, Fs, Options, ROOT, Services};
 use artfs::name::{Selector, VersionNumber};
-use artfs::staging::SessionRegistry;
+use artfs::staging::{Closer, SessionRegistry};
 use artfs::store::{OnMissing, Store, StoreError};
 use artfs::view::{ReadContext, ReadLimits};
 use object_store::ObjectStore;
@@ -67,6 +67,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
         catalog: catalog.clone(),
         context: context.clone(),
         registry: Arc::new(SessionRegistry::open(state, clock::system()).expect("a registry")),
+        closer: Closer::start().expect("a thread"),
         committer: Committer::new(catalog, context, index),
         admission: None,
         watch: None,

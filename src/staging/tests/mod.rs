@@ -1,5 +1,6 @@
 //! What the overlay promises, on a real local file system with a version held in memory.
 
+mod closing;
 mod commit;
 mod files;
 mod model;
@@ -120,6 +121,7 @@ pub(super) struct Fixture {
     ids: Arc<AtomicU64>,
     version: Arc<Version>,
     has_lower: bool,
+    closer: Arc<Closer>,
     session: Option<Session>,
 }
 
@@ -132,20 +134,26 @@ impl std::ops::Deref for Fixture {
 
 impl Fixture {
     pub fn empty() -> Self {
-        Self::with(Version::default(), false)
+        Self::with(Version::default(), false, Closer::start().unwrap())
+    }
+
+    /// An empty session whose files are closed by this.
+    pub fn closing_by(closer: Arc<Closer>) -> Self {
+        Self::with(Version::default(), false, closer)
     }
 
     pub fn over(version: Version) -> Self {
-        Self::with(version, true)
+        Self::with(version, true, Closer::start().unwrap())
     }
 
-    fn with(version: Version, has_lower: bool) -> Self {
+    fn with(version: Version, has_lower: bool, closer: Arc<Closer>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut fixture = Self {
             dir,
             ids: Arc::new(AtomicU64::new(1)),
             version: Arc::new(version),
             has_lower,
+            closer,
             session: None,
         };
         fixture.reopen();
@@ -156,6 +164,7 @@ impl Fixture {
     pub fn reopen(&mut self) {
         self.session = None;
         let options = SessionOptions {
+            closer: self.closer.clone(),
             directory: self.dir.path().join("s"),
             ids: self.ids.clone(),
             content: self.version.clone(),
