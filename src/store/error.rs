@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io;
 
 use crate::format::header::HeaderError;
+use crate::variables::BadVariable;
 
 /// Characters of a server's answer that a message shows; some answer with pages of XML.
 const MAX_PROBLEM_CHARS: usize = 500;
@@ -201,6 +202,9 @@ pub enum OpenError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A variable of the environment, or the file that it names, cannot be used.
+    #[error(transparent)]
+    Variable(#[from] BadVariable),
     /// The client cannot be set up, or the directory not be made.
     #[error("cannot use the store {url}: {problem}")]
     Connect {
