@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The end of the year 9999.
+const LAST_UNIX_SECONDS: u64 = 253_402_300_799;
 
 /// An instant in UTC, in whole milliseconds, as its text form has them (`2026-01-02T03:04:05.678Z`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,7 +87,7 @@ pub struct SystemEnvironment;
 
 impl Environment for SystemEnvironment {
     fn now(&self) -> Timestamp {
-        Timestamp::from_unix_millis(Utc::now().timestamp_millis())
+        Timestamp::from_unix_millis(unix_millis(SystemTime::now()))
     }
 
     fn random16(&self) -> [u8; 16] {
@@ -94,10 +97,42 @@ impl Environment for SystemEnvironment {
     }
 }
 
+fn unix_millis(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => millis(since),
+        Err(before) => -millis(before.duration()),
+    }
+}
+
+/// An error if this machine's clock cannot be worked with: libraries take it that it is behind 1970, and times are
+/// written with years of four digits.
+pub fn check(now: SystemTime) -> Result<(), String> {
+    let last = Duration::from_secs(LAST_UNIX_SECONDS);
+    match now.duration_since(UNIX_EPOCH) {
+        Ok(since) if since <= last => Ok(()),
+        Ok(_) => Err("this machine's clock says a year behind 9999".to_owned()),
+        Err(_) => Err("this machine's clock says a time before 1970".to_owned()),
+    }
+}
+
 /// A shared [`Environment`].
 pub type Env = Arc<dyn Environment>;
 
 /// The real environment, shared.
 pub fn system() -> Env {
     Arc::new(SystemEnvironment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_cannot_be_worked_with_is_told_and_read_without_a_panic() {
+        let day = Duration::from_secs(86_400);
+        assert_eq!(unix_millis(UNIX_EPOCH - day), -86_400_000);
+        assert_eq!(check(UNIX_EPOCH - day), Err("this machine's clock says a time before 1970".to_owned()));
+        assert!(check(UNIX_EPOCH).is_ok() && check(SystemTime::now()).is_ok());
+        assert!(check(UNIX_EPOCH + Duration::from_secs(LAST_UNIX_SECONDS) + day).is_err());
+    }
 }

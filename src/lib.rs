@@ -4,7 +4,7 @@
 //!
 //! | rank | modules | what they are |
 //! |---|---|---|
-//! | 0 | `id name path chunk format clock query units aligned shortage` | pure values and encodings: no I/O, no async, no globals |
+//! | 0 | `id name path chunk format clock query units aligned shortage variables` | pure values and encodings: no I/O, no async, no globals |
 //! | 1 | `store source durable scratch sqlite process signing` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename; what is too much for memory; other processes; SSH signatures |
 //! | 2 | `catalog cache condemned runs` | names to versions (the log); the bounded disk cache; what collections condemned; what processes read |
 //! | 3 | `view staging` | reading one version; the writable overlay |
@@ -47,6 +47,7 @@ pub mod sqlite;
 pub mod staging;
 pub mod store;
 pub mod units;
+pub mod variables;
 pub mod verify;
 pub mod view;
 pub mod watch;

@@ -2,6 +2,8 @@
 
 #[path = "cli_bucket/conditions.rs"]
 mod conditions;
+#[path = "cli_bucket/environment.rs"]
+mod environment;
 #[path = "cli_bucket/killed.rs"]
 mod killed;
 #[path = "cli_bucket/place.rs"]

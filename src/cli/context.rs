@@ -25,6 +25,7 @@ use crate::name::{ArtifactKey, RunId};
 use crate::process::rule::RUN_VARIABLE;
 use crate::signing::SshKey;
 use crate::store::{ANSWER_LIMIT, OnMissing, OpenError, Proof, Store, StoreError, StoreUrl};
+use crate::variables::{self, Kind};
 
 /// Digits of the hash of a store's URL that name the file with its header.
 const URL_HASH_DIGITS: usize = 16;
@@ -94,8 +95,9 @@ impl Context {
         let named = self.globals.store.clone().map(OsString::from).or_else(|| set("ARTFS_STORE"));
         match named {
             Some(url) => {
-                let url =
-                    url.into_string().map_err(|_| CliError::usage("the URL of the store is not UTF-8"))?;
+                let url = url.into_string().map_err(|_| {
+                    CliError::usage("the URL of the store is not UTF-8 (--store, $ARTFS_STORE)")
+                })?;
                 Ok(url.parse::<StoreUrl>()?)
             }
             None => Ok(StoreUrl::Directory(data_folder("--store or $ARTFS_STORE")?.join("artfs/store"))),
@@ -112,7 +114,9 @@ impl Context {
         };
         if limit < MIN_STORE_TIMEOUT {
             let least = MIN_STORE_TIMEOUT.as_millis();
-            return Err(CliError::usage(format!("a store needs {least} ms at least to answer")));
+            return Err(CliError::usage(format!(
+                "--store-timeout or $ARTFS_STORE_TIMEOUT is too short: a store needs {least} ms at least to answer"
+            )));
         }
         Ok(limit)
     }
@@ -125,7 +129,10 @@ impl Context {
             None => data_folder("--state or $ARTFS_STATE")?.join("artfs/state"),
         };
         let absolute = std::path::absolute(&path);
-        absolute.map_err(|e| CliError::io(format!("cannot use the state folder {}", path.display()), &e))
+        absolute.map_err(|e| {
+            CliError::io(format!("cannot use the state folder {}", path.display()), &e)
+                .with_hint("--state DIR or $ARTFS_STATE puts it elsewhere")
+        })
     }
 
     /// The state folder, made for this user alone if it was not there.
@@ -191,8 +198,8 @@ impl Context {
             refuse_moved(runtime, &url)?;
         }
         let backend = match &remembered {
-            Some(_) => url.connect_again(&settings())?,
-            None => url.connect(&settings(), make)?,
+            Some(_) => url.connect_again(&settings(&url)?)?,
+            None => url.connect(&settings(&url)?, make)?,
         };
         let limit = self.store_timeout()?;
         let opened = Store::open_within(backend.clone(), url.to_string(), on_missing, env.clone(), limit);
@@ -310,19 +317,39 @@ fn set(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The settings of the clouds' clients in this process's environment.
-fn settings() -> Vec<(String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| SETTINGS.iter().any(|prefix| name.starts_with(prefix)))
-        .collect()
+/// The settings of the clouds' clients in this process's environment, for a store at `url`; empty ones count as none.
+fn settings(url: &StoreUrl) -> Result<Vec<(String, String)>, CliError> {
+    if url.directory().is_some() {
+        return Ok(vec![]);
+    }
+    let mut settings = vec![];
+    for (name, value) in std::env::vars_os().filter(|(_, value)| !value.is_empty()) {
+        let Ok(name) = name.into_string() else { continue };
+        let is_proxy = variables::kind(&name) == Kind::Proxy;
+        let is_setting = SETTINGS.iter().any(|prefix| name.starts_with(prefix));
+        if is_proxy && !is_setting {
+            variables::check(&name, &value).map_err(OpenError::from)?;
+        }
+        if !is_setting {
+            continue;
+        }
+        match value.into_string() {
+            Ok(value) => settings.push((name, value)),
+            // The clients of other stores may be set up as they like.
+            Err(value) if url.takes(&name) => {
+                variables::check(&name, &value).map_err(OpenError::from)?;
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(settings)
 }
 
 /// `$XDG_DATA_HOME`, or `~/.local/share`.
 fn data_folder(instead: &str) -> Result<PathBuf, CliError> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share"))).ok_or_else(|| {
-        CliError::usage("there is no data folder: neither $XDG_DATA_HOME nor $HOME is set")
+        CliError::usage("there is no data folder: neither $XDG_DATA_HOME nor $HOME is an absolute path")
             .with_hint(format!("say where with {instead}"))
     })
 }
@@ -341,7 +368,7 @@ fn recall(file: &Path, url: &StoreUrl) -> Option<Remembered> {
 fn refuse_moved(runtime: &Runtime, url: &StoreUrl) -> Result<(), CliError> {
     let Some(formerly) = url.formerly() else { return Ok(()) };
     let opened = Store::open(
-        formerly.connect(&settings(), false)?,
+        formerly.connect(&settings(&formerly)?, false)?,
         formerly.to_string(),
         OnMissing::Fail,
         clock::system(),
@@ -359,7 +386,8 @@ fn refuse_moved(runtime: &Runtime, url: &StoreUrl) -> Result<(), CliError> {
 /// Has the store prove before the first write that it creates objects only where there are none, unless it did for this
 /// state folder before.
 fn demand_conditions(store: &Store, file: &Path, url: &StoreUrl, recalled: Option<&Remembered>) {
-    let endpoint = endpoint();
+    // What cannot be read was refused when the store was connected.
+    let endpoint = endpoint(&settings(url).unwrap_or_default());
     let known = recalled.filter(|recalled| recalled.header == *store.header());
     if known.and_then(|known| known.conditions.as_ref()).is_some_and(|known| known.endpoint == endpoint) {
         return;
@@ -371,11 +399,11 @@ fn demand_conditions(store: &Store, file: &Path, url: &StoreUrl, recalled: Optio
 }
 
 /// Where buckets are asked: another server behind the same name has to prove itself again.
-fn endpoint() -> String {
+fn endpoint(settings: &[(String, String)]) -> String {
     let named = |name: &str| name.contains("ENDPOINT") || name == "GOOGLE_BASE_URL";
-    let mut named: Vec<_> = settings().into_iter().filter(|(name, _)| named(name)).collect();
+    let mut named: Vec<_> = settings.iter().filter(|(name, _)| named(name)).collect();
     named.sort_unstable();
-    named.into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(" ")
+    named.into_iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 /// Keeps a header. Without it the store is asked again next time, so failing is no failure.

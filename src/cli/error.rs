@@ -106,6 +106,7 @@ impl From<OpenError> for CliError {
         match &error {
             OpenError::Url { .. } => CliError::usage(error.to_string())
                 .with_hint("a store is a directory, or file:///dir, s3://bucket/prefix, gs://… or az://…"),
+            OpenError::Variable(_) => CliError::usage(error.to_string()),
             OpenError::NotAStore { .. } => failed.with_hint(
                 "--store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place",
             ),

@@ -55,14 +55,18 @@ mod watch;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::context::Context;
 use self::error::{CliError, Outcome};
+use crate::clock;
 use crate::daemon::Start;
+use crate::daemon::wire::WireError;
+use crate::variables::{self, BadVariable, Kind};
 
 /// Versioned artifacts as plain files: a mounted tree of immutable versions, aliases and staging areas.
 #[derive(Debug, Parser)]
@@ -170,11 +174,57 @@ enum Command {
 
 /// Runs the command line of this process. `start` mounts the file system.
 pub fn main(start: Start) -> ExitCode {
+    // The last resort: whatever comes from outside is refused by name where it comes in.
+    let with_backtrace = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(&mistake(&panic.to_string()));
+        if std::env::var_os("RUST_BACKTRACE").is_some() {
+            with_backtrace(panic);
+        }
+    }));
+    let ended = std::panic::catch_unwind(move || command_line(start));
+    ended.unwrap_or(ExitCode::FAILURE)
+}
+
+/// The first variable of this program that is not UTF-8.
+fn bad_variable() -> Option<BadVariable> {
+    let own = variables::VARIABLES.iter().filter(|(_, kind)| *kind == Kind::Own);
+    own.filter_map(|(name, _)| variables::check(name, &std::env::var_os(name)?).err()).next()
+}
+
+fn mistake(panic: &str) -> WireError {
+    WireError::new(format!("this is a mistake in artfs itself: {panic}")).with_hint(
+        "what was acknowledged is safe; if it comes again, look at the environment (`artfs doctor`) and report it",
+    )
+}
+
+/// Prints an error on standard error.
+fn tell(error: &WireError) {
+    use std::io::Write;
+    let mut text = format!("error: {}\n", output::clean_lines(&error.message));
+    if let Some(hint) = &error.hint {
+        text.push_str(&format!("hint: {}\n", output::clean_lines(hint)));
+    }
+    // Nowhere is left to complain when this fails.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn command_line(start: Start) -> ExitCode {
     crate::daemon::sys::keep_heap();
+    if let Err(problem) = clock::check(SystemTime::now()) {
+        tell(&WireError::new(problem).with_hint("set the clock: `timedatectl set-ntp true`, or `date -s`"));
+        return ExitCode::FAILURE;
+    }
     crate::process::limits::raise();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            // It does not say which.
+            let bad = bad_variable().filter(|_| error.kind() == ErrorKind::InvalidUtf8);
+            if let Some(bad) = bad {
+                tell(&WireError::new(bad.to_string()));
+                return ExitCode::from(2);
+            }
             let code = error.exit_code();
             // A reader that has gone away needs no help text.
             let _ = error.print();
@@ -190,13 +240,7 @@ pub fn main(start: Start) -> ExitCode {
         Ok(outcome) => ExitCode::from(outcome.code()),
         Err(CliError::BrokenPipe) => ExitCode::SUCCESS,
         Err(CliError::Failed(error)) => {
-            use std::io::Write;
-            let mut text = format!("error: {}\n", output::clean_lines(&error.message));
-            if let Some(hint) = &error.hint {
-                text.push_str(&format!("hint: {}\n", output::clean_lines(hint)));
-            }
-            // Nowhere is left to complain when this fails.
-            let _ = std::io::stderr().write_all(text.as_bytes());
+            tell(&error);
             ExitCode::from(error.code)
         }
     }

@@ -21,6 +21,7 @@ use super::uri::Uri;
 use super::{Backend, Facts, Listing, Result, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{ReferenceBody, Validator};
+use crate::variables;
 
 #[derive(Debug)]
 pub(super) struct Bucket(Arc<dyn ObjectStore>);
@@ -30,6 +31,7 @@ impl Bucket {
         // What may be repeated is repeated by the caller.
         let once = RetryConfig { max_retries: 0, ..RetryConfig::default() };
         let name = uri.authority();
+        check_variables(uri)?;
         let connector = ForBuckets(stall_limit);
         let made: object_store::Result<Arc<dyn ObjectStore>> = match uri.scheme() {
             "s3" => {
@@ -47,6 +49,22 @@ impl Bucket {
         };
         made.map(Self).map_err(|e| SourceError::Denied { uri: uri.to_string(), problem: e.to_string() })
     }
+}
+
+/// Refuses variables that the clients of buckets would panic over.
+fn check_variables(uri: &Uri) -> Result<()> {
+    let vendor = match uri.scheme() {
+        "s3" => "AWS_",
+        "gs" => "GOOGLE_",
+        _ => "AZURE_",
+    };
+    for (name, _) in variables::VARIABLES.iter().filter(|(name, _)| name.starts_with(vendor)) {
+        if let Some(value) = std::env::var_os(name) {
+            let denied = |problem| SourceError::Denied { uri: uri.to_string(), problem };
+            variables::check(name, &value).map_err(|e| denied(e.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 #[async_trait]

@@ -6,6 +6,7 @@ use std::io;
 
 use crate::format::header::HeaderError;
 use crate::shortage::Shortage;
+use crate::variables::BadVariable;
 
 /// Characters of a server's answer that a message shows; some answer with pages of XML.
 const MAX_PROBLEM_CHARS: usize = 500;
@@ -213,6 +214,9 @@ pub enum OpenError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A variable of the environment, or the file that it names, cannot be used.
+    #[error(transparent)]
+    Variable(#[from] BadVariable),
     /// The client cannot be set up, or the directory not be made.
     #[error("cannot use the store {url}: {problem}")]
     Connect {

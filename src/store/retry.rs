@@ -1,8 +1,10 @@
 //! Trying again: the one place where requests are repeated, and only those that may be.
 
 use std::fmt::Display;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::outage::no_answer;
@@ -71,8 +73,15 @@ impl Store {
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
         let limit = self.answer_limit + Duration::from_millis(len / MIN_BYTES_PER_MILLI);
+        // The clients of the clouds panic over what they cannot put into a header, such as a token that was renewed.
+        let request = AssertUnwindSafe(request).catch_unwind();
         match tokio::time::timeout(limit, request).await {
-            Ok(answer) => answer.map_err(|e| StoreError::from_backend(key, e)),
+            Ok(Ok(answer)) => answer.map_err(|e| StoreError::from_backend(key, e)),
+            Ok(Err(_)) => {
+                let problem =
+                    "its client cannot use the credentials or addresses that it was given".to_owned();
+                Err(StoreError::Denied { key: key.to_string(), problem })
+            }
             Err(_) => Err(StoreError::Unavailable { key: key.to_string(), problem: no_answer(limit) }),
         }
     }

@@ -17,6 +17,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use super::OpenError;
 use super::directory::Directory;
 use crate::name::without_user;
+use crate::variables::{self, BadVariable, Kind};
 
 /// A whole request ends after this, whatever it is; the largest body is one pack of about 32 MiB.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -155,6 +156,34 @@ impl BucketUrl {
     }
 }
 
+/// Whether a variable is one of the clients of a scheme.
+fn is_of(scheme: &str, name: &str) -> bool {
+    let key = name.to_ascii_lowercase();
+    match scheme {
+        "s3" => key.parse::<AmazonS3ConfigKey>().is_ok(),
+        "gs" => key.parse::<GoogleConfigKey>().is_ok(),
+        _ => key.parse::<AzureConfigKey>().is_ok(),
+    }
+}
+
+/// Refuses what the client of a scheme cannot use. The tokens' files are read, too, unless keys stand for them.
+fn check_settings(scheme: &str, settings: &[(String, String)]) -> Result<(), OpenError> {
+    let has_key = settings.iter().any(|(name, _)| name == "AWS_ACCESS_KEY_ID");
+    for (name, value) in settings.iter().filter(|(name, _)| is_of(scheme, name)) {
+        variables::check(name, value.as_ref())?;
+        if variables::kind(name) == Kind::TokenFile && !has_key {
+            let problem = match std::fs::read(value) {
+                Ok(content) => variables::check_token(&content).err().map(str::to_owned),
+                Err(e) => Some(e.to_string()),
+            };
+            if let Some(problem) = problem {
+                return Err(BadVariable { name: name.clone(), problem: format!("{value}: {problem}") }.into());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The variable that names the server of buckets.
 fn endpoint_variable(scheme: &str) -> &'static str {
     match scheme {
@@ -197,6 +226,14 @@ impl StoreUrl {
         }
     }
 
+    /// Whether a variable of the environment is one of its client's settings.
+    pub fn takes(&self, name: &str) -> bool {
+        match self {
+            StoreUrl::Directory(_) => false,
+            StoreUrl::Bucket(url) => is_of(url.scheme, name),
+        }
+    }
+
     /// Where earlier versions looked for the store of the same text, if that was elsewhere.
     pub fn formerly(&self) -> Option<StoreUrl> {
         match self {
@@ -236,10 +273,18 @@ impl StoreUrl {
         BucketUrl { scheme, bucket, prefix }: &BucketUrl,
         settings: &[(String, String)],
     ) -> Result<Arc<dyn ObjectStore>, OpenError> {
+        // Which variable a client could not use, it does not say.
+        let used =
+            settings.iter().map(|(name, _)| format!("${name}")).filter(|name| is_of(scheme, &name[1..]));
+        let used: Vec<String> = used.collect();
         let failed = |source: object_store::Error| OpenError::Connect {
             url: self.to_string(),
-            problem: source.to_string(),
+            problem: match used.is_empty() {
+                true => source.to_string(),
+                false => format!("{source} (set up by {})", used.join(", ")),
+            },
         };
+        check_settings(scheme, settings)?;
         let options =
             ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
         // Requests are retried in one place (retry.rs), which knows which of them may be repeated.

@@ -1,0 +1,192 @@
+//! The environment variables that the program takes its settings from, and what may stand in them.
+//!
+//! The clients of the clouds take what they are given for sound and panic over a key with a line end or an address that
+//! is none, so everything is looked at before it reaches them.
+
+use std::ffi::OsStr;
+
+use url::Url;
+
+/// What a variable holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Part of a request's headers or address: a key, a token, a region, a name.
+    Plain,
+    /// The address of a server.
+    Address,
+    /// The address of a proxy, perhaps without a scheme.
+    Proxy,
+    /// The name of a file.
+    File,
+    /// The name of a file whose content goes into a request's headers.
+    TokenFile,
+    /// A text of several lines, which a client parses itself.
+    Document,
+    /// Read by artfs itself, which says what is wrong with it.
+    Own,
+    /// Any value will do.
+    Free,
+}
+
+/// All variables that are read and known by name. Others that begin with `AWS_`, `GOOGLE_` or `AZURE_` and that the
+/// clients know are [`Kind::Plain`].
+pub const VARIABLES: [(&str, Kind); 71] = [
+    ("ARTFS_STORE", Kind::Own),
+    ("ARTFS_STATE", Kind::Own),
+    ("ARTFS_STORE_TIMEOUT", Kind::Own),
+    ("ARTFS_SIGN_KEY", Kind::Own),
+    ("ARTFS_QUOTA", Kind::Own),
+    ("ARTFS_ALLOW_REFERENCES", Kind::Own),
+    ("ARTFS_WEBHOOK", Kind::Own),
+    ("ARTFS_ALLOWED_SIGNERS", Kind::Own),
+    ("ARTFS_REQUIRE_SIGNED", Kind::Own),
+    ("ARTFS_RUN", Kind::Free),
+    ("HOME", Kind::Free),
+    ("XDG_DATA_HOME", Kind::Free),
+    ("PATH", Kind::Free),
+    ("TMPDIR", Kind::Free),
+    ("TERM", Kind::Free),
+    ("COLUMNS", Kind::Free),
+    ("LINES", Kind::Free),
+    ("LANG", Kind::Free),
+    ("LC_ALL", Kind::Free),
+    ("NO_COLOR", Kind::Free),
+    ("CLICOLOR", Kind::Free),
+    ("CLICOLOR_FORCE", Kind::Free),
+    ("RUST_LOG", Kind::Free),
+    ("RUST_BACKTRACE", Kind::Free),
+    ("SSH_AUTH_SOCK", Kind::Free),
+    ("NO_PROXY", Kind::Free),
+    ("HTTP_PROXY", Kind::Proxy),
+    ("http_proxy", Kind::Proxy),
+    ("HTTPS_PROXY", Kind::Proxy),
+    ("https_proxy", Kind::Proxy),
+    ("ALL_PROXY", Kind::Proxy),
+    ("all_proxy", Kind::Proxy),
+    ("AWS_ACCESS_KEY_ID", Kind::Plain),
+    ("AWS_SECRET_ACCESS_KEY", Kind::Plain),
+    ("AWS_SESSION_TOKEN", Kind::Plain),
+    ("AWS_REGION", Kind::Plain),
+    ("AWS_DEFAULT_REGION", Kind::Plain),
+    ("AWS_ENDPOINT_URL", Kind::Address),
+    ("AWS_ENDPOINT_URL_S3", Kind::Address),
+    ("AWS_ENDPOINT", Kind::Address),
+    ("AWS_ENDPOINT_URL_STS", Kind::Address),
+    ("AWS_METADATA_ENDPOINT", Kind::Address),
+    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", Kind::Address),
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Kind::Plain),
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Kind::TokenFile),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", Kind::TokenFile),
+    ("AWS_ROLE_ARN", Kind::Plain),
+    ("AWS_ROLE_SESSION_NAME", Kind::Plain),
+    ("AWS_PROXY_URL", Kind::Proxy),
+    ("GOOGLE_BASE_URL", Kind::Address),
+    ("GOOGLE_BEARER_TOKEN", Kind::Plain),
+    ("GOOGLE_SERVICE_ACCOUNT", Kind::File),
+    ("GOOGLE_SERVICE_ACCOUNT_PATH", Kind::File),
+    ("GOOGLE_SERVICE_ACCOUNT_KEY", Kind::Document),
+    ("GOOGLE_APPLICATION_CREDENTIALS", Kind::File),
+    ("GOOGLE_PROXY_URL", Kind::Proxy),
+    ("AZURE_STORAGE_ACCOUNT_NAME", Kind::Plain),
+    ("AZURE_STORAGE_ACCOUNT_KEY", Kind::Plain),
+    ("AZURE_STORAGE_ACCESS_KEY", Kind::Plain),
+    ("AZURE_STORAGE_ENDPOINT", Kind::Address),
+    ("AZURE_ENDPOINT", Kind::Address),
+    ("AZURE_STORAGE_SAS_KEY", Kind::Plain),
+    ("AZURE_STORAGE_SAS_TOKEN", Kind::Plain),
+    ("AZURE_STORAGE_TOKEN", Kind::Plain),
+    ("AZURE_CLIENT_ID", Kind::Plain),
+    ("AZURE_CLIENT_SECRET", Kind::Plain),
+    ("AZURE_TENANT_ID", Kind::Plain),
+    ("AZURE_AUTHORITY_HOST", Kind::Address),
+    ("AZURE_MSI_ENDPOINT", Kind::Address),
+    ("AZURE_FEDERATED_TOKEN_FILE", Kind::TokenFile),
+    ("AZURE_PROXY_URL", Kind::Proxy),
+];
+
+/// A variable whose value cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("${name} cannot be used: {problem}")]
+pub struct BadVariable {
+    /// Its name.
+    pub name: String,
+    /// What is wrong with its value, without the value.
+    pub problem: String,
+}
+
+/// What a variable holds.
+pub fn kind(name: &str) -> Kind {
+    let listed = VARIABLES.iter().find(|(listed, _)| *listed == name);
+    listed.map_or(Kind::Plain, |(_, kind)| *kind)
+}
+
+/// The text of a variable of a cloud's client or a proxy, if it can be used. Nothing is read or sent.
+pub fn check<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, BadVariable> {
+    let bad = |problem: &str| BadVariable { name: name.to_owned(), problem: problem.to_owned() };
+    let text = value.to_str().ok_or_else(|| bad("it is not UTF-8"))?;
+    let kind = kind(name);
+    let is_one_line = !text.chars().any(char::is_control);
+    if !is_one_line && !matches!(kind, Kind::Document | Kind::Own | Kind::Free) {
+        return Err(bad("it has a line end or another control character: set it without"));
+    }
+    match kind {
+        Kind::Plain if !text.is_ascii() => Err(bad("it has a character that is not ASCII")),
+        Kind::Address => address(text, &["http", "https"]).map(|()| text).map_err(|e| bad(&e)),
+        Kind::Proxy => {
+            let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+            let schemes = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
+            address(&full, &schemes).map(|()| text).map_err(|e| bad(&e))
+        }
+        Kind::Plain | Kind::File | Kind::TokenFile | Kind::Document | Kind::Own | Kind::Free => Ok(text),
+    }
+}
+
+/// Whether the content of a token's file can stand in a header; says what is wrong with it.
+pub fn check_token(content: &[u8]) -> Result<(), &'static str> {
+    match content {
+        [.., b'\n' | b'\r'] => Err("it ends in a line end: write it without, as `printf %s` does"),
+        [] => Err("it is empty"),
+        _ if content.iter().all(u8::is_ascii_graphic) => Ok(()),
+        _ => Err("it has a blank, a control character or one that is not ASCII, which no token has"),
+    }
+}
+
+fn address(text: &str, schemes: &[&str]) -> Result<(), String> {
+    let url = Url::parse(text).ok().filter(|url| url.has_host() && schemes.contains(&url.scheme()));
+    let is_plain = |b: u8| b.is_ascii_graphic() && !br#""<>\^`{|}#"#.contains(&b);
+    match url {
+        Some(url) if text.bytes().all(is_plain) && url.query().is_none() => Ok(()),
+        _ => Err(format!("it is no address such as {}://host:9000", schemes[0])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_a_client_would_panic_over_are_refused_by_the_name_of_their_variable() {
+        let check = |name: &str, value: &str| check(name, OsStr::new(value)).map(drop).map_err(|e| e.name);
+        for (name, good, bad) in [
+            ("AWS_ACCESS_KEY_ID", "AKIA/+=", "AKIA\n"),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:9000/x/", "127.0.0.1:9000"),
+            ("AWS_ENDPOINT_URL_S3", "https://[::1]:9000", "http://exa mple"),
+            ("GOOGLE_BASE_URL", "http://h", "http://h/a b"),
+            ("AZURE_STORAGE_ENDPOINT", "https://acc.blob.core.windows.net", "ftp://h"),
+            ("GOOGLE_SERVICE_ACCOUNT_KEY", "{\n}", ""),
+            ("HTTPS_PROXY", "proxy.example:3128", "http://a b"),
+            ("ALL_PROXY", "socks5h://user:pw@h:1", ":::"),
+            ("AWS_REQUEST_PAYER", "true", "é"),
+            ("GOOGLE_SERVICE_ACCOUNT", "/srv/schlüssel.json", "/x\r"),
+        ] {
+            assert_eq!(check(name, good), Ok(()), "{name}");
+            if !bad.is_empty() {
+                assert_eq!(check(name, bad), Err(name.to_owned()));
+            }
+        }
+        assert!(check_token(b"ey.J0").is_ok());
+        for bad in ["", "x\n", "x y", "\u{1}x", "é"] {
+            assert!(check_token(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+}
