@@ -120,7 +120,8 @@ fn started(process: ProcessKey, now: Timestamp) -> Option<Timestamp> {
 }
 
 fn shown(path: &Path) -> String {
-    path.to_string_lossy().chars().take(MAX_PATH_BYTES).collect()
+    let path: String = path.to_string_lossy().chars().take(MAX_PATH_BYTES).collect();
+    redact::folder(&path)
 }
 
 /// The Python environment of a program, if it is an interpreter of Python.
@@ -131,6 +132,7 @@ fn python(executable: &Path, variables: &[(String, String)]) -> Option<Python> {
     }
     let value = |name: &str| variables.iter().find(|(set, _)| set == name).map(|(_, value)| value.clone());
     let prefix = value("VIRTUAL_ENV").or_else(|| value("CONDA_PREFIX"));
+    let prefix = prefix.map(|prefix| redact::folder(&prefix));
     Some(Python { executable: shown(executable), prefix, packages: BTreeMap::new() })
 }
 

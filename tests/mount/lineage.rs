@@ -437,6 +437,14 @@ fn secrets() {
             "--api-key",
             SECRET,
             "--token=hunter2hunter2",
+            "--mypw",
+            SECRET,
+            "--set=db.password=hunter2hunter2",
+            "-H",
+            "X-Vault: hunter2hunter2",
+            "{\"a\": \"hunter2hunter2\"}",
+            "login",
+            SECRET,
         ])
         .env("AWS_SECRET_ACCESS_KEY", SECRET)
         .env("OMP_NUM_THREADS", "3")
