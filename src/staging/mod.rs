@@ -38,5 +38,5 @@ pub use error::{Result, StagingError};
 pub use handle::{CopySource, OpenContent, OpenFile};
 pub use lower::{Content, Lower};
 pub use registry::{LowerVersion, RegistryError, SessionId, SessionRecord, SessionRegistry};
-pub use scan::{LocalFile, Scanned, Source, Staged, StatIdentity, Unchanged};
+pub use scan::{LocalFile, Scanned, Source, Staged, Unchanged};
 pub use session::{Session, SessionOptions};

@@ -9,6 +9,7 @@ mod support;
 
 mod commit;
 mod contained;
+mod copies;
 mod host;
 mod identity;
 mod kept;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             offline::TESTS,
             pin::TESTS,
             contained::TESTS,
+            copies::TESTS,
             references::TESTS,
             identity::TESTS,
             kept::TESTS,
