@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use super::item::{Item, OwnBytes, What};
+use super::item::{Item, OwnBytes, What, Writers};
 use super::stretch::Stretch;
 use super::{CommitError, Progress};
 use crate::chunk::{Chunker, HEAD_BYTES, Rule};
@@ -247,7 +247,10 @@ impl<'a> Reader<'a> {
         self.progress.entries.add(1);
         let Item { path, executable, mtime, what } = item;
         let what = match what {
-            What::File(mut bytes) => return self.read(&path, &mut bytes, None, None),
+            What::File(mut bytes) => {
+                let is_known = bytes.written_by() == Writers::Nobody;
+                return self.read(&path, &mut bytes, is_known.then_some((executable, mtime)), None);
+            }
             What::Unchanged(stretch) => HeadKind::Unchanged(stretch),
             What::Directory => HeadKind::Ready(Body::Directory),
             What::Symlink(target) => HeadKind::Ready(Body::Symlink { target }),
@@ -408,7 +411,6 @@ fn fill(file: &mut File, bytes: &mut Vec<u8>, limit: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::item::Writers;
     use std::os::unix::fs::FileExt;
 
     fn item(file: File) -> Item {

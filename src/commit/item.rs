@@ -35,7 +35,8 @@ pub enum What {
     Directory,
     /// A symbolic link with its target.
     Symlink(Box<[u8]>),
-    /// A file to be read from its beginning to its end, with the mode and the time that it has then.
+    /// A file to be read from its beginning to its end. One that anybody may write has the mode and the time that it
+    /// has then.
     File(OwnBytes),
     /// A file whose content is known to be that of this entry: nothing is read, unless what the entry refers to
     /// was collected. Then its own bytes are, if it has any.
@@ -69,12 +70,17 @@ impl OwnBytes {
     }
 
     /// Those of an open file that nobody writes.
-    pub(super) fn of(file: File) -> Self {
+    pub fn of(file: File) -> Self {
         let mut file = Some(file);
         Self::new(Writers::Nobody, move || {
-            file.take()
-                .ok_or_else(|| CommitError::Own("a file of the cache has changed while it was read".into()))
+            file.take().ok_or_else(|| {
+                CommitError::Own("a file that nobody writes has changed while it was read".into())
+            })
         })
+    }
+
+    pub(super) fn written_by(&self) -> Writers {
+        self.written_by
     }
 
     pub(super) fn open(&mut self) -> Result<File, CommitError> {
