@@ -53,7 +53,14 @@ fn leaf() -> (Vec<u8>, Vec<Vec<u8>>) {
                 path: TreePath::new(format!("dataset/train/shard-07/{i:06}.bin").as_bytes()).expect("a path"),
                 executable: false,
                 mtime: Mtime { seconds: 1_700_000_000, nanos: 0 },
-                body: EntryBody::File(FileBody { size, hash, sha256: None, rule: Rule::Binary, content }),
+                body: EntryBody::File(FileBody {
+                    size,
+                    hash,
+                    sha256: None,
+                    hole_bytes: 0,
+                    rule: Rule::Binary,
+                    content,
+                }),
             }
         })
         .collect();

@@ -5,8 +5,8 @@
 //! | rank | modules | what they are |
 //! |---|---|---|
 //! | 0 | `id name path chunk format clock query units aligned shortage variables` | pure values and encodings: no I/O, no async, no globals |
-//! | 1 | `store source durable scratch sqlite process signing` | hash-checked bytes under typed keys; what stays outside; temporary file, fsync, rename; what is too much for memory; other processes; SSH signatures |
-//! | 2 | `catalog cache condemned runs` | names to versions (the log); the bounded disk cache; what collections condemned; what processes read |
+//! | 1 | `store durable scratch sqlite process signing steady` | hash-checked bytes under typed keys; temporary file, fsync, rename; what is too much for memory; other processes; SSH signatures; files that others may change |
+//! | 2 | `catalog cache condemned runs source` | names to versions (the log); the bounded disk cache; what collections condemned; what processes read; what stays outside |
 //! | 3 | `view staging` | reading one version; the writable overlay |
 //! | 4 | `admission audit commit diff export gc lineage pin verify watch` | the multi-object protocols; what this host serves; following what happens |
 //! | 5 | `fs` | file-system semantics in our own types |
@@ -45,6 +45,7 @@ pub mod signing;
 pub mod source;
 pub mod sqlite;
 pub mod staging;
+pub mod steady;
 pub mod store;
 pub mod units;
 pub mod variables;

@@ -54,6 +54,14 @@ impl Scratch {
         self.append(record)
     }
 
+    /// Forgets the records from a place on, which was [`Scratch::end`] once.
+    pub fn truncate(&mut self, end: u64) {
+        let buffered = usize::try_from(end.saturating_sub(self.in_file)).unwrap_or(usize::MAX);
+        self.buffer.truncate(buffered);
+        // What the file has behind its end is written over.
+        self.in_file = self.in_file.min(end);
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() >= BUFFER_BYTES
@@ -255,6 +263,16 @@ mod tests {
             let mut some = scratch.records_in(ends[70], ends[80]);
             assert_eq!((70..80).filter(|i| some.next_record().unwrap() == Some(&record(*i)[..])).count(), 10);
             assert_eq!(some.next_record().unwrap(), None);
+            // What is forgotten may be in memory or in the file; what comes then follows what is left.
+            for kept in [19_990, 300] {
+                scratch.truncate(ends[kept]);
+                scratch.push(&record(7)).unwrap();
+                let mut rest = scratch.records_in(ends[kept - 1], scratch.end());
+                for i in [kept - 1, 7] {
+                    assert_eq!(rest.next_record().unwrap(), Some(&record(i)[..]), "of {kept}");
+                }
+                assert_eq!(rest.next_record().unwrap(), None);
+            }
             assert_eq!(scratch.file.is_some(), folder.is_some());
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a name was left");

@@ -11,6 +11,7 @@ use super::ledger::{ItemKey, Kind, Proof, Stamp};
 use super::{Cache, Lease, Shared, sys};
 use crate::id::FileHash;
 use crate::process::limits;
+use crate::steady::StatIdentity;
 use crate::store::is_full;
 
 /// A whole file, counted as in use for as long as this lives, and open unless so many files are open that it is opened
@@ -142,13 +143,22 @@ impl Cache {
         }
     }
 
-    /// Takes in an existing file, which the caller has hashed and nobody writes any more. One that is here
-    /// already stays, and with [`Admission::Rename`] the source is removed then.
-    pub fn admit_file(&self, hash: &FileHash, size: u64, source: &Path, how: Admission) -> io::Result<()> {
-        let shared = &self.shared;
+    /// Takes in an existing file, which the caller hashed when it was as `read_as` says, and nobody writes any more.
+    /// One that is here already stays, and with [`Admission::Rename`] the source is removed then.
+    ///
+    /// # Errors
+    /// Trouble with the local disk; `InvalidInput` if the file has changed since.
+    pub fn admit_file(
+        &self,
+        hash: &FileHash,
+        read_as: &StatIdentity,
+        source: &Path,
+        how: Admission,
+    ) -> io::Result<()> {
+        let (shared, size) = (&self.shared, read_as.size);
         let meta = fs::symlink_metadata(source)?;
-        if !meta.is_file() || meta.len() != size {
-            let problem = format!("{} is not a file of {size} bytes", source.display());
+        if !meta.is_file() || StatIdentity::of_metadata(&meta) != *read_as {
+            let problem = format!("{} has changed since it was hashed", source.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         if matches!(shared.look_up(&key(hash), size), Lookup::Found(_)) {
@@ -186,12 +196,17 @@ pub(super) fn stamp_of(meta: &fs::Metadata) -> Stamp {
 }
 
 /// BLAKE3 of what is in the file, from its beginning.
-pub(crate) fn hash_file(mut file: &File) -> io::Result<FileHash> {
+fn hash_file(mut file: &File) -> io::Result<FileHash> {
     io::Seek::rewind(&mut file)?;
+    hash_all(&mut file)
+}
+
+/// BLAKE3 of all bytes that come.
+pub(crate) fn hash_all(bytes: &mut impl Read) -> io::Result<FileHash> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; COPY_BYTES];
     loop {
-        match file.read(&mut buffer) {
+        match bytes.read(&mut buffer) {
             Ok(0) => return Ok(FileHash::from_hash(hasher.finalize())),
             Ok(n) => drop(hasher.update(&buffer[..n])),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -280,11 +295,12 @@ impl Shared {
         let temporary = self.temporary();
         let copied = (|| {
             let from = File::open(source)?;
+            let before = StatIdentity::of_file(&from)?;
             let to = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary)?;
             if sys::share_blocks(&from, &to).is_err() {
                 io::copy(&mut &from, &mut &to)?;
             }
-            if to.metadata()?.len() != size {
+            if to.metadata()?.len() != size || StatIdentity::of_file(&from)? != before {
                 return Err(io::Error::other(format!("{} changed while it was copied", source.display())));
             }
             self.publish(&temporary, key(hash), size, size)

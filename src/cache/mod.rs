@@ -43,7 +43,7 @@ use serde::Serialize;
 use self::blocks::BlockMemory;
 pub use self::db::{ChunkPlace, remembered_limit};
 pub use self::direct::Pages;
-pub(crate) use self::files::hash_file;
+pub(crate) use self::files::hash_all;
 pub use self::files::{Admission, Lookup, WholeFile};
 use self::keeper::Keeper;
 use self::ledger::{ItemKey, Kind, Ledger};

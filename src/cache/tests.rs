@@ -13,6 +13,7 @@ use super::*;
 use crate::clock;
 use crate::id::{Digest, StoreId};
 use crate::name::VersionNumber;
+use crate::steady::StatIdentity;
 
 fn open(folder: &TempDir, limit_bytes: u64) -> Arc<Cache> {
     Cache::open(CacheOptions {
@@ -268,16 +269,21 @@ fn a_staged_file_comes_in_by_rename_or_by_copy_and_is_whole_at_once() {
         fs::write(&source, &bytes).unwrap();
         let inode = fs::metadata(&source).unwrap().ino();
         let was_there = cache.has(&hash);
-        cache.admit_file(&hash, 10_000, &source, how).unwrap();
+        let read_as = StatIdentity::of_metadata(&fs::metadata(&source).unwrap());
+        cache.admit_file(&hash, &read_as, &source, how).unwrap();
         assert!(is_found(&cache, &hash));
         assert!(fs::read(file_path(&folder, &hash)).unwrap() == bytes);
         assert_eq!(source.exists(), how == Admission::Copy);
         let is_same = fs::metadata(file_path(&folder, &hash)).unwrap().ino() == inode;
         assert_eq!(is_same, how == Admission::Rename && !was_there);
     }
-    fs::write(&source, b"of another length").unwrap();
-    assert!(cache.admit_file(&content(5).0, 10_000, &source, Admission::Rename).is_err());
-    assert!(source.exists());
+    fs::write(&source, content(5).1).unwrap();
+    let read_as = StatIdentity::of_metadata(&fs::metadata(&source).unwrap());
+    // Of the same length, but not what was hashed.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(&source, content(6).1).unwrap();
+    assert!(cache.admit_file(&content(5).0, &read_as, &source, Admission::Rename).is_err());
+    assert!(source.exists() && !cache.has(&content(5).0));
 }
 
 fn pieces() -> (FileHash, Vec<Bytes>) {

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::commit::Quotas;
 use crate::daemon::wire::{Lineage, VersionSettings};
 use crate::format::event::NEVER_SECONDS;
+use crate::format::exact;
 use crate::name::{AliasName, ProjectName, Reference, Selector};
 use crate::source::Allowed;
 pub use crate::units::{parse_size, parse_span};
@@ -23,9 +24,12 @@ pub struct SettingsArgs {
     /// Move this alias to the version, in the same step (repeatable)
     #[arg(long = "alias", value_name = "ALIAS")]
     pub aliases: Vec<AliasName>,
-    /// Metadata: a JSON value, or else text (repeatable)
+    /// Metadata: a JSON value, or else text; numbers keep their spelling (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_meta)]
     pub meta: Vec<(String, serde_json::Value)>,
+    /// Metadata that is text, whatever it looks like (repeatable)
+    #[arg(long, value_name = "KEY=TEXT", value_parser = parse_meta_text)]
+    pub meta_text: Vec<(String, serde_json::Value)>,
     /// What it is: model, dataset, …
     #[arg(long = "type", value_name = "TYPE")]
     pub artifact_type: Option<String>,
@@ -53,7 +57,7 @@ impl From<SettingsArgs> for VersionSettings {
             artifact_type: args.artifact_type,
             aliases: args.aliases,
             tags: args.tags,
-            meta: args.meta.into_iter().collect(),
+            meta: args.meta.into_iter().chain(args.meta_text).collect(),
             ttl_seconds: args.ttl.and_then(|Ttl(seconds)| seconds),
             inputs: args.inputs.iter().map(Reference::to_string).collect(),
             checksum: args.checksum,
@@ -147,8 +151,14 @@ pub fn parse_quota(text: &str) -> Result<(Option<ProjectName>, u64), String> {
 pub fn parse_meta(text: &str) -> Result<(String, serde_json::Value), String> {
     let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
     let key = parse_label(key)?;
-    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    let value = exact::parse(value).unwrap_or_else(|_| value.into());
     Ok((key, value))
+}
+
+/// The same of what is text in any case.
+pub fn parse_meta_text(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as key=text")?;
+    Ok((parse_label(key)?, value.into()))
 }
 
 /// A tag: short, on one line, without the comma that separates tags.
@@ -208,6 +218,13 @@ mod tests {
     fn values_are_read_as_people_write_them() {
         assert_eq!(parse_meta("f1=0.89").unwrap(), ("f1".into(), json!(0.89)));
         assert_eq!(parse_meta("a=b=c").unwrap(), ("a".into(), json!("b=c")));
+        for number in ["2.10", "0.90", "1e-3", "1234e56", "123456789012345678901", "-0"] {
+            assert_eq!(parse_meta(&format!("n={number}")).unwrap().1.to_string(), number);
+            assert_eq!(parse_meta_text(&format!("n={number}")).unwrap().1, json!(number));
+        }
+        for text in ["NaN", "1.2.3", "007", "1_000", "0x10"] {
+            assert_eq!(parse_meta(&format!("t={text}")).unwrap().1, json!(text));
+        }
         assert_eq!(parse_meta("l=[1]").unwrap().1, json!([1]));
         assert!(parse_meta("novalue").is_err() && parse_meta("=x").is_err());
         assert_eq!(parse_span("12h").unwrap(), Duration::from_secs(43_200));

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::diff::{Found, Side};
+use super::diff::{Found, Said, Side};
 use super::files::entry_json;
 use crate::diff::content::{Inside, LinesChange, Shape, TableChange, TensorsChange};
 use crate::diff::{Change, Kind};
@@ -13,9 +13,11 @@ pub(super) fn document(found: &Found, files: Vec<Value>, passed_over: u64) -> Va
     let difference = &found.difference;
     let counts = difference.counts;
     let said = found.said.iter();
-    let said: Map<String, Value> =
-        said.map(|said| (said.name.clone(), json!({ "from": said.from, "to": said.to }))).collect();
-    json!({
+    let sides = |said: &Said| {
+        [("from".to_owned(), said.from.clone()), ("to".to_owned(), said.to.clone())].into_iter().collect()
+    };
+    let said: Map<String, Value> = said.map(|said| (said.name.clone(), Value::Object(sides(said)))).collect();
+    let mut document = json!({
         "from": side(&found.from),
         "to": side(&found.to),
         "path": found.only.as_ref().map(|path| path.to_string_lossy()),
@@ -33,9 +35,11 @@ pub(super) fn document(found: &Found, files: Vec<Value>, passed_over: u64) -> Va
             "unlisted": difference.unlisted,
             "not_looked_into": passed_over,
         },
-        "metadata": said,
         "files": files,
-    })
+    });
+    // `json!` would change how numbers are spelled.
+    document["metadata"] = Value::Object(said);
+    document
 }
 
 fn side(side: &Side) -> Value {

@@ -14,7 +14,7 @@ use super::output;
 use super::progress::with_line;
 use super::signers::{PolicyArgs, resolve};
 use crate::catalog::VersionRecord;
-use crate::durable;
+use crate::durable::Wrote;
 use crate::format::entry::Body;
 use crate::format::listing::ListingHasher;
 use crate::format::modelsigning::{EcKey, Model};
@@ -44,7 +44,7 @@ pub struct ExportSignatureArgs {
     /// A private key in PEM, on P-256 or P-384
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// Where to write the bundle
+    /// Where to write the bundle; - is the standard output
     #[arg(long, value_name = "FILE")]
     model_signing: PathBuf,
     #[command(flatten)]
@@ -71,12 +71,14 @@ pub fn run(context: &Context, args: &ExportSignatureArgs) -> Result<Outcome, Cli
     });
     content.close();
     let (bundle, ignored) = done?;
-    let written = durable::write_atomically(&args.model_signing, bundle.as_bytes());
-    written.map_err(|e| CliError::io(format!("cannot write {}", args.model_signing.display()), &e))?;
+    let wrote = output::write_file(&args.model_signing, bundle.as_bytes())?;
     if !ignored.is_empty() {
         eprintln!("not signed, because model-signing leaves it out: {}", output::clean(&ignored.join(", ")));
     }
-    output::print(&format!("{} is signed in {}\n", args.reference, args.model_signing.display()))?;
+    if wrote == Wrote::File {
+        let shown = output::clean(&args.model_signing.to_string_lossy());
+        output::print(&format!("{} is signed in {shown}\n", args.reference))?;
+    }
     Ok(Outcome::Done)
 }
 

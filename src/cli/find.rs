@@ -109,11 +109,22 @@ fn states(opened: &Opened, target: Option<&Target>) -> Result<Vec<Arc<ArtifactSt
     })
 }
 
-/// Those without a value come last, whichever way round.
+/// Those without a value come last, whichever way round; text among numbers (NaN) counts as none.
 fn sort(found: &mut [Found<'_>], keys: &[SortKey]) {
-    let first = |row: &Found<'_>, key: &SortKey| row.values(&key.field).into_iter().min_by(Value::order);
+    let has_number = |key: &SortKey| {
+        let is_number = |value: &Value| matches!(value, Value::Number(_));
+        found.iter().any(|row| row.values(&key.field).iter().any(is_number))
+    };
+    let keys: Vec<(&SortKey, bool)> = keys.iter().map(|key| (key, has_number(key))).collect();
+    let first = |row: &Found<'_>, key: &SortKey, has_number: bool| {
+        let values = row.values(&key.field).into_iter();
+        values.filter(|value| !(has_number && matches!(value, Value::Text(_)))).min_by(Value::order)
+    };
     let compare = |a: &Found<'_>, b: &Found<'_>| {
-        let by = |key: &SortKey| match (first(a, key), first(b, key)) {
+        let by = |(key, has_number): &(&SortKey, bool)| match (
+            first(a, key, *has_number),
+            first(b, key, *has_number),
+        ) {
             (Some(a), Some(b)) if key.is_descending => b.order(&a),
             (Some(a), Some(b)) => a.order(&b),
             (a, b) => a.is_none().cmp(&b.is_none()),

@@ -105,7 +105,6 @@ fn get(
     policy: Option<Policy>,
     prefix: Option<TreePath>,
 ) -> Result<(VersionRecord, Report, u64), CliError> {
-    let catalog = &content.opened.catalog;
     let is_whole = prefix.is_none();
     content.opened.runtime.block_on(async {
         let version = resolve(policy, context, content, &args.reference).await?;
@@ -115,7 +114,6 @@ fn get(
             digest: version.digest,
             prefix,
             foreign: if args.force { Foreign::Replace } else { Foreign::Keep },
-            env: catalog.store().env().clone(),
         };
         let tree = Tree::create(&args.destination).map_err(|e| {
             CliError::io(format!("cannot write into {}", args.destination.display()), &e)

@@ -140,8 +140,7 @@ fn export(key: &ArtifactKey, lines: &[Bytes], seq: u64, directory: &Path) -> Res
     let parts = [("event", signed.payload.clone()), ("event.sig", signed.signature.to_armor().into_bytes())];
     for (name, bytes) in parts {
         let path = directory.join(name);
-        std::fs::write(&path, bytes)
-            .map_err(|e| CliError::io(format!("cannot write {}", path.display()), &e))?;
+        output::write_file(&path, &bytes)?;
     }
     let shown = directory.display();
     output::print(&format!(

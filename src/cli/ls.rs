@@ -314,7 +314,7 @@ fn print_version_sizes(state: &ArtifactState, versions: &[&VersionRecord]) -> Re
 
 /// A version for machines.
 pub(super) fn version_json(state: &ArtifactState, version: &VersionRecord) -> Value {
-    json!({
+    let mut value = json!({
         "artifact": state.key(),
         "version": version.version,
         "aliases": names_of(state, version.version),
@@ -330,6 +330,7 @@ pub(super) fn version_json(state: &ArtifactState, version: &VersionRecord) -> Va
         "tags": version.tags,
         "ttl_seconds": version.ttl_seconds,
         "inputs": version.inputs,
-        "meta": version.meta,
-    })
+    });
+    value["meta"] = output::metadata(&version.meta);
+    value
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::args::{parse_label, parse_meta};
+use super::args::{parse_label, parse_meta, parse_meta_text};
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
@@ -21,7 +21,7 @@ pub struct MetaArgs {
 enum Action {
     /// Set values
     #[command(after_help = "\
-A value is JSON if it can be read as JSON, else text.
+A value is JSON if it can be read as JSON, else text. Numbers keep their spelling: 2.10 stays 2.10.
 
 Examples:
   artfs meta set proj/bert:v7 f1=0.89 approved=true
@@ -32,8 +32,11 @@ Examples:
         #[arg(value_name = "REF")]
         reference: Reference,
         /// Values
-        #[arg(value_name = "KEY=VALUE", required_unless_present = "message", value_parser = parse_meta)]
+        #[arg(value_name = "KEY=VALUE", required_unless_present_any = ["message", "meta_text"], value_parser = parse_meta)]
         values: Vec<(String, serde_json::Value)>,
+        /// A value that is text, whatever it looks like (repeatable)
+        #[arg(long, value_name = "KEY=TEXT", value_parser = parse_meta_text)]
+        meta_text: Vec<(String, serde_json::Value)>,
         /// Replace the version's message, its note for people
         #[arg(short, long, value_name = "TEXT")]
         message: Option<String>,
@@ -58,7 +61,9 @@ Examples:
 /// Runs it.
 pub fn run(context: &Context, args: &MetaArgs) -> Result<Outcome, CliError> {
     let (reference, set, remove): (_, Metadata, &[String]) = match &args.action {
-        Action::Set { reference, values, .. } => (reference, values.iter().cloned().collect(), &[]),
+        Action::Set { reference, values, meta_text, .. } => {
+            (reference, values.iter().chain(meta_text).cloned().collect(), &[])
+        }
         Action::Rm { reference, names } => (reference, Metadata::new(), names),
         Action::Ls { reference } => (reference, Metadata::new(), &[]),
     };
@@ -81,7 +86,9 @@ pub fn run(context: &Context, args: &MetaArgs) -> Result<Outcome, CliError> {
     }
     match context.format() {
         Format::Json => {
-            output::print_json(&json!({ "artifact": key, "version": version.version, "meta": meta }))?;
+            let mut value = json!({ "artifact": key, "version": version.version });
+            value["meta"] = output::metadata(&meta);
+            output::print_json(&value)?;
         }
         Format::Text => {
             let line = |(name, value): (&String, &serde_json::Value)| {

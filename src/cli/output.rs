@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::error::CliError;
 use crate::clock::Timestamp;
-use crate::format::event::NEVER_SECONDS;
+use crate::durable::{self, Wrote};
+use crate::format::event::{Metadata, NEVER_SECONDS};
 
 /// Digits of a digest that people are shown.
 const SHORT_DIGEST: usize = 12;
@@ -33,6 +35,20 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
         io::ErrorKind::BrokenPipe => CliError::BrokenPipe,
         _ => CliError::io("cannot write the output", &e),
     })
+}
+
+/// Writes a file that the user named, `-` being the standard output; tells whether it is that by any name, so that
+/// nothing else is printed there.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<Wrote, CliError> {
+    durable::write_output(path, bytes).map_err(|e| match e.kind() {
+        io::ErrorKind::BrokenPipe => CliError::BrokenPipe,
+        _ => CliError::io(format!("cannot write {}", path.display()), &e),
+    })
+}
+
+/// Metadata as a member of a JSON document; `json!` would change how numbers are spelled.
+pub fn metadata(meta: &Metadata) -> serde_json::Value {
+    meta.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Prints one JSON document.

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use clap::Args;
-use serde_json::json;
-
 use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::log::{UNSIGNED, signer};
@@ -12,8 +9,10 @@ use super::output::{self, Format};
 use super::signers::SignersArgs;
 use crate::catalog::{CatalogError, Record};
 use crate::format::event::DeletionCause;
+use crate::format::exact;
 use crate::format::run::{Run, VersionRead};
 use crate::name::{Reference, Selector};
+use clap::Args;
 
 /// Show everything about a version
 #[derive(Debug, Args)]
@@ -67,7 +66,7 @@ pub fn run(context: &Context, args: &ShowArgs) -> Result<Outcome, CliError> {
 
 /// The record with the member `signed_by`, null if nobody signed the commit.
 fn with_signer(record: &Record, signed_by: &str) -> serde_json::Value {
-    let mut value = json!(record);
+    let mut value = exact::to_value(record).expect("a record is plain data");
     value["signed_by"] = Some(signed_by).filter(|by| *by != UNSIGNED).into();
     value
 }

@@ -7,14 +7,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use super::item::{Item, OwnBytes, What};
+use super::item::{Item, OwnBytes, What, Writers};
 use super::stretch::Stretch;
 use super::{CommitError, Progress};
 use crate::chunk::{Chunker, HEAD_BYTES, Rule};
@@ -23,6 +24,7 @@ use crate::format::entry::{Body, Entry, Mtime};
 use crate::id::ChunkId;
 use crate::path::TreePath;
 use crate::staging::next_data;
+use crate::steady::{Changing, Reads};
 
 /// Bytes of file content in one batch.
 const BATCH_BYTES: usize = 4 << 20;
@@ -39,6 +41,8 @@ pub(super) enum Done<'a> {
     Begin(Head),
     /// The next chunk of the file begun last.
     Chunk { raw: &'a [u8], id: ChunkId, codec: Codec, stored: &'a [u8] },
+    /// The chunks of the file begun last are void; it begins anew.
+    Again,
     /// The file begun last has no more chunks.
     End,
 }
@@ -66,7 +70,7 @@ pub(super) enum Renewal {
     /// Its entry holds.
     NotNeeded,
     /// What its entry refers to does not: these are its bytes.
-    Bytes(File),
+    Bytes(OwnBytes),
     /// Nor can its bytes be had; that is told elsewhere.
     Lost,
 }
@@ -83,6 +87,7 @@ enum Step {
     Chunk(Range<usize>),
     /// A chunk of that many zeros, which were not read.
     Zeros(usize),
+    Again,
     End,
 }
 
@@ -181,6 +186,7 @@ fn in_order(
             for step in batch.steps {
                 match step {
                     Step::Begin(head) => collect(Done::Begin(*head))?,
+                    Step::Again => collect(Done::Again)?,
                     Step::End => collect(Done::End)?,
                     Step::Zeros(len) => {
                         let raw = &ZEROS[..len];
@@ -241,21 +247,24 @@ impl<'a> Reader<'a> {
         self.progress.entries.add(1);
         let Item { path, executable, mtime, what } = item;
         let what = match what {
-            What::File(file) => return self.read(path, executable, mtime, file, None),
+            What::File(mut bytes) => {
+                let is_known = bytes.written_by() == Writers::Nobody;
+                return self.read(&path, &mut bytes, is_known.then_some((executable, mtime)), None);
+            }
             What::Unchanged(stretch) => HeadKind::Unchanged(stretch),
             What::Directory => HeadKind::Ready(Body::Directory),
             What::Symlink(target) => HeadKind::Ready(Body::Symlink { target }),
             What::Known(entry, own) => match renew(&path, &entry, own)? {
                 Renewal::NotNeeded => HeadKind::Ready(entry.body),
                 Renewal::Lost => return Ok(()),
-                Renewal::Bytes(file) => {
+                Renewal::Bytes(mut bytes) => {
                     let rule = match &entry.body {
                         Body::File(file) => Some(file.rule),
                         Body::Directory | Body::Symlink { .. } | Body::Reference(_) | Body::Contained(_) => {
                             None
                         }
                     };
-                    return self.read(path, executable, mtime, file, rule);
+                    return self.read(&path, &mut bytes, Some((executable, mtime)), rule);
                 }
             },
         };
@@ -263,25 +272,65 @@ impl<'a> Reader<'a> {
         self.flush_if_long()
     }
 
-    /// Reads a file to its end, whatever length it had when it was found. `rule` is the one it was cut by before.
+    /// Reads a file to its end, until it held still meanwhile. `rule` is the one it was cut by before, and the mode and
+    /// the time are those that it has then if `attributes` are none.
     fn read(
         &mut self,
-        path: TreePath,
-        executable: bool,
-        mtime: Mtime,
-        mut file: File,
+        path: &TreePath,
+        bytes: &mut OwnBytes,
+        attributes: Option<(bool, Mtime)>,
         rule: Option<Rule>,
     ) -> Result<(), CommitError> {
-        let shown = path.clone();
-        let failed = |e| CommitError::io(Path::new(&*shown.to_string_lossy()), e);
-        let expected = file.metadata().map_err(failed)?.len();
+        let failed = |e| CommitError::io(Path::new(&*path.to_string_lossy()), e);
+        let mut reads = Reads::default();
+        loop {
+            let mut steady = bytes.open_steady()?.map_err(failed)?;
+            let meta = steady.file.metadata().map_err(failed)?;
+            let own = || (meta.mode() & 0o100 != 0, mtime_of(&meta));
+            let (executable, mtime) = attributes.unwrap_or_else(own);
+            let begin = (self.number, self.batch.steps.len(), self.batch.bytes.len());
+            let head = |rule| Head { path: path.clone(), executable, mtime, what: HeadKind::File(rule) };
+            let limit = steady.limit();
+            let bytes_read = self.read_once(path, &mut steady.file, limit, rule, head)?;
+            if steady.has_held(bytes_read).map_err(failed)? {
+                self.batch.steps.push(Step::End);
+                return self.flush_if_long();
+            }
+            self.take_back(begin);
+            if !reads.again() {
+                return Err(failed(io::Error::other(Changing)));
+            }
+        }
+    }
+
+    /// Makes void what was read of the last file; `begin` tells where it began.
+    fn take_back(&mut self, (number, steps, bytes): (u64, usize, usize)) {
+        if number == self.number {
+            self.batch.steps.truncate(steps);
+            self.batch.bytes.truncate(bytes);
+        } else {
+            self.batch.steps.clear();
+            self.batch.bytes.clear();
+            self.batch.steps.push(Step::Again);
+        }
+    }
+
+    /// Reads an open file to its end, or until it has more than `limit` bytes; tells how many there were.
+    fn read_once(
+        &mut self,
+        path: &TreePath,
+        file: &mut File,
+        limit: u64,
+        rule: Option<Rule>,
+        head: impl Fn(Rule) -> Head,
+    ) -> Result<u64, CommitError> {
+        let failed = |e| CommitError::io(Path::new(&*path.to_string_lossy()), e);
         let mut at = self.batch.bytes.len();
-        let mut ended = fill(&mut file, &mut self.batch.bytes, expected).map_err(failed)?;
-        let head = &self.batch.bytes[at..self.batch.bytes.len().min(at + HEAD_BYTES)];
-        let rule = rule.unwrap_or_else(|| Rule::choose(path.file_name(), head));
+        let mut ended = fill(file, &mut self.batch.bytes, limit).map_err(failed)?;
+        let first = &self.batch.bytes[at..self.batch.bytes.len().min(at + HEAD_BYTES)];
+        let rule = rule.unwrap_or_else(|| Rule::choose(path.file_name(), first));
         let max = rule.sizes().max;
-        let head = Head { path, executable, mtime, what: HeadKind::File(rule) };
-        self.batch.steps.push(Step::Begin(Box::new(head)));
+        self.batch.steps.push(Step::Begin(Box::new(head(rule))));
         loop {
             while at < self.batch.bytes.len() && (ended || self.batch.bytes.len() - at >= max) {
                 let chunker = if rule == Rule::Text { &self.text } else { &self.binary };
@@ -291,16 +340,14 @@ impl<'a> Reader<'a> {
                 at += len;
             }
             if ended {
-                break;
+                return file.stream_position().map_err(failed);
             }
-            at += self.skip_hole(&mut file, self.batch.bytes.len() - at, max).map_err(failed)?;
+            at += self.skip_hole(file, self.batch.bytes.len() - at, max).map_err(failed)?;
             // What is left is too short to be cut safely: it begins the next batch.
             self.flush_until(at)?;
             at = 0;
-            ended = fill(&mut file, &mut self.batch.bytes, expected).map_err(failed)?;
+            ended = fill(file, &mut self.batch.bytes, limit).map_err(failed)?;
         }
-        self.batch.steps.push(Step::End);
-        self.flush_if_long()
     }
 
     /// Takes the chunks that lie in a hole whole without reading them: zeros are cut at the longest length. The
@@ -347,13 +394,18 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Appends bytes of `file`, which is about `expected` bytes long, until the batch is full; tells whether the file
-/// ended.
-fn fill(file: &mut impl Read, bytes: &mut Vec<u8>, expected: u64) -> io::Result<bool> {
+fn mtime_of(meta: &Metadata) -> Mtime {
+    Mtime { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 }
+}
+
+/// Appends bytes of `file` until the batch is full; tells whether the file ended, or has more than `limit` bytes.
+fn fill(file: &mut File, bytes: &mut Vec<u8>, limit: u64) -> io::Result<bool> {
     let room = BATCH_BYTES - bytes.len().min(BATCH_BYTES);
-    bytes.reserve(room.min(usize::try_from(expected).unwrap_or(room).saturating_add(1)));
+    let left = limit.saturating_sub(file.stream_position()?).saturating_add(1);
+    let room = room.min(usize::try_from(left).unwrap_or(room));
+    bytes.reserve(room);
     let got = file.take(room as u64).read_to_end(bytes)?;
-    Ok(got < room)
+    Ok(got < room || got as u64 == left)
 }
 
 #[cfg(test)]
@@ -366,7 +418,7 @@ mod tests {
             path: TreePath::new(*b"f.bin").unwrap(),
             executable: false,
             mtime: Mtime { seconds: 0, nanos: 0 },
-            what: What::File(file),
+            what: What::File(OwnBytes::of(file)),
         }
     }
 
@@ -408,13 +460,70 @@ mod tests {
                 &Progress::default(),
                 |done| match done {
                     Done::Chunk { .. } => Err(CommitError::Empty),
-                    Done::Begin(_) | Done::End => Ok(()),
+                    Done::Begin(_) | Done::Again | Done::End => Ok(()),
                 },
             );
             let _ = done.send(result);
         });
         let result = wait.recv_timeout(std::time::Duration::from_secs(300)).expect("it hangs");
         assert!(matches!(result, Err(CommitError::Empty)), "{result:?}");
+    }
+
+    /// The collector changes the file when it is given its first chunk, which is long before the last is read.
+    #[test]
+    fn a_long_file_that_changes_is_begun_anew_and_nothing_else_is_taken_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.bin");
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        let len = (2 * IN_FLIGHT + 2 * workers + 4) * BATCH_BYTES;
+        std::fs::write(&path, vec![1; len]).unwrap();
+        let at = path.clone();
+        let long = move || {
+            let at = at.clone();
+            let bytes = OwnBytes::new(Writers::Anybody, move || Ok(File::open(&at).unwrap()));
+            Item { what: What::File(bytes), ..item(tempfile::tempfile().unwrap()) }
+        };
+        for is_steady_at_last in [true, false] {
+            let (mut begun, mut again, mut bytes, mut entries) = (0, 0, vec![], 0);
+            let result = ingest(
+                |visit| {
+                    visit(item(tempfile::tempfile().unwrap()))?;
+                    visit(long())?;
+                    visit(item(tempfile::tempfile().unwrap()))
+                },
+                |_, _, _| Ok(Renewal::NotNeeded),
+                |_| true,
+                &Progress::default(),
+                |done| {
+                    match done {
+                        Done::Begin(_) => begun += 1,
+                        Done::Chunk { raw, .. } => {
+                            if bytes.is_empty() && (again == 0 || !is_steady_at_last) {
+                                let file = File::options().write(true).open(&path).unwrap();
+                                file.write_all_at(&[7 + again], 0).unwrap();
+                                file.set_len(len as u64 - 5).unwrap();
+                            }
+                            bytes.extend_from_slice(raw);
+                        }
+                        Done::Again => {
+                            again += 1;
+                            bytes.clear();
+                        }
+                        Done::End => entries += 1,
+                    }
+                    Ok(())
+                },
+            );
+            if is_steady_at_last {
+                result.unwrap();
+                assert_eq!((begun, again, entries), (4, 1, 3));
+                assert!(bytes == std::fs::read(&path).unwrap());
+            } else {
+                let error = result.unwrap_err().to_string();
+                assert!(error.contains("f.bin") && error.contains("changed while it was read"), "{error}");
+                assert_eq!(entries, 1);
+            }
+        }
     }
 
     #[test]

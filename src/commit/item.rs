@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::CommitError;
 use super::stretch::Stretch;
+use crate::durable;
 use crate::format::entry::{Entry, MAX_TARGET_BYTES, Mtime};
 use crate::path::{Names, TreePath};
+use crate::steady::Steady;
 
 /// One path of the tree that is to become a version.
 #[derive(Debug)]
@@ -33,8 +35,9 @@ pub enum What {
     Directory,
     /// A symbolic link with its target.
     Symlink(Box<[u8]>),
-    /// A file, open to be read from its beginning to its end.
-    File(File),
+    /// A file to be read from its beginning to its end. One that anybody may write has the mode and the time that it
+    /// has then.
+    File(OwnBytes),
     /// A file whose content is known to be that of this entry: nothing is read, unless what the entry refers to
     /// was collected. Then its own bytes are, if it has any.
     Known(Box<Entry>, Option<OwnBytes>),
@@ -42,17 +45,55 @@ pub enum What {
     Unchanged(Stretch),
 }
 
-/// Opens the bytes of a file that need not be read as a rule.
-pub struct OwnBytes(Box<dyn FnOnce() -> Result<File, CommitError> + Send>);
+/// Opens the bytes of a file, again at each attempt to read them.
+pub struct OwnBytes {
+    open: Box<dyn FnMut() -> Result<File, CommitError> + Send>,
+    written_by: Writers,
+}
+
+/// Who may write a file while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// Anybody.
+    Anybody,
+    /// Nobody: writers are kept out.
+    Nobody,
+}
 
 impl OwnBytes {
     /// Will open them so.
-    pub fn new(open: impl FnOnce() -> Result<File, CommitError> + Send + 'static) -> Self {
-        Self(Box::new(open))
+    pub fn new(
+        written_by: Writers,
+        open: impl FnMut() -> Result<File, CommitError> + Send + 'static,
+    ) -> Self {
+        Self { open: Box::new(open), written_by }
     }
 
-    pub(super) fn open(self) -> Result<File, CommitError> {
-        (self.0)()
+    /// Those of an open file that nobody writes.
+    pub fn of(file: File) -> Self {
+        let mut file = Some(file);
+        Self::new(Writers::Nobody, move || {
+            file.take().ok_or_else(|| {
+                CommitError::Own("a file that nobody writes has changed while it was read".into())
+            })
+        })
+    }
+
+    pub(super) fn written_by(&self) -> Writers {
+        self.written_by
+    }
+
+    pub(super) fn open(&mut self) -> Result<File, CommitError> {
+        (self.open)()
+    }
+
+    /// Opens them and looks at the file before it is read.
+    pub(super) fn open_steady(&mut self) -> Result<io::Result<Steady>, CommitError> {
+        let file = self.open()?;
+        Ok(match self.written_by {
+            Writers::Anybody => Steady::open(file),
+            Writers::Nobody => Steady::open_frozen(file),
+        })
     }
 }
 
@@ -62,9 +103,12 @@ impl fmt::Debug for OwnBytes {
     }
 }
 
-/// Opens a file to be read from front to end, never through a symbolic link at its last component.
+/// Opens a file to be read from front to end, never through a symbolic link at its last component, and nothing else
+/// that came to stand there.
 fn open(path: &Path) -> io::Result<File> {
-    File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file any more")) }
 }
 
 /// Where in the version what the user named goes: one directory becomes the root; files, or several paths, keep
@@ -93,6 +137,8 @@ pub fn roots(paths: &[PathBuf]) -> Result<Vec<(Option<TreePath>, PathBuf)>, Comm
 struct Level {
     at: Option<TreePath>,
     path: PathBuf,
+    /// Device and inode number.
+    is: (u64, u64),
     names: Names,
 }
 
@@ -109,6 +155,7 @@ pub fn walk(
             enter(at.clone(), path.clone(), &mut special, visit)?.into_iter().collect();
         while let Some(level) = levels.last_mut() {
             let Some(name) = level.names.pop() else {
+                check_place(level)?;
                 levels.pop();
                 continue;
             };
@@ -149,7 +196,10 @@ fn enter(
             }
             What::Symlink(target.into())
         } else if kind.is_file() {
-            What::File(open(&path).map_err(failed)?)
+            let path = path.clone();
+            What::File(OwnBytes::new(Writers::Anybody, move || {
+                open(&path).map_err(|e| CommitError::io(&path, e))
+            }))
         } else {
             let kind = if kind.is_fifo() {
                 "FIFO"
@@ -169,7 +219,21 @@ fn enter(
         return Ok(None);
     }
     let entries = std::fs::read_dir(&path).map_err(failed)?;
-    let names = Names::sorted(entries.map(|entry| entry.map(|entry| entry.file_name().into_vec())));
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_vec()));
+    // What a command is writing there just now, or was when it was killed, is no user's file.
+    let names = names.filter(|name| !name.as_ref().is_ok_and(|name| durable::is_temporary(name)));
+    let names = Names::sorted(names);
     let names = names.map_err(failed)?;
-    Ok(Some(Level { at, path, names }))
+    Ok(Some(Level { at, path, is: (meta.dev(), meta.ino()), names }))
+}
+
+/// Fails if another directory has come to stand where one was read: what was read is of both then.
+fn check_place(level: &Level) -> Result<(), CommitError> {
+    let meta = std::fs::metadata(&level.path).map_err(|e| CommitError::io(&level.path, e))?;
+    if (meta.dev(), meta.ino()) == level.is {
+        return Ok(());
+    }
+    let moved =
+        "another directory took its place while it was read; try again when nothing moves it any more";
+    Err(CommitError::io(&level.path, io::Error::other(moved)))
 }

@@ -18,6 +18,12 @@ pub(super) struct Lists {
     is_long: bool,
 }
 
+/// Where the references of files end that are complete.
+pub(super) struct ListsEnd {
+    at: u64,
+    is_long: bool,
+}
+
 /// One of a file's references, of which this may be the last. They are to data (level 0) or to lists below.
 pub(super) struct Listed {
     pub level: u8,
@@ -49,6 +55,17 @@ impl Lists {
             self.push(&Listed { level: 0, chunk, is_last: is_end && i + 1 == count })?;
         }
         Ok(())
+    }
+
+    /// Where the next file begins.
+    pub fn end(&self) -> ListsEnd {
+        ListsEnd { at: self.refs.end(), is_long: self.is_long }
+    }
+
+    /// Forgets what was added since.
+    pub fn truncate(&mut self, end: ListsEnd) {
+        self.refs.truncate(end.at);
+        self.is_long = end.is_long;
     }
 
     /// All references, file after file.

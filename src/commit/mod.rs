@@ -38,7 +38,7 @@ use self::chunks::{ChunkWriter, NewChunks};
 pub use self::dedup::ChunkIndex;
 use self::dedup::StoredChunks;
 use self::ingest::{Done, Renewal, ingest};
-pub use self::item::{Item, OwnBytes, What, roots, walk};
+pub use self::item::{Item, OwnBytes, What, Writers, roots, walk};
 use self::lease::LeaseKeeper;
 use self::packs::{PackWriter, Uploads};
 pub use self::place::{OtherMounts, Place};
@@ -643,6 +643,7 @@ fn prepare(
     ingest(walk, renew, known, progress, |done| match done {
         Done::Begin(head) => builder.begin(head),
         Done::Chunk { raw, id, codec, stored } => builder.chunk(raw, id, codec, stored),
+        Done::Again => builder.again(),
         Done::End => builder.end(),
     })?;
     let Tree { root, id, bytes, written, gathered } = builder.finish(&env)?;

@@ -146,8 +146,9 @@ fn upper_bound(
 ) -> Result<u64, CommitError> {
     let mut bytes = BASE_BYTES;
     let mut add = |item: Item| {
-        let content = match &item.what {
-            What::File(file) => {
+        let content = match item.what {
+            What::File(mut bytes) => {
+                let file = bytes.open()?;
                 let len = file
                     .metadata()
                     .map_err(|e| CommitError::io(Path::new(&*item.path.to_string_lossy()), e))?

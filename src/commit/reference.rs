@@ -19,6 +19,7 @@ use crate::id::{FileHash, Sha256};
 use crate::path::TreePath;
 use crate::scratch::{KEY_BYTES, Scratch, Table};
 use crate::source::{self, Facts, Listing, SourceError, Uri};
+use crate::steady::Reads;
 use crate::view::ReadError;
 
 /// Whether the bytes of references are read at their commit.
@@ -146,7 +147,7 @@ impl Linker {
         match described.map_err(|e| at(&link.path, e))? {
             source::Described::Object(facts) => {
                 let mtime = facts.modified.unwrap_or(link.mtime);
-                let body = self.proved(&link.path, unread(&link.path, &uri, facts)?)?;
+                let (body, mtime) = self.proved(&link.path, unread(&link.path, &uri, facts)?, mtime)?;
                 self.described().add(&question, &link.path, &body)?;
                 visit(item(link.path, body, mtime))
             }
@@ -175,7 +176,7 @@ impl Linker {
                 visit(directory(missing))?;
             }
             last = Some(path.clone());
-            let body = self.proved(&path, *body)?;
+            let (body, mtime) = self.proved(&path, *body, mtime)?;
             visit(item(path, body, mtime))
         })
     }
@@ -184,11 +185,32 @@ impl Linker {
         self.described.lock().expect("no holder of this lock panics")
     }
 
-    /// The same with the hash of its bytes if checksums are wanted: they are read then.
-    fn proved(&self, path: &TreePath, mut body: ReferenceBody) -> Result<ReferenceBody, CommitError> {
+    /// The same with the hash of its bytes if checksums are wanted: they are read then, anew if they change meanwhile.
+    fn proved(
+        &self,
+        path: &TreePath,
+        mut body: ReferenceBody,
+        mut mtime: Mtime,
+    ) -> Result<(ReferenceBody, Mtime), CommitError> {
         if self.checksums == Checksums::None {
-            return Ok(body);
+            return Ok((body, mtime));
         }
+        let mut reads = Reads::default();
+        loop {
+            match self.hashed(path, body.clone()) {
+                Err(CommitError::Reference { error, .. }) if error.is_change() && reads.again() => {
+                    let failed = |error| CommitError::Reference { path: path.clone(), error };
+                    let uri = Uri::parse(&body.uri).map_err(failed)?;
+                    let facts = self.runtime.block_on(self.context.sources().facts(&uri)).map_err(failed)?;
+                    mtime = facts.modified.unwrap_or(mtime);
+                    body = unread(path, &uri, facts)?;
+                }
+                other => return other.map(|body| (body, mtime)),
+            }
+        }
+    }
+
+    fn hashed(&self, path: &TreePath, mut body: ReferenceBody) -> Result<ReferenceBody, CommitError> {
         let validator = body.validator.to_string();
         let question = format!("bytes of {} {} {validator} {}", body.size, validator.len(), body.uri);
         if let Some(known) = self.described().find(&question)? {

@@ -6,7 +6,7 @@ use super::CommitError;
 use super::blocks::{BlockWriter, index_row};
 use super::chunks::{ChunkWriter, Written, aside};
 use super::ingest::{Head, HeadKind};
-use super::lists::{ListReader, Lists};
+use super::lists::{ListReader, Lists, ListsEnd};
 use super::stretch::{Stretch, Stretches};
 use crate::chunk::Rule;
 use crate::clock::Env;
@@ -38,12 +38,15 @@ struct OpenFile {
     mtime: Mtime,
     rule: Rule,
     size: u64,
+    hole_bytes: u64,
     hasher: blake3::Hasher,
     sha256: Option<aws_lc_rs::digest::Context>,
     inline: Vec<u8>,
     /// All of its chunks, or those behind what is in the lists.
     chunks: Vec<ChunkRef>,
     is_listed: bool,
+    /// The lists as they were before it.
+    lists_before: ListsEnd,
 }
 
 /// A tree whose content and blocks are in packs, and whose root is not in the store.
@@ -128,11 +131,13 @@ impl<'a> TreeBuilder<'a> {
                     mtime,
                     rule,
                     size: 0,
+                    hole_bytes: 0,
                     hasher: blake3::Hasher::new(),
                     sha256,
                     inline: vec![],
                     chunks: vec![],
                     is_listed: false,
+                    lists_before: self.lists.end(),
                 });
                 Ok(())
             }
@@ -151,6 +156,9 @@ impl<'a> TreeBuilder<'a> {
             file.inline = raw.to_vec();
             return Ok(());
         }
+        if codec == Codec::Zero {
+            file.hole_bytes += raw.len() as u64;
+        }
         let raw_len = raw.len() as u32;
         file.chunks.push(match codec {
             Codec::Zero => ChunkRef { id, span: raw.len() as u64, raw_len, place: Place::zero() },
@@ -164,12 +172,34 @@ impl<'a> TreeBuilder<'a> {
         Ok(())
     }
 
+    /// Forgets the file begun last: it begins anew. What was stored of it stays in its packs, referred to by nothing.
+    pub fn again(&mut self) -> Result<(), CommitError> {
+        let file = self.file.take().expect("a file begins anew after it began");
+        self.lists.truncate(file.lists_before);
+        Ok(())
+    }
+
     pub fn end(&mut self) -> Result<(), CommitError> {
-        let OpenFile { path, executable, mtime, rule, size, hasher, sha256, inline, chunks, is_listed } =
-            self.file.take().expect("a file ends after it began");
+        let file = self.file.take().expect("a file ends after it began");
+        let OpenFile {
+            path,
+            executable,
+            mtime,
+            rule,
+            size,
+            hole_bytes,
+            hasher,
+            sha256,
+            inline,
+            chunks,
+            is_listed,
+            ..
+        } = file;
         let hash = FileHash::from_hash(hasher.finalize());
         let sha256 = sha256.map(Sha256::finish);
         let mut state = State::Read;
+        // A short list says itself what is a hole.
+        let hole_bytes = if is_listed { hole_bytes } else { 0 };
         let content = if is_listed {
             self.lists.push_data(chunks.into_iter(), true)?;
             state = State::Listed;
@@ -181,7 +211,7 @@ impl<'a> TreeBuilder<'a> {
         } else {
             Content::Chunks { level: 0, refs: chunks }
         };
-        let body = Body::File(FileBody { size, hash, sha256, rule, content });
+        let body = Body::File(FileBody { size, hash, sha256, hole_bytes, rule, content });
         self.gathered.push(state, &Entry { path, executable, mtime, body })
     }
 

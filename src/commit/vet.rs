@@ -222,10 +222,10 @@ impl Renewer {
             return Ok(Renewal::NotNeeded);
         }
         if let Some(own) = own {
-            return own.open().map(Renewal::Bytes);
+            return Ok(Renewal::Bytes(own));
         }
         match self.runtime.block_on(self.bytes(path, file)) {
-            Ok(file) => Ok(Renewal::Bytes(file)),
+            Ok(file) => Ok(Renewal::Bytes(OwnBytes::of(file))),
             Err(ReadError::Missing { .. } | ReadError::Corrupt { .. }) => {
                 match self.lost.len() {
                     0..MAX_NAMED => self.lost.push(path.to_string()),

@@ -2,11 +2,17 @@
 //!
 //! An answer is any number of `{"progress":…}` lines and then one `{"ok":…}` or `{"error":…}` line.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::catalog::Scope;
 use crate::clock::Timestamp;
 use crate::format::event::Metadata;
+use crate::format::exact;
 use crate::id::Digest;
 use crate::name::{AliasName, ArtifactKey, Reference, RunId, SessionName, VersionNumber};
 
@@ -15,7 +21,7 @@ pub const MAX_LINE_BYTES: u64 = 16 << 20;
 
 /// What a daemon is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "snake_case")]
+#[serde(remote = "Self", tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// The state of the mount, as an object.
     Status,
@@ -65,6 +71,33 @@ pub enum Request {
     },
 }
 
+impl Serialize for Request {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Request {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Tag<'a> {
+            #[serde(borrow)]
+            request: Cow<'a, str>,
+        }
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let read = || {
+            let tag: Tag<'_> = serde_json::from_str(text.get())?;
+            match &*tag.request {
+                // The only one with values of users: what lies between where serde looks for a tag does not keep how a
+                // number is spelled.
+                "commit" => serde_json::from_str(text.get()).map(Request::Commit),
+                _ => Self::deserialize(serde_json::from_str::<Value>(text.get())?),
+            }
+        };
+        read().map_err(|e: serde_json::Error| D::Error::custom(e))
+    }
+}
+
 /// A commit of a staging session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommitRequest {
@@ -101,6 +134,7 @@ pub struct VersionSettings {
     /// Tags to add.
     pub tags: Vec<String>,
     /// Metadata to set.
+    #[serde(deserialize_with = "exact::metadata")]
     pub meta: Metadata,
     /// Seconds after its creation at which it may be deleted.
     pub ttl_seconds: Option<u64>,
@@ -295,6 +329,14 @@ mod tests {
         let short = r#"{"request":"commit","artifact":"p/a"}"#;
         let Request::Commit(commit) = serde_json::from_str(short).unwrap() else { panic!() };
         assert_eq!(commit.settings, VersionSettings::default());
+        let numbers = r#"{"a":2.10,"b":1234e56,"c":-0,"d":100000000000000000000}"#;
+        let long = format!(
+            r#"{{"settings":{{"ttl_seconds":7,"meta":{numbers}}},"artifact":"p/a","request":"commit"}}"#
+        );
+        let Request::Commit(commit) = serde_json::from_str(&long).unwrap() else { panic!() };
+        assert_eq!(commit.settings.ttl_seconds, Some(7));
+        let sent = line(&Request::Commit(commit));
+        assert!(sent.contains(numbers), "{sent}");
         let stage = r#"{"request":"stage","artifact":"p/a","action":{"from":"v3"}}"#;
         let Request::Stage(stage) = serde_json::from_str(stage).unwrap() else { panic!() };
         assert_eq!(stage.action, StageAction::From(VersionNumber(3)));

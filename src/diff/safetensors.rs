@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::content::{Files, Trouble};
 use super::tensors::{self, Header, Shape, Tensor, TensorsChange};
@@ -23,11 +25,25 @@ const MAX_HEADER_BYTES: u64 = 32 << 20;
 const LENGTH_BYTES: u64 = 8;
 
 /// A member of the header.
-#[derive(Deserialize)]
-#[serde(untagged)]
 enum Member {
     Tensor { dtype: String, shape: Vec<u64>, data_offsets: (u64, u64) },
     Notes(BTreeMap<String, String>),
+}
+
+impl<'de> Deserialize<'de> for Member {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Of {
+            dtype: String,
+            shape: Vec<u64>,
+            data_offsets: (u64, u64),
+        }
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        if let Ok(Of { dtype, shape, data_offsets }) = serde_json::from_str(text.get()) {
+            return Ok(Member::Tensor { dtype, shape, data_offsets });
+        }
+        serde_json::from_str(text.get()).map(Member::Notes).map_err(D::Error::custom)
+    }
 }
 
 /// The tensors of two files, side by side.

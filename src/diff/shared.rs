@@ -87,7 +87,8 @@ mod tests {
     fn the_largest_files_are_compared_one_at_a_time() {
         let file = |size| {
             let (hash, content) = (FileHash::of(b"x"), Content::Inline((*b"").into()));
-            let body = Body::File(FileBody { size, hash, sha256: None, rule: Rule::Binary, content });
+            let body =
+                Body::File(FileBody { size, hash, sha256: None, hole_bytes: 0, rule: Rule::Binary, content });
             let path = TreePath::new(*b"x").expect("a path");
             Entry { path, executable: false, mtime: Mtime::default(), body }
         };

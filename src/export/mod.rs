@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 
 use self::file::FileJob;
 use self::tree::{Occupied, Tree};
-use crate::clock::Env;
 use crate::format::entry::{Body, Mtime};
 use crate::format::listing::ListingHasher;
 use crate::id::{Digest, FileHash};
@@ -109,8 +108,6 @@ pub struct Request {
     pub prefix: Option<TreePath>,
     /// See there.
     pub foreign: Foreign,
-    /// For random names of temporary files.
-    pub env: Env,
 }
 
 /// Counters of an export at work.
@@ -184,6 +181,7 @@ struct Export<'a> {
 impl Export<'_> {
     async fn run(&mut self) -> Result<(), ExportError> {
         let view = WholeView::new(self.request.view.clone());
+        self.tree.remove_dead();
         match &self.request.prefix {
             None => {
                 let mut listing = ListingHasher::default();
@@ -256,8 +254,7 @@ impl Export<'_> {
                 self.at = Some((Some(at), Arc::new(made)));
             }
             Body::Symlink { ref target } => {
-                let temporary = self.tree.temporary(&self.request.env);
-                tree::make_symlink(&parent, at.file_name(), target, entry.mtime, foreign, &temporary)
+                tree::make_symlink(&parent, at.file_name(), target, entry.mtime, foreign)
                     .map_err(|e| e.at(shown, "another symbolic link"))?;
             }
             Body::File(_) | Body::Reference(_) => {
@@ -273,7 +270,6 @@ impl Export<'_> {
                     mtime: entry.mtime,
                     parent,
                     name: at.file_name().to_vec(),
-                    temporary: self.tree.temporary(&self.request.env),
                     shown,
                     foreign,
                     progress: self.progress.clone(),

@@ -2,12 +2,12 @@
 //! directory, and none follows a symbolic link.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Foreign, os};
-use crate::clock::Env;
+use crate::durable;
 use crate::format::entry::Mtime;
 use crate::path::TreePath;
 use crate::staging::{TimeChange, sys};
@@ -37,7 +37,6 @@ impl From<io::Error> for Occupied {
 pub struct Tree {
     root: OwnedFd,
     path: PathBuf,
-    temporaries: AtomicU64,
 }
 
 impl Tree {
@@ -54,7 +53,7 @@ impl Tree {
         if !sys::stat_fd(root.as_raw_fd())?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self { root, path: path.to_owned(), temporaries: AtomicU64::new(0) })
+        Ok(Self { root, path: path.to_owned() })
     }
 
     /// The path of an entry for messages.
@@ -72,12 +71,19 @@ impl Tree {
         Ok(at)
     }
 
-    /// A name that nothing else has.
-    pub(super) fn temporary(&self, env: &Env) -> Vec<u8> {
-        let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let random = u64::from_le_bytes(*env.random16().first_chunk().expect("8 of 16 bytes"));
-        format!(".artfs-get-{random:016x}-{number}").into_bytes()
+    /// Removes what dead writers left in the root.
+    pub(super) fn remove_dead(&self) {
+        remove_dead(&self.root);
     }
+}
+
+/// Removes what dead writers left in a directory.
+fn remove_dead(directory: &OwnedFd) {
+    // The descriptor may be one that cannot be read.
+    let here = format!("/proc/self/fd/{}/.", directory.as_raw_fd());
+    let Ok(entries) = std::fs::read_dir(here) else { return };
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().into_vec()));
+    durable::remove_dead(directory, names);
 }
 
 /// What stands at a name, in words; none if nothing does.
@@ -111,60 +117,70 @@ pub(super) fn check_foreign(stat: &sys::Stat, is: &'static str, foreign: Foreign
 pub(super) fn make_directory(parent: &OwnedFd, name: &[u8], foreign: Foreign) -> Result<OwnedFd, Occupied> {
     let fd = parent.as_raw_fd();
     for _ in 0..MAX_ATTEMPTS {
-        match sys::mkdir_at(fd, name, 0o755) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        let was_there = match sys::mkdir_at(fd, name, 0o755) {
+            Ok(()) => false,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => true,
             Err(e) => return Err(e.into()),
-        }
+        };
         match sys::open_at(fd, name, STEP, 0) {
-            Ok(opened) => return Ok(opened),
+            Ok(opened) => {
+                if was_there {
+                    remove_dead(&opened);
+                }
+                return Ok(opened);
+            }
             Err(e) if e.raw_os_error() != Some(libc::ENOTDIR) => return Err(e.into()),
             Err(_) => {}
         }
         if let Some((stat, is)) = kind_at(parent, name)? {
             check_foreign(&stat, is, foreign)?;
-            sys::unlink_at(fd, name)?;
+            unlink(fd, name)?;
         }
     }
     Err(Occupied::Io(io::ErrorKind::AlreadyExists.into()))
 }
 
-/// Makes a symbolic link, complete with its time when it gets its name; one with the same target will do.
+/// Makes a symbolic link; one with the same target will do.
 pub(super) fn make_symlink(
     parent: &OwnedFd,
     name: &[u8],
     target: &[u8],
     mtime: Mtime,
     foreign: Foreign,
-    temporary: &[u8],
 ) -> Result<(), Occupied> {
     let fd = parent.as_raw_fd();
-    if let Some((stat, is)) = kind_at(parent, name)? {
-        let is_link = stat.kind_bits() == libc::S_IFLNK;
-        if !(is_link && sys::readlink_at(fd, name)? == target) {
-            check_foreign(&stat, is, foreign)?;
+    for _ in 0..MAX_ATTEMPTS {
+        match sys::symlink_at(target, fd, name) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let Some((stat, is)) = kind_at(parent, name)? else { continue };
+                let is_link = stat.kind_bits() == libc::S_IFLNK;
+                if !(is_link && sys::readlink_at(fd, name).is_ok_and(|found| found == target)) {
+                    check_foreign(&stat, is, foreign)?;
+                    unlink(fd, name)?;
+                    continue;
+                }
+            }
+            Err(e) => return Err(e.into()),
+        }
+        match sys::open_at(fd, name, libc::O_PATH | libc::O_NOFOLLOW, 0) {
+            Ok(link) => return Ok(set_mtime(&link, mtime)?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e.into()),
         }
     }
-    sys::symlink_at(target, fd, temporary)?;
-    let temporary = Temporary { parent, name: temporary };
-    let link = sys::open_at(fd, temporary.name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
-    set_mtime(&link, mtime)?;
-    Ok(sys::rename_at(fd, temporary.name, fd, name, 0)?)
+    Err(Occupied::Io(io::ErrorKind::AlreadyExists.into()))
+}
+
+/// Removes what is to be replaced, unless somebody else did.
+fn unlink(directory: RawFd, name: &[u8]) -> io::Result<()> {
+    match sys::unlink_at(directory, name) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Sets when something was modified, links not followed.
-pub(super) fn set_mtime(object: &OwnedFd, mtime: Mtime) -> io::Result<()> {
+pub(super) fn set_mtime(object: &impl AsRawFd, mtime: Mtime) -> io::Result<()> {
     sys::utimens_fd(object.as_raw_fd(), TimeChange::Keep, TimeChange::To(mtime.seconds, mtime.nanos))
-}
-
-/// A temporary name, removed when this is dropped; after a rename there is nothing to remove.
-pub(super) struct Temporary<'a> {
-    pub parent: &'a OwnedFd,
-    pub name: &'a [u8],
-}
-
-impl Drop for Temporary<'_> {
-    fn drop(&mut self) {
-        let _ = sys::unlink_at(self.parent.as_raw_fd(), self.name);
-    }
 }

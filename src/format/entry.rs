@@ -110,10 +110,32 @@ pub struct FileBody {
     pub hash: FileHash,
     /// Its SHA-256, in stores that record it.
     pub sha256: Option<Sha256>,
+    /// Bytes in chunks of zeros, if its chunks are in lists; 0 also where that was not recorded.
+    pub hole_bytes: u64,
     /// How it was cut.
     pub rule: Rule,
     /// Where its bytes are.
     pub content: Content,
+}
+
+impl FileBody {
+    /// Whether its entry tells of chunks of zeros.
+    pub fn has_holes(&self) -> bool {
+        match &self.content {
+            Content::Inline(_) => false,
+            Content::Chunks { level: 0, refs } => refs.iter().any(|r| r.place.codec == Codec::Zero),
+            Content::Chunks { .. } => self.hole_bytes > 0,
+        }
+    }
+}
+
+/// What is looked for in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sought {
+    /// Bytes that are stored.
+    Data,
+    /// Zeros that are not. The end of the file is one.
+    Hole,
 }
 
 /// Where a file's bytes are.
@@ -212,6 +234,21 @@ impl Entry {
         }
     }
 
+    /// Bytes of a file that are not in holes, as far as its entry tells; those of anything else as [`Entry::size`].
+    pub fn data_bytes(&self) -> u64 {
+        match &self.body {
+            Body::File(file) => match &file.content {
+                Content::Chunks { level: 0, refs } => {
+                    let stored = refs.iter().filter(|r| r.place.codec != Codec::Zero);
+                    stored.map(|r| r.span).fold(0, u64::saturating_add)
+                }
+                Content::Chunks { .. } => file.size.saturating_sub(file.hole_bytes),
+                Content::Inline(_) => file.size,
+            },
+            Body::Directory | Body::Symlink { .. } | Body::Reference(_) | Body::Contained(_) => self.size(),
+        }
+    }
+
     /// An entry by itself with the packs it names, for keeping outside a block.
     pub fn encode_alone(&self) -> Vec<u8> {
         let mut packs = PackNames::default();
@@ -262,6 +299,7 @@ const CONTENT_INLINE: u8 = 0;
 const CONTENT_ONE_CHUNK: u8 = 1;
 const CONTENT_CHUNKS: u8 = 2;
 const EXTENSION_SHA256: u16 = 1;
+const EXTENSION_HOLES: u16 = 2;
 
 pub(super) fn encode_place(place: &Place, packs: &mut PackNames, out: &mut Vec<u8>) {
     let pack = if place.codec == Codec::Zero { u16::MAX } else { packs.number(place.pack) };
@@ -335,6 +373,10 @@ fn encode_extensions(entry: &Entry, out: &mut Vec<u8>) {
         extensions.extend_from_slice(&EXTENSION_SHA256.to_le_bytes());
         put_short_bytes(&mut extensions, sha256.as_bytes());
     }
+    if let Body::File(FileBody { hole_bytes: hole_bytes @ 1.., .. }) = &entry.body {
+        extensions.extend_from_slice(&EXTENSION_HOLES.to_le_bytes());
+        put_short_bytes(&mut extensions, &hole_bytes.to_le_bytes());
+    }
     put_short_bytes(out, &extensions);
 }
 
@@ -351,6 +393,15 @@ fn decode_extensions(r: &mut Reader<'_>, body: &mut Body) -> Result<(), FormatEr
         if kind == EXTENSION_SHA256 {
             let bytes = bytes.try_into().map_err(|_| r.error("a SHA-256 has 32 bytes"))?;
             *sha256 = Some(Sha256::from_bytes(bytes));
+        }
+        if let Body::File(file) = body
+            && kind == EXTENSION_HOLES
+        {
+            let bytes = bytes.try_into().map_err(|_| r.error("a number of bytes in holes has 8 bytes"))?;
+            file.hole_bytes = u64::from_le_bytes(bytes);
+            if file.hole_bytes > file.size {
+                return Err(r.error(format!("{} of {} bytes in holes", file.hole_bytes, file.size)));
+            }
         }
     }
     Ok(())
@@ -448,7 +499,7 @@ fn decode_file(r: &mut Reader<'_>, pack: &dyn Fn(u16) -> Option<PackId>) -> Resu
     if held != Some(size) {
         return Err(r.error(format!("a file of {size} bytes has content for {held:?}")));
     }
-    Ok(FileBody { size, hash, sha256: None, rule, content })
+    Ok(FileBody { size, hash, sha256: None, hole_bytes: 0, rule, content })
 }
 
 /// The file bytes that these references stand for; none if they are more than 2^64.

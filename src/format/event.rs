@@ -7,11 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::checkpoint::CheckpointRef;
 use super::details::DetailsRef;
+use super::exact;
 use super::inline_root::InlineRoot;
 use super::run::VersionRead;
 use super::sshsig::PublicKey;
@@ -20,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
 use crate::name::{AliasName, ArtifactName, ProjectName, VersionNumber};
 
-/// Metadata of a version: JSON values under names.
+/// Metadata of a version: JSON values under names. Numbers keep the spelling that they were given ([`exact`]).
 pub type Metadata = BTreeMap<String, serde_json::Value>;
 
 /// The largest event object in bytes; bounds what a reader takes in.
@@ -93,7 +95,7 @@ pub enum Body {
 }
 
 /// A new version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Commit {
     /// Its number: one more than the highest before.
     pub version: VersionNumber,
@@ -117,6 +119,38 @@ pub struct Commit {
     pub settings: CommitSettings,
 }
 
+impl<'de> Deserialize<'de> for Commit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Own {
+            version: VersionNumber,
+            digest: Digest,
+            manifest: ManifestId,
+            entries: u64,
+            files: u64,
+            bytes: u64,
+            stored_bytes: u64,
+            #[serde(default)]
+            root: Option<InlineRoot>,
+        }
+        let (own, settings) = with_settings(deserializer)?;
+        let Own { version, digest, manifest, entries, files, bytes, stored_bytes, root } = own;
+        Ok(Self { version, digest, manifest, entries, files, bytes, stored_bytes, root, settings })
+    }
+}
+
+/// Reads an object that has the members of two. Its text is read twice: what lies between where serde flattens does
+/// not keep how a number is spelled.
+fn with_settings<'de, D, Own>(deserializer: D) -> Result<(Own, CommitSettings), D::Error>
+where
+    D: Deserializer<'de>,
+    Own: DeserializeOwned,
+{
+    let text = Box::<RawValue>::deserialize(deserializer)?;
+    let both = || Ok((serde_json::from_str(text.get())?, serde_json::from_str(text.get())?));
+    both().map_err(|e: serde_json::Error| D::Error::custom(e))
+}
+
 /// What a committer may say along with the content.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CommitSettings {
@@ -130,7 +164,7 @@ pub struct CommitSettings {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// Its metadata.
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    #[serde(default, skip_serializing_if = "Metadata::is_empty", deserialize_with = "exact::metadata")]
     pub meta: Metadata,
     /// Seconds after its creation at which it may be deleted; [`NEVER_SECONDS`]: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,7 +188,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// A commit whose content was that of an existing version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Recommit {
     /// The existing version.
     pub version: VersionNumber,
@@ -163,6 +197,18 @@ pub struct Recommit {
     /// What the committer said; added to what the version says.
     #[serde(flatten)]
     pub settings: CommitSettings,
+}
+
+impl<'de> Deserialize<'de> for Recommit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Own {
+            version: VersionNumber,
+            digest: Digest,
+        }
+        let (Own { version, digest }, settings) = with_settings(deserializer)?;
+        Ok(Self { version, digest, settings })
+    }
 }
 
 /// An alias was set or removed.
@@ -206,7 +252,7 @@ pub struct MetaChange {
     /// Whose.
     pub version: VersionNumber,
     /// Set.
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    #[serde(default, skip_serializing_if = "Metadata::is_empty", deserialize_with = "exact::metadata")]
     pub set: Metadata,
     /// Removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

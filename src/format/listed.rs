@@ -145,7 +145,8 @@ mod tests {
     fn what_is_written_is_read_back() {
         let hash = FileHash::of(b"x");
         let content = Content::Inline((*b"x").into());
-        let file = Body::File(FileBody { size: 1, hash, sha256: None, rule: Rule::Text, content });
+        let file =
+            Body::File(FileBody { size: 1, hash, sha256: None, hole_bytes: 0, rule: Rule::Text, content });
         let reference = |hash| {
             let validator = Validator::Tag("\"a b\"".into());
             let uri = "s3://b/x y".into();

@@ -124,6 +124,7 @@ mod tests {
             size: content.len() as u64,
             hash: FileHash::of(content),
             sha256: None,
+            hole_bytes: 0,
             rule: Rule::Text,
             content: Content::Inline(content.into()),
         })

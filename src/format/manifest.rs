@@ -448,7 +448,14 @@ mod tests {
     }
 
     fn file(size: u64, content: Content) -> Body {
-        Body::File(FileBody { size, hash: FileHash::of(b"x"), sha256: None, rule: Rule::Text, content })
+        Body::File(FileBody {
+            size,
+            hash: FileHash::of(b"x"),
+            sha256: None,
+            hole_bytes: 0,
+            rule: Rule::Text,
+            content,
+        })
     }
 
     fn samples() -> Vec<Entry> {
@@ -480,6 +487,7 @@ mod tests {
             Body::Symlink { target: (*b"../a \xff").into() },
             file(3, Content::Inline((*b"abc").into())),
             Body::File(FileBody {
+                hole_bytes: 0,
                 size: 9,
                 hash,
                 sha256: Some(crate::id::Sha256::from_bytes([7; 32])),

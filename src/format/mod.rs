@@ -10,6 +10,7 @@ pub mod contained;
 pub mod details;
 pub mod entry;
 pub mod event;
+pub mod exact;
 pub mod header;
 pub mod inline_root;
 pub mod lease;

@@ -72,6 +72,7 @@ mod tests {
                 size: 10,
                 hash: FileHash::of(name),
                 sha256: None,
+                hole_bytes: 0,
                 rule: Rule::Binary,
                 content: Content::Inline([0; 10].into()),
             }),

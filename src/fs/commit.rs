@@ -14,7 +14,8 @@ use super::sessions::{Live, OpenSession};
 use super::{Errno, Fs, Lineage, Result};
 use crate::cache::Admission;
 use crate::catalog::Actor;
-use crate::commit::{CommitError, Item, Outcome, OwnBytes, Place, Progress, Request, Settings, What};
+use crate::commit::{CommitError, Item, Outcome, OwnBytes, Place, Progress, Request, Settings, What, Writers};
+use crate::durable;
 use crate::format::entry::{Body, Content, Entry};
 use crate::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
 use crate::path::{self, TreePath};
@@ -22,6 +23,7 @@ use crate::scratch::Scratch;
 use crate::staging::{
     Caller, FreezeError, LocalFile, RegistryError, Scanned, Session, Source, Staged, StagingError, Unchanged,
 };
+use crate::steady::StatIdentity;
 use crate::view::VersionView;
 
 /// How long a rename waits for its commit, unless the options say otherwise. The commit goes on after that, and a
@@ -327,7 +329,7 @@ impl Fs {
         let hashed =
             std::mem::replace(&mut *live.hashed.lock().expect("no holder of this lock panics"), empty);
         let mut read = hashed.records();
-        let mut next = read.next_record()?.map(<[u8]>::to_vec);
+        let mut next = read.next_record()?.and_then(read_of);
         let mut entries = view.entries(0);
         while next.is_some() {
             let batch = entries.next_batch().await?;
@@ -338,28 +340,30 @@ impl Fs {
             // without its bytes, which shows a version's through, must not come near the cache.
             let mut own = vec![];
             for (_, entry) in batch {
-                let is_behind = |path: &Vec<u8>| path::compare(path, entry.path.as_bytes()).is_lt();
+                let is_behind = |read: &Read| path::compare(&read.1, entry.path.as_bytes()).is_lt();
                 while next.as_ref().is_some_and(is_behind) {
-                    next = read.next_record()?.map(<[u8]>::to_vec);
+                    next = read.next_record()?.and_then(read_of);
                 }
-                if next.as_deref() == Some(entry.path.as_bytes()) {
-                    own.push(entry);
+                if let Some((identity, _)) = next.as_ref().filter(|(_, path)| path == entry.path.as_bytes()) {
+                    own.push((*identity, entry));
                 }
             }
             let (this, tree) = (self.clone(), tree.clone());
-            tokio::task::spawn_blocking(move || own.iter().for_each(|entry| this.admit_one(&tree, entry)))
-                .await?;
+            tokio::task::spawn_blocking(move || {
+                own.iter().for_each(|(was, entry)| this.admit_one(&tree, was, entry))
+            })
+            .await?;
         }
         Ok(())
     }
 
-    fn admit_one(&self, tree: &Path, entry: &Entry) {
+    fn admit_one(&self, tree: &Path, read_as: &StatIdentity, entry: &Entry) {
         let Body::File(file) = &entry.body else { return };
         let staged = tree.join(OsStr::from_bytes(entry.path.as_bytes()));
         if matches!(file.content, Content::Inline(_)) {
             return;
         }
-        if let Err(e) = self.context.cache().admit_file(&file.hash, file.size, &staged, Admission::Rename) {
+        if let Err(e) = self.context.cache().admit_file(&file.hash, read_as, &staged, Admission::Rename) {
             tracing::debug!(path = %entry.path, "not kept in the cache: {e}");
         }
     }
@@ -418,6 +422,14 @@ impl Fs {
     }
 }
 
+/// A file that a commit read: what it was like then, and its path.
+type Read = (StatIdentity, Vec<u8>);
+
+fn read_of(record: &[u8]) -> Option<Read> {
+    let (identity, path) = record.split_first_chunk()?;
+    Some((StatIdentity::from_bytes(identity), path.to_vec()))
+}
+
 /// Gives a session's content to a commit. Returns the paths of the files whose bytes were read, in order.
 fn scan(
     live: &Arc<Live>,
@@ -448,8 +460,12 @@ fn give(
     read: &mut Scratch,
     visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
 ) -> std::result::Result<(), CommitError> {
-    if let Source::Local(_) = staged.source {
-        let noted = read.push(staged.path.as_bytes());
+    if let Source::Local(file) = &staged.source {
+        // What a command was writing there when it was killed is no user's file.
+        if durable::is_temporary(staged.path.file_name()) {
+            return Ok(());
+        }
+        let noted = read.push(&[&file.identity.to_bytes()[..], staged.path.as_bytes()].concat());
         noted
             .map_err(|e| CommitError::io(Path::new("the list of committed files in the state folder"), e))?;
     }
@@ -489,11 +505,14 @@ fn item_of(live: &Arc<Live>, staged: Staged) -> std::result::Result<Item, Commit
         Source::Known(entry, own) => {
             let own = own.map(|own| {
                 let (live, path) = (live.clone(), path.clone());
-                OwnBytes::new(move || open(&live.session, &path, &own))
+                OwnBytes::new(Writers::Nobody, move || open(&live.session, &path, &own))
             });
             What::Known(Box::new(entry), own)
         }
-        Source::Local(file) => What::File(open(&live.session, &path, &file)?),
+        Source::Local(file) => {
+            let (live, path) = (live.clone(), path.clone());
+            What::File(OwnBytes::new(Writers::Nobody, move || open(&live.session, &path, &file)))
+        }
     };
     Ok(Item { path, executable, mtime, what })
 }

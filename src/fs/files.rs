@@ -12,7 +12,7 @@ use super::sessions::OpenSession;
 use super::{
     Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES, Result, session_answer,
 };
-use crate::format::entry::Body;
+use crate::format::entry::{Body, Sought};
 use crate::staging::{Attr, Caller, CopySource, Kind, OpenContent, OpenFile, Session};
 
 impl Fs {
@@ -193,13 +193,25 @@ impl Fs {
             Resolved::Session(session) => {
                 self.in_session(&session, move |s| s.lseek(handle, offset, whence)).await
             }
-            _ => {
-                let size = self.getattr(ino).await?.attr.size;
-                match whence {
-                    libc::SEEK_DATA if offset < size => Ok(offset),
-                    libc::SEEK_HOLE if offset < size => Ok(size),
-                    libc::SEEK_DATA | libc::SEEK_HOLE => Err(Errno(libc::ENXIO)),
-                    _ => Err(Errno::INVALID),
+            resolved => {
+                let sought = match whence {
+                    libc::SEEK_DATA => Sought::Data,
+                    libc::SEEK_HOLE => Sought::Hole,
+                    _ => return Err(Errno::INVALID),
+                };
+                if let Resolved::Version(version, Some(ordinal)) = resolved {
+                    let entry = self.entry(&version, ordinal).await?;
+                    if let Body::File(body) = &entry.body
+                        && body.has_holes()
+                    {
+                        let content = self.context.open_file(body, &version.label(), &entry.path).await?;
+                        return content.seek(offset, sought).await?.ok_or(Errno(libc::ENXIO));
+                    }
+                }
+                match (sought, self.getattr(ino).await?.attr.size) {
+                    (_, size) if offset >= size => Err(Errno(libc::ENXIO)),
+                    (Sought::Data, _) => Ok(offset),
+                    (Sought::Hole, size) => Ok(size),
                 }
             }
         }

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 
 use super::{Fs, Result};
 use crate::commit::Stretch;
-use crate::format::entry::{Body, Entry, FileBody};
+use crate::format::entry::{Body, Entry, FileBody, Sought};
 use crate::id::ManifestId;
 use crate::name::ArtifactKey;
 use crate::path::TreePath;
@@ -131,6 +131,16 @@ impl Content for SessionContent {
         let bytes = self.runtime.block_on(read).map_err(to_io)?.ok_or_else(no_file)?;
         buf[..bytes.len()].copy_from_slice(&bytes);
         Ok(bytes.len())
+    }
+
+    fn seek(&self, entry: &Entry, offset: u64, sought: Sought) -> std::io::Result<Option<u64>> {
+        match &entry.body {
+            Body::File(file) if file.has_holes() => {
+                let found = async { self.open(file).await?.seek(offset, sought).await };
+                self.runtime.block_on(found).map_err(to_io)
+            }
+            _ => Ok(Some(if sought == Sought::Data { offset } else { entry.size() })),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::catalog::VersionRecord;
 use crate::commit::Settings;
 use crate::format::entry::Body;
 use crate::format::event::{Metadata, NEVER_SECONDS};
+use crate::format::exact;
 use crate::name::Selector;
 use crate::staging::Caller;
 
@@ -26,7 +27,7 @@ fn value_text(value: &serde_json::Value) -> String {
 
 /// A metadata value from text: JSON if it is some, else the text itself.
 pub fn parse_value(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap_or_else(|_| text.into())
+    exact::parse(text).unwrap_or_else(|_| text.into())
 }
 
 /// A time to live in words: `30d`, `12h`, `90m`, `45s`, `never`; empty or `default` for that of the artifact.

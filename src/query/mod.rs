@@ -5,6 +5,7 @@
 //! different types are never equal, less or greater; `!=` is the opposite of `=`, so it holds for them, and where there
 //! is no value.
 
+mod number;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -237,7 +238,7 @@ impl Value {
     pub fn compare(&self, other: &Value) -> Option<Ordering> {
         match (self, other) {
             (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
-            (Value::Number(a), Value::Number(b)) => compare_numbers(a, b),
+            (Value::Number(a), Value::Number(b)) => Some(number::compare(a, b)),
             (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
             (Value::Null, Value::Null) => Some(Ordering::Equal),
             (Value::Time(a), Value::Time(b)) => Some(a.cmp(b)),
@@ -276,15 +277,6 @@ impl Value {
             other => other.to_string(),
         };
         if pattern.contains(['*', '?']) { is_match(pattern, &text) } else { text.contains(pattern.as_str()) }
-    }
-}
-
-/// Whole numbers are compared exactly, others as floating point.
-fn compare_numbers(a: &Number, b: &Number) -> Option<Ordering> {
-    let whole = |n: &Number| n.as_i64().map(i128::from).or_else(|| n.as_u64().map(i128::from));
-    match (whole(a), whole(b)) {
-        (Some(a), Some(b)) => Some(a.cmp(&b)),
-        _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
     }
 }
 

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use super::{Condition, Field, Kind, Length, Op, Plain, Value};
 use crate::clock::Timestamp;
 use crate::format::event::NEVER_SECONDS;
+use crate::format::exact;
 use crate::units::{parse_size, parse_span};
 
 /// The longest condition in bytes.
@@ -201,7 +202,10 @@ fn value(field: &Field, op: Op, token: &Token) -> Result<Value, String> {
             "true" => Value::Bool(true),
             "false" => Value::Bool(false),
             "null" => Value::Null,
-            word => serde_json::from_str(word).map_or_else(|_| Value::Text(text.clone()), Value::Number),
+            word => match exact::parse(word) {
+                Ok(serde_json::Value::Number(number)) => Value::Number(number),
+                _ => Value::Text(text),
+            },
         }),
         Kind::Number => serde_json::from_str(&text).map(Value::Number).map_err(|_| wrong("number")),
         Kind::Version => {

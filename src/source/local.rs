@@ -9,7 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use super::{Backend, Facts, Listing, Result, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{ReferenceBody, Validator};
 use crate::path::Names;
+use crate::steady::{StatIdentity, Steady};
 
 /// Files of a listing told together, and how many such batches wait to be taken.
 const BATCH: usize = 1000;
@@ -81,18 +82,24 @@ impl Local {
     }
 
     fn facts(uri: &Uri, file: &File) -> Result<Facts> {
-        let meta = file.metadata().map_err(|e| failed(uri, &e))?;
-        let modified = Mtime { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 };
-        let tag = format!(
-            "{:x}-{:x}-{:x}.{:09}-{:x}.{:09}",
-            meta.ino(),
-            meta.len(),
-            meta.mtime(),
-            meta.mtime_nsec(),
-            meta.ctime(),
-            meta.ctime_nsec()
-        );
-        Ok(Facts { size: meta.len(), validator: Validator::Tag(tag), modified: Some(modified) })
+        StatIdentity::of_file(file).map(|is| Self::facts_of(&is)).map_err(|e| failed(uri, &e))
+    }
+
+    fn facts_of(is: &StatIdentity) -> Facts {
+        let ((seconds, nanos), (changed, changed_nanos)) = (is.mtime, is.ctime);
+        let tag = format!("{:x}-{:x}-{seconds:x}.{nanos:09}-{changed:x}.{changed_nanos:09}", is.ino, is.size);
+        let modified = Some(Mtime { seconds, nanos });
+        Facts { size: is.size, validator: Validator::Tag(tag), modified }
+    }
+
+    /// The same of a file that is to be recorded: each change from then on shows in them.
+    fn lasting_facts(uri: &Uri, file: File) -> Result<Facts> {
+        let steady = Steady::open(file).map_err(|e| failed(uri, &e))?;
+        if steady.has_held(steady.before.size).map_err(|e| failed(uri, &e))? {
+            return Ok(Self::facts_of(&steady.before));
+        }
+        let problem = "it is being written".to_owned();
+        Err(SourceError::Changed { uri: uri.to_string(), problem })
     }
 
     fn read_now(&self, uri: &Uri, range: &Range<u64>, recorded: &ReferenceBody) -> Result<Bytes> {
@@ -144,7 +151,7 @@ impl Local {
             }
             let here = uri.below(&relative)?;
             if let Some((file, _)) = self.open(&here)? {
-                batch.push((relative, Self::facts(&here, &file)?));
+                batch.push((relative, Self::lasting_facts(&here, file)?));
             }
             if batch.len() == BATCH && out.blocking_send(std::mem::take(&mut batch)).is_err() {
                 return Ok(true);
@@ -186,7 +193,7 @@ impl Backend for Local {
     async fn stat(&self, uri: &Uri) -> Result<Option<Facts>> {
         let stat = |this: &Local, uri: &Uri| {
             let opened = this.open(uri)?;
-            opened.map(|(file, _)| Self::facts(uri, &file)).transpose()
+            opened.map(|(file, _)| Self::lasting_facts(uri, file)).transpose()
         };
         self.blocking(uri, stat).await
     }

@@ -247,13 +247,17 @@ impl Sources {
         }
     }
 
+    /// What is said of one object now. Cost: one request.
+    pub async fn facts(&self, uri: &Uri) -> Result<Facts> {
+        let backend = self.backend(uri)?;
+        let found = self.attempt(|| backend.stat(uri)).await?;
+        found.ok_or_else(|| SourceError::Missing { uri: uri.to_string() })
+    }
+
     /// Whether a source is still as it was recorded, by its size and validator. Cost: one request.
     pub async fn check(&self, recorded: &ReferenceBody) -> Result<()> {
         let uri = Uri::parse(&recorded.uri)?;
-        let backend = self.backend(&uri)?;
-        let found = self.attempt(|| backend.stat(&uri)).await?;
-        let found = found.ok_or_else(|| SourceError::Missing { uri: uri.to_string() })?;
-        compare(&uri, recorded, &found)
+        compare(&uri, recorded, &self.facts(&uri).await?)
     }
 
     /// The bytes of a range, as far as the object reaches; they are those of the object that was recorded. Cost: one

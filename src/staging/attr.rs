@@ -122,7 +122,7 @@ impl Attr {
             gid,
             rdev: 0,
             size,
-            blocks: size.div_ceil(512),
+            blocks: if entry.body.is_directory() { 8 } else { entry.data_bytes().div_ceil(512) },
             blksize: 4096,
             atime: entry.mtime,
             mtime: entry.mtime,
@@ -133,7 +133,7 @@ impl Attr {
     /// A stub: what is not true of its upper file comes from the entry it stands for.
     pub(super) fn with_stub(mut self, entry: &Entry) -> Self {
         self.size = entry.size();
-        self.blocks = self.size.div_ceil(512);
+        self.blocks = entry.data_bytes().div_ceil(512);
         self.mtime = entry.mtime;
         self
     }

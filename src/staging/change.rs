@@ -8,10 +8,10 @@ use super::error::{Result, StagingError};
 use super::handle::file_state;
 use super::marks::{self, Identity};
 use super::nodes::{FileState, Place, lock};
-use super::scan::StatIdentity;
 use super::session::Session;
 use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, Mtime};
+use crate::steady::StatIdentity;
 
 impl Session {
     /// The attributes of a node, which may be unlinked if a handle or the kernel still holds it. Of an

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::disk::{next_data, next_hole};
 use super::sys;
 
 /// Bytes asked of the kernel at a time.
@@ -37,11 +38,14 @@ impl<'a> RangeCopy<'a> {
         self.done
     }
 
-    /// Copies from a file.
+    /// Copies from a file. Its holes stay holes where there is nothing yet.
     pub fn file(&mut self, from: &File) -> io::Result<()> {
         while self.done < self.len {
+            let hole = self.skip_hole(from)?;
             let (from_at, to_at) = (self.from_offset + self.done, self.to_offset + self.done);
-            match sys::copy_file_range(from, from_at, self.to, to_at, self.step(KERNEL_STEP_BYTES)) {
+            // A hole that is not skipped is copied to its end; the next one may be.
+            let step = self.step(KERNEL_STEP_BYTES).min(hole);
+            match sys::copy_file_range(from, from_at, self.to, to_at, step) {
                 Ok(0) => break,
                 Ok(n) => self.done += n as u64,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -50,6 +54,28 @@ impl<'a> RangeCopy<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Goes on behind a hole of the source, if the target has nothing there either. Tells how far the source is then
+    /// either data or a hole that must be copied; without an end if that is not known.
+    fn skip_hole(&mut self, from: &File) -> io::Result<usize> {
+        let from_at = self.from_offset + self.done;
+        let size = from.metadata()?.len();
+        let data = next_data(from, from_at)?.min(size).min(self.from_offset.saturating_add(self.len));
+        if data > from_at {
+            let (to_at, len) = (self.to_offset + self.done, data - from_at);
+            let to_size = self.to.metadata()?.len();
+            if to_at < to_size && next_data(self.to, to_at)? < to_size.min(to_at.saturating_add(len)) {
+                return Ok(usize::try_from(len).unwrap_or(usize::MAX));
+            }
+            if to_size < to_at.saturating_add(len) {
+                self.to.set_len(to_at.saturating_add(len))?;
+            }
+            self.done += len;
+        }
+        let hole = next_hole(from, self.from_offset + self.done)?;
+        let until = hole.saturating_sub(self.from_offset + self.done);
+        Ok(usize::try_from(until).ok().filter(|until| *until > 0).unwrap_or(usize::MAX))
     }
 
     /// Copies what `read` puts into a buffer from an offset on.

@@ -65,3 +65,14 @@ pub fn next_data(file: &File, offset: u64) -> io::Result<u64> {
         other => other,
     }
 }
+
+/// Where the next hole begins at or after `offset`: at the file's end, if not before. What cannot be asked has none.
+pub(super) fn next_hole(file: &File, offset: u64) -> io::Result<u64> {
+    let at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    match sys::lseek(file, at, libc::SEEK_HOLE) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENXIO | libc::EINVAL)) => {
+            Ok(file.metadata()?.len().max(offset))
+        }
+        other => other,
+    }
+}

@@ -16,7 +16,7 @@ use super::marks::{self, Identity};
 use super::nodes::{FileState, lock};
 use super::session::Session;
 use super::sys::{self, insist};
-use crate::format::entry::{Entry, Mtime};
+use crate::format::entry::{Entry, Mtime, Sought};
 use crate::process::limits;
 
 /// An open file.
@@ -318,18 +318,17 @@ impl Session {
         Ok(sys::fallocate(file, mode, offset, len)?)
     }
 
-    /// `SEEK_DATA` and `SEEK_HOLE`. A file of the version is data throughout.
+    /// `SEEK_DATA` and `SEEK_HOLE`.
     pub fn lseek(&self, handle: u64, offset: u64, whence: i32) -> Result<u64> {
         let handle = self.handle(handle)?;
-        if !matches!(whence, libc::SEEK_DATA | libc::SEEK_HOLE) {
-            return Err(StagingError::new(libc::EINVAL));
-        }
+        let sought = match whence {
+            libc::SEEK_DATA => Sought::Data,
+            libc::SEEK_HOLE => Sought::Hole,
+            _ => return Err(StagingError::new(libc::EINVAL)),
+        };
         if let Some(entry) = handle.state.remote() {
-            return match whence {
-                _ if offset >= entry.size() => Err(StagingError::new(libc::ENXIO)),
-                libc::SEEK_DATA => Ok(offset),
-                _ => Ok(entry.size()),
-            };
+            let found = if offset < entry.size() { self.content.seek(&entry, offset, sought)? } else { None };
+            return found.ok_or_else(|| StagingError::new(libc::ENXIO));
         }
         let offset = i64::try_from(offset).map_err(|_| StagingError::new(libc::ENXIO))?;
         let file = handle.local()?;

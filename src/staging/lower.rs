@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use lru::LruCache;
 
 use super::nodes::lock;
-use crate::format::entry::Entry;
+use crate::format::entry::{Entry, Sought};
 use crate::path::TreePath;
 
 /// An immutable version seen through a session. Answers never change. Calls may block on the store; look-ups and
@@ -42,6 +42,11 @@ pub trait Content: Send + Sync {
     fn copy_out(&self, file: &Entry, dest: &File) -> io::Result<()>;
     /// Reads at an offset; fewer bytes than asked for only at the end of the file.
     fn read(&self, file: &Entry, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// The first byte from an offset within the file on that is sought; none if no data follows. A file of which
+    /// nothing is known is data throughout.
+    fn seek(&self, file: &Entry, offset: u64, sought: Sought) -> io::Result<Option<u64>> {
+        Ok(Some(if sought == Sought::Data { offset } else { file.size() }))
+    }
 }
 
 /// Answers of [`Lower::find`] that are remembered: enough for those in flight, the store has its own cache.

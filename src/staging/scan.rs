@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use super::session::{Session, child_path};
 use super::sys::{self, insist};
 use crate::format::entry::{Body, Entry, Mtime};
 use crate::path::{Names, TreePath};
+use crate::steady::StatIdentity;
 
 /// Special files that an error names; the others are counted.
 const MAX_NAMED: usize = 10;
@@ -63,29 +63,9 @@ pub struct LocalFile {
     pub identity: StatIdentity,
 }
 
-/// A file's identity and the state of its content: equal only if it is the same file, unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StatIdentity {
-    /// Device.
-    pub dev: u64,
-    /// Inode number.
-    pub ino: u64,
-    /// Length in bytes.
-    pub size: u64,
-    /// Last change of content: seconds, nanoseconds.
-    pub mtime: (i64, u32),
-    /// Last change of the inode.
-    pub ctime: (i64, u32),
-}
-
 impl StatIdentity {
     pub(super) fn of(stat: &sys::Stat) -> Self {
         Self { dev: stat.dev(), ino: stat.ino(), size: stat.size(), mtime: stat.mtime(), ctime: stat.ctime() }
-    }
-
-    /// Of an open file.
-    pub fn of_file(file: &File) -> io::Result<Self> {
-        sys::stat_fd(file.as_raw_fd()).map(|s| Self::of(&s))
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::{Finding, Problem, Progress, local};
+use crate::durable;
 use crate::format::contained::MAX_LEVELS;
 use crate::format::listed::{Listed, What};
 use crate::id::{Digest, FileHash};
@@ -181,7 +182,10 @@ impl<'a> Comparison<'a> {
     fn descend(&mut self, directory: Option<&TreePath>) -> Result<(), CopyError> {
         let local = directory.map_or_else(|| self.here.root.clone(), |path| self.local(path));
         let names = fs::read_dir(&local)
-            .and_then(|names| names.map(|name| Ok(name?.file_name().into_vec())).collect());
+            .and_then(|names| names.map(|name| Ok(name?.file_name().into_vec())).collect())
+            .map(|names: Vec<Vec<u8>>| {
+                names.into_iter().filter(|name| !durable::is_temporary(name)).collect()
+            });
         let mut names: Vec<Vec<u8>> = names.map_err(|e| CopyError::io(&local, e))?;
         names.sort_unstable_by(|a, b| b.cmp(a));
         for name in names {

@@ -9,10 +9,12 @@ use std::path::Path;
 use super::Progress;
 use super::copy::CopyError;
 use crate::chunk::Rule;
+use crate::durable;
 use crate::format::entry::{Body, Content, Entry, FileBody, Mtime};
 use crate::format::listing::ListingHasher;
 use crate::id::{Digest, FileHash};
 use crate::path::TreePath;
+use crate::steady;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -21,18 +23,22 @@ const READ_BYTES: usize = 1 << 20;
 pub(super) fn hash(local: &Path, progress: &Progress) -> Result<FileHash, CopyError> {
     let failed = |e| CopyError::io(local, e);
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let mut file = File::options().read(true).custom_flags(flags).open(local).map_err(failed)?;
+    let open = || File::options().read(true).custom_flags(flags).open(local);
+    steady::read(open, |bytes| hash_once(bytes, progress)).map_err(failed)
+}
+
+fn hash_once(bytes: &mut impl Read, progress: &Progress) -> io::Result<FileHash> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        match file.read(&mut buffer) {
+        match bytes.read(&mut buffer) {
             Ok(0) => return Ok(FileHash::from_hash(hasher.finalize())),
             Ok(n) => {
                 hasher.update(&buffer[..n]);
                 progress.add(n as u64);
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(failed(e)),
+            Err(e) => return Err(e),
         }
     }
 }
@@ -61,7 +67,14 @@ pub(super) fn digest(root: &Path, progress: &Progress) -> Result<(Digest, u64, u
                 bytes += meta.len();
                 // A listing does not tell how a file is stored.
                 let (hash, content) = (hash(&local, progress)?, Content::Inline((*b"").into()));
-                Body::File(FileBody { size: meta.len(), hash, sha256: None, rule: Rule::Binary, content })
+                Body::File(FileBody {
+                    size: meta.len(),
+                    hash,
+                    sha256: None,
+                    hole_bytes: 0,
+                    rule: Rule::Binary,
+                    content,
+                })
             }
             _ => return Err(failed(io::Error::other("it is a special file, which no version has"))),
         };
@@ -77,6 +90,9 @@ fn names_in(local: &Path, directory: Option<&TreePath>) -> Result<Vec<TreePath>,
     let mut paths = vec![];
     for entry in fs::read_dir(local).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().into_vec();
+        if durable::is_temporary(&name) {
+            continue;
+        }
         let path = directory.map_or_else(|| TreePath::new(&name[..]), |directory| directory.join(&name));
         paths.push(path.map_err(|e| failed(io::Error::other(e.to_string())))?);
     }

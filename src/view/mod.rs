@@ -16,6 +16,7 @@ mod fetch;
 mod flight;
 mod graph;
 mod group;
+mod holes;
 mod kept;
 mod leaves;
 mod listed;

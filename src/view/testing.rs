@@ -261,7 +261,14 @@ impl Fixture {
                     };
                     let (size, hash) = (bytes.len() as u64, FileHash::of(&bytes));
                     contents.insert(path.clone(), bytes);
-                    Body::File(FileBody { size, hash, sha256: None, rule: Rule::Binary, content })
+                    Body::File(FileBody {
+                        size,
+                        hash,
+                        sha256: None,
+                        hole_bytes: 0,
+                        rule: Rule::Binary,
+                        content,
+                    })
                 }
             };
             entries.push(Entry { path, executable: false, mtime: Mtime::default(), body });

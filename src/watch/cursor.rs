@@ -72,6 +72,8 @@ impl Cursor {
         let Some(path) = file else {
             return Ok(Self { positions, file: None, kept: None, _lock: None });
         };
+        // Watches that name one file differently share its lock.
+        let path = &resolved(path)?;
         let lock = lock(path)?;
         let mut kept = None;
         match fs::read(path) {
@@ -120,10 +122,23 @@ impl Cursor {
         }
         let mut text = serde_json::to_vec_pretty(&self.positions).expect("plain data");
         text.push(b'\n');
-        durable::write_atomically(path, &text)
+        durable::write_output(path, &text)
             .map_err(|source| CursorError::Io { path: path.clone(), source })?;
         self.kept = Some(self.positions.clone());
         Ok(())
+    }
+}
+
+/// The file behind all links.
+fn resolved(path: &Path) -> Result<PathBuf, CursorError> {
+    let failed = |source| CursorError::Io { path: path.to_owned(), source };
+    let behind = durable::behind_links(path).map_err(failed)?;
+    match fs::metadata(&behind) {
+        Ok(meta) if !meta.is_file() => {
+            let problem = "it is no regular file, so no position can be read from it".to_owned();
+            Err(CursorError::Damaged { path: path.to_owned(), problem })
+        }
+        _ => Ok(behind),
     }
 }
 

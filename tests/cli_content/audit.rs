@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -522,4 +523,114 @@ fn a_copy_of_a_reference_without_a_checksum_is_kept_by_its_time_and_not_called_s
     overwrite(&host.path("copy/link"), b"changed");
     let (code, said) = host.say(&["get", "p/r:v0", "copy", "--allow-reference", &prefix]);
     assert_eq!((code, said.contains("--force")), (Some(1), true), "{said}");
+}
+
+/// What writes a file that its user names, and what then is in it.
+const WRITERS: [(&[&str], &str); 2] = [
+    (&["audit", "p/m:v0", "--html"], "<html"),
+    (&["export-signature", "p/raw:v0", "--key", "key.pem", "--model-signing"], "dsseEnvelope"),
+];
+
+/// A private key on P-256 that signs nothing but test data.
+const EC_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgxWzK457NfpTyASRp
+CJPZatnR0ts9qRZUHlRCyhQJzvKhRANCAASFrcuVtAHgHe7quegAj7qP7G51fVZK
+VBXzinm1Z28PBMF5rsXt2WZOgYXcGF19V8rNLfNfr7OUGwllmi0Go3g6
+-----END PRIVATE KEY-----
+";
+
+#[test]
+fn a_file_that_a_user_names_is_written_through_what_it_is() {
+    let host = Host::new();
+    history(&host);
+    host.write("key.pem", EC_KEY.as_bytes());
+    fs::create_dir(host.path("d")).unwrap();
+    symlink("d/target", host.path("link")).unwrap();
+    symlink("link", host.path("link2")).unwrap();
+    assert!(Command::new("mkfifo").arg(host.path("pipe")).status().unwrap().success());
+    for (words, want) in WRITERS {
+        let say = |path: &str| host.say(&[words, &[path]].concat());
+        let written = |path: &str| {
+            let (code, said) = say(path);
+            assert_eq!(code, Some(0), "{said}");
+            assert!(said.contains(path), "{said}");
+            let read = if path == "link2" { "d/target" } else { path };
+            assert!(fs::read_to_string(host.path(read)).unwrap().contains(want), "{path}");
+            fs::metadata(host.path(path)).unwrap().permissions().mode() & 0o777
+        };
+        // A new file, and one that is there, which keeps its mode.
+        assert_eq!(written("new"), 0o644);
+        host.write("old", b"before");
+        fs::set_permissions(host.path("old"), PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(written("old"), 0o600);
+        // Links stay, and what they lead to is written; the first time it is not there yet.
+        written("link2");
+        assert!(["link", "link2"].iter().all(|link| host.path(link).is_symlink()));
+        // A pipe.
+        let pipe = host.path("pipe");
+        let reader = std::thread::spawn(move || fs::read_to_string(pipe).unwrap());
+        let (code, said) = say("pipe");
+        assert_eq!(code, Some(0), "{said}");
+        assert!(fs::symlink_metadata(host.path("pipe")).unwrap().file_type().is_fifo());
+        assert!(reader.join().unwrap().contains(want));
+        // The standard output, by any name, has nothing else in it.
+        for path in ["-", "/dev/stdout", "/proc/self/fd/1"] {
+            let (code, said) = say(path);
+            assert_eq!(code, Some(0), "{said}");
+            match want {
+                "<html" => assert!(said.trim_end().ends_with("</html>"), "{said}"),
+                _ => assert!(serde_json::from_str::<Value>(&said).unwrap()[want].is_object()),
+            }
+        }
+        let (code, said) = say("d");
+        assert_eq!(code, Some(1), "a directory is refused");
+        assert!(said.contains("cannot write d"), "{said}");
+        fs::remove_file(host.path("d/target")).unwrap();
+        fs::remove_file(host.path("new")).unwrap();
+    }
+    let mut left: Vec<_> = fs::read_dir(host.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["d", "in", "key.pem", "link", "link2", "old", "pipe", "state", "store"]);
+}
+
+#[test]
+fn a_full_device_is_an_error_and_stays_a_device() {
+    let host = Host::new();
+    history(&host);
+    host.write("key.pem", EC_KEY.as_bytes());
+    // The same device as /dev/full, under a name of this test's own.
+    let made = Command::new("mknod").arg(host.path("full")).args(["c", "1", "7"]).status().unwrap();
+    let open = || fs::File::options().write(true).open(host.path("full"));
+    if !made.success() || open().is_err() {
+        eprintln!("NOT TESTED: device nodes cannot be made and used here");
+        return;
+    }
+    for (words, _) in WRITERS {
+        let (code, said) = host.say(&[words, &["full"]].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("cannot write full"), "{said}");
+        assert!(fs::symlink_metadata(host.path("full")).unwrap().file_type().is_char_device());
+        // As the standard output, too.
+        let status = host.command(&[words, &["-"]].concat()).stdout(open().unwrap()).status().unwrap();
+        assert_eq!(status.code(), Some(1));
+    }
+}
+
+#[test]
+fn a_cursor_behind_a_link_stays_behind_it_and_is_locked_by_either_name() {
+    let host = Host::new();
+    history(&host);
+    fs::create_dir(host.path("d")).unwrap();
+    symlink("d/c", host.path("link")).unwrap();
+    assert_ne!(host.ok(&["watch", "--once", "--cursor", "link"]), "");
+    assert!(host.path("link").is_symlink() && host.path("d/c").is_file());
+    assert!(!host.path("link.lock").exists());
+    assert_eq!(host.ok(&["watch", "--once", "--cursor", "d/c"]), "");
+    // What keeps no position is refused before anything is made beside it.
+    assert!(Command::new("mkfifo").arg(host.path("pipe")).status().unwrap().success());
+    let (code, said) = host.say(&["watch", "--once", "--cursor", "pipe"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("no regular file"), "{said}");
+    assert!(!host.path("pipe.lock").exists());
+    assert!(fs::symlink_metadata(host.path("pipe")).unwrap().file_type().is_fifo());
 }

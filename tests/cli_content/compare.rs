@@ -44,7 +44,7 @@ message  first  twice as deep
 tags     x      x, y
 inputs   -      p/ds:v3
 meta.f1  0.89   0.91
-meta.lr  -      0.0001
+meta.lr  -      1e-4
 
       FROM       TO   NEW  PATH
 M     33 B     33 B  33 B  config.json

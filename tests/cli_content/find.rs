@@ -46,9 +46,9 @@ fn versions_are_found_by_what_is_said_of_them() {
         (&["--where", "project = q or name = ds"], &["p/ds:v0", "q/other:v0"]),
         (&["--where", "tag = nothing"], &[]),
         (&["p/bert", "--sort", "-meta.f1", "--limit", "2"], &["p/bert:v2", "p/bert:v1"]),
-        // Numbers come before text, and those without a value last, whichever way round.
+        // Those without a value come last, whichever way round, and text among numbers counts as none.
         (&["--sort", "meta.f1", "--where", "version = 0"], &["p/bert:v0", "p/ds:v0", "q/other:v0"]),
-        (&["--sort", "-meta.f1", "--where", "version = 0"], &["p/ds:v0", "p/bert:v0", "q/other:v0"]),
+        (&["--sort", "-meta.f1", "--where", "version = 0"], &["p/bert:v0", "p/ds:v0", "q/other:v0"]),
         (&["--sort", "type,-version"], &["p/ds:v0", "p/bert:v2", "p/bert:v1", "p/bert:v0", "q/other:v0"]),
         (&["--limit", "0"], &[]),
     ];
@@ -133,4 +133,66 @@ fn wrong_conditions_are_usage_errors_that_say_where() {
     problem(&["ls", "--format", "xml"]);
     problem(&["ls", "--limit", "-1"]);
     problem(&["ls", "p/bert", "--files", "--where", "tag = a"]);
+}
+
+#[test]
+fn numbers_in_metadata_keep_their_spelling_and_are_compared_by_value() {
+    let host = Host::new();
+    host.write("in/file", b"x");
+    let spelled = [
+        ("torch", "2.10"),
+        ("commit", "1234e56"),
+        ("id", "123456789012345678901"),
+        ("f1", "0.90"),
+        ("lr", "1e-3"),
+        ("zero", "-0.0"),
+    ];
+    let words: Vec<String> =
+        spelled.iter().flat_map(|(key, number)| ["--meta".into(), format!("{key}={number}")]).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let texts = ["--meta-text", "id_text=007e1", "--meta-text", "n=2.10", "--meta", "nan=NaN"];
+    host.ok(&[&["put", "in", "p/a"][..], &words, &texts, &["--meta", "opt={\"lr\": 1.50}"]].concat());
+    let listed = host.ok(&["meta", "ls", "p/a"]);
+    let shown = host.ok(&["show", "p/a"]);
+    let json = host.ok(&["show", "p/a", "--json"]);
+    let logged = host.ok(&["log", "p/a", "--json"]);
+    let csv = host.ok(&["ls", "p/a", "--format", "csv"]);
+    for (key, number) in spelled {
+        assert!(listed.contains(&format!("{key}={number}\n")), "{listed}");
+        assert!(json.contains(&format!("\"{key}\": {number}")), "{json}");
+        assert!(logged.replace("\": ", "\":").contains(&format!("\"{key}\":{number}")), "{logged}");
+        assert!(shown.contains(number) && csv.contains(number), "{shown}{csv}");
+    }
+    assert!(json.contains("\"lr\": 1.50") && json.contains("\"n\": \"2.10\""), "{json}");
+    assert!(json.contains("\"nan\": \"NaN\""), "{json}");
+    let has = |condition: &str| !found(&host, &["--where", condition]).is_empty();
+    for condition in [
+        "meta.torch = 2.1 and meta.torch < 2.11 and meta.torch > 2.09",
+        "meta.id > 123456789012345678900 and meta.id < 123456789012345678902",
+        "meta.id = 123456789012345678901.0",
+        "meta.commit = 1.234e59 and meta.commit > 1233e56",
+        "meta.f1 = 0.9 and meta.f1 < 0.90000000000000000001",
+        "meta.lr = 0.001 and meta.zero = 0 and meta.opt.lr = 1.5",
+        "meta.n = '2.10' and not meta.n = 2.10",
+    ] {
+        assert!(has(condition), "{condition}");
+    }
+    // The same number in another spelling is what was said last.
+    host.ok(&["meta", "set", "p/a", "torch=2.1", "--meta-text", "id=7"]);
+    assert!(host.ok(&["meta", "ls", "p/a"]).contains("torch=2.1\n"));
+    assert!(host.ok(&["show", "p/a", "--json"]).contains("\"id\": \"7\""));
+}
+
+#[test]
+fn text_among_numbers_counts_as_no_value_in_an_order() {
+    let host = Host::new();
+    for (n, loss) in ["0.5", "NaN", "12345678901234567890.5", "-1e-3"].into_iter().enumerate() {
+        host.write("in/file", &vec![b'x'; n + 1]);
+        host.ok(&["put", "in", "p/a", "--meta", &format!("loss={loss}")]);
+    }
+    host.write("in/file", b"none");
+    host.ok(&["put", "in", "p/a"]);
+    let order = |key: &str| found(&host, &["p/a", "--sort", key]);
+    assert_eq!(order("meta.loss"), ["p/a:v3", "p/a:v0", "p/a:v2", "p/a:v1", "p/a:v4"]);
+    assert_eq!(order("-meta.loss"), ["p/a:v2", "p/a:v0", "p/a:v3", "p/a:v1", "p/a:v4"]);
 }

@@ -10,6 +10,7 @@ mod support;
 mod commit;
 mod contained;
 mod forged;
+mod copies;
 mod host;
 mod identity;
 mod kept;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             contained::TESTS,
             links::TESTS,
             forged::TESTS,
+            copies::TESTS,
             references::TESTS,
             identity::TESTS,
             kept::TESTS,

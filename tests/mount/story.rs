@@ -21,6 +21,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("inode_numbers_are_unique_and_stable", inodes),
     ("versions_and_their_files_describe_themselves_in_attributes", xattrs),
     ("a_setfattr_on_a_version_is_an_event_and_leaves_the_digest", set_xattrs),
+    ("numbers_in_attributes_keep_their_spelling", spelled_numbers),
     ("settings_on_staging_reach_the_next_commit", next_settings),
     ("control_files_prove_a_version_to_an_independent_hash", control_files),
     ("every_refusal_has_its_errno", refusals),
@@ -33,7 +34,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_link_named_like_one_of_ln_becomes_an_alias_after_a_while", held_back),
     ("sessions_are_made_listed_committed_and_removed_by_name", sessions),
     ("names_of_one_host_alone_go_with_rmdir", local_names),
-    ("df_tells_of_the_disk_of_the_cache_and_du_of_logical_sizes", sizes),
+    ("df_tells_of_the_disk_of_the_cache_and_du_of_sizes_without_holes", sizes),
     ("another_host_sees_commits_and_aliases_within_the_refresh_interval", second_host),
 ];
 
@@ -278,6 +279,30 @@ fn set_xattrs() {
     refused("a file of a version", sys::setxattr(&v0.join("x"), "user.mine", b"x"), libc::EROFS);
     host.remount();
     assert_eq!((get("tags"), get("digest")), ("one,two".into(), digest));
+}
+
+fn spelled_numbers() {
+    let host = Host::new();
+    let staging = host.artifact("p/a");
+    let numbers = [("torch", "2.10"), ("commit", "1234e56"), ("id", "123456789012345678901"), ("lr", "1e-3")];
+    for (name, number) in numbers {
+        sys::setxattr(&staging, &format!("user.artfs.next.meta.{name}"), number.as_bytes()).unwrap();
+    }
+    // The request of a command goes over the daemon's socket.
+    fs::write(staging.join("f"), "1").unwrap();
+    host.ok(&["commit", "p/a", "--meta", "cli=0.90", "--meta-text", "text=0.90"]);
+    let v0 = host.path("p/a/v0");
+    sys::setxattr(&v0, "user.artfs.meta.later", b"-0.0").unwrap();
+    sys::setxattr(&v0, "user.artfs.meta.quoted", b"\"2.10\"").unwrap();
+    host.remount();
+    let get = |name: &str| sys::getxattr(&v0, &format!("user.artfs.meta.{name}")).unwrap();
+    let log = read(&host.path("p/a/.artfs/log.jsonl"));
+    for (name, number) in numbers.into_iter().chain([("cli", "0.90"), ("later", "-0.0")]) {
+        assert_eq!(get(name), number);
+        assert!(log.contains(&format!("\"{name}\":{number}")), "{log}");
+    }
+    assert_eq!((get("text"), get("quoted")), ("0.90".into(), "2.10".into()));
+    assert!(log.contains("\"text\":\"0.90\"") && log.contains("\"quoted\":\"2.10\""), "{log}");
 }
 
 fn next_settings() {
@@ -823,7 +848,7 @@ fn sizes() {
     fs::write(s.join("big"), noise(5, 0, 3_000_000)).unwrap();
     fs::write(s.join("tiny"), "x").unwrap();
     fs::create_dir(s.join("d")).unwrap();
-    // A file of holes is as long as it says, wherever its bytes are.
+    // A file of holes is as long as it says, and takes nothing.
     File::create(s.join("d/holes")).unwrap().set_len(10 << 20).unwrap();
     host.commit("p/a").unwrap();
     wait_until("nothing is written any more", || {
@@ -833,21 +858,23 @@ fn sizes() {
         below == above
     });
     let v0 = host.path("p/a/v0");
-    for (name, size) in [("big", 3_000_000_u64), ("tiny", 1), ("d/holes", 10 << 20)] {
+    for (name, size, data) in
+        [("big", 3_000_000_u64, 3_000_000_u64), ("tiny", 1, 1), ("d/holes", 10 << 20, 0)]
+    {
         let meta = fs::metadata(v0.join(name)).unwrap();
-        assert_eq!((meta.len(), meta.blocks(), meta.blksize()), (size, size.div_ceil(512), 4096), "{name}");
+        assert_eq!((meta.len(), meta.blocks(), meta.blksize()), (size, data.div_ceil(512), 4096), "{name}");
     }
     let used = |words: &[&str]| -> u64 {
         let said = program(&v0, &[&["du", "-s", "--block-size=1"], words, &["."]].concat());
         said.split('\t').next().unwrap().parse().unwrap()
     };
-    let files = 3_000_000 + 1 + (10 << 20);
-    assert_eq!(used(&["--apparent-size"]), files + 2 * 4096);
+    let files = 3_000_000 + 1;
+    assert_eq!(used(&["--apparent-size"]), files + (10 << 20) + 2 * 4096);
     assert!(used(&[]) >= files && used(&[]) < files + 4 * 4096, "{}", used(&[]));
     let versions: serde_json::Value =
         serde_json::from_str(&host.ok(&["ls", "p/a", "--size", "--json"])).unwrap();
     let stored = versions[0]["stored_bytes"].as_u64().unwrap();
-    assert_eq!(versions[0]["bytes"].as_u64(), Some(files));
+    assert_eq!(versions[0]["bytes"].as_u64(), Some(files + (10 << 20)));
     assert!(stored > 3_000_000 && stored < 3_100_000, "{stored}");
 }
 

@@ -826,6 +826,7 @@ async fn many_versions(host: &Host, count: u64) {
                     size: 8,
                     hash: FileHash::of(&content),
                     sha256: None,
+                    hole_bytes: 0,
                     rule: Rule::Binary,
                     content: Content::Inline(content.into()),
                 };

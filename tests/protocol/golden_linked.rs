@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use artfs::catalog::{Actor, Catalog};
-use artfs::commit::{ChunkIndex, CommitError, Committer, Item, Place, Progress, Request, Settings, What};
+use artfs::commit::{ChunkIndex, CommitError, Committer, Item, OwnBytes, Place, Progress, Request, Settings, What};
 use artfs::format::entry::{Body, Entry};
 use artfs::format::reference::{ReferenceBody, Validator};
 use artfs::id::FileHash;
@@ -29,7 +29,7 @@ fn file(bytes: &[u8]) -> What {
     let mut file = tempfile::tempfile().expect("a file");
     std::io::Write::write_all(&mut file, bytes).expect("its bytes");
     std::io::Seek::rewind(&mut file).expect("its beginning");
-    What::File(file)
+    What::File(OwnBytes::of(file))
 }
 
 fn reference(path: &[u8], uri: &str, validator: Validator, hash: Option<FileHash>) -> Item {

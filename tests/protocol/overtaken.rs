@@ -317,7 +317,7 @@ async fn carry(host: &Host, entries: &[Entry], own: Option<&Path>) -> Result<Out
             let at = own.as_ref().map(|folder| folder.join(entry.path.to_string()));
             let own = at
                 .filter(|path| path.exists())
-                .map(|path| OwnBytes::new(move || Ok(fs::File::open(&path).expect("its own bytes"))));
+                .map(|path| OwnBytes::of(fs::File::open(path).expect("its own bytes")));
             visit(Item {
                 path: entry.path.clone(),
                 executable: entry.executable,
@@ -329,7 +329,7 @@ async fn carry(host: &Host, entries: &[Entry], own: Option<&Path>) -> Result<Out
             path: artfs::path::TreePath::new(*b"zz").expect("a path"),
             executable: false,
             mtime: Mtime::default(),
-            what: What::File(fs::File::open(&file).expect("the file")),
+            what: What::File(OwnBytes::of(fs::File::open(&file).expect("the file"))),
         })
     };
     let request = host.request(Settings::default());

@@ -11,6 +11,8 @@ pub mod faults;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod gcs;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod held;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod linearizability;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod link;

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::error::{CliError, Outcome};
 use super::output::{self, Format};
 use crate::audit::{self, Report};
-use crate::durable;
+use crate::durable::Wrote;
 use crate::name::Reference;
 
 /// Tell everything about a version: what, who, from what, and all that was changed since
@@ -37,7 +37,7 @@ pub struct AuditArgs {
     /// The version
     #[arg(value_name = "REF")]
     reference: Reference,
-    /// Write a page for browsers into this file
+    /// Write a page for browsers into this file; - is the standard output
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     html: Option<PathBuf>,
 }
@@ -52,10 +52,11 @@ pub fn run(context: &Context, args: &AuditArgs) -> Result<Outcome, CliError> {
     })?;
     match &args.html {
         Some(file) => {
-            durable::write_atomically(file, page::render(&report).as_bytes())
-                .map_err(|e| CliError::io(format!("cannot write {}", file.display()), &e))?;
-            let name = name(&report);
-            output::print(&format!("{name}: written to {}\n", output::clean(&file.to_string_lossy())))?;
+            let wrote = output::write_file(file, page::render(&report).as_bytes())?;
+            if wrote == Wrote::File {
+                let name = name(&report);
+                output::print(&format!("{name}: written to {}\n", output::clean(&file.to_string_lossy())))?;
+            }
         }
         None => match context.format() {
             Format::Json => output::print_json(&report)?,

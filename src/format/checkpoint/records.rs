@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::FormatError;
 use super::super::details::DetailsRef;
 use super::super::event::{DeletionCause, Metadata};
+use super::super::exact;
 use super::super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use super::super::run::VersionRead;
 use super::super::wire::{Reader, Writer};
@@ -157,8 +158,7 @@ pub(super) fn details(reader: &mut Reader<'_>) -> Result<DetailsRef, FormatError
 pub(super) fn metadata(reader: &mut Reader<'_>) -> Result<Metadata, FormatError> {
     table(reader, |reader| {
         let name = text(reader)?;
-        let value =
-            serde_json::from_str(reader.text()?).map_err(|e| reader.error(format!("{name:?}: {e}")))?;
+        let value = exact::parse(reader.text()?).map_err(|e| reader.error(format!("{name:?}: {e}")))?;
         Ok((name, value))
     })
 }

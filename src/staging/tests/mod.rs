@@ -49,6 +49,7 @@ pub(super) fn file_entry(name: &str, data: &[u8]) -> Entry {
         size,
         hash,
         sha256: None,
+        hole_bytes: 0,
         rule: Rule::from_byte(0).or(Rule::from_byte(1)).unwrap(),
         content: Place::Chunks { level: 0, refs },
     };

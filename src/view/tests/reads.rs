@@ -300,7 +300,8 @@ async fn a_file_of_five_tebibytes_costs_only_the_lists_it_is_read_through() {
     assert!(size >= 5 << 40);
     let content = Content::Chunks { level: 3, refs };
     let hash = FileHash::of(b"nobody has hashed it");
-    let body = FileBody { size, hash, sha256: None, rule: crate::chunk::Rule::Binary, content };
+    let body =
+        FileBody { size, hash, sha256: None, hole_bytes: 0, rule: crate::chunk::Rule::Binary, content };
     let context = fixture.context().await;
     let file = context.open_file(&body, "p/a:v7", &path("huge")).await.unwrap();
     for at in [0, (5 << 40) - 100, 3 << 40] {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 
-use artfs::commit::{CommitError, Item, What};
+use artfs::commit::{CommitError, Item, OwnBytes, What};
 use artfs::format::entry::Mtime;
 use artfs::id::Digest;
 use artfs::path::TreePath;
@@ -101,7 +101,7 @@ impl Content {
         move |visit| {
             for path in content.paths() {
                 let what = match content.files.get(&path) {
-                    Some(bytes) => What::File(nameless_file(&folder, bytes)),
+                    Some(bytes) => What::File(OwnBytes::of(nameless_file(&folder, bytes))),
                     None => What::Directory,
                 };
                 let mtime = content.tree[path.as_bytes()].mtime;

@@ -1,10 +1,17 @@
 //! Local files that are whole or not there: temporary file, fsync, rename, fsync of the directory.
 
+mod output;
+mod sys;
+mod unfinished;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Replaces `path` by a file with these bytes. A reader, or a crash at any instant, finds the old file or the
+pub use self::output::{Wrote, behind_links, write_output};
+pub use self::unfinished::{Unfinished, is_temporary, remove_dead};
+
+/// Replaces `path`, a file of this program's own folders, by a file with these bytes. A reader, or a crash at any instant, finds the old file or the
 /// new one. Callers do not write one path at the same time.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
