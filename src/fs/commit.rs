@@ -14,7 +14,9 @@ use super::sessions::{Live, OpenSession};
 use super::{Errno, Fs, Lineage, Result};
 use crate::cache::Admission;
 use crate::catalog::Actor;
-use crate::commit::{CommitError, Item, Outcome, OwnBytes, Place, Progress, Request, Settings, What, Writers};
+use crate::commit::{
+    CommitError, Item, Outcome, OwnBytes, Place, Progress, Request, Settings, What, Writers,
+};
 use crate::durable;
 use crate::format::entry::{Body, Content, Entry};
 use crate::name::{ArtifactKey, SessionName, VersionNumber, session_directory};

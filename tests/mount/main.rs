@@ -9,8 +9,8 @@ mod support;
 
 mod commit;
 mod contained;
-mod forged;
 mod copies;
+mod forged;
 mod host;
 mod identity;
 mod kept;

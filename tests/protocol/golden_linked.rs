@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use artfs::catalog::{Actor, Catalog};
-use artfs::commit::{ChunkIndex, CommitError, Committer, Item, OwnBytes, Place, Progress, Request, Settings, What};
+use artfs::commit::{
+    ChunkIndex, CommitError, Committer, Item, OwnBytes, Place, Progress, Request, Settings, What,
+};
 use artfs::format::entry::{Body, Entry};
 use artfs::format::reference::{ReferenceBody, Validator};
 use artfs::id::FileHash;
