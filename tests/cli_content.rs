@@ -17,6 +17,8 @@ mod audit;
 mod compare;
 #[path = "cli_content/find.rs"]
 mod find;
+#[path = "cli_content/repair.rs"]
+mod repair;
 
 struct Host {
     dir: tempfile::TempDir,

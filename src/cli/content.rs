@@ -8,6 +8,7 @@ use super::context::{Context, Opened};
 use super::error::CliError;
 use crate::cache::{Cache, CacheOptions, remembered_limit};
 use crate::catalog::{Catalog, VersionRecord};
+use crate::commit::ChunkIndex;
 use crate::name::ArtifactKey;
 use crate::source::Sources;
 use crate::store::OnMissing;
@@ -26,6 +27,7 @@ pub struct Content {
     /// Reads content.
     pub reader: Arc<ReadContext>,
     cache: Arc<Cache>,
+    index: Arc<ChunkIndex>,
     /// Whether no daemon uses the same cache.
     alone: bool,
 }
@@ -51,19 +53,28 @@ impl Content {
             cache.remember_limit();
         }
         let alone = context.daemon()?.is_none();
-        Ok(Self::with(opened, cache, alone))
+        Ok(Self::with(opened, cache, alone, &state))
     }
 
     /// Opens the store with an empty cache in `folder`: everything that is read comes from the store.
     pub fn open_without_cache(context: &Context, folder: &Path) -> Result<Self, CliError> {
         let opened = context.open()?;
         let cache = open_cache(&opened.catalog, folder, DEFAULT_CACHE_BYTES)?;
-        Ok(Self::with(opened, cache, false))
+        Ok(Self::with(opened, cache, false, &context.state()?))
     }
 
-    fn with(opened: Opened, cache: Arc<Cache>, alone: bool) -> Self {
-        let reader = ReadContext::new(opened.catalog.store().clone(), cache.clone(), ReadLimits::default());
-        Self { opened, reader: Arc::new(reader), cache, alone }
+    fn with(opened: Opened, cache: Arc<Cache>, alone: bool, state: &Path) -> Self {
+        let store = opened.catalog.store();
+        let reader = ReadContext::new(store.clone(), cache.clone(), ReadLimits::default());
+        let index = Arc::new(ChunkIndex::open(Some(&state.join(DATABASE)), store.id()));
+        let told = index.clone();
+        reader.tell_damage(Box::new(move |id, pack| told.lose(id, pack)));
+        Self { opened, reader: Arc::new(reader), cache, index, alone }
+    }
+
+    /// The index of stored chunks, which hears of what cannot be read.
+    pub fn index(&self) -> &Arc<ChunkIndex> {
+        &self.index
     }
 
     /// Lets references be read, as far as the user allows it.
@@ -86,7 +97,7 @@ impl Content {
 
     /// Ends all reading and closes the cache. What still runs is left behind.
     pub fn close(self) {
-        let Self { opened, reader, cache, alone } = self;
+        let Self { opened, reader, cache, alone, .. } = self;
         opened.runtime.block_on(reader.shutdown());
         opened.runtime.shutdown_background();
         // Only its one user can say that the cache was left in order.

@@ -95,7 +95,7 @@ async fn bundle(
     };
     let damaged = |what: &str| {
         CliError::failed(format!("{reference} is not signed: {what}"))
-            .with_hint("`artfs verify REF` names all that is damaged; restore it from a backup")
+            .with_hint("`artfs verify REF` names all that is damaged; `artfs verify --repair REF` stores it again from a copy")
     };
     let view = content.view(&reference.artifact, version).await?;
     let (mut model, mut listing) = (Model::default(), ListingHasher::default());

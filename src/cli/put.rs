@@ -14,11 +14,12 @@ use super::interrupt::{OnSignal, interruptible};
 use super::output::{self, Format};
 use super::own_run::OwnRun;
 use super::progress::with_line;
-use crate::commit::{self, ChunkIndex, CommitError, Committer, Place, Progress};
+use crate::commit::{self, CommitError, Committer, Place, Progress};
 use crate::daemon::wire;
-use crate::name::ArtifactKey;
+use crate::name::{ArtifactKey, Reference, Selector};
 use crate::serve;
 use crate::store::OnMissing;
+use crate::verify::Copies;
 
 /// Make a version of files and directories, without a mount
 #[derive(Debug, Args)]
@@ -26,7 +27,9 @@ use crate::store::OnMissing;
     long_about = "Make a version of files and directories, without a mount.\n\n\
         Of one directory the contents become the version's root. Files, or several paths, stand in it under their \
         own names. A store that is not there yet is made. Content identical to the latest version makes no new one, \
-        but moves the aliases and adds the tags and metadata.",
+        but moves the aliases and adds the tags and metadata. Chunks that the store has already are not sent again: \
+        packs that hold them are asked for once a day, and what is gone is stored anew. With --repair all of the version is \
+        read from the store afterwards, and what has other bytes is stored again too.",
     after_help = "\
 Examples:
   artfs put ./out proj/bert -m 'first try' --alias best
@@ -48,11 +51,14 @@ pub struct PutArgs {
     /// Of a store that is not there yet: record the SHA-256 of every file that is ever committed to it, too
     #[arg(long)]
     sha256: bool,
+    /// Read all of the version from the store afterwards, and store again what is damaged there
+    #[arg(long)]
+    repair: bool,
 }
 
 /// Runs it.
 pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
-    let PutArgs { paths, artifact, settings, quota, references, sha256 } = args;
+    let PutArgs { paths, artifact, settings, quota, references, sha256, repair } = args;
     // What can be refused without a store makes none.
     let roots = commit::roots(&paths).map_err(|e| put_error(&artifact, e))?;
     for (at, path) in &roots {
@@ -64,7 +70,14 @@ pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
     let content = Content::open(context, on_missing)?;
     content.allow(&references);
     let quota_bytes = quota.quotas().of(&artifact.project);
+    let copies = Copies(roots.clone());
     let done = put(context, &content, artifact.clone(), settings, quota_bytes, roots);
+    let done = done.and_then(|made| {
+        if repair {
+            repair_made(context, &content, &made, &copies)?;
+        }
+        Ok(made)
+    });
     content.close();
     let made = done?;
     context.changed(&artifact);
@@ -73,6 +86,26 @@ pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
         Format::Text => output::print(&format!("{}\n", sentence(&made)))?,
     }
     Ok(Outcome::Done)
+}
+
+/// Stores again what the store lost of the version, from what was put.
+fn repair_made(
+    context: &Context,
+    content: &Content,
+    made: &wire::CommitReply,
+    copies: &Copies,
+) -> Result<(), CliError> {
+    let reference = Reference { artifact: made.artifact.clone(), selector: Selector::Version(made.version) };
+    let version = content.opened.runtime.block_on(content.opened.catalog.resolve(&reference))?;
+    let repaired = super::verify::repair(content, &reference, &version, copies)?;
+    super::verify::tell_repaired(context, &repaired)?;
+    match repaired.left.first() {
+        None => Ok(()),
+        Some(left) => {
+            Err(CliError::failed(format!("{reference} is made, and not whole in the store: {}", left.detail))
+                .with_hint(format!("`artfs verify {reference}` names all that is wrong")))
+        }
+    }
 }
 
 fn put(
@@ -84,9 +117,8 @@ fn put(
     roots: Vec<(Option<crate::path::TreePath>, PathBuf)>,
 ) -> Result<wire::CommitReply, CliError> {
     let catalog = &content.opened.catalog;
-    let database = context.state()?.join("cache.db");
     let store = catalog.store();
-    let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
+    let index = content.index().clone();
     let place = Place::of_folders(&roots, &working_directories());
     let committer = Committer::new(catalog.clone(), content.reader.clone(), index)
         .with_quota(quota_bytes)

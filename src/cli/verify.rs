@@ -22,7 +22,7 @@ use crate::format::signers::AllowedSigners;
 use crate::id::{Digest, EventHash};
 use crate::name::{ArtifactKey, Reference, VersionNumber};
 use crate::store::OnMissing;
-use crate::verify::{self, CopyError, Finding, Problem, References};
+use crate::verify::{self, Copies, CopyError, Finding, Problem, References, RepairError, Repaired};
 use crate::view::{ReadError, VersionView};
 
 /// Check a version against its hashes
@@ -30,13 +30,19 @@ use crate::view::{ReadError, VersionView};
 #[command(
     long_about = "Check a version against its hashes.\n\n\
         Reads all of the version from the store, past the cache: the log of its artifact, its manifest, every byte \
-        of its files. With --path it compares a directory with the version instead. All that is wrong is named.",
+        of its files. With --path it compares a directory with the version instead. All that is wrong is named.\n\n\
+        With --repair, what the store lost of the version, or has other bytes of, is stored again from the cache of this \
+        host, and with --path from the files of a copy; every byte is proved by its hash first. Other versions that share \
+        it are whole again, too. Then the version is verified once more. Costs reading all of it up to three times.",
     after_help = "\
 Exit code 3 means that something is not what it should be.
 
 Examples:
   artfs verify proj/bert:v7                   all that the store has of it
   artfs verify proj/bert:v7 --path ./bert     a directory that should be a copy of it
+  artfs verify proj/bert:v7 --repair          store again what is damaged, as far as this host's cache has it
+  artfs verify proj/bert:v7 --repair --path ./bert
+                                              or as far as the copy in ./bert has it
   artfs verify --log proj/bert                the log alone, with its chain of hashes
   artfs verify --log --allowed-signers FILE proj/bert
                                               also that all of it is signed by who may
@@ -53,6 +59,9 @@ pub struct VerifyArgs {
     log: bool,
     #[command(flatten)]
     signers: SignersArgs,
+    /// Store again what the store lost, from this host's cache, and from the directory of --path
+    #[arg(long, conflicts_with_all = ["log", "listings", "record", "no_store"])]
+    repair: bool,
     /// Compare this directory with the version
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
@@ -76,6 +85,7 @@ pub struct VerifyArgs {
 /// Runs it.
 pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
     match &args.path {
+        _ if args.repair => verify_repaired(context, args),
         _ if args.log => match args.signers.load()? {
             Some(signers) => verify_signatures(context, &args.reference.artifact, &signers),
             None => verify_log(context, &args.reference.artifact),
@@ -148,7 +158,85 @@ fn check_log(opened: &Opened, key: &ArtifactKey) -> Result<(u64, EventHash), Cli
 fn verify_stored(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
     let reference = &args.reference;
     let (version, findings) = read_stored(context, reference, Some(&args.references))?;
-    report(context, &Subject::of(reference, &version), &findings, "in the store")
+    let outcome = report(context, &Subject::of(reference, &version), &findings, "in the store")?;
+    let is_lost = |f: &Finding| matches!(f.problem, Problem::Damaged | Problem::Missing);
+    if findings.iter().any(is_lost) && context.format() == Format::Text {
+        eprintln!(
+            "hint: `artfs verify --repair {reference}` stores again what this host's cache has of it, --path DIR what a \
+             copy has"
+        );
+    }
+    Ok(outcome)
+}
+
+fn verify_repaired(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
+    let reference = &args.reference;
+    let (version, findings) = read_stored(context, reference, Some(&args.references))?;
+    let subject = Subject::of(reference, &version);
+    if findings.is_empty() {
+        return report(context, &subject, &findings, "in the store");
+    }
+    let copies = Copies(args.path.iter().map(|path| (None, path.clone())).collect());
+    let content = Content::open(context, OnMissing::Fail)?;
+    let repaired = repair(&content, reference, &version, &copies);
+    content.close();
+    tell_repaired(context, &repaired?)?;
+    let (_, findings) = read_stored(context, reference, Some(&args.references))?;
+    report(context, &subject, &findings, "in the store")
+}
+
+/// Stores again what the store lost of a version; this host's next commits refer to that.
+pub(super) fn repair(
+    content: &Content,
+    reference: &Reference,
+    version: &VersionRecord,
+    copies: &Copies,
+) -> Result<Repaired, CliError> {
+    let artifact = &reference.artifact;
+    content.opened.runtime.block_on(async {
+        let work = async {
+            let view = content.view(artifact, version).await?;
+            let repaired = verify::repair(&content.reader, artifact, view, copies).await?;
+            content.index().restore(&repaired.restored);
+            Ok(repaired)
+        };
+        tokio::select! {
+            done = work => done,
+            () = interrupted() => Err(CliError::failed(format!("repairing {reference} was interrupted"))
+                .with_hint("repeat the command; what was stored again already stays")),
+        }
+    })
+}
+
+/// Tells people what a repair did.
+pub(super) fn tell_repaired(context: &Context, repaired: &Repaired) -> Result<(), CliError> {
+    if context.format() == Format::Json {
+        return Ok(());
+    }
+    let mut text = format!(
+        "{}, {} stored again",
+        output::count(repaired.chunks, "chunk"),
+        output::size(repaired.bytes),
+    );
+    if repaired.manifests > 0 {
+        text.push_str(&format!(", and {}", output::count(repaired.manifests, "manifest")));
+    }
+    if !repaired.left.is_empty() {
+        text.push_str(&format!(
+            "; of {} no good bytes are here",
+            output::count(repaired.left.len() as u64, "damaged part")
+        ));
+    }
+    output::print(&format!("{text}\n"))
+}
+
+impl From<RepairError> for CliError {
+    fn from(error: RepairError) -> Self {
+        match error {
+            RepairError::Read(error) => error.into(),
+            RepairError::Store(error) => error.into(),
+        }
+    }
 }
 
 /// Reads all of a version from the store, past the cache, and gives what is wrong. References are passed over unless it

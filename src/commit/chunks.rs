@@ -1,6 +1,6 @@
 //! Where the chunks of a commit are: in the store already, written by this commit before, or put into a pack now.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -22,8 +22,14 @@ pub(super) struct ChunkWriter<'a> {
     stored: &'a StoredChunks,
     packs: PackWriter,
     new: Table,
-    /// Packs of other commits that something was found in.
-    found_in: HashSet<PackId>,
+    /// Packs of other commits that something was found in, by the index, and how long they must be for that.
+    found_in: HashMap<PackId, u64>,
+    /// Packs of blocks that were taken as they are.
+    relied_on: HashSet<PackId>,
+    /// Chunks that are not to be had from packs that they were in.
+    lost: HashMap<ChunkId, Vec<PackId>>,
+    /// Those of them that were stored again.
+    restored: Vec<ChunkId>,
     encoder: Encoder,
 }
 
@@ -32,6 +38,12 @@ pub(super) struct Written {
     pub new: NewChunks,
     /// Where everything is that was found or written.
     pub packs: HashSet<PackId>,
+    /// The packs that the index named, and how long they must be.
+    pub found_in: HashMap<PackId, u64>,
+    /// The packs that it wrote.
+    pub sealed: Vec<PackId>,
+    /// Chunks that were lost and are stored again, with the packs that they are not to be had from.
+    pub restored: Vec<(ChunkId, Vec<PackId>)>,
     pub stored_bytes: u64,
     pub uploads: Uploads,
 }
@@ -51,7 +63,9 @@ impl<'a> ChunkWriter<'a> {
     pub fn new(stored: &'a StoredChunks, packs: PackWriter) -> Result<Self, CommitError> {
         let new = Table::new(ChunkRef::ALONE_BYTES - KEY_BYTES, stored.index.folder());
         let encoder = Encoder::new().map_err(|_| CommitError::Worker)?;
-        Ok(Self { stored, packs, new, found_in: HashSet::new(), encoder })
+        let lost = stored.index.lost();
+        let (found_in, relied_on, restored) = (HashMap::new(), HashSet::new(), vec![]);
+        Ok(Self { stored, packs, new, found_in, relied_on, lost, restored, encoder })
     }
 
     /// Where to put aside what is too much for memory.
@@ -87,14 +101,16 @@ impl<'a> ChunkWriter<'a> {
     pub fn rely_on(&mut self, block: &ChunkRef) -> bool {
         let holds = self.stored.condemned.fate(&block.place.pack).is_none();
         if holds {
-            self.found_in.insert(block.place.pack);
+            self.relied_on.insert(block.place.pack);
         }
         holds
     }
 
     fn find(&mut self, id: &ChunkId) -> Result<Option<ChunkRef>, CommitError> {
         if let Some(found) = self.stored.find(id) {
-            self.found_in.insert(found.place.pack);
+            let end = found.place.offset.saturating_add(found.place.stored_len.into());
+            let needed = self.found_in.entry(found.place.pack).or_default();
+            *needed = end.max(*needed);
             return Ok(Some(found));
         }
         let Some(row) = self.new.find(id.as_bytes()).map_err(aside)? else { return Ok(None) };
@@ -111,6 +127,9 @@ impl<'a> ChunkWriter<'a> {
         let place = self.packs.add(id, raw_len, codec, stored)?;
         let chunk = ChunkRef { id, span: u64::from(raw_len), raw_len, place };
         self.new.add(id.as_bytes(), &chunk.encode_alone()[KEY_BYTES..]).map_err(aside)?;
+        if codec != Codec::Zero && self.lost.contains_key(&id) {
+            self.restored.push(id);
+        }
         Ok(chunk)
     }
 
@@ -142,12 +161,26 @@ impl<'a> ChunkWriter<'a> {
         self.packs.seal()?;
         let stored_bytes = self.packs.stored_bytes;
         let (names, uploads) = self.packs.finish();
-        let packs = self.found_in.into_iter().chain(names.sealed()).collect();
-        Ok(Written { new: NewChunks { table: self.new, names }, packs, stored_bytes, uploads })
+        let sealed: Vec<PackId> = names.sealed().collect();
+        let others = self.found_in.keys().chain(&self.relied_on).copied();
+        let packs = others.chain(sealed.iter().copied()).collect();
+        let lost = self.lost;
+        let from = |id: ChunkId| lost.get(&id).map(|packs| (id, packs.clone()));
+        let restored = self.restored.into_iter().filter_map(from).collect();
+        let (found_in, new) = (self.found_in, NewChunks { table: self.new, names });
+        Ok(Written { new, packs, found_in, sealed, restored, stored_bytes, uploads })
     }
 }
 
 impl NewChunks {
+    /// Where a chunk was written.
+    pub fn find(&self, id: &ChunkId) -> Result<Option<ChunkRef>, CommitError> {
+        let Some(row) = self.table.find(id.as_bytes()).map_err(aside)? else { return Ok(None) };
+        let mut chunk = decode(id.as_bytes(), &row)?;
+        self.names.settle(&mut chunk.place);
+        Ok(Some(chunk))
+    }
+
     /// Adds them to the index, now that a living version has them. A failure costs uploads later, no more.
     pub fn tell(&self, index: &ChunkIndex, manifest: &ManifestId) {
         let mut batch = Vec::with_capacity(BATCH);

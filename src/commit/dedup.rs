@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use crate::clock::Timestamp;
 use crate::condemned::Condemned;
 use crate::format::codec::Codec;
 use crate::format::entry::{ChunkRef, Place};
@@ -21,7 +23,16 @@ CREATE TABLE IF NOT EXISTS chunks (
 CREATE TABLE IF NOT EXISTS indexed_manifests (
     store TEXT NOT NULL, id BLOB NOT NULL, PRIMARY KEY (store, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lost_chunks (
+    store TEXT NOT NULL, id BLOB NOT NULL, pack BLOB NOT NULL, PRIMARY KEY (store, id, pack)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS seen_packs (
+    store TEXT NOT NULL, id BLOB NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (store, id)
+) WITHOUT ROWID;
 ";
+
+/// How long a pack that was there counts as there: a commit that goes on from the one before asks for nothing.
+const SEEN: Duration = Duration::from_secs(24 * 3600);
 
 /// The index. Without a database, or when it fails, it only remembers what it was told in its own lifetime:
 /// more is uploaded then, nothing is lost.
@@ -31,6 +42,8 @@ pub struct ChunkIndex {
     path: Option<PathBuf>,
     db: Mutex<Option<Connection>>,
     own: Mutex<HashMap<ChunkId, ChunkRef>>,
+    own_lost: Mutex<HashSet<(ChunkId, PackId)>>,
+    own_seen: Mutex<HashSet<PackId>>,
     own_manifests: Mutex<HashSet<ManifestId>>,
 }
 
@@ -49,6 +62,8 @@ impl ChunkIndex {
             path: path.map(Path::to_owned),
             db: Mutex::new(db),
             own: Mutex::default(),
+            own_lost: Mutex::default(),
+            own_seen: Mutex::default(),
             own_manifests: Mutex::default(),
         }
     }
@@ -78,6 +93,92 @@ impl ChunkIndex {
                 db.prepare_cached("DELETE FROM chunks WHERE store = ? AND id = ? AND pack = ?")?;
             delete.execute(params![self.store, &id.as_bytes()[..], &pack.as_bytes()[..]])
         });
+    }
+
+    /// Notes that a chunk is not to be had from this pack, so that the next commit of its bytes stores it again.
+    pub fn lose(&self, id: &ChunkId, pack: &PackId) {
+        self.forget(id, pack);
+        let noted = self.with(|db| {
+            let mut insert = db.prepare_cached("INSERT OR IGNORE INTO lost_chunks VALUES (?, ?, ?)")?;
+            insert.execute(params![self.store, &id.as_bytes()[..], &pack.as_bytes()[..]])
+        });
+        if noted.is_none() {
+            self.own_lost.lock().expect("no holder of this lock panics").insert((*id, *pack));
+        }
+    }
+
+    /// The packs that chunks were lost from, by chunk: few, and none as a rule.
+    pub fn lost(&self) -> HashMap<ChunkId, Vec<PackId>> {
+        let rows = self.with(|db| {
+            let mut query = db.prepare_cached("SELECT id, pack FROM lost_chunks WHERE store = ?")?;
+            let rows = query.query_map([&self.store], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.map(|row| row.map(|(id, pack)| (ChunkId::from_bytes(id), PackId::from_bytes(pack))))
+                .collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let own = || self.own_lost.lock().expect("no holder of this lock panics").iter().copied().collect();
+        let mut lost: HashMap<ChunkId, Vec<PackId>> = HashMap::new();
+        rows.unwrap_or_else(own).into_iter().for_each(|(id, pack)| lost.entry(id).or_default().push(pack));
+        lost
+    }
+
+    /// Notes that lost chunks are stored again, and where; tables of moves lead there.
+    pub fn restore(&self, chunks: &[ChunkRef]) {
+        for chunk in chunks {
+            self.own_lost.lock().expect("no holder of this lock panics").retain(|(id, _)| *id != chunk.id);
+            self.own.lock().expect("no holder of this lock panics").remove(&chunk.id);
+            self.with(|db| {
+                let key = params![self.store, &chunk.id.as_bytes()[..]];
+                db.execute("DELETE FROM lost_chunks WHERE store = ? AND id = ?", key)?;
+                db.execute("DELETE FROM chunks WHERE store = ? AND id = ?", key)
+            });
+        }
+        self.add_chunks(chunks);
+    }
+
+    /// The chunks that are known to be in a pack. Cost: a look at the whole index.
+    pub fn chunks_in(&self, pack: &PackId) -> Vec<ChunkId> {
+        let rows = self.with(|db| {
+            let mut query = db.prepare_cached("SELECT id FROM chunks WHERE store = ? AND pack = ?")?;
+            let rows = query.query_map(params![self.store, &pack.as_bytes()[..]], |row| row.get(0))?;
+            rows.map(|id| id.map(ChunkId::from_bytes)).collect::<rusqlite::Result<Vec<_>>>()
+        });
+        let own = self.own.lock().expect("no holder of this lock panics");
+        let own = own.values().filter(|chunk| chunk.place.pack == *pack).map(|chunk| chunk.id);
+        rows.unwrap_or_default().into_iter().chain(own).collect()
+    }
+
+    /// Whether a pack was seen in the store within a day.
+    pub fn is_seen(&self, pack: &PackId, now: Timestamp) -> bool {
+        let oldest = now.unix_millis().saturating_sub(SEEN.as_millis() as i64);
+        let found = self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT 1 FROM seen_packs WHERE store = ? AND id = ? AND at BETWEEN ? AND ?",
+            )?;
+            query.exists(params![self.store, &pack.as_bytes()[..], oldest, now.unix_millis()])
+        });
+        found.unwrap_or_else(|| self.own_seen.lock().expect("no holder of this lock panics").contains(pack))
+    }
+
+    /// Notes that packs are in the store.
+    pub fn see(&self, packs: &[PackId], now: Timestamp) {
+        if packs.is_empty() {
+            return;
+        }
+        let noted = self.with(|db| {
+            let tx = db.transaction()?;
+            {
+                let oldest = now.unix_millis().saturating_sub(SEEN.as_millis() as i64);
+                tx.execute("DELETE FROM seen_packs WHERE at < ?", [oldest])?;
+                let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO seen_packs VALUES (?, ?, ?)")?;
+                for pack in packs {
+                    insert.execute(params![self.store, &pack.as_bytes()[..], now.unix_millis()])?;
+                }
+            }
+            tx.commit()
+        });
+        if noted.is_none() {
+            self.own_seen.lock().expect("no holder of this lock panics").extend(packs);
+        }
     }
 
     /// Where a chunk is stored, if it is known to be. Whether it may be relied on is not asked.
@@ -131,8 +232,10 @@ impl ChunkIndex {
         let added = self.with(|db| {
             let tx = db.transaction()?;
             {
-                let mut insert =
-                    tx.prepare_cached("INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?)")?;
+                let mut insert = tx.prepare_cached(
+                    "INSERT OR IGNORE INTO chunks SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS
+                         (SELECT 1 FROM lost_chunks WHERE store = ?1 AND id = ?2 AND pack = ?4)",
+                )?;
                 for chunk in chunks.iter().filter(|c| c.place.codec != Codec::Zero) {
                     insert.execute(params![
                         self.store,
@@ -149,7 +252,9 @@ impl ChunkIndex {
         });
         if added.is_none() {
             let mut own = self.own.lock().expect("no holder of this lock panics");
-            own.extend(chunks.iter().map(|c| (c.id, c.clone())));
+            let lost = self.own_lost.lock().expect("no holder of this lock panics");
+            let held = chunks.iter().filter(|c| !lost.contains(&(c.id, c.place.pack)));
+            own.extend(held.map(|c| (c.id, c.clone())));
         }
     }
 }

@@ -18,6 +18,7 @@ mod place;
 mod progress;
 mod quota;
 mod reference;
+mod restore;
 mod settings;
 mod sorted;
 mod stretch;
@@ -25,7 +26,7 @@ mod tree;
 mod vet;
 mod vet_contained;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,7 +54,7 @@ use crate::condemned::{self, Condemned};
 use crate::format::details::{Details, DetailsRef};
 use crate::format::event::{Body, Commit, Recommit};
 use crate::format::inline_root::InlineRoot;
-use crate::id::{ArtifactId, DetailsId, Digest, EventId, ManifestId, PackId};
+use crate::id::{ArtifactId, ChunkId, DetailsId, Digest, EventId, ManifestId, PackId};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::path::{PathError, TreePath};
 use crate::source::SourceError;
@@ -264,6 +265,8 @@ impl Committer {
     pub fn new(catalog: Arc<Catalog>, context: Arc<ReadContext>, index: Arc<ChunkIndex>) -> Self {
         let database = index.path().map(|path| path.with_file_name(condemned::DATABASE));
         let condemned = Arc::new(Condemned::open(database.as_deref(), catalog.store().clone()));
+        let told = index.clone();
+        context.tell_damage(Box::new(move |id, pack| told.lose(id, pack)));
         Self { catalog, context, stored: StoredChunks { index, condemned }, quota_bytes: None, place: None }
     }
 
@@ -385,7 +388,12 @@ impl Committer {
             });
             let (mut prepared, uploads) = preparing.await.map_err(|_| CommitError::Worker)??;
             uploads.finish().await?;
+            self.index().see(&prepared.sealed, self.catalog.store().env().now());
+            if !self.packs_are_there(&prepared.found_in).await? {
+                continue;
+            }
             if self.vet(&mut prepared).await? {
+                self.lead_to_restored(&prepared).await?;
                 return Ok(prepared);
             }
             carry = Carry::Vetting;
@@ -603,6 +611,12 @@ struct Prepared {
     new_chunks: NewChunks,
     /// Where all is that was read or written for it.
     packs: HashSet<PackId>,
+    /// The packs that the index named, and how long they must be.
+    found_in: HashMap<PackId, u64>,
+    /// The packs that were written.
+    sealed: Vec<PackId>,
+    /// Chunks that were lost and are stored again, with the packs that they are not to be had from.
+    restored: Vec<(ChunkId, Vec<PackId>)>,
     /// Its entries, of which some were carried over.
     gathered: Gathered,
     /// The last collection by whose record nothing of this is condemned.
@@ -656,6 +670,9 @@ fn prepare(
         bytes: root.bytes,
         stored_bytes: written.stored_bytes,
         packs: written.packs,
+        found_in: written.found_in,
+        sealed: written.sealed,
+        restored: written.restored,
         gathered,
         new_chunks: written.new,
         epoch: 0,

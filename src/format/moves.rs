@@ -120,6 +120,11 @@ impl Moves {
         &self.packs
     }
 
+    /// All chunks that were moved, and where they are.
+    pub fn places(&self) -> BTreeMap<ChunkId, Place> {
+        (0..self.len()).filter_map(|i| self.row(i).ok()).collect()
+    }
+
     /// Where a chunk is now; none if it was not moved. Cost: a search in memory.
     pub fn find(&self, chunk: &ChunkId) -> Option<Place> {
         let (mut low, mut high) = (0, self.len());

@@ -6,6 +6,7 @@
 mod copy;
 mod details;
 mod local;
+mod repair;
 mod signatures;
 
 use std::collections::{BTreeSet, HashSet};
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 
 pub use self::copy::{CopyError, copy, digest_of, listed_copy};
 pub use self::details::details;
+pub use self::repair::{Copies, RepairError, Repaired, repair};
 pub use self::signatures::{EventFinding, SignedBy, signatures, signed_by};
 use crate::catalog::VersionRecord;
 use crate::format::codec::Codec;

@@ -86,6 +86,24 @@ impl ChunkMap {
         Ok(out)
     }
 
+    /// The references of all list blocks. Cost: a block for each of the upper levels that is not in the cache.
+    pub async fn lists(&self, fetcher: &Arc<Fetcher>, origin: &Origin) -> Result<Vec<ChunkRef>, ReadError> {
+        let mut all = vec![];
+        let mut refs: Vec<ChunkRef> = self.refs.iter().map(|(_, chunk)| chunk.clone()).collect();
+        for level in (1..=self.level).rev() {
+            let mut below = vec![];
+            if level > 1 {
+                for list in &refs {
+                    let list = self.list(fetcher, origin, list).await?;
+                    below.extend(list.iter().map(|(_, chunk)| chunk.clone()));
+                }
+            }
+            all.append(&mut refs);
+            refs = below;
+        }
+        Ok(all)
+    }
+
     async fn list(
         &self,
         fetcher: &Arc<Fetcher>,

@@ -169,11 +169,9 @@ impl Fetcher {
         }
     }
 
-    /// Says who is told of damage.
+    /// Says who is told of damage, unless somebody is already.
     pub fn set_damage(&self, told: TellDamage) {
-        if self.damage.set(told).is_err() {
-            tracing::error!("who is told of damage was said twice; the first is");
-        }
+        drop(self.damage.set(told));
     }
 
     /// How far ahead of one reader to fetch.

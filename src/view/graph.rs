@@ -1,17 +1,18 @@
 //! The blocks of versions by themselves, for who goes through many versions and reads each block once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::ReadContext;
 use super::error::{Origin, ReadError};
 use super::fetch::Fetcher;
-use crate::format::entry::ChunkRef;
+use crate::format::entry::{ChunkRef, Place};
 use crate::format::inline_root::InlineRoot;
 use crate::format::manifest::{Block, BlockKind, Root};
-use crate::format::moves::Moves;
-use crate::id::{ManifestId, PackId};
+use crate::format::moves::{Moves, encode_moves};
+use crate::id::{ChunkId, ManifestId, PackId};
 use crate::name::ArtifactKey;
-use crate::store::Key;
+use crate::store::{Key, StoreError};
 
 impl Fetcher {
     /// A manifest's root, proved by its name. Cost: one request, none if it is in the cache.
@@ -68,6 +69,24 @@ impl ReadContext {
         label: &str,
     ) -> Result<Block, ReadError> {
         self.fetcher.block(&Origin::version(label), chunk, kind, || siblings.to_vec()).await
+    }
+
+    /// Lets more of a pack's chunks be found in other places: those that were stored again because they were lost. What
+    /// its table of moves says already stays. Cost: two requests.
+    ///
+    /// Two hosts that do so for one pack at once may leave the table of one of them: what the other stored is not found
+    /// then, and can be stored once more.
+    pub async fn add_moves(&self, pack: &PackId, places: BTreeMap<ChunkId, Place>) -> Result<(), StoreError> {
+        let (fetcher, key) = (&self.fetcher, Key::Moves(*pack));
+        let mut all = match fetcher.store.get(&key).await {
+            Ok(bytes) => Moves::decode(pack, &bytes).map(|table| table.places()).unwrap_or_default(),
+            Err(StoreError::NotFound { .. }) => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        all.extend(places);
+        fetcher.store.put(&key, vec![encode_moves(pack, &all).into()]).await?;
+        fetcher.tables.lock().expect("no holder panics").forget(pack);
+        Ok(())
     }
 
     /// Where the chunks of a rewritten pack are; none if it was not rewritten. Cost: one request, none if the table

@@ -96,7 +96,7 @@ impl ReadContext {
         FileContent::open(&self.fetcher, body, Origin::version(label).file(path)).await
     }
 
-    /// Says who is told of chunks that the store does not have as they should be, once.
+    /// Says who is told of chunks that the store does not have as they should be, unless somebody is already.
     pub fn tell_damage(&self, told: TellDamage) {
         self.fetcher.set_damage(told);
     }

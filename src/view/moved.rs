@@ -24,7 +24,8 @@ pub const MAX_MOVES: usize = 8;
 const MAX_TABLES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 const MAX_TABLE_BYTES: usize = 16 << 20;
 
-/// Tables of moves, least recently used first to go. They never change, so they are never stale.
+/// Tables of moves, least recently used first to go. One that gets more rows later is stale, and costs an error
+/// for what is only in those until the next start.
 #[derive(Debug)]
 pub(super) struct Tables {
     tables: LruCache<PackId, Arc<Moves>>,
@@ -40,6 +41,13 @@ impl Default for Tables {
 impl Tables {
     fn get(&mut self, pack: &PackId) -> Option<Arc<Moves>> {
         self.tables.get(pack).cloned()
+    }
+
+    /// Lets the table be read anew.
+    pub fn forget(&mut self, pack: &PackId) {
+        if let Some(old) = self.tables.pop(pack) {
+            self.bytes -= old.size_bytes();
+        }
     }
 
     fn put(&mut self, pack: PackId, moves: Arc<Moves>) {

@@ -39,12 +39,24 @@ impl VersionView {
     }
 
     /// Checks that a pack has the table that gave it its name, and ends where that says. Gives the packs that its chunks
-    /// were moved to, if it was rewritten; of one that is missing, the chunks are what is missed. Cost: two requests,
+    /// were moved to, if it was rewritten, or if its table is damaged and its chunks were stored again; of one that is
+    /// missing, the chunks are what is missed. Cost: two requests,
     /// three for a pack of very many chunks.
     ///
     /// # Errors
     /// It is damaged, or cannot be read now.
     pub async fn prove_pack(&self, pack: &PackId) -> Result<Vec<PackId>, ReadError> {
+        match self.prove_table(pack).await {
+            // Its chunks were stored again: nobody needs its table any more.
+            Err(error @ ReadError::Corrupt { .. }) => {
+                let moves = self.fetcher.moves(pack).await.map_err(|e| self.origin.failed(e))?;
+                moves.map(|moves| moves.targets().to_vec()).ok_or(error)
+            }
+            proved => proved,
+        }
+    }
+
+    async fn prove_table(&self, pack: &PackId) -> Result<Vec<PackId>, ReadError> {
         let failed = |e| self.origin.failed(e);
         let key = Key::Pack(*pack);
         let store = &self.fetcher.store;

@@ -1,0 +1,189 @@
+//! Damage in the store that is not handed on, and what stores content again.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Host;
+
+const PACK_MIN: u64 = 100_000;
+
+fn noise(seed: u8, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// `d` with content, put as `p/a:v0`.
+fn filled() -> Host {
+    let host = Host::new();
+    host.write("d/model.bin", &noise(1, 900_000));
+    host.write("d/table.csv", &noise(2, 150_000));
+    host.write("d/sub/tiny", b"tiny");
+    host.ok(&["put", "d", "p/a"]);
+    host
+}
+
+/// Another host on the same store, which has seen nothing of it.
+fn as_host(host: &Host, name: &str, words: &[&str]) -> (Option<i32>, String) {
+    let output = host.command(words).env("ARTFS_STATE", host.path(name)).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+fn ok_as(host: &Host, name: &str, words: &[&str]) -> String {
+    let (code, text) = as_host(host, name, words);
+    assert_eq!(code, Some(0), "{words:?}: {text}");
+    text
+}
+
+/// The packs with content.
+fn packs(host: &Host) -> Vec<PathBuf> {
+    let mut found = vec![];
+    for folder in fs::read_dir(host.path("store/packs")).unwrap() {
+        for pack in fs::read_dir(folder.unwrap().path()).unwrap() {
+            let pack = pack.unwrap();
+            if pack.metadata().unwrap().len() > PACK_MIN && !pack.path().to_string_lossy().ends_with(".moved")
+            {
+                found.push(pack.path());
+            }
+        }
+    }
+    found
+}
+
+fn flip(pack: &PathBuf, at: usize) {
+    let mut bytes = fs::read(pack).unwrap();
+    bytes[at] ^= 1;
+    fs::remove_file(pack).unwrap();
+    fs::write(pack, bytes).unwrap();
+}
+
+/// The damage of the one pack, by name.
+fn harm(host: &Host, how: &str) {
+    let packs = packs(host);
+    assert_eq!(packs.len(), 1);
+    match how {
+        "deleted" => fs::remove_file(&packs[0]).unwrap(),
+        "cut short" => {
+            let bytes = fs::read(&packs[0]).unwrap();
+            fs::remove_file(&packs[0]).unwrap();
+            fs::write(&packs[0], &bytes[..bytes.len() / 2]).unwrap();
+        }
+        "flipped" => flip(&packs[0], 500_000),
+        other => panic!("{other}"),
+    }
+}
+
+/// A host that has seen nothing gets all of the version, and nothing is found wrong with it.
+fn is_whole(host: &Host, reference: &str) {
+    let state = tempfile::tempdir().unwrap();
+    let name = state.path().to_str().unwrap();
+    let target = state.path().join("out");
+    ok_as(host, name, &["get", reference, target.to_str().unwrap()]);
+    for file in ["model.bin", "table.csv", "sub/tiny"] {
+        assert!(
+            fs::read(target.join(file)).unwrap() == fs::read(host.path("d").join(file)).unwrap(),
+            "{file}"
+        );
+    }
+    let found = ok_as(host, name, &["verify", reference]);
+    assert!(found.contains("is sound in the store"), "{found}");
+}
+
+#[test]
+fn a_commit_on_another_host_stores_again_what_is_gone_and_the_versions_before_are_whole() {
+    for how in ["deleted", "cut short"] {
+        let host = filled();
+        harm(&host, how);
+        assert_eq!(as_host(&host, "third", &["verify", "p/a"]).0, Some(3), "{how}");
+        // The same content: no new version, and yet all is there again.
+        let said = ok_as(&host, "other", &["put", "d", "p/a"]);
+        assert!(said.contains("v0"), "{said}");
+        is_whole(&host, "p/a:v0");
+        // Once more, in a new version, by the host that wrote the pack and knows it to be there.
+        harm_all(&host);
+        host.write("d/more", b"more");
+        ok_as(&host, "fourth", &["put", "d", "p/a"]);
+        is_whole(&host, "p/a:v1");
+        is_whole(&host, "p/a:v0");
+    }
+}
+
+fn harm_all(host: &Host) {
+    packs(host).iter().for_each(|pack| fs::remove_file(pack).unwrap());
+}
+
+#[test]
+fn verify_repair_stores_again_what_a_copy_has() {
+    for how in ["deleted", "cut short", "flipped"] {
+        let host = filled();
+        harm(&host, how);
+        let (code, said) = as_host(&host, "other", &["verify", "p/a"]);
+        assert_eq!(code, Some(3), "{how}: {said}");
+        assert!(said.contains("artfs verify --repair p/a"), "{said}");
+        let (code, said) = as_host(&host, "other", &["verify", "--repair", "p/a"]);
+        assert_eq!(code, Some(3), "nothing good is here: {said}");
+        assert!(said.contains("no good bytes are here"), "{said}");
+        // What only looks like a copy is no source.
+        host.write("other-d/model.bin", &noise(9, 900_000));
+        let wrong = ["verify", "--repair", "p/a", "--path", "other-d"];
+        assert_eq!(as_host(&host, "other", &wrong).0, Some(3));
+        let said = ok_as(&host, "other", &["verify", "--repair", "p/a", "--path", "d"]);
+        assert!(said.contains("stored again") && said.contains("is sound in the store"), "{how}: {said}");
+        is_whole(&host, "p/a");
+        let said = ok_as(&host, "other", &["verify", "--repair", "p/a", "--path", "d"]);
+        assert!(!said.contains("stored again"), "there is nothing left to do: {said}");
+    }
+}
+
+#[test]
+fn verify_repair_stores_again_what_the_cache_of_this_host_has() {
+    for how in ["deleted", "cut short", "flipped"] {
+        let host = filled();
+        ok_as(&host, "other", &["pin", "p/a"]);
+        harm(&host, how);
+        let said = ok_as(&host, "other", &["verify", "--repair", "p/a"]);
+        assert!(said.contains("stored again"), "{how}: {said}");
+        is_whole(&host, "p/a");
+    }
+}
+
+#[test]
+fn a_lost_block_of_the_manifest_and_its_root_come_back_from_a_cache() {
+    let host = Host::new();
+    for i in 0..3000 {
+        host.write(&format!("d/f{i:04}"), format!("{i}").as_bytes());
+    }
+    for (name, bytes) in [("model.bin", noise(1, 900_000)), ("table.csv", noise(2, 150_000))] {
+        host.write(&format!("d/{name}"), &bytes);
+    }
+    host.write("d/sub/tiny", b"tiny");
+    host.ok(&["put", "d", "p/a"]);
+    ok_as(&host, "other", &["pin", "p/a"]);
+    fs::remove_dir_all(host.path("store/packs")).unwrap();
+    fs::remove_dir_all(host.path("store/artifacts/p/a/manifests")).unwrap();
+    let said = ok_as(&host, "other", &["verify", "--repair", "p/a"]);
+    assert!(said.contains("stored again, and 1 manifest"), "{said}");
+    is_whole(&host, "p/a");
+}
+
+#[test]
+fn put_repair_stores_again_what_has_other_bytes() {
+    let host = filled();
+    harm(&host, "flipped");
+    // A put that does not read cannot know.
+    ok_as(&host, "other", &["put", "d", "p/a"]);
+    assert_eq!(as_host(&host, "third", &["verify", "p/a"]).0, Some(3));
+    let said = ok_as(&host, "other", &["put", "--repair", "d", "p/a"]);
+    assert!(said.contains("stored again"), "{said}");
+    is_whole(&host, "p/a");
+}
+
+#[test]
+fn what_a_read_found_damaged_is_stored_again_by_the_next_commit_of_that_host() {
+    let host = filled();
+    harm(&host, "flipped");
+    let (code, said) = as_host(&host, "other", &["get", "p/a", host.path("out").to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{said}");
+    ok_as(&host, "other", &["put", "d", "p/a"]);
+    is_whole(&host, "p/a");
+}
