@@ -40,3 +40,9 @@ pub use lower::{Content, Lower};
 pub use registry::{LowerVersion, RegistryError, SessionId, SessionRecord, SessionRegistry};
 pub use scan::{LocalFile, Scanned, Source, Staged, StatIdentity, Unchanged};
 pub use session::{Session, SessionOptions};
+
+/// Whether bytes are an identity of this boot; for `tests/fuzz`.
+#[doc(hidden)]
+pub fn is_identity(bytes: &[u8]) -> bool {
+    marks::decode_identity(bytes).is_some()
+}
