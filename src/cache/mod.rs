@@ -41,6 +41,12 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use self::blocks::BlockMemory;
+/// The records of a journal, counted; for `tests/fuzz`.
+#[doc(hidden)]
+pub fn count_journal(bytes: &[u8], size: u64) -> Option<usize> {
+    journal::decode(bytes, size).map(|records| records.len())
+}
+
 pub use self::db::{ChunkPlace, remembered_limit};
 pub use self::direct::Pages;
 pub(crate) use self::files::hash_all;

@@ -5,6 +5,8 @@
 
 pub mod content;
 mod npy;
+#[doc(hidden)]
+pub mod outside;
 mod parquet;
 mod renames;
 mod safetensors;

@@ -41,7 +41,7 @@ async fn header(content: &Arc<FileContent>) -> Result<Header, Trouble> {
 }
 
 /// Where the header's text begins, and its length.
-fn header_place(prefix: &[u8]) -> Result<(usize, usize), Trouble> {
+pub(super) fn header_place(prefix: &[u8]) -> Result<(usize, usize), Trouble> {
     let rest = prefix.strip_prefix(MAGIC).ok_or_else(|| wrong("it begins otherwise"))?;
     let (begin, length) = match rest {
         [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([*a, *b]))),
@@ -55,7 +55,7 @@ fn header_place(prefix: &[u8]) -> Result<(usize, usize), Trouble> {
 }
 
 /// Shape and order of a header. The type of records is kept as it is written.
-fn parse(text: &str) -> Option<(Shape, String)> {
+pub(super) fn parse(text: &str) -> Option<(Shape, String)> {
     let dtype = value(text, "'descr'")?;
     let dtype = match dtype.strip_prefix('\'') {
         Some(rest) => rest.split('\'').next()?.to_owned(),

@@ -38,7 +38,12 @@ async fn table(content: &Arc<FileContent>) -> Result<Table, Trouble> {
         return Err(wrong(&format!("its footer would have {length} bytes")));
     }
     let footer = content.read(room - length, length as usize).await?;
-    metadata(&mut Thrift { rest: &footer }).ok_or_else(|| wrong("its footer is damaged"))
+    of_footer(&footer).ok_or_else(|| wrong("its footer is damaged"))
+}
+
+/// What a footer says of rows and columns.
+pub(super) fn of_footer(footer: &[u8]) -> Option<Table> {
+    metadata(&mut Thrift { rest: footer })
 }
 
 fn wrong(problem: &str) -> Trouble {

@@ -65,7 +65,7 @@ async fn header(content: &Arc<FileContent>) -> Result<Header, Trouble> {
 }
 
 /// The tensors of a header that ends at byte `end`, with `data_bytes` behind it.
-fn parse(text: &[u8], end: u64, data_bytes: u64) -> Result<Header, Trouble> {
+pub(super) fn parse(text: &[u8], end: u64, data_bytes: u64) -> Result<Header, Trouble> {
     let members: BTreeMap<String, Member> =
         serde_json::from_slice(text).map_err(|e| wrong(&format!("its header is no list of tensors: {e}")))?;
     let mut header = Header::default();

@@ -102,7 +102,7 @@ enum At {
 
 /// Counts records; quoted fields may hold separators and newlines.
 #[derive(Debug)]
-struct Delimited {
+pub(super) struct Delimited {
     separator: u8,
     at: At,
     /// Whether the record has any byte yet. An empty line is no record.
@@ -115,12 +115,12 @@ struct Delimited {
 }
 
 impl Delimited {
-    fn new(separator: u8) -> Self {
+    pub(super) fn new(separator: u8) -> Self {
         let (names, name) = (vec![], vec![]);
         Self { separator, at: At::FieldStart, is_begun: false, records: 0, names, name, name_bytes: 0 }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         for byte in bytes {
             self.take_byte(*byte)?;
         }
@@ -179,7 +179,7 @@ impl Delimited {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Table, Trouble> {
+    pub(super) fn finish(mut self) -> Result<Table, Trouble> {
         self.end_record()?;
         Ok(Table { rows: self.records.saturating_sub(1), columns: self.names })
     }
@@ -187,14 +187,14 @@ impl Delimited {
 
 /// Counts lines and collects the names of their objects.
 #[derive(Debug, Default)]
-struct JsonLines {
+pub(super) struct JsonLines {
     rows: u64,
     names: BTreeSet<String>,
     line: Vec<u8>,
 }
 
 impl JsonLines {
-    fn take(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.line.len() + piece.len() > MAX_RECORD_BYTES {
                 return Err(Trouble::content("a line of it is longer than 1 MiB"));
@@ -222,7 +222,7 @@ impl JsonLines {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Table, Trouble> {
+    pub(super) fn finish(mut self) -> Result<Table, Trouble> {
         self.end_line()?;
         Ok(Table { rows: self.rows, columns: self.names.into_iter().collect() })
     }

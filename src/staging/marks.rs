@@ -138,7 +138,7 @@ pub(super) fn identity_of_child(dir: RawFd, name: &[u8]) -> io::Result<Option<Id
     Ok(of_child(dir, name, IDENTITY)?.and_then(|bytes| decode_identity(&bytes)))
 }
 
-fn decode_identity(bytes: &[u8]) -> Option<Identity> {
+pub(super) fn decode_identity(bytes: &[u8]) -> Option<Identity> {
     let rest = bytes.strip_prefix(&[IDENTITY_FORM])?;
     let (size, rest) = rest.split_first_chunk()?;
     let (seconds, rest) = rest.split_first_chunk()?;

@@ -46,3 +46,9 @@ pub use record::{LowerVersion, SessionId, SessionRecord};
 pub use registry::{RegistryError, SessionRegistry};
 pub use scan::{LocalFile, Scanned, Source, Staged, Unchanged};
 pub use session::{Session, SessionOptions};
+
+/// Whether bytes are an identity of this boot; for `tests/fuzz`.
+#[doc(hidden)]
+pub fn is_identity(bytes: &[u8]) -> bool {
+    marks::decode_identity(bytes).is_some()
+}
