@@ -303,19 +303,20 @@ impl Repair<'_> {
         let copy = self.copies.find(seen_at);
         let look = move || {
             let len = chunk.raw_len as usize;
-            let read = |file: &File, at: u64| {
+            let read = |fill: &dyn Fn(&mut [u8]) -> std::io::Result<()>| {
                 let mut bytes = vec![0; len];
-                file.read_exact_at(&mut bytes, at).ok()?;
+                fill(&mut bytes).ok()?;
                 (ChunkId::of(&bytes) == chunk.id).then(|| Bytes::from(bytes))
             };
-            let read_whole = |whole: WholeFile, at| read(whole.file(), at);
+            let read_whole = |whole: WholeFile, at| read(&|bytes| whole.read_exact_at(bytes, at));
             let whole = match cache.look_up(&hash, size) {
                 Lookup::Found(whole) => Some(whole),
                 Lookup::Unproved => cache.prove(&hash, size),
                 Lookup::Absent => None,
             };
             let from_cache = whole.and_then(|whole| read_whole(whole, offset));
-            let from_copy = || read(copy.as_ref()?, offset);
+            let from_copy =
+                || copy.as_ref().and_then(|copy| read(&|bytes| copy.read_exact_at(bytes, offset)));
             let from_another = || {
                 let place = cache.find_chunks(&[chunk.id]).pop()??;
                 read_whole(cache.open_proved(&place.file)?, place.offset)

@@ -372,8 +372,8 @@ fn sample(path: &str, chunks: u8) -> Entry {
         _ => Content::Chunks { level: 0, refs },
     };
     let size = if chunks == 0 { 5 } else { 50 * u64::from(chunks) };
-    let body =
-        FileBody { size, hash: FileHash::of(b"hello"), sha256: None, rule: chunk::Rule::Text, content };
+    let hash = FileHash::of(b"hello");
+    let body = FileBody { size, hash, sha256: None, hole_bytes: 0, rule: chunk::Rule::Text, content };
     let mtime = Mtime { seconds: 1, nanos: 2 };
     Entry { path: TreePath::new(path.as_bytes()).unwrap(), executable: true, mtime, body: Body::File(body) }
 }
