@@ -245,13 +245,12 @@ pub fn wait_for_parents_death(parent: u32) -> bool {
     let mut wanted = MaybeUninit::<libc::sigset_t>::uninit();
     let mut got = 0;
     // SAFETY: the set is filled before it is used, and both pointers are to live memory.
-    let waits = unsafe {
+    unsafe {
         libc::sigemptyset(wanted.as_mut_ptr()) == 0
             && libc::sigaddset(wanted.as_mut_ptr(), libc::SIGUSR1) == 0
             // It may have ended before the signal was asked for.
             && (libc::getppid().unsigned_abs() != parent || libc::sigwait(wanted.as_ptr(), &raw mut got) == 0)
-    };
-    waits
+    }
 }
 
 /// Makes `file` standard error.

@@ -18,8 +18,9 @@ use decoders::{ALL, Decoder};
 const MUTATIONS: usize = 2000;
 /// The corpus is part of every checkout.
 const MAX_CORPUS_BYTES: u64 = 300 << 10;
-/// What a decoder may allocate at once, whatever a few bytes say: the largest chunk, and room for tables.
-const MAX_ALLOCATION_BYTES: usize = 64 << 20;
+/// What a decoder may allocate at once, whatever a few bytes say: a checkpoint may inflate to 128 MiB, the largest of all
+/// that is stored.
+const MAX_ALLOCATION_BYTES: usize = (128 << 20) + (1 << 10);
 
 /// Notes the largest allocation of each thread.
 struct Counting;
