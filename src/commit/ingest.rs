@@ -247,10 +247,7 @@ impl<'a> Reader<'a> {
         self.progress.entries.add(1);
         let Item { path, executable, mtime, what } = item;
         let what = match what {
-            What::File(mut bytes) => {
-                let is_known = bytes.written_by() == Writers::Nobody;
-                return self.read(&path, &mut bytes, is_known.then_some((executable, mtime)), None);
-            }
+            What::File(mut bytes) => return self.read(&path, &mut bytes, (executable, mtime), None),
             What::Unchanged(stretch) => HeadKind::Unchanged(stretch),
             What::Directory => HeadKind::Ready(Body::Directory),
             What::Symlink(target) => HeadKind::Ready(Body::Symlink { target }),
@@ -264,7 +261,7 @@ impl<'a> Reader<'a> {
                             None
                         }
                     };
-                    return self.read(&path, &mut bytes, Some((executable, mtime)), rule);
+                    return self.read(&path, &mut bytes, (executable, mtime), rule);
                 }
             },
         };
@@ -272,13 +269,13 @@ impl<'a> Reader<'a> {
         self.flush_if_long()
     }
 
-    /// Reads a file to its end, until it held still meanwhile. `rule` is the one it was cut by before, and the mode and
-    /// the time are those that it has then if `attributes` are none.
+    /// Reads a file to its end, until it held still meanwhile. `rule` is the one it was cut by before, and `attributes`
+    /// are its mode and time if it is as it was seen.
     fn read(
         &mut self,
         path: &TreePath,
         bytes: &mut OwnBytes,
-        attributes: Option<(bool, Mtime)>,
+        attributes: (bool, Mtime),
         rule: Option<Rule>,
     ) -> Result<(), CommitError> {
         let failed = |e| CommitError::io(Path::new(&*path.to_string_lossy()), e);
@@ -286,8 +283,12 @@ impl<'a> Reader<'a> {
         loop {
             let mut steady = bytes.open_steady()?.map_err(failed)?;
             let meta = steady.file.metadata().map_err(failed)?;
-            let own = || (meta.mode() & 0o100 != 0, mtime_of(&meta));
-            let (executable, mtime) = attributes.unwrap_or_else(own);
+            let (executable, mtime) = match bytes.written_by() {
+                Writers::Anybody(seen) if seen != steady.before => {
+                    (meta.mode() & 0o100 != 0, mtime_of(&meta))
+                }
+                Writers::Anybody(_) | Writers::Nobody => attributes,
+            };
             let begin = (self.number, self.batch.steps.len(), self.batch.bytes.len());
             let head = |rule| Head { path: path.clone(), executable, mtime, what: HeadKind::File(rule) };
             let limit = steady.limit();
@@ -411,6 +412,7 @@ fn fill(file: &mut File, bytes: &mut Vec<u8>, limit: u64) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steady::StatIdentity;
     use std::os::unix::fs::FileExt;
 
     fn item(file: File) -> Item {
@@ -480,7 +482,8 @@ mod tests {
         let at = path.clone();
         let long = move || {
             let at = at.clone();
-            let bytes = OwnBytes::new(Writers::Anybody, move || Ok(File::open(&at).unwrap()));
+            let seen = StatIdentity::of_file(&File::open(&at).unwrap()).unwrap();
+            let bytes = OwnBytes::new(Writers::Anybody(seen), move || Ok(File::open(&at).unwrap()));
             Item { what: What::File(bytes), ..item(tempfile::tempfile().unwrap()) }
         };
         for is_steady_at_last in [true, false] {

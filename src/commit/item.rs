@@ -13,7 +13,7 @@ use super::stretch::Stretch;
 use crate::durable;
 use crate::format::entry::{Entry, MAX_TARGET_BYTES, Mtime};
 use crate::path::{Names, TreePath};
-use crate::steady::Steady;
+use crate::steady::{StatIdentity, Steady};
 
 /// One path of the tree that is to become a version.
 #[derive(Debug)]
@@ -35,8 +35,7 @@ pub enum What {
     Directory,
     /// A symbolic link with its target.
     Symlink(Box<[u8]>),
-    /// A file to be read from its beginning to its end. One that anybody may write has the mode and the time that it
-    /// has then.
+    /// A file to be read from its beginning to its end. If it changes before, its mode and time are those of then.
     File(OwnBytes),
     /// A file whose content is known to be that of this entry: nothing is read, unless what the entry refers to
     /// was collected. Then its own bytes are, if it has any.
@@ -54,8 +53,8 @@ pub struct OwnBytes {
 /// Who may write a file while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writers {
-    /// Anybody.
-    Anybody,
+    /// Anybody. It was like this when the item was made.
+    Anybody(StatIdentity),
     /// Nobody: writers are kept out.
     Nobody,
 }
@@ -91,7 +90,7 @@ impl OwnBytes {
     pub(super) fn open_steady(&mut self) -> Result<io::Result<Steady>, CommitError> {
         let file = self.open()?;
         Ok(match self.written_by {
-            Writers::Anybody => Steady::open(file),
+            Writers::Anybody(_) => Steady::open(file),
             Writers::Nobody => Steady::open_frozen(file),
         })
     }
@@ -196,8 +195,8 @@ fn enter(
             }
             What::Symlink(target.into())
         } else if kind.is_file() {
-            let path = path.clone();
-            What::File(OwnBytes::new(Writers::Anybody, move || {
+            let (path, seen) = (path.clone(), StatIdentity::of_metadata(&meta));
+            What::File(OwnBytes::new(Writers::Anybody(seen), move || {
                 open(&path).map_err(|e| CommitError::io(&path, e))
             }))
         } else {
