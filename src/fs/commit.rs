@@ -20,7 +20,8 @@ use crate::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
 use crate::path::{self, TreePath};
 use crate::scratch::Scratch;
 use crate::staging::{
-    Caller, FreezeError, LocalFile, RegistryError, Scanned, Session, Source, Staged, StagingError, Unchanged,
+    Caller, FreezeError, LocalFile, Reader, RegistryError, Scanned, Session, Source, Staged, StagingError,
+    Unchanged,
 };
 use crate::view::VersionView;
 
@@ -91,6 +92,8 @@ pub struct SessionCommit {
     pub lineage: Lineage,
     /// A quota of the committer's own for the project, in bytes; the mount's holds as well.
     pub quota_bytes: Option<u64>,
+    /// Who must be able to read all that is staged; none if that need not be asked.
+    pub reader: Option<Reader>,
     /// Where to follow it.
     pub progress: Arc<Progress>,
 }
@@ -112,6 +115,7 @@ impl Fs {
             settings: Settings::default(),
             lineage: Lineage::Record(self.run_of(caller.pid).await),
             quota_bytes: None,
+            reader: self.reader(caller),
             progress: Arc::default(),
         };
         let running = match self.begin_commit(commit) {
@@ -271,10 +275,10 @@ impl Fs {
         };
         let (registry, id) = (self.registry.clone(), live.id);
         let before_event = move |event| Ok(registry.set_commit_id(id, Some(event))?);
-        let scanned = live.clone();
+        let (scanned, reader) = (live.clone(), commit.reader);
         let folder = self.committer.index().folder().map(Path::to_owned);
         let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
-            let read = scan(&scanned, Scratch::new(folder.as_deref()), visit)?;
+            let read = scan(&scanned, reader.as_ref(), Scratch::new(folder.as_deref()), visit)?;
             *scanned.hashed.lock().expect("no holder of this lock panics") = read;
             Ok(())
         };
@@ -421,13 +425,16 @@ impl Fs {
 /// Gives a session's content to a commit. Returns the paths of the files whose bytes were read, in order.
 fn scan(
     live: &Arc<Live>,
+    reader: Option<&Reader>,
     read: Scratch,
     visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
 ) -> std::result::Result<Scratch, CommitError> {
     let (mut failed, mut read) = (None, read);
     let scanned = live.session.scan(&mut |scanned| {
         let visited = match scanned {
-            Scanned::Entry(staged) => give(live, *staged, &mut read, visit),
+            Scanned::Entry(staged) => {
+                check_readable(&staged, reader).and_then(|()| give(live, *staged, &mut read, visit))
+            }
             Scanned::Unchanged(unchanged) => give_unchanged(live, &unchanged, &mut read, visit),
         };
         visited.map_err(|e| {
@@ -439,6 +446,20 @@ fn scan(
         (Some(e), _) => Err(e),
         (None, Err(e)) => Err(CommitError::Staged(e)),
         (None, Ok(())) => Ok(read),
+    }
+}
+
+/// Who commits makes readable for everybody what he may not even read otherwise.
+fn check_readable(staged: &Staged, reader: Option<&Reader>) -> std::result::Result<(), CommitError> {
+    match (&staged.access, reader) {
+        (Some(access), Some(reader)) if !access.allows(reader) => {
+            let message = format!(
+                "{} may not be read by who commits it: its owner, or who mounted, can commit it or let others read it",
+                staged.path
+            );
+            Err(CommitError::Staged(StagingError::with(libc::EACCES, message)))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -482,7 +503,7 @@ fn give_unchanged(
 }
 
 fn item_of(live: &Arc<Live>, staged: Staged) -> std::result::Result<Item, CommitError> {
-    let Staged { path, executable, mtime, source } = staged;
+    let Staged { path, executable, mtime, source, access: _ } = staged;
     let what = match source {
         Source::Directory => What::Directory,
         Source::Symlink(target) => What::Symlink(target),

@@ -44,5 +44,5 @@ pub use handle::{CopySource, OpenContent, OpenFile};
 pub use lower::{Content, Lower};
 pub use record::{LowerVersion, SessionId, SessionRecord};
 pub use registry::{RegistryError, SessionRegistry};
-pub use scan::{LocalFile, Scanned, Source, Staged, StatIdentity, Unchanged};
+pub use scan::{Access, LocalFile, Reader, Scanned, Source, Staged, StatIdentity, Unchanged};
 pub use session::{Session, SessionOptions};
