@@ -123,7 +123,11 @@ impl Fs {
             Err(e) => return Err(e.errno()),
         };
         match tokio::time::timeout(self.options.rename_wait, running.clone()).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => {
+                // Whoever was sent away from it before need not be told any more.
+                self.sessions.take_untold(artifact, session);
+                Ok(())
+            }
             Ok(Err(e)) => Err(e.errno()),
             Err(_) => {
                 tracing::warn!("{artifact}: the commit goes on; repeat the rename to wait for its end");
