@@ -14,7 +14,7 @@ use artfs::commit::{ChunkIndex, Committer, Progress, Quotas, Request, Settings, 
 use artfs::fs::{Fs, Options, ROOT, Services};
 use artfs::runs::capture::Names;
 use artfs::runs::{self, Ledger, Watch, WatchOptions};
-use artfs::staging::{Caller, SessionRegistry};
+use artfs::staging::{Caller, Closer, SessionRegistry};
 use artfs::store::{OnMissing, Store};
 use artfs::view::{ReadContext, ReadLimits};
 use artfs::{clock, fs};
@@ -119,6 +119,7 @@ async fn served(folder: &std::path::Path, is_watched: bool) -> Result<Arc<Fs>, B
         catalog,
         context,
         registry: Arc::new(SessionRegistry::open(folder, clock::system())?),
+        closer: Closer::start()?,
         committer,
         admission: None,
         watch,
@@ -131,6 +132,7 @@ async fn served(folder: &std::path::Path, is_watched: bool) -> Result<Arc<Fs>, B
         state: folder.to_owned(),
         mountpoint: None,
         user_name: |uid| format!("uid{uid}"),
+        other_mounts: |_, _| Arc::new(|_| None),
         host: "h".into(),
         rename_wait: Duration::from_secs(60),
         quotas: Quotas::default(),

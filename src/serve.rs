@@ -252,6 +252,8 @@ impl Control {
             lineage,
             settings: settings(request.settings),
             quota_bytes: request.quota_bytes,
+            // Only root and the mounter reach the control socket.
+            reader: None,
             progress: followed.clone(),
         };
         let _interrupt = InterruptOnDrop(followed.clone());

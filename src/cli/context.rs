@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -139,6 +139,7 @@ impl Context {
     pub fn state(&self) -> Result<PathBuf, CliError> {
         let path = self.state_path()?;
         if path.is_dir() {
+            check_owner(&path)?;
             make_private(&path);
             return Ok(path);
         }
@@ -296,6 +297,27 @@ impl Context {
             }
         }
     }
+}
+
+/// Refuses a state folder of another user, who could lead what is written there elsewhere. Root's is no danger.
+fn check_owner(state: &Path) -> Result<(), CliError> {
+    let shown = state.display();
+    let meta =
+        fs::metadata(state).map_err(|e| CliError::io(format!("cannot use the state folder {shown}"), &e))?;
+    match stranger(&meta) {
+        None => Ok(()),
+        Some(owner) => Err(CliError::failed(format!("the state folder {shown} belongs to {owner}"))
+            .with_hint(format!(
+                "run this as {owner}, or name a folder of your own with --state or $ARTFS_STATE"
+            ))),
+    }
+}
+
+/// The owner of a folder, if that is neither this user nor root.
+pub fn stranger(meta: &fs::Metadata) -> Option<String> {
+    let uid = meta.uid();
+    let own = uid == sys::effective_uid() || uid == 0;
+    (!own).then(|| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")))
 }
 
 /// Closes an empty folder that was made to become a state folder. One with things in it is the user's to judge.

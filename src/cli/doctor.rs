@@ -8,7 +8,7 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 
-use super::context::Context;
+use super::context::{Context, stranger};
 use super::error::{CliError, Outcome};
 use super::mount::set_aside_note;
 use super::output::{self, Format};
@@ -209,6 +209,10 @@ fn state_folder(state: &Path) -> Vec<Check> {
         }
         Err(e) => return vec![Check::failed(name, format!("{shown}: {e}"), "choose another with --state")],
     };
+    if let Some(owner) = stranger(&meta) {
+        let found = format!("{shown} belongs to {owner}");
+        return vec![Check::failed(name, found, format!("run artfs as {owner}, or use --state"))];
+    }
     let mode = meta.permissions().mode() & 0o777;
     let mut checks = vec![];
     if mode & 0o077 == 0 {

@@ -12,6 +12,7 @@ use super::client;
 use super::holder;
 use super::mounts::{self, Life};
 use super::sys::{self, Detach};
+use crate::durable;
 
 /// How long a lock without an answering daemon may stay: a daemon that starts answers only when it serves.
 const GRACE: Duration = Duration::from_secs(5);
@@ -123,7 +124,7 @@ pub enum LockState {
 
 /// Looks at the lock of a state folder without keeping it.
 pub fn look(state: &Path) -> io::Result<LockState> {
-    let mut file = match File::open(path(state)) {
+    let mut file = match durable::open_own(File::options().read(true), &path(state)) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
         Err(e) => return Err(e),
@@ -155,7 +156,9 @@ fn path(state: &Path) -> PathBuf {
 }
 
 fn open(state: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path(state))
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    durable::open_own(&mut options, &path(state))
 }
 
 pub(super) fn read(file: &mut File) -> Option<Holder> {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::sys;
 use super::wire::{Reply, WireError, to_line};
 use crate::clock::Timestamp;
+use crate::durable;
 use crate::process::limits;
 
 /// A log longer than this is set aside when the next daemon starts.
@@ -112,16 +113,16 @@ pub fn reopen_log(state: &Path) -> io::Result<()> {
 
 fn open_log(state: &Path) -> io::Result<File> {
     let path = log_file(state);
-    if fs::metadata(&path).is_ok_and(|meta| meta.len() > MAX_LOG_BYTES) {
+    if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() > MAX_LOG_BYTES) {
         fs::rename(&path, path.with_extension("log.1"))?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    durable::open_own(OpenOptions::new().append(true).create(true).mode(0o600), &path)
 }
 
 /// The end of what was logged after `from`, on lines of their own.
 fn tail(log: &Path, from: u64) -> String {
     let read = || {
-        let mut file = File::open(log)?;
+        let mut file = durable::open_own(File::options().read(true), log)?;
         let from = from.max(file.metadata()?.len().saturating_sub(LOG_TAIL_BYTES));
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();

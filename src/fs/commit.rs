@@ -23,7 +23,8 @@ use crate::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
 use crate::path::{self, TreePath};
 use crate::scratch::Scratch;
 use crate::staging::{
-    Caller, FreezeError, LocalFile, RegistryError, Scanned, Session, Source, Staged, StagingError, Unchanged,
+    Caller, FreezeError, LocalFile, Reader, RegistryError, Scanned, Session, Source, Staged, StagingError,
+    Unchanged,
 };
 use crate::steady::StatIdentity;
 use crate::view::VersionView;
@@ -95,6 +96,8 @@ pub struct SessionCommit {
     pub lineage: Lineage,
     /// A quota of the committer's own for the project, in bytes; the mount's holds as well.
     pub quota_bytes: Option<u64>,
+    /// Who must be able to read all that is staged; none if that need not be asked.
+    pub reader: Option<Reader>,
     /// Where to follow it.
     pub progress: Arc<Progress>,
 }
@@ -116,6 +119,7 @@ impl Fs {
             settings: Settings::default(),
             lineage: Lineage::Record(self.run_of(caller.pid).await),
             quota_bytes: None,
+            reader: self.reader(caller),
             progress: Arc::default(),
         };
         let running = match self.begin_commit(commit) {
@@ -123,7 +127,11 @@ impl Fs {
             Err(e) => return Err(e.errno()),
         };
         match tokio::time::timeout(self.options.rename_wait, running.clone()).await {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => {
+                // Whoever was sent away from it before need not be told any more.
+                self.sessions.take_untold(artifact, session);
+                Ok(())
+            }
             Ok(Err(e)) => Err(e.errno()),
             Err(_) => {
                 tracing::warn!("{artifact}: the commit goes on; repeat the rename to wait for its end");
@@ -275,10 +283,10 @@ impl Fs {
         };
         let (registry, id) = (self.registry.clone(), live.id);
         let before_event = move |event| Ok(registry.set_commit_id(id, Some(event))?);
-        let scanned = live.clone();
+        let (scanned, reader) = (live.clone(), commit.reader);
         let folder = self.committer.index().folder().map(Path::to_owned);
         let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
-            let read = scan(&scanned, Scratch::new(folder.as_deref()), visit)?;
+            let read = scan(&scanned, reader.as_ref(), Scratch::new(folder.as_deref()), visit)?;
             *scanned.hashed.lock().expect("no holder of this lock panics") = read;
             Ok(())
         };
@@ -435,13 +443,16 @@ fn read_of(record: &[u8]) -> Option<Read> {
 /// Gives a session's content to a commit. Returns the paths of the files whose bytes were read, in order.
 fn scan(
     live: &Arc<Live>,
+    reader: Option<&Reader>,
     read: Scratch,
     visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
 ) -> std::result::Result<Scratch, CommitError> {
     let (mut failed, mut read) = (None, read);
     let scanned = live.session.scan(&mut |scanned| {
         let visited = match scanned {
-            Scanned::Entry(staged) => give(live, *staged, &mut read, visit),
+            Scanned::Entry(staged) => {
+                check_readable(&staged, reader).and_then(|()| give(live, *staged, &mut read, visit))
+            }
             Scanned::Unchanged(unchanged) => give_unchanged(live, &unchanged, &mut read, visit),
         };
         visited.map_err(|e| {
@@ -453,6 +464,20 @@ fn scan(
         (Some(e), _) => Err(e),
         (None, Err(e)) => Err(CommitError::Staged(e)),
         (None, Ok(())) => Ok(read),
+    }
+}
+
+/// Who commits makes readable for everybody what he may not even read otherwise.
+fn check_readable(staged: &Staged, reader: Option<&Reader>) -> std::result::Result<(), CommitError> {
+    match (&staged.access, reader) {
+        (Some(access), Some(reader)) if !access.allows(reader) => {
+            let message = format!(
+                "{} may not be read by who commits it: its owner, or who mounted, can commit it or let others read it",
+                staged.path
+            );
+            Err(CommitError::Staged(StagingError::with(libc::EACCES, message)))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -500,7 +525,7 @@ fn give_unchanged(
 }
 
 fn item_of(live: &Arc<Live>, staged: Staged) -> std::result::Result<Item, CommitError> {
-    let Staged { path, executable, mtime, source } = staged;
+    let Staged { path, executable, mtime, source, access: _ } = staged;
     let what = match source {
         Source::Directory => What::Directory,
         Source::Symlink(target) => What::Symlink(target),

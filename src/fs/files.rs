@@ -115,8 +115,18 @@ impl Fs {
             }
             return Ok(());
         }
-        self.files.lock().expect("no holder of the files' lock panics").remove(&handle);
+        let closed = self.files.lock().expect("no holder of the files' lock panics").remove(&handle);
+        if let Some(closed) = closed {
+            self.let_go(closed);
+        }
         Ok(())
+    }
+
+    /// Closes a file of a version. A large one may be the last of what left the cache: it is freed where nobody waits.
+    pub(super) fn let_go(&self, closed: OpenVersionFile) {
+        if closed.size() >= PASSTHROUGH_MIN_BYTES {
+            self.runtime.spawn_blocking(move || drop(closed));
+        }
     }
 
     /// Reads from an open file; fewer bytes than asked for only at its end.

@@ -51,7 +51,9 @@ use crate::commit::{Committer, OtherMounts, Quotas};
 use crate::format::entry::Mtime;
 use crate::name::ArtifactKey;
 use crate::runs::Watch;
-use crate::staging::{Attr, Caller, Closer, FsStat, Kind, Session, SessionRegistry, SetAttr, without_set_id};
+use crate::staging::{
+    Attr, Caller, Closer, FsStat, Kind, Reader, Session, SessionRegistry, SetAttr, without_set_id,
+};
 use crate::view::{FileContent, ReadContext, ReferenceContent};
 
 /// How long the kernel may keep what never changes.
@@ -331,6 +333,16 @@ impl Fs {
             _ if self.options.allow_commit.is_some_and(is_member) => Ok(()),
             _ => Err(Errno::DENIED),
         }
+    }
+
+    /// The caller as somebody whose rights to read count; none for root and the mounter, who may read everything.
+    fn reader(&self, caller: Caller) -> Option<Reader> {
+        if caller.uid == 0 || caller.uid == self.options.owner.0 {
+            return None;
+        }
+        let mut gids = supplementary_groups(caller.pid);
+        gids.push(caller.gid);
+        Some(Reader { uid: caller.uid, gids })
     }
 
     /// Whether a number belongs to a staging session.

@@ -304,14 +304,22 @@ impl Fs {
     pub(super) async fn session_root(self: &Arc<Self>, session: &Arc<OpenSession>) -> Result<Answer> {
         let base = session.base;
         let Some(live) = self.open_live(session, false)? else {
-            let attr = self.directory_attr(base, self.started);
+            let attr = self.shared_root(self.directory_attr(base, self.started));
             return Ok(self.name_answer(attr));
         };
         let attr = self.run(live, move |s| s.getattr(base)).await?;
-        // Those who may commit may put things here whoever owns it; who they are is checked with every change.
-        let perm = if self.options.allow_commit.is_some() { 0o777 } else { attr.perm };
-        let answer = session_answer(Attr { perm, ..attr });
+        let answer = session_answer(self.shared_root(attr));
         Ok(Answer { entry_ttl: self.name_ttl(), ..answer })
+    }
+
+    /// A session's root as those see it who may commit: they may put things here whoever owns it, and take away what is
+    /// their own. A daemon that cannot give files to their makers owns all of them; then nobody's can be told apart.
+    fn shared_root(&self, attr: Attr) -> Attr {
+        match self.options.allow_commit {
+            None => attr,
+            Some(gid) if self.options.owner.0 == 0 => Attr { perm: 0o1775, gid, ..attr },
+            Some(gid) => Attr { perm: 0o775, gid, ..attr },
+        }
     }
 
     pub(super) async fn list_session(

@@ -30,7 +30,12 @@ impl Fs {
             Some(file) => file,
             None => {
                 let file = self.file_of(ino).await?;
-                self.unopened.0.lock().expect("no holder of this lock panics").put(ino, file.clone());
+                let mut held = self.unopened.0.lock().expect("no holder of this lock panics");
+                let last = held.push(ino, file.clone());
+                drop(held);
+                if let Some((_, last)) = last {
+                    self.let_go(last);
+                }
                 file
             }
         };

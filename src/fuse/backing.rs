@@ -26,6 +26,8 @@ pub(super) struct Backings {
 struct OpenInode {
     kind: Kind,
     opens: u64,
+    /// Whether it is a file of a version.
+    immutable: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -98,7 +100,8 @@ impl Backings {
             }
             None => {
                 let kind = self.choose(mode, &reply);
-                inodes.insert(ino, OpenInode { kind: kind.clone(), opens: 1 });
+                let immutable = matches!(mode, OpenMode::Local { immutable: true, .. });
+                inodes.insert(ino, OpenInode { kind: kind.clone(), opens: 1, immutable });
                 kind
             }
         };
@@ -134,17 +137,17 @@ impl Backings {
         }
     }
 
-    /// Counts a release.
-    pub fn release(&self, ino: u64) {
+    /// Counts a release. The backing of a version's file is returned with the last: the kernel may hold what left the
+    /// cache by nothing else, and frees it when that is dropped. Staged files are held by their handles still.
+    pub fn release(&self, ino: u64) -> Option<impl Send + use<>> {
         let mut inodes = self.inodes.lock().expect("no holder of the backings' lock panics");
-        if let Some(open) = inodes.get_mut(&ino) {
-            open.opens -= 1;
-            if open.opens == 0 {
-                let last = inodes.remove(&ino);
-                // What the kernel does when it lets a backing go is nothing to wait for here.
-                drop(inodes);
-                drop(last);
-            }
+        let open = inodes.get_mut(&ino)?;
+        open.opens -= 1;
+        if open.opens > 0 {
+            return None;
         }
+        let last = inodes.remove(&ino)?;
+        drop(inodes);
+        matches!((&last.kind, last.immutable), (Kind::Passthrough(_), true)).then_some(last)
     }
 }

@@ -409,7 +409,9 @@ impl Filesystem for Front {
     ) {
         let (fs, backings) = (self.fs.clone(), self.backings.clone());
         self.serve(async move {
-            backings.release(ino.0);
+            if let Some(backing) = backings.release(ino.0) {
+                tokio::task::spawn_blocking(move || drop(backing));
+            }
             reply_empty(reply, fs.release(ino.0, fh.0).await);
         });
     }

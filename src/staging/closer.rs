@@ -2,7 +2,7 @@
 //!
 //! The last close of a deleted file frees its blocks, which takes seconds or minutes if the file is in many pieces; so
 //! does cutting one off. Whoever answers the kernel, or holds a lock that others need, must not do that. So descriptors
-//! of staged files are [`Kept`]: dropped anywhere, a large one is closed by a thread of its own.
+//! of staged files are [`Kept`]: dropped anywhere, that of a large deleted file is closed by a thread of its own.
 
 use std::cell::Cell;
 use std::io;
@@ -20,7 +20,7 @@ pub(super) const LARGE_BYTES: u64 = 1 << 20;
 /// Descriptors that may wait for their close; beyond, whoever removes names of large files waits.
 const MAX_WAITING: usize = 256;
 
-/// Closes large files on a thread of its own, in order. What waits is closed before it is dropped.
+/// Closes large deleted files on a thread of its own, in order. What waits is closed before it is dropped.
 #[derive(Debug)]
 pub struct Closer {
     queue: Option<mpsc::Sender<OwnedFd>>,
@@ -55,8 +55,10 @@ impl Closer {
     }
 
     fn close(&self, fd: OwnedFd) {
-        let is_large = sys::stat_fd(fd.as_raw_fd()).is_ok_and(|stat| is_large(&stat));
-        let Some(queue) = self.queue.as_ref().filter(|_| is_large) else { return };
+        // What has a name is not freed by this close; a commit that asks for open writers must not find it waiting.
+        let stat = sys::stat_fd(fd.as_raw_fd());
+        let is_slow = stat.is_ok_and(|stat| stat.nlink() == 0 && is_large(&stat));
+        let Some(queue) = self.queue.as_ref().filter(|_| is_slow) else { return };
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // The thread takes all there is until this is dropped.
         if queue.send(fd).is_err() {

@@ -44,7 +44,7 @@ pub use handle::{CopySource, OpenContent, OpenFile};
 pub use lower::{Content, Lower};
 pub use record::{LowerVersion, SessionId, SessionRecord};
 pub use registry::{RegistryError, SessionRegistry};
-pub use scan::{LocalFile, Scanned, Source, Staged, Unchanged};
+pub use scan::{Access, LocalFile, Reader, Scanned, Source, Staged, Unchanged};
 pub use session::{Session, SessionOptions};
 
 /// Whether bytes are an identity of this boot; for `tests/fuzz`.

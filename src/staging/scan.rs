@@ -38,6 +38,41 @@ pub struct Staged {
     pub mtime: Mtime,
     /// What it is.
     pub source: Source,
+    /// Who may read it; none if that is everyone, as of what the version has.
+    pub access: Option<Access>,
+}
+
+/// Owner, group and mode of what is staged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    uid: u32,
+    gid: u32,
+    perm: u32,
+    is_directory: bool,
+}
+
+/// A user with his groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// The user.
+    pub uid: u32,
+    /// All groups.
+    pub gids: Vec<u32>,
+}
+
+impl Access {
+    /// Whether a user may read this file, or list and enter this directory: as the kernel tells it from a mode.
+    pub fn allows(&self, reader: &Reader) -> bool {
+        let wanted = if self.is_directory { 0o5 } else { 0o4 };
+        let granted = if reader.uid == self.uid {
+            self.perm >> 6
+        } else if reader.gids.contains(&self.gid) {
+            self.perm >> 3
+        } else {
+            self.perm
+        };
+        granted & wanted == wanted
+    }
 }
 
 /// Where an entry's content is.
@@ -305,7 +340,7 @@ fn of_entry(entry: Entry) -> Staged {
             Source::Known(entry.clone(), None)
         }
     };
-    Staged { path: entry.path, executable: entry.executable, mtime: entry.mtime, source }
+    Staged { path: entry.path, executable: entry.executable, mtime: entry.mtime, source, access: None }
 }
 
 /// What stands at a name of an upper directory; none for a special file.
@@ -342,7 +377,10 @@ fn stage(dir: &OwnedFd, path: TreePath, has_marks: bool) -> Result<Option<(Stage
         }
         Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => return Ok(None),
     };
-    Ok(Some((Staged { path, executable, mtime, source }, kind)))
+    let is_directory = kind == Kind::Directory;
+    let access = Access { uid: stat.uid(), gid: stat.gid(), perm: stat.perm(), is_directory };
+    let access = (kind != Kind::Symlink).then_some(access);
+    Ok(Some((Staged { path, executable, mtime, source, access }, kind)))
 }
 
 fn special_files(paths: &[TreePath]) -> StagingError {

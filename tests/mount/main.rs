@@ -26,6 +26,7 @@ mod property;
 mod reading;
 mod recovered;
 mod references;
+mod rights;
 mod signing;
 mod staging;
 mod story;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
             commit::TESTS,
             reading::TESTS,
             recovered::TESTS,
+            rights::TESTS,
             memory::TESTS,
             names::TESTS,
             offline::TESTS,

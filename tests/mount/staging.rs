@@ -829,7 +829,7 @@ fn permissions() {
     let groups = format!("--groups={gid}");
     let member = |line: &str| as_nobody(&host, &groups, line);
     for allowed in [
-        "echo y >mnt/p/a/staging/new && rm -f mnt/p/a/staging/open",
+        "echo y >mnt/p/a/staging/new && echo y >mnt/p/a/staging/gone && rm -f mnt/p/a/staging/gone",
         "mkdir -p mnt/p/b && echo b >mnt/p/b/staging/f && mv mnt/p/b/staging mnt/p/b/next",
         "ln -s v0 mnt/p/b/prod && ln -sfn v0 mnt/p/b/prod",
     ] {
@@ -839,6 +839,8 @@ fn permissions() {
     // What a member makes is his, and the kernel checks modes.
     assert_eq!(fs::metadata(s.join("new")).unwrap().uid(), 65_534);
     assert_ne!(member("cat mnt/p/a/staging/closed").0, 0);
+    assert_ne!(member("mv mnt/p/a/staging mnt/p/a/next").0, 0, "he may not read all of it");
+    fs::set_permissions(s.join("closed"), fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(member("mv mnt/p/a/staging mnt/p/a/next"), (0, String::new()));
     assert_eq!(read(&host.path("p/a/latest/new")), b"y\n");
     // The actor is the caller, not the daemon.
