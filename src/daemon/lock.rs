@@ -1,5 +1,6 @@
 //! One daemon for one state folder: a lock that ends with the process that holds it.
 
+use crate::durable;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -118,7 +119,7 @@ pub enum LockState {
 
 /// Looks at the lock of a state folder without keeping it.
 pub fn look(state: &Path) -> io::Result<LockState> {
-    let mut file = match File::open(path(state)) {
+    let mut file = match durable::open(OpenOptions::new().read(true), &path(state)) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
         Err(e) => return Err(e),
@@ -147,7 +148,8 @@ fn path(state: &Path) -> PathBuf {
 }
 
 fn open(state: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path(state))
+    let mut options = OpenOptions::new();
+    durable::open(options.read(true).write(true).create(true).truncate(false).mode(0o600), &path(state))
 }
 
 fn read(file: &mut File) -> Option<Holder> {
