@@ -43,6 +43,7 @@ fn try_open(
     schema: &str,
     check: &impl Fn(&Connection) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<Connection> {
+    check_file(path)?;
     let db = Connection::open(path)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
@@ -59,6 +60,18 @@ fn try_open(
     db.execute_batch(schema)?;
     check(&db)?;
     Ok(db)
+}
+
+/// An error of damage where something else than a file stands, such as a FIFO: SQLite would wait for it for ever.
+pub fn check_file(path: &Path) -> rusqlite::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(meta) if !meta.is_file() => {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB);
+            Err(rusqlite::Error::SqliteFailure(code, Some(format!("{} is not a file", path.display()))))
+        }
+        // Whatever else is wrong shows when it is opened.
+        _ => Ok(()),
+    }
 }
 
 fn check_pages(db: &Connection) -> rusqlite::Result<()> {

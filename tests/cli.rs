@@ -1,5 +1,8 @@
 //! The program as its users meet it: whole outputs, standard error and exit code included.
 
+#[path = "cli/foreign.rs"]
+mod foreign;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -128,7 +128,7 @@ impl Seen {
             let file = path.display();
             io::Error::other(format!("{file} is damaged ({problem}); remove it to trust the store anew"))
         };
-        let bytes = match std::fs::read(&path) {
+        let bytes = match durable::read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes?,
         };
@@ -148,7 +148,7 @@ impl Seen {
             durable::create_private_directory(&folder)?;
             let _turn = lock(&folder.join("lock"))?;
             let kept: Option<Mark> =
-                std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+                durable::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
             if kept.is_some_and(|kept| kept.store == mark.store && kept.seq > seq) {
                 return Ok(());
             }
@@ -168,7 +168,7 @@ impl Seen {
 
 /// What whoever replaces a mark holds meanwhile, among all processes of this host.
 fn lock(path: &Path) -> io::Result<File> {
-    let file = File::options().create(true).append(true).open(path)?;
+    let file = durable::open(File::options().create(true).append(true), path)?;
     let begun = Instant::now();
     loop {
         match file.try_lock() {

@@ -1,6 +1,5 @@
 //! Manifest blocks and roots: parsed ones in memory, their bytes on disk.
 
-use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
 
@@ -9,6 +8,7 @@ use lru::LruCache;
 
 use super::Cache;
 use super::ledger::{ItemKey, Kind, Proof};
+use crate::durable;
 use crate::format::manifest::Block;
 use crate::id::{ChunkId, ManifestId};
 use crate::store::is_full;
@@ -92,7 +92,7 @@ impl Cache {
     }
 
     fn read_proved(&self, key: ItemKey) -> Option<Bytes> {
-        let bytes = fs::read(self.shared.path(&key)).ok()?;
+        let bytes = durable::read(&self.shared.path(&key)).ok()?;
         if blake3::hash(&bytes).as_bytes() != &key.1 {
             self.shared.drop_damaged(&key, "its bytes changed");
             return None;

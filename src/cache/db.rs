@@ -54,6 +54,7 @@ pub(super) fn set_opened_in(connection: &Connection, boot: &str) -> rusqlite::Re
 /// The limit that the last mount kept its cache below; none if that is not known.
 pub fn remembered_limit(path: &Path) -> Option<u64> {
     let read_only = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    sqlite::check_file(path).ok()?;
     let connection = Connection::open_with_flags(path, read_only).ok()?;
     meta(&connection, LIMIT).ok()??.parse().ok()
 }

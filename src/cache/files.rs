@@ -217,7 +217,7 @@ pub(crate) fn hash_all(bytes: &mut impl Read) -> io::Result<FileHash> {
 
 /// Opens a file so that reads leave its access time alone: nobody asks for it, and to note it costs a write.
 fn open_quietly(path: &Path) -> io::Result<File> {
-    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let open = |flags| OpenOptions::new().read(true).custom_flags(flags | libc::O_NONBLOCK).open(path);
     match open(libc::O_NOATIME) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => open(0),
         other => other,

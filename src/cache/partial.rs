@@ -18,6 +18,7 @@ use super::direct::{self, Pages};
 use super::journal::{self, Mark, Record};
 use super::ledger::{ItemKey, Kind, Proof};
 use super::{Cache, Lease, Shared, files, sys};
+use crate::durable;
 use crate::id::{ChunkId, FileHash};
 use crate::process::limits;
 use crate::store::is_full;
@@ -126,7 +127,7 @@ impl Cache {
 fn lock_journal(path: &Path) -> io::Result<Option<File>> {
     for _ in 0..LOCK_ATTEMPTS {
         let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).mode(0o600).open(path)?;
+        let file = durable::open(options.read(true).append(true).create(true).mode(0o600), path)?;
         match file.try_lock() {
             // Whoever held it before may have removed the name.
             Ok(()) if file.metadata()?.nlink() > 0 => return Ok(Some(file)),
@@ -158,8 +159,10 @@ impl PartialFile {
         is_private: bool,
     ) -> io::Result<Arc<Self>> {
         let mut options = OpenOptions::new();
-        let data = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-        let records = fs::read(journal_path(&path)).ok().and_then(|bytes| journal::decode(&bytes, size));
+        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let data = durable::open(options, &path)?;
+        let records =
+            durable::read(&journal_path(&path)).ok().and_then(|bytes| journal::decode(&bytes, size));
         let records = if data.metadata()?.len() == size { records } else { None };
         let lease = if is_private {
             None

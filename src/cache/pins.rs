@@ -230,7 +230,7 @@ fn read_all(folder: &Path) -> Vec<Pin> {
     let paths =
         names.flatten().map(|name| name.path()).filter(|p| p.extension().is_some_and(|e| e == EXTENSION));
     let pin = |path: PathBuf| {
-        let decoded = fs::read(&path).map_err(|e| e.to_string()).and_then(|bytes| decode(&bytes));
+        let decoded = durable::read(&path).map_err(|e| e.to_string()).and_then(|bytes| decode(&bytes));
         decoded.inspect_err(|problem| {
             tracing::warn!(path = %path.display(), problem, "a pin is damaged: remove it, and pin the version again");
         })

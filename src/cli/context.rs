@@ -382,7 +382,7 @@ fn remembered_file(state: &Path, url: &StoreUrl) -> PathBuf {
 }
 
 fn recall(file: &Path, url: &StoreUrl) -> Option<Remembered> {
-    let remembered: Remembered = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    let remembered: Remembered = serde_json::from_slice(&durable::read(file).ok()?).ok()?;
     (remembered.url == url.to_string()).then_some(remembered)
 }
 

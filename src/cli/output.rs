@@ -127,17 +127,24 @@ pub fn fields(lines: &[(&str, String)]) -> String {
     text
 }
 
-/// Text from outside without what a terminal would obey.
+/// Text from outside without what a terminal would obey, or show as another text: control characters, what turns the
+/// direction, ends lines or has no width.
 pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_harmful(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);
         }
     }
     out
+}
+
+fn is_harmful(c: char) -> bool {
+    let is_invisible =
+        matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' | '\u{2028}' | '\u{2029}');
+    c.is_control() || is_invisible || turns_direction(c)
 }
 
 /// Whether a character turns the direction in which text is shown, so that it can look like another.

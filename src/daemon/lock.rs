@@ -1,5 +1,6 @@
 //! One daemon for one state folder: a lock that ends with the process that holds it.
 
+use crate::durable;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -124,7 +125,7 @@ pub enum LockState {
 
 /// Looks at the lock of a state folder without keeping it.
 pub fn look(state: &Path) -> io::Result<LockState> {
-    let mut file = match durable::open_own(File::options().read(true), &path(state)) {
+    let mut file = match durable::open(OpenOptions::new().read(true), &path(state)) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
         Err(e) => return Err(e),
@@ -157,8 +158,7 @@ fn path(state: &Path) -> PathBuf {
 
 fn open(state: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    durable::open_own(&mut options, &path(state))
+    durable::open(options.read(true).write(true).create(true).truncate(false).mode(0o600), &path(state))
 }
 
 pub(super) fn read(file: &mut File) -> Option<Holder> {

@@ -116,13 +116,13 @@ fn open_log(state: &Path) -> io::Result<File> {
     if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() > MAX_LOG_BYTES) {
         fs::rename(&path, path.with_extension("log.1"))?;
     }
-    durable::open_own(OpenOptions::new().append(true).create(true).mode(0o600), &path)
+    durable::open(OpenOptions::new().append(true).create(true).mode(0o600), &path)
 }
 
 /// The end of what was logged after `from`, on lines of their own.
 fn tail(log: &Path, from: u64) -> String {
     let read = || {
-        let mut file = durable::open_own(File::options().read(true), log)?;
+        let mut file = durable::open(File::options().read(true), log)?;
         let from = from.max(file.metadata()?.len().saturating_sub(LOG_TAIL_BYTES));
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();

@@ -5,20 +5,22 @@ mod sys;
 mod unfinished;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 pub use self::output::{Wrote, behind_links, write_output};
 pub use self::unfinished::{Unfinished, is_temporary, remove_dead};
 
-/// Replaces `path`, a file of this program's own folders, by a file with these bytes. A reader, or a crash at any instant, finds the old file or the
-/// new one. Callers do not write one path at the same time.
+/// Replaces `path`, a file of this program's own folders, by a file with these bytes. A reader, or a crash at any
+/// instant, finds the old file or the new one. Callers do not write one path at the same time.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut temporary = name.to_owned();
     temporary.push(".tmp");
     let temporary = path.with_file_name(temporary);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary)?;
+    let mut options = OpenOptions::new();
+    let mut file = open(options.write(true).create(true).truncate(true), &temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
@@ -29,19 +31,22 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Opens a file of this program's own, as `options` say: never another that a link leads to, and nothing but a file.
-pub fn open_own(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).map_err(|e| {
-        match e.raw_os_error() {
-            Some(libc::ELOOP) => io::Error::other("it is a symbolic link"),
-            _ => e,
-        }
-    })?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    Ok(file)
+/// Opens a file of this program's own folders as `options` say: never another that a link leads to. What is no file (a
+/// FIFO, say) is an error, and nobody waits for its other end.
+pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let problem = |what| Err(io::Error::other(format!("{} is {what}", path.display())));
+    let file = match options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return problem("a symbolic link"),
+        opened => opened?,
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { problem("not a file") }
+}
+
+/// The bytes of a file of the state folder, as [`open`] opens it.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![];
+    open(OpenOptions::new().read(true), path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Makes the names in a directory durable.

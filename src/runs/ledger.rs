@@ -144,6 +144,7 @@ impl Ledger {
     pub fn open(state: &Path) -> Result<Self> {
         let path = state.join("state.db");
         let open = || {
+            crate::sqlite::check_file(&path)?;
             let database = Connection::open(&path)?;
             database.busy_timeout(BUSY_TIMEOUT)?;
             database.pragma_update(None, "journal_mode", "WAL")?;

@@ -143,6 +143,7 @@ impl SessionRegistry {
             .create(&sessions)
             .map_err(|source| RegistryError::Io { path: sessions.display().to_string(), source })?;
         let describe = |e| describe(&database_path, e);
+        crate::sqlite::check_file(&database_path).map_err(describe)?;
         let database = Connection::open(&database_path).map_err(describe)?;
         prepare(&database).map_err(describe)?;
         let problem: String =

@@ -17,13 +17,15 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Extensions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    Attributes, CopyOptions, Extensions, GetOptions, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions,
+    PutPayload, PutResult, Result,
 };
 
 use super::Key;
 use super::direct::{self, MIN_DIRECT_BYTES};
 use super::error::io_error;
+use super::files;
 
 /// The object that every store has from the beginning.
 fn header() -> String {
@@ -92,26 +94,24 @@ impl Directory {
         if self.was_there.load(Ordering::Relaxed) { present } else { Ok(()) }
     }
 
-    /// What is found below a folder, in order of the names, as buckets give it. The root itself is listed only to see
-    /// whether anything is there, which need not wait for everything in it.
-    fn listing(
-        &self,
-        prefix: Option<&Path>,
-        list: impl FnOnce(&LocalFileSystem) -> BoxStream<'static, Result<ObjectMeta>>,
-    ) -> BoxStream<'static, Result<ObjectMeta>> {
-        let found = match self.check_read().and_then(|()| self.inner()) {
-            Ok(inner) => list(inner),
+    /// What is found below a folder, in order of the names, as buckets give it.
+    fn listing(&self, prefix: Option<&Path>, after: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        let root = match self.check_read().and_then(|()| self.root()) {
+            Ok(root) => root,
             Err(e) => return failed(e),
         };
-        if prefix.is_none_or(|prefix| prefix.as_ref().is_empty()) {
-            return found;
-        }
-        let sorted = async {
-            let mut all: Vec<ObjectMeta> = found.try_collect().await?;
-            all.sort_unstable_by(|a, b| a.location.cmp(&b.location));
-            Ok::<_, object_store::Error>(futures::stream::iter(all.into_iter().map(Ok)))
-        };
-        futures::stream::once(sorted).try_flatten().boxed()
+        let batches = files::list(root, prefix.cloned().unwrap_or_default(), after.cloned());
+        let batches = futures::stream::unfold(batches, |mut batches| async {
+            let batch = batches.recv().await?;
+            Some((batch.map(|batch| futures::stream::iter(batch.into_iter().map(Ok))), batches))
+        });
+        batches.try_flatten().boxed()
+    }
+
+    /// The directory as it is named by the file system, once it was there.
+    fn root(&self) -> Result<PathBuf> {
+        self.inner()?;
+        Ok(self.path.clone())
     }
 }
 
@@ -173,17 +173,43 @@ impl ObjectStore for Directory {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        match self.inner()?.get_opts(location, options).await {
-            Err(e @ object_store::Error::NotFound { .. }) => {
-                self.check_read()?;
-                Err(e)
+        let path = self.inner()?.path_to_filesystem(location)?;
+        let at = path.clone();
+        let opened = tokio::task::spawn_blocking(move || files::open(&at)).await;
+        let opened =
+            opened.map_err(|e| object_store::Error::Generic { store: "Directory", source: e.into() })?;
+        let (file, meta) = match opened {
+            Ok(opened) => opened,
+            Err(e) => {
+                if e.kind() == std::io::ErrorKind::NotFound {
+                    self.check_read()?;
+                }
+                return Err(files::failed(&path, e));
             }
-            other => other,
-        }
+        };
+        let meta = files::describe(location.clone(), &meta);
+        options.check_preconditions(&meta)?;
+        let range = match options.range {
+            Some(range) => range
+                .as_range(meta.size)
+                .map_err(|e| object_store::Error::Generic { store: "Directory", source: e.into() })?,
+            None => 0..meta.size,
+        };
+        Ok(GetResult {
+            payload: GetResultPayload::File(file, path),
+            meta,
+            range,
+            attributes: Attributes::default(),
+            extensions: Extensions::default(),
+        })
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.inner()?.get_ranges(location, ranges).await
+        let mut parts = vec![];
+        for range in ranges {
+            parts.push(self.get_range(location, range.clone()).await?);
+        }
+        Ok(parts)
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -195,7 +221,7 @@ impl ObjectStore for Directory {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.listing(prefix, |inner| inner.list(prefix))
+        self.listing(prefix, None)
     }
 
     fn list_with_offset(
@@ -203,12 +229,17 @@ impl ObjectStore for Directory {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.listing(prefix, |inner| inner.list_with_offset(prefix, offset))
+        self.listing(prefix, Some(offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.check_read()?;
-        self.inner()?.list_with_delimiter(prefix).await
+        let (root, prefix) = (self.root()?, prefix.cloned().unwrap_or_default());
+        let found = tokio::task::spawn_blocking(move || files::folders(&root, &prefix)).await;
+        let found =
+            found.map_err(|e| object_store::Error::Generic { store: "Directory", source: e.into() })??;
+        let common_prefixes = found.into_iter().collect();
+        Ok(ListResult { common_prefixes, objects: vec![], extensions: Extensions::default() })
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
@@ -221,7 +252,6 @@ impl ObjectStore for Directory {
 mod tests {
     use super::*;
     use crate::store::StoreError;
-    use object_store::ObjectStoreExt;
 
     #[tokio::test]
     async fn a_store_that_vanished_is_not_begun_again() {

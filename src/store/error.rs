@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Display;
 use std::io;
 
+use super::files::NotAFile;
 use crate::format::header::HeaderError;
 use crate::shortage::Shortage;
 use crate::variables::BadVariable;
@@ -133,6 +134,9 @@ impl StoreError {
         if let Some(shortage) = io_error(&error).and_then(Shortage::of) {
             return StoreError::Exhausted { key, shortage };
         }
+        if let Some(not_a_file) = cause::<NotAFile>(&error) {
+            return StoreError::Corrupt { key, problem: not_a_file.to_string() };
+        }
         let problem = chain.chars().take(MAX_PROBLEM_CHARS).collect();
         match error {
             object_store::Error::NotFound { .. } => StoreError::NotFound { key },
@@ -188,12 +192,19 @@ fn error_chain(error: &dyn Error) -> String {
 }
 
 pub(super) fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    cause(error)
+}
+
+/// The first cause of a type.
+fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut at = Some(error);
     while let Some(e) = at {
-        if let Some(io) = e.downcast_ref() {
-            return Some(io);
+        if let Some(found) = e.downcast_ref() {
+            return Some(found);
         }
-        at = e.source();
+        // An error of the system gives away its inner error's source, and not that error.
+        let inner = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        at = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| e.source());
     }
     None
 }

@@ -9,6 +9,7 @@ mod counters;
 mod direct;
 mod directory;
 mod error;
+mod files;
 mod key;
 mod open;
 mod outage;
