@@ -5,6 +5,7 @@
 //! repeat goes on where it stopped. Memory: some 50 bytes for each file and block of the version, besides the reading
 //! context's own limits.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -164,7 +165,12 @@ async fn describe(
 ) -> Result<Pin, ReadError> {
     let mut items = vec![];
     let mut open = vec![Part::of(open(reader, artifact, record).await?)];
+    // A version that stands in many places is gone through once.
+    let mut seen = HashSet::new();
     while let Some(Part { view, path }) = open.pop() {
+        if !seen.insert((view.manifest(), path.clone())) {
+            continue;
+        }
         let mut entries = part_entries(&view, path.as_ref());
         loop {
             let batch = entries.next_batch().await?;
@@ -214,7 +220,11 @@ async fn fetch(
     progress: &Progress,
 ) -> Result<(), ReadError> {
     let mut open = vec![Part::of(open(reader, artifact, record).await?)];
+    let mut seen = HashSet::new();
     while let Some(part) = open.pop() {
+        if !seen.insert((part.view.manifest(), part.path.clone())) {
+            continue;
+        }
         open.extend(fetch_part(&part, progress).await?);
     }
     Ok(())

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::clock::Timestamp;
 use crate::condemned::Condemned;
 use crate::format::codec::Codec;
 use crate::format::entry::{ChunkRef, Place};
@@ -148,30 +147,29 @@ impl ChunkIndex {
     }
 
     /// Whether a pack was seen in the store within a day.
-    pub fn is_seen(&self, pack: &PackId, now: Timestamp) -> bool {
-        let oldest = now.unix_millis().saturating_sub(SEEN.as_millis() as i64);
+    pub fn is_seen(&self, pack: &PackId) -> bool {
         let found = self.with(|db| {
             let mut query = db.prepare_cached(
-                "SELECT 1 FROM seen_packs WHERE store = ? AND id = ? AND at BETWEEN ? AND ?",
+                "SELECT 1 FROM seen_packs WHERE store = ? AND id = ? AND unixepoch() - at BETWEEN 0 AND ?",
             )?;
-            query.exists(params![self.store, &pack.as_bytes()[..], oldest, now.unix_millis()])
+            query.exists(params![self.store, &pack.as_bytes()[..], SEEN.as_secs() as i64])
         });
         found.unwrap_or_else(|| self.own_seen.lock().expect("no holder of this lock panics").contains(pack))
     }
 
-    /// Notes that packs are in the store.
-    pub fn see(&self, packs: &[PackId], now: Timestamp) {
+    /// Notes that packs are in the store; by the database's clock, since nobody else asks for the time.
+    pub fn see(&self, packs: &[PackId]) {
         if packs.is_empty() {
             return;
         }
         let noted = self.with(|db| {
             let tx = db.transaction()?;
             {
-                let oldest = now.unix_millis().saturating_sub(SEEN.as_millis() as i64);
-                tx.execute("DELETE FROM seen_packs WHERE at < ?", [oldest])?;
-                let mut insert = tx.prepare_cached("INSERT OR REPLACE INTO seen_packs VALUES (?, ?, ?)")?;
+                tx.execute("DELETE FROM seen_packs WHERE unixepoch() - at > ?", [SEEN.as_secs() as i64])?;
+                let mut insert =
+                    tx.prepare_cached("INSERT OR REPLACE INTO seen_packs VALUES (?, ?, unixepoch())")?;
                 for pack in packs {
-                    insert.execute(params![self.store, &pack.as_bytes()[..], now.unix_millis()])?;
+                    insert.execute(params![self.store, &pack.as_bytes()[..]])?;
                 }
             }
             tx.commit()

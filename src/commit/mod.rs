@@ -388,7 +388,7 @@ impl Committer {
             });
             let (mut prepared, uploads) = preparing.await.map_err(|_| CommitError::Worker)??;
             uploads.finish().await?;
-            self.index().see(&prepared.sealed, self.catalog.store().env().now());
+            self.index().see(&prepared.sealed);
             if !self.packs_are_there(&prepared.found_in).await? {
                 continue;
             }

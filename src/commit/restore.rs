@@ -23,8 +23,7 @@ impl Committer {
     /// but for those that were moved. Cost: a request for each pack that was not seen within a day.
     pub(super) async fn packs_are_there(&self, needed: &HashMap<PackId, u64>) -> Result<bool, CommitError> {
         let (index, store) = (self.index(), self.catalog.store());
-        let now = store.env().now();
-        let unseen = needed.iter().filter(|(pack, _)| !index.is_seen(pack, now));
+        let unseen = needed.iter().filter(|(pack, _)| !index.is_seen(pack));
         let unseen: Vec<(PackId, u64)> = unseen.map(|(pack, needed)| (*pack, *needed)).collect();
         let asked = stream::iter(unseen).map(|(pack, needed)| async move {
             match store.stat(&Key::Pack(pack)).await {
@@ -37,7 +36,7 @@ impl Committer {
         });
         let found: Vec<(PackId, bool)> = asked.buffer_unordered(PARALLEL_PACKS).try_collect().await?;
         let there: Vec<PackId> = found.iter().filter(|(_, there)| *there).map(|(pack, _)| *pack).collect();
-        index.see(&there, now);
+        index.see(&there);
         let mut all_there = true;
         for (pack, _) in found.iter().filter(|(_, there)| !there) {
             let (mut lost, mut lengths) = (vec![], HashMap::new());

@@ -29,6 +29,20 @@ use crate::view::{Found, VersionView, WholeView};
 /// Generated files whose content is kept.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
 
+/// Longest generated file: the sums of 16 million files with paths of usual length. Versions that contain one another can
+/// show more than any disk holds.
+const MAX_GENERATED_BYTES: u64 = 2 << 30;
+
+/// Bytes of all whose content is kept; they are on the disk of the state folder.
+const MAX_KEPT_BYTES: u64 = 4 << 30;
+
+/// The shortest line of sums: hash, blanks, a name of one byte, line end.
+const MIN_SUM_BYTES: u64 = 64 + 2 + 1 + 1;
+
+/// How long a look-up waits for a file to be made; then it ends, and the work with it. A reader that was killed is held
+/// until then. What was read of the manifest is in the cache for the next.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Generated files whose numbers are remembered; those before them answer ESTALE.
 const REMEMBERED: usize = 4096;
 
@@ -58,13 +72,34 @@ struct MountRecord {
     #[serde(flatten)]
     record: Record,
     /// Files that `v7.b3sums` leaves out because `b3sum` cannot name them.
-    files_not_in_b3sums: u64,
+    /// None where there are more files than are gone through.
+    files_not_in_b3sums: Option<u64>,
+}
+
+/// A generated file that is being written, up to [`MAX_GENERATED_BYTES`].
+struct Output {
+    file: BufWriter<File>,
+    bytes: u64,
+}
+
+impl Output {
+    fn add(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.bytes += bytes.len() as u64;
+        if self.bytes > MAX_GENERATED_BYTES {
+            return Err(too_long());
+        }
+        self.file.write_all(bytes)
+    }
+}
+
+fn too_long() -> std::io::Error {
+    std::io::Error::from_raw_os_error(libc::EFBIG)
 }
 
 /// Contents at hand. The locks are held for look-ups only.
 #[derive(Debug)]
 pub(super) struct GeneratedFiles {
-    contents: Mutex<LruCache<u64, Arc<File>>>,
+    contents: Mutex<LruCache<u64, (Arc<File>, u64)>>,
     /// The newest files' keys, oldest first: older ones are forgotten, so that polling does not add up.
     recent: Mutex<VecDeque<NodeKey>>,
     last_commits: Mutex<HashMap<ArtifactKey, (u64, Value)>>,
@@ -99,11 +134,16 @@ impl GeneratedFiles {
     }
 
     fn keep(&self, ino: u64, file: Arc<File>) {
-        self.contents.lock().expect("no holder of this lock panics").put(ino, file);
+        let size = file.metadata().map_or(0, |meta| meta.len());
+        let mut contents = self.contents.lock().expect("no holder of this lock panics");
+        contents.put(ino, (file, size));
+        while contents.len() > 1 && contents.iter().map(|(_, (_, size))| size).sum::<u64>() > MAX_KEPT_BYTES {
+            contents.pop_lru();
+        }
     }
 
     fn get(&self, ino: u64) -> Option<Arc<File>> {
-        self.contents.lock().expect("no holder of this lock panics").get(&ino).cloned()
+        self.contents.lock().expect("no holder of this lock panics").get(&ino).map(|(file, _)| file.clone())
     }
 }
 
@@ -192,47 +232,69 @@ impl Fs {
         }
     }
 
+    /// Makes a file's content, within limits of time and length.
     async fn generate(self: &Arc<Self>, artifact: Option<&ArtifactKey>, what: What) -> Result<File> {
+        let made = tokio::time::timeout(PATIENCE, self.write_generated(artifact, what)).await;
+        let made = made.unwrap_or(Err(Errno(libc::ETIMEDOUT)));
+        if let Err(Errno(libc::EFBIG | libc::ETIMEDOUT)) = made {
+            let artifact = artifact.map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(
+                artifact,
+                ?what,
+                "a file of .artfs was not made: it has more than {MAX_GENERATED_BYTES} bytes, or takes more than {} s; \
+                 `artfs verify` checks a version of any size",
+                PATIENCE.as_secs()
+            );
+        }
+        made
+    }
+
+    async fn write_generated(self: &Arc<Self>, artifact: Option<&ArtifactKey>, what: What) -> Result<File> {
+        if let (Some(artifact), What::B3sums(version) | What::Sha256sums(version)) = (artifact, what)
+            && self.files_shown(artifact, version).await? > MAX_GENERATED_BYTES / MIN_SUM_BYTES
+        {
+            return Err(Errno(libc::EFBIG));
+        }
         let file = File::options()
             .read(true)
             .write(true)
             .custom_flags(libc::O_TMPFILE)
             .mode(0o600)
             .open(&self.options.state)?;
-        let mut out = BufWriter::new(file);
+        let mut out = Output { file: BufWriter::new(file), bytes: 0 };
         match (artifact, what) {
             (None, _) | (_, What::Status) => {
                 let status = (self.status.lock().expect("no holder of this lock panics"))();
-                out.write_all(&pretty(&status))?;
-                out.write_all(b"\n")?;
+                out.add(&pretty(&status))?;
+                out.add(b"\n")?;
             }
             (Some(artifact), What::Log) => {
                 if let Some(state) = self.state(artifact).await? {
                     for line in self.catalog.log_lines(&state).await? {
-                        out.write_all(&line)?;
-                        out.write_all(b"\n")?;
+                        out.add(&line)?;
+                        out.add(b"\n")?;
                     }
                 }
             }
             (Some(artifact), What::LastCommit) => {
                 let (_, note) = self.generated.last_commit(artifact).ok_or(Errno::NOT_FOUND)?;
-                out.write_all(&pretty(&note))?;
-                out.write_all(b"\n")?;
+                out.add(&pretty(&note))?;
+                out.add(b"\n")?;
             }
             (Some(artifact), What::Record(version)) => {
                 let record = self.record(artifact, version).await?;
-                out.write_all(&pretty(&record))?;
-                out.write_all(b"\n")?;
+                out.add(&pretty(&record))?;
+                out.add(b"\n")?;
             }
             (Some(artifact), What::B3sums(version)) => {
                 self.each_entry(artifact, version, |found| {
-                    b3sums_line(&found.entry).map_or(Ok(()), |line| out.write_all(line.as_bytes()))
+                    b3sums_line(&found.entry).map_or(Ok(()), |line| out.add(line.as_bytes()))
                 })
                 .await?;
             }
             (Some(artifact), What::Sha256sums(version)) => {
                 self.each_entry(artifact, version, |found| {
-                    sha256sums_line(&found.entry).map_or(Ok(()), |line| out.write_all(line.as_bytes()))
+                    sha256sums_line(&found.entry).map_or(Ok(()), |line| out.add(line.as_bytes()))
                 })
                 .await?;
             }
@@ -245,18 +307,23 @@ impl Fs {
                         break;
                     }
                     for (_, entry) in &batch {
-                        out.write_all(listing.push(entry).as_bytes())?;
+                        out.add(listing.push(entry).as_bytes())?;
                     }
                 }
             }
         }
-        out.into_inner().map_err(|e| e.into_error().into())
+        out.file.into_inner().map_err(|e| e.into_error().into())
     }
 
     async fn view_of(&self, artifact: &ArtifactKey, version: VersionNumber) -> Result<Arc<VersionView>> {
         let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
         let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
         self.view(&self.inodes.version(artifact, record)).await
+    }
+
+    /// How many files a version shows, by its manifest; what it cannot name in a sum is counted, too.
+    async fn files_shown(&self, artifact: &ArtifactKey, version: VersionNumber) -> Result<u64> {
+        Ok(self.view_of(artifact, version).await?.totals().files)
     }
 
     /// Everything that is seen in a version, what it contains too.
@@ -280,6 +347,9 @@ impl Fs {
         let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
         let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
         let record = self.catalog.record(&state, record).await?;
+        if self.files_shown(artifact, version).await? > MAX_GENERATED_BYTES / MIN_SUM_BYTES {
+            return Ok(MountRecord { record, files_not_in_b3sums: None });
+        }
         let (mut files, mut listed) = (0, 0);
         self.each_entry(artifact, version, |found| {
             files += u64::from(matches!(found.entry.body, Body::File(_) | Body::Reference(_)));
@@ -287,7 +357,7 @@ impl Fs {
             Ok(())
         })
         .await?;
-        Ok(MountRecord { record, files_not_in_b3sums: files - listed })
+        Ok(MountRecord { record, files_not_in_b3sums: Some(files - listed) })
     }
 
     /// A generated file's content, made again if it is no longer kept.

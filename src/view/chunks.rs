@@ -40,6 +40,9 @@ type List = Arc<Vec<(u64, ChunkRef)>>;
 #[derive(Debug)]
 pub(super) struct ChunkMap {
     level: u8,
+    /// The file's length, and the least that each of its chunks but the last has.
+    size: u64,
+    min_chunk: u64,
     refs: List,
     lists: Mutex<LruCache<ChunkId, List>>,
 }
@@ -50,7 +53,8 @@ impl ChunkMap {
             Content::Inline(_) => (0, vec![]),
             Content::Chunks { level, refs } => (*level, with_offsets(refs.clone())),
         };
-        Self { level, refs: Arc::new(refs), lists: Mutex::new(LruCache::new(MAX_LISTS)) }
+        let lists = Mutex::new(LruCache::new(MAX_LISTS));
+        Self { level, size: body.size, min_chunk: body.rule.sizes().min as u64, refs: Arc::new(refs), lists }
     }
 
     /// The chunks that hold bytes of `range`, in order. Cost: a block for each list that is not in the cache.
@@ -76,6 +80,9 @@ impl ChunkMap {
                         );
                         return Err(origin.contradiction(problem));
                     }
+                    if chunk.span < self.min_chunk && base + at + chunk.span < self.size {
+                        return Err(origin.contradiction(self.too_dense(&chunk.id)));
+                    }
                     out.push(Piece { offset: base + at, chunk: chunk.clone() });
                 } else {
                     below.push((level - 1, base + at, self.list(fetcher, origin, chunk).await?));
@@ -84,6 +91,13 @@ impl ChunkMap {
             below.into_iter().rev().for_each(|item| work.push_front(item));
         }
         Ok(out)
+    }
+
+    fn too_dense(&self, id: &ChunkId) -> String {
+        format!(
+            "{id} is shorter, or has more chunks, than a file that is cut into {} bytes or more has",
+            self.min_chunk
+        )
     }
 
     /// The references of all list blocks. Cost: a block for each of the upper levels that is not in the cache.
@@ -118,6 +132,10 @@ impl ChunkMap {
             }
         }
         let block = fetcher.block(origin, chunk, BlockKind::List, Vec::new).await?;
+        // Before its rows take memory: lists of tiny chunks would take many times what the file has.
+        if (block.len() as u64).saturating_sub(1).saturating_mul(self.min_chunk) > chunk.span {
+            return Err(origin.contradiction(self.too_dense(&chunk.id)));
+        }
         let refs = block.chunks(chunk.span).map_err(|e| origin.damaged(&e))?;
         if refs.iter().any(|r| r.span == 0) {
             return Err(origin.contradiction(format!("list {} has a reference to nothing", chunk.id)));

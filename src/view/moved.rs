@@ -82,7 +82,8 @@ impl Fetcher {
     }
 
     /// Gets chunks that were lost where they were sought (`came` has what came of each) from where they were moved to,
-    /// or stored again. What is nowhere keeps its first error. Cost: nothing if all came; else a request for each table,
+    /// or stored again. What is nowhere has the error of the last
+    /// place that it was sought in. Cost: nothing if all came; else a request for each table,
     /// and those for the chunks.
     pub(super) async fn fetch_moved(
         &self,
@@ -114,10 +115,10 @@ impl Fetcher {
                 match self.fetch_range(origin, &group, chunks, urgency).await {
                     Ok(results) => {
                         for ((i, chunk), result) in members.into_iter().zip(results) {
-                            match is_lost(&result) {
-                                true => lost.push((i, chunk)),
-                                false => came[i] = result,
+                            if is_lost(&result) {
+                                lost.push((i, chunk));
                             }
+                            came[i] = result;
                         }
                     }
                     // Moved once more.

@@ -274,6 +274,8 @@ impl Walk {
                     _ => None,
                 };
                 if let Some(contained) = contained {
+                    // What cannot be gone through is not begun.
+                    self.check_shown(contained.entries)?;
                     let below = self.whole.enter(&found, &contained).await?;
                     out.push(found);
                     self.levels.push(Level::new(below));
@@ -282,12 +284,17 @@ impl Walk {
                 out.push(found);
             }
             self.shown += out.len() as u64;
-            if self.shown > MAX_SHOWN {
-                let problem = format!("more than {MAX_SHOWN} entries are to be seen in it");
-                return Err(self.whole.top.contradiction(problem));
-            }
+            self.check_shown(0)?;
             return Ok(out);
         }
         Ok(vec![])
+    }
+
+    fn check_shown(&self, more: u64) -> Result<(), ReadError> {
+        if self.shown.saturating_add(more) > MAX_SHOWN {
+            let problem = format!("more than {MAX_SHOWN} entries are to be seen in it");
+            return Err(self.whole.top.contradiction(problem));
+        }
+        Ok(())
     }
 }

@@ -16,6 +16,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_session_from_a_version_with_another_in_it_keeps_it_until_it_is_changed", staged_from),
     ("a_contained_version_is_copied_verified_pinned_and_checked_like_what_is_beside_it", tools),
     ("diff_tells_what_changed_in_a_contained_version", compared),
+    ("versions_that_show_more_than_any_disk_holds_end_every_command_soon", endless),
     ("links_that_lead_to_no_version_are_told_or_stay_as_they_are", other_links),
 ];
 
@@ -318,4 +319,39 @@ fn other_links() {
         assert!(error.contains("dead") && error.contains(why), "{error}");
         fs::remove_file(s.join("dead")).unwrap();
     }
+}
+
+/// A thousand billion files, in 13 versions of ten links each.
+fn endless() {
+    let host = Host::new();
+    host.version("p/n0", &[("f", &noise(7, 0, 2000))]);
+    for level in 1..=12 {
+        let staging = host.artifact(&format!("p/n{level}"));
+        for i in 0..10 {
+            symlink(host.path(format!("p/n{}/v0", level - 1)), staging.join(format!("d{i}"))).unwrap();
+        }
+        host.commit(&format!("p/n{level}")).unwrap();
+    }
+    let last = host.path("p/n12");
+    let deep = vec!["d0"; 12].join("/");
+    assert_eq!(fs::read(last.join("v0").join(deep).join("f")).unwrap(), noise(7, 0, 2000));
+    let before = super::reading::disk_use(&host.state);
+    refused("the sums", fs::metadata(last.join(".artfs/v0.b3sums")), libc::EFBIG);
+    assert!(host.log().contains("`artfs verify` checks a version of any size"), "{}", host.log());
+    let record = super::host::json(&last.join(".artfs/v0.json"));
+    assert_eq!(
+        (&record["files"], &record["files_not_in_b3sums"]),
+        (&1_000_000_000_000u64.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(fs::read_to_string(last.join(".artfs/v0.listing")).unwrap().lines().count(), 10);
+    let copy = host.folder().join("copy");
+    for words in [&["ls", "p/n12", "--files"][..], &["get", "p/n12", copy.to_str().unwrap()]] {
+        let failure = host.failure(words);
+        assert!(failure.contains("entries are to be seen in it"), "{failure}");
+    }
+    // What goes through each manifest once ends.
+    host.ok(&["verify", "p/n12"]);
+    host.ok(&["pin", "p/n12"]);
+    let grown = super::reading::disk_use(&host.state).saturating_sub(before);
+    assert!(grown < 10 << 20, "{grown} bytes");
 }

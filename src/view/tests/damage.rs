@@ -189,6 +189,25 @@ async fn zeros_that_are_not_what_was_committed_are_refused() {
 }
 
 #[tokio::test]
+async fn chunks_shorter_than_the_format_cuts_them_are_refused() {
+    for (chunk_bytes, len) in [(1, 100_000), (1000, 3500), (1000, 200_000), (65_535, 400_000)] {
+        let fixture = Fixture::new();
+        let cut = Cut { chunk_bytes, rows_in_list: 4096, ..Cut::default() };
+        let version = fixture.version(cut, vec![("dense".into(), Node::File(noise(5, len)))]).await;
+        let context = fixture.context().await;
+        let read = read_all(&context, &version).await.unwrap();
+        let errors = check(&version, &read);
+        assert!(matches!(errors[..], [ReadError::Corrupt { .. }]), "{chunk_bytes} {len}: {errors:?}");
+    }
+    // The last one is as long as it is.
+    let fixture = Fixture::new();
+    let cut = Cut { chunk_bytes: 64 << 10, ..Cut::default() };
+    let version = fixture.version(cut, vec![("fine".into(), Node::File(noise(5, (10 << 16) + 1)))]).await;
+    let read = read_all(&fixture.context().await, &version).await.unwrap();
+    assert_eq!(check(&version, &read).len(), 0);
+}
+
+#[tokio::test]
 async fn index_rows_that_lie_are_found_out() {
     let fixture = Fixture::new();
     let version = sample(&fixture).await;
