@@ -24,7 +24,7 @@ use crate::format::header::StoreHeader;
 use crate::name::{ArtifactKey, RunId};
 use crate::process::rule::RUN_VARIABLE;
 use crate::signing::SshKey;
-use crate::store::{ANSWER_LIMIT, OnMissing, OpenError, Store, StoreError, StoreUrl};
+use crate::store::{ANSWER_LIMIT, Away, OnMissing, OpenError, Store, StoreUrl};
 
 /// Digits of the hash of a store's URL that name the file with its header.
 const URL_HASH_DIGITS: usize = 16;
@@ -168,38 +168,39 @@ impl Context {
                 .with_hint(format!("it was a store before; {}", for_good())),
             _ => error.into(),
         };
-        let env = clock::system();
-        let backend = match &remembered {
-            Some(_) => url.connect_again(&settings())?,
-            None => url.connect(&settings(), make)?,
-        };
-        let limit = self.store_timeout()?;
-        let opened = Store::open_within(backend.clone(), url.to_string(), on_missing, env.clone(), limit);
-        match (runtime.block_on(opened), &remembered) {
-            (Ok(store), _) => {
-                if wants_sha256 && !store.header().has_sha256() {
-                    let message = format!("{url} was made without --sha256, and that cannot be changed");
-                    return Err(CliError::failed(message).with_hint("leave --sha256 out, or use a new store"));
+        let (env, limit) = (clock::system(), self.store_timeout()?);
+        let settings = settings();
+        let opened = runtime.block_on(async {
+            match remembered.clone() {
+                Some(header) => {
+                    let backend = url.connect_again(&settings)?;
+                    Store::open_known(backend, url.to_string(), header, env, limit).await
                 }
-                if remembered.as_ref() != Some(store.header()) {
-                    if remembered.is_some() {
-                        tracing::warn!(store = %url, "this is another store than the one that was here before");
-                    }
-                    remember(&file, &url, store.header());
+                None => {
+                    let backend = url.connect(&settings, make)?;
+                    Store::open_within(backend, url.to_string(), on_missing, env, limit).await
                 }
-                Ok(store)
             }
-            (Err(OpenError::Store { source: StoreError::Unavailable { problem, .. }, .. }), Some(header)) => {
-                tracing::warn!(store = %url, problem, "the store cannot be reached: using what is known here");
-                if url.directory().is_some() {
-                    tracing::warn!("if its disk is not mounted, mount it; {}", for_good());
-                }
-                // From there it is asked whether it is back.
-                let _inside = runtime.enter();
-                Ok(Store::assume_away(backend, url.to_string(), header.clone(), env, limit, problem))
+        });
+        let store = opened.map_err(gone)?;
+        if let Some(Away { problem, .. }) = store.away() {
+            tracing::warn!(store = %url, problem, "the store cannot be reached: using what is known here");
+            if url.directory().is_some() {
+                tracing::warn!("if its disk is not mounted, mount it; {}", for_good());
             }
-            (Err(error), _) => Err(gone(error)),
+            return Ok(store);
         }
+        if wants_sha256 && !store.header().has_sha256() {
+            let message = format!("{url} was made without --sha256, and that cannot be changed");
+            return Err(CliError::failed(message).with_hint("leave --sha256 out, or use a new store"));
+        }
+        if remembered.as_ref() != Some(store.header()) {
+            if remembered.is_some() {
+                tracing::warn!(store = %url, "this is another store than the one that was here before");
+            }
+            remember(&file, &url, store.header());
+        }
+        Ok(store)
     }
 
     /// The user on whose behalf a command works.

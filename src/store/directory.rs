@@ -61,21 +61,13 @@ impl Directory {
             return Ok(inner);
         }
         let opened = LocalFileSystem::new_with_prefix(&self.path);
-        let opened = opened.map_err(|e| if self.path.is_dir() { e } else { self.gone(&self.path) })?;
+        let opened = opened.map_err(|e| there(&self.path).err().unwrap_or(e))?;
         Ok(self.inner.get_or_init(|| opened.with_fsync(true)))
-    }
-
-    fn gone(&self, what: &FsPath) -> object_store::Error {
-        let problem = format!("{} is gone: is its disk mounted?", what.display());
-        object_store::Error::Generic { store: "LocalFileSystem", source: problem.into() }
     }
 
     /// An error unless the store is there. Cost: one `stat`.
     fn check_presence(&self) -> Result<()> {
-        let header = self.path.join(header());
-        if !header.exists() {
-            return Err(self.gone(&header));
-        }
+        there(&self.path.join(header()))?;
         self.was_there.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -105,13 +97,28 @@ impl Directory {
         if prefix.is_none_or(|prefix| prefix.as_ref().is_empty()) {
             return found;
         }
-        let sorted = async {
+        let place = self.was_there.load(Ordering::Relaxed).then(|| self.path.join(header()));
+        let sorted = async move {
             let mut all: Vec<ObjectMeta> = found.try_collect().await?;
+            // It may have gone while it was listed, and what is not there is passed over.
+            place.as_deref().map_or(Ok(()), there)?;
             all.sort_unstable_by(|a, b| a.location.cmp(&b.location));
             Ok::<_, object_store::Error>(futures::stream::iter(all.into_iter().map(Ok)))
         };
         futures::stream::once(sorted).try_flatten().boxed()
     }
+}
+
+/// An error unless something is there: what cannot be looked at is no better than what is gone.
+fn there(what: &FsPath) -> Result<()> {
+    let problem = match std::fs::metadata(what) {
+        Ok(_) => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            format!("{} is gone: is its disk mounted?", what.display())
+        }
+        Err(e) => format!("{} cannot be looked at: {e}", what.display()),
+    };
+    Err(object_store::Error::Generic { store: "LocalFileSystem", source: problem.into() })
 }
 
 fn failed<T: Send + 'static>(error: object_store::Error) -> BoxStream<'static, Result<T>> {
@@ -160,12 +167,22 @@ impl ObjectStore for Directory {
                 self.check_read()?;
                 Err(e)
             }
+            Ok(header) if location.as_ref() == self::header() => {
+                self.was_there.store(true, Ordering::Relaxed);
+                Ok(header)
+            }
             other => other,
         }
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.inner()?.get_ranges(location, ranges).await
+        match self.inner()?.get_ranges(location, ranges).await {
+            Err(e @ object_store::Error::NotFound { .. }) => {
+                self.check_read()?;
+                Err(e)
+            }
+            other => other,
+        }
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
@@ -190,7 +207,10 @@ impl ObjectStore for Directory {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.check_read()?;
-        self.inner()?.list_with_delimiter(prefix).await
+        let found = self.inner()?.list_with_delimiter(prefix).await?;
+        // It may have gone while it was listed, and what is not there is passed over.
+        self.check_read()?;
+        Ok(found)
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {

@@ -7,6 +7,7 @@ mod runner;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
 mod commit;
 mod contained;
 mod host;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             memory::TESTS,
             names::TESTS,
             offline::TESTS,
+            chaos::TESTS,
             pin::TESTS,
             contained::TESTS,
             references::TESTS,
