@@ -13,7 +13,6 @@ use super::client;
 use super::holder;
 use super::mounts::{self, Life};
 use super::sys::{self, Detach};
-use crate::durable;
 
 /// How long a lock without an answering daemon may stay: a daemon that starts answers only when it serves.
 const GRACE: Duration = Duration::from_secs(5);
