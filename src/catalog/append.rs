@@ -18,8 +18,8 @@ use crate::id::{ArtifactId, EventHash, EventId};
 use crate::name::{ArtifactKey, VersionNumber};
 use crate::store::{Created, Key, StoreError, backoff};
 
-/// Answers in doubt, with nothing new in the log, after which a writer gives up.
-const MAX_DOUBTS: u32 = 5;
+/// Answers in doubt, with nothing new in the log, before which no writer gives up, however long they took.
+const MIN_DOUBTS: u32 = 2;
 /// Refusals in a row, as if others wrote, with nothing new in the log, after which a writer gives up: a store may refuse
 /// one writer while another's request is under way, but the others' events show.
 const MAX_CONFLICTS: u32 = 5;
@@ -73,6 +73,8 @@ struct Tries {
     races: Races,
     /// Answers in doubt since the log last grew.
     doubts: u32,
+    /// When the first of them was asked for.
+    doubted: Option<Instant>,
     /// Refusals in a row of what is not there.
     conflicts: u32,
 }
@@ -176,7 +178,10 @@ impl Catalog {
             Err(e) => return Err(e.into()),
         };
         let env = self.store.env();
-        tries.doubts += u32::from(answer.is_some());
+        if answer.is_some() {
+            tries.doubts += 1;
+            tries.doubted.get_or_insert(asked);
+        }
         let pause = tries.races.lose(env, asked.elapsed());
         let wait = if answer.is_some() { Some(backoff(env, tries.doubts)) } else { pause };
         tokio::time::sleep(wait.unwrap_or_default()).await;
@@ -188,7 +193,7 @@ impl Catalog {
         };
         if newest.seq() > state.seq() {
             // Whose it is, is known now.
-            (tries.doubts, tries.conflicts) = (0, 0);
+            (tries.doubts, tries.doubted, tries.conflicts) = (0, None, 0);
         } else {
             // Nothing landed, or not yet: the same number is tried again.
             tries.races.reset();
@@ -197,7 +202,7 @@ impl Catalog {
                 let error = conflict.refusing(&Key::Event(key.clone(), event.seq));
                 return Err(if tries.doubts > 0 { doubt(&error) } else { error.into() });
             }
-            if let Some(problem) = answer.filter(|_| tries.doubts >= MAX_DOUBTS) {
+            if let Some(problem) = answer.filter(|_| self.is_hopeless(tries.doubts, tries.doubted)) {
                 return Err(doubt(&problem));
             }
         }
@@ -224,7 +229,7 @@ impl Catalog {
         self.fold(key, &mut next, seq, bytes)?;
         let next = Arc::new(next.expect("an event that was folded makes a state"));
         self.mirror.add_events(key, &[(seq, bytes.clone())]);
-        cell.set(Known { loaded: true, state: Some(next.clone()), checked: Some(asked) });
+        cell.set(Known { loaded: true, state: Some(next.clone()), checked: Some(asked), unheard: None });
         Ok(next)
     }
 
@@ -235,7 +240,11 @@ impl Catalog {
         key: &ArtifactKey,
         id: &EventId,
     ) -> Result<Option<Option<VersionNumber>>, CatalogError> {
-        Ok(self.state(key, Duration::ZERO).await?.and_then(|state| state.outcome(id)))
+        let Some(state) = self.state(key, Duration::ZERO).await? else { return Ok(None) };
+        match (state.outcome(id), state.unheard()) {
+            (None, Some(reason)) => Err(reason.clone().into()),
+            (outcome, _) => Ok(outcome),
+        }
     }
 
     async fn read_or_create(
@@ -244,7 +253,7 @@ impl Catalog {
         cell: &Cell,
         actor: &Actor,
     ) -> Result<Arc<ArtifactState>, CatalogError> {
-        let mut doubts = 0;
+        let (mut doubts, begun) = (0, Instant::now());
         loop {
             if let Some(state) = self.read_on(key, cell, Expect::Nothing).await? {
                 return Ok(state);
@@ -259,10 +268,11 @@ impl Catalog {
                 // Whoever made it, the log begins now; reading it tells which artifact it is.
                 Created::Yes => {
                     let state = self.take_in(key, cell, None, 0, &bytes, asked)?;
-                    self.forget_listings().await;
+                    self.forget_listings();
                     return Ok(state);
                 }
-                Created::Exists(_) | Created::Unknown(_) if doubts < MAX_DOUBTS => doubts += 1,
+                Created::Exists(_) if doubts < MAX_CONFLICTS => doubts += 1,
+                Created::Unknown(_) if !self.is_hopeless(doubts, Some(begun)) => doubts += 1,
                 Created::Exists(conflict) => {
                     return Err(conflict.refusing(&Key::Event(key.clone(), 0)).into());
                 }
@@ -335,6 +345,12 @@ impl Catalog {
 
     async fn create_event(&self, key: &ArtifactKey, seq: u64, bytes: &Bytes) -> Result<Created, StoreError> {
         self.store.create(&Key::Event(key.clone(), seq), bytes.clone()).await
+    }
+
+    /// Whether attempts have failed for as long as one is waited for, and more than one of them: the connection of the
+    /// first may have been dead.
+    fn is_hopeless(&self, doubts: u32, since: Option<Instant>) -> bool {
+        doubts >= MIN_DOUBTS && since.is_some_and(|since| since.elapsed() >= self.store.answer_limit())
     }
 
     async fn wait(&self, failures: u32) {

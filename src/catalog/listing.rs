@@ -65,7 +65,7 @@ impl Catalog {
     /// Whether the store has a project; one of which this host knows deleted artifacts only must have another. Cost: as
     /// [`Catalog::projects`] as a rule.
     pub async fn has_project(&self, project: &ProjectName, max_age: Duration) -> Result<bool, CatalogError> {
-        if !self.projects(max_age).await?.contains(project) {
+        if !self.lists_project(project, max_age).await? {
             return Ok(false);
         }
         match self.known_of(project) {

@@ -1,5 +1,6 @@
 //! The local copy of the logs: what was read once need not be read again, and is there without the store.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -24,9 +25,13 @@ CREATE TABLE IF NOT EXISTS details (
     store TEXT NOT NULL, id TEXT NOT NULL, bytes BLOB NOT NULL,
     PRIMARY KEY (store, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS listings (
+    store TEXT NOT NULL, prefix TEXT NOT NULL, names TEXT NOT NULL,
+    PRIMARY KEY (store, prefix)
+) WITHOUT ROWID;
 ";
 
-/// Events, trusted checkpoints and details of one store in the local database. A failing database loses speed, never
+/// Events, trusted checkpoints, listings and details of one store in the local database. A failing database loses speed, never
 /// truth: errors are logged and the store is asked instead. The mutex is held for single statements.
 #[derive(Debug)]
 pub(super) struct Mirror {
@@ -147,6 +152,23 @@ impl Mirror {
             query.query_map([&self.store], |row| row.get(0))?.collect()
         });
         found.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect()
+    }
+
+    /// The folders below one, as they were listed last; none if they never were.
+    pub fn listing(&self, prefix: &str) -> Option<BTreeSet<String>> {
+        let names: String = self.with(|db| {
+            let mut query = db.prepare_cached("SELECT names FROM listings WHERE store = ? AND prefix = ?")?;
+            query.query_row([&*self.store, prefix], |row| row.get(0)).optional()
+        })??;
+        Some(names.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    }
+
+    /// Keeps a listing that is whole.
+    pub fn set_listing(&self, prefix: &str, names: &BTreeSet<String>) {
+        let names = names.iter().map(String::as_str).collect::<Vec<_>>().join("/");
+        self.with(|db| {
+            db.execute("INSERT OR REPLACE INTO listings VALUES (?, ?, ?)", [&*self.store, prefix, &names])
+        });
     }
 
     pub fn details(&self, id: &DetailsId) -> Option<Vec<u8>> {

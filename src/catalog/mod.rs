@@ -150,7 +150,8 @@ pub struct Catalog {
     store: Arc<Store>,
     mirror: Mirror,
     cells: Mutex<HashMap<ArtifactKey, Arc<Cell>>>,
-    listings: tokio::sync::Mutex<HashMap<String, (Instant, BTreeSet<String>)>>,
+    /// By their folder; each is held by the one task that asks for it.
+    listings: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Listing>>>>>,
     /// When the logs of a project were last looked at for a listing.
     looks: Mutex<HashMap<ProjectName, Instant>>,
     /// Signs what is appended; none: it is not signed.
@@ -176,6 +177,23 @@ struct Known {
     loaded: bool,
     state: Option<Arc<ArtifactState>>,
     checked: Option<Instant>,
+    /// `state` as it is shown if the store was not heard when it was asked last.
+    unheard: Option<Arc<ArtifactState>>,
+}
+
+impl Known {
+    fn shown(&self) -> Option<Arc<ArtifactState>> {
+        self.unheard.clone().or_else(|| self.state.clone())
+    }
+}
+
+/// The folders below one.
+#[derive(Debug, Clone)]
+struct Listing {
+    asked: Instant,
+    names: BTreeSet<String>,
+    /// Why the store was not heard: there may be others.
+    unheard: Option<StoreError>,
 }
 
 impl Cell {
@@ -193,7 +211,7 @@ impl Catalog {
     /// only). Sends nothing.
     pub fn new(store: Arc<Store>, mirror: Option<&Path>) -> Self {
         let mirror = Mirror::open(mirror, store.id());
-        let (cells, listings, looks) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
+        let (cells, listings, looks) = (Mutex::default(), Mutex::default(), Mutex::default());
         Self { store, mirror, cells, listings, looks, signer: None }
     }
 
@@ -233,7 +251,7 @@ impl Catalog {
     }
 
     /// The state of an artifact, at most `max_age` old; none if it does not exist. While the store cannot be
-    /// reached the last known state is given. Cost: nothing if the state is young enough, else one request if
+    /// reached the last known state is given, marked as [`ArtifactState::unheard`]. Cost: nothing if the state is young enough, else one request if
     /// nothing is new.
     pub async fn state(
         &self,
@@ -244,21 +262,22 @@ impl Catalog {
         let fresh = |known: &Known| known.checked.is_some_and(|at| at.elapsed() < max_age);
         let known = cell.known();
         if fresh(&known) {
-            return Ok(known.state);
+            return Ok(known.shown());
         }
         let _reading = cell.reading.lock().await;
         let known = cell.known();
         if fresh(&known) {
-            return Ok(known.state);
+            return Ok(known.shown());
         }
         match self.read_on(key, &cell, Expect::Nothing).await {
             Err(CatalogError::Store(e)) if e.may_pass() => {
                 // Offline: what is known is the best there is. Ask again only after the usual interval. Where nothing
                 // is known, that is no news: nobody may take it for "there is none".
                 let known = cell.known();
-                let Some(state) = known.state.clone() else { return Err(e.into()) };
-                cell.set(Known { checked: Some(Instant::now()), ..known });
-                Ok(Some(state))
+                let Some(state) = &known.state else { return Err(e.into()) };
+                let shown = Arc::new(state.unheard_since(e));
+                cell.set(Known { checked: Some(Instant::now()), unheard: Some(shown.clone()), ..known });
+                Ok(Some(shown))
             }
             other => other,
         }
@@ -307,11 +326,25 @@ impl Catalog {
         }
     }
 
-    /// The projects in the store; those known locally while it cannot be reached. Cost: a listing if the last
-    /// one is older than `max_age`.
+    /// The projects in the store; while it cannot be reached, those that were listed before. Cost: a listing if the
+    /// last one is older than `max_age`.
+    ///
+    /// # Errors
+    /// The store cannot be reached, and this host never listed its projects.
     pub async fn projects(&self, max_age: Duration) -> Result<Vec<ProjectName>, CatalogError> {
-        let local = || self.mirror.artifacts().into_iter().map(|a| a.project.to_string()).collect();
-        Ok(parsed(&self.listing(ARTIFACTS_PREFIX, max_age, local).await?))
+        Ok(parsed(&self.listing(ARTIFACTS_PREFIX, max_age).await?.names))
+    }
+
+    /// Whether the store has a project. Cost: as [`Catalog::projects`].
+    ///
+    /// # Errors
+    /// The store cannot be reached, and the project is none that is known.
+    async fn lists_project(&self, project: &ProjectName, max_age: Duration) -> Result<bool, CatalogError> {
+        let listing = self.listing(ARTIFACTS_PREFIX, max_age).await?;
+        match (listing.names.contains(project.as_str()), listing.unheard) {
+            (false, Some(reason)) => Err(reason.into()),
+            (found, _) => Ok(found),
+        }
     }
 
     /// Whether an artifact of the project is known here that was not deleted when its log was last read. Sends
@@ -328,35 +361,51 @@ impl Catalog {
         project: &ProjectName,
         max_age: Duration,
     ) -> Result<Vec<ArtifactName>, CatalogError> {
-        let local = || {
-            let known = self.mirror.artifacts().into_iter();
-            known.filter(|a| a.project == *project).map(|a| a.name.to_string()).collect()
-        };
-        Ok(parsed(&self.listing(&project_prefix(project), max_age, local).await?))
+        Ok(parsed(&self.listing(&project_prefix(project), max_age).await?.names))
     }
 
-    async fn listing(
-        &self,
-        prefix: &str,
-        max_age: Duration,
-        local: impl FnOnce() -> BTreeSet<String>,
-    ) -> Result<BTreeSet<String>, CatalogError> {
-        let mut listings = self.listings.lock().await;
-        if let Some((at, names)) = listings.get(prefix)
-            && at.elapsed() < max_age
-        {
-            return Ok(names.clone());
-        }
-        let names = match self.listing_now(prefix).await {
-            Err(e) if e.may_pass() => {
-                let mut names = local();
-                names.extend(listings.get(prefix).map(|(_, old)| old.clone()).unwrap_or_default());
-                names
-            }
-            listed => listed?,
+    async fn listing(&self, prefix: &str, max_age: Duration) -> Result<Listing, CatalogError> {
+        let cell = {
+            let mut listings = self.listings.lock().expect("no holder of the listings' lock panics");
+            listings.entry(prefix.to_owned()).or_default().clone()
         };
-        listings.insert(prefix.to_owned(), (Instant::now(), names.clone()));
-        Ok(names)
+        let mut listed = cell.lock().await;
+        if let Some(listing) = &*listed
+            && listing.asked.elapsed() < max_age
+        {
+            return Ok(listing.clone());
+        }
+        let (names, unheard) = match self.listing_now(prefix).await {
+            Ok(names) => (names, None),
+            Err(e) if e.may_pass() => {
+                let before = listed.as_ref().map(|listing| listing.names.clone());
+                // Of what was never listed nobody knows all, and a part must not be taken for the whole.
+                let Some(mut names) = before.or_else(|| self.mirror.listing(prefix)) else {
+                    return Err(e.into());
+                };
+                names.extend(self.known_below(prefix));
+                tracing::warn!("{e}: what was listed before is shown");
+                (names, Some(e))
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if unheard.is_none() && listed.as_ref().is_none_or(|before| before.names != names) {
+            self.mirror.set_listing(prefix, &names);
+        }
+        let listing = Listing { asked: Instant::now(), names, unheard };
+        *listed = Some(listing.clone());
+        Ok(listing)
+    }
+
+    /// The names of folders below one that hold an artifact of which something is kept here.
+    fn known_below(&self, prefix: &str) -> BTreeSet<String> {
+        let known = self.mirror.artifacts().into_iter();
+        known
+            .filter_map(|key| match prefix == ARTIFACTS_PREFIX {
+                true => Some(key.project.to_string()),
+                false => (project_prefix(&key.project) == prefix).then(|| key.name.to_string()),
+            })
+            .collect()
     }
 
     async fn listing_now(&self, prefix: &str) -> Result<BTreeSet<String>, StoreError> {
@@ -364,8 +413,8 @@ impl Catalog {
     }
 
     /// Forgets listings, so that names made by this host are seen at once.
-    async fn forget_listings(&self) {
-        self.listings.lock().await.clear();
+    fn forget_listings(&self) {
+        self.listings.lock().expect("no holder of the listings' lock panics").clear();
     }
 
     /// A details object. Cost: one request the first time.

@@ -74,7 +74,7 @@ impl Catalog {
             None => self.read_cold(key).await.map(Some),
         };
         let Some(Read { state, base, events }) = read? else {
-            cell.set(Known { loaded: true, state: known.clone(), checked: Some(asked) });
+            cell.set(Known { loaded: true, state: known.clone(), checked: Some(asked), unheard: None });
             return Ok(known);
         };
         if let Some((reference, bytes)) = &base {
@@ -83,7 +83,7 @@ impl Catalog {
         }
         self.mirror.add_events(key, &events);
         let state = state.map(Arc::new);
-        cell.set(Known { loaded: true, state: state.clone(), checked: Some(asked) });
+        cell.set(Known { loaded: true, state: state.clone(), checked: Some(asked), unheard: None });
         if let Some(state) = &state {
             self.mirror_checkpoint(key, cell, state).await;
         }
@@ -103,7 +103,7 @@ impl Catalog {
             cell.mirrored.store(0, Ordering::Relaxed);
             None
         });
-        cell.set(Known { loaded: true, state: state.map(Arc::new), checked: None });
+        cell.set(Known { loaded: true, state: state.map(Arc::new), checked: None, unheard: None });
     }
 
     fn load_mirror(&self, key: &ArtifactKey, cell: &Cell) -> Result<Option<ArtifactState>, String> {
@@ -232,8 +232,8 @@ impl Catalog {
     }
 
     /// Tells the end of a log from an event that may not be read. Who may not list is told of a name that is not there
-    /// that it is denied; but one who is denied everything is denied the header, too. Cost: nothing unless denied, then
-    /// one request, and a listing if that was not denied before.
+    /// that it is denied; one who is denied everything has no store at all. Cost: nothing unless denied, then a listing
+    /// if that was not denied before.
     async fn end_of_log(
         &self,
         key: &ArtifactKey,
@@ -241,10 +241,11 @@ impl Catalog {
     ) -> Result<Option<Bytes>, CatalogError> {
         match read {
             Err(CatalogError::Store(e @ StoreError::Denied { .. })) => {
-                if self.may_not_list(key).await && self.store.get(&Key::Header).await.is_ok() {
-                    return Ok(None);
+                if self.may_not_list(key).await {
+                    Ok(None)
+                } else {
+                    Err(e.into())
                 }
-                Err(e.into())
             }
             Ok(None) => {
                 self.cell(key).unlisted.store(false, Ordering::Relaxed);

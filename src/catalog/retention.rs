@@ -97,6 +97,7 @@ impl ArtifactState {
             _ => None,
         };
         match gone {
+            None if let Some(reason) = self.unheard() => reason.clone().into(),
             Some((what, deleted)) => {
                 let (actor, time) = (deleted.actor.clone(), deleted.time);
                 CatalogError::Deleted { artifact, what, actor, time }

@@ -13,6 +13,7 @@ use crate::format::run::add_reads;
 use crate::format::sshsig::PublicKey;
 use crate::id::{ArtifactId, EventHash, EventId, StoreId};
 use crate::name::{AliasName, ArtifactKey, Selector, VersionNumber};
+use crate::store::StoreError;
 
 /// An event that does not belong where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,8 @@ pub struct ArtifactState {
     protections: Protections,
     /// The newest checkpoint that an event vouches for, or that this was made from.
     vouched: Option<CheckpointRef>,
+    /// Why the store was not heard when this was looked up: what is not in it may be in the store.
+    unheard: Option<StoreError>,
 }
 
 impl ArtifactState {
@@ -67,6 +70,7 @@ impl ArtifactState {
             outcomes: HashMap::from([(event.id, None)]),
             protections: Protections::new(),
             vouched: None,
+            unheard: None,
         };
         let error = |problem: &str| Err(state.error(event.seq, problem));
         if event.body != Body::Create {
@@ -131,7 +135,18 @@ impl ArtifactState {
             outcomes,
             protections,
             vouched: Some(reference),
+            unheard: None,
         }
+    }
+
+    /// The same, known from before: the store could not be asked, for this reason.
+    pub(super) fn unheard_since(&self, reason: StoreError) -> Self {
+        Self { unheard: Some(reason), ..self.clone() }
+    }
+
+    /// Why it is not known that there is nothing else than this says; none if the store was heard.
+    pub fn unheard(&self) -> Option<&StoreError> {
+        self.unheard.as_ref()
     }
 
     /// The same as a checkpoint of an artifact in `store`.

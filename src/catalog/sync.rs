@@ -71,7 +71,7 @@ impl Catalog {
                 all
             }
         };
-        self.forget_listings().await;
+        self.forget_listings();
         let read = futures::stream::iter(artifacts).map(|key| {
             let changed = &changed;
             async move {

@@ -24,7 +24,7 @@ use crate::format::header::StoreHeader;
 use crate::name::{ArtifactKey, RunId};
 use crate::process::rule::RUN_VARIABLE;
 use crate::signing::SshKey;
-use crate::store::{ANSWER_LIMIT, OnMissing, OpenError, Proof, Store, StoreError, StoreUrl};
+use crate::store::{ANSWER_LIMIT, Away, OnMissing, OpenError, Proof, Store, StoreError, StoreUrl};
 use crate::variables::{self, Kind};
 
 /// Digits of the hash of a store's URL that name the file with its header.
@@ -194,53 +194,52 @@ impl Context {
                 .with_hint(format!("it was a store before; {}", for_good())),
             _ => error.into(),
         };
-        let env = clock::system();
+        let (env, limit) = (clock::system(), self.store_timeout()?);
         if recalled.is_none() {
             refuse_moved(runtime, &url)?;
         }
-        let backend = match &remembered {
-            Some(_) => url.connect_again(&settings(&url)?)?,
-            None => url.connect(&settings(&url)?, make)?,
-        };
-        let limit = self.store_timeout()?;
-        let opened = Store::open_within(backend.clone(), url.to_string(), on_missing, env.clone(), limit);
-        match (runtime.block_on(opened), &remembered) {
-            (Ok(store), _) => {
-                if wants_sha256 && !store.header().has_sha256() {
-                    let message = format!("{url} was made without --sha256, and that cannot be changed");
-                    return Err(CliError::failed(message).with_hint("leave --sha256 out, or use a new store"));
+        let settings = settings(&url)?;
+        let opened = runtime.block_on(async {
+            match remembered.cloned() {
+                Some(header) => {
+                    let backend = url.connect_again(&settings)?;
+                    Store::open_known(backend, url.to_string(), header, env, limit).await
                 }
-                let is_known = remembered == Some(store.header());
-                if !is_known && remembered.is_some() {
-                    tracing::warn!(store = %url, "this is another store than the one that was here before");
+                None => {
+                    let backend = url.connect(&settings, make)?;
+                    Store::open_within(backend, url.to_string(), on_missing, env, limit).await
                 }
-                demand_conditions(&store, &file, &url, recalled.as_ref());
-                if is_for_writing {
-                    let proved = runtime.block_on(store.prove_conditions());
-                    // All other trouble shows when something is written.
-                    if let Err(source @ StoreError::Unconditional { .. }) = proved {
-                        return Err(OpenError::Store { url: url.to_string(), source }.into());
-                    }
-                }
-                if !is_known && recall(&file, &url).is_none_or(|now| now.header != *store.header()) {
-                    remember(&file, &url, store.header(), None);
-                }
-                Ok(store)
             }
-            (Err(OpenError::Store { source: StoreError::Unavailable { problem, .. }, .. }), Some(header)) => {
-                tracing::warn!(store = %url, problem, "the store cannot be reached: using what is known here");
-                if url.directory().is_some() {
-                    tracing::warn!("if its disk is not mounted, mount it; {}", for_good());
-                }
-                // From there it is asked whether it is back.
-                let _inside = runtime.enter();
-                let header = (*header).clone();
-                let store = Store::assume_away(backend, url.to_string(), header, env, limit, problem);
-                demand_conditions(&store, &file, &url, recalled.as_ref());
-                Ok(store)
+        });
+        let store = opened.map_err(gone)?;
+        if let Some(Away { problem, .. }) = store.away() {
+            tracing::warn!(store = %url, problem, "the store cannot be reached: using what is known here");
+            if url.directory().is_some() {
+                tracing::warn!("if its disk is not mounted, mount it; {}", for_good());
             }
-            (Err(error), _) => Err(gone(error)),
+            demand_conditions(&store, &file, &url, recalled.as_ref());
+            return Ok(store);
         }
+        if wants_sha256 && !store.header().has_sha256() {
+            let message = format!("{url} was made without --sha256, and that cannot be changed");
+            return Err(CliError::failed(message).with_hint("leave --sha256 out, or use a new store"));
+        }
+        let is_known = remembered == Some(store.header());
+        if !is_known && remembered.is_some() {
+            tracing::warn!(store = %url, "this is another store than the one that was here before");
+        }
+        demand_conditions(&store, &file, &url, recalled.as_ref());
+        if is_for_writing {
+            let proved = runtime.block_on(store.prove_conditions());
+            // All other trouble shows when something is written.
+            if let Err(source @ StoreError::Unconditional { .. }) = proved {
+                return Err(OpenError::Store { url: url.to_string(), source }.into());
+            }
+        }
+        if !is_known && recall(&file, &url).is_none_or(|now| now.header != *store.header()) {
+            remember(&file, &url, store.header(), None);
+        }
+        Ok(store)
     }
 
     /// The user on whose behalf a command works.

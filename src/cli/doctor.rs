@@ -364,10 +364,10 @@ fn store(context: &Context) -> Vec<Check> {
     };
     let store = opened.catalog.store();
     let mut checks = vec![];
-    if store.offline_since().is_some() {
+    if let Some(away) = store.away() {
         checks.push(Check::failed(
             name,
-            format!("{url} cannot be reached; what is cached can be read"),
+            format!("{url} cannot be reached ({}); what is cached can be read", away.problem),
             "check the network, the endpoint, the region and the credentials",
         ));
     } else {

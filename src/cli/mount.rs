@@ -243,10 +243,10 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
     // Absolute, so it cannot be taken for an option.
     add(&[&options.mountpoint]);
     let served = spawn::spawn(&arguments, &options.state)?;
-    if served.get("store_offline_since").is_some_and(|since| !since.is_null()) {
+    if let Some(reason) = served.get("store_offline_reason").and_then(Value::as_str) {
         eprintln!(
             "warning: {store} does not answer: what is cached can be read, and what is staged cannot be committed \
-             until it is back"
+             until it is back ({reason})"
         );
     }
     if let Some(told) = set_aside_note(&options.state) {

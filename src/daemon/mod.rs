@@ -243,7 +243,7 @@ impl Life {
                     answer = &mut answers, if ready.is_some() => {
                         let Some(ready) = ready.take() else { continue };
                         match answer {
-                            Ok(()) => ready.serving(&mountpoint, store.offline_since()),
+                            Ok(()) => ready.serving(&mountpoint, store.away()),
                             Err(error) => {
                                 ready.failed(&error);
                                 detach(&mountpoint);
@@ -351,12 +351,13 @@ fn detach(mountpoint: &std::path::Path) {
 pub fn status(services: &Services) -> Value {
     let options = &services.options;
     let store = services.catalog.store();
-    let counts = store.counts();
+    let (counts, away) = (store.counts(), store.away());
     json!({
         "pid": std::process::id(),
         "mountpoint": options.mountpoint.to_string_lossy(),
         "store": store.url(),
-        "store_offline_since": store.offline_since(),
+        "store_offline_since": away.as_ref().map(|away| away.since),
+        "store_offline_reason": away.as_ref().map(|away| &away.problem),
         "state": options.state.to_string_lossy(),
         "read_only": options.read_only,
         "allow_other": options.allow_other,

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 
 use super::sys;
 use super::wire::{Reply, WireError, to_line};
-use crate::clock::Timestamp;
 use crate::durable;
 use crate::process::limits;
+use crate::store::Away;
 
 /// A log longer than this is set aside when the next daemon starts.
 const MAX_LOG_BYTES: u64 = 16 << 20;
@@ -40,13 +40,16 @@ impl Ready {
     }
 
     /// The mount serves, perhaps without its store.
-    pub fn serving(self, mountpoint: &Path, store_offline_since: Option<Timestamp>) {
+    pub fn serving(self, mountpoint: &Path, away: Option<Away>) {
         let pid = std::process::id();
         let mountpoint = mountpoint.to_string_lossy();
         tracing::info!(%mountpoint, pid, "serving");
         if let Ready::Pipe(pipe) = self {
             let served = json!({
-                "pid": pid, "mountpoint": mountpoint, "store_offline_since": store_offline_since,
+                "pid": pid,
+                "mountpoint": mountpoint,
+                "store_offline_since": away.as_ref().map(|away| away.since),
+                "store_offline_reason": away.as_ref().map(|away| &away.problem),
             });
             say(pipe, &Reply::Ok(served));
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::inode::{Node, NodeKey};
+use super::names::missing;
 use super::{Answer, Errno, Fs, Result};
 use crate::catalog::{Actor, AliasPrecondition};
 use crate::name::{AliasName, ArtifactKey, Selector};
@@ -195,7 +196,7 @@ impl Fs {
         let from = parse_alias(name).map_err(|_| Errno::NOT_PERMITTED)?;
         let to = parse_alias(new_name)?;
         let state = self.catalog.existing(artifact, self.max_age()).await?;
-        let version = state.alias(&from).ok_or(Errno::NOT_FOUND)?.version;
+        let version = state.alias(&from).ok_or_else(|| missing(&state))?.version;
         self.set_alias(caller, artifact, &to, &Selector::Version(version)).await?;
         let actor = self.actor(caller);
         self.catalog.remove_alias(artifact, &from, AliasPrecondition::At(version), &actor).await?;

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::inode::{Node, NodeKey};
+use super::names::missing;
 use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result};
 use crate::catalog::Record;
 use crate::clock::Timestamp;
@@ -221,13 +222,13 @@ impl Fs {
             What::Log => Ok(self.state(artifact).await?.map_or(0, |state| state.seq())),
             What::Record(version) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
-                state.version(version).ok_or(Errno::NOT_FOUND)?;
+                state.version(version).ok_or_else(|| missing(&state))?;
                 Ok(state.seq())
             }
             What::Sha256sums(_) if !self.catalog.store().header().has_sha256() => Err(Errno::NOT_FOUND),
             What::B3sums(version) | What::Sha256sums(version) | What::Listing(version) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
-                Ok(state.version(version).ok_or(Errno::NOT_FOUND)?.seq)
+                Ok(state.version(version).ok_or_else(|| missing(&state))?.seq)
             }
         }
     }
@@ -317,7 +318,7 @@ impl Fs {
 
     async fn view_of(&self, artifact: &ArtifactKey, version: VersionNumber) -> Result<Arc<VersionView>> {
         let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
-        let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
+        let record = state.version(version).ok_or_else(|| missing(&state))?;
         self.view(&self.inodes.version(artifact, record)).await
     }
 
@@ -345,7 +346,7 @@ impl Fs {
 
     async fn record(self: &Arc<Self>, artifact: &ArtifactKey, version: VersionNumber) -> Result<MountRecord> {
         let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
-        let record = state.version(version).ok_or(Errno::NOT_FOUND)?;
+        let record = state.version(version).ok_or_else(|| missing(&state))?;
         let record = self.catalog.record(&state, record).await?;
         if self.files_shown(artifact, version).await? > MAX_GENERATED_BYTES / MIN_SUM_BYTES {
             return Ok(MountRecord { record, files_not_in_b3sums: None });

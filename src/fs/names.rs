@@ -129,6 +129,11 @@ impl Fs {
             Ok(true) => Ok(true),
             // What is staged stays reachable when another host deletes all artifacts.
             Ok(false) => Ok(self.registry.list()?.iter().any(|session| session.artifact.project == *project)),
+            // What is staged is served without the store.
+            Err(e) if self.registry.list()?.iter().any(|session| session.artifact.project == *project) => {
+                tracing::debug!("{e}");
+                Ok(true)
+            }
             // Who may not list can still read what is named exactly: whether it is there shows further down.
             Err(CatalogError::Store(StoreError::Denied { .. })) => Ok(true),
             Err(e) => Err(e.into()),
@@ -140,17 +145,23 @@ impl Fs {
         if local.iter().any(|(p, n)| *p == artifact.project && n.as_ref() == Some(&artifact.name)) {
             return Ok(true);
         }
-        if self.is_in_store(artifact).await? {
-            return Ok(true);
+        // What is staged stays reachable when another host deletes the artifact, and while the store is away.
+        let found = self.is_in_store(artifact).await;
+        if matches!(found, Ok(true)) {
+            return found;
         }
-        // What is staged stays reachable when another host deletes the artifact.
-        Ok(self.registry.list()?.iter().any(|session| session.artifact == *artifact))
+        let is_staged = self.registry.list()?.iter().any(|session| session.artifact == *artifact);
+        if is_staged { Ok(true) } else { found }
     }
 
     /// Whether the store has the artifact, and it was not deleted.
     async fn is_in_store(&self, artifact: &ArtifactKey) -> Result<bool> {
-        let state = self.catalog.state(artifact, self.max_age()).await?;
-        Ok(state.is_some_and(|state| !state.is_removed()))
+        let Some(state) = self.catalog.state(artifact, self.max_age()).await? else { return Ok(false) };
+        match state.unheard() {
+            // Another host may have begun it again.
+            Some(reason) if state.is_removed() => Err(reason.clone().into()),
+            _ => Ok(!state.is_removed()),
+        }
     }
 
     fn local_names(&self) -> Result<Vec<(ProjectName, Option<ArtifactName>)>> {
@@ -201,19 +212,19 @@ impl Fs {
             ArtifactChild::Next | ArtifactChild::Other => Err(Errno::NOT_FOUND),
             ArtifactChild::Version(number) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
-                let record = state.version(number).ok_or(Errno::NOT_FOUND)?;
+                let record = state.version(number).ok_or_else(|| missing(&state))?;
                 self.admit_version(&state, record).await?;
                 Ok(self.version_root_answer(&self.inodes.version(artifact, record)))
             }
             ArtifactChild::Latest => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
-                let latest = state.latest().ok_or(Errno::NOT_FOUND)?;
+                let latest = state.latest().ok_or_else(|| missing(&state))?;
                 self.admit_latest(&state).await?;
                 Ok(self.alias_answer(artifact, "latest", latest.version, latest.seq, latest.created))
             }
             ArtifactChild::Alias(alias) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
-                let record = state.alias(&alias).ok_or(Errno::NOT_FOUND)?;
+                let record = state.alias(&alias).ok_or_else(|| missing(&state))?;
                 self.admit_alias(&state, &alias).await?;
                 Ok(self.alias_answer(artifact, alias.as_str(), record.version, record.seq, record.time))
             }
@@ -379,6 +390,11 @@ impl Fs {
             _ => self.rename_link(caller, artifact, name, new_name, no_replace).await,
         }
     }
+}
+
+/// What an artifact does not have, as far as is known: it may have it all the same if the store was not heard.
+pub(super) fn missing(state: &ArtifactState) -> Errno {
+    state.unheard().map_or(Errno::NOT_FOUND, |reason| reason.clone().into())
 }
 
 fn refuse(what: &str) -> Errno {

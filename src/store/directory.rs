@@ -64,21 +64,13 @@ impl Directory {
             return Ok(inner);
         }
         let opened = LocalFileSystem::new_with_prefix(&self.path);
-        let opened = opened.map_err(|e| if self.path.is_dir() { e } else { self.gone(&self.path) })?;
+        let opened = opened.map_err(|e| there(&self.path).err().unwrap_or(e))?;
         Ok(self.inner.get_or_init(|| opened.with_fsync(true)))
-    }
-
-    fn gone(&self, what: &FsPath) -> object_store::Error {
-        let problem = format!("{} is gone: is its disk mounted?", what.display());
-        object_store::Error::Generic { store: "LocalFileSystem", source: problem.into() }
     }
 
     /// An error unless the store is there. Cost: one `stat`.
     fn check_presence(&self) -> Result<()> {
-        let header = self.path.join(header());
-        if !header.exists() {
-            return Err(self.gone(&header));
-        }
+        there(&self.path.join(header()))?;
         self.was_there.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -105,7 +97,11 @@ impl Directory {
             let batch = batches.recv().await?;
             Some((batch.map(|batch| futures::stream::iter(batch.into_iter().map(Ok))), batches))
         });
-        batches.try_flatten().boxed()
+        let place = self.was_there.load(Ordering::Relaxed).then(|| self.path.join(header()));
+        // It may have gone while it was listed, and what is not there is passed over.
+        let gone = async move { place.as_deref().map_or(Ok(()), there) };
+        let gone = futures::stream::once(gone).filter_map(async |checked: Result<()>| checked.err().map(Err));
+        batches.try_flatten().chain(gone).boxed()
     }
 
     /// The directory as it is named by the file system, once it was there.
@@ -128,6 +124,18 @@ impl Directory {
             implementer: format!("the file system of {}", self.path.display()),
         }
     }
+}
+
+/// An error unless something is there: what cannot be looked at is no better than what is gone.
+fn there(what: &FsPath) -> Result<()> {
+    let problem = match std::fs::metadata(what) {
+        Ok(_) => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            format!("{} is gone: is its disk mounted?", what.display())
+        }
+        Err(e) => format!("{} cannot be looked at: {e}", what.display()),
+    };
+    Err(object_store::Error::Generic { store: "LocalFileSystem", source: problem.into() })
 }
 
 fn failed<T: Send + 'static>(error: object_store::Error) -> BoxStream<'static, Result<T>> {
@@ -179,7 +187,12 @@ impl ObjectStore for Directory {
         let opened =
             opened.map_err(|e| object_store::Error::Generic { store: "Directory", source: e.into() })?;
         let (file, meta) = match opened {
-            Ok(opened) => opened,
+            Ok(opened) => {
+                if location.as_ref() == header() {
+                    self.was_there.store(true, Ordering::Relaxed);
+                }
+                opened
+            }
             Err(e) => {
                 if e.kind() == std::io::ErrorKind::NotFound {
                     self.check_read()?;
@@ -238,6 +251,8 @@ impl ObjectStore for Directory {
         let found = tokio::task::spawn_blocking(move || files::folders(&root, &prefix)).await;
         let found =
             found.map_err(|e| object_store::Error::Generic { store: "Directory", source: e.into() })??;
+        // It may have gone while it was listed, and what is not there is passed over.
+        self.check_read()?;
         let common_prefixes = found.into_iter().collect();
         Ok(ListResult { common_prefixes, objects: vec![], extensions: Extensions::default() })
     }

@@ -14,6 +14,11 @@ const MAX_PROBLEM_CHARS: usize = 500;
 /// The vendors' codes for a bucket that is not there. As elements: an object's name has no `<`.
 const MISSING_BUCKET_CODES: [&str; 3] =
     ["<Code>NoSuchBucket<", "<Code>ContainerNotFound<", "<Code>ContainerBeingDeleted<"];
+/// What a store says to a host whose clock is wrong: it refuses all requests, since their signatures have its time.
+const SKEWED_CLOCK_CODE: &str = "<Code>RequestTimeTooSkewed<";
+/// What stores say, beside `Retry-After`, to who asks too much.
+const THROTTLED: [&str; 4] =
+    ["429 Too Many Requests", "<Code>SlowDown<", "<Code>ServerBusy<", "TooManyRequests"];
 
 /// The status of a server that does not know a condition, as the client tells it.
 const NOT_IMPLEMENTED: &str = "501 Not Implemented";
@@ -95,6 +100,43 @@ impl StoreError {
         matches!(self, StoreError::Unavailable { .. } | StoreError::Exhausted { .. })
     }
 
+    /// Whether the store answered and refused, which it may do to one request or to all.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, StoreError::Denied { .. } | StoreError::NoBucket { .. })
+    }
+
+    /// Whether the store wants to be asked less.
+    pub(super) fn asks_for_less(&self) -> bool {
+        match self {
+            StoreError::Unavailable { problem, .. } => THROTTLED.iter().any(|word| problem.contains(word)),
+            _ => false,
+        }
+    }
+
+    /// The same as trouble that may pass, because `problem` holds for everything in the store.
+    pub(super) fn passing(self, problem: String) -> Self {
+        match self {
+            StoreError::Denied { key, .. } | StoreError::NoBucket { key } => {
+                StoreError::Unavailable { key, problem }
+            }
+            other => other,
+        }
+    }
+
+    /// What happened, without the name asked for.
+    pub(super) fn problem(&self) -> String {
+        match self {
+            StoreError::Unavailable { problem, .. } => problem.clone(),
+            StoreError::Denied { problem, .. } => {
+                format!("the store denies access: {problem}; check the credentials and the bucket's policy")
+            }
+            StoreError::NoBucket { .. } => {
+                "its bucket does not exist: check its name, region and endpoint".to_owned()
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// The same of a write: a name that is missing can only mean a missing bucket.
     pub(super) fn on_writing(self) -> Self {
         match self {
@@ -137,7 +179,11 @@ impl StoreError {
         if let Some(not_a_file) = cause::<NotAFile>(&error) {
             return StoreError::Corrupt { key, problem: not_a_file.to_string() };
         }
-        let problem = chain.chars().take(MAX_PROBLEM_CHARS).collect();
+        let problem: String = chain.chars().take(MAX_PROBLEM_CHARS).collect();
+        if chain.contains(SKEWED_CLOCK_CODE) {
+            let problem = format!("this host's clock is wrong by the store's, set it: {problem}");
+            return StoreError::Unavailable { key, problem };
+        }
         match error {
             object_store::Error::NotFound { .. } => StoreError::NotFound { key },
             object_store::Error::NotImplemented { operation, implementer } => {

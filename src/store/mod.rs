@@ -5,6 +5,7 @@
 //! What comes back is bytes: the formats' decoders prove them.
 
 mod conditions;
+mod connections;
 mod counters;
 mod direct;
 mod directory;
@@ -16,6 +17,7 @@ mod outage;
 mod retry;
 mod url;
 
+use std::fmt::Display;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -28,9 +30,12 @@ use object_store::{
     PutPayload,
 };
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use self::conditions::Conditions;
 pub use self::conditions::{Probed, Proof};
+pub use self::connections::Backend;
+use self::connections::Connections;
 use self::counters::Counters;
 pub use self::counters::RequestCounts;
 pub use self::error::{Conflict, OpenError, StoreError, is_full};
@@ -39,7 +44,9 @@ pub use self::key::{
     checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq, uses_prefix,
 };
 pub use self::open::{ANSWER_LIMIT, OnMissing};
+pub use self::outage::Away;
 use self::outage::Outage;
+use self::retry::Patience;
 pub use self::retry::backoff;
 pub use self::url::StoreUrl;
 use crate::clock::{Env, Timestamp};
@@ -50,8 +57,6 @@ use crate::id::StoreId;
 const MAX_WHOLE_OBJECT_BYTES: u64 = 64 << 20;
 /// Names taken from one listing at the most.
 const MAX_LISTED: usize = 10_000_000;
-/// A listing of folders is one answer made of many pages: it may take as long as sending this many bytes.
-const FOLDERS_ALLOWANCE: u64 = 2 << 20;
 
 /// How [`Store::create`] ended.
 #[derive(Debug)]
@@ -86,6 +91,7 @@ impl From<object_store::ObjectMeta> for ObjectInfo {
 #[derive(Debug)]
 pub struct Store {
     backend: Arc<dyn ObjectStore>,
+    connections: Connections,
     url: String,
     header: StoreHeader,
     env: Env,
@@ -117,10 +123,20 @@ impl Store {
         &self.env
     }
 
-    /// Since when the store has not answered; none while it does. Requests fail at once meanwhile, and the store
-    /// is asked at intervals.
+    /// How long one request is waited for.
+    pub fn answer_limit(&self) -> Duration {
+        self.answer_limit
+    }
+
+    /// Since when the store has not answered as it should, and what it does instead; none while it does. Requests fail
+    /// at once meanwhile, and the store is asked at intervals.
+    pub fn away(&self) -> Option<Away> {
+        self.outage.away()
+    }
+
+    /// Since when the store has not answered; none while it does.
     pub fn offline_since(&self) -> Option<Timestamp> {
-        self.outage.since()
+        self.away().map(|away| away.since)
     }
 
     /// Asks a store that counts as away whether it is back, for work that somebody asked for by name. Cost:
@@ -131,28 +147,33 @@ impl Store {
 
     /// Reads a whole object. Failures that may pass are tried again. Cost: one request.
     pub async fn get(&self, key: &Key) -> Result<Bytes, StoreError> {
-        self.retry(key, || async {
+        let patience = Patience::reading();
+        self.retry(key, &patience, || async {
             self.counters.gets.fetch_add(1, Ordering::Relaxed);
-            let answer = self.within(key, 0, self.backend.get(&key.path())).await?;
+            let answer = told(key, self.backend.get(&key.path()).await)?;
             let len = answer.meta.size;
             if len > MAX_WHOLE_OBJECT_BYTES {
                 let problem = format!("{len} bytes are more than any such object has");
                 return Err(StoreError::Corrupt { key: key.to_string(), problem });
             }
-            self.body(key, answer).await
+            self.body(key, &patience, answer).await
         })
         .await
     }
 
-    /// An answer's bytes, as long as they keep coming.
-    async fn body(&self, key: &Key, answer: GetResult) -> Result<Bytes, StoreError> {
+    /// An answer's bytes.
+    async fn body(&self, key: &Key, patience: &Patience, answer: GetResult) -> Result<Bytes, StoreError> {
         let len = answer.range.end.saturating_sub(answer.range.start);
         let bytes = match answer.payload {
-            GetResultPayload::File(..) => self.within(key, len, answer.bytes()).await?,
+            GetResultPayload::File(..) => {
+                patience.allow_reading(len);
+                told(key, answer.bytes().await)?
+            }
             GetResultPayload::Stream(mut pieces) => {
                 let mut bytes = BytesMut::with_capacity(len.min(MAX_WHOLE_OBJECT_BYTES) as usize);
-                while let Some(piece) = self.within(key, 0, pieces.try_next()).await? {
+                while let Some(piece) = told(key, pieces.try_next().await)? {
                     bytes.extend_from_slice(&piece);
+                    patience.note_bytes(bytes.len() as u64);
                     if bytes.len() as u64 > len {
                         let problem = format!("more came than the {len} bytes that it has");
                         return Err(StoreError::Corrupt { key: key.to_string(), problem });
@@ -175,36 +196,37 @@ impl Store {
         if want == 0 {
             return Ok(Bytes::new());
         }
-        self.retry(key, || async {
+        let patience = Patience::reading();
+        self.retry(key, &patience, || async {
             self.counters.range_gets.fetch_add(1, Ordering::Relaxed);
             let options =
                 GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
             let path = key.path();
-            let answer = self.within(key, 0, self.backend.get_opts(&path, options)).await;
+            let answer = told(key, self.backend.get_opts(&path, options).await);
             let bytes = match answer {
-                Ok(answer) => self.body(key, answer).await,
+                Ok(answer) => self.body(key, &patience, answer).await,
                 Err(error) => Err(error),
             };
-            let bytes = match bytes {
-                Ok(bytes) => bytes,
-                Err(e) => return Err(self.range_error(key, &range, e).await),
+            let error = match bytes {
+                Ok(bytes) if bytes.len() as u64 == want => return Ok(bytes),
+                Ok(bytes) => {
+                    let (from, to, came) = (range.start, range.end, bytes.len());
+                    let problem = format!("bytes {from}..{to} were asked for, {came} came");
+                    StoreError::Unavailable { key: key.to_string(), problem }
+                }
+                Err(e) => e,
             };
-            if bytes.len() as u64 != want {
-                let problem =
-                    format!("bytes {}..{} were asked for, {} came", range.start, range.end, bytes.len());
-                return Err(StoreError::Corrupt { key: key.to_string(), problem });
-            }
-            Ok(bytes)
+            Err(self.range_error(key, &range, error).await)
         })
         .await
     }
 
     /// Tells an object that is too short from trouble on the way; both surface as generic errors.
     async fn range_error(&self, key: &Key, range: &Range<u64>, error: StoreError) -> StoreError {
-        if !error.may_pass() {
+        if !error.may_pass() || error.asks_for_less() {
             return error;
         }
-        match self.within(key, 0, self.backend.head(&key.path())).await {
+        match self.backend.head(&key.path()).await {
             Ok(meta) if meta.size < range.end => StoreError::Corrupt {
                 key: key.to_string(),
                 problem: format!(
@@ -224,12 +246,12 @@ impl Store {
 
     /// Length and age of an object, without its bytes. Cost: one request, counted as a get.
     pub async fn stat(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
-        self.retry(key, || async {
+        self.retry(key, &Patience::reading(), || async {
             self.counters.gets.fetch_add(1, Ordering::Relaxed);
-            match self.within(key, 0, self.backend.head(&key.path())).await {
+            match told(key, self.backend.head(&key.path()).await) {
                 // The answer to a HEAD has no body that could tell a missing bucket from a missing object.
                 Err(StoreError::NotFound { key: name }) => {
-                    self.within(key, 0, self.backend.get_range(&key.path(), 0..1)).await?;
+                    told(key, self.backend.get_range(&key.path(), 0..1).await)?;
                     Err(StoreError::NotFound { key: name })
                 }
                 found => found.map(ObjectInfo::from),
@@ -243,9 +265,9 @@ impl Store {
     pub async fn put(&self, key: &Key, pieces: Vec<Bytes>) -> Result<(), StoreError> {
         let payload: PutPayload = pieces.into_iter().collect();
         let len = payload.content_length() as u64;
-        self.retry(key, || async {
+        self.retry(key, &Patience::sending(len), || async {
             self.counters.puts.fetch_add(1, Ordering::Relaxed);
-            let put = self.within(key, len, self.backend.put(&key.path(), payload.clone())).await;
+            let put = told(key, self.backend.put(&key.path(), payload.clone()).await);
             put.map_err(StoreError::on_writing)?;
             self.counters.bytes_written.fetch_add(len, Ordering::Relaxed);
             Ok(())
@@ -254,8 +276,8 @@ impl Store {
     }
 
     /// Writes an object only if its name is free; of any number of callers at once one gets [`Created::Yes`].
-    /// Never repeated here: the caller reads the object when the answer leaves doubt. Cost: one request; two more the
-    /// first time if the store has to prove itself ([`Store::demand_conditions`]).
+    /// Never repeated here unless it was refused: the caller reads the object when the answer leaves doubt. Cost: one
+    /// request; two more the first time if the store has to prove itself ([`Store::demand_conditions`]).
     ///
     /// # Errors
     /// Only those after which the object is certainly not there through this call.
@@ -267,10 +289,35 @@ impl Store {
     async fn create_unproved(&self, key: &Key, bytes: Bytes) -> Result<Created, StoreError> {
         self.outage.check(key)?;
         let _permit = self.in_flight.acquire().await.expect("the semaphore is never closed");
+        self.outage.check(key)?;
+        let (begun, mut failures) = (Instant::now(), 0);
+        if let Some(until) = self.connections.pause() {
+            tokio::time::sleep_until(until.min(begun + self.answer_limit)).await;
+        }
+        loop {
+            let refusal =
+                match self.create_once(key, bytes.clone()).await.map_err(|e| e.on_writing().on_creating()) {
+                    Err(e @ (StoreError::Unavailable { .. } | StoreError::Exhausted { .. })) => {
+                        return Ok(Created::Unknown(e));
+                    }
+                    Err(e) if e.is_refusal() => e,
+                    answered => {
+                        self.outage.note_good();
+                        if matches!(answered, Ok(Created::Yes)) {
+                            self.counters.bytes_written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                        }
+                        return answered;
+                    }
+                };
+            failures += 1;
+            tokio::time::sleep(self.after_refusal(key, begun, failures, refusal).await?).await;
+        }
+    }
+
+    async fn create_once(&self, key: &Key, bytes: Bytes) -> Result<Created, StoreError> {
         self.counters.creates.fetch_add(1, Ordering::Relaxed);
-        let len = bytes.len() as u64;
+        let (len, path) = (bytes.len() as u64, key.path());
         let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-        let path = key.path();
         let create = async {
             match self.backend.put_opts(&path, bytes.into(), options).await {
                 Ok(_) => Ok(Created::Yes),
@@ -280,18 +327,7 @@ impl Store {
                 },
             }
         };
-        match self.within(key, len, create).await.map_err(|e| e.on_writing().on_creating()) {
-            Err(e @ (StoreError::Unavailable { .. } | StoreError::Exhausted { .. })) => {
-                Ok(Created::Unknown(e))
-            }
-            answered => {
-                self.outage.note_answer();
-                if matches!(answered, Ok(Created::Yes)) {
-                    self.counters.bytes_written.fetch_add(len, Ordering::Relaxed);
-                }
-                answered
-            }
-        }
+        self.within(key, len, create).await
     }
 
     /// The names of all objects below a folder that sort after `after`, in order. Cost: one request for each
@@ -308,22 +344,25 @@ impl Store {
         most: usize,
     ) -> Result<Vec<String>, StoreError> {
         let prefix_path = object_store::path::Path::from(prefix);
-        self.retry(&prefix, || async {
+        let patience = Patience::reading();
+        self.retry(&prefix, &patience, || async {
             self.counters.lists.fetch_add(1, Ordering::Relaxed);
             let mut found = match after {
                 Some(key) => self.backend.list_with_offset(Some(&prefix_path), &key.path()),
                 None => self.backend.list(Some(&prefix_path)),
             };
             let (most, after) = (most.min(MAX_LISTED), after.map(Key::to_string));
-            let mut names = vec![];
+            let (mut names, mut seen) = (vec![], 0);
             while names.len() < most
-                && let Some(meta) = self.within(&prefix, 0, found.try_next()).await?
+                && let Some(meta) = told(&prefix, found.try_next().await)?
             {
                 // Azure of the version that the client speaks does not know where to start and lists everything.
                 let name = meta.location.to_string();
                 if after.as_ref().is_none_or(|after| name > *after) {
                     names.push(name);
                 }
+                seen += 1;
+                patience.note_names(seen);
             }
             names.sort_unstable();
             Ok(names)
@@ -334,10 +373,9 @@ impl Store {
     /// The folders right below a folder, in order. Cost: one request for each 1,000 of them.
     pub async fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let prefix_path = object_store::path::Path::from(prefix);
-        self.retry(&prefix, || async {
+        self.retry(&prefix, &Patience::reading(), || async {
             self.counters.lists.fetch_add(1, Ordering::Relaxed);
-            let found = self.backend.list_with_delimiter(Some(&prefix_path));
-            let found = self.within(&prefix, FOLDERS_ALLOWANCE, found).await?;
+            let found = told(&prefix, self.backend.list_with_delimiter(Some(&prefix_path)).await)?;
             let mut names: Vec<String> =
                 found.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
             names.sort_unstable();
@@ -350,11 +388,14 @@ impl Store {
     /// begun anew. Nothing is kept, so memory does not grow with the store. Cost: one request for each 1,000.
     pub async fn visit(&self, prefix: &str, visit: impl FnMut(ObjectInfo) + Send) -> Result<(), StoreError> {
         let prefix_path = object_store::path::Path::from(prefix);
-        let visit = Mutex::new(visit);
-        self.retry(&prefix, || async {
+        let (visit, patience) = (Mutex::new(visit), Patience::reading());
+        self.retry(&prefix, &patience, || async {
             self.counters.lists.fetch_add(1, Ordering::Relaxed);
             let mut found = self.backend.list(Some(&prefix_path));
-            while let Some(meta) = self.within(&prefix, 0, found.try_next()).await? {
+            let mut seen = 0;
+            while let Some(meta) = told(&prefix, found.try_next().await)? {
+                seen += 1;
+                patience.note_names(seen);
                 visit.lock().expect("no visitor panics")(meta.into());
             }
             Ok(())
@@ -365,15 +406,20 @@ impl Store {
     /// Deletes an object for good. One that is not there (any more) is no failure, so this may be repeated; nobody
     /// else's object is hit, because no name is used twice. Cost: one request.
     pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
-        self.retry(key, || async {
+        self.retry(key, &Patience::reading(), || async {
             self.counters.deletes.fetch_add(1, Ordering::Relaxed);
-            match self.within(key, 0, self.backend.delete(&key.path())).await {
+            match told(key, self.backend.delete(&key.path()).await) {
                 Err(StoreError::NotFound { .. }) => Ok(()),
                 other => other,
             }
         })
         .await
     }
+}
+
+/// An answer of the client in this module's terms.
+fn told<T>(key: &(dyn Display + Sync), answer: object_store::Result<T>) -> Result<T, StoreError> {
+    answer.map_err(|e| StoreError::from_backend(key, e))
 }
 
 #[cfg(test)]

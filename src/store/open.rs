@@ -1,17 +1,16 @@
 //! Opening a store: its header is read, made where there is nothing yet, or known from an earlier visit.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
 use super::conditions::Conditions;
+use super::connections::Backend;
 use super::counters::Counters;
 use super::outage::Outage;
 use super::{Conflict, Created, Key, OpenError, Store, StoreError};
 use crate::clock::Env;
-use crate::format::header::StoreHeader;
+use crate::format::header::{HeaderError, StoreHeader};
 use crate::id::StoreId;
 
 /// Requests in flight at once, of all kinds.
@@ -35,7 +34,7 @@ impl Store {
     ///
     /// Hosts that open a new store at the same time agree on one header. Cost: one request; a new store three.
     pub async fn open(
-        backend: Arc<dyn ObjectStore>,
+        backend: impl Into<Backend>,
         url: impl Into<String>,
         on_missing: OnMissing,
         env: Env,
@@ -45,30 +44,24 @@ impl Store {
 
     /// The same; a store that says nothing for `answer_limit` counts as not answering.
     pub async fn open_within(
-        backend: Arc<dyn ObjectStore>,
+        backend: impl Into<Backend>,
         url: impl Into<String>,
         on_missing: OnMissing,
         env: Env,
         answer_limit: Duration,
     ) -> Result<Self, OpenError> {
-        let url = url.into();
+        let (backend, url) = (backend.into(), url.into());
         let placeholder = StoreHeader::new(StoreId::from_bytes(env.random16()), env.now());
         let placeholder = match on_missing {
             OnMissing::CreateWithSha256 => placeholder.with_sha256(),
             OnMissing::Create | OnMissing::Fail => placeholder,
         };
         let mut store = Self::new(backend, url.clone(), placeholder, env, answer_limit);
-        let failed = |source: StoreError| match &source {
-            StoreError::NoBucket { .. } => OpenError::NoBucket { url: url.clone() },
-            _ => OpenError::Store { url: url.clone(), source },
-        };
+        let failed = |source| not_opened(&url, source);
         let bytes = match store.get(&Key::Header).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {
-                let conflict = store.make(on_missing).await.map_err(|e| match e {
-                    MakeError::NotAStore(problem) => OpenError::NotAStore { url: url.clone(), problem },
-                    MakeError::Store(e) => failed(e),
-                })?;
+                let conflict = store.make(on_missing).await.map_err(|e| e.into_open(&url))?;
                 match (store.get(&Key::Header).await, conflict) {
                     (Err(StoreError::NotFound { .. }), Some(conflict)) => {
                         return Err(failed(conflict.refusing(&Key::Header)));
@@ -84,15 +77,58 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens a store that was here before, with this header. One that refuses it, or gives something else, is away like
+    /// one that is silent: it is opened as it was known, with an outage. In a runtime it is asked at intervals.
+    ///
+    /// # Errors
+    /// The place is empty, or holds a store that this program cannot use. Cost: one request.
+    pub async fn open_known(
+        backend: impl Into<Backend>,
+        url: impl Into<String>,
+        known: StoreHeader,
+        env: Env,
+        answer_limit: Duration,
+    ) -> Result<Self, OpenError> {
+        let (backend, url) = (backend.into(), url.into());
+        let id = known.store;
+        let mut store = Self::new(backend.clone(), url.clone(), known, env.clone(), answer_limit);
+        store.outage.expect(id);
+        let bytes = match store.get(&Key::Header).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => {
+                let missing = store.make(OnMissing::Fail).await.map_err(|e| e.into_open(&url));
+                return missing.map(|_| store);
+            }
+            Err(e) if e.may_pass() => {
+                store.outage.begin(e.problem());
+                return Ok(store);
+            }
+            Err(e) => return Err(not_opened(&url, e)),
+        };
+        match StoreHeader::decode(&bytes) {
+            Ok(header) if header.store == id => store.header = header,
+            Ok(header) => {
+                store = Self::new(backend, url, header, env, answer_limit);
+                store.outage.expect(store.header.store);
+            }
+            Err(e @ HeaderError::Format(_)) => {
+                store.outage.begin(format!("what comes is not its artfs.json: {e}"));
+            }
+            Err(source) => return Err(OpenError::Header { url, source }),
+        }
+        Ok(store)
+    }
+
     /// A store whose header is known from an earlier visit. Sends nothing.
     pub fn assume(
-        backend: Arc<dyn ObjectStore>,
+        backend: impl Into<Backend>,
         url: impl Into<String>,
         header: StoreHeader,
         env: Env,
+        answer_limit: Duration,
     ) -> Self {
         let id = header.store;
-        let store = Self::new(backend, url.into(), header, env, ANSWER_LIMIT);
+        let store = Self::new(backend.into(), url.into(), header, env, answer_limit);
         store.outage.expect(id);
         store
     }
@@ -100,30 +136,23 @@ impl Store {
     /// The same for a store that did not answer just now: requests fail at once until it does. In a runtime it
     /// is asked at intervals.
     pub fn assume_away(
-        backend: Arc<dyn ObjectStore>,
+        backend: impl Into<Backend>,
         url: impl Into<String>,
         header: StoreHeader,
         env: Env,
         answer_limit: Duration,
         problem: String,
     ) -> Self {
-        let id = header.store;
-        let store = Self::new(backend, url.into(), header, env, answer_limit);
-        store.outage.expect(id);
+        let store = Self::assume(backend, url, header, env, answer_limit);
         store.outage.begin(problem);
         store
     }
 
-    fn new(
-        backend: Arc<dyn ObjectStore>,
-        url: String,
-        header: StoreHeader,
-        env: Env,
-        answer_limit: Duration,
-    ) -> Self {
+    fn new(backend: Backend, url: String, header: StoreHeader, env: Env, answer_limit: Duration) -> Self {
         Self {
             outage: Outage::none(backend.clone(), url.clone(), env.clone(), answer_limit),
-            backend,
+            backend: backend.objects,
+            connections: backend.connections,
             url,
             header,
             env,
@@ -168,12 +197,31 @@ enum MakeError {
     Store(StoreError),
 }
 
+impl MakeError {
+    fn into_open(self, url: &str) -> OpenError {
+        match self {
+            MakeError::NotAStore(problem) => OpenError::NotAStore { url: url.to_owned(), problem },
+            MakeError::Store(e) => not_opened(url, e),
+        }
+    }
+}
+
+fn not_opened(url: &str, source: StoreError) -> OpenError {
+    let url = url.to_owned();
+    match source {
+        StoreError::NoBucket { .. } => OpenError::NoBucket { url },
+        source => OpenError::Store { url, source },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock;
-    use object_store::ObjectStoreExt;
+    use std::sync::Arc;
+
     use object_store::memory::InMemory;
+    use object_store::{ObjectStore, ObjectStoreExt};
 
     #[tokio::test]
     async fn a_store_is_made_once_and_refused_where_something_else_is() {

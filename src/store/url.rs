@@ -15,17 +15,23 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use super::OpenError;
+use super::connections::{Backend, Connections};
 use super::directory::Directory;
 use crate::name::without_user;
 use crate::variables::{self, BadVariable, Kind};
 
-/// A whole request ends after this, whatever it is; the largest body is one pack of about 32 MiB.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// A whole request ends after this, whatever it is. Requests are given up much earlier, by what comes of them
+/// (`retry.rs`); this ends those that nobody waits for.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(900);
 /// A connection is made within this, or the store counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The schemes of stores.
 const SCHEMES: [&str; 4] = ["file", "s3", "gs", "az"];
+/// Connections that nobody used for so long are closed: gateways forget idle ones without telling anybody.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections that are kept for later: as many as there are requests at once.
+const MAX_IDLE_CONNECTIONS: usize = 64;
 
 /// The place of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -248,22 +254,18 @@ impl StoreUrl {
     /// (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME`, …);
     /// others are ignored. An endpoint without TLS is used only where they name one. A missing directory is made
     /// when `create` is set.
-    pub fn connect(
-        &self,
-        settings: &[(String, String)],
-        create: bool,
-    ) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    pub fn connect(&self, settings: &[(String, String)], create: bool) -> Result<Backend, OpenError> {
         match self {
-            StoreUrl::Directory(path) => self.connect_directory(path, create),
+            StoreUrl::Directory(path) => Ok(self.connect_directory(path, create)?.into()),
             StoreUrl::Bucket(url) => self.connect_bucket(url, settings),
         }
     }
 
     /// The same for a place where a store was before: a directory that is not there, or has nothing in it, is a
     /// disk that is away, and requests fail in a way that may pass until it is back.
-    pub fn connect_again(&self, settings: &[(String, String)]) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    pub fn connect_again(&self, settings: &[(String, String)]) -> Result<Backend, OpenError> {
         match self {
-            StoreUrl::Directory(path) => Ok(Arc::new(Directory::awaited(path))),
+            StoreUrl::Directory(path) => Ok(Arc::new(Directory::awaited(path)).into()),
             StoreUrl::Bucket(url) => self.connect_bucket(url, settings),
         }
     }
@@ -272,7 +274,7 @@ impl StoreUrl {
         &self,
         BucketUrl { scheme, bucket, prefix }: &BucketUrl,
         settings: &[(String, String)],
-    ) -> Result<Arc<dyn ObjectStore>, OpenError> {
+    ) -> Result<Backend, OpenError> {
         // Which variable a client could not use, it does not say.
         let used =
             settings.iter().map(|(name, _)| format!("${name}")).filter(|name| is_of(scheme, &name[1..]));
@@ -285,8 +287,12 @@ impl StoreUrl {
             },
         };
         check_settings(scheme, settings)?;
-        let options =
-            ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
+        let options = ClientOptions::new()
+            .with_timeout(REQUEST_TIMEOUT)
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_pool_idle_timeout(IDLE_TIMEOUT)
+            .with_pool_max_idle_per_host(MAX_IDLE_CONNECTIONS);
+        let connections = Connections::default();
         // Requests are retried in one place (retry.rs), which knows which of them may be repeated.
         let retry =
             RetryConfig { max_retries: 0, retry_timeout: REQUEST_TIMEOUT, backoff: BackoffConfig::default() };
@@ -304,6 +310,7 @@ impl StoreUrl {
                     }
                 }
                 builder = builder.with_bucket_name(bucket).with_conditional_put(S3ConditionalPut::ETagMatch);
+                let builder = builder.with_http_connector(connections.clone());
                 Arc::new(builder.build().map_err(failed)?)
             }
             "gs" => {
@@ -317,6 +324,7 @@ impl StoreUrl {
                         builder = builder.with_config(key, value);
                     }
                 }
+                let builder = builder.with_http_connector(connections.clone());
                 Arc::new(builder.with_bucket_name(bucket).build().map_err(failed)?)
             }
             _ => {
@@ -328,15 +336,16 @@ impl StoreUrl {
                     }
                     builder = builder.with_config(key, value);
                 }
+                let builder = builder.with_http_connector(connections.clone());
                 Arc::new(builder.with_container_name(bucket).build().map_err(failed)?)
             }
         };
         if prefix.is_empty() {
-            return Ok(store);
+            return Ok(Backend { objects: store, connections });
         }
         let prefix = object_store::path::Path::parse(prefix)
             .map_err(|e| OpenError::Url { url: self.to_string(), problem: e.to_string() })?;
-        Ok(Arc::new(PrefixStore::new(store, prefix)))
+        Ok(Backend { objects: Arc::new(PrefixStore::new(store, prefix)), connections })
     }
 
     fn connect_directory(&self, path: &Path, create: bool) -> Result<Arc<dyn ObjectStore>, OpenError> {
@@ -485,6 +494,7 @@ mod tests {
             ("gs://b", "GoogleCloudStorage"),
         ] {
             let client = url.parse::<StoreUrl>().unwrap().connect(&settings, false).unwrap();
+            let client = client.objects;
             assert!(client.to_string().contains(name), "{client}");
         }
     }

@@ -151,9 +151,13 @@ fn only_get() {
     writer.version("p/a", &[("more", b"more")]);
     deny(&server);
     wait_until("the commit is seen", || fs::read(host.path("p/a/latest/more")).is_ok());
-    // Who is denied everything is not told that the log has ended.
+    // Who is denied everything is not told that the log has ended, or that something is not there.
+    host.set_variable("ARTFS_STORE_TIMEOUT", "500ms");
     server.set_fault(|_| Fault::ErrorBefore(403));
-    assert!(host.failure(&["show", "p/a"]).contains("the store denies access"));
+    for unknown in ["p/a", "p/a:v7", "p/never"] {
+        assert!(host.failure(&["show", unknown]).contains("the store denies access"), "{unknown}");
+    }
+    assert!(host.ok(&["log", "p/a"]).lines().count() > 1 + 2 + 40, "what is known is shown");
 }
 
 fn sizes() {

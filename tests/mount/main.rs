@@ -7,6 +7,7 @@ mod runner;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chaos;
 mod commit;
 mod contained;
 mod copies;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
             memory::TESTS,
             names::TESTS,
             offline::TESTS,
+            chaos::TESTS,
             pin::TESTS,
             contained::TESTS,
             links::TESTS,

@@ -508,6 +508,7 @@ async fn what_was_read_from_a_checkpoint_is_there_after_a_restart() {
     let again = state_of(&second).await;
     assert!(content(&second, &again) == content(&second, &known));
     assert_eq!(calls.ops(), [Op::Get], "one look whether anything is new");
+    second.projects(Duration::ZERO).await.expect("a listing");
     // Without the store it is known too, and listed.
     let (offline, calls) = host_with_mirror(&backend, &folder).await;
     calls.kill();

@@ -55,7 +55,7 @@ async fn an_outage_is_found_out_once_and_told_to_all_callers_at_once() {
         let name = pack("there").to_string();
         assert!(matches!(&error, StoreError::Unavailable { key, .. } if *key == name), "{error:?}");
         assert!(text.contains(&format!("memory://here has not answered since {since}")), "{text}");
-        assert!(packs(&faulty) <= 5, "{fault:?}: {:?}", faulty.calls());
+        assert!(packs(&faulty) <= 16, "{fault:?}: {:?}", faulty.calls());
         faulty.restart_count();
         // Whatever is asked now costs nothing but what the watcher asks.
         for _ in 0..50 {
@@ -99,8 +99,9 @@ async fn trouble_with_one_object_is_no_outage() {
         store.get(&pack("there")).await.expect_err("it cannot be had");
         assert_eq!(store.offline_since(), None, "{fault:?}");
         store.put(&pack("other"), vec!["x".into()]).await.expect("the store is there");
-        // One who waited all the time allowed tries again as long as the store answers otherwise.
-        assert_eq!(packs(&faulty), 5 + 1, "{fault:?}: {:?}", faulty.calls());
+        // It was tried again, but not in a storm; and the header was asked for.
+        let (tried, asked) = (packs(&faulty) - 1, faulty.calls().len());
+        assert!((2..=16).contains(&tried) && asked > tried + 1, "{fault:?}: {:?}", faulty.calls());
     }
 }
 

@@ -283,7 +283,7 @@ async fn deny_listing(faulty: &FaultyStore, backend: &Arc<dyn ObjectStore>) {
     faulty.set_fault(move |call: &Call| if there.contains(&call.path) { Fault::None } else { Fault::Denied });
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_may_not_list_finds_the_end_of_a_log_with_two_requests() {
     let (backend, writer) = filled().await;
     let faulty = FaultyStore::new(backend.clone());
@@ -300,13 +300,22 @@ async fn who_may_not_list_finds_the_end_of_a_log_with_two_requests() {
     writer.commit(small_tree(b"new").path()).await;
     deny_listing(&faulty, &backend).await;
     assert_eq!(look().await.expect("it is read").versions().count(), 3);
-    // Who is denied everything is not told that the log has ended.
+    // Who is denied everything is not told that the log has ended: the store is away.
     faulty.set_fault(|_| Fault::Denied);
-    assert!(matches!(look().await, Err(CatalogError::Store(StoreError::Denied { .. }))));
-    // Who may list again is told so by the next missing name, and asks for listings again when denied.
+    let known = look().await.expect("what is known is shown");
+    assert!(known.unheard().is_some_and(|reason| reason.to_string().contains("the store denies access: ")));
+    assert!(
+        matches!(known.require(&Selector::Version(VersionNumber(9))), Err(CatalogError::Store(e)) if e.may_pass())
+    );
     faulty.set_fault(|_| Fault::None);
+    reader.store.ask_again().await.expect("it is back");
+    // Who may list again is told so by the next missing name, and asks for listings again when denied.
     look().await.expect("nothing is new");
-    faulty.set_fault(|call: &Call| if call.op == Op::Get { Fault::Denied } else { Fault::None });
+    let next = format!("artifacts/{}/log/", key());
+    faulty.set_fault(move |call: &Call| match call.op {
+        Op::Get if call.path.starts_with(&next) => Fault::Denied,
+        _ => Fault::None,
+    });
     assert!(matches!(look().await, Err(CatalogError::Store(StoreError::Denied { .. }))));
-    assert_eq!(faulty.ops(), [Op::Get, Op::List]);
+    assert_eq!(faulty.ops(), [Op::Get, Op::Get, Op::List], "the event, the header, the listing");
 }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use artfs::clock;
 use artfs::format::header::HeaderError;
@@ -31,8 +32,11 @@ fn settings<K: Into<String>>(pairs: impl IntoIterator<Item = (K, String)>) -> Ve
     pairs.into_iter().map(|(key, value)| (key.into(), value)).collect()
 }
 
+/// A store that is waited for so long only.
+const SHORT: Duration = Duration::from_millis(500);
+
 fn connect(url: &str, settings: &[(String, String)]) -> Arc<dyn ObjectStore> {
-    url.parse::<StoreUrl>().expect("a URL").connect(settings, true).expect("a client")
+    url.parse::<StoreUrl>().expect("a URL").connect(settings, true).expect("a client").into()
 }
 
 impl Place {
@@ -341,7 +345,7 @@ async fn missing_short_and_denied_are_different_errors(place: Place) {
         assert!(!error.may_pass());
     }
     for stranger in strangers(&place) {
-        let store = Store::assume(stranger, &place.url, store.header().clone(), clock::system());
+        let store = Store::assume(stranger, &place.url, store.header().clone(), clock::system(), SHORT);
         let denied = [
             store.get(&pack(1)).await.map(drop),
             store.get_range(&pack(1), 0..1).await.map(drop),
@@ -352,7 +356,9 @@ async fn missing_short_and_denied_are_different_errors(place: Place) {
         ];
         for (i, answer) in denied.into_iter().enumerate() {
             let error = answer.expect_err("denied");
-            assert!(matches!(error, StoreError::Denied { .. }), "{i}: {error:?}");
+            // They are denied everything, the header too: to them the store is away.
+            assert!(error.may_pass(), "{i}: {error:?}");
+            assert!(error.to_string().contains("the store denies access: "), "{error}");
             assert!(error.to_string().contains("check the credentials"), "{error}");
         }
     }
@@ -474,9 +480,9 @@ async fn a_deletion_may_be_repeated_and_hits_one_object(place: Place) {
     store.put(&pack(0), vec!["again".into()]).await.expect("put");
     assert_eq!(store.get(&pack(0)).await.expect("it is there"), "again");
     for stranger in strangers(&place) {
-        let store = Store::assume(stranger, &place.url, store.header().clone(), clock::system());
+        let store = Store::assume(stranger, &place.url, store.header().clone(), clock::system(), SHORT);
         let denied = store.delete(&pack(0)).await;
-        assert!(matches!(denied, Err(StoreError::Denied { .. })), "{denied:?}");
+        assert!(denied.is_err_and(|e| e.to_string().contains("the store denies access: ")));
     }
     store.get(&pack(0)).await.expect("it was not deleted");
 }
@@ -567,11 +573,12 @@ async fn credentials_that_are_denied_are_told_from_an_unreachable_store(place: P
     }
     let dead = FaultyStore::new(place.backend.clone());
     dead.kill();
-    let gone = Store::open(dead.clone(), &place.url, OnMissing::Create, clock::system()).await;
+    let gone = Store::open_within(dead.clone(), &place.url, OnMissing::Create, clock::system(), SHORT).await;
     let error = gone.expect_err("unreachable");
     assert!(matches!(&error, OpenError::Store { source: StoreError::Unavailable { .. }, .. }), "{error:?}");
     assert!(error.to_string().contains("cannot be reached for artfs.json"), "{error}");
-    assert_eq!(dead.calls().len(), 5, "trouble that may pass is tried a few times and not for ever");
+    let tried = dead.calls().len();
+    assert!((3..=30).contains(&tried), "trouble that may pass is tried {tried} times and not for ever");
 }
 
 // What only some places have
@@ -590,7 +597,7 @@ async fn missing_bucket(url: &str, settings: &[(String, String)]) {
     let header = Store::open(Arc::new(InMemory::new()), "memory", OnMissing::Create, clock::system()).await;
     let header = header.expect("it opens").header().clone();
     let quiet = FaultyStore::new(backend);
-    let gone = Store::assume(quiet.clone(), url, header, clock::system());
+    let gone = Store::assume(quiet.clone(), url, header, clock::system(), SHORT);
     // Nobody may conclude that a log has ended, or that a write was done.
     let answers = [
         gone.get(&event(0)).await.map(drop),
@@ -604,11 +611,15 @@ async fn missing_bucket(url: &str, settings: &[(String, String)]) {
     ];
     for (i, answer) in answers.into_iter().enumerate() {
         let error = answer.expect_err("the bucket is not there");
-        assert!(matches!(error, StoreError::NoBucket { .. }), "{i}: {error:?}");
-        assert!(error.to_string().contains("does not exist: check its name, region and endpoint"), "{error}");
+        // It may be made again, or another server answer: until then the store is away.
+        assert!(error.may_pass(), "{i}: {error:?}");
+        assert!(
+            error.to_string().contains("its bucket does not exist: check its name, region and"),
+            "{error}"
+        );
     }
     let made = |op| quiet.ops().into_iter().filter(|made| *made == op).count();
-    assert_eq!((made(Op::Put), made(Op::Create)), (1, 1), "no use in asking again");
+    assert_eq!((made(Op::Put), made(Op::Create)), (0, 0), "what is known to be away is not asked");
 }
 
 #[tokio::test]
@@ -712,7 +723,8 @@ async fn a_store_that_changed_between_requests_is_never_served_in_part() {
 async fn never_in_part(server: &S3Server, scheme: &str, settings: Vec<(String, String)>) {
     let url = format!("{scheme}://{}", server.bucket());
     let backend = connect(&url, &settings);
-    let store = Store::open(backend, &url, OnMissing::Create, clock::system()).await.expect("it opens");
+    let store = Store::open_within(backend, &url, OnMissing::Create, clock::system(), SHORT).await;
+    let store = store.expect("it opens");
     store.put(&pack(1), vec![noise(1, 1, 100_000).into()]).await.expect("put");
     // The connection ends in the middle of the body: tried again, and whole.
     server.set_fault(|request| if request.n == 0 { Wire::Truncate(5) } else { Wire::None });
@@ -721,6 +733,8 @@ async fn never_in_part(server: &S3Server, scheme: &str, settings: Vec<(String, S
     server.set_fault(|_| Wire::Shorten(5));
     let short = store.get_range(&pack(1), 10..90_000).await;
     assert!(short.is_err(), "{} bytes", short.map(|bytes| bytes.len()).unwrap_or(0));
+    server.clear_fault();
+    store.ask_again().await.expect("it answers as it should");
     for fault in [Wire::DropBefore, Wire::DropAfter, Wire::ErrorAfter(500), Wire::ErrorBefore(503)] {
         server.set_fault(move |request| if request.n == 0 { fault } else { Wire::None });
         store.put(&pack(2), vec!["again".into()]).await.unwrap_or_else(|e| panic!("{fault:?}: {e}"));
@@ -733,7 +747,8 @@ async fn never_in_part(server: &S3Server, scheme: &str, settings: Vec<(String, S
         server.clear_requests();
         let created = store.create(&event(0), "mine".into()).await;
         assert!(matches!(created, Ok(Created::Unknown(_))), "{fault:?}: {created:?}");
-        assert_eq!(server.requests().len(), 1, "{fault:?}");
+        let key = event(0).to_string();
+        assert_eq!(server.requests().iter().filter(|made| made.key == key).count(), 1, "{fault:?}");
         assert!(server.remove_object(&event(0).to_string()));
     }
 }

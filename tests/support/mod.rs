@@ -5,6 +5,8 @@ pub mod aging;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod bucket;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
+pub mod chaos;
+#[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod environment;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod faults;

@@ -11,7 +11,7 @@ use artfs::commit::{ChunkIndex, Committer};
 use artfs::condemned::{self, Condemned};
 use artfs::format::header::StoreHeader;
 use artfs::gc::Collector;
-use artfs::store::{OnMissing, Store};
+use artfs::store::{ANSWER_LIMIT, OnMissing, Store};
 use artfs::view::{ReadContext, ReadLimits};
 use tempfile::TempDir;
 
@@ -206,7 +206,7 @@ impl Machine {
         let known = self.header.lock().expect("no holder panics").clone();
         let (link, env) = (link.clone(), self.environment.clone());
         if let Some(header) = known.filter(|_| self.random(0).per_mille(500)) {
-            return Some(Store::assume(link, "the bucket", header, env));
+            return Some(Store::assume(link, "the bucket", header, env, ANSWER_LIMIT));
         }
         for _ in 0..MAX_OPENINGS {
             match Store::open(link.clone(), "the bucket", OnMissing::Create, env.clone()).await {

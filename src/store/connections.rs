@@ -1,0 +1,218 @@
+//! The connections to a bucket's server, and what its answers say beside their content.
+//!
+//! A cut that nobody is told of (a suspended host, a gateway that forgot, a server that failed over) leaves pooled
+//! connections that look open and never answer. So as soon as one of them is silent for too long, all are given up:
+//! what is asked from then on goes over new ones. What is under way keeps its own.
+//!
+//! Not everything that answers is the store: a login page or a proxy's own error page is no answer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use object_store::client::{
+    ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpService, ReqwestConnector,
+};
+use object_store::{ObjectStore, Result};
+use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use tokio::time::Instant;
+
+/// The client of a place, and its connections if it has any.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    pub(super) objects: Arc<dyn ObjectStore>,
+    pub(super) connections: Connections,
+}
+
+impl From<Arc<dyn ObjectStore>> for Backend {
+    fn from(objects: Arc<dyn ObjectStore>) -> Self {
+        Self { objects, connections: Connections::default() }
+    }
+}
+
+impl<T: ObjectStore> From<Arc<T>> for Backend {
+    fn from(objects: Arc<T>) -> Self {
+        Self { objects, connections: Connections::default() }
+    }
+}
+
+impl From<Backend> for Arc<dyn ObjectStore> {
+    fn from(backend: Backend) -> Self {
+        backend.objects
+    }
+}
+
+/// Connects the clients of one bucket. Clones share everything.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Connections(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Counts how often all connections were given up.
+    generation: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    renewed: Option<Instant>,
+    /// The server asked for no requests before.
+    pause: Option<Instant>,
+}
+
+impl Connections {
+    /// Gives up all connections that there were at `silent_since`: what is asked from now on goes over new ones.
+    pub fn renew(&self, silent_since: Instant) {
+        let mut state = self.state();
+        if state.renewed.is_none_or(|renewed| renewed <= silent_since) {
+            state.renewed = Some(Instant::now());
+            self.0.generation.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Until when the server wants to be left alone.
+    pub fn pause(&self) -> Option<Instant> {
+        self.state().pause.filter(|until| *until > Instant::now())
+    }
+
+    fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Relaxed)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.state.lock().expect("no holder of this lock panics")
+    }
+
+    fn heed(&self, status: StatusCode, headers: &HeaderMap) {
+        if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            return;
+        }
+        let wait = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+        if let Some(until) = wait.and_then(|wait| Instant::now().checked_add(wait)) {
+            let mut state = self.state();
+            state.pause = state.pause.max(Some(until));
+        }
+    }
+}
+
+/// `Retry-After`, in seconds or as a date.
+fn retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at: SystemTime = DateTime::parse_from_rfc2822(text.trim()).ok()?.into();
+    at.duration_since(SystemTime::now()).ok()
+}
+
+impl HttpConnector for Connections {
+    fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
+        let client = ReqwestConnector::default().connect(options)?;
+        let current = Mutex::new((self.generation(), client));
+        Ok(HttpClient::new(Pool { connections: self.clone(), options: options.clone(), current }))
+    }
+}
+
+/// One client; made anew when its connections were given up.
+#[derive(Debug)]
+struct Pool {
+    connections: Connections,
+    options: ClientOptions,
+    current: Mutex<(u64, HttpClient)>,
+}
+
+impl Pool {
+    fn client(&self) -> HttpClient {
+        let generation = self.connections.generation();
+        let mut current = self.current.lock().expect("no holder of this lock panics");
+        if current.0 != generation
+            && let Ok(client) = ReqwestConnector::default().connect(&self.options)
+        {
+            *current = (generation, client);
+        }
+        current.1.clone()
+    }
+}
+
+#[async_trait]
+impl HttpService for Pool {
+    async fn call(&self, request: HttpRequest) -> std::result::Result<HttpResponse, HttpError> {
+        let response = self.client().execute(request).await?;
+        let (status, headers) = (response.status(), response.headers());
+        self.connections.heed(status, headers);
+        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if is_foreign(status, kind) {
+            return Err(HttpError::new(HttpErrorKind::Decode, Foreign { status }));
+        }
+        Ok(response)
+    }
+}
+
+/// Whether an answer is none of an object store's: they tell a missing object in XML or JSON, and have no pages.
+fn is_foreign(status: StatusCode, content_type: &str) -> bool {
+    let kind = content_type.trim_start().to_ascii_lowercase();
+    let is_page = kind.starts_with("text/html");
+    match status {
+        StatusCode::NOT_FOUND => is_page || kind.starts_with("text/plain"),
+        status => is_page && (status.is_success() || status.is_redirection()),
+    }
+}
+
+/// What answered is not the store.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a web page came instead of a store's answer ({status}): is there a proxy or a login page in between?"
+)]
+struct Foreign {
+    status: StatusCode,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_in_both_writings() {
+        assert_eq!(retry_after("3"), Some(Duration::from_secs(3)));
+        assert_eq!(retry_after(" 0 "), Some(Duration::ZERO));
+        assert!(retry_after("Fri, 31 Dec 2999 23:59:59 GMT").is_some_and(|wait| wait.as_secs() > 1 << 30));
+        for none in ["", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"] {
+            assert_eq!(retry_after(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn pages_are_no_answers_and_objects_of_any_kind_are() {
+        let ok = StatusCode::OK;
+        for (status, kind, foreign) in [
+            (ok, "text/html; charset=utf-8", true),
+            (ok, "Text/HTML", true),
+            (ok, "application/octet-stream", false),
+            (ok, "text/plain", false),
+            (ok, "", false),
+            (StatusCode::FOUND, "text/html", true),
+            (StatusCode::NOT_FOUND, "text/plain; charset=utf-8", true),
+            (StatusCode::NOT_FOUND, "application/xml", false),
+            (StatusCode::NOT_FOUND, "", false),
+            (StatusCode::FORBIDDEN, "text/html", false),
+            (StatusCode::SERVICE_UNAVAILABLE, "text/html", false),
+        ] {
+            assert_eq!(is_foreign(status, kind), foreign, "{status} {kind}");
+        }
+    }
+
+    #[test]
+    fn many_that_give_up_the_same_connections_do_so_once() {
+        let connections = Connections::default();
+        let before = Instant::now();
+        for _ in 0..3 {
+            connections.renew(before);
+        }
+        assert_eq!(connections.generation(), 1);
+        connections.renew(Instant::now());
+        assert_eq!(connections.generation(), 2);
+    }
+}
