@@ -207,8 +207,8 @@ fn no_revival() {
     host.commit("p/a").unwrap();
     wait_until("the session's files are deleted", || !session.exists());
     let text = read(&host.path("p/a/.artfs/log.jsonl"));
-    let event = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let event = event.filter(|event| event["kind"] == "commit").last().unwrap();
+    let mut events = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let event = events.rfind(|event| event["kind"] == "commit").unwrap();
     // Killed before the files were deleted: with the mark; and before that too, with the commit's id only.
     for before_the_mark in [false, true] {
         host.umount();

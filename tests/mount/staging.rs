@@ -610,7 +610,8 @@ fn exact_times() {
 fn large_files(host: &Host) {
     const LEN: u64 = 4 << 20;
     let s = host.artifact("p/a");
-    let ways: [(&str, fn(&Path, &File)); 5] = [
+    type Cut = fn(&Path, &File);
+    let ways: [(&str, Cut); 5] = [
         ("ftruncate", |_, file| file.set_len(1).unwrap()),
         ("truncate", |path, _| sys::truncate(path, 1).unwrap()),
         ("O_TRUNC", |path, _| {
