@@ -954,11 +954,52 @@ hint: `artfs ls` lists what there is
 fn what_a_store_says_cannot_steer_the_terminal() {
     let host = Host::new();
     host.fill();
-    host.say(&["meta", "set", "proj/bert", r#"x="\u001b[2J""#]);
-    for words in [&["show", "proj/bert"], &["log", "proj/bert"]] {
-        let output = host.run(words);
-        assert!(!output.stdout.contains(&0x1b), "{output:?}");
+    let bad = "\u{1b}[2J\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\u{feff}\u{9b}\u{7f}";
+    host.say(&["meta", "set", "proj/bert", &format!("x={}", json!(bad))]);
+    fs::create_dir(host.dir.path().join("d")).unwrap();
+    fs::write(host.dir.path().join("d").join(format!("f{bad}")), "1").unwrap();
+    host.say(&["put", "d", "proj/x", "-m", bad, "--meta", &format!("k={bad}"), "--input", "proj/bert:v1"]);
+    fs::write(host.dir.path().join("d").join(format!("f{bad}")), format!("2{bad}\n")).unwrap();
+    host.say(&["put", "d", "proj/x", "-m", bad]);
+    let refused = format!("proj/{bad}");
+    for words in [
+        &["show", "proj/bert"][..],
+        &["show", "proj/x:v0"],
+        &["log", "proj/bert"],
+        &["log", "proj/x"],
+        &["ls"],
+        &["ls", "proj/x"],
+        &["ls", "proj/x", "--files"],
+        &["diff", "proj/x:v0", "proj/x:v1"],
+        &["meta", "ls", "proj/bert"],
+        &["lineage", "proj/x"],
+        &["lineage", "proj/x", "--dot"],
+        &["lineage", "proj/x", "--mermaid"],
+        &["uses", "proj/bert"],
+        &["runs"],
+        &["audit", "proj/x"],
+        &["verify", "proj/x"],
+        &["doctor"],
+        &["show", &refused],
+        &["get", "proj/x", &refused],
+        &["put", &refused, "proj/x"],
+        &["ls", "--store", &refused],
+    ] {
+        for words in [words.to_vec(), [words, &["--json"]].concat()] {
+            let output = host.run(&words);
+            for said in [&output.stdout, &output.stderr] {
+                let said = String::from_utf8(said.clone()).unwrap();
+                // What is stored is printed byte for byte where no terminal reads it.
+                if words[0] == "log" && words.contains(&"--json") {
+                    continue;
+                }
+                let obeyed = said.chars().find(|c| bad.contains(*c) && !"[2J".contains(*c));
+                assert_eq!(obeyed, None, "{words:?}: {said:?}");
+            }
+        }
     }
+    let shown = host.json(&["show", "proj/bert", "--json"]);
+    assert!(shown.to_string().contains(&json!(bad).to_string()), "{shown}");
 }
 
 #[test]

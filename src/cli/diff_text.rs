@@ -231,11 +231,11 @@ fn table(path: &str, change: &TableChange) -> String {
 }
 
 const PLAIN: &str = "";
-const BOLD: &str = "\x1b[1m";
-const RED: &str = "\x1b[31m";
-const GREEN: &str = "\x1b[32m";
-const CYAN: &str = "\x1b[36m";
-const END: &str = "\x1b[m";
+const BOLD: &str = output::STYLES[0];
+const RED: &str = output::STYLES[1];
+const GREEN: &str = output::STYLES[2];
+const CYAN: &str = output::STYLES[3];
+const END: &str = output::STYLES[4];
 
 /// Whether lines are coloured: on a terminal whose user did not forbid it by `$NO_COLOR`.
 struct Paint {

@@ -73,7 +73,7 @@ async fn print_json(view: &Arc<VersionView>) -> Result<(), CliError> {
         let batch = entries.next_batch().await?;
         if batch.is_empty() {
             // Of nothing, too, it is an array.
-            return output::print(if before == "[\n" { "[]\n" } else { "\n]\n" });
+            return output::print_json_text(if before == "[\n" { "[]\n" } else { "\n]\n" });
         }
         let mut text = String::new();
         for Found { entry, .. } in &batch {
@@ -81,7 +81,7 @@ async fn print_json(view: &Arc<VersionView>) -> Result<(), CliError> {
             text.push_str(&entry_json(entry).to_string());
             before = ",\n";
         }
-        output::print(&text)?;
+        output::print_json_text(&text)?;
     }
 }
 

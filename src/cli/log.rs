@@ -100,7 +100,7 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
         return Err(CliError::failed(message).with_hint(format!("artfs log {key} --event {seq} shows it")));
     }
     match context.format() {
-        Format::Json => output::print_bytes(&stored)?,
+        Format::Json => output::print_stored(&stored)?,
         Format::Text => output::print(&table.to_text())?,
     }
     Ok(Outcome::Done)

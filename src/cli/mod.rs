@@ -53,6 +53,7 @@ mod verify_kept;
 mod watch;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -200,7 +201,6 @@ fn mistake(panic: &str) -> WireError {
 
 /// Prints an error on standard error.
 fn tell(error: &WireError) {
-    use std::io::Write;
     let mut text = format!("error: {}\n", output::clean_lines(&error.message));
     if let Some(hint) = &error.hint {
         text.push_str(&format!("hint: {}\n", output::clean_lines(hint)));
@@ -226,8 +226,12 @@ fn command_line(start: Start) -> ExitCode {
                 return ExitCode::from(2);
             }
             let code = error.exit_code();
+            let text = error.render().to_string();
             // A reader that has gone away needs no help text.
-            let _ = error.print();
+            let _ = match output::is_safe(&text) {
+                true => error.print(),
+                false => output::CleanStderr.write_all(text.as_bytes()),
+            };
             return ExitCode::from(u8::try_from(code).unwrap_or(2));
         }
     };
@@ -303,8 +307,10 @@ fn start_tracing(verbose: u8, daemon: bool, own: Own) {
         _ => "trace",
     };
     let filter = EnvFilter::new(format!("warn,artfs={level}"));
-    let format =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    let format = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| output::CleanStderr)
+        .with_ansi(false);
     if daemon {
         format.with_target(false).init();
     } else {

@@ -1,7 +1,7 @@
 //! What commands print: columns for people, JSON for machines.
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -14,6 +14,9 @@ use crate::format::event::{Metadata, NEVER_SECONDS};
 /// Digits of a digest that people are shown.
 const SHORT_DIGEST: usize = 12;
 
+/// How the program itself marks lines.
+pub const STYLES: [&str; 5] = ["\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[36m", "\x1b[m"];
+
 /// Whom a command prints for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -23,9 +26,69 @@ pub enum Format {
     Json,
 }
 
-/// Prints text as it is.
+/// Prints text of lines. The one door for what people read: whatever was left in it that a terminal would obey is
+/// escaped here, but for the program's own styles.
 pub fn print(text: &str) -> Result<(), CliError> {
-    print_bytes(text.as_bytes())
+    print_bytes(for_people(text).as_bytes())
+}
+
+/// Prints objects of a store byte for byte; on a terminal, where nobody takes a hash of them, as [`print_json_text`].
+pub fn print_stored(lines: &[u8]) -> Result<(), CliError> {
+    match io::stdout().is_terminal() {
+        true => print_json_text(&String::from_utf8_lossy(lines)),
+        false => print_bytes(lines),
+    }
+}
+
+/// Prints JSON. Characters that a terminal would obey stand in it as `\uXXXX`, so nothing of it is lost.
+pub fn print_json_text(json: &str) -> Result<(), CliError> {
+    print_bytes(for_machines(json).as_bytes())
+}
+
+fn for_people(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let style = STYLES.iter().find(|style| rest.starts_with(**style));
+        let taken = style.map_or(c.len_utf8(), |style| style.len());
+        match style {
+            Some(style) => out.push_str(style),
+            None if is_harmful(c) && !matches!(c, '\n' | '\t') => out.extend(c.escape_unicode()),
+            None => out.push(c),
+        }
+        rest = &rest[taken..];
+    }
+    out
+}
+
+fn for_machines(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // Those outside of strings; in them they are escaped already.
+            '\n' | '\t' => out.push(c),
+            c if is_harmful(c) => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Standard error for diagnostics, cleaned as [`print`] does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CleanStderr;
+
+impl Write for CleanStderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stderr().write_all(for_people(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Prints bytes as they are. A reader that has seen enough is no failure.
@@ -56,7 +119,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|e| CliError::failed(format!("cannot write the output as JSON: {e}")))?;
     text.push('\n');
-    print(&text)
+    print_json_text(&text)
 }
 
 /// On which side of its column a value stands.
@@ -141,6 +204,11 @@ pub fn clean(text: &str) -> String {
     out
 }
 
+/// Whether a text can go to a terminal as it is.
+pub fn is_safe(text: &str) -> bool {
+    !text.contains(|c| is_harmful(c) && !matches!(c, '\n' | '\t'))
+}
+
 fn is_harmful(c: char) -> bool {
     let is_invisible =
         matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' | '\u{2028}' | '\u{2029}');
@@ -216,6 +284,19 @@ mod tests {
         assert_eq!(time(Timestamp::from_unix_millis(1_767_323_096_789)), "2026-01-02 03:04");
         assert_eq!([0, 59, 60, 3600, 5400, 86_400].map(seconds), ["0s", "59s", "1m", "1h", "90m", "1d"]);
         assert_eq!(seconds(NEVER_SECONDS), "never");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_printed_and_json_loses_nothing() {
+        let harmful = "\u{1b}]0;x\u{7}\u{9b}\u{7f}\r\u{202a}\u{202e}\u{2066}\u{2069}\u{200e}\u{200f}\u{61c}\u{2028}\u{2029}\u{feff}";
+        let shown = for_people(&format!("{}a{harmful}b\n{}", STYLES[1], STYLES[4]));
+        assert!(shown.starts_with("\u{1b}[31ma\\u{1b}]0;x\\u{7}\\u{9b}"), "{shown}");
+        assert!(!shown[5..shown.len() - 3].contains(|c| c != '\n' && is_harmful(c)), "{shown:?}");
+        assert!(!clean(harmful).contains(is_harmful));
+        let value = serde_json::json!({ harmful: [harmful, "é"] });
+        let text = for_machines(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(!text.contains(|c| c != '\n' && is_harmful(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]

@@ -89,3 +89,17 @@ fn directories_of_any_name_are_stores() {
         assert!(host.ok(&["ls"]).contains("proj/a"), "{name}");
     }
 }
+
+#[test]
+fn a_prefix_that_a_console_made_as_a_folder_can_become_a_store() {
+    let server = S3Server::spawn();
+    server.put_object("team/", "");
+    let host = host_at(&server, "s3://test-bucket/team");
+    host.ok(&["put", "f", "proj/a"]);
+    server.put_object("team/artifacts/proj/a/log/", "");
+    server.put_object("team/packs/", "");
+    let fresh = host_at(&server, "s3://test-bucket/team");
+    assert!(fresh.ok(&["ls"]).contains("proj/a"));
+    fresh.ok(&["verify", "proj/a"]);
+    fresh.ok(&["gc", "--dry-run"]);
+}
