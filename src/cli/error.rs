@@ -225,7 +225,8 @@ impl From<ReadError> for CliError {
         let failed = CliError::failed(error.to_string());
         match error {
             ReadError::Corrupt { .. } | ReadError::Missing { .. } => failed.with_hint(
-                "nothing wrong was given out; `artfs verify REF` names all that is damaged, `artfs verify --repair REF` stores it again from a copy",
+                "nothing wrong was given out; `artfs verify REF` names all that is damaged, `artfs verify --repair REF` \
+                 stores it again from a copy",
             ),
             ReadError::Unavailable { .. } => {
                 failed.with_hint("`artfs doctor` looks into it; check the network, the endpoint and the region")

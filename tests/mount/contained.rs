@@ -333,7 +333,7 @@ fn endless() {
         host.commit(&format!("p/n{level}")).unwrap();
     }
     let last = host.path("p/n12");
-    let deep = vec!["d0"; 12].join("/");
+    let deep = ["d0"; 12].join("/");
     assert_eq!(fs::read(last.join("v0").join(deep).join("f")).unwrap(), noise(7, 0, 2000));
     let before = super::reading::disk_use(&host.state);
     refused("the sums", fs::metadata(last.join(".artfs/v0.b3sums")), libc::EFBIG);

@@ -119,6 +119,9 @@ fn writer() -> Host {
     host
 }
 
+/// Reads a file of the forged version on a host, and checks that it is refused.
+type Reading = fn(&Host, &str);
+
 fn is_refused(what: &str, path: &Path) {
     refused(what, fs::read(path), libc::EIO);
 }
@@ -127,7 +130,7 @@ fn every_way() {
     let writer = writer();
     for (name, _) in SIZES {
         // Each way comes first on a host that knows nothing.
-        let ways: [(&str, fn(&Host, &str)); 5] = [
+        let ways: [(&str, Reading); 5] = [
             ("by its version", |host, name| is_refused(name, &host.path(ARTIFACT).join("v1").join(name))),
             ("in staging", |host, name| {
                 host.ok(&["stage", "p/a", "--from", "v1"]);
