@@ -23,7 +23,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let requests = rest.first().map_or(Ok(16), |n| n.parse())?;
     let step: u64 = rest.get(1).map_or(Ok(4 << 20), |n| n.parse())?;
     let settings: Vec<(String, String)> = std::env::vars().collect();
-    let store = url.parse::<StoreUrl>()?.connect(&settings, false)?;
+    let store: std::sync::Arc<dyn object_store::ObjectStore> =
+        url.parse::<StoreUrl>()?.connect(&settings, false)?.into();
     if key == "--list-packs" {
         let packs = object_store::path::Path::from("packs");
         let found: Vec<_> = store.list(Some(&packs)).try_collect().await?;
