@@ -43,8 +43,8 @@ impl Host {
     }
 
     fn set(&mut self, name: &str, value: &str) {
-        let setting = self.settings.iter_mut().find(|(known, _)| known == name);
-        setting.unwrap().1 = value.to_owned();
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -113,12 +113,13 @@ impl Host {
 #[tokio::test]
 async fn what_is_known_is_shown_while_the_store_is_away() {
     let server = S3Server::start().await;
-    let host = Host::of(&server);
+    let mut host = Host::of(&server);
     host.fill().await;
     let before = host.run(&["ls"]);
     assert!(before.status.success() && before.stderr.is_empty(), "{before:?}");
     assert!(String::from_utf8_lossy(&before.stdout).contains("proj/bert"));
     drop(server);
+    host.set("ARTFS_STORE_TIMEOUT", "500ms");
     let after = host.run(&["ls"]);
     assert_eq!((after.status.code(), &after.stdout), (Some(0), &before.stdout));
     let told = String::from_utf8(after.stderr).unwrap();
@@ -142,13 +143,14 @@ async fn what_is_known_is_shown_while_the_store_is_away() {
 #[tokio::test]
 async fn a_log_of_which_only_the_end_is_here_is_not_shown_as_whole() {
     let server = S3Server::start().await;
-    let host = Host::of(&server);
+    let mut host = Host::of(&server);
     for i in 1..=70 {
         host.set_policy(i).await;
     }
     // Read from the checkpoint of event 63 on.
     assert!(host.run(&["ls"]).status.success());
     drop(server);
+    host.set("ARTFS_STORE_TIMEOUT", "500ms");
     let told = host.failure(&["log", "proj/bert"]);
     let expected =
         "error: 64 events of the log of proj/bert are not on this host, and the store cannot be reached";
@@ -159,8 +161,9 @@ async fn a_log_of_which_only_the_end_is_here_is_not_shown_as_whole() {
 #[tokio::test]
 async fn a_store_never_seen_must_answer() {
     let server = S3Server::start().await;
-    let host = Host::of(&server);
+    let mut host = Host::of(&server);
     drop(server);
+    host.set("ARTFS_STORE_TIMEOUT", "500ms");
     let told = host.failure(&["ls"]);
     assert!(told.starts_with("error: cannot open the store s3://test-bucket/team: "), "{told}");
     assert!(told.contains("\nhint: `artfs doctor` looks into it; "), "{told}");
