@@ -178,7 +178,7 @@ mod tests {
     fn a_wait_is_read_in_both_writings() {
         assert_eq!(retry_after("3"), Some(Duration::from_secs(3)));
         assert_eq!(retry_after(" 0 "), Some(Duration::ZERO));
-        assert!(retry_after("Fri, 31 Dec 2999 23:59:59 GMT").is_some_and(|wait| wait.as_secs() > 1 << 30));
+        assert!(retry_after("Tue, 31 Dec 2999 23:59:59 GMT").is_some_and(|wait| wait.as_secs() > 1 << 30));
         for none in ["", "-1", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"] {
             assert_eq!(retry_after(none), None, "{none}");
         }

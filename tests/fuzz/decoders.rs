@@ -259,7 +259,7 @@ pub fn condition(bytes: &[u8]) {
 }
 
 pub fn store_url(bytes: &[u8]) {
-    let _ = text(bytes).parse::<StoreUrl>().map(|url| url.to_string());
+    prints_back::<StoreUrl>(text(bytes));
 }
 
 pub fn source_uri(bytes: &[u8]) {
