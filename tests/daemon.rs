@@ -239,7 +239,9 @@ impl Host {
 
     /// The daemon that runs now.
     fn run_pid(&self) -> u32 {
-        let status: Value = serde_json::from_slice(&self.run(&["status", "--json"]).stdout).unwrap();
+        let told = self.run(&["status", "--json"]);
+        assert!(told.status.success(), "{told:?}\n{}", self.log());
+        let status: Value = serde_json::from_slice(&told.stdout).unwrap();
         status["pid"].as_u64().unwrap().try_into().unwrap()
     }
 
@@ -293,7 +295,8 @@ fn status() {
     assert_eq!(status["mountpoint"], host.at());
     assert_eq!(status["read_only"], false);
     assert_eq!(status["cache_bytes"], 17);
-    assert_eq!(status["requests"]["create"], 1);
+    // The header, and the proof that it is not created twice.
+    assert_eq!(status["requests"]["create"], 2);
     let text = String::from_utf8(host.run(&["status"]).stdout).unwrap();
     assert!(text.contains("17 B") && text.contains("requests.create:"), "{text}");
     assert!(host.run(&["umount"]).status.success());

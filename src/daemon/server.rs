@@ -125,6 +125,10 @@ async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
     let mut reader = BufReader::new(reader).take(MAX_LINE_BYTES);
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line).await?;
+    // Nothing is begun for a client that gave up while this daemon was stopped.
+    if sys::has_hung_up(writer.as_ref()) {
+        return Ok(());
+    }
     let reply = match serde_json::from_slice::<Request>(&line) {
         Ok(request) => match answer(caller, request, handler, &mut reader.into_inner(), &mut writer).await? {
             Some(reply) => reply,
@@ -151,8 +155,6 @@ async fn answer(
     let mut ignored = [0; 64];
     loop {
         tokio::select! {
-            // Looked at first: nothing is begun for a client that gave up while this daemon was stopped.
-            biased;
             read = reader.read(&mut ignored) => {
                 if read? == 0 {
                     return Ok(None);

@@ -259,6 +259,14 @@ pub fn become_standard_error(file: &File) -> io::Result<()> {
     if unsafe { libc::dup2(file.as_raw_fd(), 2) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Whether the other side of a socket has closed it.
+pub fn has_hung_up(socket: &impl AsRawFd) -> bool {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: the pointer is to one live value, as is said, and the call does not wait.
+    let found = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    found > 0 && poll.revents & (libc::POLLRDHUP | libc::POLLHUP) != 0
+}
+
 /// The process at the other end of a socket, as it was when the connection was made.
 pub fn peer(socket: &std::os::unix::net::UnixStream) -> Option<u32> {
     let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };

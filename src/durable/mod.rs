@@ -34,7 +34,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Opens a file of this program's own folders as `options` say: never another that a link leads to. What is no file (a
 /// FIFO, say) is an error, and nobody waits for its other end.
 pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let problem = |what| Err(io::Error::other(format!("{} is {what}", path.display())));
+    let problem = |what| Err(io::Error::other(format!("it is {what}")));
     let file = match options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path) {
         Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return problem("a symbolic link"),
         opened => opened?,

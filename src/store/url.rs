@@ -65,6 +65,9 @@ impl FromStr for StoreUrl {
         }
         let begin = text.split('/').next().unwrap_or_default();
         let Some((scheme, _)) = begin.split_once(':') else {
+            if text.contains(char::is_control) {
+                return Err(bad("it has a control character, perhaps a line end".into()));
+            }
             return std::path::absolute(text).map(StoreUrl::Directory).map_err(|e| bad(e.to_string()));
         };
         let known = SCHEMES.into_iter().find(|known| known.eq_ignore_ascii_case(scheme));
