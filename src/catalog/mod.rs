@@ -340,7 +340,15 @@ impl Catalog {
     /// # Errors
     /// The store cannot be reached, and the project is none that is known.
     async fn lists_project(&self, project: &ProjectName, max_age: Duration) -> Result<bool, CatalogError> {
-        let listing = self.listing(ARTIFACTS_PREFIX, max_age).await?;
+        let listing = match self.listing(ARTIFACTS_PREFIX, max_age).await {
+            // One of which something is kept here is known without any listing.
+            Err(CatalogError::Store(e))
+                if e.may_pass() && self.known_below(ARTIFACTS_PREFIX).contains(project.as_str()) =>
+            {
+                return Ok(true);
+            }
+            listing => listing?,
+        };
         match (listing.names.contains(project.as_str()), listing.unheard) {
             (false, Some(reason)) => Err(reason.into()),
             (found, _) => Ok(found),
