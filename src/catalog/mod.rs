@@ -405,9 +405,14 @@ impl Catalog {
         Ok(listing)
     }
 
+    /// The artifacts of which something is kept on this host. Sends nothing.
+    pub fn kept(&self) -> Vec<ArtifactKey> {
+        self.mirror.artifacts()
+    }
+
     /// The names of folders below one that hold an artifact of which something is kept here.
     fn known_below(&self, prefix: &str) -> BTreeSet<String> {
-        let known = self.mirror.artifacts().into_iter();
+        let known = self.kept().into_iter();
         known
             .filter_map(|key| match prefix == ARTIFACTS_PREFIX {
                 true => Some(key.project.to_string()),

@@ -229,7 +229,8 @@ impl Context {
             tracing::warn!(store = %url, "this is another store than the one that was here before");
         }
         demand_conditions(&store, &file, &url, recalled.as_ref());
-        if is_for_writing {
+        // One that is known here is asked when something is written: these credentials may be a reader's.
+        if is_for_writing && recalled.is_none() {
             let proved = runtime.block_on(store.prove_conditions());
             // All other trouble shows when something is written.
             if let Err(source @ StoreError::Unconditional { .. }) = proved {

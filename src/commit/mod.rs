@@ -301,6 +301,7 @@ impl Committer {
         let artifact = &request.artifact;
         // Nothing is read and hashed for a store that cannot take it.
         self.catalog.store().ask_again().await?;
+        self.catalog.store().prove_conditions().await?;
         let _lease = LeaseKeeper::begin(self.catalog.store().clone());
         let mut state = self.catalog.state(artifact, KNOWN_AGE).await?;
         // A demanded number that is wrong already need not wait for the upload. What is known may be old news: the

@@ -95,12 +95,7 @@ pub async fn all_states(catalog: &Catalog) -> Result<Vec<Arc<ArtifactState>>, Ca
         Ok(synced) => synced.into_iter().map(|synced| synced.artifact).collect(),
         Err(CatalogError::Store(e)) if e.may_pass() => {
             tracing::warn!("{e}: only what is known on this host is shown");
-            let mut keys = vec![];
-            for project in catalog.projects(Duration::MAX).await? {
-                let names = catalog.artifacts(&project, Duration::MAX).await?;
-                keys.extend(names.into_iter().map(|name| ArtifactKey { project: project.clone(), name }));
-            }
-            keys
+            catalog.kept()
         }
         Err(e) => return Err(e),
     };
