@@ -26,16 +26,15 @@ const HARMLESS: [i32; 8] = [
 /// another namespace, or one that `/proc` hides from us. What takes less than [`LOOK_INTERVAL`] costs no look.
 pub async fn until_ending(thread: u32) {
     let mut was_seen = false;
-    while thread != 0 {
+    loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
-        match status(thread) {
+        match (thread != 0).then(|| status(thread)).flatten() {
             Some(status) if is_ending(&status) => return,
             Some(_) => was_seen = true,
             None if was_seen => return,
-            None => break,
+            None => std::future::pending().await,
         }
     }
-    std::future::pending().await
 }
 
 /// Whether a `/proc/…/status` is of a thread that has ended, or will when it is back from the kernel.
