@@ -21,7 +21,7 @@ impl Fs {
         let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
         match self.resolve(ino)? {
             Resolved::Node(_) | Resolved::Version(..) if writes => Err(Errno::READ_ONLY),
-            Resolved::Node(Node::Generated(file)) => self.open_generated(ino, &file).await,
+            Resolved::Node(Node::Generated(file)) => self.open_generated(caller, ino, &file).await,
             Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno(libc::EISDIR)),
             Resolved::Version(version, Some(ordinal)) => {
                 self.open_in_version(caller, &version, ordinal).await

@@ -24,7 +24,8 @@ use crate::clock::Timestamp;
 use crate::format::entry::Body;
 use crate::format::listing::{ListingHasher, b3sums_line, sha256sums_line};
 use crate::name::{ArtifactKey, VersionNumber};
-use crate::staging::{Attr, Kind};
+use crate::process::waiting;
+use crate::staging::{Attr, Caller, Kind};
 use crate::view::{Found, VersionView, WholeView};
 
 /// Generated files whose content is kept.
@@ -40,8 +41,8 @@ const MAX_KEPT_BYTES: u64 = 4 << 30;
 /// The shortest line of sums: hash, blanks, a name of one byte, line end.
 const MIN_SUM_BYTES: u64 = 64 + 2 + 1 + 1;
 
-/// How long a look-up waits for a file to be made; then it ends, and the work with it. A reader that was killed is held
-/// until then. What was read of the manifest is in the cache for the next.
+/// How long a look-up waits for a file to be made; then it ends, and the work with it. What was read of the manifest is
+/// in the cache for the next.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Generated files whose numbers are remembered; those before them answer ESTALE.
@@ -174,6 +175,7 @@ impl Fs {
     /// Finds, and makes, a file of `.artfs`; none is the mount's own.
     pub(super) async fn lookup_generated(
         self: &Arc<Self>,
+        caller: Caller,
         artifact: Option<&ArtifactKey>,
         name: &[u8],
     ) -> Result<Answer> {
@@ -190,7 +192,7 @@ impl Fs {
         {
             return Ok(self.generated_answer(ino, &file));
         }
-        let content = self.generate(artifact, what).await?;
+        let content = self.generate(caller, artifact, what).await?;
         let size = content.metadata()?.len();
         let file = Arc::new(Generated { what, artifact: artifact.cloned(), size, made: self.now() });
         let ino = self.inodes.number(key.clone(), || Node::Generated(file.clone()));
@@ -233,10 +235,20 @@ impl Fs {
         }
     }
 
-    /// Makes a file's content, within limits of time and length.
-    async fn generate(self: &Arc<Self>, artifact: Option<&ArtifactKey>, what: What) -> Result<File> {
-        let made = tokio::time::timeout(PATIENCE, self.write_generated(artifact, what)).await;
-        let made = made.unwrap_or(Err(Errno(libc::ETIMEDOUT)));
+    /// Makes a file's content for a caller, within limits of time and length, and for as long as the caller lives.
+    async fn generate(
+        self: &Arc<Self>,
+        caller: Caller,
+        artifact: Option<&ArtifactKey>,
+        what: What,
+    ) -> Result<File> {
+        // What is not ready is dropped with its temporary file.
+        let made = tokio::select! {
+            biased;
+            made = self.write_generated(artifact, what) => made,
+            () = tokio::time::sleep(PATIENCE) => Err(Errno(libc::ETIMEDOUT)),
+            () = waiting::until_ending(caller.pid) => Err(Errno(libc::EINTR)),
+        };
         if let Err(Errno(libc::EFBIG | libc::ETIMEDOUT)) = made {
             let artifact = artifact.map(ToString::to_string).unwrap_or_default();
             tracing::warn!(
@@ -310,6 +322,7 @@ impl Fs {
                     for (_, entry) in &batch {
                         out.add(listing.push(entry).as_bytes())?;
                     }
+                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -341,6 +354,8 @@ impl Fs {
                 return Ok(());
             }
             batch.iter().try_for_each(&mut take)?;
+            // What is in memory would go on without a pause, and nothing could end it.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -362,17 +377,27 @@ impl Fs {
     }
 
     /// A generated file's content, made again if it is no longer kept.
-    pub(super) async fn generated_content(self: &Arc<Self>, ino: u64, file: &Generated) -> Result<Arc<File>> {
+    pub(super) async fn generated_content(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: u64,
+        file: &Generated,
+    ) -> Result<Arc<File>> {
         if let Some(content) = self.generated.get(ino) {
             return Ok(content);
         }
-        let content = Arc::new(self.generate(file.artifact.as_ref(), file.what).await?);
+        let content = Arc::new(self.generate(caller, file.artifact.as_ref(), file.what).await?);
         self.generated.keep(ino, content.clone());
         Ok(content)
     }
 
-    pub(super) async fn open_generated(self: &Arc<Self>, ino: u64, file: &Generated) -> Result<Opened> {
-        let content = self.generated_content(ino, file).await?;
+    pub(super) async fn open_generated(
+        self: &Arc<Self>,
+        caller: Caller,
+        ino: u64,
+        file: &Generated,
+    ) -> Result<Opened> {
+        let content = self.generated_content(caller, ino, file).await?;
         let handle = self.inodes.next();
         let open = OpenVersionFile::Generated(content);
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);

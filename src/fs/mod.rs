@@ -415,9 +415,9 @@ impl Fs {
     }
 
     /// Finds a name in a directory.
-    pub async fn lookup(self: &Arc<Self>, parent: u64, name: &[u8]) -> Result<Answer> {
+    pub async fn lookup(self: &Arc<Self>, caller: Caller, parent: u64, name: &[u8]) -> Result<Answer> {
         match self.resolve(parent)? {
-            Resolved::Node(node) => self.lookup_name(&node, name).await,
+            Resolved::Node(node) => self.lookup_name(caller, &node, name).await,
             Resolved::Version(version, ordinal) => self.lookup_in_version(&version, ordinal, name).await,
             Resolved::Session(session) => {
                 let name = name.to_vec();

@@ -50,7 +50,12 @@ fn parse<T: std::str::FromStr>(name: &[u8]) -> Option<T> {
 }
 
 impl Fs {
-    pub(super) async fn lookup_name(self: &Arc<Self>, parent: &Node, name: &[u8]) -> Result<Answer> {
+    pub(super) async fn lookup_name(
+        self: &Arc<Self>,
+        caller: Caller,
+        parent: &Node,
+        name: &[u8],
+    ) -> Result<Answer> {
         match parent {
             Node::Root if name == CONTROL => {
                 let ino = self.inodes.number(NodeKey::Control, || Node::Control);
@@ -72,8 +77,8 @@ impl Fs {
                 Ok(self.artifact_answer(&key))
             }
             Node::Artifact(artifact) => self.lookup_in_artifact(artifact, name).await,
-            Node::Control => self.lookup_generated(None, name).await,
-            Node::ArtifactControl(artifact) => self.lookup_generated(Some(artifact), name).await,
+            Node::Control => self.lookup_generated(caller, None, name).await,
+            Node::ArtifactControl(artifact) => self.lookup_generated(caller, Some(artifact), name).await,
             Node::Generated(_) | Node::Alias { .. } | Node::Temporary { .. } => Err(Errno(libc::ENOTDIR)),
         }
     }

@@ -167,12 +167,12 @@ impl Filesystem for Front {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (fs, name) = (self.fs.clone(), name.as_bytes().to_vec());
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (fs, caller, name) = (self.fs.clone(), caller(req), name.as_bytes().to_vec());
         let under_way = self.busy.enter(parent.0, parent.0);
         self.serve(async move {
             let _under_way = under_way;
-            reply_entry(reply, fs.lookup(parent.0, &name).await)
+            reply_entry(reply, fs.lookup(caller, parent.0, &name).await)
         });
     }
 
@@ -346,7 +346,7 @@ impl Filesystem for Front {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -355,11 +355,11 @@ impl Filesystem for Front {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let (fs, is_open) = (self.fs.clone(), !self.no_open);
+        let (fs, caller, is_open) = (self.fs.clone(), caller(req), !self.no_open);
         self.serve(async move {
             let read = match is_open {
                 true => fs.read(ino.0, fh.0, offset, size).await,
-                false => fs.read_unopened(ino.0, offset, size).await,
+                false => fs.read_unopened(caller, ino.0, offset, size).await,
             };
             match read {
                 Ok(data) => reply.data(&data),
@@ -455,13 +455,13 @@ impl Filesystem for Front {
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let fs = self.fs.clone();
+        let (fs, caller) = (self.fs.clone(), caller(req));
         let under_way = self.busy.enter(ino.0, ino.0);
         self.serve(async move {
             let _under_way = under_way;
@@ -474,7 +474,7 @@ impl Filesystem for Front {
                 let mut counted = None;
                 let answer = match one.answer {
                     None if !is_dot && fs.is_session(ino.0) => {
-                        counted = fs.lookup(ino.0, &one.name).await.ok();
+                        counted = fs.lookup(caller, ino.0, &one.name).await.ok();
                         counted
                     }
                     other => other,

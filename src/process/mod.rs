@@ -5,6 +5,7 @@
 pub mod limits;
 mod proc;
 pub mod rule;
+pub mod waiting;
 
 pub use self::proc::{Proc, container_of, own_ancestors};
 

@@ -23,9 +23,7 @@ pub struct Proc;
 
 impl ProcessTree for Proc {
     fn process_of(&self, thread: u32) -> Option<u32> {
-        let status = read(thread, "status")?;
-        let line = text(&status).lines().find_map(|line| line.strip_prefix("Tgid:").map(str::to_owned))?;
-        line.trim().parse().ok()
+        status(thread)?.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
     }
 
     fn process(&self, pid: u32) -> Option<Process> {
@@ -82,6 +80,11 @@ pub fn own_ancestors() -> Vec<ProcessKey> {
         next = process.parent;
     }
     ancestors
+}
+
+/// What `/proc` says of a thread's state.
+pub(super) fn status(thread: u32) -> Option<String> {
+    read(thread, "status").map(|status| text(&status))
 }
 
 fn read(pid: u32, name: &str) -> Option<Vec<u8>> {

@@ -2,12 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::host::{Host, Seen, names, program, refused, tree_of};
+use super::host::{Host, Seen, names, program, refused, tree_of, wait_until};
 use super::support::environment::noise;
 use super::support::link::{Link, Wire};
 use super::support::s3::S3Server;
+
+/// A reader that ends later was held: a file that takes longer to make is given up after 60 s.
+const HELD: Duration = Duration::from_secs(20);
 
 pub const TESTS: &[(&str, fn())] = &[
     ("a_link_to_a_version_is_that_version_from_then_on", pinned),
@@ -17,6 +23,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("a_contained_version_is_copied_verified_pinned_and_checked_like_what_is_beside_it", tools),
     ("diff_tells_what_changed_in_a_contained_version", compared),
     ("versions_that_show_more_than_any_disk_holds_end_every_command_soon", endless),
+    ("a_generated_file_is_given_up_when_its_reader_is_killed", given_up),
     ("links_that_lead_to_no_version_are_told_or_stay_as_they_are", other_links),
 ];
 
@@ -296,6 +303,67 @@ D   3 B   -    -  images/train/x/2
     assert!(text.contains("neither p/model:v0 nor p/model:v1 has images/nope"), "{text}");
 }
 
+/// Bytes of the files without a name that the daemon has open in its state folder.
+fn nameless_bytes(host: &Host) -> u64 {
+    let open = fs::read_dir(format!("/proc/{}/fd", host.pid())).unwrap();
+    let bytes = open.filter_map(|file| {
+        let file = file.ok()?.path();
+        let target = fs::read_link(&file).ok()?;
+        let target = target.to_str()?.strip_suffix(" (deleted)")?.to_owned();
+        // It may be closed by now.
+        Path::new(&target).starts_with(&host.state).then(|| fs::metadata(&file).map_or(0, |meta| meta.len()))
+    });
+    bytes.sum()
+}
+
+/// A process in the look-up of a path.
+fn reader_of(host: &Host, path: &Path) -> Child {
+    Command::new("stat").arg(path).current_dir(host.folder()).stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// Sends a signal to a reader, and waits for it to end by that.
+fn end(mut reader: Child, signal: i32) {
+    // SAFETY: a call with numbers only, of a process that was not waited for.
+    assert_eq!(unsafe { libc::kill(reader.id() as i32, signal) }, 0);
+    let sent = Instant::now();
+    let status = loop {
+        if let Some(status) = reader.try_wait().unwrap() {
+            break status;
+        }
+        assert!(sent.elapsed() < HELD, "signal {signal}: the reader is held");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.signal(), Some(signal), "{status}");
+}
+
+fn given_up() {
+    let host = Host::new();
+    nested(&host, 7);
+    let sums = host.path("p/n7/.artfs/v0.b3sums");
+    let before = nameless_bytes(&host);
+    let is_written = || nameless_bytes(&host) > before + 100_000;
+    let is_gone = || nameless_bytes(&host) <= before;
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGQUIT] {
+        let reader = reader_of(&host, &sums);
+        wait_until("the file is being written", is_written);
+        end(reader, signal);
+        // Had it been made to its end, it would have been kept.
+        wait_until("its bytes are gone", is_gone);
+    }
+    // One reader's end is not that of another.
+    let first = reader_of(&host, &sums);
+    wait_until("the file is being written", is_written);
+    let mut second = reader_of(&host, &sums);
+    end(first, libc::SIGKILL);
+    wait_until("the file is being written for the second reader", is_written);
+    assert_eq!(second.try_wait().unwrap(), None);
+    end(second, libc::SIGKILL);
+    wait_until("its bytes are gone", is_gone);
+    assert!(!host.log().contains("was not made"), "{}", host.log());
+    let few = fs::read_to_string(host.path("p/n2/.artfs/v0.b3sums")).unwrap();
+    assert_eq!(few.lines().count(), 100);
+}
+
 fn other_links() {
     let host = Host::new();
     dataset(&host, 6);
@@ -322,16 +390,21 @@ fn other_links() {
 }
 
 /// A thousand billion files, in 13 versions of ten links each.
-fn endless() {
-    let host = Host::new();
+/// `p/n0:v0` with one file, and `p/nN:v0` with ten times `p/nN-1:v0`, up to a level.
+fn nested(host: &Host, levels: u32) {
     host.version("p/n0", &[("f", &noise(7, 0, 2000))]);
-    for level in 1..=12 {
+    for level in 1..=levels {
         let staging = host.artifact(&format!("p/n{level}"));
         for i in 0..10 {
             symlink(host.path(format!("p/n{}/v0", level - 1)), staging.join(format!("d{i}"))).unwrap();
         }
         host.commit(&format!("p/n{level}")).unwrap();
     }
+}
+
+fn endless() {
+    let host = Host::new();
+    nested(&host, 12);
     let last = host.path("p/n12");
     let deep = ["d0"; 12].join("/");
     assert_eq!(fs::read(last.join("v0").join(deep).join("f")).unwrap(), noise(7, 0, 2000));

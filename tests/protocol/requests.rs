@@ -11,7 +11,7 @@ use artfs::clock;
 use artfs::commit::{ChunkIndex, Committer};
 use artfs::fs::{Answer, Fs, Options, ROOT, Services};
 use artfs::name::{Selector, VersionNumber};
-use artfs::staging::{Closer, SessionRegistry};
+use artfs::staging::{Caller, Closer, SessionRegistry};
 use artfs::store::{OnMissing, Store, StoreError};
 use artfs::view::{ReadContext, ReadLimits};
 use object_store::ObjectStore;
@@ -89,6 +89,9 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
     Served { fs, calls, _state: folder }
 }
 
+/// Calls without a process.
+const NOBODY: Caller = Caller { uid: 0, gid: 0, pid: 0 };
+
 /// What the kernel does with names: it keeps them for as long as it is told.
 #[derive(Default)]
 struct Kernel {
@@ -103,7 +106,7 @@ impl Kernel {
         {
             return *ino;
         }
-        let found = fs.lookup(parent, name.as_bytes()).await;
+        let found = fs.lookup(NOBODY, parent, name.as_bytes()).await;
         let Answer { attr, entry_ttl, .. } = found.unwrap_or_else(|e| panic!("{name}: {e:?}"));
         self.names.insert(kept, (attr.ino, Instant::now() + entry_ttl));
         attr.ino
@@ -206,13 +209,13 @@ async fn what_the_kernel_keeps_is_never_older_than_the_interval() {
         tokio::time::advance(step).await;
         age += step;
         for (parent, name) in [(project, "data"), (artifact, "v0")] {
-            let found = fs.lookup(parent, name.as_bytes()).await.expect("it is there");
+            let found = fs.lookup(NOBODY, parent, name.as_bytes()).await.expect("it is there");
             assert_eq!(found.entry_ttl, (REFRESH - age).min(REFRESH / 2), "{name} after {age:?}");
         }
     }
     assert_eq!(calls.ops(), [], "all of it from one look");
     tokio::time::advance(REFRESH / 10).await;
-    let found = fs.lookup(artifact, b"v0").await.expect("it is there");
+    let found = fs.lookup(NOBODY, artifact, b"v0").await.expect("it is there");
     assert_eq!((found.entry_ttl, calls.ops()), (REFRESH / 2, vec![Op::Get]), "and now from a new one");
 }
 
@@ -224,8 +227,7 @@ async fn first_bytes(fs: &Arc<Fs>, alias: &str, file: &str) -> Vec<u8> {
     let artifact = kernel.lookup(fs, project, "data").await;
     let version = kernel.lookup(fs, artifact, &version).await;
     let file = kernel.lookup(fs, version, file).await;
-    let caller = artfs::staging::Caller { uid: 0, gid: 0, pid: 0 };
-    let opened = fs.open(caller, file, libc::O_RDONLY).await.expect("it opens");
+    let opened = fs.open(NOBODY, file, libc::O_RDONLY).await.expect("it opens");
     let bytes = fs.read(file, opened.handle, 0, 100).await.expect("it is read");
     bytes.to_vec()
 }
