@@ -15,7 +15,7 @@ use crate::store::OnMissing;
 use crate::view::{ReadContext, ReadLimits, VersionView};
 
 /// The cache's index in the state folder.
-const DATABASE: &str = "cache.db";
+pub(super) const DATABASE: &str = "cache.db";
 /// The limit of the cache where no mount has set another.
 pub const DEFAULT_CACHE_BYTES: u64 = 10 << 30;
 

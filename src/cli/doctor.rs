@@ -8,15 +8,18 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 
-use super::context::{Context, stranger};
+use super::content::DATABASE;
+use super::context::{Context, Opened, stranger};
 use super::error::{CliError, Outcome};
 use super::mount::set_aside_note;
 use super::output::{self, Format};
+use crate::commit::{ChunkIndex, Loss, Losses, MAX_LISTED};
+use crate::condemned::{self, Condemned};
 use crate::daemon::mounts::{self, Life, MountEntry};
 use crate::daemon::wire::Request;
 use crate::daemon::{client, sys};
 use crate::process::limits::{self, RESERVED_FILES};
-use crate::store::{OnMissing, Probed, StoreError};
+use crate::store::{Key, OnMissing, Probed, StoreError};
 
 /// Kernels from this on have FUSE passthrough.
 const PASSTHROUGH_KERNEL: (u32, u32) = (6, 9);
@@ -28,6 +31,11 @@ const MEND_LIMIT: &str = "raise the hard limit where the daemon is started: `uli
                           systemd, --ulimit nofile= of a container; then mount again";
 /// Less free space than this for cache and staging is worth a warning.
 const LITTLE_SPACE_BYTES: u64 = 2 << 30;
+
+/// Lost packs that are named; the others are counted.
+const MAX_NAMED: usize = 5;
+const MEND_PACKS: &str = "`artfs verify REF` names the files of a version; `artfs verify --repair [--path DIR] REF`, or \
+                          `artfs put --repair` of the same content, stores them again";
 
 /// Check that artfs can work here, and say how to mend what is wrong
 #[derive(Debug, Args)]
@@ -344,6 +352,50 @@ fn conditions(probed: Result<Probed, StoreError>) -> Check {
     }
 }
 
+/// Whether the store has what this host knows to be in its packs.
+fn packs(opened: &Opened, state: &Path) -> Check {
+    let name = "packs";
+    let store = opened.catalog.store();
+    let index = ChunkIndex::open(Some(&state.join(DATABASE)), store.id());
+    let condemned = Condemned::open(Some(&state.join(condemned::DATABASE)), store.clone());
+    let Losses { there, lost } = match opened.runtime.block_on(Losses::find(&index, &condemned, store)) {
+        Ok(Some(losses)) => losses,
+        Ok(None) => return Check::ok(name, format!("not looked at: they are too many ({MAX_LISTED})")),
+        Err(StoreError::Denied { .. }) => {
+            return Check::ok(name, "not looked at: these credentials may not list them");
+        }
+        Err(error) => {
+            let error = CliError::from(error).into_wire();
+            let mend = error.hint.unwrap_or_else(|| "`artfs verify REF` looks at a version".to_owned());
+            return Check::warning(name, format!("not looked at: {}", error.message), mend);
+        }
+    };
+    if lost.is_empty() {
+        let there = output::count(there, "pack");
+        return Check::ok(name, format!("{there}; all that this host knows of are whole"));
+    }
+    let named = lost.iter().take(MAX_NAMED).map(|(pack, loss)| {
+        let loss = match loss {
+            Loss::Gone => "gone",
+            Loss::CutShort => "cut short",
+            Loss::Damaged => "found damaged by a read",
+        };
+        format!("{} ({loss})", Key::Pack(*pack))
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match lost.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let count = output::count(lost.len() as u64, "pack");
+    let found = format!("content is lost from {count} that this host knows of: {named}{more}");
+    // What a read found may have been put back since.
+    if lost.values().all(|loss| *loss == Loss::Damaged) {
+        return Check::warning(name, found, MEND_PACKS);
+    }
+    Check::failed(name, found, MEND_PACKS)
+}
+
 fn store(context: &Context) -> Vec<Check> {
     let name = "store";
     let failed = |error: CliError| {
@@ -373,6 +425,7 @@ fn store(context: &Context) -> Vec<Check> {
     } else {
         checks.push(Check::ok(name, format!("{url} answers")));
         checks.push(conditions(opened.runtime.block_on(store.probe())));
+        checks.extend(context.state().ok().map(|state| packs(&opened, &state)));
     }
     let (now, created) = (store.env().now(), store.header().created);
     if now < created {

@@ -146,6 +146,24 @@ impl ChunkIndex {
         rows.unwrap_or_default().into_iter().chain(own).collect()
     }
 
+    /// The packs that chunks are known to be in, with the end of the last of them. Cost: a look at the whole index.
+    pub fn ends(&self) -> HashMap<PackId, u64> {
+        let rows = self.with(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT pack, MAX(at + stored_len) FROM chunks WHERE store = ? GROUP BY pack",
+            )?;
+            let rows = query.query_map([&self.store], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
+            rows.map(|row| row.map(|(pack, end)| (PackId::from_bytes(pack), end as u64)))
+                .collect::<rusqlite::Result<HashMap<_, _>>>()
+        });
+        let mut ends = rows.unwrap_or_default();
+        for ChunkRef { place, .. } in self.own.lock().expect("no holder of this lock panics").values() {
+            let end = ends.entry(place.pack).or_default();
+            *end = place.offset.saturating_add(place.stored_len.into()).max(*end);
+        }
+        ends
+    }
+
     /// Whether a pack was seen in the store within a day.
     pub fn is_seen(&self, pack: &PackId) -> bool {
         let found = self.with(|db| {

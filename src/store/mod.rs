@@ -387,6 +387,16 @@ impl Store {
     /// Shows `visit` every object below a folder, in any order; one may be shown again when the listing had to be
     /// begun anew. Nothing is kept, so memory does not grow with the store. Cost: one request for each 1,000.
     pub async fn visit(&self, prefix: &str, visit: impl FnMut(ObjectInfo) + Send) -> Result<(), StoreError> {
+        self.visit_first(prefix, u64::MAX, visit).await.map(drop)
+    }
+
+    /// [`Store::visit`] that ends after `most` objects; whether these were all.
+    pub async fn visit_first(
+        &self,
+        prefix: &str,
+        most: u64,
+        visit: impl FnMut(ObjectInfo) + Send,
+    ) -> Result<bool, StoreError> {
         let prefix_path = object_store::path::Path::from(prefix);
         let (visit, patience) = (Mutex::new(visit), Patience::reading());
         self.retry(&prefix, &patience, || async {
@@ -394,11 +404,14 @@ impl Store {
             let mut found = self.backend.list(Some(&prefix_path));
             let mut seen = 0;
             while let Some(meta) = told(&prefix, found.try_next().await)? {
+                if seen == most {
+                    return Ok(false);
+                }
                 seen += 1;
                 patience.note_names(seen);
                 visit.lock().expect("no visitor panics")(meta.into());
             }
-            Ok(())
+            Ok(true)
         })
         .await
     }

@@ -133,6 +133,20 @@ fn doctor_says_what_it_tried_and_what_it_had_to_leave() {
 }
 
 #[test]
+fn doctor_looks_at_no_packs_where_it_may_not_list_and_says_so() {
+    let server = S3Server::spawn();
+    let host = filled(&server);
+    let text = host.doctor();
+    assert!(text.contains("; all that this host knows of are whole"), "{text}");
+    server.set_fault(|r| match r.kind {
+        RequestKind::List => Fault::ErrorBefore(403),
+        _ => Fault::None,
+    });
+    let text = host.doctor();
+    assert!(text.contains("ok    packs        not looked at: these credentials may not list"), "{text}");
+}
+
+#[test]
 fn a_bucket_that_does_not_know_conditions_is_refused_at_once_and_says_so() {
     let server = S3Server::spawn();
     let is_conditional =

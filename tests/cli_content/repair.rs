@@ -1,7 +1,9 @@
 //! Damage in the store that is not handed on, and what stores content again.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use super::Host;
 
@@ -186,4 +188,91 @@ fn what_a_read_found_damaged_is_stored_again_by_the_next_commit_of_that_host() {
     assert_eq!(code, Some(1), "{said}");
     ok_as(&host, "other", &["put", "d", "p/a"]);
     is_whole(&host, "p/a");
+}
+
+/// What doctor says of the packs on another host.
+fn packs_check(host: &Host, name: &str) -> Value {
+    // The other checks are of this machine.
+    let output = host.command(&["doctor", "--json"]).env("ARTFS_STATE", host.path(name)).output().unwrap();
+    let checks: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let check = checks.as_array().unwrap().iter().find(|check| check["name"] == "packs").unwrap().clone();
+    assert!(check["health"] != "failed" || output.status.code() == Some(1), "{output:?}");
+    check
+}
+
+/// The number of packs, of which none is missed.
+fn whole_packs(host: &Host, name: &str) -> u64 {
+    let check = packs_check(host, name);
+    assert_eq!((&check["health"], &check["mend"]), (&"ok".into(), &Value::Null), "{check}");
+    let (count, rest) = check["found"].as_str().unwrap().split_once(' ').unwrap();
+    assert!(rest.ends_with("; all that this host knows of are whole"), "{check}");
+    count.parse().unwrap()
+}
+
+fn key_of(pack: &Path) -> String {
+    let parts: Vec<_> = pack.iter().rev().take(3).map(|part| part.to_str().unwrap()).collect();
+    format!("{}/{}/{}", parts[2], parts[1], parts[0])
+}
+
+#[test]
+fn doctor_names_packs_that_are_gone_or_cut_short() {
+    let host = filled();
+    let first = packs(&host).remove(0);
+    host.write("e/model.bin", &noise(3, 900_000));
+    host.ok(&["put", "e", "p/b"]);
+    let second = packs(&host).into_iter().find(|pack| *pack != first).unwrap();
+    // Another host that knows the packs, and one that knows nothing.
+    for (content, artifact) in [("d", "p/a"), ("e", "p/b")] {
+        ok_as(&host, "other", &["put", content, artifact]);
+    }
+    let whole = whole_packs(&host, "state");
+    assert!(whole >= 2);
+    assert_eq!(["other", "third"].map(|name| whole_packs(&host, name)), [whole; 2]);
+
+    fs::remove_file(&first).unwrap();
+    let bytes = fs::read(&second).unwrap();
+    fs::remove_file(&second).unwrap();
+    fs::write(&second, &bytes[..bytes.len() / 2]).unwrap();
+    for name in ["state", "other"] {
+        let check = packs_check(&host, name);
+        assert_eq!(check["health"], "failed", "{check}");
+        let found = check["found"].as_str().unwrap();
+        assert!(found.starts_with("content is lost from 2 packs that this host knows of: "), "{found}");
+        for named in [format!("{} (gone)", key_of(&first)), format!("{} (cut short)", key_of(&second))] {
+            assert!(found.contains(&named), "{named}: {found}");
+        }
+        assert!(check["mend"].as_str().unwrap().contains("artfs verify --repair"), "{check}");
+    }
+    assert_eq!(whole_packs(&host, "third"), whole - 1);
+
+    for (content, artifact) in [("d", "p/a"), ("e", "p/b")] {
+        assert_eq!(packs_check(&host, "state")["health"], "failed");
+        ok_as(&host, "state", &["verify", "--repair", artifact, "--path", content]);
+    }
+    let mended = ["state", "other", "third"].map(|name| whole_packs(&host, name));
+    assert_eq!(mended, [mended[0]; 3]);
+
+    // What a collection deletes is missed by nobody.
+    ok_as(&host, "third", &["rm", "-r", "p/b"]);
+    ok_as(&host, "third", &["gc", "--grace", "0s"]);
+    let left = ["state", "other", "third"].map(|name| whole_packs(&host, name));
+    assert!(left[0] < mended[0], "{left:?} {mended:?}");
+    assert_eq!(left, [left[0]; 3]);
+}
+
+#[test]
+fn doctor_names_packs_that_a_read_found_damaged_until_they_are_stored_again() {
+    let host = filled();
+    let pack = packs(&host).remove(0);
+    flip(&pack, 500_000);
+    whole_packs(&host, "other");
+    let out = host.path("out");
+    assert_eq!(as_host(&host, "other", &["get", "p/a", out.to_str().unwrap()]).0, Some(1));
+    let check = packs_check(&host, "other");
+    let named = format!("{} (found damaged by a read)", key_of(&pack));
+    assert!(check["found"].as_str().unwrap().contains(&named), "{check}");
+    assert_eq!(check["health"], "warning");
+    // By another host, with a table of moves.
+    ok_as(&host, "third", &["verify", "--repair", "p/a", "--path", "d"]);
+    whole_packs(&host, "other");
 }
