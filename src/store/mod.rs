@@ -42,7 +42,7 @@ pub use self::counters::RequestCounts;
 pub use self::error::{Conflict, OpenError, StoreError, is_full};
 pub use self::key::{
     ARTIFACTS_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
-    checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq, uses_prefix,
+    checkpoints_prefix, log_prefix, parse_checkpoint, uses_prefix,
 };
 pub use self::open::{ANSWER_LIMIT, OnMissing};
 pub use self::outage::Away;
