@@ -4,6 +4,8 @@
 mod conditions;
 #[path = "cli_bucket/environment.rs"]
 mod environment;
+#[path = "cli_bucket/foreign.rs"]
+mod foreign;
 #[path = "cli_bucket/killed.rs"]
 mod killed;
 #[path = "cli_bucket/place.rs"]

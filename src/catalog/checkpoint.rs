@@ -17,7 +17,7 @@ use super::{ArtifactState, Catalog, CatalogError, Cell};
 use crate::format::checkpoint::{Checkpoint, CheckpointRef, MAX_SEQ};
 use crate::id::CheckpointHash;
 use crate::name::ArtifactKey;
-use crate::store::{Key, checkpoints_prefix, parse_checkpoint};
+use crate::store::{Key, checkpoints_prefix};
 
 /// Events from one checkpoint to the next, at least: as many as are fetched at once.
 pub(super) const MIN_EVENTS: u64 = 64;
@@ -142,7 +142,10 @@ impl Catalog {
     ) -> Result<Vec<CheckpointRef>, CatalogError> {
         match self.store.list_first(&checkpoints_prefix(key), None, LISTED).await {
             Ok(names) => {
-                let named = names.iter().filter_map(|name| parse_checkpoint(name.rsplit('/').next()?));
+                let named = names.iter().filter_map(|name| match Key::parse(name) {
+                    Some(Key::Checkpoint(_, checkpoint)) => Some(checkpoint),
+                    _ => None,
+                });
                 Ok(named.filter(|checkpoint| checkpoint.seq <= MAX_SEQ).collect())
             }
             Err(e) if e.may_pass() => Err(e.into()),

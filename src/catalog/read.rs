@@ -16,7 +16,7 @@ use crate::format::checkpoint::CheckpointRef;
 use crate::format::event::Event;
 use crate::id::EventHash;
 use crate::name::ArtifactKey;
-use crate::store::{Key, StoreError, log_prefix, parse_seq};
+use crate::store::{Key, StoreError, log_prefix};
 
 /// Events of one log fetched at once: as many as a store takes requests.
 const PARALLEL_EVENTS: usize = 64;
@@ -273,7 +273,10 @@ impl Catalog {
     ) -> Result<Listed, CatalogError> {
         let before = from.checked_sub(1).map(|before| Key::Event(key.clone(), before));
         let names = self.store.list_first(&log_prefix(key), before.as_ref(), most).await?;
-        let seqs = names.iter().filter_map(|name| parse_seq(name.rsplit('/').next()?));
+        let seqs = names.iter().filter_map(|name| match Key::parse(name) {
+            Some(Key::Event(_, seq)) => Some(seq),
+            _ => None,
+        });
         let seqs: Vec<u64> = seqs.filter(|seq| *seq >= from).collect();
         let end = seqs.last().map_or(from, |last| last.saturating_add(1));
         if end - from > (seqs.len() as u64).saturating_add(UNLISTED) {

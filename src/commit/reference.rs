@@ -85,10 +85,14 @@ struct Below<'a> {
 impl Below<'_> {
     fn entry(&self, relative: &str, facts: Facts) -> Result<Entry, CommitError> {
         let at_root = |error| CommitError::Reference { path: self.root.clone(), error };
-        let path = self.root.join(relative.as_bytes()).map_err(|e| {
+        let (name, is_folder) = relative.strip_suffix('/').map_or((relative, false), |name| (name, true));
+        let path = self.root.join(name.as_bytes()).map_err(|e| {
             at_root(SourceError::Uri { uri: format!("{}{relative}", self.uri), problem: e.to_string() })
         })?;
         let here = self.uri.below(relative).map_err(at_root)?;
+        if is_folder {
+            return Ok(Entry { path, executable: false, mtime: self.link_mtime, body: Body::Directory });
+        }
         let mtime = facts.modified.unwrap_or(self.link_mtime);
         let body = unread(&path, &here, facts)?;
         Ok(entry(path, body, mtime))
@@ -140,7 +144,7 @@ impl Linker {
             failed: None,
         };
         let described = self.runtime.block_on(self.context.sources().describe(&uri, &mut below));
-        let Below { sorter, failed, .. } = below;
+        let Below { uri: prefix, sorter, failed, .. } = below;
         if let Some(error) = failed {
             return Err(error);
         }
@@ -151,13 +155,14 @@ impl Linker {
                 self.described().add(&question, &link.path, &body)?;
                 visit(item(link.path, body, mtime))
             }
-            source::Described::Prefix => self.refer_below(&link, sorter, visit),
+            source::Described::Prefix => self.refer_below(&link, &prefix, sorter, visit),
         }
     }
 
     fn refer_below(
         &self,
         link: &Item,
+        prefix: &Uri,
         sorter: Sorter,
         visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
     ) -> Result<(), CommitError> {
@@ -165,19 +170,35 @@ impl Linker {
         visit(directory(link.path.clone()))?;
         let (mut above, mut last): (Vec<TreePath>, Option<TreePath>) = (vec![], None);
         sorter.each(&mut |found| {
-            let Entry { path, mtime, body: Body::Reference(body), .. } = found else { return Ok(()) };
+            let Entry { path, mtime, body, .. } = found;
+            let both = |path: TreePath| {
+                let problem = "there is an object of this name, and there are others below it or a folder of it; a \
+                               version cannot have a file and a directory of one name";
+                let below = path.as_bytes().get(link.path.as_bytes().len() + 1..).unwrap_or_default();
+                let uri = format!("{prefix}{}", String::from_utf8_lossy(below));
+                let error = SourceError::Uri { uri, problem: problem.into() };
+                CommitError::Reference { path, error }
+            };
             for missing in missing_directories(&link.path, &path, &mut above) {
                 if last.as_ref() == Some(&missing) {
-                    let problem = "there is an object of this name, and there are others below it; a version \
-                                   cannot have a file and a directory of one name";
-                    let error = SourceError::Uri { uri: body.uri, problem: problem.into() };
-                    return Err(CommitError::Reference { path: missing, error });
+                    return Err(both(missing));
                 }
                 visit(directory(missing))?;
             }
+            if last.as_ref() == Some(&path) {
+                return Err(both(path));
+            }
             last = Some(path.clone());
-            let (body, mtime) = self.proved(&path, *body, mtime)?;
-            visit(item(path, body, mtime))
+            match body {
+                Body::Reference(body) => {
+                    let (body, mtime) = self.proved(&path, *body, mtime)?;
+                    visit(item(path, body, mtime))
+                }
+                _ => {
+                    above.push(path.clone());
+                    visit(directory(path))
+                }
+            }
         })
     }
 

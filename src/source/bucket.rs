@@ -21,6 +21,7 @@ use super::uri::Uri;
 use super::{Backend, Facts, Listing, Result, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{ReferenceBody, Validator};
+use crate::store::stand_in;
 use crate::variables;
 
 #[derive(Debug)]
@@ -83,12 +84,12 @@ impl Backend for Bucket {
         let above = uri.path().len();
         let mut is_there = false;
         while let Some(meta) = objects.try_next().await.map_err(|e| failed(uri, &e))? {
-            // Some tools make an empty object for a directory.
-            if let Some(relative) = meta.location.as_ref().get(above..).filter(|rest| !rest.is_empty()) {
-                is_there = true;
-                if listing.take(relative, facts(&meta)).is_break() {
-                    break;
-                }
+            let key = listed_key(uri, &meta)?;
+            let Some(relative) = key.get(above..) else { continue };
+            is_there = true;
+            // The prefix itself may be such a folder.
+            if !relative.is_empty() && listing.take(relative, facts(&meta)).is_break() {
+                break;
             }
         }
         Ok(is_there)
@@ -114,6 +115,21 @@ fn key(uri: &Uri) -> Result<Path> {
     let path = uri.path();
     let path = path.strip_suffix('/').unwrap_or(path);
     Path::parse(path).map_err(|e| SourceError::Uri { uri: uri.to_string(), problem: e.to_string() })
+}
+
+/// The key of an object that was listed. A slash at its end makes it a folder, as consoles and tools write them.
+fn listed_key(uri: &Uri, meta: &ObjectMeta) -> Result<String> {
+    let Some(key) = stand_in::original(meta.location.as_ref()) else { return Ok(meta.location.to_string()) };
+    let at = |key: &str, problem: &str| SourceError::Uri {
+        uri: format!("{}://{}/{key}", uri.scheme(), uri.authority()),
+        problem: problem.to_owned(),
+    };
+    let key = String::from_utf8(key)
+        .map_err(|e| at(&String::from_utf8_lossy(e.as_bytes()), "its key is not UTF-8"))?;
+    if key.ends_with('/') && meta.size > 0 {
+        return Err(at(&key, "its key ends with a slash, as that of a folder, and it has bytes"));
+    }
+    Ok(key)
 }
 
 fn facts(meta: &ObjectMeta) -> Facts {

@@ -15,6 +15,8 @@ use object_store::client::{ClientConfigKey, HttpClient, HttpConnector};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 
+use crate::store::stand_in::WithStandIns;
+
 /// A whole request ends after this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection is made within this.
@@ -42,7 +44,7 @@ impl HttpConnector for ForBuckets {
         let allows_plain = allows_plain.is_some_and(|value| value == "true");
         let client = builder(self.0).https_only(!allows_plain).build();
         client
-            .map(HttpClient::new)
+            .map(|client| HttpClient::new(WithStandIns(client)))
             .map_err(|e| object_store::Error::Generic { store: "reference", source: Box::new(e) })
     }
 }

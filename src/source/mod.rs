@@ -133,7 +133,8 @@ pub enum Described {
 pub trait Listing: Send {
     /// Forgets what was taken: the listing begins, perhaps anew.
     fn begin(&mut self);
-    /// Takes an object by its relative path. They come in any order, each once. [`ControlFlow::Break`] ends it.
+    /// Takes an object by its relative path, which may be none of a tree. One that ends with a slash is a folder
+    /// without bytes. They come in any order, each once. [`ControlFlow::Break`] ends it.
     fn take(&mut self, relative: &str, facts: Facts) -> ControlFlow<()>;
 }
 

@@ -21,6 +21,8 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use tokio::time::Instant;
 
+use super::stand_in::WithStandIns;
+
 /// The client of a place, and its connections if it has any.
 #[derive(Debug, Clone)]
 pub struct Backend {
@@ -112,7 +114,8 @@ impl HttpConnector for Connections {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
         let current = Mutex::new((self.generation(), client));
-        Ok(HttpClient::new(Pool { connections: self.clone(), options: options.clone(), current }))
+        let pool = Pool { connections: self.clone(), options: options.clone(), current };
+        Ok(HttpClient::new(WithStandIns(pool)))
     }
 }
 

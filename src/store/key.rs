@@ -101,7 +101,7 @@ pub fn parse_checkpoint(file_name: &str) -> Option<CheckpointRef> {
 }
 
 /// The sequence number that the last part of an event's key stands for.
-pub fn parse_seq(file_name: &str) -> Option<u64> {
+fn parse_seq(file_name: &str) -> Option<u64> {
     (file_name.len() == SEQ_DIGITS && file_name.bytes().all(|b| b.is_ascii_digit()))
         .then(|| file_name.parse().ok())
         .flatten()

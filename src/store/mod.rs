@@ -15,6 +15,7 @@ mod key;
 mod open;
 mod outage;
 mod retry;
+pub(crate) mod stand_in;
 mod url;
 
 use std::fmt::Display;
@@ -41,7 +42,7 @@ pub use self::counters::RequestCounts;
 pub use self::error::{Conflict, OpenError, StoreError, is_full};
 pub use self::key::{
     ARTIFACTS_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
-    checkpoints_prefix, log_prefix, parse_checkpoint, parse_seq, uses_prefix,
+    checkpoints_prefix, log_prefix, parse_checkpoint, uses_prefix,
 };
 pub use self::open::{ANSWER_LIMIT, OnMissing};
 pub use self::outage::Away;
@@ -343,6 +344,26 @@ impl Store {
         after: Option<&Key>,
         most: usize,
     ) -> Result<Vec<String>, StoreError> {
+        self.list_as(prefix, after, most, |name| stand_in::original(&name).is_none().then_some(name)).await
+    }
+
+    /// The first `most` names of all there is but folders without bytes, as consoles of buckets make them.
+    async fn list_foreign(&self, most: usize) -> Result<Vec<String>, StoreError> {
+        let shown = |name: String| match stand_in::original(&name) {
+            Some(key) if key.ends_with(b"/") => None,
+            Some(key) => Some(String::from_utf8_lossy(&key).into_owned()),
+            None => Some(name),
+        };
+        self.list_as("", None, most, shown).await
+    }
+
+    async fn list_as(
+        &self,
+        prefix: &str,
+        after: Option<&Key>,
+        most: usize,
+        shown: impl Fn(String) -> Option<String> + Send + Sync,
+    ) -> Result<Vec<String>, StoreError> {
         let prefix_path = object_store::path::Path::from(prefix);
         let patience = Patience::reading();
         self.retry(&prefix, &patience, || async {
@@ -357,8 +378,9 @@ impl Store {
                 && let Some(meta) = told(&prefix, found.try_next().await)?
             {
                 // Azure of the version that the client speaks does not know where to start and lists everything.
-                let name = meta.location.to_string();
-                if after.as_ref().is_none_or(|after| name > *after) {
+                if let Some(name) = shown(meta.location.to_string())
+                    && after.as_ref().is_none_or(|after| name > *after)
+                {
                     names.push(name);
                 }
                 seen += 1;
@@ -376,8 +398,8 @@ impl Store {
         self.retry(&prefix, &Patience::reading(), || async {
             self.counters.lists.fetch_add(1, Ordering::Relaxed);
             let found = told(&prefix, self.backend.list_with_delimiter(Some(&prefix_path)).await)?;
-            let mut names: Vec<String> =
-                found.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
+            let ours = found.common_prefixes.iter().filter(|p| stand_in::original(p.as_ref()).is_none());
+            let mut names: Vec<String> = ours.filter_map(|p| p.filename().map(str::to_owned)).collect();
             names.sort_unstable();
             Ok(names)
         })
@@ -409,7 +431,9 @@ impl Store {
                 }
                 seen += 1;
                 patience.note_names(seen);
-                visit.lock().expect("no visitor panics")(meta.into());
+                if stand_in::original(meta.location.as_ref()).is_none() {
+                    visit.lock().expect("no visitor panics")(meta.into());
+                }
             }
             Ok(true)
         })

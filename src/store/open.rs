@@ -165,9 +165,7 @@ impl Store {
 
     /// Creates the header. Gives what a store said that did not: another host was faster, or it refuses all.
     async fn make(&self, on_missing: OnMissing) -> Result<Option<Conflict>, MakeError> {
-        // The prefix itself, as consoles of buckets make it, has no name left.
-        let mut foreign = self.list_first("", None, 2).await.map_err(MakeError::Store)?;
-        foreign.retain(|name| !name.is_empty());
+        let foreign = self.list_foreign(2).await.map_err(MakeError::Store)?;
         // Another host may have made the store since the header was looked for.
         if foreign.iter().any(|name| name != &Key::Header.to_string()) && !self.exists(&Key::Header).await? {
             let problem = format!("there is no artfs.json in it, but other things are ({}, …)", foreign[0]);
