@@ -115,7 +115,8 @@ pub struct Globals {
     /// user's data folder]
     #[arg(long, value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
-    /// A store that says nothing for this long counts as unreachable [env: ARTFS_STORE_TIMEOUT] [default: 10s]
+    /// How long an operation goes on without a useful answer of the store, whatever is wrong with it
+    /// [env: ARTFS_STORE_TIMEOUT] [default: 10s]
     #[arg(long, value_name = "SPAN", global = true, value_parser = args::parse_span)]
     pub store_timeout: Option<Duration>,
     /// Sign what is changed with this SSH key: a private key's file, or a public one whose key an agent has; without a
