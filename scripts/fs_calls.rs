@@ -21,6 +21,8 @@ use artfs::{clock, fs};
 use object_store::memory::InMemory;
 
 const FILES: usize = 4096;
+/// The kernel is not there to give up.
+const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -33,17 +35,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let fs = served(folder.path(), call == "watched").await?;
     let mut parent = ROOT;
     for name in ["p", "a", "v0"] {
-        parent = found(fs.lookup(parent, name.as_bytes()).await)?;
+        parent = found(fs.lookup(CALLER, parent, name.as_bytes()).await)?;
     }
     let name = |i: usize| format!("{:04}", i * 1801 % FILES).into_bytes();
     let mut files = vec![];
     for i in 0..FILES {
-        files.push(found(fs.lookup(parent, &name(i)).await)?);
+        files.push(found(fs.lookup(CALLER, parent, &name(i)).await)?);
         read(&fs, files[i]).await?;
     }
     for i in 0..count {
         match call.as_str() {
-            "lookup" => drop(found(fs.lookup(parent, &name(i)).await)?),
+            "lookup" => drop(found(fs.lookup(CALLER, parent, &name(i)).await)?),
             "open" | "watched" => read(&fs, files[i % FILES]).await?,
             other => return Err(format!("{other} is none of lookup, open, watched").into()),
         }
