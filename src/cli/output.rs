@@ -76,7 +76,7 @@ fn for_machines(json: &str) -> String {
     out
 }
 
-/// Standard error for diagnostics, cleaned as [`print`] does.
+/// Standard error for diagnostics, cleaned as [`print()`] does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CleanStderr;
 

@@ -1,6 +1,6 @@
 //! Asking the daemon of a state folder over its control socket.
 //!
-//! A daemon that is stopped, or hangs, says nothing, and nobody waits for it without end: after [`SILENCE`] a stopped
+//! A daemon that is stopped, or hangs, says nothing, and nobody waits for it without end: after 5 s (`SILENCE`) a stopped
 //! one is named, and of any other it is asked, over a second connection, whether it answers at all.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -27,7 +27,7 @@ pub struct Client {
 /// none.
 ///
 /// # Errors
-/// The socket cannot be used, or does not take a connection within [`SILENCE`].
+/// The socket cannot be used, or does not take a connection within 5 s (`SILENCE`).
 pub fn connect(state: &Path) -> io::Result<Option<Client>> {
     let state = state.to_owned();
     let (tell, told) = mpsc::channel();

@@ -99,7 +99,7 @@ pub fn give_back(command: &mut Command) {
     unsafe { command.pre_exec(move || set(limit.given, limit.hard)) };
 }
 
-/// What is open and what may be, for messages; none within [`TOLD_EVERY`] of the last time.
+/// What is open and what may be, for messages; none within 5 s of the last time.
 pub fn told() -> Option<String> {
     let mut last = LAST_TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     if last.is_some_and(|at| at.elapsed() < TOLD_EVERY) {
