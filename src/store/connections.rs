@@ -17,8 +17,8 @@ use object_store::client::{
     HttpService, ReqwestConnector,
 };
 use object_store::{ObjectStore, Result};
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, RETRY_AFTER};
+use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::stand_in::WithStandIns;
@@ -143,24 +143,30 @@ impl Pool {
 #[async_trait]
 impl HttpService for Pool {
     async fn call(&self, request: HttpRequest) -> std::result::Result<HttpResponse, HttpError> {
+        let method = request.method().clone();
         let response = self.client().execute(request).await?;
         let (status, headers) = (response.status(), response.headers());
         self.connections.heed(status, headers);
-        let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if is_foreign(status, kind) {
+        if is_foreign(&method, status, headers) {
             return Err(HttpError::new(HttpErrorKind::Decode, Foreign { status }));
         }
         Ok(response)
     }
 }
 
-/// Whether an answer is none of an object store's: they tell a missing object in XML or JSON, and have no pages.
-fn is_foreign(status: StatusCode, content_type: &str) -> bool {
-    let kind = content_type.trim_start().to_ascii_lowercase();
+/// Whether an answer is none of an object store's: they tell a missing object in XML or JSON, and have no pages. Some call
+/// their empty answers to what is not read HTML, and name the object's tag there.
+fn is_foreign(method: &Method, status: StatusCode, headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.trim_start().to_ascii_lowercase();
     let is_page = kind.starts_with("text/html");
+    let is_read = method == Method::GET;
     match status {
-        StatusCode::NOT_FOUND => is_page || kind.starts_with("text/plain"),
-        status => is_page && (status.is_success() || status.is_redirection()),
+        StatusCode::NO_CONTENT => false,
+        // Whether what HEAD misses is missing, a GET tells.
+        StatusCode::NOT_FOUND => (is_page || kind.starts_with("text/plain")) && method != Method::HEAD,
+        _ if status.is_success() => is_page && (is_read || !headers.contains_key(ETAG)),
+        _ => is_page && status.is_redirection(),
     }
 }
 
@@ -203,8 +209,19 @@ mod tests {
             (StatusCode::FORBIDDEN, "text/html", false),
             (StatusCode::SERVICE_UNAVAILABLE, "text/html", false),
         ] {
-            assert_eq!(is_foreign(status, kind), foreign, "{status} {kind}");
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, kind.parse().unwrap());
+            assert_eq!(is_foreign(&Method::GET, status, &headers), foreign, "{status} {kind}");
+            headers.insert(ETAG, "\"x\"".parse().unwrap());
+            assert_eq!(is_foreign(&Method::GET, status, &headers), foreign, "a page may have a tag");
         }
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "text/html".parse().unwrap());
+        assert!(is_foreign(&Method::PUT, ok, &headers));
+        assert!(!is_foreign(&Method::DELETE, StatusCode::NO_CONTENT, &headers));
+        assert!(!is_foreign(&Method::HEAD, StatusCode::NOT_FOUND, &headers));
+        headers.insert(ETAG, "\"x\"".parse().unwrap());
+        assert!(!is_foreign(&Method::PUT, ok, &headers), "the answer of a server that calls it HTML");
     }
 
     #[test]
