@@ -1,6 +1,6 @@
 //! Symbolic links of a tree that lead to another version: they are pinned, so that the new version contains it.
 //!
-//! Where a link leads is told by `place.rs`, as text. An alias means the version that it points to now. A directory
+//! `place.rs` works out where a link leads, from its text. An alias means the version that it points to now. A directory
 //! becomes [`Body::Contained`], a file an entry like the one it leads to, which has its bytes already. A link back into
 //! the tree itself is made relative, one to anything else in the mount is refused: a version must not change with what
 //! is staged. A link whose target is a URI becomes references (`reference.rs`). All other links stay as they are.

@@ -1,7 +1,7 @@
 //! What this host knows to be in packs, and the store has no more.
 //!
-//! Only names and lengths are compared, so that it is cheap: other bytes are found by who reads them, and what no
-//! commit of this host referred to is not known here.
+//! Only names and lengths are compared, which is cheap. Reading finds wrong bytes; a pack that no
+//! commit of this host referred to is unknown here.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::link::listen;
+
 /// Between two looks for a new connection.
 const POLL: Duration = Duration::from_millis(2);
 /// Between two bytes of an answer that trickles.
@@ -149,12 +151,6 @@ fn close_all(state: &State) {
     for connection in &state.connections {
         let _ = connection.shutdown(Shutdown::Both);
     }
-}
-
-fn listen(address: SocketAddr) -> TcpListener {
-    let listener = TcpListener::bind(address).expect("a port on 127.0.0.1");
-    listener.set_nonblocking(true).expect("a listener can be made non-blocking");
-    listener
 }
 
 fn accept(shared: &Arc<Shared>, address: SocketAddr, listener: TcpListener) {

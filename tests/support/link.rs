@@ -105,7 +105,8 @@ fn close_all(state: &mut State) {
     }
 }
 
-fn listen(address: SocketAddr) -> TcpListener {
+/// A listener there that does not block.
+pub(super) fn listen(address: SocketAddr) -> TcpListener {
     let listener = TcpListener::bind(address).expect("a port on 127.0.0.1");
     listener.set_nonblocking(true).expect("a listener can be made non-blocking");
     listener
