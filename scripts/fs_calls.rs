@@ -8,16 +8,17 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::cache::{Cache, CacheOptions};
-use artfs::catalog::{Actor, Catalog};
-use artfs::commit::{ChunkIndex, Committer, Progress, Quotas, Request, Settings, roots, walk};
-use artfs::fs::{Fs, Options, ROOT, Services};
-use artfs::runs::capture::Names;
-use artfs::runs::{self, Ledger, Watch, WatchOptions};
-use artfs::staging::{Caller, Closer, SessionRegistry};
+use artfs::format::clock;
+use artfs::mount::fs;
+use artfs::mount::fs::{Fs, Options, ROOT, Services};
+use artfs::mount::provenance::capture::Names;
+use artfs::mount::provenance::{self, Ledger, Watch, WatchOptions};
+use artfs::mount::staging::{Caller, Closer, SessionRegistry};
+use artfs::repo::cache::{Cache, CacheOptions};
+use artfs::repo::catalog::{Actor, Catalog};
+use artfs::repo::commit::{ChunkIndex, Committer, Progress, Quotas, Request, Settings, roots, walk};
+use artfs::repo::view::{ReadContext, ReadLimits};
 use artfs::store::{OnMissing, Store};
-use artfs::view::{ReadContext, ReadLimits};
-use artfs::{clock, fs};
 use object_store::memory::InMemory;
 
 const FILES: usize = 4096;
@@ -79,7 +80,7 @@ fn watch(store: &Store, folder: &std::path::Path) -> Result<Arc<Watch>, Box<dyn 
         mount_point: None,
         uid: 0,
         names: Names { host: "h".into(), user: |uid| format!("uid{uid}") },
-        own: runs::own("h", vec![]),
+        own: provenance::own("h", vec![]),
         env: clock::system(),
     };
     Ok(Watch::start(options, Arc::new(Ledger::open(folder)?))?)

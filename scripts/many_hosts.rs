@@ -10,13 +10,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use artfs::cache::{Cache, CacheOptions};
-use artfs::catalog::{Actor, Catalog};
-use artfs::clock;
-use artfs::commit::{ChunkIndex, Committer, Progress, Request, Settings, roots, walk};
-use artfs::name::ArtifactKey;
+use artfs::format::clock;
+use artfs::format::name::ArtifactKey;
+use artfs::repo::cache::{Cache, CacheOptions};
+use artfs::repo::catalog::{Actor, Catalog};
+use artfs::repo::commit::{ChunkIndex, Committer, Progress, Request, Settings, roots, walk};
+use artfs::repo::view::{ReadContext, ReadLimits};
 use artfs::store::{OnMissing, Store, StoreUrl};
-use artfs::view::{ReadContext, ReadLimits};
 use futures::future::try_join_all;
 
 type Failed = Box<dyn Error + Send + Sync>;

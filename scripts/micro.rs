@@ -2,15 +2,15 @@
 
 use std::hint::black_box;
 
-use artfs::catalog::ArtifactState;
-use artfs::chunk::{Chunker, Rule};
-use artfs::clock::Timestamp;
+use artfs::format::chunk::{Chunker, Rule};
+use artfs::format::clock::Timestamp;
 use artfs::format::entry::{Body as EntryBody, Content, Entry, FileBody, Mtime};
 use artfs::format::event::{Body, Commit, CommitSettings, Event};
+use artfs::format::id::{ArtifactId, Digest, EventHash, EventId, FileHash, ManifestId, StoreId};
 use artfs::format::manifest::{Block, encode_leaf};
-use artfs::id::{ArtifactId, Digest, EventHash, EventId, FileHash, ManifestId, StoreId};
-use artfs::name::{ArtifactKey, VersionNumber};
-use artfs::path::TreePath;
+use artfs::format::name::{ArtifactKey, VersionNumber};
+use artfs::format::path::TreePath;
+use artfs::repo::catalog::ArtifactState;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Bytes without any pattern, from BLAKE3's extendable output.

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    artfs::cli::main(artfs::serve::start)
+    artfs::app::cli::main(artfs::app::serve::start)
 }

@@ -9,12 +9,12 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
-use artfs::catalog::{Actor, Catalog, CatalogError, Step};
-use artfs::clock::{Environment, Timestamp};
+use artfs::format::clock::{Environment, Timestamp};
 use artfs::format::details::Details;
 use artfs::format::event::{Body, Commit, CommitSettings, Recommit};
-use artfs::id::{DetailsId, Digest, EventId, ManifestId};
-use artfs::name::{ArtifactKey, VersionNumber};
+use artfs::format::id::{DetailsId, Digest, EventId, ManifestId};
+use artfs::format::name::{ArtifactKey, VersionNumber};
+use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
 use artfs::store::{Key, OnMissing, Store, StoreUrl};
 use serde_json::{Value, json};
 
@@ -121,7 +121,7 @@ impl Host {
                 settings: CommitSettings::default(),
             };
             append(&catalog, &bert, 102, Body::Recommit(again)).await;
-            let nothing = |_: &artfs::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Nothing);
+            let nothing = |_: &artfs::repo::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Nothing);
             let empty = "other/empty".parse().unwrap();
             catalog.append(&empty, EventId::from_bytes([103; 16]), &ann(), nothing).await.unwrap();
         });
@@ -147,7 +147,7 @@ fn commit(number: u64, bytes: u64, settings: CommitSettings) -> Body {
 }
 
 async fn append(catalog: &Catalog, key: &ArtifactKey, id: u8, body: Body) {
-    let plan = |_: &artfs::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Append(body.clone()));
+    let plan = |_: &artfs::repo::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Append(body.clone()));
     catalog.append(key, EventId::from_bytes([id; 16]), &ann(), plan).await.unwrap();
 }
 

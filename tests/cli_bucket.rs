@@ -15,10 +15,10 @@ mod support;
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use artfs::catalog::{Actor, Catalog, CatalogError, Step};
-use artfs::clock;
+use artfs::format::clock;
 use artfs::format::event::{Body, Policy};
-use artfs::id::EventId;
+use artfs::format::id::EventId;
+use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
 use artfs::store::{OnMissing, Store, StoreUrl};
 use support::environment::noise;
 use support::gcs::{GcsServer, TOKEN_WITHOUT_RIGHTS};
@@ -101,7 +101,7 @@ impl Host {
         let store = Store::open(backend, &self.url, OnMissing::Create, clock::system()).await.unwrap();
         let catalog = Catalog::new(std::sync::Arc::new(store), None);
         let ann = Actor { user: "ann".into(), host: "gpu7".into() };
-        let plan = |_: &artfs::catalog::ArtifactState| {
+        let plan = |_: &artfs::repo::catalog::ArtifactState| {
             Ok::<_, CatalogError>(match &step {
                 Step::Append(body) => Step::Append(body.clone()),
                 Step::Nothing => Step::Nothing,

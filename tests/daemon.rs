@@ -16,14 +16,14 @@ use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, UNIX_EPOCH};
 
-use artfs::daemon::lock::{self, LockState};
-use artfs::daemon::mounts;
-use artfs::daemon::wire::{
+use artfs::app::daemon::lock::{self, LockState};
+use artfs::app::daemon::mounts;
+use artfs::app::daemon::wire::{
     CommitReply, Outcome as CommitOutcome, Progress, Request, VersionSettings, WireError,
 };
-use artfs::daemon::{Caller, Handler, Mounted, ProgressSender, Services};
-use artfs::id::Digest;
-use artfs::name::VersionNumber;
+use artfs::app::daemon::{Caller, Handler, Mounted, ProgressSender, Services};
+use artfs::format::id::Digest;
+use artfs::format::name::VersionNumber;
 use fuser::{Errno, FileAttr, FileHandle, FileType, Filesystem, INodeNo, MountOption, ReplyAttr, ReplyEntry};
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ const NEVER: Duration = Duration::from_secs(60);
 fn main() -> ExitCode {
     let first = std::env::args().nth(1).unwrap_or_default();
     if ["mount", "umount", "status", "doctor", "commit", "stage"].contains(&first.as_str()) {
-        return artfs::cli::main(start);
+        return artfs::app::cli::main(start);
     }
     let fuse = File::options().read(true).write(true).open("/dev/fuse");
     runner::run(

@@ -20,8 +20,8 @@ use super::inline_root::InlineRoot;
 use super::record::{AliasRecord, DeletedVersion, VersionRecord};
 use super::sshsig::PublicKey;
 use super::wire::{Reader, Writer};
-use crate::id::{ArtifactId, CheckpointHash, EventHash, EventId, StoreId};
-use crate::name::{AliasName, ArtifactKey, VersionNumber};
+use crate::format::id::{ArtifactId, CheckpointHash, EventHash, EventId, StoreId};
+use crate::format::name::{AliasName, ArtifactKey, VersionNumber};
 
 const WHAT: &str = "checkpoint";
 const MAGIC: &[u8; 8] = b"artfscp1";
@@ -338,12 +338,12 @@ fn protections(reader: &mut Reader<'_>) -> Result<Protections, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::format::clock::Timestamp;
     use crate::format::details::DetailsRef;
     use crate::format::event::DeletionCause;
+    use crate::format::id::{DetailsHash, DetailsId, Digest, ManifestId};
     use crate::format::record::Producer;
     use crate::format::run::VersionRead;
-    use crate::id::{DetailsHash, DetailsId, Digest, ManifestId};
     use serde_json::json;
 
     fn read(number: u64) -> VersionRead {

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::CheckpointRef;
 use super::wire::{Reader, put_short_bytes};
 use super::{FORMAT_VERSION, FormatError};
-use crate::id::{CheckpointHash, DetailsId, ManifestId, PackId, StoreId};
-use crate::name::ArtifactKey;
+use crate::format::id::{CheckpointHash, DetailsId, ManifestId, PackId, StoreId};
+use crate::format::name::ArtifactKey;
 
 /// The longest record in bytes; what does not fit is left for the next collection.
 pub const MAX_RECORD_BYTES: usize = 48 << 20;

@@ -9,9 +9,9 @@
 
 use super::FormatError;
 use super::wire::{Reader, put_short_bytes};
-use crate::id::{ALGORITHM_BLAKE3, Digest, ManifestId};
-use crate::name::{ArtifactKey, VersionNumber};
-use crate::path::TreePath;
+use crate::format::id::{ALGORITHM_BLAKE3, Digest, ManifestId};
+use crate::format::name::{ArtifactKey, VersionNumber};
+use crate::format::path::TreePath;
 
 /// Versions may stand in versions this deep: enough for any real pipeline, and a bound for every walk.
 pub const MAX_LEVELS: u8 = 32;

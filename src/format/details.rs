@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::FormatError;
-use crate::id::{DetailsHash, DetailsId};
+use crate::format::id::{DetailsHash, DetailsId};
 
 /// The content of a details object.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -22,9 +22,9 @@ use super::codec::{Codec, MAX_RAW_BYTES};
 use super::contained::Contained;
 use super::reference::ReferenceBody;
 use super::wire::{Reader, put_short_bytes};
-use crate::chunk::Rule;
-use crate::id::{ALGORITHM_BLAKE3, ChunkId, FileHash, PackId, Sha256};
-use crate::path::TreePath;
+use crate::format::chunk::Rule;
+use crate::format::id::{ALGORITHM_BLAKE3, ChunkId, FileHash, PackId, Sha256};
+use crate::format::path::TreePath;
 
 /// Files up to this many bytes are kept in the manifest itself.
 pub const MAX_INLINE_BYTES: usize = 512;
@@ -510,9 +510,9 @@ pub fn sum_spans(refs: &[ChunkRef]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::id::{Digest, ManifestId};
+    use crate::format::name::VersionNumber;
     use crate::format::reference::Validator;
-    use crate::id::{Digest, ManifestId};
-    use crate::name::VersionNumber;
 
     fn record(kind: u8, body: &[u8]) -> Vec<u8> {
         let head = [&b"\0\x01\0x"[..], &[kind, 0], &5i64.to_le_bytes(), &6u32.to_le_bytes()].concat();

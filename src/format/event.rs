@@ -18,9 +18,9 @@ use super::inline_root::InlineRoot;
 use super::run::VersionRead;
 use super::sshsig::PublicKey;
 use super::{FORMAT_VERSION, FormatError};
-use crate::clock::Timestamp;
-use crate::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
-use crate::name::{AliasName, ArtifactName, ProjectName, VersionNumber};
+use crate::format::clock::Timestamp;
+use crate::format::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
+use crate::format::name::{AliasName, ArtifactName, ProjectName, VersionNumber};
 
 /// Metadata of a version: JSON values under names. Numbers keep the spelling that they were given ([`exact`]).
 pub type Metadata = BTreeMap<String, serde_json::Value>;

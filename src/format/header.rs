@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{FORMAT_VERSION, FormatError};
-use crate::chunk::Rule;
-use crate::clock::Timestamp;
-use crate::id::StoreId;
+use crate::format::chunk::Rule;
+use crate::format::clock::Timestamp;
+use crate::format::id::StoreId;
 
 /// The optional feature of a store whose commits record the SHA-256 of each file besides its BLAKE3.
 pub const SHA256_FEATURE: &str = "sha256";

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::id::ManifestId;
+use crate::format::id::ManifestId;
 
 /// Roots up to this many bytes stand in their events: those of versions of some ten files, and of most models.
 pub const MAX_INLINE_BYTES: usize = 2048;

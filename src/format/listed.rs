@@ -2,8 +2,8 @@
 
 use super::FormatError;
 use super::entry::{Body, Entry, MAX_TARGET_BYTES};
-use crate::id::{Digest, FileHash};
-use crate::path::TreePath;
+use crate::format::id::{Digest, FileHash};
+use crate::format::path::TreePath;
 
 /// One line of a listing: what stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ fn parse_line(line: &str) -> Result<Listed, String> {
                 Some((digest, directory)) => (digest, Some(tree_path(directory)?)),
                 None => (*digest, None),
             };
-            let digest = digest.parse().map_err(|e: crate::id::ParseIdError| e.to_string())?;
+            let digest = digest.parse().map_err(|e: crate::format::id::ParseIdError| e.to_string())?;
             (What::Contained { digest, directory }, path)
         }
         _ => return Err("it is not the line of an entry".to_owned()),
@@ -136,7 +136,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::Rule;
+    use crate::format::chunk::Rule;
     use crate::format::entry::{Content, FileBody, Mtime};
     use crate::format::listing::ListingHasher;
     use crate::format::reference::{ReferenceBody, Validator};

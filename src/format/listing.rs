@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 
 use super::entry::{Body, Entry};
-use crate::id::Digest;
+use crate::format::id::Digest;
 
 /// Builds a digest, and if wanted the text, from entries given in path order.
 #[derive(Default)]
@@ -108,12 +108,12 @@ fn sum_line(entry: &Entry, hash: impl std::fmt::Display) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::Rule;
+    use crate::format::chunk::Rule;
     use crate::format::contained::Contained;
     use crate::format::entry::{Content, FileBody, Mtime};
+    use crate::format::id::FileHash;
+    use crate::format::path::TreePath;
     use crate::format::reference::{ReferenceBody, Validator};
-    use crate::id::FileHash;
-    use crate::path::TreePath;
 
     fn entry(path: &[u8], body: Body) -> Entry {
         Entry { path: TreePath::new(path).unwrap(), executable: true, mtime: Mtime::default(), body }
@@ -151,9 +151,9 @@ mod tests {
         let (hash, digest) = (FileHash::of(b"f"), Digest::of(b"d"));
         let contained = Contained {
             artifact: "p/ds".parse().unwrap(),
-            version: crate::name::VersionNumber(7),
+            version: crate::format::name::VersionNumber(7),
             digest,
-            manifest: crate::id::ManifestId::of(b"m"),
+            manifest: crate::format::id::ManifestId::of(b"m"),
             path: None,
             entries: 3,
             files: 2,

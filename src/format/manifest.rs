@@ -22,8 +22,8 @@ use super::entry::{
     record_path, sum_spans,
 };
 use super::wire::{Reader, put_short_bytes};
-use crate::id::{ALGORITHM_BLAKE3, ChunkId, Digest, ManifestId, PackId};
-use crate::path;
+use crate::format::id::{ALGORITHM_BLAKE3, ChunkId, Digest, ManifestId, PackId};
+use crate::format::path;
 
 /// What a block's rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -427,12 +427,12 @@ const ROOT_HEADER_BYTES: usize = 8 + 16 + 1 + 32 + 8 + 8 + 8 + 1 + 1 + 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::Rule;
+    use crate::format::chunk::Rule;
     use crate::format::contained::Contained;
     use crate::format::entry::{Body, Content, FileBody, Mtime, Place};
+    use crate::format::id::FileHash;
+    use crate::format::path::TreePath;
     use crate::format::reference::{ReferenceBody, Validator};
-    use crate::id::FileHash;
-    use crate::path::TreePath;
 
     fn place(n: u64) -> Place {
         Place { pack: PackId::of(&n.to_le_bytes()), offset: n * 100, stored_len: 77, codec: Codec::Zstd }
@@ -467,7 +467,7 @@ mod tests {
         };
         let contained = Contained {
             artifact: "p/ds".parse().unwrap(),
-            version: crate::name::VersionNumber(7),
+            version: crate::format::name::VersionNumber(7),
             digest: Digest::of(b"digest"),
             manifest: ManifestId::of(b"root"),
             path: Some(TreePath::new(*b"train/x").unwrap()),
@@ -490,7 +490,7 @@ mod tests {
                 hole_bytes: 0,
                 size: 9,
                 hash,
-                sha256: Some(crate::id::Sha256::from_bytes([7; 32])),
+                sha256: Some(crate::format::id::Sha256::from_bytes([7; 32])),
                 rule: Rule::Binary,
                 content: Content::Chunks { level: 0, refs: vec![one] },
             }),

@@ -4,6 +4,8 @@
 //! not exactly as written, allocate no more than their input warrants and never panic.
 
 pub mod checkpoint;
+pub mod chunk;
+pub mod clock;
 pub mod codec;
 pub mod collection;
 pub mod contained;
@@ -12,6 +14,7 @@ pub mod entry;
 pub mod event;
 pub mod exact;
 pub mod header;
+pub mod id;
 pub mod inline_root;
 pub mod lease;
 pub mod listed;
@@ -19,14 +22,18 @@ pub mod listing;
 pub mod manifest;
 pub mod modelsigning;
 pub mod moves;
+pub mod name;
 pub mod pack;
+pub mod path;
 mod planes;
+pub mod query;
 pub mod record;
 pub mod reference;
 pub mod run;
 pub mod signed;
 pub mod signers;
 pub mod sshsig;
+pub mod units;
 mod wire;
 
 /// The format version that this program writes and the newest it reads.

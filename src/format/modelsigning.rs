@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::FormatError;
-use crate::path::TreePath;
+use crate::format::path::TreePath;
 
 const WHAT: &str = "model signature";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";

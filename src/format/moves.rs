@@ -15,7 +15,7 @@ use super::codec::Codec;
 use super::collection::checked_body;
 use super::entry::{PackNames, Place, decode_place, encode_place};
 use super::wire::Reader;
-use crate::id::{ChunkId, PackId};
+use crate::format::id::{ChunkId, PackId};
 
 const MAGIC: &[u8; 8] = b"artfsmv1";
 const ROW_BYTES: usize = 47;

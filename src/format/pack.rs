@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::FormatError;
 use super::codec::{Codec, MAX_RAW_BYTES};
 use super::wire::Reader;
-use crate::id::{ChunkId, PackId};
+use crate::format::id::{ChunkId, PackId};
 
 /// The last eight bytes of every pack.
 pub const PACK_MAGIC: &[u8; 8] = b"artfspk1";

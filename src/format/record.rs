@@ -6,9 +6,9 @@ use super::details::DetailsRef;
 use super::event::{DeletionCause, Metadata};
 use super::inline_root::InlineRoot;
 use super::run::VersionRead;
-use crate::clock::Timestamp;
-use crate::id::{Digest, EventId, ManifestId};
-use crate::name::VersionNumber;
+use crate::format::clock::Timestamp;
+use crate::format::id::{Digest, EventId, ManifestId};
+use crate::format::name::VersionNumber;
 
 /// What the log says of one version.
 #[derive(Debug, Clone, PartialEq)]

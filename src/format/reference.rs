@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::FormatError;
 use super::wire::{Reader, put_short_bytes};
-use crate::id::{ALGORITHM_BLAKE3, FileHash, Sha256};
+use crate::format::id::{ALGORITHM_BLAKE3, FileHash, Sha256};
 
 /// The longest URI in bytes: what a symbolic link can hold.
 pub const MAX_URI_BYTES: usize = 4095;

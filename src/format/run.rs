@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
-use crate::id::Digest;
-use crate::name::{ArtifactKey, ArtifactName, ProjectName, RunId, VersionNumber};
+use crate::format::clock::Timestamp;
+use crate::format::id::Digest;
+use crate::format::name::{ArtifactKey, ArtifactName, ProjectName, RunId, VersionNumber};
 
 /// Versions that one commit names as read; the rest is counted.
 pub const MAX_READS: usize = 1024;

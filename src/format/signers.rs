@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::FormatError;
 use super::sshsig::{NAMESPACE, PublicKey};
-use crate::clock::Timestamp;
+use crate::format::clock::Timestamp;
 
 const WHAT: &str = "allowed signers";
 /// The longest file in bytes.

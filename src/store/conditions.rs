@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::{Created, Key, Store, StoreError, backoff};
-use crate::id::TokenId;
+use crate::format::id::TokenId;
 
 /// Attempts at a proof whose answers are lost.
 const MAX_ATTEMPTS: u32 = 5;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use crate::aligned::{AlignedBuffer, DIRECT_ALIGNMENT};
+use crate::host::direct_io::{AlignedBuffer, DIRECT_ALIGNMENT};
 
 /// Objects from this many bytes on are written past the page cache.
 pub(super) const MIN_DIRECT_BYTES: usize = 1 << 20;

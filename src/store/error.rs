@@ -6,8 +6,8 @@ use std::io;
 
 use super::files::NotAFile;
 use crate::format::header::HeaderError;
-use crate::shortage::Shortage;
-use crate::variables::BadVariable;
+use crate::host::shortage::Shortage;
+use crate::host::variables::BadVariable;
 
 /// Characters of a server's answer that a message shows; some answer with pages of XML.
 const MAX_PROBLEM_CHARS: usize = 500;

@@ -3,8 +3,8 @@
 use object_store::path::Path;
 
 use crate::format::checkpoint::CheckpointRef;
-use crate::id::{DetailsId, ManifestId, PackId, TokenId};
-use crate::name::{ArtifactKey, RunId, VersionNumber};
+use crate::format::id::{DetailsId, ManifestId, PackId, TokenId};
+use crate::format::name::{ArtifactKey, RunId, VersionNumber};
 
 /// The name of one object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(parse_seq(event.rsplit('/').next().unwrap()), Some(17));
         assert_eq!(parse_seq("17"), None);
         assert_eq!(parse_seq("0000000000000000001x"), None);
-        let checkpoint = CheckpointRef { seq: 17, hash: crate::id::CheckpointHash::of(b"x") };
+        let checkpoint = CheckpointRef { seq: 17, hash: crate::format::id::CheckpointHash::of(b"x") };
         let name = Key::Checkpoint("p/a".parse().unwrap(), checkpoint).to_string();
         let last = format!("18446744073709551598-{}", checkpoint.hash);
         assert_eq!(name, format!("artifacts/p/a/checkpoints/{last}"));
@@ -194,7 +194,7 @@ mod tests {
     fn names_in_a_listing_are_taken_for_what_they_are_and_for_nothing_else() {
         let artifact: ArtifactKey = "p/a".parse().unwrap();
         let token = TokenId::from_bytes([7; 16]);
-        let checkpoint = CheckpointRef { seq: 17, hash: crate::id::CheckpointHash::of(b"x") };
+        let checkpoint = CheckpointRef { seq: 17, hash: crate::format::id::CheckpointHash::of(b"x") };
         for key in [
             Key::Header,
             Key::Pack(PackId::of(b"x")),

@@ -15,6 +15,7 @@ mod key;
 mod open;
 mod outage;
 mod retry;
+pub mod source;
 pub(crate) mod stand_in;
 mod url;
 
@@ -50,9 +51,9 @@ use self::outage::Outage;
 use self::retry::Patience;
 pub use self::retry::backoff;
 pub use self::url::StoreUrl;
-use crate::clock::{Env, Timestamp};
+use crate::format::clock::{Env, Timestamp};
 use crate::format::header::StoreHeader;
-use crate::id::StoreId;
+use crate::format::id::StoreId;
 
 /// The largest object that is read whole; larger ones (packs) are read in ranges.
 const MAX_WHOLE_OBJECT_BYTES: u64 = 64 << 20;
@@ -462,14 +463,14 @@ fn told<T>(key: &(dyn Display + Sync), answer: object_store::Result<T>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::format::clock;
     use object_store::memory::InMemory;
 
     #[tokio::test]
     async fn short_objects_and_missing_ones_are_different_errors() {
         let backend = Arc::new(InMemory::new());
         let store = Store::open(backend, "memory", OnMissing::Create, clock::system()).await.unwrap();
-        let key = Key::Pack(crate::id::PackId::of(b"p"));
+        let key = Key::Pack(crate::format::id::PackId::of(b"p"));
         assert!(matches!(store.get_range(&key, 0..4).await, Err(StoreError::NotFound { .. })));
         store.put(&key, vec!["ab".into(), "c".into()]).await.unwrap();
         assert_eq!(store.get_range(&key, 1..3).await.unwrap(), "bc");

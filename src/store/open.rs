@@ -9,9 +9,9 @@ use super::connections::Backend;
 use super::counters::Counters;
 use super::outage::Outage;
 use super::{Conflict, Created, Key, OpenError, Store, StoreError};
-use crate::clock::Env;
+use crate::format::clock::Env;
 use crate::format::header::{HeaderError, StoreHeader};
-use crate::id::StoreId;
+use crate::format::id::StoreId;
 
 /// Requests in flight at once, of all kinds.
 const MAX_REQUESTS_IN_FLIGHT: usize = 64;
@@ -217,7 +217,7 @@ fn not_opened(url: &str, source: StoreError) -> OpenError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::format::clock;
     use std::sync::Arc;
 
     use object_store::memory::InMemory;

@@ -22,9 +22,9 @@ use tokio::time::Instant;
 use super::connections::Backend;
 use super::retry::without_panic;
 use super::{Key, StoreError};
-use crate::clock::{Env, Timestamp};
+use crate::format::clock::{Env, Timestamp};
 use crate::format::header::{HeaderError, StoreHeader};
-use crate::id::StoreId;
+use crate::format::id::StoreId;
 
 /// Between the first two questions whether the store is there; doubled for each further one.
 const FIRST_INTERVAL: Duration = Duration::from_millis(250);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::outage::no_answer;
 use super::{Store, StoreError};
-use crate::clock::Env;
+use crate::format::clock::Env;
 
 /// The wait before the second attempt; doubled for each further one.
 const FIRST_DELAY: Duration = Duration::from_millis(50);

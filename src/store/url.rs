@@ -17,8 +17,8 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use super::OpenError;
 use super::connections::{Backend, Connections};
 use super::directory::Directory;
-use crate::name::without_user;
-use crate::variables::{self, BadVariable, Kind};
+use crate::format::name::without_user;
+use crate::host::variables::{self, BadVariable, Kind};
 
 /// A whole request ends after this, whatever it is. Requests are given up much earlier, by what comes of them
 /// (`retry.rs`); this ends those that nobody waits for.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Stdio};
 
-use artfs::variables::{Kind, VARIABLES};
+use artfs::host::variables::{Kind, VARIABLES};
 
 /// Nobody listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";

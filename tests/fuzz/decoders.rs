@@ -3,33 +3,35 @@
 
 use std::path::Path;
 
-use artfs::admission::{Floor, Rule};
-use artfs::chunk;
-use artfs::daemon::wire::{Reply, Request, to_line};
-use artfs::diff::outside;
+use artfs::app::daemon::wire::{Reply, Request, to_line};
 use artfs::format::checkpoint::Checkpoint;
+use artfs::format::chunk;
 use artfs::format::codec::{self, Codec, Encoder};
 use artfs::format::collection::{Collection, CondemnedArtifact, PackFate};
 use artfs::format::details::{Details, DetailsRef};
 use artfs::format::entry::{Body, ChunkRef, Content, Entry, FileBody, Mtime, Place};
 use artfs::format::event::{self, Event};
 use artfs::format::header::StoreHeader;
+use artfs::format::id::{ChunkId, DetailsHash, DetailsId, FileHash, ManifestId, PackId, StoreId};
 use artfs::format::lease::Lease;
 use artfs::format::listed;
 use artfs::format::manifest::{self, Block, BlockKind, IndexRow, Root};
 use artfs::format::moves::{Moves, encode_moves};
+use artfs::format::name::{AliasName, ArtifactKey, Reference, RunId, Selector, SessionName, VersionNumber};
 use artfs::format::pack::{self, PackRow};
+use artfs::format::path::{self, TreePath};
+use artfs::format::query::{Condition, Field};
 use artfs::format::run::Run;
 use artfs::format::signed::SignedEvent;
 use artfs::format::signers::AllowedSigners;
 use artfs::format::sshsig::{PublicKey, SshSignature};
-use artfs::id::{ChunkId, DetailsHash, DetailsId, FileHash, ManifestId, PackId, StoreId};
-use artfs::name::{AliasName, ArtifactKey, Reference, RunId, Selector, SessionName, VersionNumber};
-use artfs::path::{self, TreePath};
-use artfs::query::{Condition, Field};
-use artfs::source::Uri;
+use artfs::format::units;
+use artfs::mount::staging;
+use artfs::repo::cache;
+use artfs::repo::diff::outside;
+use artfs::repo::trust::{Floor, Rule};
+use artfs::store::source::Uri;
 use artfs::store::{Key, StoreUrl};
-use artfs::{cache, staging, units};
 use bytes::Bytes;
 
 /// A decoder: its name, what it does with bytes, and bytes that it reads.

@@ -7,16 +7,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::{Actor, Catalog, CatalogError, Step};
-use artfs::clock;
+use artfs::format::clock;
 use artfs::format::codec::Encoder;
 use artfs::format::entry::{self, Entry};
 use artfs::format::event::{Body, Commit};
+use artfs::format::id::EventId;
 use artfs::format::listing::ListingHasher;
 use artfs::format::manifest::{Block, Root, encode_leaf};
-use artfs::id::EventId;
-use artfs::name::ArtifactKey;
-use artfs::signing::SshKey;
+use artfs::format::name::ArtifactKey;
+use artfs::host::signing::SshKey;
+use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
 use artfs::store::{Key, OnMissing, Store, StoreUrl};
 
 use super::host::{Host, need, refused};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use artfs::daemon::{lock, mounts};
+use artfs::app::daemon::{lock, mounts};
 use serde_json::Value;
 
 use super::runner::Skipped;

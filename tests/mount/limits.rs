@@ -31,7 +31,7 @@ fn limited(soft: u64, hard: u64) -> Host {
 
 /// The test itself needs many files, too.
 fn lift_own_limit() {
-    let limit = artfs::process::limits::raise();
+    let limit = artfs::host::process::limits::raise();
     assert!(limit.now > 2 * FILES as u64 + 500, "the hard limit here is too low: {limit:?}");
 }
 

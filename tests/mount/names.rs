@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use artfs::catalog::{Actor, Catalog, CatalogError, Step};
-use artfs::clock;
+use artfs::format::clock;
 use artfs::format::event::{Body, Deletion, DeletionCause};
-use artfs::id::EventId;
-use artfs::name::{ArtifactKey, VersionNumber};
+use artfs::format::id::EventId;
+use artfs::format::name::{ArtifactKey, VersionNumber};
+use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
 use artfs::store::{OnMissing, Store, StoreUrl};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -214,7 +214,7 @@ fn fill_with_versions(server: &S3Server, key: &str, versions: u64) {
         for _ in 0..20 {
             let id = EventId::from_bytes(clock::system().random16());
             let actor = Actor { user: "ann".into(), host: "h".into() };
-            let plan = |state: &artfs::catalog::ArtifactState| {
+            let plan = |state: &artfs::repo::catalog::ArtifactState| {
                 let commit = hollow_commit(state.next_version().0, Default::default());
                 Ok::<_, CatalogError>(Step::Append(Body::Commit(commit)))
             };

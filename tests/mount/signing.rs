@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use artfs::catalog::{Actor, Catalog, CatalogError, Step};
-use artfs::clock;
+use artfs::format::clock;
 use artfs::format::codec::Encoder;
 use artfs::format::event::{Body, Commit};
+use artfs::format::id::{Digest, EventId};
 use artfs::format::manifest::Root;
-use artfs::id::{Digest, EventId};
-use artfs::name::ArtifactKey;
+use artfs::format::name::ArtifactKey;
+use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
 use artfs::store::{Key, OnMissing, Store, StoreUrl};
 
 use super::host::{Host, names, need, program, refused, wait_until};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::{Actor, AliasPrecondition, ArtifactState, Catalog, CatalogError, Step};
-use artfs::clock;
 use artfs::format::checkpoint::{Checkpoint, CheckpointRef};
+use artfs::format::clock;
 use artfs::format::event::{Body, Event, Policy, TagChange};
-use artfs::id::{CheckpointHash, EventHash, EventId, StoreId};
-use artfs::name::{ArtifactKey, Selector, VersionNumber};
+use artfs::format::id::{CheckpointHash, EventHash, EventId, StoreId};
+use artfs::format::name::{ArtifactKey, Selector, VersionNumber};
+use artfs::repo::catalog::{Actor, AliasPrecondition, ArtifactState, Catalog, CatalogError, Step};
 use artfs::store::{Key, OnMissing, Store, checkpoints_prefix, parse_checkpoint};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use artfs::catalog::{AliasPrecondition, Catalog, CatalogError, EditError};
-use artfs::commit::{ChunkIndex, CommitError, Committer, Progress, Request, Settings, roots, walk};
 use artfs::format::event::{Body, Event};
-use artfs::id::{ArtifactId, EventHash, EventId, StoreId};
-use artfs::name::{Selector, VersionNumber};
+use artfs::format::id::{ArtifactId, EventHash, EventId, StoreId};
+use artfs::format::name::{Selector, VersionNumber};
+use artfs::repo::catalog::{AliasPrecondition, Catalog, CatalogError, EditError};
+use artfs::repo::commit::{ChunkIndex, CommitError, Committer, Progress, Request, Settings, roots, walk};
 use artfs::store::{Key, StoreError};
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -215,7 +215,7 @@ async fn one_directory_is_the_root_and_several_paths_keep_their_names() {
         let host = Host::new(&backend, "h").await;
         let roots = roots(&paths.iter().map(|p| at(p)).collect::<Vec<_>>()).expect("they exist");
         let request = host.request(Settings::default());
-        let walked = move |visit: &mut dyn FnMut(artfs::commit::Item) -> _| walk(&roots, visit);
+        let walked = move |visit: &mut dyn FnMut(artfs::repo::commit::Item) -> _| walk(&roots, visit);
         let done = host.committer.commit(&request, Arc::default(), walked, |_| Ok(())).await;
         done.unwrap_or_else(|e| panic!("{paths:?}: {e}"));
         let tree = judged(&backend).await.pop().expect("a version").tree;
@@ -669,7 +669,7 @@ async fn an_interrupted_commit_leaves_nothing_visible() {
     let roots = roots(&[tree.path().to_owned()]).expect("it exists");
     let progress = Arc::new(Progress::default());
     let (request, inner) = (host.request(Settings::default()), progress.clone());
-    let walked = move |visit: &mut dyn FnMut(artfs::commit::Item) -> Result<(), CommitError>| {
+    let walked = move |visit: &mut dyn FnMut(artfs::repo::commit::Item) -> Result<(), CommitError>| {
         walk(&roots, &mut |item| {
             visit(item)?;
             inner.interrupt();
@@ -754,7 +754,7 @@ async fn racing_alias_moves_have_one_order_and_one_winner_of_a_condition() {
     for content in [b"a", b"b", b"c"] {
         first.commit(small_tree(content).path()).await;
     }
-    let alias: artfs::name::AliasName = "best".parse().expect("an alias");
+    let alias: artfs::format::name::AliasName = "best".parse().expect("an alias");
     let any = AliasPrecondition::Any;
     first.set_alias("best", Selector::Version(version(0)), any).await.expect("set");
     let mut racers = tokio::task::JoinSet::new();
@@ -910,7 +910,7 @@ async fn edits_change_what_they_name_and_repeating_them_changes_nothing() {
     host.commit(small_tree(b"a").path()).await;
     host.commit(small_tree(b"b").path()).await;
     let (catalog, actor) = (&host.catalog, &host.actor());
-    let alias: artfs::name::AliasName = "prod".parse().expect("an alias");
+    let alias: artfs::format::name::AliasName = "prod".parse().expect("an alias");
     let (v0, v1) = (Selector::Version(version(0)), Selector::Version(version(1)));
     let events = || async { Judge::new(backend.clone(), ARTIFACT).log().await.len() };
     let before = events().await;
@@ -928,7 +928,7 @@ async fn edits_change_what_they_name_and_repeating_them_changes_nothing() {
     );
     let wrong = host.set_alias("prod", Selector::Version(version(7)), any).await;
     assert!(matches!(&wrong, Err(EditError::NoTarget { target, .. }) if target == "v7"), "{wrong:?}");
-    let other: artfs::name::AliasName = "other".parse().expect("an alias");
+    let other: artfs::format::name::AliasName = "other".parse().expect("an alias");
     let wrong = catalog.remove_alias(&key(), &other, any, actor).await;
     assert!(matches!(wrong, Err(EditError::NoAlias { .. })), "{wrong:?}");
     let wrong = catalog.remove_alias(&key(), &alias, at(0), actor).await;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::{InUse, Inputs};
-use artfs::commit::{CommitError, Item, Outcome, Place, Progress, Request, Settings, What};
 use artfs::format::entry::Mtime;
-use artfs::name::ArtifactKey;
-use artfs::view::{VersionView, WholeView};
+use artfs::format::name::ArtifactKey;
+use artfs::repo::catalog::{InUse, Inputs};
+use artfs::repo::commit::{CommitError, Item, Outcome, Place, Progress, Request, Settings, What};
+use artfs::repo::view::{VersionView, WholeView};
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::host::{Host, key, memory, names, version};
@@ -30,7 +30,7 @@ async fn link(host: &Host, artifact: ArtifactKey, target: &str) -> Result<Outcom
     let place = Place::in_mount("/mnt".into(), tree, Arc::new(|_| None));
     let target: Box<[u8]> = target.as_bytes().into();
     let walk = move |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
-        let path = artfs::path::TreePath::new(*b"data").expect("a path");
+        let path = artfs::format::path::TreePath::new(*b"data").expect("a path");
         let what = What::Symlink(target.clone());
         visit(Item { path, executable: false, mtime: Mtime::default(), what })
     };
@@ -57,7 +57,7 @@ async fn read_all(backend: &Arc<dyn ObjectStore>) -> u64 {
                 let content =
                     found.view.open_file(found.ordinal, &found.entry.path, file).await.expect("a file");
                 let read = content.read(0, file.size as usize).await.expect("its bytes");
-                assert_eq!(artfs::id::FileHash::of(&read), file.hash, "{}", found.entry.path);
+                assert_eq!(artfs::format::id::FileHash::of(&read), file.hash, "{}", found.entry.path);
                 bytes += file.size;
             }
         }
@@ -187,12 +187,12 @@ async fn versions_stand_in_versions_to_a_depth_and_no_deeper() {
     let view = VersionView::open(&host.context, &name(deepest), manifest, "deep").await.expect("a version");
     let whole = WholeView::new(view);
     let path = format!("{}file.bin", "data/".repeat(usize::from(deepest)));
-    let path = artfs::path::TreePath::new(path.into_bytes()).expect("a path");
+    let path = artfs::format::path::TreePath::new(path.into_bytes()).expect("a path");
     let found = whole.find(&path).await.expect("it can be read").expect("it is there");
     assert_eq!((found.level, found.entry.size(), found.entry.path), (deepest, 10, path));
     assert!(
         whole
-            .find(&artfs::path::TreePath::new(*b"data/data/x").expect("a path"))
+            .find(&artfs::format::path::TreePath::new(*b"data/data/x").expect("a path"))
             .await
             .expect("read")
             .is_none()
@@ -203,7 +203,7 @@ async fn versions_stand_in_versions_to_a_depth_and_no_deeper() {
         shown += batch.len();
     }
     assert_eq!(shown, usize::from(deepest) + 1);
-    let directory = artfs::path::TreePath::new(*b"data/data").expect("a path");
+    let directory = artfs::format::path::TreePath::new(*b"data/data").expect("a path");
     let children = whole.children(Some(&directory), None, 9);
     let children = children.await.expect("a directory");
     assert_eq!(children.iter().map(|c| c.entry.path.to_string()).collect::<Vec<_>>(), ["data/data/data"]);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use artfs::catalog::{Actor, AliasPrecondition, ArtifactState, Catalog, CatalogError, EditError, Step};
-use artfs::clock;
+use artfs::format::clock;
 use artfs::format::event::{Body, Event};
-use artfs::id::EventId;
-use artfs::name::{AliasName, ArtifactKey, Selector, VersionNumber};
+use artfs::format::id::EventId;
+use artfs::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
+use artfs::repo::catalog::{Actor, AliasPrecondition, ArtifactState, Catalog, CatalogError, EditError, Step};
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;

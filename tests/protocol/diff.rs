@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use artfs::catalog::{Catalog, VersionRecord};
-use artfs::clock;
-use artfs::commit::{Item, Outcome, Progress, Settings, What};
-use artfs::diff::content::{Inside, inside};
-use artfs::diff::{Difference, Kind, compare};
+use artfs::format::clock;
 use artfs::format::entry::Mtime;
-use artfs::path::TreePath;
+use artfs::format::path::TreePath;
+use artfs::repo::catalog::{Catalog, VersionRecord};
+use artfs::repo::commit::{Item, Outcome, Progress, Settings, What};
+use artfs::repo::diff::content::{Inside, inside};
+use artfs::repo::diff::{Difference, Kind, compare};
+use artfs::repo::view::{VersionView, WholeView};
 use artfs::store::{OnMissing, Store};
-use artfs::view::{VersionView, WholeView};
 use object_store::ObjectStore;
 use tempfile::TempDir;
 
@@ -55,7 +55,7 @@ struct Reader {
     new: Arc<WholeView>,
     store: Arc<Store>,
     _cache: TempDir,
-    _context: Arc<artfs::view::ReadContext>,
+    _context: Arc<artfs::repo::view::ReadContext>,
 }
 
 async fn reader(backend: &Arc<dyn ObjectStore>) -> Reader {
@@ -121,7 +121,8 @@ async fn versions(old: &[(&str, Vec<u8>)], new: &[(&str, Vec<u8>)]) -> Reader {
 }
 
 fn told(found: &Difference) -> Vec<(Kind, String, u64)> {
-    let path = |c: &artfs::diff::Change| c.entry().expect("an entry").path.to_string_lossy().into_owned();
+    let path =
+        |c: &artfs::repo::diff::Change| c.entry().expect("an entry").path.to_string_lossy().into_owned();
     found.changes.iter().map(|c| (c.kind(), path(c), c.shared_bytes)).collect()
 }
 

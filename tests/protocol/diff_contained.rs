@@ -7,15 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::Catalog;
-use artfs::clock;
-use artfs::commit::{Place, Progress, Request, Settings, roots, walk};
-use artfs::diff::content::{Inside, inside};
-use artfs::diff::{Kind, compare};
+use artfs::format::clock;
 use artfs::format::entry::Body;
-use artfs::path::TreePath;
+use artfs::format::path::TreePath;
+use artfs::repo::catalog::Catalog;
+use artfs::repo::commit::{Place, Progress, Request, Settings, roots, walk};
+use artfs::repo::diff::content::{Inside, inside};
+use artfs::repo::diff::{Kind, compare};
+use artfs::repo::view::{Differences, ReadContext, VersionView, WholeView};
 use artfs::store::{OnMissing, Store};
-use artfs::view::{Differences, ReadContext, VersionView, WholeView};
 use object_store::ObjectStore;
 use tempfile::TempDir;
 
@@ -170,7 +170,7 @@ async fn versions_differ_in_what_is_seen_in_them_wherever_it_stands() {
             let mut differences = Differences::new(a, b, only).await.expect("they can be compared");
             let mut found = vec![];
             while let Some(seen) = differences.next().await.expect("a difference") {
-                let path = |side: Option<artfs::view::Found>| side.map(|found| found.entry.path);
+                let path = |side: Option<artfs::repo::view::Found>| side.map(|found| found.entry.path);
                 found.push((path(seen.old), path(seen.new)));
             }
             let is_asked = |path: &TreePath| only.is_none_or(|only| path == only || path.is_below(only));
@@ -204,7 +204,7 @@ async fn what_changed_in_a_contained_version_is_told_by_its_path_and_looked_into
     let reader = Reader::new(&backend).await;
     let (old, new) = (reader.open("proj/new", 0).await, reader.open("proj/new", 1).await);
     let found = compare(&old, &new, None).await.expect("they can be compared");
-    let path = |change: &artfs::diff::Change| change.entry().expect("an entry").path.to_string();
+    let path = |change: &artfs::repo::diff::Change| change.entry().expect("an entry").path.to_string();
     let told: Vec<_> = found.changes.iter().map(|change| (change.kind(), path(change))).collect();
     let want =
         [(Kind::Changed, "data"), (Kind::Renamed, "data/moved"), (Kind::Changed, "data/sub/notes.txt")];

@@ -6,21 +6,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::{AliasPrecondition, CatalogError, InUse, Inputs};
-use artfs::chunk::Rule;
-use artfs::clock::Timestamp;
-use artfs::commit::Settings;
-use artfs::condemned::Condemned;
+use artfs::format::chunk::Rule;
+use artfs::format::clock::Timestamp;
 use artfs::format::entry::{Body as EntryBody, Content, Entry, FileBody, Mtime, Place};
 use artfs::format::event::{Body, Commit, CommitSettings, DeletionCause, Event, NEVER_SECONDS};
+use artfs::format::id::{ArtifactId, EventHash, EventId, FileHash, PackId, TokenId};
 use artfs::format::lease::Lease;
 use artfs::format::listing::ListingHasher;
 use artfs::format::manifest::{Block, Root, encode_leaf};
 use artfs::format::moves::encode_moves;
+use artfs::format::name::{ArtifactKey, Selector};
 use artfs::format::pack::{PACK_FOOTER_BYTES, PackRow, decode_footer, decode_table};
-use artfs::gc::{Collector, GcError, InUseVersion, Mode, Options, Report};
-use artfs::id::{ArtifactId, EventHash, EventId, FileHash, PackId, TokenId};
-use artfs::name::{ArtifactKey, Selector};
+use artfs::repo::catalog::{AliasPrecondition, CatalogError, InUse, Inputs};
+use artfs::repo::commit::Settings;
+use artfs::repo::gc::{Collector, GcError, InUseVersion, Mode, Options, Report};
+use artfs::repo::tombstones::Condemned;
 use artfs::store::Key;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -92,7 +92,7 @@ impl Host {
 
     async fn commit_to(&self, artifact: &str, tree: &Path, settings: Settings) {
         let artifact: ArtifactKey = artifact.parse().expect("a name");
-        let request = artfs::commit::Request { artifact, ..self.request(settings) };
+        let request = artfs::repo::commit::Request { artifact, ..self.request(settings) };
         self.commit_as(tree, &request).await.unwrap_or_else(|e| panic!("a commit: {e}"));
     }
 }
@@ -312,7 +312,7 @@ async fn what_this_host_has_open_stays_though_it_is_deleted() {
     // It is read from the store to its last byte, by who finds it.
     let cold = world.host("cold").await;
     let view =
-        artfs::view::VersionView::open(&cold.context, &key(), manifest, "v0").await.expect("a version");
+        artfs::repo::view::VersionView::open(&cold.context, &key(), manifest, "v0").await.expect("a version");
     view.check_tree().await.expect("it is whole");
     assert!(world.collect(Duration::ZERO).await.freed_bytes > 500_000, "closed, it goes");
     // One that is gone already is in nobody's way.
@@ -666,13 +666,14 @@ async fn packs_of_which_little_is_used_are_rewritten_again_and_again_and_read_co
         let cold = world.host("cold").await;
         let state = cold.catalog.existing(&key(), Duration::ZERO).await.expect("it exists");
         let latest = state.latest().expect("a version");
-        let view = artfs::view::VersionView::open(&cold.context, &key(), latest.manifest, "v")
+        let view = artfs::repo::view::VersionView::open(&cold.context, &key(), latest.manifest, "v")
             .await
             .expect("a view");
-        let progress = Arc::new(artfs::verify::Progress::default());
-        let findings = artfs::verify::stored(&view, latest, artfs::verify::References::Asked, &progress)
-            .await
-            .expect("it can be read");
+        let progress = Arc::new(artfs::repo::verify::Progress::default());
+        let findings =
+            artfs::repo::verify::stored(&view, latest, artfs::repo::verify::References::Asked, &progress)
+                .await
+                .expect("it can be read");
         assert_eq!(findings, []);
     }
     assert!(moved >= 2, "{moved} packs were rewritten");
@@ -788,8 +789,9 @@ async fn a_rewritten_pack_into_which_a_late_commit_refers_stays() {
     fs::write(tree.path().join("big.bin"), noise(1, 1, 300_000)).expect("a file");
     let state = late.catalog.existing(&key(), Duration::ZERO).await.expect("it exists");
     let deleted = state.deleted_version(version(0)).expect("v0").record.clone();
-    let view =
-        artfs::view::VersionView::open(&late.context, &key(), deleted.manifest, "v0").await.expect("a view");
+    let view = artfs::repo::view::VersionView::open(&late.context, &key(), deleted.manifest, "v0")
+        .await
+        .expect("a view");
     let mut chunks = vec![];
     for (ordinal, entry) in view.entries(0).next_batch().await.expect("entries") {
         if let artfs::format::entry::Body::File(file) = &entry.body {
@@ -830,7 +832,7 @@ async fn many_versions(host: &Host, count: u64) {
                     rule: Rule::Binary,
                     content: Content::Inline(content.into()),
                 };
-                let path = artfs::path::TreePath::new(*b"f").expect("a path");
+                let path = artfs::format::path::TreePath::new(*b"f").expect("a path");
                 let entry =
                     Entry { path, executable: false, mtime: Mtime::default(), body: EntryBody::File(file) };
                 let mut listing = ListingHasher::default();

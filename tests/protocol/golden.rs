@@ -15,17 +15,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::{Actor, AliasPrecondition, Catalog, InUse, Inputs};
-use artfs::commit::{ChunkIndex, Committer, Item, Outcome, Progress, Request, Settings, roots, walk};
-use artfs::condemned::Condemned;
 use artfs::format::collection::PackFate;
 use artfs::format::entry::Mtime;
 use artfs::format::event::{Body, NEVER_SECONDS};
+use artfs::format::id::Digest;
 use artfs::format::moves::Moves;
+use artfs::format::name::{ArtifactKey, Selector, VersionNumber};
 use artfs::format::run::{Run, VersionRead};
-use artfs::gc::{Collector, Mode, Options};
-use artfs::id::Digest;
-use artfs::name::{ArtifactKey, Selector, VersionNumber};
+use artfs::repo::catalog::{Actor, AliasPrecondition, Catalog, InUse, Inputs};
+use artfs::repo::commit::{ChunkIndex, Committer, Item, Outcome, Progress, Request, Settings, roots, walk};
+use artfs::repo::gc::{Collector, Mode, Options};
+use artfs::repo::tombstones::Condemned;
 use artfs::store::{Key, OnMissing, Store};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -118,7 +118,7 @@ async fn write_store(backend: Arc<dyn ObjectStore>) {
 
     let tree = tempfile::tempdir().expect("a temporary directory");
     first_tree(tree.path());
-    let alias = |name: &str| name.parse::<artfs::name::AliasName>().expect("an alias");
+    let alias = |name: &str| name.parse::<artfs::format::name::AliasName>().expect("an alias");
     let settings = Settings {
         message: Some("the first".into()),
         artifact_type: Some("dataset".into()),
@@ -201,7 +201,7 @@ async fn write_collected_store(backend: Arc<dyn ObjectStore>) {
     writer.commit(tree.path(), 2, Settings::default()).await;
     let (versions, inputs) = ([VersionNumber(0)].into(), Inputs::default());
     catalog.delete_versions(key, &versions, InUse::Refuse, &inputs, actor).await.expect("deleted");
-    let left = Key::Pack(artfs::id::PackId::of(b"left by a commit that died"));
+    let left = Key::Pack(artfs::format::id::PackId::of(b"left by a commit that died"));
     store.put(&left, vec!["x".into()]).await.expect("put");
     let condemned = Condemned::open(None, store.clone());
     let collector = Collector::new(catalog.clone(), context, condemned, cache.path());
@@ -238,12 +238,12 @@ async fn write_lineage_store(backend: Arc<dyn ObjectStore>) {
     assert!(!writer.commit(tree.path(), 2, again).await.created);
     long_tree(tree.path(), "two");
     writer.commit(tree.path(), 3, Settings::default()).await;
-    let name: artfs::name::AliasName = "a".parse().expect("an alias");
+    let name: artfs::format::name::AliasName = "a".parse().expect("an alias");
     for i in 0..62 {
         let version = Selector::Version(VersionNumber(i % 2));
         catalog.set_alias(key, &name, &version, AliasPrecondition::Any, actor).await.expect("set");
     }
-    artfs::lineage::uses::publish(&store, &golden_run(), &[golden_read(3)]).await.expect("told");
+    artfs::repo::lineage::uses::publish(&store, &golden_run(), &[golden_read(3)]).await.expect("told");
 }
 
 fn golden_run() -> Run {
@@ -359,7 +359,8 @@ async fn lineage_of_format_1_is_read_as_it_was_written() {
     let record = catalog.record(&read, first).await.expect("a record");
     assert_eq!(record.run, Some(serde_json::to_value(golden_run()).expect("plain data")));
     let uses =
-        artfs::lineage::uses::of_version(catalog.store(), &golden_read(3).artifact(), VersionNumber(3)).await;
+        artfs::repo::lineage::uses::of_version(catalog.store(), &golden_read(3).artifact(), VersionNumber(3))
+            .await;
     let uses = uses.expect("a listing");
     assert_eq!((uses.len(), &uses[0].run, &uses[0].read), (1, &golden_run(), &golden_read(3)));
 }
@@ -379,7 +380,7 @@ async fn a_collected_store_of_format_1_is_read_as_it_was_written() {
     assert_eq!(kinds, ["create", "commit", "policy", "ttl", "commit", "delete", "fence"]);
     let store = Store::open(backend, "golden", OnMissing::Fail, FixedEnvironment::shared(2)).await;
     let store = store.expect("it is a store");
-    let record = artfs::condemned::read_record(&store, 1).await.expect("a record");
+    let record = artfs::repo::tombstones::read_record(&store, 1).await.expect("a record");
     let fates: Vec<PackFate> = record.packs.iter().map(|(_, fate)| *fate).collect();
     assert_eq!(fates, [PackFate::Gone, PackFate::Moved]);
     assert_eq!((record.len(), record.artifacts.len()), (4, 1), "a manifest and a message, too");

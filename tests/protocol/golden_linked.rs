@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use artfs::catalog::{Actor, Catalog};
-use artfs::commit::{
+use artfs::format::entry::{Body, Entry};
+use artfs::format::id::FileHash;
+use artfs::format::path::TreePath;
+use artfs::format::reference::{ReferenceBody, Validator};
+use artfs::repo::catalog::{Actor, Catalog};
+use artfs::repo::commit::{
     ChunkIndex, CommitError, Committer, Item, OwnBytes, Place, Progress, Request, Settings, What,
 };
-use artfs::format::entry::{Body, Entry};
-use artfs::format::reference::{ReferenceBody, Validator};
-use artfs::id::FileHash;
-use artfs::path::TreePath;
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;

@@ -5,12 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use artfs::catalog::{Actor, AliasPrecondition, Catalog, EditError};
-use artfs::clock;
-use artfs::commit::{ChunkIndex, CommitError, Committer, Outcome, Progress, Request, Settings, roots, walk};
-use artfs::name::{ArtifactKey, Selector, VersionNumber};
+use artfs::format::clock;
+use artfs::format::name::{ArtifactKey, Selector, VersionNumber};
+use artfs::repo::catalog::{Actor, AliasPrecondition, Catalog, EditError};
+use artfs::repo::commit::{
+    ChunkIndex, CommitError, Committer, Outcome, Progress, Request, Settings, roots, walk,
+};
+use artfs::repo::view::ReadContext;
 use artfs::store::{OnMissing, Store};
-use artfs::view::ReadContext;
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::Catalog;
-use artfs::clock;
+use artfs::format::clock;
 use artfs::format::event::{Body, Commit, CommitSettings, Deletion, DeletionCause, Metadata};
+use artfs::format::id::Digest;
+use artfs::format::name::{ArtifactKey, VersionNumber};
 use artfs::format::run::{Run, VersionRead};
-use artfs::id::Digest;
-use artfs::lineage::graph::{self, Extent};
-use artfs::lineage::index::Index;
-use artfs::lineage::uses;
-use artfs::name::{ArtifactKey, VersionNumber};
+use artfs::repo::catalog::Catalog;
+use artfs::repo::lineage::graph::{self, Extent};
+use artfs::repo::lineage::index::Index;
+use artfs::repo::lineage::uses;
 use artfs::store::{Key, OnMissing, Store};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;

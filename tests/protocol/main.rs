@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use artfs::cache::{Cache, CacheOptions};
+use artfs::repo::cache::{Cache, CacheOptions};
+use artfs::repo::view::{ReadContext, ReadLimits};
 use artfs::store::Store;
-use artfs::view::{ReadContext, ReadLimits};
 use tempfile::TempDir;
 
 #[path = "../support/mod.rs"]
@@ -43,7 +43,7 @@ fn read_context(store: &Arc<Store>) -> (TempDir, Arc<ReadContext>) {
         folder: directory.path().join("cache"),
         database: directory.path().join("cache.db"),
         limit_bytes: 64 << 20,
-        env: artfs::clock::system(), // the store's may be counted draw by draw
+        env: artfs::format::clock::system(), // the store's may be counted draw by draw
     });
     let cache = cache.expect("a new cache opens");
     (directory, Arc::new(ReadContext::new(store.clone(), cache, ReadLimits::default())))

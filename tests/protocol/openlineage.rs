@@ -1,10 +1,10 @@
 //! What other systems are told of runs is what the specification of OpenLineage wants.
 
-use artfs::clock::Timestamp;
+use artfs::format::clock::Timestamp;
+use artfs::format::id::Digest;
+use artfs::format::name::VersionNumber;
 use artfs::format::run::{Git, Run, VersionRead};
-use artfs::id::Digest;
-use artfs::lineage::openlineage::{Stage, VersionMade, event};
-use artfs::name::VersionNumber;
+use artfs::repo::lineage::openlineage::{Stage, VersionMade, event};
 use serde_json::{Value, json};
 
 use crate::support::openlineage::check;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::clock;
+use artfs::format::clock;
 use artfs::format::header::StoreHeader;
-use artfs::id::{PackId, StoreId};
+use artfs::format::id::{PackId, StoreId};
 use artfs::store::{Created, Key, OnMissing, Store, StoreError};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};

@@ -6,17 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::{ArtifactState, CatalogError, InUse, Inputs, Step};
-use artfs::commit::{CommitError, Item, Outcome, OwnBytes, Request, Settings, What};
 use artfs::format::collection::{Collection, CondemnedArtifact, PackFate};
 use artfs::format::entry::{Body, Entry, Mtime, Place};
 use artfs::format::event;
+use artfs::format::id::{ChunkId, EventId, PackId};
 use artfs::format::moves::encode_moves;
+use artfs::format::name::ArtifactKey;
 use artfs::format::pack::{PackRow, encode_footer, encode_table};
-use artfs::id::{ChunkId, EventId, PackId};
-use artfs::name::ArtifactKey;
+use artfs::repo::catalog::{ArtifactState, CatalogError, InUse, Inputs, Step};
+use artfs::repo::commit::{CommitError, Item, Outcome, OwnBytes, Request, Settings, What};
+use artfs::repo::view::VersionView;
 use artfs::store::Key;
-use artfs::view::VersionView;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tempfile::TempDir;
 
@@ -29,7 +29,7 @@ use crate::support::read_back::{Judge, assert_same, tree_of};
 /// artifacts that are in the store when its record is there.
 pub async fn collect(backend: &Arc<dyn ObjectStore>, doomed: &BTreeSet<String>) {
     let host = Host::new(backend, "collector").await;
-    let epoch = artfs::condemned::newest_epoch(&host.store, 0).await.expect("a listing") + 1;
+    let epoch = artfs::repo::tombstones::newest_epoch(&host.store, 0).await.expect("a listing") + 1;
     let mut record = Collection::new(host.store.id(), epoch);
     let mut artifacts: BTreeMap<ArtifactKey, CondemnedArtifact> = BTreeMap::new();
     for name in doomed {
@@ -67,7 +67,7 @@ async fn write_record(host: &Host, record: &Collection) {
 }
 
 async fn fence(host: &Host, artifact: &ArtifactKey, epoch: u64) {
-    let id = EventId::from_bytes(artfs::clock::system().random16());
+    let id = EventId::from_bytes(artfs::format::clock::system().random16());
     let body = event::Body::Fence(event::Fence { epoch });
     let plan = |_: &ArtifactState| Ok::<_, CatalogError>(Step::Append(body.clone()));
     host.catalog.append(artifact, id, &host.actor(), plan).await.expect("a fence");
@@ -271,7 +271,7 @@ async fn a_message_that_a_collection_overtakes_is_written_again() {
     let host = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "h").await;
     faulty.set_fault(|call| if call.op == Op::Create { Fault::Hold } else { Fault::None });
     let (artifact, actor) = (key(), host.actor());
-    let edit = host.catalog.set_message(&artifact, &artfs::name::Selector::Latest, "better", &actor);
+    let edit = host.catalog.set_message(&artifact, &artfs::format::name::Selector::Latest, "better", &actor);
     tokio::pin!(edit);
     if let Some(done) = faulty.until_held(edit.as_mut()).await {
         panic!("{done:?}");
@@ -326,7 +326,7 @@ async fn carry(host: &Host, entries: &[Entry], own: Option<&Path>) -> Result<Out
             })?;
         }
         visit(Item {
-            path: artfs::path::TreePath::new(*b"zz").expect("a path"),
+            path: artfs::format::path::TreePath::new(*b"zz").expect("a path"),
             executable: false,
             mtime: Mtime::default(),
             what: What::File(OwnBytes::of(fs::File::open(&file).expect("the file"))),
@@ -420,7 +420,7 @@ async fn move_packs(backend: &Arc<dyn ObjectStore>, keep: impl Fn(&ChunkId) -> b
     let host = Host::new(backend, "mover").await;
     let mut record = Collection::new(
         host.store.id(),
-        artfs::condemned::newest_epoch(&host.store, 0).await.expect("n") + 1,
+        artfs::repo::tombstones::newest_epoch(&host.store, 0).await.expect("n") + 1,
     );
     let (mut data, mut rows) = (vec![], vec![]);
     let mut tables: Vec<(PackId, Vec<PackRow>)> = vec![];
@@ -440,7 +440,7 @@ async fn move_packs(backend: &Arc<dyn ObjectStore>, keep: impl Fn(&ChunkId) -> b
         }
         tables.push((id, moved));
     }
-    let (pack, table) = encode_table(artfs::clock::system().random16(), &rows);
+    let (pack, table) = encode_table(artfs::format::clock::system().random16(), &rows);
     data.extend_from_slice(&table);
     data.extend_from_slice(&encode_footer(table.len()));
     host.store.put(&Key::Pack(pack), vec![data.into()]).await.expect("put");

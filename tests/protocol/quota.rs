@@ -5,12 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::catalog::{Actor, Catalog, CatalogError, Step};
-use artfs::clock;
-use artfs::commit::{ChunkIndex, CommitError, Committer, Outcome, OverQuota, Request, Settings, roots, walk};
+use artfs::format::clock;
 use artfs::format::event::{Body, Deletion, DeletionCause};
-use artfs::id::EventId;
-use artfs::name::{ArtifactKey, VersionNumber};
+use artfs::format::id::EventId;
+use artfs::format::name::{ArtifactKey, VersionNumber};
+use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
+use artfs::repo::commit::{
+    ChunkIndex, CommitError, Committer, Outcome, OverQuota, Request, Settings, roots, walk,
+};
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -154,7 +156,7 @@ async fn what_is_stored_already_does_not_count_and_deleted_versions_make_room() 
         aliases: vec![],
     });
     let key: ArtifactKey = "p/a".parse().expect("a name");
-    let plan = |_: &artfs::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Append(delete.clone()));
+    let plan = |_: &artfs::repo::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Append(delete.clone()));
     host.catalog.append(&key, EventId::from_bytes([9; 16]), &ann(), plan).await.expect("it is deleted");
     assert!(host.used().await < 120_000);
     host.commit("p/a", new.path(), Some(limit)).await.expect("there is room");

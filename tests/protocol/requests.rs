@@ -5,15 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::cache::{Cache, CacheOptions};
-use artfs::catalog::{AliasPrecondition, Catalog, CatalogError};
-use artfs::clock;
-use artfs::commit::{ChunkIndex, Committer};
-use artfs::fs::{Answer, Fs, Options, ROOT, Services};
-use artfs::name::{Selector, VersionNumber};
-use artfs::staging::{Caller, Closer, SessionRegistry};
+use artfs::format::clock;
+use artfs::format::name::{Selector, VersionNumber};
+use artfs::mount::fs::{Answer, Fs, Options, ROOT, Services};
+use artfs::mount::staging::{Caller, Closer, SessionRegistry};
+use artfs::repo::cache::{Cache, CacheOptions};
+use artfs::repo::catalog::{AliasPrecondition, Catalog, CatalogError};
+use artfs::repo::commit::{ChunkIndex, Committer};
+use artfs::repo::view::{ReadContext, ReadLimits};
 use artfs::store::{OnMissing, Store, StoreError};
-use artfs::view::{ReadContext, ReadLimits};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use tempfile::TempDir;
@@ -83,7 +83,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
         other_mounts: |_, _| Arc::new(|_| None),
         host: "h".into(),
         rename_wait: Duration::from_secs(60),
-        quotas: artfs::commit::Quotas::default(),
+        quotas: artfs::repo::commit::Quotas::default(),
     };
     let (fs, _) = Fs::new(options, services).await;
     Served { fs, calls, _state: folder }

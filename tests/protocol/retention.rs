@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use artfs::catalog::{
+use artfs::format::event::{Body, DeletionCause, NEVER_SECONDS};
+use artfs::format::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, Selector, VersionNumber};
+use artfs::repo::catalog::{
     AliasPrecondition, ArtifactState, CatalogError, EditError, InUse, Inputs, VersionRecord, expired,
 };
-use artfs::commit::{Request, Settings};
-use artfs::format::event::{Body, DeletionCause, NEVER_SECONDS};
-use artfs::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, Selector, VersionNumber};
+use artfs::repo::commit::{Request, Settings};
 use object_store::ObjectStore;
 
 use crate::host::{ARTIFACT, Host, key, memory, small_tree, version};
@@ -115,7 +115,7 @@ async fn what_is_in_use_is_refused_by_name_and_goes_with_force() {
         ..Settings::default()
     };
     let model: ArtifactKey = "proj/model".parse().expect("a name");
-    let request = artfs::commit::Request { artifact: model.clone(), ..host.request(settings) };
+    let request = artfs::repo::commit::Request { artifact: model.clone(), ..host.request(settings) };
     host.commit_as(small_tree(b"model").path(), &request).await.expect("a commit");
     let mut inputs = Inputs::default();
     inputs.add(&host.catalog.existing(&model, Duration::ZERO).await.expect("it exists"));
@@ -183,9 +183,9 @@ async fn a_deleted_artifact_is_not_listed_and_a_commit_goes_on_with_its_numbers(
         assert!(!state(host).await.is_removed());
     }
     // One without any version can be deleted, too.
-    let nothing = |_: &ArtifactState| Ok::<_, CatalogError>(artfs::catalog::Step::Nothing);
+    let nothing = |_: &ArtifactState| Ok::<_, CatalogError>(artfs::repo::catalog::Step::Nothing);
     let empty: ArtifactKey = "proj/empty".parse().expect("a name");
-    let id = artfs::id::EventId::from_bytes([9; 16]);
+    let id = artfs::format::id::EventId::from_bytes([9; 16]);
     host.catalog.append(&empty, id, &actor, nothing).await.expect("made");
     let deleted =
         host.catalog.delete_artifact(&empty, InUse::Refuse, &inputs, &actor).await.expect("deleted");
@@ -290,7 +290,8 @@ async fn a_listing_asks_for_each_log_once_and_then_for_a_few() {
         (0..ARTIFACTS).map(|n| format!("a{n:02}").parse().expect("a name")).collect();
     let full = |name: &ArtifactName| ArtifactKey { project: key().project, name: name.clone() };
     for name in &names {
-        let request = artfs::commit::Request { artifact: full(name), ..writer.request(Settings::default()) };
+        let request =
+            artfs::repo::commit::Request { artifact: full(name), ..writer.request(Settings::default()) };
         writer.commit_as(tree.path(), &request).await.expect("a commit");
     }
     let faulty = FaultyStore::new(backend.clone());
@@ -314,7 +315,8 @@ async fn a_listing_asks_for_each_log_once_and_then_for_a_few() {
         assert!(rounds <= ARTIFACTS / 16 + 1, "every log has its turn");
     }
     // A host that comes back with its local copy has no log to read.
-    let again = artfs::catalog::Catalog::new(host.store.clone(), Some(&host.cache.path().join("host.db")));
+    let again =
+        artfs::repo::catalog::Catalog::new(host.store.clone(), Some(&host.cache.path().join("host.db")));
     faulty.restart_count();
     assert_eq!(
         again.living_artifacts(&key().project, Duration::ZERO).await.expect("a list").len(),
@@ -372,7 +374,7 @@ async fn what_is_over_goes_except_the_newest_and_what_is_in_use() {
     host.set_alias("best", Selector::Version(version(2)), AliasPrecondition::Any).await.expect("set");
     let settings = Settings { inputs: vec!["proj/data:v3".into()], ..Settings::default() };
     let model: ArtifactKey = "proj/model".parse().expect("a name");
-    let request = artfs::commit::Request { artifact: model.clone(), ..host.request(settings) };
+    let request = artfs::repo::commit::Request { artifact: model.clone(), ..host.request(settings) };
     host.commit_as(small_tree(b"model").path(), &request).await.expect("a commit");
     let mut inputs = Inputs::default();
     inputs.add(&catalog.existing(&model, Duration::ZERO).await.expect("it exists"));

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::admission::{Admission, Policy, Rule};
-use artfs::catalog::{AliasPrecondition, ArtifactState, Catalog, CatalogError, EditError};
-use artfs::clock::{self, Timestamp};
-use artfs::commit::{ChunkIndex, Committer};
 use artfs::format::checkpoint::CheckpointRef;
+use artfs::format::clock::{self, Timestamp};
 use artfs::format::event::{self, AliasMove, AliasTarget, Body, Event};
+use artfs::format::id::{CheckpointHash, EventHash, EventId};
+use artfs::format::name::{AliasName, Selector};
 use artfs::format::signed::SignedEvent;
 use artfs::format::signers::AllowedSigners;
-use artfs::id::{CheckpointHash, EventHash, EventId};
-use artfs::name::{AliasName, Selector};
-use artfs::signing::{Signer, SshKey};
+use artfs::host::signing::{Signer, SshKey};
+use artfs::repo::catalog::{AliasPrecondition, ArtifactState, Catalog, CatalogError, EditError};
+use artfs::repo::commit::{ChunkIndex, Committer};
+use artfs::repo::trust::{Admission, Policy, Rule};
+use artfs::repo::verify::{EventFinding, signatures};
 use artfs::store::{Created, Key, OnMissing, Store};
-use artfs::verify::{EventFinding, signatures};
 use bytes::Bytes;
 use object_store::ObjectStore;
 
@@ -31,8 +31,8 @@ async fn signing(backend: &Arc<dyn ObjectStore>, signer: Option<Arc<SshKey>>) ->
     }
 }
 
-fn actor() -> artfs::catalog::Actor {
-    artfs::catalog::Actor { user: "ann".into(), host: "h".into() }
+fn actor() -> artfs::repo::catalog::Actor {
+    artfs::repo::catalog::Actor { user: "ann".into(), host: "h".into() }
 }
 
 fn alias(name: &str) -> AliasName {
@@ -65,7 +65,8 @@ async fn signed_log(keys: &Keys) -> (Catalog, Vec<(u64, Bytes)>) {
     for number in 0..2 {
         let commit = crate::support::logs::hollow_commit(number, Default::default());
         let id = EventId::from_bytes(clock::system().random16());
-        let plan = |_: &_| Ok::<_, CatalogError>(artfs::catalog::Step::Append(Body::Commit(commit.clone())));
+        let plan =
+            |_: &_| Ok::<_, CatalogError>(artfs::repo::catalog::Step::Append(Body::Commit(commit.clone())));
         catalog.append(&key(), id, &actor(), plan).await.expect("a commit");
     }
     set(&catalog, "production", 0).await.expect("an alias");
@@ -173,7 +174,7 @@ async fn a_protected_alias_is_moved_with_a_signature_by_its_keys_only() {
     let lifted = other.protect(&key(), &alias("production"), &[].into(), &actor()).await;
     assert!(is_protected(&lifted.map(drop)), "the protection protects itself");
     let host = Host::new(&backend, "h").await;
-    let settings = artfs::commit::Settings { aliases: vec![alias("production")], ..Default::default() };
+    let settings = artfs::repo::commit::Settings { aliases: vec![alias("production")], ..Default::default() };
     let commit = host.commit_as(small_tree(b"three").path(), &host.request(settings)).await;
     assert!(commit.unwrap_err().to_string().contains("production of proj/data is protected"));
     let logs =

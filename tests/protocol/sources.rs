@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use artfs::format::reference::{ReferenceBody, Validator};
-use artfs::source::{Allowed, Described, Facts, SourceError, Sources, Uri};
+use artfs::store::source::{Allowed, Described, Facts, SourceError, Sources, Uri};
 
 /// What the server has at a path.
 #[derive(Clone, Default)]

@@ -4,9 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::clock;
+use artfs::format::clock;
 use artfs::format::header::HeaderError;
-use artfs::id::{DetailsId, ManifestId, PackId};
+use artfs::format::id::{DetailsId, ManifestId, PackId};
 use artfs::store::{Created, Key, OnMissing, OpenError, Store, StoreError, StoreUrl};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -194,7 +194,7 @@ for_every_place! {
     credentials_that_are_denied_are_told_from_an_unreachable_store
 }
 
-fn artifact() -> artfs::name::ArtifactKey {
+fn artifact() -> artfs::format::name::ArtifactKey {
     "proj/model".parse().expect("a name")
 }
 
@@ -455,7 +455,7 @@ async fn listings_tell_sizes_and_the_stores_time(place: Place) {
     );
     // What is written later is not older, to the second.
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-    let clock = Key::Clock(artfs::id::TokenId::from_bytes([1; 16]));
+    let clock = Key::Clock(artfs::format::id::TokenId::from_bytes([1; 16]));
     store.put(&clock, vec![]).await.expect("put");
     let now = store.stat(&clock).await.expect("its attributes");
     assert_eq!((now.path, now.size), (clock.to_string(), 0));

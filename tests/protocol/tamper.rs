@@ -5,25 +5,25 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use artfs::catalog::{ArtifactState, Catalog, CatalogError};
-use artfs::clock;
 use artfs::format::checkpoint::CheckpointRef;
+use artfs::format::clock;
 use artfs::format::details::{Details, DetailsRef};
 use artfs::format::event::{
     AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Fence, MessageChange,
     MetaChange, Policy, Protection, Recommit, TagChange, TtlChange,
 };
+use artfs::format::id::{CheckpointHash, DetailsId, Digest, EventHash, PackId};
 use artfs::format::inline_root::InlineRoot;
+use artfs::format::name::ArtifactKey;
 use artfs::format::pack::{PACK_FOOTER_BYTES, decode_footer, decode_table};
 use artfs::format::run::{Run, VersionRead};
 use artfs::format::signed::SignedEvent;
 use artfs::format::signers::AllowedSigners;
-use artfs::id::{CheckpointHash, DetailsId, Digest, EventHash, PackId};
-use artfs::name::ArtifactKey;
-use artfs::signing::SshKey;
+use artfs::host::signing::SshKey;
+use artfs::repo::catalog::{ArtifactState, Catalog, CatalogError};
+use artfs::repo::verify::{Finding, Problem, Progress, References};
+use artfs::repo::view::VersionView;
 use artfs::store::{Key, OnMissing, Store};
-use artfs::verify::{Finding, Problem, Progress, References};
-use artfs::view::VersionView;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::{Value, json};
@@ -306,7 +306,7 @@ async fn every_changed_member_of_every_signed_event_is_found_in_that_event_also_
             Err(CatalogError::Damaged { seq, .. }) => return vec![seq],
             Err(other) => panic!("{other}"),
         };
-        let findings = artfs::verify::signatures(catalog.store().id(), &key(), &log, &allowed);
+        let findings = artfs::repo::verify::signatures(catalog.store().id(), &key(), &log, &allowed);
         findings.into_iter().map(|finding| finding.event).collect()
     };
     assert_eq!(found().await, [0; 0]);
@@ -355,7 +355,7 @@ async fn every_changed_member_of_a_message_or_a_run_is_found_with_its_object() {
     let store = open(&backend).await;
     let state = found_by_fresh(&backend).await.expect("a sound log");
     let record = state.version(version(0)).expect("v0");
-    let findings = async || artfs::verify::details(&store, &key(), record).await.expect("an answer");
+    let findings = async || artfs::repo::verify::details(&store, &key(), record).await.expect("an answer");
     assert_eq!(findings().await, []);
     for n in [1, 2] {
         let object = Key::Details(key(), DetailsId::from_bytes([n; 16]));
@@ -437,7 +437,7 @@ async fn verify(backend: &Arc<dyn ObjectStore>) -> Vec<Finding> {
     let state = host.catalog.existing(&key(), std::time::Duration::ZERO).await.expect("a log");
     let record = state.latest().expect("a version");
     let view = VersionView::open(&host.context, &key(), record.manifest, "it").await.expect("a root");
-    artfs::verify::stored(&view, record, References::Asked, &Arc::new(Progress::default()))
+    artfs::repo::verify::stored(&view, record, References::Asked, &Arc::new(Progress::default()))
         .await
         .expect("an answer")
 }

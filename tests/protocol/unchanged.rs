@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use artfs::commit::{CommitError, Item, Outcome, Progress, Settings, Stretch, What};
 use artfs::format::entry::Mtime;
-use artfs::id::ChunkId;
-use artfs::path::TreePath;
-use artfs::view::{Bound, VersionView};
+use artfs::format::id::ChunkId;
+use artfs::format::path::TreePath;
+use artfs::repo::commit::{CommitError, Item, Outcome, Progress, Settings, Stretch, What};
+use artfs::repo::view::{Bound, VersionView};
 use tokio::runtime::Handle;
 
 use crate::host::{Host, key, memory};
@@ -135,7 +135,7 @@ async fn blocks_that_are_taken_over_are_those_that_a_walk_of_everything_writes()
         // Hosts that know nothing of the store's chunks.
         let host = Host::new(&backend, "host").await;
         let first = writer.catalog.existing(&key(), std::time::Duration::ZERO).await.expect("an artifact");
-        let first = first.record(artfs::name::VersionNumber(0)).expect("v0").manifest;
+        let first = first.record(artfs::format::name::VersionNumber(0)).expect("v0").manifest;
         let first = VersionView::open(&host.context, &key(), first, "v0").await.expect("v0");
         let made = commit(&host, Some(first.clone()), steps).await;
         let own = memory();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use artfs::clock::{Env, Environment, Timestamp};
+use artfs::format::clock::{Env, Environment, Timestamp};
 
 /// A clock that starts at a fixed instant and advances one second a reading, and random bytes from a seed.
 /// Two of the same seed that are asked the same questions in the same order give the same answers.

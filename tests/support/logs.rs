@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use artfs::clock::Timestamp;
 use artfs::format::checkpoint::CheckpointRef;
+use artfs::format::clock::Timestamp;
 use artfs::format::event::{Body, Commit, CommitSettings, Event, Metadata};
+use artfs::format::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
+use artfs::format::name::{ArtifactKey, VersionNumber};
 use artfs::format::signed::SignedEvent;
-use artfs::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
-use artfs::name::{ArtifactKey, VersionNumber};
-use artfs::signing::{Signer, SshKey};
+use artfs::host::signing::{Signer, SshKey};
 use artfs::store::Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 

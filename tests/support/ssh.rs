@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use artfs::format::sshsig::PublicKey;
-use artfs::signing::SshKey;
+use artfs::host::signing::SshKey;
 use tempfile::TempDir;
 
 /// A folder of keys, gone when it is dropped.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use artfs::clock::{Environment, Timestamp};
+use artfs::format::clock::{Environment, Timestamp};
 use tokio::time::Instant;
 
 use super::environment::{BEGIN_UNIX_MILLIS, noise};

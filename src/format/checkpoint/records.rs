@@ -9,9 +9,9 @@ use super::super::exact;
 use super::super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use super::super::run::VersionRead;
 use super::super::wire::{Reader, Writer};
-use crate::clock::Timestamp;
-use crate::id::{DetailsHash, DetailsId, Digest, EventId, ManifestId};
-use crate::name::{AliasName, VersionNumber};
+use crate::format::clock::Timestamp;
+use crate::format::id::{DetailsHash, DetailsId, Digest, EventId, ManifestId};
+use crate::format::name::{AliasName, VersionNumber};
 
 pub(super) fn put_version(out: &mut Writer, version: &VersionRecord) {
     out.u64(version.version.0);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use artfs::catalog::{ArtifactState, CatalogError, EditError, Step, VersionRecord};
 use artfs::format::event::{Body, Deletion, DeletionCause};
-use artfs::gc::{GcError, Mode, Options, Report};
-use artfs::id::EventId;
-use artfs::name::VersionNumber;
+use artfs::format::id::EventId;
+use artfs::format::name::VersionNumber;
+use artfs::repo::catalog::{ArtifactState, CatalogError, EditError, Step, VersionRecord};
+use artfs::repo::gc::{GcError, Mode, Options, Report};
 use artfs::store::StoreError;
 
 use super::host::Process;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use artfs::catalog::CatalogError;
-use artfs::commit::{CommitError, Outcome as Committed, Request, Settings};
-use artfs::id::EventId;
-use artfs::name::VersionNumber;
+use artfs::format::id::EventId;
+use artfs::format::name::VersionNumber;
+use artfs::repo::catalog::CatalogError;
+use artfs::repo::commit::{CommitError, Outcome as Committed, Request, Settings};
 
 use super::history::{Outcome, RecordId};
 use super::host::Process;

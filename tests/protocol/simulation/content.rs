@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 
-use artfs::commit::{CommitError, Item, OwnBytes, What};
 use artfs::format::entry::Mtime;
-use artfs::id::Digest;
-use artfs::path::TreePath;
+use artfs::format::id::Digest;
+use artfs::format::path::TreePath;
+use artfs::repo::commit::{CommitError, Item, OwnBytes, What};
 use bytes::Bytes;
 
 use crate::support::environment::noise;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use artfs::format::event::{Body, DeletionCause, Event, NEVER_SECONDS};
-use artfs::name::VersionNumber;
+use artfs::format::name::VersionNumber;
 use artfs::store::Key;
 
 use super::history::{Outcome, Record};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Mutex;
 
-use artfs::id::EventId;
+use artfs::format::id::EventId;
 
 use super::model::{Answer, Artifact, Call};
 use crate::support::linearizability::{Operation, Unexplained, explain};

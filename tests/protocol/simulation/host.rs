@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use artfs::cache::{Cache, CacheOptions};
-use artfs::catalog::{Actor, ArtifactState, Catalog};
-use artfs::commit::{ChunkIndex, Committer};
-use artfs::condemned::{self, Condemned};
 use artfs::format::header::StoreHeader;
-use artfs::gc::Collector;
+use artfs::repo::cache::{Cache, CacheOptions};
+use artfs::repo::catalog::{Actor, ArtifactState, Catalog};
+use artfs::repo::commit::{ChunkIndex, Committer};
+use artfs::repo::gc::Collector;
+use artfs::repo::tombstones::{self, Condemned};
+use artfs::repo::view::{ReadContext, ReadLimits};
 use artfs::store::{ANSWER_LIMIT, OnMissing, Store};
-use artfs::view::{ReadContext, ReadLimits};
 use tempfile::TempDir;
 
 use super::committing::Unfinished;
@@ -47,7 +47,7 @@ impl Disks {
                 folder: folder.path().join(format!("cache-{i}")),
                 database: folder.path().join(format!("cache-{i}.db")),
                 limit_bytes: 64 << 20,
-                env: artfs::clock::system(), // used from threads of its own
+                env: artfs::format::clock::system(), // used from threads of its own
             });
             cache.expect("a new cache opens")
         };
@@ -237,7 +237,7 @@ impl Process {
         let context = Arc::new(ReadContext::new(store.clone(), cache, ReadLimits::default()));
         let index = Arc::new(ChunkIndex::open(database, store.id()));
         let committer = Committer::new(catalog.clone(), context.clone(), index);
-        let memory = database.map(|_| folder.join(condemned::DATABASE));
+        let memory = database.map(|_| folder.join(tombstones::DATABASE));
         let memory = Condemned::open(memory.as_deref(), store);
         let collector = Collector::new(catalog.clone(), context.clone(), memory, folder);
         let (machine, world, link) = (machine.clone(), world.clone(), link.clone());

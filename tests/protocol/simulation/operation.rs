@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use artfs::catalog::{AliasPrecondition, ArtifactState, CatalogError, EditError, InUse, Inputs};
 use artfs::format::entry::Body;
 use artfs::format::event::NEVER_SECONDS;
-use artfs::name::{AliasName, ArtifactKey, Selector, VersionNumber};
-use artfs::verify::is_damage;
-use artfs::view::{ReadError, VersionView};
+use artfs::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
+use artfs::repo::catalog::{AliasPrecondition, ArtifactState, CatalogError, EditError, InUse, Inputs};
+use artfs::repo::verify::is_damage;
+use artfs::repo::view::{ReadError, VersionView};
 
 use super::collecting::Collection;
 use super::history::{Outcome, Record, RecordId};
@@ -469,7 +469,7 @@ impl Process {
     async fn compare(
         &self,
         key: &ArtifactKey,
-        manifest: artfs::id::ManifestId,
+        manifest: artfs::format::id::ManifestId,
         content: u32,
     ) -> Result<(), Difference> {
         let content = self.world.contents.get(content);

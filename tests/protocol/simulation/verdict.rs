@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artfs::format::event::{Body, DeletionCause, Event};
+use artfs::format::id::EventId;
 use artfs::format::moves::Moves;
-use artfs::gc::Mode;
-use artfs::id::EventId;
-use artfs::name::{ArtifactKey, VersionNumber};
+use artfs::format::name::{ArtifactKey, VersionNumber};
+use artfs::repo::gc::Mode;
 use artfs::store::Key;
 use object_store::ObjectStoreExt as _;
 

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use artfs::catalog::ArtifactState;
 use artfs::format::event::{Body, Policy};
-use artfs::id::{Digest, EventHash, StoreId};
-use artfs::name::{ArtifactKey, VersionNumber};
+use artfs::format::id::{Digest, EventHash, StoreId};
+use artfs::format::name::{ArtifactKey, VersionNumber};
+use artfs::repo::catalog::ArtifactState;
 use artfs::store::{OnMissing, Store};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;

@@ -1,0 +1,121 @@
+//! `artfs commit`: makes a version of what is staged in the mount.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::args::{QuotaArgs, SettingsArgs};
+use super::ask::ask;
+use super::context::Context;
+use super::error::{CliError, Outcome};
+use super::lineage;
+use super::output::{self, Format};
+use crate::app::daemon::client::Client;
+use crate::app::daemon::wire::{CommitReply, CommitRequest, Outcome as Made, Request};
+use crate::format::name::{ArtifactKey, Reference, Selector, SessionName, VersionNumber};
+use crate::host::signing::{Signer, SshKey};
+use crate::repo::lineage::openlineage::Sink;
+
+/// Make a version of what is staged
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Make a version of what is staged in the mount.\n\n\
+        When it returns 0 the version is durable in the store. When it fails or is interrupted, nothing is visible \
+        and staging is untouched: repeat it. Content identical to the latest version makes no new one, but moves \
+        the aliases and adds the tags and metadata.",
+    after_help = "\
+Examples:
+  artfs commit proj/bert -m 'first try'
+  artfs commit proj/bert --alias best --meta f1=0.89 --type model --input proj/ds:v3
+  artfs commit proj/bert --session lr3 --ttl 30d"
+)]
+pub struct CommitArgs {
+    /// The artifact
+    #[arg(value_name = "ARTIFACT")]
+    artifact: ArtifactKey,
+    /// The staging session: what is in staging.NAME [default: what is in staging]
+    #[arg(long, value_name = "NAME")]
+    session: Option<SessionName>,
+    /// Fail unless this is the number the version gets
+    #[arg(long = "as", value_name = "VERSION")]
+    number: Option<VersionNumber>,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    quota: QuotaArgs,
+    /// Tell how the version was made as an OpenLineage event: to this file, as a line, or to this URL by POST
+    #[arg(long, value_name = "FILE|URL")]
+    openlineage: Option<Sink>,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
+    let client = mounted(context)?;
+    check_signer(context)?;
+    let request = CommitRequest {
+        quota_bytes: args.quota.quotas().of(&args.artifact.project),
+        artifact: args.artifact,
+        session: args.session,
+        number: args.number,
+        run: context.declared_run(),
+        settings: args.settings.into(),
+    };
+    let reply = ask(client, &Request::Commit(request))?;
+    if let Some(sink) = &args.openlineage
+        && let Ok(made) = serde_json::from_value::<CommitReply>(reply.clone())
+    {
+        let reference = Reference { artifact: made.artifact, selector: Selector::Version(made.version) };
+        // The version is there, whether others are told or not.
+        if let Err(CliError::Failed(e)) = lineage::tell(context, &reference, sink) {
+            eprintln!("warning: {}", output::clean_lines(&e.message));
+        }
+    }
+    if context.format() == Format::Json {
+        output::print_json(&reply)?;
+        return Ok(Outcome::Done);
+    }
+    let made: CommitReply = serde_json::from_value(reply)
+        .map_err(|e| CliError::failed(format!("committed, but the daemon's answer makes no sense: {e}")))?;
+    output::print(&format!("{}\n", sentence(&made)))?;
+    Ok(Outcome::Done)
+}
+
+/// The daemon makes the event, so it must be the one who signs.
+fn check_signer(context: &Context) -> Result<(), CliError> {
+    let Some(file) = context.sign_key()? else { return Ok(()) };
+    let wanted = SshKey::open(&file)?.key().fingerprint();
+    let status = mounted(context)?.call(&Request::Status, |_| {})?;
+    match status.get("signer").and_then(Value::as_str) {
+        Some(signer) if signer == wanted => Ok(()),
+        other => {
+            let signs = other.map_or("does not sign".to_owned(), |key| format!("signs with {key}"));
+            let message = format!(
+                "the commit is not made: the mount, which makes the event, {signs}, not with {wanted}"
+            );
+            Err(CliError::failed(message)
+                .with_hint("mount with --sign=KEY, or use `artfs put --sign=KEY`, which needs no mount"))
+        }
+    }
+}
+
+/// The daemon, which has the staging areas.
+pub fn mounted(context: &Context) -> Result<Client, CliError> {
+    let state = context.state_path()?;
+    context.daemon()?.ok_or_else(|| {
+        CliError::failed(format!("nothing is mounted from the state folder {}", state.display()))
+            .with_hint("`artfs mount DIR` mounts; what is staged there is kept from mount to mount")
+    })
+}
+
+/// What a commit came to, in words.
+pub fn sentence(made: &CommitReply) -> String {
+    let version = format!("{}:{}", made.artifact, made.version);
+    match made.outcome {
+        Made::Created => format!(
+            "{version}: {}, {} ({} new)",
+            output::count(made.files, "file"),
+            output::size(made.bytes),
+            output::size(made.stored_bytes)
+        ),
+        Made::Identical => format!("{version} has this content already; no new version"),
+    }
+}

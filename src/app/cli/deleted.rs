@@ -1,0 +1,121 @@
+//! `artfs ls --deleted`: what was deleted, why, when and by whom.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::context::{Context, Opened};
+use super::error::CliError;
+use super::output::{self, Align, Format, Table};
+use super::target::{Named, Target};
+use crate::format::event::DeletionCause;
+use crate::format::name::Selector;
+use crate::repo::catalog::{ArtifactState, DeletedVersion, DeletionRecord};
+
+/// Prints the deleted versions of what is named, of everything without a name, by artifact and number. Deleted artifacts
+/// count. Cost: as for listing what lives.
+pub fn run(context: &Context, target: Option<&Target>) -> Result<(), CliError> {
+    let opened = context.open()?;
+    let states = opened.runtime.block_on(states(&opened, target))?;
+    let deleted: Vec<(&ArtifactState, &DeletedVersion)> = match target {
+        Some(Target::Artifact(Named { selector: Some(selector), .. })) => states
+            .iter()
+            .map(|state| Ok((&**state, chosen(state, selector)?)))
+            .collect::<Result<_, CliError>>()?,
+        _ => states.iter().flat_map(|state| state.deleted().map(|deleted| (&**state, deleted))).collect(),
+    };
+    match context.format() {
+        Format::Json => output::print_json(
+            &deleted.iter().map(|(state, deleted)| value(state, deleted)).collect::<Vec<_>>(),
+        ),
+        Format::Text if deleted.is_empty() => {
+            eprintln!("no version was deleted");
+            Ok(())
+        }
+        Format::Text => output::print(&table(&deleted)),
+    }
+}
+
+async fn states(opened: &Opened, target: Option<&Target>) -> Result<Vec<Arc<ArtifactState>>, CliError> {
+    let catalog = &opened.catalog;
+    let projects = match target {
+        Some(Target::Artifact(named)) => {
+            return Ok(vec![catalog.existing(&named.reference.artifact, Duration::ZERO).await?]);
+        }
+        Some(Target::Project(project)) => vec![project.clone()],
+        None => catalog.projects(Duration::ZERO).await?,
+    };
+    let mut states = vec![];
+    for project in &projects {
+        states.extend(catalog.states_of(project).await?);
+    }
+    match target {
+        Some(Target::Project(project)) if states.is_empty() => {
+            let message = format!("there is no project {project} in {}", catalog.store().url());
+            Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"))
+        }
+        _ => Ok(states),
+    }
+}
+
+/// The one deleted version that is named by its number.
+fn chosen<'a>(state: &'a ArtifactState, selector: &Selector) -> Result<&'a DeletedVersion, CliError> {
+    if let Selector::Version(number) = selector
+        && let Some(deleted) = state.deleted_version(*number)
+    {
+        return Ok(deleted);
+    }
+    let artifact = state.key();
+    let living = state.require(selector)?.version;
+    Err(CliError::failed(format!("{artifact}:{living} was not deleted"))
+        .with_hint(format!("`artfs ls --deleted {artifact}` lists what was")))
+}
+
+/// Why a version was deleted, in a word or two.
+fn why(cause: DeletionCause) -> &'static str {
+    match cause {
+        DeletionCause::Asked => "asked for",
+        DeletionCause::Expired => "its time was over",
+        DeletionCause::Artifact => "with the artifact",
+    }
+}
+
+fn table(deleted: &[(&ArtifactState, &DeletedVersion)]) -> String {
+    let mut table = Table::new(&[
+        ("VERSION", Align::Left),
+        ("SIZE", Align::Right),
+        ("CREATED (UTC)", Align::Left),
+        ("DELETED (UTC)", Align::Left),
+        ("BY", Align::Left),
+        ("WHY", Align::Left),
+    ]);
+    for (state, deleted) in deleted {
+        let record = &deleted.record;
+        table.row([
+            format!("{}:{}", state.key(), record.version),
+            output::size(record.bytes),
+            output::time(record.created),
+            output::time(deleted.time),
+            deleted.actor.clone(),
+            why(deleted.cause).to_owned(),
+        ]);
+    }
+    table.to_text()
+}
+
+fn value(state: &ArtifactState, deleted: &DeletedVersion) -> Value {
+    let record = &deleted.record;
+    let DeletedVersion { time, cause, .. } = *deleted;
+    json!({
+        "artifact": state.key(),
+        "version": record.version,
+        "digest": record.digest.to_string(),
+        "files": record.files,
+        "bytes": record.bytes,
+        "stored_bytes": record.stored_bytes,
+        "created": record.created,
+        "actor": record.actor,
+        "deleted": DeletionRecord { time, actor: deleted.actor.clone(), cause },
+    })
+}

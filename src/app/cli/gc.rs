@@ -1,0 +1,165 @@
+//! `artfs gc`: frees what no version needs any more.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::parse_span;
+use super::ask::{ask, understood};
+use super::content::Content;
+use super::context::Context;
+use super::error::{CliError, Outcome};
+use super::interrupt::interrupted;
+use super::output::{self, Format};
+use super::progress::with_line;
+use crate::app::daemon::wire::Request;
+use crate::format::name::VersionNumber;
+use crate::mount::staging::SessionRegistry;
+use crate::repo::gc::{Collector, DEFAULT_GRACE, Finished, GcError, InUseVersion, Mode, Options, Report};
+use crate::repo::tombstones::{self, Condemned};
+use crate::store::OnMissing;
+
+/// Free what no version needs any more
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Free what no version needs any more.\n\n\
+        Deletes versions whose time to live is over (except for the newest of an artifact, what an alias points to and \
+        what is an input of another version), condemns what no version leads to, and deletes what was condemned by an \
+        earlier run a grace period ago. So it frees space in two runs, a day apart; run it daily. Writers and readers \
+        on any host go on meanwhile, and any number of runs may be at work at once.",
+    after_help = "\
+Examples:
+  artfs gc                  as it should run every day
+  artfs gc --dry-run        what it would do
+  artfs gc --grace 0s       all at once: only if nobody has a deleted version open"
+)]
+pub struct GcArgs {
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How old what is unused must be, and how long it stays when it is condemned [default: 24h]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    grace: Option<Duration>,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: &GcArgs) -> Result<Outcome, CliError> {
+    let options = Options {
+        mode: if args.dry_run { Mode::Look } else { Mode::Collect },
+        grace: args.grace.unwrap_or(DEFAULT_GRACE),
+        in_use: in_use(context)?,
+        actor: context.actor(),
+    };
+    let content = Content::open(context, OnMissing::Fail)?;
+    let done = collect(context, &content, &options);
+    content.close();
+    let report = done?;
+    for expired in report.expired.iter().filter(|_| options.mode == Mode::Collect) {
+        context.changed(&expired.artifact);
+    }
+    match context.format() {
+        Format::Json => {
+            let mut value = serde_json::to_value(&report)
+                .map_err(|e| CliError::failed(format!("cannot write the output as JSON: {e}")))?;
+            value["dry_run"] = json!(args.dry_run);
+            value["grace_seconds"] = json!(options.grace.as_secs());
+            output::print_json(&value)?;
+        }
+        Format::Text => output::print(&text(&report, options.mode))?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn collect(context: &Context, content: &Content, options: &Options) -> Result<Report, CliError> {
+    let state = context.state()?;
+    let catalog = content.opened.catalog.clone();
+    let store = catalog.store().clone();
+    let condemned = Condemned::open(Some(&state.join(tombstones::DATABASE)), store.clone());
+    let collector = Collector::new(catalog, content.reader.clone(), condemned, &state);
+    content.opened.runtime.block_on(async {
+        let work = with_line("collecting", None, || store.counts().bytes_fetched, collector.run(options));
+        tokio::select! {
+            report = work => report.map_err(CliError::from),
+            () = interrupted() => Err(CliError::failed("the collection was interrupted")
+                .with_hint("nothing in use was deleted; the next run goes on where this one ended")),
+        }
+    })
+}
+
+/// The versions that are open in the mount of this state folder, and those that its sessions stand on.
+fn in_use(context: &Context) -> Result<Vec<InUseVersion>, CliError> {
+    let mut versions = HashSet::new();
+    if let Some(client) = context.daemon()? {
+        let request = Request::InUse { store: context.store_url()?.to_string() };
+        let open: Option<Vec<InUseVersion>> = understood(ask(client, &request)?)?;
+        versions.extend(open.unwrap_or_default());
+        return Ok(versions.into_iter().collect());
+    }
+    let state = context.state_path()?;
+    let sessions = SessionRegistry::look(&state).map_err(|e| CliError::failed(e.to_string()))?;
+    versions.extend(sessions.into_iter().filter_map(InUseVersion::of_session));
+    Ok(versions.into_iter().collect())
+}
+
+fn text(report: &Report, mode: Mode) -> String {
+    let would =
+        |done: &str, would: &str| if mode == Mode::Look { format!("would {would}") } else { done.to_owned() };
+    let mut text = String::new();
+    for expired in &report.expired {
+        let versions: Vec<String> = expired.versions.iter().map(VersionNumber::to_string).collect();
+        let did = would("deleted", "delete");
+        text.push_str(&format!("{did} {} {}, whose time is over\n", expired.artifact, versions.join(" ")));
+    }
+    for Finished { epoch, objects, bytes, spared } in &report.finished {
+        let spared = if *spared == 0 { String::new() } else { format!(", {spared} came into use and stay") };
+        let (did, objects) = (would("freed", "free"), output::count(*objects, "object"));
+        text.push_str(&format!("collection {epoch}: {did} {}, {objects}{spared}\n", output::size(*bytes)));
+    }
+    if let Some(made) = &report.condemned {
+        let moved = match made.repacked {
+            0 => String::new(),
+            n => {
+                format!("; {} rewritten, {} copied", output::count(n, "pack"), output::size(made.moved_bytes))
+            }
+        };
+        let (did, objects) = (would("condemned", "condemn"), output::count(made.objects, "object"));
+        text.push_str(&format!(
+            "collection {}: {did} {}, {objects}{moved}\n",
+            made.epoch,
+            output::size(made.bytes)
+        ));
+    }
+    for pending in &report.pending {
+        let (epoch, at) = (pending.epoch, output::time(pending.deletable));
+        let objects = output::count(pending.objects, "object");
+        text.push_str(&format!("collection {epoch}: {objects} can be deleted by a run after {at} UTC\n"));
+    }
+    if text.is_empty() {
+        text.push_str("there is nothing to collect\n");
+    }
+    text
+}
+
+impl From<GcError> for CliError {
+    fn from(error: GcError) -> Self {
+        match error {
+            GcError::Store(error) => error.into(),
+            GcError::Catalog(error) => error.into(),
+            GcError::Edit(error) => error.into(),
+            GcError::Read(error) => error.into(),
+            GcError::Damaged { ref version, .. } => {
+                let hint = format!(
+                    "`artfs verify {version}` names what is damaged: restore it, or delete the version"
+                );
+                CliError::failed(error.to_string()).with_hint(hint)
+            }
+            GcError::Foreign { .. } => CliError::failed(error.to_string())
+                .with_hint("take it away, or use the program that made it to collect"),
+            GcError::Scratch { .. } => CliError::failed(error.to_string())
+                .with_hint("it needs about 20 bytes for each chunk in use, in the state folder"),
+            GcError::Contention => CliError::failed(error.to_string()),
+        }
+    }
+}

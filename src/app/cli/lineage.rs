@@ -1,0 +1,127 @@
+//! `artfs lineage`: where a version came from, and what was made from it.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::context::Context;
+use super::error::{CliError, Outcome};
+use super::lineage_text;
+use super::output::{self, Format};
+use crate::format::name::Reference;
+use crate::format::run::Run;
+use crate::repo::lineage::graph::{self, Extent, Graph};
+use crate::repo::lineage::index::Index;
+use crate::repo::lineage::openlineage::{self, Sink, Stage, VersionMade};
+
+/// Show where a version came from and what was made from it
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Show where a version came from and what was made from it.\n\n\
+        Inputs are the versions that the run which made it read, and those that its committer named. The logs of all \
+        artifacts of the store are looked at; while the store cannot be reached, what is known here is shown.",
+    after_help = "\
+Examples:
+  artfs lineage proj/bert                     inputs and what was made, through any depth
+  artfs lineage proj/bert:v3 --up             inputs only
+  artfs lineage proj/ds:v1 --down --depth 1   what was made from it directly
+  artfs lineage proj/bert --dot | dot -Tsvg >bert.svg"
+)]
+pub struct LineageArgs {
+    /// The version
+    #[arg(value_name = "REF")]
+    reference: Reference,
+    /// Only what it was made from
+    #[arg(long, conflicts_with = "down")]
+    up: bool,
+    /// Only what was made from it
+    #[arg(long)]
+    down: bool,
+    /// No further than this many steps
+    #[arg(long, value_name = "STEPS")]
+    depth: Option<usize>,
+    /// As a graph for Graphviz
+    #[arg(long, conflicts_with_all = ["json", "mermaid"])]
+    dot: bool,
+    /// As a diagram for Mermaid, which web pages and READMEs can show
+    #[arg(long, conflicts_with = "json")]
+    mermaid: bool,
+    /// Tell how the version was made as an OpenLineage event: to this file, as a line, or to this URL by POST
+    #[arg(long, value_name = "FILE|URL", conflicts_with_all = ["json", "dot", "mermaid"])]
+    openlineage: Option<Sink>,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: &LineageArgs) -> Result<Outcome, CliError> {
+    if let Some(sink) = &args.openlineage {
+        tell(context, &args.reference, sink)?;
+        return Ok(Outcome::Done);
+    }
+    let graph = graph(context, args)?;
+    if graph.truncated {
+        eprintln!("warning: there is more; {} versions are shown", graph.nodes.len());
+    }
+    match context.format() {
+        Format::Json => output::print_json(&graph)?,
+        Format::Text if args.dot => output::print(&lineage_text::dot(&graph))?,
+        Format::Text if args.mermaid => output::print(&lineage_text::mermaid(&graph))?,
+        Format::Text => output::print(&lineage_text::tree(&graph))?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Tells how a version was made, as its log says.
+pub fn tell(context: &Context, reference: &Reference, sink: &Sink) -> Result<(), CliError> {
+    let opened = context.open()?;
+    let catalog = &opened.catalog;
+    opened.runtime.block_on(async {
+        let version = catalog.resolve(reference).await?;
+        let state = catalog.existing(&reference.artifact, Duration::MAX).await?;
+        let record = catalog.record(&state, &version).await?;
+        // What was erased, or is of a newer form, is told without.
+        let run: Run = record.run.and_then(|run| serde_json::from_value(run).ok()).unwrap_or_default();
+        let made = VersionMade { artifact: reference.artifact.clone(), version: version.version };
+        let event = openlineage::event(
+            Stage::Complete,
+            version.created,
+            catalog.store().url(),
+            &run,
+            &version.reads,
+            std::slice::from_ref(&made),
+        );
+        sink.send(&event).await.map_err(|e| CliError::failed(e.to_string()))
+    })
+}
+
+fn graph(context: &Context, args: &LineageArgs) -> Result<Graph, CliError> {
+    let opened = context.open()?;
+    let database = context.state()?.join("cache.db");
+    let catalog = &opened.catalog;
+    let (states, record) = opened.runtime.block_on(async {
+        let states = graph::all_states(catalog).await?;
+        // A version that was deleted has its lineage still.
+        let state = states.iter().find(|state| state.key() == &args.reference.artifact);
+        let record = match (&args.reference.selector, state) {
+            (crate::format::name::Selector::Version(number), Some(state))
+                if state.record(*number).is_some() =>
+            {
+                *number
+            }
+            (selector, Some(state)) => state.require(selector)?.version,
+            (_, None) => catalog.resolve(&args.reference).await?.version,
+        };
+        Ok::<_, CliError>((states, record))
+    })?;
+    let failed = |e: rusqlite::Error| {
+        CliError::failed(format!("cannot use the index in {}: {e}", database.display()))
+            .with_hint("it may be deleted: everything in it comes from the store")
+    };
+    let index = Index::open(Some(&database), catalog.store().id()).map_err(failed)?;
+    index.take_in(&states).map_err(failed)?;
+    let extent = match (args.up, args.down) {
+        (true, _) => Extent { up: args.depth, down: Some(0) },
+        (_, true) => Extent { up: Some(0), down: args.depth },
+        _ => Extent { up: args.depth, down: args.depth },
+    };
+    graph::around(&index, &states, &args.reference.artifact, record, extent).map_err(failed)
+}

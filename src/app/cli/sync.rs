@@ -1,0 +1,93 @@
+//! `artfs sync`: what others did, now and not when it is next looked at.
+
+use clap::Args;
+
+use super::ask::{ask, understood};
+use super::context::Context;
+use super::error::{CliError, Outcome};
+use super::output::{self, Align, Format, Table};
+use super::target::Target;
+use crate::app::daemon::wire::Request;
+use crate::repo::catalog::{Scope, Synced};
+
+/// Look now at what others did
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Look now at what others did.\n\n\
+        Reads the logs of artifacts from the store. A mount shows the names as they are now at its next look, and \
+        need not wait for its refresh interval; without a mount the logs are read into the state folder, for when \
+        the store is away. Fails if the store cannot be reached.",
+    after_help = "\
+Examples:
+  artfs sync                     all artifacts
+  artfs sync proj                those of a project
+  artfs sync proj/bert           one
+  artfs sync proj/bert:best      one that must have this version"
+)]
+pub struct SyncArgs {
+    /// project, project/name or project/name:version [default: everything]
+    #[arg(value_name = "WHAT")]
+    target: Option<Target>,
+}
+
+/// Runs it.
+pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, CliError> {
+    let scope = match &args.target {
+        None => Scope::All,
+        Some(Target::Project(project)) => Scope::Project(project.clone()),
+        Some(Target::Artifact(named)) => Scope::Artifact(named.reference.artifact.clone()),
+    };
+    let synced = match by_daemon(context, &scope)? {
+        Some(synced) => synced,
+        None => {
+            let opened = context.open()?;
+            opened.runtime.block_on(opened.catalog.sync(&scope, |_, _| {}))?
+        }
+    };
+    if let (Scope::Project(project), true) = (&scope, synced.is_empty()) {
+        let message = format!("there is no project {project} in {}", context.store_url()?);
+        return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
+    }
+    if let Some(Target::Artifact(named)) = &args.target
+        && named.selector.is_some()
+    {
+        let opened = context.open()?;
+        opened.runtime.block_on(opened.catalog.resolve(&named.reference))?;
+    }
+    print(context, &synced)?;
+    Ok(Outcome::Done)
+}
+
+/// What the daemon of the state folder read; none if there is none, or it serves another store.
+fn by_daemon(context: &Context, scope: &Scope) -> Result<Option<Vec<Synced>>, CliError> {
+    let Some(client) = context.daemon()? else { return Ok(None) };
+    let request = Request::ReadLogs { store: context.store_url()?.to_string(), scope: scope.clone() };
+    understood(ask(client, &request)?)
+}
+
+fn print(context: &Context, synced: &[Synced]) -> Result<(), CliError> {
+    if context.format() == Format::Json {
+        return output::print_json(&synced);
+    }
+    if synced.is_empty() {
+        eprintln!("no artifacts in {} yet", context.store_url()?);
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        ("ARTIFACT", Align::Left),
+        ("VERSIONS", Align::Right),
+        ("LATEST", Align::Left),
+        ("EVENTS", Align::Right),
+        ("NEW", Align::Right),
+    ]);
+    for artifact in synced {
+        table.row([
+            artifact.artifact.to_string(),
+            artifact.versions.to_string(),
+            artifact.latest.map_or("-".into(), |version| version.to_string()),
+            artifact.events.to_string(),
+            artifact.new_events.to_string(),
+        ]);
+    }
+    output::print(&table.to_text())
+}

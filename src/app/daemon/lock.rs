@@ -1,0 +1,187 @@
+//! One daemon for one state folder: a lock that ends with the process that holds it.
+
+use crate::host::durable;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::client;
+use super::holder;
+use super::mounts::{self, Life};
+use super::sys::{self, Detach};
+
+/// How long a lock without an answering daemon may stay: a daemon that starts answers only when it serves.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long a killed process may take to end: its threads first finish what they wait for on the disk.
+const DYING: Duration = Duration::from_secs(60);
+/// After this a killed daemon is helped to its end. A thread of it that waits for an answer of its own mount, which
+/// nobody gives any more, keeps the mount and with it itself alive.
+const STUCK: Duration = Duration::from_secs(5);
+/// Between two tries.
+pub(super) const POLL: Duration = Duration::from_millis(10);
+
+/// Who holds the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The daemon's process.
+    pub pid: u32,
+    /// What it mounts, for messages.
+    pub mountpoint: String,
+}
+
+/// Why the lock was not given.
+#[derive(Debug)]
+pub enum LockError {
+    /// Another daemon has it; who, if it says so.
+    Held(Option<Holder>),
+    /// The file cannot be used.
+    Io(io::Error),
+}
+
+/// The lock on a state folder, held until it is dropped or the process ends, however it does.
+#[derive(Debug)]
+pub struct DaemonLock {
+    _file: File,
+}
+
+impl DaemonLock {
+    /// Takes the lock for a daemon that is about to mount `mountpoint`.
+    pub fn acquire(state: &Path, mountpoint: &Path) -> Result<Self, LockError> {
+        let mut file = open(state).map_err(LockError::Io)?;
+        let begun = Instant::now();
+        let mut helped = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(e)) => return Err(LockError::Io(e)),
+                Err(TryLockError::WouldBlock) => {
+                    let holder = read(&mut file);
+                    let is_dying = holder.as_ref().is_some_and(|holder| is_dying(holder.pid));
+                    // One whose mount is gone is about to end, though it may answer still.
+                    let is_ending = holder.as_ref().is_some_and(holder::has_lost_its_mount);
+                    let answers = !is_dying
+                        && !is_ending
+                        && client::connect(state).is_ok_and(|client| client.is_some());
+                    if answers || begun.elapsed() > if is_dying { DYING } else { GRACE } {
+                        return Err(LockError::Held(holder));
+                    }
+                    if let Some(holder) = holder.filter(|_| is_dying && !helped && begun.elapsed() > STUCK) {
+                        helped = true;
+                        abort_mount(&holder);
+                    }
+                    std::thread::sleep(POLL);
+                }
+            }
+        }
+        let mountpoint = mountpoint.to_string_lossy().into_owned();
+        let holder = Holder { pid: std::process::id(), mountpoint };
+        let text = serde_json::to_vec(&holder).expect("plain data");
+        file.set_len(0).and_then(|()| file.rewind()).map_err(LockError::Io)?;
+        file.write_all(&text).map_err(LockError::Io)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// Fails all requests of a dying daemon's mount. One that answers is another's.
+fn abort_mount(holder: &Holder) {
+    let mountpoint = Path::new(&holder.mountpoint);
+    let Ok(Some(entry)) = mounts::mount_at(mountpoint) else { return };
+    if !entry.is_artfs() || mounts::life_of(&[&entry]) == [Life::Alive] {
+        return;
+    }
+    tracing::warn!(
+        pid = holder.pid,
+        mountpoint = holder.mountpoint,
+        "a killed daemon does not end: its mount is aborted"
+    );
+    if let Err(error) = sys::unmount(mountpoint, Detach::Abort) {
+        tracing::warn!(mountpoint = holder.mountpoint, %error, "the mount cannot be aborted");
+    }
+}
+
+/// Whether a process was killed and has not ended yet. Its sockets still take connections then.
+fn is_dying(pid: u32) -> bool {
+    const SIGKILL_BIT: u64 = 1 << (libc::SIGKILL - 1);
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let pending = |name: &str| field(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    field("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+        || (pending("ShdPnd:") | pending("SigPnd:")) & SIGKILL_BIT != 0
+}
+
+/// Whether a daemon holds the lock on a state folder now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockState {
+    /// None does.
+    Free,
+    /// One does; who, if it says so.
+    Held(Option<Holder>),
+}
+
+/// Looks at the lock of a state folder without keeping it.
+pub fn look(state: &Path) -> io::Result<LockState> {
+    let mut file = match durable::open(OpenOptions::new().read(true), &path(state)) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
+        Err(e) => return Err(e),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(LockState::Free),
+        Err(TryLockError::WouldBlock) => Ok(LockState::Held(read(&mut file))),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// Waits until no daemon holds the lock; false if `limit` passed first.
+pub fn wait_free(state: &Path, limit: Duration) -> io::Result<bool> {
+    let begun = Instant::now();
+    while look(state)? != LockState::Free {
+        if begun.elapsed() > limit {
+            return Ok(false);
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(true)
+}
+
+/// The file's name in a state folder.
+pub(super) const FILE_NAME: &str = "daemon.lock";
+
+fn path(state: &Path) -> PathBuf {
+    state.join(FILE_NAME)
+}
+
+fn open(state: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    durable::open(options.read(true).write(true).create(true).truncate(false).mode(0o600), &path(state))
+}
+
+pub(super) fn read(file: &mut File) -> Option<Holder> {
+    let mut text = Vec::new();
+    file.rewind().ok()?;
+    file.take(1 << 16).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_and_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(look(dir.path()).unwrap(), LockState::Free);
+        let lock = DaemonLock::acquire(dir.path(), Path::new("/m")).unwrap();
+        let holder = Holder { pid: std::process::id(), mountpoint: "/m".into() };
+        assert_eq!(look(dir.path()).unwrap(), LockState::Held(Some(holder)));
+        assert!(!wait_free(dir.path(), Duration::ZERO).unwrap());
+        drop(lock);
+        assert!(wait_free(dir.path(), Duration::ZERO).unwrap());
+        DaemonLock::acquire(dir.path(), Path::new("/longer/path")).unwrap();
+        DaemonLock::acquire(dir.path(), Path::new("/m")).unwrap();
+    }
+}

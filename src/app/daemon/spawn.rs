@@ -1,0 +1,139 @@
+//! Starting a daemon in the background, and its word that it serves.
+//!
+//! A process with threads cannot fork safely, so the program starts itself again, with a pipe on which the new
+//! process says one line: that it serves, or why it does not.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::sys;
+use super::wire::{Reply, WireError, to_line};
+use crate::host::durable;
+use crate::host::process::limits;
+use crate::store::Away;
+
+/// A log longer than this is set aside when the next daemon starts.
+const MAX_LOG_BYTES: u64 = 16 << 20;
+/// What is shown of the log of a daemon that died without a word.
+const LOG_TAIL_BYTES: u64 = 2000;
+
+/// Where a daemon says that it serves.
+#[derive(Debug)]
+pub enum Ready {
+    /// To the process that started it.
+    Pipe(File),
+    /// To the user, as it stays in the foreground.
+    Foreground,
+}
+
+impl Ready {
+    /// The pipe that this process was given by number.
+    pub fn inherited(fd: RawFd) -> io::Result<Self> {
+        sys::inherited(fd).map(Ready::Pipe)
+    }
+
+    /// The mount serves, perhaps without its store.
+    pub fn serving(self, mountpoint: &Path, away: Option<Away>) {
+        let pid = std::process::id();
+        let mountpoint = mountpoint.to_string_lossy();
+        tracing::info!(%mountpoint, pid, "serving");
+        if let Ready::Pipe(pipe) = self {
+            let served = json!({
+                "pid": pid,
+                "mountpoint": mountpoint,
+                "store_offline_since": away.as_ref().map(|away| away.since),
+                "store_offline_reason": away.as_ref().map(|away| &away.problem),
+            });
+            say(pipe, &Reply::Ok(served));
+        }
+    }
+
+    /// It does not and will not. In the foreground the error is the command's own.
+    pub fn failed(self, error: &WireError) {
+        if let Ready::Pipe(pipe) = self {
+            say(pipe, &Reply::Error(error.clone()));
+        }
+    }
+}
+
+fn say(mut pipe: File, reply: &Reply) {
+    // Whoever started this process may have gone; the mount serves all the same.
+    let _ = pipe.write_all(&to_line(reply));
+}
+
+/// The daemon's log in a state folder.
+pub fn log_file(state: &Path) -> PathBuf {
+    state.join("daemon.log")
+}
+
+/// Starts this program again with `arguments`, to which the number of the pipe is added, as a session of its own
+/// with its log in the state folder. Returns what it says when it serves, or why it does not.
+pub fn spawn(arguments: &[OsString], state: &Path) -> Result<Value, WireError> {
+    let failed = |e: io::Error| WireError::new(format!("cannot start the daemon: {e}"));
+    let program = std::env::current_exe().map_err(failed)?;
+    let log = open_log(state).map_err(|e| {
+        WireError::new(format!("cannot write the daemon's log {}: {e}", log_file(state).display()))
+    })?;
+    let before = log.metadata().map_or(0, |meta| meta.len());
+    let (mut answer, pipe) = io::pipe().map_err(failed)?;
+    let pipe = OwnedFd::from(pipe);
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--ready-fd").arg(pipe.as_raw_fd().to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    sys::detach_with(&mut command, &pipe);
+    limits::give_back(&mut command);
+    let mut child = command.spawn().map_err(failed)?;
+    drop(pipe);
+    let mut line = Vec::new();
+    answer.read_to_end(&mut line).map_err(failed)?;
+    match serde_json::from_slice(&line) {
+        Ok(Reply::Ok(value)) => Ok(value),
+        Ok(Reply::Error(error)) => {
+            // It has nothing left to do; when it is gone, so are its locks.
+            let _ = child.wait();
+            Err(error)
+        }
+        Ok(Reply::Progress(_)) | Err(_) => {
+            let ended = child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
+            let log = log_file(state);
+            let message = format!("the daemon ended before it served ({ended}){}", tail(&log, before));
+            Err(WireError::new(message).with_hint(format!("its log is {}", log.display())))
+        }
+    }
+}
+
+/// Opens the log anew, under its name, for a daemon in the background: the old file was moved away.
+pub fn reopen_log(state: &Path) -> io::Result<()> {
+    sys::become_standard_error(&open_log(state)?)
+}
+
+fn open_log(state: &Path) -> io::Result<File> {
+    let path = log_file(state);
+    if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() > MAX_LOG_BYTES) {
+        fs::rename(&path, path.with_extension("log.1"))?;
+    }
+    durable::open(OpenOptions::new().append(true).create(true).mode(0o600), &path)
+}
+
+/// The end of what was logged after `from`, on lines of their own.
+fn tail(log: &Path, from: u64) -> String {
+    let read = || {
+        let mut file = durable::open(File::options().read(true), log)?;
+        let from = from.max(file.metadata()?.len().saturating_sub(LOG_TAIL_BYTES));
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok::<_, io::Error>(String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    match read() {
+        Ok(text) if !text.is_empty() => format!(":\n{text}"),
+        _ => String::new(),
+    }
+}

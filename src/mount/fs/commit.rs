@@ -1,0 +1,549 @@
+//! Committing a staging session: shut out changes, commit, and put an empty session in its place.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+
+use super::sessions::{Live, OpenSession};
+use super::{Errno, Fs, Lineage, Result};
+use crate::format::entry::{Body, Content, Entry};
+use crate::format::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
+use crate::format::path::{self, TreePath};
+use crate::host::durable;
+use crate::host::spill::Scratch;
+use crate::host::steady::StatIdentity;
+use crate::mount::staging::{
+    Caller, FreezeError, LocalFile, Reader, RegistryError, Scanned, Session, Source, Staged, StagingError,
+    Unchanged,
+};
+use crate::repo::cache::Admission;
+use crate::repo::catalog::Actor;
+use crate::repo::commit::{
+    CommitError, Item, Outcome, OwnBytes, Place, Progress, Request, Settings, What, Writers,
+};
+use crate::repo::view::VersionView;
+
+/// How long a rename waits for its commit, unless the options say otherwise. The commit goes on after that, and a
+/// repeat finds it.
+pub const RENAME_WAIT: Duration = Duration::from_secs(60);
+
+/// A commit at work, which any number of callers may wait for.
+pub(super) type RunningCommit =
+    Shared<BoxFuture<'static, std::result::Result<Outcome, Arc<SessionCommitError>>>>;
+
+/// Why a session was not committed. It is untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionCommitError {
+    /// Files are open for writing.
+    #[error("files are open for writing, close them first: {}", .0.join(", "))]
+    Busy(Vec<String>),
+    /// The mount has no staging.
+    #[error("the mount is read-only: it has no staging")]
+    ReadOnly,
+    /// A setting given as an attribute makes no sense.
+    #[error("the attribute user.artfs.next.{attribute} is not valid: {problem}")]
+    Setting {
+        /// Its name behind `user.artfs.next.`.
+        attribute: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The commit failed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The session failed.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// The state folder failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl SessionCommitError {
+    /// As the caller of `rename` sees it.
+    pub fn errno(&self) -> Errno {
+        match self {
+            SessionCommitError::Busy(_) => Errno(libc::EBUSY),
+            SessionCommitError::ReadOnly => Errno::READ_ONLY,
+            SessionCommitError::Setting { .. } => Errno(libc::EIO),
+            SessionCommitError::Commit(e) => e.into(),
+            SessionCommitError::Staging(e) => Errno(e.errno()),
+            SessionCommitError::Registry(e) => Errno(e.errno()),
+        }
+    }
+}
+
+/// A session to be committed, and how.
+#[derive(Debug)]
+pub struct SessionCommit {
+    /// The artifact.
+    pub artifact: ArtifactKey,
+    /// The session; none for plain `staging`.
+    pub session: Option<SessionName>,
+    /// Who commits.
+    pub actor: Actor,
+    /// The number it must get.
+    pub demanded: Option<VersionNumber>,
+    /// What the committer says, besides what stands in the session's attributes.
+    pub settings: Settings,
+    /// What is recorded of the runs behind it.
+    pub lineage: Lineage,
+    /// A quota of the committer's own for the project, in bytes; the mount's holds as well.
+    pub quota_bytes: Option<u64>,
+    /// Who must be able to read all that is staged; none if that need not be asked.
+    pub reader: Option<Reader>,
+    /// Where to follow it.
+    pub progress: Arc<Progress>,
+}
+
+impl Fs {
+    /// `mv staging next` and `mv staging v<N>`.
+    pub(super) async fn commit_by_rename(
+        self: &Arc<Self>,
+        caller: Caller,
+        artifact: &ArtifactKey,
+        session: Option<&SessionName>,
+        demanded: Option<VersionNumber>,
+    ) -> Result<()> {
+        let commit = SessionCommit {
+            artifact: artifact.clone(),
+            session: session.cloned(),
+            actor: self.actor(caller),
+            demanded,
+            settings: Settings::default(),
+            lineage: Lineage::Record(self.run_of(caller.pid).await),
+            quota_bytes: None,
+            reader: self.reader(caller),
+            progress: Arc::default(),
+        };
+        let running = match self.begin_commit(commit) {
+            Ok(running) => running,
+            Err(e) => return Err(e.errno()),
+        };
+        match tokio::time::timeout(self.options.rename_wait, running.clone()).await {
+            Ok(Ok(_)) => {
+                // Whoever was sent away from it before need not be told any more.
+                self.sessions.take_untold(artifact, session);
+                Ok(())
+            }
+            Ok(Err(e)) => Err(e.errno()),
+            Err(_) => {
+                tracing::warn!("{artifact}: the commit goes on; repeat the rename to wait for its end");
+                self.sessions.keep_untold(artifact, session, running);
+                Err(Errno(libc::ETIMEDOUT))
+            }
+        }
+    }
+
+    /// Commits a session. A second call while one is at work waits for the same outcome. The work goes on when
+    /// the caller stops waiting.
+    pub async fn commit_session(
+        self: &Arc<Self>,
+        commit: SessionCommit,
+    ) -> std::result::Result<Outcome, Arc<SessionCommitError>> {
+        self.begin_commit(commit)?.await
+    }
+
+    fn begin_commit(
+        self: &Arc<Self>,
+        commit: SessionCommit,
+    ) -> std::result::Result<RunningCommit, Arc<SessionCommitError>> {
+        if self.options.read_only {
+            return Err(Arc::new(SessionCommitError::ReadOnly));
+        }
+        let artifact = commit.artifact.clone();
+        let session = self.session(&artifact, commit.session.as_ref());
+        let live = match self.open_live(&session, false) {
+            Ok(Some(live)) => live,
+            Ok(None) => {
+                if let Some(made) = self.untold_commit(&commit) {
+                    return Ok(made);
+                }
+                let e = Arc::new(CommitError::Empty.into());
+                self.note_commit(&session, Err(&e));
+                return Err(e);
+            }
+            Err(e) => return Err(Arc::new(StagingError::new(e.0).into())),
+        };
+        let mut committing = live.committing.lock().expect("no holder of this lock panics");
+        let mut before = None;
+        if let Some((running, progress)) = &*committing
+            && running.clone().now_or_never().is_none()
+        {
+            if !progress.is_interrupted() {
+                return Ok(running.clone());
+            }
+            before = Some(running.clone());
+        }
+        let (this, live, session, progress) =
+            (self.clone(), live.clone(), session.clone(), commit.progress.clone());
+        let work = async move {
+            // One that was asked to end ends first, if it does not succeed all the same.
+            if let Some(before) = before
+                && let Ok(made) = before.await
+            {
+                return Ok(made);
+            }
+            this.commit_live(commit, &session, live).await
+        };
+        let task = self.runtime.spawn(work);
+        let end = async move { task.await.unwrap_or_else(|_| Err(Arc::new(CommitError::Worker.into()))) };
+        let running: RunningCommit = end.boxed().shared();
+        *committing = Some((running.clone(), progress));
+        Ok(running)
+    }
+
+    /// A commit that nobody waited for to its end, and after which nothing was staged: the repeat finds it done.
+    fn untold_commit(&self, commit: &SessionCommit) -> Option<RunningCommit> {
+        let made = self.sessions.take_untold(&commit.artifact, commit.session.as_ref())?;
+        let demanded = commit.demanded;
+        let told = async move {
+            let made = made.await?;
+            if demanded.is_none_or(|number| number == made.version) {
+                Ok(made)
+            } else {
+                Err(Arc::new(CommitError::Empty.into()))
+            }
+        };
+        Some(told.boxed().shared())
+    }
+
+    async fn commit_live(
+        self: &Arc<Self>,
+        commit: SessionCommit,
+        session: &Arc<OpenSession>,
+        live: Arc<Live>,
+    ) -> std::result::Result<Outcome, Arc<SessionCommitError>> {
+        let this = self.clone();
+        let (freezing, for_frozen) = (live.clone(), session.clone());
+        // The guard borrows the session, so the whole work runs where it is held.
+        let runtime = self.runtime.clone();
+        let frozen = tokio::task::spawn_blocking(move || {
+            let guard = freezing.session.freeze().map_err(|e| match e {
+                FreezeError::Busy(files) => SessionCommitError::Busy(files),
+                FreezeError::Other(e) => e.into(),
+            })?;
+            // What the session stands on is asked here, outside of the runtime: its answers may have to be waited for.
+            if freezing.session.is_empty()? {
+                return Err(CommitError::Empty.into());
+            }
+            let outcome = runtime.block_on(this.commit_frozen(commit, &freezing))?;
+            // In this order: after a crash in between, the next start finds the session's commit in the log.
+            this.registry.retire(freezing.id)?;
+            guard.retire();
+            this.detach_session(&for_frozen);
+            Ok::<Outcome, SessionCommitError>(outcome)
+        });
+        let result = match frozen.await {
+            Ok(Ok(outcome)) => {
+                self.names_changed(&session.artifact);
+                self.settle_name(&session.artifact);
+                self.keep_committed(session, &live, &outcome);
+                Ok(outcome)
+            }
+            Ok(Err(e)) => Err(Arc::new(e)),
+            Err(_) => Err(Arc::new(CommitError::Worker.into())),
+        };
+        self.note_commit(session, result.as_ref());
+        result
+    }
+
+    async fn commit_frozen(
+        self: &Arc<Self>,
+        commit: SessionCommit,
+        live: &Arc<Live>,
+    ) -> std::result::Result<Outcome, SessionCommitError> {
+        let record = self.registry.get(live.id)?;
+        let artifact = commit.artifact.clone();
+        let mut settings = super::xattr::settings_of(&record.settings)?;
+        settings.add(commit.settings);
+        let made = self.runs_behind(&commit.lineage, live).await;
+        made.add_to(&mut settings);
+        settings.inputs = self.catalog.pinned(settings.inputs).await;
+        let of_mount = self.options.quotas.of(&commit.artifact.project);
+        let quota_bytes = of_mount.into_iter().chain(commit.quota_bytes).min();
+        let place = self.options.mountpoint.as_ref().map(|mountpoint| {
+            let names = commit.artifact.to_string();
+            let tree = mountpoint.join(names).join(session_directory(commit.session.as_ref()));
+            let others = (self.options.other_mounts)(mountpoint, self.catalog.store().url());
+            Place::in_mount(mountpoint.clone(), tree, others)
+        });
+        let request = Request {
+            artifact: commit.artifact,
+            origin: *live.id.as_bytes(),
+            actor: commit.actor,
+            settings,
+            demanded: commit.demanded,
+        };
+        let (registry, id) = (self.registry.clone(), live.id);
+        let before_event = move |event| Ok(registry.set_commit_id(id, Some(event))?);
+        let (scanned, reader) = (live.clone(), commit.reader);
+        let folder = self.committer.index().folder().map(Path::to_owned);
+        let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
+            let read = scan(&scanned, reader.as_ref(), Scratch::new(folder.as_deref()), visit)?;
+            *scanned.hashed.lock().expect("no holder of this lock panics") = read;
+            Ok(())
+        };
+        let committer = self.committer.with_quota(quota_bytes).with_links(place);
+        let outcome = committer.commit(&request, commit.progress, walk, before_event).await;
+        if let Ok(outcome) = &outcome {
+            self.lineage_published(&artifact, outcome.version, &made, live);
+        } else {
+            // The session goes on and may change: what a crash would leave must not be taken for this commit.
+            self.registry.set_commit_id(live.id, None)?;
+        }
+        Ok(outcome?)
+    }
+
+    /// An artifact that was this host's alone is in the store now.
+    fn settle_name(&self, artifact: &ArtifactKey) {
+        let forget = self
+            .registry
+            .remove_local_name(&artifact.project, Some(&artifact.name))
+            .and_then(|()| self.registry.remove_local_name(&artifact.project, None));
+        if let Err(e) = forget {
+            tracing::warn!("{e}");
+        }
+    }
+
+    /// Moves committed files into the cache, so that what was just written is local, and removes the session.
+    fn keep_committed(self: &Arc<Self>, session: &Arc<OpenSession>, live: &Arc<Live>, outcome: &Outcome) {
+        let (this, live, outcome) = (self.clone(), live.clone(), outcome.clone());
+        let artifact = session.artifact.clone();
+        self.runtime.spawn(async move {
+            if let Err(e) = this.admit(&artifact, &live, &outcome).await {
+                tracing::warn!("{artifact}: committed files were not kept in the cache: {e}");
+            }
+            this.delete_in_background(live.id);
+        });
+    }
+
+    async fn admit(
+        self: &Arc<Self>,
+        artifact: &ArtifactKey,
+        live: &Arc<Live>,
+        outcome: &Outcome,
+    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let Some(state) = self.catalog.known(artifact) else { return Ok(()) };
+        let Some(record) = state.version(outcome.version) else { return Ok(()) };
+        let label = format!("{artifact}:{}", outcome.version);
+        let view = VersionView::open(&self.context, artifact, record.manifest, &label).await?;
+        let tree = self.registry.directory(live.id).join("tree");
+        let empty = Scratch::new(None);
+        let hashed =
+            std::mem::replace(&mut *live.hashed.lock().expect("no holder of this lock panics"), empty);
+        let mut read = hashed.records();
+        let mut next = read.next_record()?.and_then(read_of);
+        let mut entries = view.entries(0);
+        while next.is_some() {
+            let batch = entries.next_batch().await?;
+            if batch.is_empty() {
+                break;
+            }
+            // Only what the commit read itself is known to be what its name in the cache will say. A staged file
+            // without its bytes, which shows a version's through, must not come near the cache.
+            let mut own = vec![];
+            for (_, entry) in batch {
+                let is_behind = |read: &Read| path::compare(&read.1, entry.path.as_bytes()).is_lt();
+                while next.as_ref().is_some_and(is_behind) {
+                    next = read.next_record()?.and_then(read_of);
+                }
+                if let Some((identity, _)) = next.as_ref().filter(|(_, path)| path == entry.path.as_bytes()) {
+                    own.push((*identity, entry));
+                }
+            }
+            let (this, tree) = (self.clone(), tree.clone());
+            tokio::task::spawn_blocking(move || {
+                own.iter().for_each(|(was, entry)| this.admit_one(&tree, was, entry))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    fn admit_one(&self, tree: &Path, read_as: &StatIdentity, entry: &Entry) {
+        let Body::File(file) = &entry.body else { return };
+        let staged = tree.join(OsStr::from_bytes(entry.path.as_bytes()));
+        if matches!(file.content, Content::Inline(_)) {
+            return;
+        }
+        if let Err(e) = self.context.cache().admit_file(&file.hash, read_as, &staged, Admission::Rename) {
+            tracing::debug!(path = %entry.path, "not kept in the cache: {e}");
+        }
+    }
+
+    /// Commits that were at work when the daemon was killed: those that reached the log are finished here.
+    pub(super) async fn settle_interrupted_commits(self: &Arc<Self>) {
+        let records = match self.registry.list() {
+            Ok(records) => records,
+            Err(e) => {
+                tracing::error!("{e}");
+                return;
+            }
+        };
+        for record in records {
+            let Some(id) = record.commit_id else { continue };
+            match self.catalog.outcome(&record.artifact, &id).await {
+                Ok(Some(_)) => {
+                    tracing::info!("{}: a commit that was interrupted had succeeded", record.artifact);
+                    if let Err(e) = self.registry.retire(record.id) {
+                        tracing::error!("{e}");
+                        continue;
+                    }
+                    self.settle_name(&record.artifact);
+                    self.delete_in_background(record.id);
+                }
+                Ok(None) => {}
+                Err(e) => tracing::warn!(
+                    "{}: whether an interrupted commit succeeded cannot be known yet: {e}",
+                    record.artifact
+                ),
+            }
+        }
+    }
+
+    /// Remembers how a commit ended, for `.artfs/last-commit.json` and the log.
+    fn note_commit(
+        &self,
+        session: &OpenSession,
+        result: std::result::Result<&Outcome, &Arc<SessionCommitError>>,
+    ) {
+        let name = session_directory(session.name.as_ref());
+        let note = match result {
+            Ok(outcome) => {
+                tracing::info!(artifact = %session.artifact, version = %outcome.version, "committed");
+                serde_json::json!({ "session": name, "time": self.now(), "ok": true, "outcome": outcome })
+            }
+            Err(e) => {
+                tracing::warn!(artifact = %session.artifact, session = name, "commit failed: {e}");
+                serde_json::json!({
+                    "session": name, "time": self.now(), "ok": false,
+                    "error": e.to_string(), "errno": e.errno().0,
+                })
+            }
+        };
+        self.generated.set_last_commit(&session.artifact, note);
+    }
+}
+
+/// A file that a commit read: what it was like then, and its path.
+type Read = (StatIdentity, Vec<u8>);
+
+fn read_of(record: &[u8]) -> Option<Read> {
+    let (identity, path) = record.split_first_chunk()?;
+    Some((StatIdentity::from_bytes(identity), path.to_vec()))
+}
+
+/// Gives a session's content to a commit. Returns the paths of the files whose bytes were read, in order.
+fn scan(
+    live: &Arc<Live>,
+    reader: Option<&Reader>,
+    read: Scratch,
+    visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
+) -> std::result::Result<Scratch, CommitError> {
+    let (mut failed, mut read) = (None, read);
+    let scanned = live.session.scan(&mut |scanned| {
+        let visited = match scanned {
+            Scanned::Entry(staged) => {
+                check_readable(&staged, reader).and_then(|()| give(live, *staged, &mut read, visit))
+            }
+            Scanned::Unchanged(unchanged) => give_unchanged(live, &unchanged, &mut read, visit),
+        };
+        visited.map_err(|e| {
+            failed = Some(e);
+            StagingError::new(libc::ECANCELED)
+        })
+    });
+    match (failed, scanned) {
+        (Some(e), _) => Err(e),
+        (None, Err(e)) => Err(CommitError::Staged(e)),
+        (None, Ok(())) => Ok(read),
+    }
+}
+
+/// Who commits makes readable for everybody what he may not even read otherwise.
+fn check_readable(staged: &Staged, reader: Option<&Reader>) -> std::result::Result<(), CommitError> {
+    match (&staged.access, reader) {
+        (Some(access), Some(reader)) if !access.allows(reader) => {
+            let message = format!(
+                "{} may not be read by who commits it: its owner, or who mounted, can commit it or let others read it",
+                staged.path
+            );
+            Err(CommitError::Staged(StagingError::with(libc::EACCES, message)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn give(
+    live: &Arc<Live>,
+    staged: Staged,
+    read: &mut Scratch,
+    visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
+) -> std::result::Result<(), CommitError> {
+    if let Source::Local(file) = &staged.source {
+        // What a command was writing there when it was killed is no user's file.
+        if durable::is_temporary(staged.path.file_name()) {
+            return Ok(());
+        }
+        let noted = read.push(&[&file.identity.to_bytes()[..], staged.path.as_bytes()].concat());
+        noted
+            .map_err(|e| CommitError::io(Path::new("the list of committed files in the state folder"), e))?;
+    }
+    visit(item_of(live, staged)?)
+}
+
+/// As a stretch where that can be, which costs nothing for each entry.
+fn give_unchanged(
+    live: &Arc<Live>,
+    unchanged: &Unchanged,
+    read: &mut Scratch,
+    visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
+) -> std::result::Result<(), CommitError> {
+    let failed = |e: std::io::Error| CommitError::Staged(e.into());
+    let stretch = live.lower.as_ref().map(|lower| lower.stretch(unchanged)).transpose().map_err(failed)?;
+    if let Some(stretch) = stretch.flatten() {
+        return stretch.item()?.map_or(Ok(()), visit);
+    }
+    let mut failed = None;
+    let given = unchanged.entries(&mut |staged| {
+        give(live, staged, read, visit).map_err(|e| {
+            failed = Some(e);
+            StagingError::new(libc::ECANCELED)
+        })
+    });
+    match failed {
+        Some(e) => Err(e),
+        None => given.map_err(CommitError::Staged),
+    }
+}
+
+fn item_of(live: &Arc<Live>, staged: Staged) -> std::result::Result<Item, CommitError> {
+    let Staged { path, executable, mtime, source, access: _ } = staged;
+    let what = match source {
+        Source::Directory => What::Directory,
+        Source::Symlink(target) => What::Symlink(target),
+        Source::Known(entry, own) => {
+            let own = own.map(|own| {
+                let (live, path) = (live.clone(), path.clone());
+                OwnBytes::new(Writers::Nobody, move || open(&live.session, &path, &own))
+            });
+            What::Known(Box::new(entry), own)
+        }
+        Source::Local(file) => {
+            let (live, path) = (live.clone(), path.clone());
+            What::File(OwnBytes::new(Writers::Nobody, move || open(&live.session, &path, &file)))
+        }
+    };
+    Ok(Item { path, executable, mtime, what })
+}
+
+fn open(session: &Session, path: &TreePath, file: &LocalFile) -> std::result::Result<File, CommitError> {
+    session.open_staged(path, &file.identity).map_err(CommitError::Staged)
+}

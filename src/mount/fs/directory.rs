@@ -1,0 +1,265 @@
+//! Listing directories: a snapshot taken when they are opened.
+//!
+//! A version's directory never changes, so it needs no snapshot: it is read page by page, and an entry's place in
+//! the listing is its place in the manifest.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::task::JoinHandle;
+
+use super::inode::{Node, Resolved, Shown, VersionNode};
+use super::{Answer, Errno, Fs, Result};
+use crate::format::entry::Body;
+use crate::format::path::TreePath;
+use crate::mount::staging::Kind;
+
+/// Entries of a version's directory that are fetched at once.
+const PAGE: usize = 512;
+
+/// One name of a listing.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Where the listing goes on behind it.
+    pub next_offset: u64,
+    /// Its inode number; a placeholder where it is not known without a look-up.
+    pub ino: u64,
+    /// What it is.
+    pub kind: ListedKind,
+    /// The name.
+    pub name: Vec<u8>,
+    /// Its attributes, where they are at hand.
+    pub answer: Option<Answer>,
+}
+
+/// What a name of a listing is.
+pub type ListedKind = Kind;
+
+/// An open directory.
+#[derive(Debug)]
+pub(super) struct DirectoryHandle {
+    of: Directory,
+    page: Mutex<Page>,
+    /// The next page, and where it begins.
+    ahead: Mutex<Option<(u64, JoinHandle<Result<Page>>)>>,
+}
+
+#[derive(Debug)]
+enum Directory {
+    /// Everything that was there is in its one page.
+    Snapshot,
+    Version(VersionDirectory),
+}
+
+/// A version's directory: no path is its root.
+#[derive(Debug, Clone)]
+struct VersionDirectory {
+    version: Arc<VersionNode>,
+    path: Option<TreePath>,
+    ino: u64,
+    parent: u64,
+}
+
+/// Names that lie together in a listing. The kernel takes what it has room for, and comes back for the rest.
+#[derive(Debug, Clone, Default)]
+struct Page {
+    /// Where in the listing it begins.
+    begin: u64,
+    names: Arc<Vec<Listed>>,
+    /// Nothing comes behind it.
+    is_last: bool,
+}
+
+/// Names of a directory, from one on.
+#[derive(Debug)]
+pub struct Names {
+    page: Arc<Vec<Listed>>,
+    from: usize,
+}
+
+impl std::ops::Deref for Names {
+    type Target = [Listed];
+
+    fn deref(&self) -> &[Listed] {
+        &self.page[self.from..]
+    }
+}
+
+impl Page {
+    /// What it has from `offset` on; none if the listing goes on elsewhere.
+    fn from(&self, offset: u64) -> Option<Names> {
+        let from = self.names.partition_point(|name| name.next_offset <= offset);
+        let is_here = self.begin <= offset && (from < self.names.len() || self.is_last);
+        is_here.then(|| Names { page: self.names.clone(), from })
+    }
+}
+
+impl DirectoryHandle {
+    fn snapshot(ino: u64, names: Vec<(Vec<u8>, u64, Kind)>) -> Self {
+        let entries = names.into_iter().zip(FIRST_ENTRY + 1..);
+        let listed = entries.map(|((name, ino, kind), next_offset)| Listed {
+            next_offset,
+            ino,
+            kind,
+            name,
+            answer: None,
+        });
+        let names = Arc::new(dots(ino, ino).into_iter().chain(listed).collect());
+        let page = Mutex::new(Page { begin: 0, names, is_last: true });
+        Self { of: Directory::Snapshot, page, ahead: Mutex::default() }
+    }
+
+    fn in_version(version: Arc<VersionNode>, path: Option<TreePath>, ino: u64, parent: u64) -> Self {
+        let of = Directory::Version(VersionDirectory { version, path, ino, parent });
+        Self { of, page: Mutex::default(), ahead: Mutex::default() }
+    }
+
+    /// The version it is in.
+    pub fn version(&self) -> Option<&Arc<VersionNode>> {
+        match &self.of {
+            Directory::Snapshot => None,
+            Directory::Version(place) => Some(&place.version),
+        }
+    }
+
+    fn page(&self) -> MutexGuard<'_, Page> {
+        self.page.lock().expect("no holder of a page's lock panics")
+    }
+}
+
+fn dots(ino: u64, parent: u64) -> [Listed; 2] {
+    [(b".".as_slice(), ino, 1), (b"..", parent, FIRST_ENTRY)].map(|(name, ino, next_offset)| Listed {
+        next_offset,
+        ino,
+        kind: Kind::Directory,
+        name: name.to_vec(),
+        answer: None,
+    })
+}
+
+/// What `readdir` gives as a number where none is known: any but 0, which programs take for "deleted".
+const UNKNOWN_INO: u64 = crate::mount::staging::UNKNOWN_INO;
+/// Offsets of `.` and `..`; entries follow.
+const FIRST_ENTRY: u64 = 2;
+
+impl Fs {
+    /// Opens a directory. Returns its handle, and whether the kernel may keep the listing.
+    pub async fn opendir(self: &Arc<Self>, ino: u64) -> Result<(u64, bool)> {
+        let handle = match self.resolve(ino)? {
+            Resolved::Node(node) => DirectoryHandle::snapshot(ino, self.list_names(&node).await?),
+            Resolved::Session(session) => {
+                DirectoryHandle::snapshot(ino, self.list_session(&session, ino).await?)
+            }
+            Resolved::Version(version, None) => {
+                self.view(&version).await?;
+                let parent = match &version.shown {
+                    Shown::Named(_) => ino,
+                    Shown::Contained { parent, .. } => *parent,
+                };
+                let path = version.root_path().cloned();
+                DirectoryHandle::in_version(version, path, ino, parent)
+            }
+            Resolved::Version(version, Some(ordinal)) => {
+                let entry = self.entry(&version, ordinal).await?;
+                if entry.body != Body::Directory {
+                    return Err(Errno(libc::ENOTDIR));
+                }
+                let parent = version.base;
+                DirectoryHandle::in_version(version, Some(entry.path), ino, parent)
+            }
+        };
+        let keep = matches!(handle.of, Directory::Version(_));
+        let number = self.inodes.next();
+        self.directories
+            .lock()
+            .expect("no holder of the directories' lock panics")
+            .insert(number, Arc::new(handle));
+        Ok((number, keep))
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, handle: u64) {
+        self.directories.lock().expect("no holder of the directories' lock panics").remove(&handle);
+    }
+
+    /// Names from `offset` on, as many as are at hand at once; none at the end.
+    pub async fn readdir(self: &Arc<Self>, handle: u64, offset: u64) -> Result<Names> {
+        let open =
+            self.directories.lock().expect("no holder of the directories' lock panics").get(&handle).cloned();
+        let open = open.ok_or(Errno(libc::EBADF))?;
+        if let Some(names) = open.page().from(offset) {
+            return Ok(names);
+        }
+        let Directory::Version(place) = &open.of else { return Err(Errno::INVALID) };
+        let ahead = open.ahead.lock().expect("no holder of this lock panics").take();
+        let ahead = match ahead.filter(|(begin, _)| *begin == offset) {
+            Some((_, page)) => page.await.ok().and_then(Result::ok),
+            None => None,
+        };
+        let page = match ahead {
+            Some(page) => page,
+            // Also where making it ahead failed: that may be over.
+            None => self.version_page(place, offset).await?,
+        };
+        if let Some(last) = page.names.last().filter(|_| !page.is_last) {
+            // Made while the kernel takes in this one.
+            let (fs, place, begin) = (self.clone(), place.clone(), last.next_offset);
+            let next = self.runtime.spawn(async move { fs.version_page(&place, begin).await });
+            *open.ahead.lock().expect("no holder of this lock panics") = Some((begin, next));
+        }
+        *open.page() = page.clone();
+        Ok(Names { page: page.names, from: 0 })
+    }
+
+    /// The page of a version's directory that begins at `offset`.
+    async fn version_page(self: &Arc<Self>, place: &VersionDirectory, offset: u64) -> Result<Page> {
+        let VersionDirectory { version, path, ino, parent } = place;
+        let view = self.view(version).await?;
+        let after = match offset.checked_sub(FIRST_ENTRY + 1) {
+            Some(ordinal) => Some(self.entry(version, ordinal).await?.path),
+            None => None,
+        };
+        let after = after.as_ref().map(TreePath::file_name);
+        let entries = view.children(path.as_ref(), after, PAGE).await?;
+        let is_last = entries.len() < PAGE;
+        let dots = dots(*ino, *parent).into_iter().filter(|dot| dot.next_offset > offset);
+        let mut names: Vec<Listed> = Vec::with_capacity(entries.len() + 2);
+        names.extend(dots);
+        for (ordinal, entry) in entries {
+            let answer = self.entry_answer(version, ordinal, &entry, *ino)?;
+            names.push(Listed {
+                next_offset: FIRST_ENTRY + ordinal + 1,
+                ino: answer.attr.ino,
+                kind: answer.attr.kind,
+                name: entry.path.file_name().to_vec(),
+                answer: Some(answer),
+            });
+        }
+        Ok(Page { begin: offset, names: Arc::new(names), is_last })
+    }
+
+    async fn list_names(self: &Arc<Self>, node: &Node) -> Result<Vec<(Vec<u8>, u64, Kind)>> {
+        let directory = |name: &str| (name.as_bytes().to_vec(), UNKNOWN_INO, Kind::Directory);
+        let link = |name: &str| (name.as_bytes().to_vec(), UNKNOWN_INO, Kind::Symlink);
+        match node {
+            Node::Root => Ok(self.list_projects().await?.iter().map(|p| directory(p.as_str())).collect()),
+            Node::Project(project) => {
+                Ok(self.list_artifacts(project).await?.iter().map(|a| directory(a.as_str())).collect())
+            }
+            Node::Artifact(artifact) => {
+                let mut names = Vec::new();
+                if let Some(state) = self.state(artifact).await? {
+                    names.extend(state.aliases().map(|(alias, _)| link(alias.as_str())));
+                    names.extend(state.latest().map(|_| link("latest")));
+                    names.extend(state.versions().map(|v| directory(&v.version.to_string())));
+                }
+                if !self.options.read_only {
+                    names.extend(self.session_names(artifact)?.iter().map(|name| directory(name)));
+                }
+                names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+                Ok(names)
+            }
+            Node::Control | Node::ArtifactControl(_) => self.list_generated(node).await,
+            Node::Generated(_) | Node::Alias { .. } | Node::Temporary { .. } => Err(Errno(libc::ENOTDIR)),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Errors as the kernel wants them: one match for each layer's error, without a catch-all.
+
+use crate::host::process::limits;
+use crate::host::shortage::Shortage;
+use crate::mount::staging::{FreezeError, RegistryError, StagingError};
+use crate::repo::catalog::{CatalogError, EditError};
+use crate::repo::commit::CommitError;
+use crate::repo::trust::Refusal;
+use crate::repo::view::ReadError;
+use crate::store::source::SourceError;
+use crate::store::{StoreError, is_full};
+
+/// The number of a failed system call, as the caller will see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+/// The result of a file-system operation.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+impl Errno {
+    pub(super) const NOT_FOUND: Errno = Errno(libc::ENOENT);
+    pub(super) const READ_ONLY: Errno = Errno(libc::EROFS);
+    pub(super) const NOT_PERMITTED: Errno = Errno(libc::EPERM);
+    pub(super) const DENIED: Errno = Errno(libc::EACCES);
+    pub(super) const INVALID: Errno = Errno(libc::EINVAL);
+    pub(super) const STALE: Errno = Errno(libc::ESTALE);
+    pub(super) const IO: Errno = Errno(libc::EIO);
+    pub(super) const NO_ATTRIBUTE: Errno = Errno(libc::ENODATA);
+
+    /// A system call's number. What the daemon itself has no more of is told as the host's trouble.
+    fn of(number: i32) -> Self {
+        Shortage::of_number(number).map_or(Errno(number), Errno::short)
+    }
+
+    fn short(shortage: Shortage) -> Self {
+        if let Some(told) = limits::told() {
+            tracing::warn!("{shortage}: {told}");
+        }
+        Errno(shortage.errno())
+    }
+}
+
+impl From<StagingError> for Errno {
+    fn from(e: StagingError) -> Self {
+        if let Some(message) = e.message() {
+            tracing::warn!(errno = e.errno(), "{message}");
+        }
+        Errno::of(e.errno())
+    }
+}
+
+impl From<std::io::Error> for Errno {
+    fn from(e: std::io::Error) -> Self {
+        Errno::of(e.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<StoreError> for Errno {
+    fn from(e: StoreError) -> Self {
+        tracing::warn!("{e}");
+        match e {
+            StoreError::NotFound { .. } | StoreError::Corrupt { .. } | StoreError::Unavailable { .. } => {
+                Errno::IO
+            }
+            // The store's refusal is of this mount's credentials, not of the caller's.
+            StoreError::Denied { .. } | StoreError::NoBucket { .. } => Errno::IO,
+            StoreError::Unconditional { .. } | StoreError::Conflict { .. } => Errno::IO,
+            StoreError::Full { .. } => Errno(libc::ENOSPC),
+            StoreError::Exhausted { shortage, .. } => Errno::short(shortage),
+        }
+    }
+}
+
+impl From<CatalogError> for Errno {
+    fn from(e: CatalogError) -> Self {
+        match e {
+            CatalogError::Store(e) => e.into(),
+            CatalogError::NoArtifact(_) | CatalogError::NoVersion { .. } | CatalogError::Deleted { .. } => {
+                Errno::NOT_FOUND
+            }
+            CatalogError::Protected { .. } => {
+                tracing::warn!("{e}");
+                Errno::DENIED
+            }
+            CatalogError::TooLarge { .. } => {
+                tracing::warn!("{e}");
+                Errno(libc::E2BIG)
+            }
+            CatalogError::Damaged { .. }
+            | CatalogError::Checkpoint { .. }
+            | CatalogError::Incomplete { .. }
+            | CatalogError::Doubt { .. }
+            | CatalogError::Sign(_)
+            | CatalogError::Contention(_) => {
+                tracing::error!("{e}");
+                Errno::IO
+            }
+        }
+    }
+}
+
+impl From<EditError> for Errno {
+    fn from(e: EditError) -> Self {
+        match e {
+            EditError::Catalog(e) => e.into(),
+            EditError::NoTarget { .. } | EditError::NoAlias { .. } => Errno::NOT_FOUND,
+            EditError::Precondition { .. } | EditError::Aliased { .. } | EditError::IsInput { .. } => {
+                Errno(libc::EBUSY)
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Errno {
+    fn from(e: ReadError) -> Self {
+        tracing::warn!("{e}");
+        match e {
+            ReadError::Source { error: SourceError::NotAllowed { .. }, .. } => Errno::DENIED,
+            ReadError::Exhausted { shortage, .. } => Errno::short(shortage),
+            // Whatever kept the true bytes away, a reader gets no others.
+            ReadError::Corrupt { .. }
+            | ReadError::Missing { .. }
+            | ReadError::Denied { .. }
+            | ReadError::Unavailable { .. }
+            | ReadError::Local { .. }
+            | ReadError::Source { .. }
+            | ReadError::Stopped => Errno::IO,
+        }
+    }
+}
+
+impl From<Refusal> for Errno {
+    /// Whoever admits a name tells why it is refused.
+    fn from(e: Refusal) -> Self {
+        match e {
+            Refusal::Forbidden { .. } => Errno::DENIED,
+            Refusal::Catalog(e) => e.into(),
+            Refusal::Read(_) | Refusal::Local { .. } => Errno::IO,
+            Refusal::Late { .. } => Errno(libc::ETIMEDOUT),
+        }
+    }
+}
+
+impl From<RegistryError> for Errno {
+    fn from(e: RegistryError) -> Self {
+        tracing::error!("{e}");
+        Errno(e.errno())
+    }
+}
+
+impl From<&CommitError> for Errno {
+    /// Never EINVAL or EXDEV: `mv` would mislead, or begin to copy.
+    fn from(e: &CommitError) -> Self {
+        Errno(match e {
+            CommitError::Empty => libc::ENODATA,
+            CommitError::Special(_) | CommitError::IntoMount { .. } => libc::EPERM,
+            CommitError::WrongNumber { .. } | CommitError::Identical { .. } => libc::EEXIST,
+            CommitError::Path { .. } => libc::ENAMETOOLONG,
+            CommitError::NoName { .. } | CommitError::SameName { .. } => libc::EIO,
+            CommitError::Io { source, .. } => match source.raw_os_error() {
+                None if is_full(source) => libc::ENOSPC,
+                Some(libc::EINVAL | libc::EXDEV) | None => libc::EIO,
+                Some(errno) => Errno::of(errno).0,
+            },
+            CommitError::Staged(e) => e.errno(),
+            CommitError::Quota(_) => libc::EDQUOT,
+            CommitError::Interrupted => libc::EINTR,
+            CommitError::Store(StoreError::Full { .. }) => libc::ENOSPC,
+            CommitError::Store(StoreError::Exhausted { shortage, .. })
+            | CommitError::Read(ReadError::Exhausted { shortage, .. }) => shortage.errno(),
+            CommitError::DeadLink { .. } => libc::ENOENT,
+            CommitError::Reference { error: SourceError::NotAllowed { .. }, .. } => libc::EPERM,
+            CommitError::Reference {
+                error: SourceError::Missing { .. } | SourceError::Empty { .. }, ..
+            } => libc::ENOENT,
+            CommitError::Reference { .. } => libc::EIO,
+            CommitError::Lost { .. } | CommitError::Uncontainable { .. } | CommitError::Read(_) => libc::EIO,
+            CommitError::Overtaken => libc::EAGAIN,
+            CommitError::Catalog(CatalogError::Protected { .. }) => libc::EACCES,
+            CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => {
+                libc::EIO
+            }
+        })
+    }
+}
+
+impl From<&FreezeError> for Errno {
+    fn from(e: &FreezeError) -> Self {
+        Errno(e.errno())
+    }
+}

@@ -1,0 +1,139 @@
+//! Which run reads and writes what: told to the watch when files are opened, and asked of it at a commit.
+
+use std::sync::Arc;
+
+use super::Fs;
+use super::inode::VersionNode;
+use super::sessions::{Live, OpenSession};
+use crate::format::name::{ArtifactKey, RunId, VersionNumber};
+use crate::format::run::{MAX_READS, Run, Source, VersionRead};
+use crate::mount::provenance::{LedgerError, Published, Watch, WatchCounts};
+use crate::mount::staging::Caller;
+use crate::repo::commit::Settings;
+
+/// What a commit records of the run that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lineage {
+    /// Nothing.
+    Omit,
+    /// The runs that wrote what is staged, and this one that asks for the commit.
+    Record(Option<RunId>),
+}
+
+/// What was found of the runs behind a commit.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// The runs whose reads are taken in.
+    pub runs: Vec<RunId>,
+    run: Option<Run>,
+    reads: Vec<VersionRead>,
+}
+
+impl Made {
+    /// Adds it to what the committer says.
+    pub fn add_to(&self, settings: &mut Settings) {
+        settings.run = self.run.clone().map(Box::new);
+        settings.reads = self.reads.iter().take(MAX_READS).cloned().collect();
+        settings.more_reads = self.reads.len().saturating_sub(MAX_READS) as u64;
+    }
+}
+
+impl Fs {
+    /// A file of a version was opened.
+    pub(super) async fn note_read(&self, caller: Caller, version: &VersionNode, ordinal: u64, bytes: u64) {
+        let Some(watch) = &self.watch else { return };
+        if let Some(run) = watch.run_of(caller.pid).await {
+            watch.opened(&run, &version.artifact, version.number(), version.digest(), ordinal, bytes);
+        }
+    }
+
+    /// A session is changed.
+    pub(super) async fn note_write(&self, caller: Caller, session: &OpenSession) {
+        let (Some(watch), Some(live)) = (&self.watch, session.live_now()) else { return };
+        if let Some(run) = watch.run_of(caller.pid).await {
+            watch.wrote(&run, &live.id.to_string());
+        }
+    }
+
+    /// The run of a caller.
+    pub async fn run_of(&self, thread: u32) -> Option<RunId> {
+        self.watch.as_ref()?.run_of(thread).await.map(|run| (*run).clone())
+    }
+
+    /// What was seen of runs.
+    pub fn lineage_counts(&self) -> Option<WatchCounts> {
+        self.watch.as_ref().map(|watch| watch.counts())
+    }
+
+    /// Writes what was seen of runs to the state folder.
+    pub async fn flush_runs(&self) -> Result<(), LedgerError> {
+        let Some(watch) = self.watch.clone() else { return Ok(()) };
+        self.runtime.spawn_blocking(move || watch.flush()).await.unwrap_or(Ok(()))
+    }
+
+    /// The runs behind what is staged. A failure is logged: no commit fails for want of it.
+    pub(super) async fn runs_behind(&self, lineage: &Lineage, live: &Arc<Live>) -> Made {
+        let (Some(watch), Lineage::Record(committer)) = (self.watch.clone(), lineage.clone()) else {
+            return Made::default();
+        };
+        let session = live.id.to_string();
+        let found = self.runtime.spawn_blocking(move || find(&watch, &session, committer)).await;
+        match found {
+            Ok(Ok(made)) => made,
+            Ok(Err(e)) => {
+                tracing::warn!("the run is not recorded: {e}");
+                Made::default()
+            }
+            Err(_) => Made::default(),
+        }
+    }
+
+    /// A commit has recorded what these runs read.
+    pub(super) fn lineage_published(
+        &self,
+        artifact: &ArtifactKey,
+        version: VersionNumber,
+        made: &Made,
+        live: &Arc<Live>,
+    ) {
+        let Some(watch) = &self.watch else { return };
+        let session = live.id.to_string();
+        // What the event had no room for is left, to be told as uses.
+        let reads = &made.reads[..made.reads.len().min(MAX_READS)];
+        let told = Published { reads, made: Some((artifact, version)), session: Some(&session) };
+        if let Err(e) = watch.ledger().published(&made.runs, watch.store(), &told) {
+            // What was read may then be told a second time, as a use.
+            tracing::warn!("{artifact}: {e}");
+        }
+    }
+}
+
+fn find(watch: &Arc<Watch>, session: &str, committer: Option<RunId>) -> Result<Made, LedgerError> {
+    watch.flush()?;
+    let ledger = watch.ledger();
+    let mut runs = ledger.writers_of(session)?;
+    if let Some(committer) = committer.filter(|run| !runs.contains(run)) {
+        // A `mv` by itself says nothing of where the content came from.
+        let is_mute = !runs.is_empty()
+            && ledger.run(&committer)?.is_some_and(|run| run.source == Source::Process)
+            && ledger.reads_of(std::slice::from_ref(&committer), watch.store())?.is_empty();
+        if !is_mute {
+            runs.push(committer);
+        }
+    }
+    watch.settle(&runs)?;
+    let reads = ledger.reads_of(&runs, watch.store())?;
+    let mut records: Vec<Run> =
+        runs.iter().filter_map(|run| ledger.run(run).transpose()).collect::<Result<_, _>>()?;
+    // The one that people named counts before the last one that wrote, and one that read before one that did not.
+    let mut best = None;
+    for (at, record) in records.iter().enumerate() {
+        let is_named = record.source == Source::Declared;
+        let id: Vec<RunId> = record.id.iter().cloned().collect();
+        let has_read = !ledger.reads_of(&id, watch.store())?.is_empty();
+        let rank = (is_named, has_read, std::cmp::Reverse(at));
+        best = best.max(Some((rank, at)));
+    }
+    let run = best.map(|(_, at)| records.swap_remove(at));
+    Ok(Made { runs, run, reads })
+}

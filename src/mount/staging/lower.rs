@@ -1,0 +1,110 @@
+//! What a session stands on: an immutable version below it, and the bytes of that version's files.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+
+use lru::LruCache;
+
+use super::nodes::lock;
+use crate::format::entry::{Entry, Sought};
+use crate::format::path::TreePath;
+
+/// An immutable version seen through a session. Answers never change. Calls may block on the store; look-ups and
+/// listings are asked for, and remembered, before a session's lock is taken (only a rename of a directory of the
+/// version asks under it), and reads of open files never wait for that lock.
+pub trait Lower: Send + Sync {
+    /// What the version has at a path.
+    fn find(&self, path: &TreePath) -> io::Result<Option<Entry>>;
+    /// Direct children of a directory (none: the root) whose names come after `after`, in name order: as many as are
+    /// taken together, none at the end.
+    fn children_after(&self, directory: Option<&TreePath>, after: Option<&[u8]>) -> io::Result<Vec<Entry>>;
+    /// All direct children of a directory (none: the root), in name order.
+    fn children(&self, directory: Option<&TreePath>) -> io::Result<Vec<Entry>> {
+        let mut all: Vec<Entry> = Vec::new();
+        loop {
+            let page = self.children_after(directory, all.last().map(|entry| entry.path.file_name()))?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+    /// Everything below a directory (itself not included), in path order.
+    fn subtree(&self, directory: &TreePath) -> io::Result<Vec<Entry>>;
+}
+
+/// Where the bytes of files come from that are staged without a local copy. Given to every session, because such a
+/// file may outlive the session's lower.
+pub trait Content: Send + Sync {
+    /// Writes the whole content to `dest`, an empty file extended to the right size; holes may stay holes.
+    fn copy_out(&self, file: &Entry, dest: &File) -> io::Result<()>;
+    /// Reads at an offset; fewer bytes than asked for only at the end of the file.
+    fn read(&self, file: &Entry, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// The first byte from an offset within the file on that is sought; none if no data follows. A file of which
+    /// nothing is known is data throughout.
+    fn seek(&self, file: &Entry, offset: u64, sought: Sought) -> io::Result<Option<u64>> {
+        Ok(Some(if sought == Sought::Data { offset } else { file.size() }))
+    }
+}
+
+/// Answers of [`Lower::find`] that are remembered: enough for those in flight, the store has its own cache.
+const MAX_FOUND: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+/// Listings that are remembered, and how long each may be.
+const MAX_LISTED: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+const MAX_LISTING: usize = 50_000;
+
+/// A lower version with its last answers. Both locks are leaves and not held while the version is asked.
+pub(super) struct Remembered {
+    lower: Arc<dyn Lower>,
+    found: Mutex<LruCache<TreePath, Option<Entry>>>,
+    listed: Mutex<LruCache<Option<TreePath>, Arc<Vec<Entry>>>>,
+}
+
+impl std::fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remembered")
+    }
+}
+
+impl Remembered {
+    pub fn new(lower: Arc<dyn Lower>) -> Self {
+        let (found, listed) = (LruCache::new(MAX_FOUND), LruCache::new(MAX_LISTED));
+        Self { lower, found: Mutex::new(found), listed: Mutex::new(listed) }
+    }
+
+    pub fn find(&self, path: &TreePath) -> io::Result<Option<Entry>> {
+        if let Some(known) = lock(&self.found).get(path) {
+            return Ok(known.clone());
+        }
+        let answer = self.lower.find(path)?;
+        lock(&self.found).put(path.clone(), answer.clone());
+        Ok(answer)
+    }
+
+    pub fn children(&self, directory: Option<&TreePath>) -> io::Result<Arc<Vec<Entry>>> {
+        let key = directory.cloned();
+        if let Some(known) = lock(&self.listed).get(&key) {
+            return Ok(known.clone());
+        }
+        let answer = Arc::new(self.lower.children(directory)?);
+        if answer.len() <= MAX_LISTING {
+            lock(&self.listed).put(key, answer.clone());
+        }
+        Ok(answer)
+    }
+
+    /// See [`Lower::children_after`]. Not remembered.
+    pub fn children_after(
+        &self,
+        directory: Option<&TreePath>,
+        after: Option<&[u8]>,
+    ) -> io::Result<Vec<Entry>> {
+        self.lower.children_after(directory, after)
+    }
+
+    pub fn subtree(&self, directory: &TreePath) -> io::Result<Vec<Entry>> {
+        self.lower.subtree(directory)
+    }
+}

@@ -1,0 +1,128 @@
+//! The cache's background thread: writes the index, holds the limit and, after an unclean end, looks at the disk
+//! for files that the index does not know.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::ledger::{ItemKey, Kind, Proof};
+use super::{LOW_WATER_PERCENT, Shared};
+use crate::format::id::FileHash;
+
+/// A changed row waits no longer than this for the database.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Whether the disk is looked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scan {
+    Yes,
+    No,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Rounds asked for and rounds done.
+    asked: u64,
+    done: u64,
+    /// Somebody waits for the next round, which then leaves nothing out.
+    is_awaited: bool,
+    stopped: bool,
+}
+
+/// How others talk to the thread.
+#[derive(Debug, Default)]
+pub(super) struct Keeper {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Keeper {
+    pub fn wake(&self) {
+        self.state.lock().expect("no holder panics").asked += 1;
+        self.changed.notify_all();
+    }
+
+    pub fn stop(&self) {
+        self.state.lock().expect("no holder panics").stopped = true;
+        self.changed.notify_all();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.state.lock().expect("no holder panics").stopped
+    }
+
+    /// Asks for a round and waits for its end.
+    pub fn settle(&self) {
+        let mut state = self.state.lock().expect("no holder panics");
+        state.asked += 1;
+        state.is_awaited = true;
+        let mine = state.asked;
+        self.changed.notify_all();
+        let unfinished = |s: &mut State| s.done < mine && !s.stopped;
+        drop(self.changed.wait_while(state, unfinished).expect("no holder panics"));
+    }
+}
+
+pub(super) fn start(shared: Arc<Shared>, scan: Scan) -> std::thread::JoinHandle<()> {
+    let run = move || {
+        if scan == Scan::Yes {
+            scan_disk(&shared);
+        }
+        let mut fruitless: Option<Instant> = None;
+        loop {
+            let (round, is_awaited, stopped) = {
+                let keeper = &shared.keeper;
+                let state = keeper.state.lock().expect("no holder panics");
+                let idle = |s: &mut State| s.asked == s.done && !s.stopped;
+                let waited = keeper.changed.wait_timeout_while(state, FLUSH_INTERVAL, idle);
+                let (mut state, _) = waited.expect("no holder panics");
+                (state.asked, std::mem::take(&mut state.is_awaited), state.stopped)
+            };
+            // All in use: looking again at every write would only hold the lock.
+            let is_early = !is_awaited && fruitless.is_some_and(|at| at.elapsed() < FLUSH_INTERVAL);
+            let bytes = shared.ledger().bytes();
+            if bytes > shared.limit_bytes && !is_early {
+                shared.evict(shared.limit_bytes / 100 * LOW_WATER_PERCENT);
+                fruitless = (shared.ledger().bytes() >= bytes).then(Instant::now);
+            }
+            shared.flush();
+            shared.keeper.state.lock().expect("no holder panics").done = round;
+            shared.keeper.changed.notify_all();
+            if stopped {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("artfs-cache".into()).spawn(run).expect("a thread can be started")
+}
+
+/// Takes in files that the index does not know. They are proved when they are first used.
+fn scan_disk(shared: &Shared) {
+    for (kind, folder) in [(Kind::Block, "blocks"), (Kind::Partial, "partial"), (Kind::File, "files")] {
+        scan_folder(shared, kind, &shared.folder.join(folder));
+    }
+}
+
+fn scan_folder(shared: &Shared, kind: Kind, folder: &Path) {
+    let Ok(names) = fs::read_dir(folder) else { return };
+    for name in names.flatten() {
+        if shared.keeper.is_stopped() {
+            return;
+        }
+        let Ok(meta) = name.metadata() else { continue };
+        if meta.is_dir() && kind != Kind::Partial {
+            scan_folder(shared, kind, &name.path());
+            continue;
+        }
+        let Some(key) = name.file_name().to_str().and_then(|n| parse(kind, n)) else { continue };
+        let charge = (meta.blocks() * 512).min(meta.len());
+        let used = meta.mtime().max(0) as u64 * 1000;
+        shared.ledger().insert_loaded(key, meta.len(), charge, Proof::None, used);
+    }
+}
+
+fn parse(kind: Kind, name: &str) -> Option<ItemKey> {
+    name.parse::<FileHash>().ok().map(|hash| (kind, *hash.as_bytes()))
+}

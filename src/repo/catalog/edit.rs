@@ -1,0 +1,317 @@
+//! Changes that need no new content: aliases, tags, metadata, time to live, messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
+use crate::format::details::Details;
+use crate::format::event::{
+    AliasMove, AliasTarget, Body, CommitSettings, MessageChange, MetaChange, Metadata, Recommit, TagChange,
+    TtlChange,
+};
+use crate::format::id::{DetailsId, EventId};
+use crate::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
+use crate::store::Key;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The catalog or the store failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The target is not a living version.
+    #[error("{artifact} has no version or alias {target}; `artfs ls {artifact}` lists what there is")]
+    NoTarget {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// What was asked for.
+        target: String,
+    },
+    /// The alias to remove is not set.
+    #[error("{artifact} has no alias {alias}")]
+    NoAlias {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its alias.
+        alias: AliasName,
+    },
+    /// The alias does not point where the caller said it does.
+    #[error("{alias} of {artifact} points to {found}, not to {expected}: nothing was changed")]
+    Precondition {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its alias.
+        alias: AliasName,
+        /// Where it was to point.
+        expected: String,
+        /// Where it does.
+        found: String,
+    },
+    /// Aliases point to the version to delete.
+    #[error(
+        "{artifact}:{version} was not deleted: {} {} to it",
+        listed(aliases.iter(), aliases.len()), if aliases.len() == 1 { "points" } else { "point" }
+    )]
+    Aliased {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its version.
+        version: VersionNumber,
+        /// What points to it.
+        aliases: Vec<AliasName>,
+    },
+    /// Living versions were made from the version to delete.
+    #[error(
+        "{artifact}:{version} was not deleted: it is an input of {}",
+        listed(users.iter().map(|(artifact, version)| format!("{artifact}:{version}")), users.len())
+    )]
+    IsInput {
+        /// The artifact.
+        artifact: ArtifactKey,
+        /// Its version.
+        version: VersionNumber,
+        /// The versions that name it.
+        users: Vec<(ArtifactKey, VersionNumber)>,
+    },
+}
+
+/// Collections that may overtake one change.
+const MAX_OVERTAKINGS: usize = 16;
+/// Names that an error lists; the others are counted.
+const MAX_NAMED: usize = 10;
+
+fn listed(names: impl Iterator<Item = impl ToString>, count: usize) -> String {
+    let named: Vec<String> = names.take(MAX_NAMED).map(|name| name.to_string()).collect();
+    match count - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// Where an alias must point for a move to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AliasPrecondition {
+    /// Anywhere.
+    Any,
+    /// To this version.
+    At(VersionNumber),
+}
+
+impl Catalog {
+    /// Points an alias to the version that `target` selects when the event is written. Setting it to where it
+    /// points already is no event.
+    pub async fn set_alias(
+        &self,
+        key: &ArtifactKey,
+        alias: &AliasName,
+        target: &Selector,
+        precondition: AliasPrecondition,
+        actor: &Actor,
+    ) -> Result<VersionNumber, EditError> {
+        let mut chosen = None;
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            let from = check_alias(state, alias, precondition)?;
+            chosen = Some(version.version);
+            // Who signs says it again: the move before may be somebody else's, and not signed.
+            if from == Some(version.version) && self.signer().is_none() {
+                return Ok(Step::Nothing);
+            }
+            let to =
+                AliasTarget { version: version.version, digest: version.digest, manifest: version.manifest };
+            Ok(Step::Append(Body::Alias(AliasMove { alias: alias.clone(), to: Some(to), from })))
+        })
+        .await?;
+        Ok(chosen.expect("the plan ran at least once and set it"))
+    }
+
+    /// Removes an alias.
+    pub async fn remove_alias(
+        &self,
+        key: &ArtifactKey,
+        alias: &AliasName,
+        precondition: AliasPrecondition,
+        actor: &Actor,
+    ) -> Result<(), EditError> {
+        self.edit(key, actor, |state| match check_alias(state, alias, precondition)? {
+            None => Err(EditError::NoAlias { artifact: key.clone(), alias: alias.clone() }),
+            from => Ok(Step::Append(Body::Alias(AliasMove { alias: alias.clone(), to: None, from }))),
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Adds and removes tags of a version.
+    pub async fn change_tags(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        add: &[String],
+        remove: &[String],
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            let add: Vec<String> = add.iter().filter(|t| !version.tags.contains(*t)).cloned().collect();
+            let remove: Vec<String> = remove.iter().filter(|t| version.tags.contains(*t)).cloned().collect();
+            if add.is_empty() && remove.is_empty() {
+                return Ok(Step::Nothing);
+            }
+            Ok(Step::Append(Body::Tag(TagChange { version: version.version, add, remove })))
+        })
+        .await
+    }
+
+    /// Replaces the tags of a version.
+    pub async fn set_tags(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        tags: &[String],
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            let add: Vec<String> = tags.iter().filter(|t| !version.tags.contains(*t)).cloned().collect();
+            let remove: Vec<String> = version.tags.iter().filter(|t| !tags.contains(t)).cloned().collect();
+            if add.is_empty() && remove.is_empty() {
+                return Ok(Step::Nothing);
+            }
+            Ok(Step::Append(Body::Tag(TagChange { version: version.version, add, remove })))
+        })
+        .await
+    }
+
+    /// Sets and removes metadata of a version.
+    pub async fn change_meta(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        set: &Metadata,
+        remove: &[String],
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            let changed =
+                |(name, value): &(&String, &serde_json::Value)| version.meta.get(*name) != Some(*value);
+            let set: Metadata = set.iter().filter(changed).map(|(n, v)| (n.clone(), v.clone())).collect();
+            let remove: Vec<String> =
+                remove.iter().filter(|n| version.meta.contains_key(*n)).cloned().collect();
+            if set.is_empty() && remove.is_empty() {
+                return Ok(Step::Nothing);
+            }
+            Ok(Step::Append(Body::Meta(MetaChange { version: version.version, set, remove })))
+        })
+        .await
+    }
+
+    /// Sets or clears a version's time to live, in seconds after its creation.
+    pub async fn set_ttl(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        ttl_seconds: Option<u64>,
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let version = select(state, target)?;
+            if version.ttl_seconds == ttl_seconds {
+                return Ok(Step::Nothing);
+            }
+            Ok(Step::Append(Body::Ttl(TtlChange { version: version.version, ttl_seconds })))
+        })
+        .await
+    }
+
+    /// Says once more that a version's content is that of its digest: for the signature that this has.
+    pub async fn commit_again(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.edit(key, actor, |state| {
+            let VersionRecord { version, digest, .. } = *select(state, target)?;
+            let settings = CommitSettings::default();
+            Ok(Step::Append(Body::Recommit(Recommit { version, digest, settings })))
+        })
+        .await
+    }
+
+    /// Replaces a version's message.
+    pub async fn set_message(
+        &self,
+        key: &ArtifactKey,
+        target: &Selector,
+        message: &str,
+        actor: &Actor,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        let details = Details { message: Some(message.to_owned()), run: None };
+        let mut epoch = self.existing(key, Duration::MAX).await?.epoch();
+        for _ in 0..MAX_OVERTAKINGS {
+            let (reference, bytes) = details.encode(DetailsId::from_bytes(self.store.env().random16()));
+            let object = Key::Details(key.clone(), reference.id);
+            self.store.put(&object, vec![bytes.into()]).await.map_err(CatalogError::from)?;
+            let mut newest = epoch;
+            let state = self
+                .edit(key, actor, |state| {
+                    let version = select(state, target)?.version;
+                    newest = state.epoch();
+                    // A collection that began meanwhile may have condemned the object: it is written anew.
+                    Ok(match newest == epoch {
+                        true => Step::Append(Body::Message(MessageChange { version, details: reference })),
+                        false => Step::Nothing,
+                    })
+                })
+                .await?;
+            if newest == epoch {
+                return Ok(state);
+            }
+            epoch = newest;
+        }
+        Err(CatalogError::Contention(key.clone()).into())
+    }
+
+    /// Appends one event of its own to an artifact that exists.
+    pub(super) async fn edit(
+        &self,
+        key: &ArtifactKey,
+        actor: &Actor,
+        plan: impl FnMut(&ArtifactState) -> Result<Step, EditError>,
+    ) -> Result<Arc<ArtifactState>, EditError> {
+        self.store.ask_again().await.map_err(CatalogError::from)?;
+        // An edit never creates an artifact. That there is none may be old news, that there is one may not.
+        let max_age = if self.known(key).is_some() { Duration::MAX } else { Duration::ZERO };
+        self.existing(key, max_age).await?;
+        let id = EventId::from_bytes(self.store.env().random16());
+        Ok(self.append(key, id, actor, plan).await?.state)
+    }
+}
+
+pub(super) fn select<'a>(
+    state: &'a ArtifactState,
+    target: &Selector,
+) -> Result<&'a VersionRecord, EditError> {
+    state.require(target).map_err(|e| match e {
+        deleted @ CatalogError::Deleted { .. } => EditError::Catalog(deleted),
+        _ => EditError::NoTarget { artifact: state.key().clone(), target: target.to_string() },
+    })
+}
+
+fn check_alias(
+    state: &ArtifactState,
+    alias: &AliasName,
+    precondition: AliasPrecondition,
+) -> Result<Option<VersionNumber>, EditError> {
+    let now = state.alias(alias).map(|record| record.version);
+    match precondition {
+        AliasPrecondition::At(expected) if now != Some(expected) => Err(EditError::Precondition {
+            artifact: state.key().clone(),
+            alias: alias.clone(),
+            expected: expected.to_string(),
+            found: now.map_or("nothing".to_owned(), |v| v.to_string()),
+        }),
+        _ => Ok(now),
+    }
+}

@@ -1,0 +1,302 @@
+//! Symbolic links whose target is a URI: they become references, one for each object.
+//!
+//! What a source says of an object is recorded, and with checksums its bytes are read once, too. They stay where they
+//! are. A prefix becomes a directory with one reference for each object below it.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use futures::TryStreamExt;
+
+use super::chunks::aside;
+use super::link::Linker;
+use super::sorted::Sorter;
+use super::{CommitError, Item, What};
+use crate::format::entry::{Body, Entry, Mtime};
+use crate::format::id::{FileHash, Sha256};
+use crate::format::path::TreePath;
+use crate::format::reference::{MAX_URI_BYTES, ReferenceBody};
+use crate::host::spill::{KEY_BYTES, Scratch, Table};
+use crate::host::steady::Reads;
+use crate::repo::view::ReadError;
+use crate::store::source::{self, Facts, Listing, SourceError, Uri};
+
+/// Whether the bytes of references are read at their commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Checksums {
+    /// Their sources vouch for them.
+    None,
+    /// Their BLAKE3 is recorded, and in stores that record it their SHA-256.
+    Record,
+}
+
+/// What was found out of objects at the first walk of a commit, so that all walks agree and no bytes are read twice: of
+/// single objects all, of others those whose bytes were read. Memory: that of a [`Table`].
+#[derive(Debug)]
+pub(super) struct Described {
+    /// Where an object's entry begins and ends, by what is asked.
+    places: Table,
+    entries: Scratch,
+}
+
+impl Described {
+    pub fn new(folder: Option<&Path>) -> Self {
+        Self { places: Table::new(16, folder), entries: Scratch::new(folder) }
+    }
+
+    fn find(&self, question: &str) -> Result<Option<ReferenceBody>, CommitError> {
+        let Some(place) = self.places.find(&key(question)).map_err(aside)? else { return Ok(None) };
+        let (begin, end) = place.split_at(8);
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight of sixteen bytes"));
+        let mut records = self.entries.records_in(number(begin), number(end));
+        let Some(record) = records.next_record().map_err(aside)? else { return Ok(None) };
+        match Entry::decode_alone(record).map_err(|e| CommitError::Own(e.to_string()))?.body {
+            Body::Reference(body) => Ok(Some(*body)),
+            _ => Ok(None),
+        }
+    }
+
+    fn add(&mut self, question: &str, path: &TreePath, body: &ReferenceBody) -> Result<(), CommitError> {
+        let begin = self.entries.end();
+        self.entries
+            .push(&entry(path.clone(), body.clone(), Mtime::default()).encode_alone())
+            .map_err(aside)?;
+        let place = [begin.to_le_bytes(), self.entries.end().to_le_bytes()].concat();
+        self.places.add(&key(question), &place).map_err(aside)
+    }
+}
+
+fn key(question: &str) -> [u8; KEY_BYTES] {
+    *blake3::hash(question.as_bytes()).as_bytes()
+}
+
+/// Takes a listing in as entries of the tree.
+struct Below<'a> {
+    uri: Uri,
+    root: &'a TreePath,
+    link_mtime: Mtime,
+    folder: Option<&'a Path>,
+    sorter: Sorter,
+    /// Why it took no more.
+    failed: Option<CommitError>,
+}
+
+impl Below<'_> {
+    fn entry(&self, relative: &str, facts: Facts) -> Result<Entry, CommitError> {
+        let at_root = |error| CommitError::Reference { path: self.root.clone(), error };
+        let (name, is_folder) = relative.strip_suffix('/').map_or((relative, false), |name| (name, true));
+        let path = self.root.join(name.as_bytes()).map_err(|e| {
+            at_root(SourceError::Uri { uri: format!("{}{relative}", self.uri), problem: e.to_string() })
+        })?;
+        let here = self.uri.below(relative).map_err(at_root)?;
+        if is_folder {
+            return Ok(Entry { path, executable: false, mtime: self.link_mtime, body: Body::Directory });
+        }
+        let mtime = facts.modified.unwrap_or(self.link_mtime);
+        let body = unread(&path, &here, facts)?;
+        Ok(entry(path, body, mtime))
+    }
+}
+
+impl Listing for Below<'_> {
+    fn begin(&mut self) {
+        self.sorter = Sorter::new(self.folder);
+    }
+
+    fn take(&mut self, relative: &str, facts: Facts) -> ControlFlow<()> {
+        match self.entry(relative, facts).and_then(|entry| self.sorter.push(&entry)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => {
+                self.failed = Some(e);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+impl Linker {
+    /// Gives on what a link to a URI stands for. Memory does not grow with the objects below a prefix, but for the
+    /// checksums of those that are read.
+    pub(super) fn refer(
+        &self,
+        link: Item,
+        target: &[u8],
+        visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+    ) -> Result<(), CommitError> {
+        let at = |path: &TreePath, error| CommitError::Reference { path: path.clone(), error };
+        let text = std::str::from_utf8(target).map_err(|_| {
+            let uri = String::from_utf8_lossy(target).into_owned();
+            at(&link.path, SourceError::Uri { uri, problem: "it is not UTF-8".into() })
+        })?;
+        let uri = Uri::parse(text).map_err(|e| at(&link.path, e))?;
+        let question = format!("what is {uri}");
+        if let Some(known) = self.described().find(&question)? {
+            return visit(item(link.path, known, link.mtime));
+        }
+        let folder = self.folder.as_deref();
+        let mut below = Below {
+            uri: uri.as_prefix(),
+            root: &link.path,
+            link_mtime: link.mtime,
+            folder,
+            sorter: Sorter::new(folder),
+            failed: None,
+        };
+        let described = self.runtime.block_on(self.context.sources().describe(&uri, &mut below));
+        let Below { uri: prefix, sorter, failed, .. } = below;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        match described.map_err(|e| at(&link.path, e))? {
+            source::Described::Object(facts) => {
+                let mtime = facts.modified.unwrap_or(link.mtime);
+                let (body, mtime) = self.proved(&link.path, unread(&link.path, &uri, facts)?, mtime)?;
+                self.described().add(&question, &link.path, &body)?;
+                visit(item(link.path, body, mtime))
+            }
+            source::Described::Prefix => self.refer_below(&link, &prefix, sorter, visit),
+        }
+    }
+
+    fn refer_below(
+        &self,
+        link: &Item,
+        prefix: &Uri,
+        sorter: Sorter,
+        visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+    ) -> Result<(), CommitError> {
+        let directory = |path| Item { path, executable: false, mtime: link.mtime, what: What::Directory };
+        visit(directory(link.path.clone()))?;
+        let (mut above, mut last): (Vec<TreePath>, Option<TreePath>) = (vec![], None);
+        sorter.each(&mut |found| {
+            let Entry { path, mtime, body, .. } = found;
+            let both = |path: TreePath| {
+                let problem = "there is an object of this name, and there are others below it or a folder of it; a \
+                               version cannot have a file and a directory of one name";
+                let below = path.as_bytes().get(link.path.as_bytes().len() + 1..).unwrap_or_default();
+                let uri = format!("{prefix}{}", String::from_utf8_lossy(below));
+                let error = SourceError::Uri { uri, problem: problem.into() };
+                CommitError::Reference { path, error }
+            };
+            for missing in missing_directories(&link.path, &path, &mut above) {
+                if last.as_ref() == Some(&missing) {
+                    return Err(both(missing));
+                }
+                visit(directory(missing))?;
+            }
+            if last.as_ref() == Some(&path) {
+                return Err(both(path));
+            }
+            last = Some(path.clone());
+            match body {
+                Body::Reference(body) => {
+                    let (body, mtime) = self.proved(&path, *body, mtime)?;
+                    visit(item(path, body, mtime))
+                }
+                _ => {
+                    above.push(path.clone());
+                    visit(directory(path))
+                }
+            }
+        })
+    }
+
+    fn described(&self) -> std::sync::MutexGuard<'_, Described> {
+        self.described.lock().expect("no holder of this lock panics")
+    }
+
+    /// The same with the hash of its bytes if checksums are wanted: they are read then, anew if they change meanwhile.
+    fn proved(
+        &self,
+        path: &TreePath,
+        mut body: ReferenceBody,
+        mut mtime: Mtime,
+    ) -> Result<(ReferenceBody, Mtime), CommitError> {
+        if self.checksums == Checksums::None {
+            return Ok((body, mtime));
+        }
+        let mut reads = Reads::default();
+        loop {
+            match self.hashed(path, body.clone()) {
+                Err(CommitError::Reference { error, .. }) if error.is_change() && reads.again() => {
+                    let failed = |error| CommitError::Reference { path: path.clone(), error };
+                    let uri = Uri::parse(&body.uri).map_err(failed)?;
+                    let facts = self.runtime.block_on(self.context.sources().facts(&uri)).map_err(failed)?;
+                    mtime = facts.modified.unwrap_or(mtime);
+                    body = unread(path, &uri, facts)?;
+                }
+                other => return other.map(|body| (body, mtime)),
+            }
+        }
+    }
+
+    fn hashed(&self, path: &TreePath, mut body: ReferenceBody) -> Result<ReferenceBody, CommitError> {
+        let validator = body.validator.to_string();
+        let question = format!("bytes of {} {} {validator} {}", body.size, validator.len(), body.uri);
+        if let Some(known) = self.described().find(&question)? {
+            return Ok(known);
+        }
+        let content = self.context.open_reference(&body, "a reference", path);
+        let mut sha256 = self.context.store().header().has_sha256().then(|| Context::new(&SHA256));
+        let hash = async {
+            let (mut hasher, mut parts) = (blake3::Hasher::new(), Box::pin(content.parts()));
+            while let Some(part) = parts.try_next().await.map_err(|e| match e {
+                ReadError::Source { error, .. } => CommitError::Reference { path: path.clone(), error },
+                other => other.into(),
+            })? {
+                self.progress.check()?;
+                self.progress.bytes.add(part.len() as u64);
+                hasher.update(&part);
+                if let Some(sha256) = &mut sha256 {
+                    sha256.update(&part);
+                }
+            }
+            Ok::<_, CommitError>(FileHash::from_hash(hasher.finalize()))
+        };
+        body.hash = Some(self.runtime.block_on(hash)?);
+        body.sha256 = sha256.map(Sha256::finish);
+        self.described().add(&question, path, &body)?;
+        Ok(body)
+    }
+}
+
+/// The directories between `root` and an object that were not given yet, from above; objects come in their order.
+/// `above` are those on the way to the object before.
+fn missing_directories(root: &TreePath, path: &TreePath, above: &mut Vec<TreePath>) -> Vec<TreePath> {
+    while above.last().is_some_and(|directory| !path.is_below(directory)) {
+        above.pop();
+    }
+    let mut missing = vec![];
+    let mut parent = path.parent();
+    while let Some(directory) = parent.filter(|directory| directory.is_below(root)) {
+        if above.last() == Some(&directory) {
+            break;
+        }
+        parent = directory.parent();
+        missing.push(directory);
+    }
+    missing.reverse();
+    above.extend(missing.iter().cloned());
+    missing
+}
+
+/// What is recorded of an object without reading it.
+fn unread(path: &TreePath, at: &Uri, facts: Facts) -> Result<ReferenceBody, CommitError> {
+    let uri = at.to_string();
+    if uri.len() > MAX_URI_BYTES {
+        let problem = format!("it has more than {MAX_URI_BYTES} bytes");
+        let error = SourceError::Uri { uri, problem };
+        return Err(CommitError::Reference { path: path.clone(), error });
+    }
+    Ok(ReferenceBody { uri, size: facts.size, validator: facts.validator, hash: None, sha256: None })
+}
+
+fn entry(path: TreePath, body: ReferenceBody, mtime: Mtime) -> Entry {
+    Entry { path, executable: false, mtime, body: Body::Reference(Box::new(body)) }
+}
+
+fn item(path: TreePath, body: ReferenceBody, mtime: Mtime) -> Item {
+    let what = What::Known(Box::new(entry(path.clone(), body, mtime)), None);
+    Item { path, executable: false, mtime, what }
+}

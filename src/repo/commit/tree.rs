@@ -1,0 +1,388 @@
+//! From what was read to a manifest: entries are put aside until the places of all chunks are final, and read once.
+
+use std::collections::HashSet;
+
+use super::CommitError;
+use super::blocks::{BlockWriter, index_row};
+use super::chunks::{ChunkWriter, Written, aside};
+use super::ingest::{Head, HeadKind};
+use super::lists::{ListReader, Lists, ListsEnd};
+use super::stretch::{Stretch, Stretches};
+use crate::format::chunk::Rule;
+use crate::format::clock::Env;
+use crate::format::codec::Codec;
+use crate::format::entry::{
+    Body, ChunkRef, Content, Entry, FileBody, MAX_INLINE_BYTES, MAX_INLINE_REFS, Mtime, Place,
+};
+use crate::format::id::{ChunkId, FileHash, ManifestId, PackId, Sha256};
+use crate::format::listing::ListingHasher;
+use crate::format::manifest::Root;
+use crate::format::path::TreePath;
+use crate::host::spill::{Records, Scratch};
+
+/// Takes the ordered results of reading and becomes a manifest. Memory does not grow with them, but for what
+/// [`ChunkWriter`] and [`BlockWriter`] say.
+pub(super) struct TreeBuilder<'a> {
+    chunks: ChunkWriter<'a>,
+    gathered: Gathered,
+    /// The chunks of files that have many.
+    lists: Lists,
+    /// Whether files get a SHA-256, too.
+    with_sha256: bool,
+    file: Option<OpenFile>,
+}
+
+struct OpenFile {
+    path: TreePath,
+    executable: bool,
+    mtime: Mtime,
+    rule: Rule,
+    size: u64,
+    hole_bytes: u64,
+    hasher: blake3::Hasher,
+    sha256: Option<aws_lc_rs::digest::Context>,
+    inline: Vec<u8>,
+    /// All of its chunks, or those behind what is in the lists.
+    chunks: Vec<ChunkRef>,
+    is_listed: bool,
+    /// The lists as they were before it.
+    lists_before: ListsEnd,
+}
+
+/// A tree whose content and blocks are in packs, and whose root is not in the store.
+pub(super) struct Tree {
+    pub root: Root,
+    pub id: ManifestId,
+    /// The root as an object.
+    pub bytes: Vec<u8>,
+    pub written: Written,
+    pub gathered: Gathered,
+}
+
+/// The entries of a tree, put aside in path order.
+pub(super) struct Gathered {
+    entries: Scratch,
+    stretches: Stretches,
+    pub carried: Carried,
+}
+
+/// What was carried over unread from versions, in short.
+#[derive(Debug, Default)]
+pub(super) struct Carried {
+    /// Packs that hold chunks of files.
+    pub packs: HashSet<PackId>,
+    /// Whether anything else was carried over: lists of chunks, versions.
+    pub has_more: bool,
+}
+
+/// What was put aside.
+pub(super) enum Gathering {
+    Entry(State, Entry),
+    Unchanged(Stretch),
+}
+
+/// How far an entry is that was put aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// It was not read, and is as it was.
+    Carried = 0,
+    /// The places of its chunks are to be settled.
+    Read = 1,
+    /// Its chunks are in the lists.
+    Listed = 2,
+}
+
+/// Stands for a [`State`] where a stretch was put aside.
+const UNCHANGED: u8 = 3;
+
+impl State {
+    /// The state that stands in a record; none for a stretch.
+    fn of_record(byte: u8) -> Option<Self> {
+        [State::Carried, State::Read, State::Listed].into_iter().find(|state| *state as u8 == byte)
+    }
+}
+
+impl<'a> TreeBuilder<'a> {
+    /// `with_sha256`: whether files get a SHA-256.
+    pub fn new(chunks: ChunkWriter<'a>, with_sha256: bool) -> Self {
+        let gathered = Gathered {
+            entries: Scratch::new(chunks.folder()),
+            stretches: Stretches::default(),
+            carried: Carried::default(),
+        };
+        let lists = Lists::new(chunks.folder());
+        Self { chunks, gathered, lists, with_sha256, file: None }
+    }
+
+    /// Takes an entry; a file's chunks follow, then [`TreeBuilder::end`].
+    pub fn begin(&mut self, head: Head) -> Result<(), CommitError> {
+        let Head { path, executable, mtime, what } = head;
+        match what {
+            HeadKind::Ready(body) => {
+                self.gathered.push(State::Carried, &Entry { path, executable, mtime, body })
+            }
+            HeadKind::Unchanged(stretch) => self.gathered.push_stretch(&stretch),
+            HeadKind::File(rule) => {
+                let sha256 =
+                    self.with_sha256.then(|| aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
+                self.file = Some(OpenFile {
+                    path,
+                    executable,
+                    mtime,
+                    rule,
+                    size: 0,
+                    hole_bytes: 0,
+                    hasher: blake3::Hasher::new(),
+                    sha256,
+                    inline: vec![],
+                    chunks: vec![],
+                    is_listed: false,
+                    lists_before: self.lists.end(),
+                });
+                Ok(())
+            }
+        }
+    }
+
+    pub fn chunk(&mut self, raw: &[u8], id: ChunkId, codec: Codec, stored: &[u8]) -> Result<(), CommitError> {
+        let file = self.file.as_mut().expect("chunks follow the beginning of their file");
+        file.size += raw.len() as u64;
+        file.hasher.update(raw);
+        if let Some(sha256) = &mut file.sha256 {
+            sha256.update(raw);
+        }
+        if file.chunks.is_empty() && !file.is_listed && raw.len() <= MAX_INLINE_BYTES {
+            // Tiny files are kept in the manifest; that this is the last chunk shows by its length.
+            file.inline = raw.to_vec();
+            return Ok(());
+        }
+        if codec == Codec::Zero {
+            file.hole_bytes += raw.len() as u64;
+        }
+        let raw_len = raw.len() as u32;
+        file.chunks.push(match codec {
+            Codec::Zero => ChunkRef { id, span: raw.len() as u64, raw_len, place: Place::zero() },
+            _ => self.chunks.chunk(id, raw_len, codec, stored)?,
+        });
+        if file.chunks.len() > MAX_INLINE_REFS {
+            // One stays: it may be the last.
+            file.is_listed = true;
+            self.lists.push_data(file.chunks.drain(..MAX_INLINE_REFS), false)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the file begun last: it begins anew. What was stored of it stays in its packs, referred to by nothing.
+    pub fn again(&mut self) -> Result<(), CommitError> {
+        let file = self.file.take().expect("a file begins anew after it began");
+        self.lists.truncate(file.lists_before);
+        Ok(())
+    }
+
+    pub fn end(&mut self) -> Result<(), CommitError> {
+        let file = self.file.take().expect("a file ends after it began");
+        let OpenFile {
+            path,
+            executable,
+            mtime,
+            rule,
+            size,
+            hole_bytes,
+            hasher,
+            sha256,
+            inline,
+            chunks,
+            is_listed,
+            ..
+        } = file;
+        let hash = FileHash::from_hash(hasher.finalize());
+        let sha256 = sha256.map(Sha256::finish);
+        let mut state = State::Read;
+        // A short list says itself what is a hole.
+        let hole_bytes = if is_listed { hole_bytes } else { 0 };
+        let content = if is_listed {
+            self.lists.push_data(chunks.into_iter(), true)?;
+            state = State::Listed;
+            // A stand-in for the lists.
+            let (id, place) = (ChunkId::of(b""), Place::zero());
+            Content::Chunks { level: 0, refs: vec![ChunkRef { id, span: size, raw_len: 0, place }] }
+        } else if chunks.is_empty() {
+            Content::Inline(inline.into())
+        } else {
+            Content::Chunks { level: 0, refs: chunks }
+        };
+        let body = Body::File(FileBody { size, hash, sha256, hole_bytes, rule, content });
+        self.gathered.push(state, &Entry { path, executable, mtime, body })
+    }
+
+    /// Sends all content and all blocks on their way; the root gets its random bytes from `env`.
+    ///
+    /// # Errors
+    /// [`CommitError::Empty`] if there is no entry.
+    pub fn finish(mut self, env: &Env) -> Result<Tree, CommitError> {
+        if self.gathered.entries.is_empty() {
+            return Err(CommitError::Empty);
+        }
+        self.chunks.seal()?;
+        let folder = self.chunks.folder();
+        let lists = self.lists.write(folder, &mut self.chunks)?;
+        let mut lists = lists.read();
+        let mut whole = Whole::default();
+        let mut carried = std::mem::take(&mut self.gathered.carried);
+        let mut gathered = self.gathered.read();
+        while let Some(next) = gathered.next()? {
+            let (state, mut entry) = match next {
+                Gathering::Entry(state, entry) => (state, entry),
+                Gathering::Unchanged(stretch) => {
+                    whole.take(&stretch, &mut carried, &mut self.chunks)?;
+                    continue;
+                }
+            };
+            if state == State::Listed {
+                list(&mut entry, &mut lists)?;
+            }
+            if state != State::Carried {
+                self.chunks.settle_entry(&mut entry);
+            }
+            whole.note(&entry)?;
+            whole.blocks.push(entry, &mut self.chunks)?;
+        }
+        self.gathered.carried = carried;
+        let Whole { listing, entries, files, bytes, blocks, .. } = whole;
+        let (depth, top) = blocks.finish(&mut self.chunks)?;
+        let root = Root { digest: listing.digest(), entries, files, bytes, depth, top };
+        let (id, bytes) = root.encode(env.random16(), self.chunks.encoder());
+        Ok(Tree { root, id, bytes, written: self.chunks.finish()?, gathered: self.gathered })
+    }
+}
+
+/// The whole tree as its entries come, which is checked to be one.
+#[derive(Default)]
+struct Whole {
+    listing: ListingHasher,
+    entries: u64,
+    files: u64,
+    bytes: u64,
+    blocks: BlockWriter,
+    last: Option<TreePath>,
+    /// The directories on the way to the last entry.
+    parents: Vec<TreePath>,
+}
+
+impl Whole {
+    fn note(&mut self, entry: &Entry) -> Result<(), CommitError> {
+        let path = &entry.path;
+        while self.parents.last().is_some_and(|directory| !path.is_below(directory)) {
+            self.parents.pop();
+        }
+        let above = self.parents.last().map_or(0, |directory| directory.as_bytes().len() + 1);
+        let is_apart = path.as_bytes()[above..].contains(&b'/');
+        if is_apart || self.last.as_ref().is_some_and(|last| last >= path) {
+            return Err(CommitError::Own(format!("{path} is there twice, or in no directory")));
+        }
+        if matches!(entry.body, Body::Directory) {
+            self.parents.push(path.clone());
+        }
+        self.last = Some(path.clone());
+        let (files, bytes) = entry.body.sums();
+        self.entries += 1;
+        self.files = self.files.saturating_add(files);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.listing.push(entry);
+        Ok(())
+    }
+
+    /// Takes entries of another version, in whole blocks where that can be.
+    fn take(
+        &mut self,
+        stretch: &Stretch,
+        carried: &mut Carried,
+        chunks: &mut ChunkWriter<'_>,
+    ) -> Result<(), CommitError> {
+        let mut leaves = stretch.leaves();
+        while let Some(leaf) = leaves.next()? {
+            let entries = leaf.rows().map(|row| leaves.entry(&leaf, row)).collect::<Result<Vec<_>, _>>()?;
+            for entry in &entries {
+                carried.note(&entry.body);
+                self.note(entry)?;
+            }
+            let is_taken = match leaf.whole() {
+                Some((block, row)) => {
+                    self.blocks.take(block, index_row(row.block.clone(), &entries), chunks)?
+                }
+                None => false,
+            };
+            if !is_taken {
+                entries.into_iter().try_for_each(|entry| self.blocks.push(entry, chunks))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts a file's lists where their stand-in is.
+fn list(entry: &mut Entry, lists: &mut ListReader<'_>) -> Result<(), CommitError> {
+    if let Body::File(file) = &mut entry.body {
+        let (level, refs) = lists.next_file()?;
+        file.content = Content::Chunks { level, refs };
+    }
+    Ok(())
+}
+
+impl Carried {
+    fn note(&mut self, body: &Body) {
+        match body {
+            Body::File(FileBody { content: Content::Chunks { level: 0, refs }, .. }) => {
+                let stored = refs.iter().filter(|chunk| chunk.place.codec != Codec::Zero);
+                self.packs.extend(stored.map(|chunk| chunk.place.pack));
+            }
+            Body::File(FileBody { content: Content::Chunks { .. }, .. }) | Body::Contained(_) => {
+                self.has_more = true;
+            }
+            Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+        }
+    }
+}
+
+impl Gathered {
+    fn push(&mut self, state: State, entry: &Entry) -> Result<(), CommitError> {
+        if state == State::Carried {
+            self.carried.note(&entry.body);
+        }
+        let mut record = entry.encode_alone();
+        record.push(state as u8);
+        self.entries.push(&record).map_err(aside)
+    }
+
+    fn push_stretch(&mut self, stretch: &Stretch) -> Result<(), CommitError> {
+        let mut record = self.stretches.encode(stretch);
+        record.push(UNCHANGED);
+        self.entries.push(&record).map_err(aside)
+    }
+
+    /// All of them in order, as they were put aside.
+    pub fn read(&self) -> GatheredReader<'_> {
+        GatheredReader { records: self.entries.records(), stretches: &self.stretches }
+    }
+}
+
+/// Reads what was put aside.
+pub(super) struct GatheredReader<'a> {
+    records: Records<'a>,
+    stretches: &'a Stretches,
+}
+
+impl GatheredReader<'_> {
+    /// What comes next; none at the end.
+    pub fn next(&mut self) -> Result<Option<Gathering>, CommitError> {
+        let Some(record) = self.records.next_record().map_err(aside)? else { return Ok(None) };
+        let own = |problem: &str| CommitError::Own(problem.to_owned());
+        let (state, record) = record.split_last().ok_or_else(|| own("an empty record"))?;
+        let Some(state) = State::of_record(*state) else {
+            let stretch = self.stretches.decode(record);
+            return stretch.map(|s| Some(Gathering::Unchanged(s))).ok_or_else(|| own("no stretch"));
+        };
+        let entry = Entry::decode_alone(record).map_err(|e| own(&e.to_string()))?;
+        Ok(Some(Gathering::Entry(state, entry)))
+    }
+}

@@ -1,0 +1,305 @@
+//! Rows and columns of a Parquet file, from its footer.
+//!
+//! ```text
+//! file   = "PAR1" | pages | FileMetaData, in Thrift's compact protocol | its length u32 | "PAR1"
+//! FileMetaData  = 1: version i32, 2: schema list<SchemaElement>, 3: num_rows i64, …
+//! SchemaElement = 4: name string, 5: num_children i32, …
+//! ```
+//! The schema is a tree, written parents first; its leaves are the columns. Of Thrift only what is needed to pass over
+//! all other fields is read here: a whole reader of Parquet would be the largest dependency of this program.
+
+use std::sync::Arc;
+
+use super::content::{Files, Trouble};
+use super::table::{MAX_COLUMNS, Table, TableChange};
+use crate::repo::view::FileContent;
+
+const MAGIC: &[u8] = b"PAR1";
+/// Length and magic at the end.
+const TAIL_BYTES: u64 = 8;
+/// The longest footer in bytes; real ones have some 100 bytes a column and row group.
+const MAX_FOOTER_BYTES: u64 = 64 << 20;
+/// Structures in structures that are passed over.
+const MAX_DEPTH: usize = 32;
+
+/// Compares two files.
+pub(super) async fn compare(files: &Files) -> Result<TableChange, Trouble> {
+    Ok(TableChange::of(&table(&files.old).await?, &table(&files.new).await?))
+}
+
+async fn table(content: &Arc<FileContent>) -> Result<Table, Trouble> {
+    let room = content.size().checked_sub(TAIL_BYTES).ok_or_else(|| wrong("it is too short"))?;
+    let tail = content.read(room, TAIL_BYTES as usize).await?;
+    let Some((length, MAGIC)) = tail.split_first_chunk::<4>() else {
+        return Err(wrong("it does not end as one"));
+    };
+    let length = u64::from(u32::from_le_bytes(*length));
+    if length > room || length > MAX_FOOTER_BYTES {
+        return Err(wrong(&format!("its footer would have {length} bytes")));
+    }
+    let footer = content.read(room - length, length as usize).await?;
+    of_footer(&footer).ok_or_else(|| wrong("its footer is damaged"))
+}
+
+/// What a footer says of rows and columns.
+pub(super) fn of_footer(footer: &[u8]) -> Option<Table> {
+    metadata(&mut Thrift { rest: footer })
+}
+
+fn wrong(problem: &str) -> Trouble {
+    Trouble::content(format!("not a Parquet file: {problem}"))
+}
+
+/// An element of the schema.
+#[derive(Default)]
+struct Element {
+    name: String,
+    children: u64,
+}
+
+fn metadata(thrift: &mut Thrift<'_>) -> Option<Table> {
+    let (mut schema, mut rows) = (None, None);
+    let mut field = 0;
+    while let Some(kind) = thrift.field(&mut field)? {
+        match (field, kind) {
+            (2, LIST) => schema = Some(elements(thrift)?),
+            (3, I64) => rows = Some(u64::try_from(thrift.integer()?).ok()?),
+            _ => thrift.skip(kind, MAX_DEPTH)?,
+        }
+        // What stands behind is long: every column of every row group.
+        if let (Some(schema), Some(rows)) = (&schema, rows) {
+            return Some(Table { rows, columns: leaves(schema)? });
+        }
+    }
+    None
+}
+
+fn elements(thrift: &mut Thrift<'_>) -> Option<Vec<Element>> {
+    let (count, kind) = thrift.list()?;
+    if kind != STRUCT || count > 2 * MAX_COLUMNS as u64 {
+        return None;
+    }
+    (0..count).map(|_| element(thrift)).collect()
+}
+
+fn element(thrift: &mut Thrift<'_>) -> Option<Element> {
+    let mut element = Element::default();
+    let mut field = 0;
+    while let Some(kind) = thrift.field(&mut field)? {
+        match (field, kind) {
+            (4, BINARY) => element.name = String::from_utf8_lossy(thrift.binary()?).into_owned(),
+            (5, I32) => element.children = u64::try_from(thrift.integer()?).ok()?,
+            _ => thrift.skip(kind, MAX_DEPTH)?,
+        }
+    }
+    Some(element)
+}
+
+/// The names of the leaves, with those of their parents: `a.b`.
+fn leaves(schema: &[Element]) -> Option<Vec<String>> {
+    let mut out = vec![];
+    // For each open parent, how many children are still to come, and its name.
+    let mut open: Vec<(u64, String)> = vec![];
+    for (i, element) in schema.iter().enumerate() {
+        let prefix = open.last().map_or("", |(_, name)| name);
+        let name = match prefix {
+            // The root has a name that nobody chose.
+            "" if i == 0 => String::new(),
+            "" => element.name.clone(),
+            prefix => format!("{prefix}.{}", element.name),
+        };
+        if i > 0 {
+            open.last_mut()?.0 -= 1;
+        }
+        if element.children > 0 {
+            if open.len() == MAX_DEPTH {
+                return None;
+            }
+            open.push((element.children, name));
+        } else if i > 0 {
+            out.push(name);
+        }
+        while open.last().is_some_and(|(left, _)| *left == 0) {
+            open.pop();
+        }
+    }
+    open.is_empty().then_some(out)
+}
+
+const BOOLEANS: [u8; 2] = [1, 2];
+const I8: u8 = 3;
+const I16: u8 = 4;
+const I32: u8 = 5;
+const I64: u8 = 6;
+const DOUBLE: u8 = 7;
+const BINARY: u8 = 8;
+const LIST: u8 = 9;
+const SET: u8 = 10;
+const MAP: u8 = 11;
+const STRUCT: u8 = 12;
+
+/// Thrift's compact protocol. Everything is none where the bytes end or make no sense.
+struct Thrift<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Thrift<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*byte)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    /// A number in zigzag form.
+    fn integer(&mut self) -> Option<i64> {
+        let value = self.varint()?;
+        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    fn binary(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.varint()?).ok()?;
+        let (bytes, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(bytes)
+    }
+
+    /// The next field's type, with its number put into `field`; none inside at the end of the structure.
+    fn field(&mut self, field: &mut i64) -> Option<Option<u8>> {
+        let head = self.byte()?;
+        if head == 0 {
+            return Some(None);
+        }
+        *field = match head >> 4 {
+            0 => self.integer()?,
+            step => field.checked_add(i64::from(step))?,
+        };
+        Some(Some(head & 0x0f))
+    }
+
+    /// A list's length and the type of its elements.
+    fn list(&mut self) -> Option<(u64, u8)> {
+        let head = self.byte()?;
+        let count = match head >> 4 {
+            15 => self.varint()?,
+            count => u64::from(count),
+        };
+        Some((count, head & 0x0f))
+    }
+
+    fn skip(&mut self, kind: u8, depth: usize) -> Option<()> {
+        match kind {
+            kind if BOOLEANS.contains(&kind) => Some(()),
+            I8 => self.byte().map(drop),
+            I16 | I32 | I64 => self.varint().map(drop),
+            DOUBLE => {
+                self.rest = self.rest.get(8..)?;
+                Some(())
+            }
+            BINARY => self.binary().map(drop),
+            LIST | SET => {
+                let (count, kind) = self.list()?;
+                (0..count).try_for_each(|_| self.skip_element(kind, depth))
+            }
+            MAP => {
+                let count = self.varint()?;
+                let kinds = if count == 0 { 0 } else { self.byte()? };
+                (0..count).try_for_each(|_| {
+                    self.skip_element(kinds >> 4, depth)?;
+                    self.skip_element(kinds & 0x0f, depth)
+                })
+            }
+            STRUCT => {
+                let (depth, mut field) = (depth.checked_sub(1)?, 0);
+                while let Some(kind) = self.field(&mut field)? {
+                    self.skip(kind, depth)?;
+                }
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// Like a field, but that a boolean takes a byte; so none takes nothing, and no count is too long for its bytes.
+    fn skip_element(&mut self, kind: u8, depth: usize) -> Option<()> {
+        if BOOLEANS.contains(&kind) { self.byte().map(drop) } else { self.skip(kind, depth.checked_sub(1)?) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A footer as writers make it: version 1; root of two children: `id`, and the group `p` of `x` and `y`.
+    fn footer() -> Vec<u8> {
+        let leaf = |name: &str| {
+            // 1: type i32 = 1 (INT32); 3: repetition i32 = 1; 4: name.
+            [&[0x15, 0x02, 0x25, 0x02, 0x18, name.len() as u8][..], name.as_bytes(), &[0]].concat()
+        };
+        let group = |name: &str, children: u8| {
+            // 4: name; 5: num_children.
+            [&[0x48, name.len() as u8][..], name.as_bytes(), &[0x15, children * 2, 0]].concat()
+        };
+        let schema = [group("schema", 2), leaf("id"), group("p", 2), leaf("x"), leaf("y")].concat();
+        // 1: version i32 = 1; 2: list of 5 structs; 3: num_rows i64 = 1000; 4: an empty list of structs; end.
+        [&[0x15, 0x02, 0x19, 0x5c][..], &schema, &[0x16, 0xd0, 0x0f, 0x19, 0x0c, 0x00]].concat()
+    }
+
+    #[test]
+    fn rows_and_columns_stand_in_the_footer() {
+        let bytes = footer();
+        let table = metadata(&mut Thrift { rest: &bytes }).unwrap();
+        assert_eq!(table, Table { rows: 1000, columns: ["id", "p.x", "p.y"].map(str::to_owned).to_vec() });
+    }
+
+    #[test]
+    fn other_fields_are_passed_over() {
+        // 9: a map of two strings to lists; 2, 3 by their full numbers; booleans, a double, nested structures.
+        let before = [0x9b, 0x02, 0x89, 1, b'k', 0x13, 7, 1, b'l', 0x31, 1, 2, 1];
+        let more = [0x11, 0x17, 1, 2, 3, 4, 5, 6, 7, 8, 0x1c, 0x1c, 0x13, 9, 0, 0];
+        let rest = footer();
+        // From here on field numbers count from 12 on, so the schema's is written in full.
+        let bytes = [&before[..], &more, &[0x09, 0x04], &rest[3..]].concat();
+        assert_eq!(metadata(&mut Thrift { rest: &bytes }).unwrap().rows, 1000);
+    }
+
+    #[test]
+    fn damaged_and_hostile_footers_are_none() {
+        let bytes = footer();
+        for end in 0..bytes.len() - 3 {
+            assert_eq!(metadata(&mut Thrift { rest: &bytes[..end] }), None, "cut at {end}");
+        }
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                // Whatever comes out, it ends and does not panic.
+                let _ = metadata(&mut Thrift { rest: &flipped });
+            }
+        }
+        let deep = [0x1c].repeat(100_000);
+        assert_eq!(metadata(&mut Thrift { rest: &deep }), None);
+        let long_list = [&[0x59, 0xf1][..], &[0xff; 9], &[0x01]].concat();
+        assert_eq!(metadata(&mut Thrift { rest: &long_list }), None);
+        let many = [0x29, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f];
+        assert_eq!(metadata(&mut Thrift { rest: &many }), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_footer_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+            let _ = metadata(&mut Thrift { rest: &bytes });
+        }
+    }
+}

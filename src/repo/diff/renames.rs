@@ -1,0 +1,74 @@
+//! Renames: a file or reference that is gone and one that is new, of one content.
+
+use std::collections::HashMap;
+
+use super::{Change, Difference, Kind};
+use crate::format::entry::{Body, Entry};
+use crate::format::id::FileHash;
+
+/// Takes each removed file and an added one of the same content together. Of several, one of the same name comes
+/// first, then the first in order. A reference has the content of another if it is one to the same object as it was then.
+/// Empty files are all alike, and none is taken for another.
+pub(super) fn find(difference: &mut Difference) {
+    let mut gone: HashMap<Content, Vec<usize>> = HashMap::new();
+    for (i, change) in difference.changes.iter().enumerate() {
+        if change.kind() == Kind::Removed
+            && let Some(content) = change.entry().and_then(Content::of)
+        {
+            gone.entry(content).or_default().push(i);
+        }
+    }
+    if gone.is_empty() {
+        return;
+    }
+    // Lists are taken from at their ends.
+    gone.values_mut().for_each(|list| list.reverse());
+    for i in 0..difference.changes.len() {
+        if difference.changes[i].kind() != Kind::Added {
+            continue;
+        }
+        let Some(entry) = difference.changes[i].entry() else { continue };
+        let Some(list) = Content::of(entry).and_then(|content| gone.get_mut(&content)) else { continue };
+        let has_name = |at: &usize| name(&difference.changes[*at]) == Some(entry.path.file_name());
+        let recent = list.len().saturating_sub(MAX_LOOKED_AT);
+        let same_name = list[recent..].iter().rposition(has_name).map(|at| recent + at);
+        let Some(from) = same_name.map(|at| list.remove(at)).or_else(|| list.pop()) else { continue };
+        let size = entry.size();
+        difference.changes[i].old = difference.changes[from].old.take();
+        difference.changes[i].shared_bytes = size;
+        difference.counts.added -= 1;
+        difference.counts.removed -= 1;
+        difference.counts.renamed += 1;
+        difference.bytes.new = difference.bytes.new.saturating_sub(size);
+        difference.bytes.shared = difference.bytes.shared.saturating_add(size);
+    }
+    difference.changes.retain(|change| change.entry().is_some());
+}
+
+/// Files of one content that are looked at for the same name.
+const MAX_LOOKED_AT: usize = 64;
+
+/// What tells that two entries have the same bytes.
+#[derive(PartialEq, Eq, Hash)]
+enum Content {
+    Stored { hash: FileHash, size: u64 },
+    Outside { uri: String, size: u64, proof: String },
+}
+
+impl Content {
+    /// None of what is empty, or has no bytes.
+    fn of(entry: &Entry) -> Option<Self> {
+        match &entry.body {
+            Body::File(file) if file.size > 0 => Some(Self::Stored { hash: file.hash, size: file.size }),
+            Body::Reference(reference) => {
+                let (uri, size, proof) = (reference.uri.clone(), reference.size, reference.proof());
+                Some(Self::Outside { uri, size, proof })
+            }
+            Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Contained(_) => None,
+        }
+    }
+}
+
+fn name(change: &Change) -> Option<&[u8]> {
+    change.entry().map(|entry| entry.path.file_name())
+}

@@ -1,0 +1,116 @@
+//! Lines of two texts: a unified diff of short ones, numbers of lines of others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use similar::{ChangeTag, TextDiff};
+
+use super::content::{Files, Trouble};
+use crate::repo::view::{FileContent, Source};
+
+/// The longest text whose lines are compared, in bytes.
+const MAX_SHORT_BYTES: u64 = 1 << 20;
+/// The longest file that is read to count in it, in bytes.
+pub(super) const MAX_COUNTED_BYTES: u64 = 1 << 30;
+/// After this long the shortest difference is no longer looked for, and the one found so far is taken: texts made for
+/// it could keep the search busy for minutes.
+const SEARCH_LIMIT: Duration = Duration::from_secs(2);
+/// Lines shown around a difference.
+const CONTEXT_LINES: usize = 3;
+
+/// The lines of two texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinesChange {
+    /// How many the first has.
+    pub old_lines: u64,
+    /// How many the second has.
+    pub new_lines: u64,
+    /// What differs; none where a text is too long.
+    pub detail: Option<LinesDetail>,
+}
+
+/// Which lines differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinesDetail {
+    /// Lines that only the second has.
+    pub added: u64,
+    /// Lines that only the first has.
+    pub removed: u64,
+    /// The hunks of a unified diff, without the two lines that name the files.
+    pub unified: String,
+}
+
+/// Whether the lines of both can be compared.
+pub(super) fn is_short(files: &Files) -> bool {
+    files.old.size().max(files.new.size()) <= MAX_SHORT_BYTES
+}
+
+/// Compares two texts.
+pub(super) async fn compare(files: &Files) -> Result<LinesChange, Trouble> {
+    if !is_short(files) {
+        let (old_lines, new_lines) = (count_lines(&files.old).await?, count_lines(&files.new).await?);
+        return Ok(LinesChange { old_lines, new_lines, detail: None });
+    }
+    let old = files.old.read(0, files.old.size() as usize).await?;
+    let new = files.new.read(0, files.new.size() as usize).await?;
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Trouble::content("not UTF-8 text"));
+    Ok(lines(text(&old)?, text(&new)?))
+}
+
+fn lines(old: &str, new: &str) -> LinesChange {
+    let diff = TextDiff::configure().timeout(SEARCH_LIMIT).diff_lines(old, new);
+    let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count() as u64;
+    let detail = LinesDetail {
+        added: count(ChangeTag::Insert),
+        removed: count(ChangeTag::Delete),
+        unified: diff.unified_diff().context_radius(CONTEXT_LINES).to_string(),
+    };
+    let (old_lines, new_lines) = (diff.old_len() as u64, diff.new_len() as u64);
+    LinesChange { old_lines, new_lines, detail: Some(detail) }
+}
+
+async fn count_lines(content: &Arc<FileContent>) -> Result<u64, Trouble> {
+    check_length(content)?;
+    let (mut lines, mut last) = (0, b'\n');
+    let mut parts = std::pin::pin!(content.parts(Source::Any));
+    while let Some(part) = parts.next().await {
+        let part = part?;
+        lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;
+        last = part.last().copied().unwrap_or(last);
+    }
+    Ok(lines + u64::from(last != b'\n'))
+}
+
+/// Whether a file may be read as a whole to count in it.
+pub(super) fn check_length(content: &Arc<FileContent>) -> Result<(), Trouble> {
+    if content.size() > MAX_COUNTED_BYTES {
+        return Err(Trouble::content("longer than 1 GiB, not read"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_told_as_a_unified_diff() {
+        let change = lines("a\nb\nc\n", "a\nB\nc\nd");
+        assert_eq!((change.old_lines, change.new_lines), (3, 4));
+        let detail = change.detail.unwrap();
+        assert_eq!((detail.added, detail.removed), (2, 1));
+        let want = "@@ -1,3 +1,4 @@\n a\n-b\n+B\n c\n+d\n\\ No newline at end of file\n";
+        assert_eq!(detail.unified, want);
+    }
+
+    #[test]
+    fn texts_with_nothing_in_common_end_within_the_limit() {
+        let text = |seed: u64| {
+            (0..60_000u64).map(|i| format!("{}\n", (i * 7 + seed) ^ (seed << 9))).collect::<String>()
+        };
+        let change = lines(&text(1), &text(99));
+        let detail = change.detail.unwrap();
+        assert_eq!(change.new_lines + detail.removed, change.old_lines + detail.added);
+    }
+}

@@ -1,0 +1,228 @@
+//! Following what versions were made from, and what was made from them, through any depth.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::index::{Edge, Index, Node};
+use crate::format::clock::Timestamp;
+use crate::format::name::{ArtifactKey, VersionNumber};
+use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, Scope, VersionRecord};
+
+/// Versions that one answer has; what lies behind them is left out, and the answer says so.
+pub const MAX_NODES: usize = 300_000;
+
+/// Which way to go, and how far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Steps towards inputs; none: all.
+    pub up: Option<usize>,
+    /// Steps towards what was made; none: all.
+    pub down: Option<usize>,
+}
+
+impl Extent {
+    /// As far as there is something.
+    pub const ALL: Extent = Extent { up: None, down: None };
+}
+
+/// A version, what it came from and what came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Graph {
+    /// The version that was asked for.
+    pub root: String,
+    /// It, and all that is linked to it.
+    pub nodes: Vec<Described>,
+    /// From inputs to what was made.
+    pub edges: Vec<Link>,
+    /// Whether there is more than an answer has.
+    pub truncated: bool,
+    /// Rows of the index that were read.
+    pub rows_read: u64,
+}
+
+/// A node of a graph.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Described {
+    /// Its name: `project/name:v7`, or a text that names no version.
+    pub name: String,
+    /// The artifact; none if it is no version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<ArtifactKey>,
+    /// The number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionNumber>,
+    /// The digest of its content, where its log is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// `model`, `dataset`, ….
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
+    /// When it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<Timestamp>,
+    /// By whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Whether it was deleted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    /// Steps from the root: negative towards inputs.
+    pub distance: i64,
+}
+
+/// That a version was made from another.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Link {
+    /// The input.
+    pub input: String,
+    /// What was made.
+    pub made: String,
+    /// Files of the input that were opened; none if it was only said to be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// Sum of their sizes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// All logs of a store as they are now, or as they are known while it cannot be reached. Cost: a listing for the store
+/// and each project, a request for each artifact; 16 at once.
+pub async fn all_states(catalog: &Catalog) -> Result<Vec<Arc<ArtifactState>>, CatalogError> {
+    let keys: Vec<ArtifactKey> = match catalog.sync(&Scope::All, |_, _| {}).await {
+        Ok(synced) => synced.into_iter().map(|synced| synced.artifact).collect(),
+        Err(CatalogError::Store(e)) if e.may_pass() => {
+            tracing::warn!("{e}: only what is known on this host is shown");
+            catalog.kept()
+        }
+        Err(e) => return Err(e),
+    };
+    let mut states = vec![];
+    for key in keys {
+        match catalog.state(&key, Duration::MAX).await {
+            Ok(state) => states.extend(state),
+            Err(CatalogError::Store(e)) if e.may_pass() => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(states)
+}
+
+/// The graph around a version. Cost: two look-ups in the index for each version in it, no request.
+pub fn around(
+    index: &Index,
+    states: &[Arc<ArtifactState>],
+    artifact: &ArtifactKey,
+    version: VersionNumber,
+    extent: Extent,
+) -> rusqlite::Result<Graph> {
+    let root = Node::Version(artifact.clone(), version);
+    let mut walk = Walk {
+        index,
+        distances: BTreeMap::from([(root.clone(), 0)]),
+        edges: vec![],
+        seen: HashSet::new(),
+        rows: 0,
+        truncated: false,
+    };
+    walk.follow(&root, extent.up, Way::Up)?;
+    walk.follow(&root, extent.down, Way::Down)?;
+    let by_key: HashMap<&ArtifactKey, &Arc<ArtifactState>> = states.iter().map(|s| (s.key(), s)).collect();
+    let nodes = walk.distances.iter().map(|(node, distance)| describe(node, *distance, &by_key)).collect();
+    let link = |edge: Edge| Link {
+        input: edge.input.to_string(),
+        made: edge.made.to_string(),
+        files: edge.read.map(|read| read.0),
+        bytes: edge.read.map(|read| read.1),
+    };
+    Ok(Graph {
+        root: root.to_string(),
+        nodes,
+        edges: walk.edges.into_iter().map(link).collect(),
+        truncated: walk.truncated,
+        rows_read: walk.rows,
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+struct Walk<'a> {
+    index: &'a Index,
+    distances: BTreeMap<Node, i64>,
+    edges: Vec<Edge>,
+    seen: HashSet<(Node, Node)>,
+    rows: u64,
+    truncated: bool,
+}
+
+impl Walk<'_> {
+    /// Goes on from a node, each node once, nearest first.
+    fn follow(&mut self, root: &Node, limit: Option<usize>, way: Way) -> rusqlite::Result<()> {
+        let mut queue = VecDeque::from([(root.clone(), 0_usize)]);
+        let mut visited = HashSet::from([root.clone()]);
+        while let Some((node, steps)) = queue.pop_front() {
+            let Node::Version(artifact, version) = &node else { continue };
+            if limit.is_some_and(|limit| steps >= limit) {
+                continue;
+            }
+            let edges = match way {
+                Way::Up => self.index.inputs_of(artifact, *version)?,
+                Way::Down => self.index.made_from(artifact, *version)?,
+            };
+            self.rows += edges.len() as u64;
+            for edge in edges {
+                let next = if way == Way::Up { edge.input.clone() } else { edge.made.clone() };
+                if !self.distances.contains_key(&next) && self.distances.len() >= MAX_NODES {
+                    self.truncated = true;
+                    continue;
+                }
+                let distance = steps as i64 + 1;
+                self.distances.entry(next.clone()).or_insert(if way == Way::Up {
+                    -distance
+                } else {
+                    distance
+                });
+                if self.seen.insert((edge.input.clone(), edge.made.clone())) {
+                    self.edges.push(edge);
+                }
+                if visited.insert(next.clone()) {
+                    queue.push_back((next, steps + 1));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn describe(node: &Node, distance: i64, states: &HashMap<&ArtifactKey, &Arc<ArtifactState>>) -> Described {
+    let bare = Described {
+        name: node.to_string(),
+        artifact: None,
+        version: None,
+        digest: None,
+        artifact_type: None,
+        created: None,
+        actor: None,
+        deleted: false,
+        distance,
+    };
+    let Node::Version(artifact, version) = node else { return bare };
+    let bare = Described { artifact: Some(artifact.clone()), version: Some(*version), ..bare };
+    let Some(state) = states.get(artifact) else { return bare };
+    let record: Option<&VersionRecord> = state.record(*version);
+    let Some(record) = record else { return bare };
+    Described {
+        digest: Some(record.digest.to_string()),
+        artifact_type: record.artifact_type.clone(),
+        created: Some(record.created),
+        actor: Some(record.actor.clone()),
+        deleted: state.version(*version).is_none(),
+        ..bare
+    }
+}

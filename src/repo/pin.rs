@@ -1,0 +1,286 @@
+//! Pinning: a version made local as a whole, and kept so.
+//!
+//! First the manifest is read, then the pin is written ([`Cache::pin`]), which keeps from eviction whatever the
+//! version needs, then what is missing is fetched. So an attempt that ends early, however it does, loses nothing: a
+//! repeat goes on where it stopped. Memory: some 50 bytes for each file and block of the version, besides the reading
+//! context's own limits.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use futures::{StreamExt, TryStreamExt};
+
+use crate::format::entry::{Body, Content, Entry, FileBody};
+use crate::format::id::FileHash;
+use crate::format::name::{ArtifactKey, Reference, Selector, VersionNumber};
+use crate::format::path::TreePath;
+use crate::repo::cache::{Cache, Pin, PinError as CachePinError, PinnedItem, PinnedVersion};
+use crate::repo::catalog::{Catalog, CatalogError, VersionRecord};
+use crate::repo::view::{Entries, ListBlocks, ReadContext, ReadError, VersionView};
+
+/// Files fetched at once; each fetches several ranges at once itself.
+const PARALLEL_FILES: usize = 4;
+/// Rounds of looking for what is missing and fetching it, before the local disk is blamed.
+const MAX_ROUNDS: usize = 3;
+
+/// Why a version is not pinned, or not whole yet.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// Which version is meant is not known.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// It cannot be read. What was fetched stays; a repeat goes on from there.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It does not fit, or the pin cannot be written.
+    #[error("{name} is not pinned: {source}")]
+    Cache {
+        /// The version.
+        name: String,
+        /// Why.
+        source: CachePinError,
+    },
+    /// What was fetched is gone again.
+    #[error(
+        "{name} is pinned, but {missing} bytes of it did not stay in the cache: is something removed there by hand?"
+    )]
+    Missing {
+        /// The version.
+        name: String,
+        /// How many bytes.
+        missing: u64,
+    },
+    /// The pin cannot be removed, or the cache not be made durable.
+    #[error("the local disk failed: {0}")]
+    Local(#[from] io::Error),
+}
+
+/// How far pinning is. Shared with who shows it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    done: AtomicU64,
+    total: AtomicU64,
+    under_way: Mutex<Vec<FileHash>>,
+}
+
+impl Progress {
+    /// Bytes of files that are local or on their way, and bytes of all files once that is known.
+    pub fn bytes(&self, cache: &Cache) -> (u64, Option<u64>) {
+        let under_way = self.under_way.lock().expect("no holder of this lock panics").clone();
+        let partly: u64 = under_way.iter().map(|hash| cache.partial_bytes(hash)).sum();
+        let total = self.total.load(Ordering::Relaxed);
+        (self.done.load(Ordering::Relaxed).saturating_add(partly).min(total), (total > 0).then_some(total))
+    }
+
+    fn begin(&self, hash: FileHash) -> UnderWay<'_> {
+        self.under_way.lock().expect("no holder of this lock panics").push(hash);
+        UnderWay { progress: self, hash }
+    }
+}
+
+/// A file that is being fetched, until this is dropped.
+struct UnderWay<'a> {
+    progress: &'a Progress,
+    hash: FileHash,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.progress.under_way.lock().expect("no holder of this lock panics").retain(|h| *h != self.hash);
+    }
+}
+
+/// A version that is pinned and whole.
+#[derive(Debug, Clone)]
+pub struct Pinned {
+    /// Which.
+    pub version: PinnedVersion,
+    /// Bytes of it that were not here before.
+    pub fetched_bytes: u64,
+}
+
+/// Pins the version that `reference` means now and fetches what is missing of it. Cost: as reading all of it; none
+/// of the content is asked for if all is here.
+pub async fn pin(
+    catalog: &Catalog,
+    reader: &ReadContext,
+    reference: &Reference,
+    progress: &Progress,
+) -> Result<Pinned, PinError> {
+    let artifact = &reference.artifact;
+    let record = catalog.resolve(reference).await?;
+    let name = format!("{artifact}:{}", record.version);
+    // What `show` and the attributes tell is wanted without the store, too.
+    if let Some(state) = catalog.known(artifact) {
+        catalog.record(&state, &record).await?;
+    }
+    progress.total.store(record.bytes, Ordering::Relaxed);
+    let pin = describe(catalog, reader, artifact, &record).await?;
+    let cache = reader.cache().clone();
+    let fetched_bytes = cache.missing_bytes(&pin);
+    cache.pin(&pin).map_err(|source| PinError::Cache { name: name.clone(), source })?;
+    for _ in 0..MAX_ROUNDS {
+        progress.done.store(0, Ordering::Relaxed);
+        fetch(reader, artifact, &record, progress).await?;
+        if cache.missing_bytes(&pin) == 0 {
+            let syncing = cache.clone();
+            let synced = tokio::task::spawn_blocking(move || syncing.sync()).await;
+            synced.unwrap_or_else(|e| Err(io::Error::other(e)))?;
+            return Ok(Pinned { version: pin.version, fetched_bytes });
+        }
+    }
+    Err(PinError::Missing { name, missing: cache.missing_bytes(&pin) })
+}
+
+/// Lets a pinned version go; none if it was not pinned. A number needs no store.
+pub async fn unpin(
+    catalog: &Catalog,
+    cache: &Cache,
+    reference: &Reference,
+) -> Result<(VersionNumber, bool), PinError> {
+    let version = match reference.selector {
+        Selector::Version(number) => number,
+        _ => catalog.resolve(reference).await?.version,
+    };
+    Ok((version, cache.unpin(catalog.store().id(), &reference.artifact, version)?))
+}
+
+async fn open(
+    reader: &ReadContext,
+    artifact: &ArtifactKey,
+    record: &VersionRecord,
+) -> Result<Arc<VersionView>, ReadError> {
+    let label = format!("{artifact}:{}", record.version);
+    VersionView::open(reader, artifact, record.manifest, &label).await
+}
+
+/// Everything that reading the version needs.
+async fn describe(
+    catalog: &Catalog,
+    reader: &ReadContext,
+    artifact: &ArtifactKey,
+    record: &VersionRecord,
+) -> Result<Pin, ReadError> {
+    let mut items = vec![];
+    let mut open = vec![Part::of(open(reader, artifact, record).await?)];
+    // A version that stands in many places is gone through once.
+    let mut seen = HashSet::new();
+    while let Some(Part { view, path }) = open.pop() {
+        if !seen.insert((view.manifest(), path.clone())) {
+            continue;
+        }
+        let mut entries = part_entries(&view, path.as_ref());
+        loop {
+            let batch = entries.next_batch().await?;
+            if batch.is_empty() {
+                break;
+            }
+            let files = || batch.iter().filter_map(|(_, entry)| stored_file(entry));
+            items.extend(files().map(|file| PinnedItem::file(&file.hash, file.size)));
+            let lists = ListBlocks::of(files());
+            let lists = view.keep_lists(lists).await?;
+            items.extend(lists.iter().map(|(id, bytes)| PinnedItem::block(id, *bytes)));
+            open.extend(parts_within(&view, &batch).await?);
+        }
+        let blocks = view.keep_blocks().await?;
+        items.extend(blocks.iter().map(|(id, bytes)| PinnedItem::block(id, *bytes)));
+        let root_bytes = reader.cache().root(&view.manifest()).map_or(0, |bytes| bytes.len() as u64);
+        items.push(PinnedItem::root(&view.manifest(), root_bytes));
+    }
+    let store = catalog.store();
+    let version = PinnedVersion {
+        store: store.id(),
+        artifact: artifact.clone(),
+        version: record.version,
+        digest: record.digest,
+        files: record.files,
+        bytes: record.bytes,
+        since: store.env().now(),
+    };
+    Ok(Pin { version, items })
+}
+
+/// The file of an entry, if its bytes are a file of their own in the cache.
+fn stored_file(entry: &Entry) -> Option<&FileBody> {
+    match &entry.body {
+        Body::File(file) if file.size > 0 && !matches!(file.content, Content::Inline(_)) => Some(file),
+        Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Reference(_) | Body::Contained(_) => {
+            None
+        }
+    }
+}
+
+/// Makes every block and file of the version local.
+async fn fetch(
+    reader: &ReadContext,
+    artifact: &ArtifactKey,
+    record: &VersionRecord,
+    progress: &Progress,
+) -> Result<(), ReadError> {
+    let mut open = vec![Part::of(open(reader, artifact, record).await?)];
+    let mut seen = HashSet::new();
+    while let Some(part) = open.pop() {
+        if !seen.insert((part.view.manifest(), part.path.clone())) {
+            continue;
+        }
+        open.extend(fetch_part(&part, progress).await?);
+    }
+    Ok(())
+}
+
+/// Makes one manifest's part local, and gives those that it contains.
+async fn fetch_part(Part { view, path }: &Part, progress: &Progress) -> Result<Vec<Part>, ReadError> {
+    view.keep_blocks().await?;
+    let mut within = vec![];
+    let mut entries = part_entries(view, path.as_ref());
+    loop {
+        let batch = entries.next_batch().await?;
+        if batch.is_empty() {
+            return Ok(within);
+        }
+        let lists = ListBlocks::of(batch.iter().filter_map(|(_, entry)| stored_file(entry)));
+        view.keep_lists(lists).await?;
+        within.extend(parts_within(view, &batch).await?);
+        let each = futures::stream::iter(batch).map(Ok::<_, ReadError>);
+        each.try_for_each_concurrent(PARALLEL_FILES, |(ordinal, entry)| async move {
+            if let Some(file) = stored_file(&entry) {
+                let _under_way = progress.begin(file.hash);
+                view.open_file(ordinal, &entry.path, file).await?.materialize().await?;
+            }
+            progress.done.fetch_add(entry.size(), Ordering::Relaxed);
+            Ok(())
+        })
+        .await?;
+    }
+}
+
+/// A manifest that the version is made of, and the directory of it that is shown; none is all of it.
+#[derive(Debug)]
+struct Part {
+    view: Arc<VersionView>,
+    path: Option<TreePath>,
+}
+
+impl Part {
+    fn of(view: Arc<VersionView>) -> Self {
+        Self { view, path: None }
+    }
+}
+
+fn part_entries(view: &Arc<VersionView>, path: Option<&TreePath>) -> Entries {
+    path.map_or_else(|| view.entries(0), |directory| view.subtree(directory))
+}
+
+/// The parts that some entries contain.
+async fn parts_within(view: &VersionView, batch: &[(u64, Entry)]) -> Result<Vec<Part>, ReadError> {
+    let mut parts = vec![];
+    for (_, entry) in batch {
+        if let Body::Contained(contained) = &entry.body {
+            let view = view.open_contained(contained).await?;
+            parts.push(Part { view, path: contained.path.clone() });
+        }
+    }
+    Ok(parts)
+}

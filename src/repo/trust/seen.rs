@@ -1,0 +1,234 @@
+//! The newest state of each log that this host has served anything by: kept in files, so that it outlives the cache.
+//!
+//! A mark is durable before what it stands for is served, and only ever moves on. It is not rebuilt when it is lost:
+//! a host without marks knows nothing, and can be told what to demand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::format::event::{Body, Event};
+use crate::format::id::{EventHash, StoreId};
+use crate::format::name::{AliasName, ArtifactKey, VersionNumber};
+use crate::host::durable;
+use crate::repo::catalog::ArtifactState;
+
+/// Digits of the hash of store and artifact that name a file.
+const NAME_DIGITS: usize = 32;
+
+/// How long other processes may take to write a mark.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+
+/// The marks of one store's logs.
+#[derive(Debug)]
+pub(super) struct Seen {
+    folder: PathBuf,
+    store: StoreId,
+    /// What is in the files, and was checked against the log in this process.
+    checked: Mutex<HashMap<ArtifactKey, (u64, EventHash)>>,
+    turns: Mutex<HashMap<ArtifactKey, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// A state of a log, as far as names rest on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    store: StoreId,
+    artifact: ArtifactKey,
+    /// The last event.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: EventHash,
+    /// What the names were.
+    pub names: Names,
+}
+
+/// What names were: the events that set the aliases, and the number of the next version. A checkpoint that somebody
+/// made up can say otherwise; the events since the mark cannot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Names {
+    next_version: u64,
+    aliases: BTreeMap<AliasName, u64>,
+}
+
+impl Names {
+    /// Those of a state.
+    pub fn of(state: &ArtifactState) -> Self {
+        let aliases = state.aliases().map(|(alias, record)| (alias.clone(), record.seq)).collect();
+        Self { next_version: state.next_version().0, aliases }
+    }
+
+    /// Takes in the next event.
+    pub fn follow(&mut self, event: &Event) {
+        let is_set = match &event.body {
+            Body::Commit(commit) => {
+                self.next_version = commit.version.0.saturating_add(1);
+                true
+            }
+            Body::Recommit(_) => true,
+            Body::Alias(change) => change.to.is_some(),
+            Body::Delete(_) => false,
+            // The others name no alias that they move.
+            _ => return,
+        };
+        for alias in event.body.aliases() {
+            match is_set {
+                true => drop(self.aliases.insert(alias.clone(), event.seq)),
+                false => drop(self.aliases.remove(alias)),
+            }
+        }
+    }
+
+    /// Says how a state differs.
+    pub fn difference(&self, state: &ArtifactState) -> Option<String> {
+        let found = Self::of(state);
+        if found.next_version != self.next_version {
+            let [found, next] = [found.next_version, self.next_version].map(VersionNumber);
+            return Some(format!("the next version is {next} by the events and {found} by a checkpoint"));
+        }
+        let names = self.aliases.keys().chain(found.aliases.keys());
+        let differs = |alias: &&AliasName| self.aliases.get(*alias) != found.aliases.get(*alias);
+        let shown = |seq: Option<&u64>| seq.map_or("nothing".to_owned(), |seq| format!("event {seq}"));
+        names.into_iter().find(differs).map(|alias| {
+            let (by_events, found) = (shown(self.aliases.get(alias)), shown(found.aliases.get(alias)));
+            format!("{alias} rests on {by_events} by the events and on {found} by a checkpoint")
+        })
+    }
+}
+
+impl Seen {
+    pub fn new(state_folder: &Path, store: StoreId) -> Self {
+        let folder = state_folder.join("seen");
+        Self { folder, store, checked: Mutex::default(), turns: Mutex::default() }
+    }
+
+    /// What whoever checks and moves an artifact's mark holds meanwhile.
+    pub fn turn(&self, artifact: &ArtifactKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().expect("no holder of this lock panics");
+        turns.entry(artifact.clone()).or_default().clone()
+    }
+
+    /// Whether this very state was checked and kept.
+    pub fn is_at(&self, state: &ArtifactState) -> bool {
+        let checked = self.checked.lock().expect("no holder of this lock panics");
+        checked.get(state.key()) == Some(&(state.seq(), state.head()))
+    }
+
+    /// The newest state that was kept; none if none was.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read: what was seen is not known.
+    pub fn mark(&self, artifact: &ArtifactKey) -> io::Result<Option<Mark>> {
+        let path = self.file(artifact);
+        let damaged = |problem: String| {
+            let file = path.display();
+            io::Error::other(format!("{file} is damaged ({problem}); remove it to trust the store anew"))
+        };
+        let bytes = match durable::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            bytes => bytes?,
+        };
+        let mark: Mark = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        if mark.store != self.store || mark.artifact != *artifact {
+            return Err(damaged("it is of another log".to_owned()));
+        }
+        Ok(Some(mark))
+    }
+
+    /// Keeps a state that goes on from the mark; a newer one that another process has kept since stays.
+    pub async fn keep(&self, state: &ArtifactState) -> io::Result<()> {
+        let (artifact, seq, hash) = (state.key().clone(), state.seq(), state.head());
+        let mark = Mark { store: self.store, artifact, seq, hash, names: Names::of(state) };
+        let (folder, file) = (self.folder.clone(), self.file(state.key()));
+        let write = move || {
+            durable::create_private_directory(&folder)?;
+            let _turn = lock(&folder.join("lock"))?;
+            let kept: Option<Mark> =
+                durable::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            if kept.is_some_and(|kept| kept.store == mark.store && kept.seq > seq) {
+                return Ok(());
+            }
+            durable::write_atomically(&file, &serde_json::to_vec(&mark).expect("plain data"))
+        };
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+        let mut checked = self.checked.lock().expect("no holder of this lock panics");
+        checked.insert(state.key().clone(), (seq, hash));
+        Ok(())
+    }
+
+    fn file(&self, artifact: &ArtifactKey) -> PathBuf {
+        let hash = blake3::hash(format!("{} {artifact}", self.store).as_bytes()).to_hex();
+        self.folder.join(format!("{}.json", &hash[..NAME_DIGITS]))
+    }
+}
+
+/// What whoever replaces a mark holds meanwhile, among all processes of this host.
+fn lock(path: &Path) -> io::Result<File> {
+    let file = durable::open(File::options().create(true).append(true), path)?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_LIMIT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(TryLockError::WouldBlock) => {
+                let shown = path.display();
+                return Err(io::Error::other(format!("another process holds {shown}; end it, or try again")));
+            }
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::clock::Timestamp;
+    use crate::format::id::{ArtifactId, EventId};
+
+    fn state() -> ArtifactState {
+        let event = Event {
+            store: StoreId::from_bytes([1; 16]),
+            project: "p".parse().unwrap(),
+            name: "a".parse().unwrap(),
+            artifact: ArtifactId::from_bytes([2; 16]),
+            seq: 0,
+            prev: None,
+            id: EventId::from_bytes([3; 16]),
+            time: Timestamp::from_unix_millis(0),
+            actor: "ann".into(),
+            host: "h".into(),
+            checkpoint: None,
+            body: Body::Create,
+        };
+        let hash = EventHash::of(&event.encode());
+        ArtifactState::begin(event.store, &"p/a".parse().unwrap(), &event, hash).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_mark_outlives_the_process_and_a_damaged_one_is_no_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, state) = (StoreId::from_bytes([1; 16]), state());
+        let seen = Seen::new(folder.path(), store);
+        assert_eq!(seen.mark(state.key()).unwrap(), None);
+        seen.keep(&state).await.unwrap();
+        assert!(seen.is_at(&state));
+        let again = Seen::new(folder.path(), store);
+        let mark = again.mark(state.key()).unwrap().unwrap();
+        assert_eq!((mark.seq, mark.hash, mark.names), (0, state.head(), Names::of(&state)));
+        assert!(!again.is_at(&state), "not checked in this process yet");
+        assert_eq!(Seen::new(folder.path(), StoreId::from_bytes([2; 16])).mark(state.key()).unwrap(), None);
+        // A process that has seen less does not take it back.
+        let newer = Mark { seq: 7, ..again.mark(state.key()).unwrap().unwrap() };
+        std::fs::write(seen.file(state.key()), serde_json::to_vec(&newer).unwrap()).unwrap();
+        again.keep(&state).await.unwrap();
+        assert_eq!(again.mark(state.key()).unwrap().unwrap().seq, 7);
+        std::fs::write(seen.file(state.key()), b"{}").unwrap();
+        assert!(again.mark(state.key()).unwrap_err().to_string().contains("remove it"));
+    }
+}

@@ -1,0 +1,141 @@
+//! Two versions side by side with what they contain of others, as their users see them: one tree each.
+//!
+//! Manifests are compared pair by pair (`compare.rs`). Where a contained version is given as a difference, what it shows
+//! is compared with what the other side has at the same path: another contained version, a directory, or nothing. One
+//! that is the same on both sides is not opened.
+
+use std::sync::Arc;
+
+use super::compare::{Common, Pair, Pairs, Part, Which};
+use super::error::ReadError;
+use super::whole::{Found, MAX_SHOWN, Place, WholeView};
+use crate::format::entry::Body;
+use crate::format::path::TreePath;
+
+/// What is seen at one path of two versions that differ there; of one side, or of both.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// In the first version.
+    pub old: Option<Found>,
+    /// In the second.
+    pub new: Option<Found>,
+}
+
+/// The differences of two versions in order of the paths that are seen. Times are not compared.
+#[derive(Debug)]
+pub struct Differences {
+    old: Arc<WholeView>,
+    new: Arc<WholeView>,
+    levels: Vec<Level>,
+    common: Common,
+    given: u64,
+}
+
+/// Two manifests that are gone through, and what they are seen as. None: that side has nothing there.
+#[derive(Debug)]
+struct Level {
+    pairs: Pairs,
+    old: Option<Place>,
+    new: Option<Place>,
+}
+
+impl Level {
+    fn new(old: Option<(Place, Part)>, new: Option<(Place, Part)>) -> Option<Self> {
+        let view = old.as_ref().or(new.as_ref()).map(|(place, _)| place.view.clone())?;
+        let split = |side: Option<(Place, Part)>| match side {
+            Some((place, part)) => (place.view.clone(), part, Some(place)),
+            None => (view.clone(), Part::Nothing, None),
+        };
+        let (old_view, old_part, old) = split(old);
+        let (new_view, new_part, new) = split(new);
+        Some(Self { pairs: Pairs::new((&old_view, old_part), (&new_view, new_part)), old, new })
+    }
+}
+
+impl Differences {
+    /// All differences, or those at and below `only`. Cost: what finding `only` costs on both sides.
+    pub async fn new(
+        old: &Arc<WholeView>,
+        new: &Arc<WholeView>,
+        only: Option<&TreePath>,
+    ) -> Result<Self, ReadError> {
+        let (from, to) = tokio::join!(begin(old, only), begin(new, only));
+        let levels = Level::new(from?, to?).into_iter().collect();
+        Ok(Self { old: old.clone(), new: new.clone(), levels, common: Common::default(), given: 0 })
+    }
+
+    /// What was the same up to here. A contained version that is the same is one entry, with the bytes of all it shows.
+    pub fn common(&self) -> Common {
+        self.levels.iter().fold(self.common, |sum, level| sum + level.pairs.common())
+    }
+
+    /// The next difference; none at the end. A contained version comes before what differs in it. Cost: the blocks that
+    /// only one side has, for each two manifests that differ; the roots of contained versions that differ.
+    pub async fn next(&mut self) -> Result<Option<Seen>, ReadError> {
+        while let Some(level) = self.levels.last_mut() {
+            let Some(pair) = level.pairs.next().await? else {
+                self.common = self.common + level.pairs.common();
+                self.levels.pop();
+                continue;
+            };
+            self.given += 1;
+            if self.given > MAX_SHOWN {
+                let problem = format!("more than {MAX_SHOWN} entries are to be seen in it");
+                return Err(self.new.top().contradiction(problem));
+            }
+            let Pair { old, new } = pair;
+            let seen = Seen { old: found(&level.old, old)?, new: found(&level.new, new)? };
+            self.enter(&seen).await?;
+            return Ok(Some(seen));
+        }
+        Ok(None)
+    }
+
+    /// Goes on with what is shown by contained versions, if one of the two is one.
+    async fn enter(&mut self, seen: &Seen) -> Result<(), ReadError> {
+        if !is_contained(&seen.old) && !is_contained(&seen.new) {
+            return Ok(());
+        }
+        let Some(level) = self.levels.last_mut() else { return Ok(()) };
+        // The directory's own manifest would give what is below it once more.
+        for (which, side) in [(Which::Old, &seen.old), (Which::New, &seen.new)] {
+            if let Some(found) = side.as_ref().filter(|found| found.entry.body == Body::Directory) {
+                level.pairs.pass_over(which, found.inner_path()).await?;
+            }
+        }
+        let (old, new) = tokio::join!(below(&self.old, &seen.old), below(&self.new, &seen.new));
+        self.levels.extend(Level::new(old?, new?));
+        Ok(())
+    }
+}
+
+fn found(
+    place: &Option<Place>,
+    side: Option<(u64, crate::format::entry::Entry)>,
+) -> Result<Option<Found>, ReadError> {
+    let both = place.as_ref().zip(side);
+    both.map(|(place, (ordinal, entry))| place.found(ordinal, entry)).transpose()
+}
+
+fn is_contained(side: &Option<Found>) -> bool {
+    side.as_ref().is_some_and(|found| matches!(found.entry.body, Body::Contained(_)))
+}
+
+/// Where a comparison begins; none if there is nothing at the path.
+async fn begin(whole: &Arc<WholeView>, only: Option<&TreePath>) -> Result<Option<(Place, Part)>, ReadError> {
+    let Some(path) = only else { return Ok(Some((whole.root(), Part::All))) };
+    let located = whole.locate(path).await?;
+    Ok(located.map(|(place, _, entry)| (place, Part::At(entry.path))))
+}
+
+/// What is shown below an entry; none of what is no directory.
+async fn below(whole: &Arc<WholeView>, side: &Option<Found>) -> Result<Option<(Place, Part)>, ReadError> {
+    let Some(found) = side else { return Ok(None) };
+    let place = match &found.entry.body {
+        Body::Contained(contained) => whole.enter(found, contained).await?,
+        Body::Directory => Place::directory(found.clone()),
+        Body::File(_) | Body::Symlink { .. } | Body::Reference(_) => return Ok(None),
+    };
+    let part = place.inner.clone().map_or(Part::All, Part::Below);
+    Ok(Some((place, part)))
+}

@@ -1,0 +1,300 @@
+//! A version together with the versions that it contains, as its users see it: one tree.
+//!
+//! Each manifest is read by a [`VersionView`] of its own; here paths go from one to the next. A contained version's
+//! own entry is given as such ([`Body::Contained`]), and what is in it follows as if it stood there. Nothing loops:
+//! a manifest names others by their hash, and [`MAX_LEVELS`] bounds how deep they may stand.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+
+use lru::LruCache;
+
+use super::content::FileContent;
+use super::error::ReadError;
+use super::version::{Entries, VersionView};
+use crate::format::contained::{Contained, MAX_LEVELS};
+use crate::format::entry::{Body, Entry, FileBody};
+use crate::format::id::ManifestId;
+use crate::format::path::TreePath;
+
+/// Contained versions kept open.
+const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+
+/// Entries that one walk gives at the most. Versions that contain one another many times could show more than any store
+/// has, and no reader would come to an end.
+pub(super) const MAX_SHOWN: u64 = 1 << 30;
+
+/// An entry as it is seen, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The version whose manifest it is in.
+    pub view: Arc<VersionView>,
+    /// Its number there.
+    pub ordinal: u64,
+    /// How many contained versions it is in: 0 for an entry of the version itself.
+    pub level: u8,
+    /// The contained version that it is in, if it is in one.
+    within: Option<Arc<Contained>>,
+    /// Its path there.
+    inner: TreePath,
+    /// The entry, with the path that it is seen at.
+    pub entry: Entry,
+}
+
+impl Found {
+    /// The contained version that it is in; none for an entry of the version itself.
+    pub fn within(&self) -> Option<&Contained> {
+        self.within.as_deref()
+    }
+
+    /// Its path in the manifest that it is in.
+    pub fn inner_path(&self) -> &TreePath {
+        &self.inner
+    }
+}
+
+/// See the module's text. The lock is held for look-ups only.
+#[derive(Debug)]
+pub struct WholeView {
+    top: Arc<VersionView>,
+    open: Mutex<LruCache<ManifestId, Arc<VersionView>>>,
+}
+
+/// A directory of one manifest, and the directory it is seen as; none are the roots.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub view: Arc<VersionView>,
+    level: u8,
+    within: Option<Arc<Contained>>,
+    pub inner: Option<TreePath>,
+    outer: Option<TreePath>,
+}
+
+impl Place {
+    pub fn found(&self, ordinal: u64, entry: Entry) -> Result<Found, ReadError> {
+        let inner = entry.path.clone();
+        let path = if self.level == 0 { inner.clone() } else { self.outside(&inner)? };
+        let entry = Entry { path, ..entry };
+        let (view, within) = (self.view.clone(), self.within.clone());
+        Ok(Found { view, ordinal, level: self.level, within, inner, entry })
+    }
+
+    /// A directory of the manifest that it is in.
+    pub fn directory(found: Found) -> Self {
+        let Found { view, level, within, inner, entry, .. } = found;
+        Self { view, level, within, inner: Some(inner), outer: Some(entry.path) }
+    }
+
+    /// The path that a path of this manifest is seen at.
+    fn outside(&self, path: &TreePath) -> Result<TreePath, ReadError> {
+        let skip = self.inner.as_ref().map_or(0, |dir| dir.as_bytes().len() + 1);
+        join(self.outer.as_ref(), path.as_bytes().get(skip..).unwrap_or_default())
+            .map_err(|e| self.view.unreachable(path, &e))
+    }
+}
+
+/// A relative path below a directory; none is the root.
+fn join(directory: Option<&TreePath>, rest: &[u8]) -> Result<TreePath, crate::format::path::PathError> {
+    match directory {
+        None => TreePath::new(rest),
+        Some(directory) => TreePath::new([directory.as_bytes(), b"/", rest].concat()),
+    }
+}
+
+impl WholeView {
+    /// The whole of a version. Sends nothing.
+    pub fn new(top: Arc<VersionView>) -> Arc<Self> {
+        Arc::new(Self { top, open: Mutex::new(LruCache::new(MAX_OPEN)) })
+    }
+
+    /// The version's own manifest.
+    pub fn top(&self) -> &Arc<VersionView> {
+        &self.top
+    }
+
+    pub(super) fn root(&self) -> Place {
+        Place { view: self.top.clone(), level: 0, within: None, inner: None, outer: None }
+    }
+
+    /// What a contained version shows. Cost: its manifest's root, where it is not in the cache.
+    pub(super) async fn enter(&self, found: &Found, contained: &Contained) -> Result<Place, ReadError> {
+        let level = found.level + 1;
+        if level > MAX_LEVELS {
+            let problem = format!("{}: versions stand in it more than {MAX_LEVELS} deep", found.entry.path);
+            return Err(self.top.contradiction(problem));
+        }
+        let known = self.open.lock().expect("no holder panics").get(&contained.manifest).cloned();
+        let view = match known {
+            Some(view) => view,
+            None => {
+                let view = found.view.open_contained(contained).await?;
+                self.open.lock().expect("no holder panics").put(contained.manifest, view.clone());
+                view
+            }
+        };
+        view.check_is(contained)?;
+        let (within, outer) = (Some(Arc::new(contained.clone())), Some(found.entry.path.clone()));
+        Ok(Place { view, level, within, inner: contained.path.clone(), outer })
+    }
+
+    /// What is seen at a path. Cost: a block for each level that is not in the cache, for each manifest on the way; for
+    /// what is not there, the same for each directory above it up to the first that is.
+    pub async fn find(&self, path: &TreePath) -> Result<Option<Found>, ReadError> {
+        match self.locate(path).await? {
+            Some((place, ordinal, entry)) => place.found(ordinal, entry).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The same, as an entry of a manifest, and where the directory that shows it stands.
+    pub(super) async fn locate(&self, path: &TreePath) -> Result<Option<(Place, u64, Entry)>, ReadError> {
+        let (mut place, mut inner) = (self.root(), path.clone());
+        loop {
+            if let Some((ordinal, entry)) = place.view.find(&inner).await? {
+                return Ok(Some((place, ordinal, entry)));
+            }
+            let Some((found, contained)) = self.contained_above(&place, &inner).await? else {
+                return Ok(None);
+            };
+            let rest = inner.as_bytes()[found.inner.as_bytes().len() + 1..].to_vec();
+            place = self.enter(&found, &contained).await?;
+            let Ok(below) = join(place.inner.as_ref(), &rest) else { return Ok(None) };
+            inner = below;
+        }
+    }
+
+    /// Opens the content of the file that is seen at a path. Cost: what finding it costs.
+    pub async fn open_file(&self, path: &TreePath, body: &FileBody) -> Result<Arc<FileContent>, ReadError> {
+        match self.find(path).await? {
+            Some(found) => found.view.open_file(found.ordinal, &found.inner, body).await,
+            None => Err(self.top.contradiction(format!("{path} is not found where it was listed"))),
+        }
+    }
+
+    /// The contained version that a path leads into, if the first directory above it that is there is one.
+    async fn contained_above(
+        &self,
+        place: &Place,
+        path: &TreePath,
+    ) -> Result<Option<(Found, Box<Contained>)>, ReadError> {
+        let mut above = path.parent();
+        while let Some(directory) = above.filter(|directory| place.inner.as_ref() != Some(directory)) {
+            match place.view.find(&directory).await? {
+                Some((ordinal, entry)) => {
+                    let Body::Contained(contained) = &entry.body else { return Ok(None) };
+                    let contained = contained.clone();
+                    return Ok(Some((place.found(ordinal, entry)?, contained)));
+                }
+                None => above = directory.parent(),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The directory seen at a path; none if there is none.
+    async fn directory(&self, path: Option<&TreePath>) -> Result<Option<Place>, ReadError> {
+        let Some(path) = path else { return Ok(Some(self.root())) };
+        let Some(found) = self.find(path).await? else { return Ok(None) };
+        match &found.entry.body {
+            Body::Contained(contained) => self.enter(&found, contained).await.map(Some),
+            Body::Directory => Ok(Some(Place::directory(found))),
+            Body::File(_) | Body::Symlink { .. } | Body::Reference(_) => Ok(None),
+        }
+    }
+
+    /// At most `limit` direct children of a directory (none: the root) whose names come after `after`; none of what is
+    /// no directory.
+    pub async fn children(
+        &self,
+        directory: Option<&TreePath>,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Found>, ReadError> {
+        let Some(place) = self.directory(directory).await? else { return Ok(vec![]) };
+        let children = place.view.children(place.inner.as_ref(), after, limit).await?;
+        children.into_iter().map(|(ordinal, entry)| place.found(ordinal, entry)).collect()
+    }
+
+    /// Everything, in order of the paths that are seen, checked to be a tree.
+    pub fn walk(self: &Arc<Self>) -> Walk {
+        let begin = Level { entries: self.top.entries(0), place: self.root(), waiting: VecDeque::new() };
+        Walk { whole: self.clone(), levels: vec![begin], shown: 0 }
+    }
+
+    /// Everything below a directory; nothing if there is none at the path.
+    pub async fn walk_below(self: &Arc<Self>, directory: &TreePath) -> Result<Walk, ReadError> {
+        let place = self.directory(Some(directory)).await?;
+        Ok(Walk { whole: self.clone(), levels: place.map(Level::new).into_iter().collect(), shown: 0 })
+    }
+}
+
+/// A manifest of which some was given.
+#[derive(Debug)]
+struct Level {
+    entries: Entries,
+    place: Place,
+    waiting: VecDeque<(u64, Entry)>,
+}
+
+impl Level {
+    fn new(place: Place) -> Self {
+        let entries = match &place.inner {
+            None => place.view.entries(0),
+            Some(directory) => place.view.subtree(directory),
+        };
+        Self { entries, place, waiting: VecDeque::new() }
+    }
+}
+
+/// The entries of a whole version in order, in batches.
+#[derive(Debug)]
+pub struct Walk {
+    whole: Arc<WholeView>,
+    levels: Vec<Level>,
+    shown: u64,
+}
+
+impl Walk {
+    /// The next entries, as many as one block holds at the most; none at the end.
+    pub async fn next_batch(&mut self) -> Result<Vec<Found>, ReadError> {
+        while let Some(level) = self.levels.last_mut() {
+            if level.waiting.is_empty() {
+                level.waiting = level.entries.next_batch().await?.into();
+                if level.waiting.is_empty() {
+                    self.levels.pop();
+                    continue;
+                }
+            }
+            let mut out = Vec::with_capacity(level.waiting.len());
+            while let Some((ordinal, entry)) = level.waiting.pop_front() {
+                let found = level.place.found(ordinal, entry)?;
+                let contained = match &found.entry.body {
+                    Body::Contained(contained) => Some(contained.clone()),
+                    _ => None,
+                };
+                if let Some(contained) = contained {
+                    // What cannot be gone through is not begun.
+                    self.check_shown(contained.entries)?;
+                    let below = self.whole.enter(&found, &contained).await?;
+                    out.push(found);
+                    self.levels.push(Level::new(below));
+                    break;
+                }
+                out.push(found);
+            }
+            self.shown += out.len() as u64;
+            self.check_shown(0)?;
+            return Ok(out);
+        }
+        Ok(vec![])
+    }
+
+    fn check_shown(&self, more: u64) -> Result<(), ReadError> {
+        if self.shown.saturating_add(more) > MAX_SHOWN {
+            let problem = format!("more than {MAX_SHOWN} entries are to be seen in it");
+            return Err(self.whole.top.contradiction(problem));
+        }
+        Ok(())
+    }
+}
