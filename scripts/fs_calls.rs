@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use artfs::format::clock;
 use artfs::mount::fs;
-use artfs::mount::fs::{Fs, Options, ROOT, Services};
-use artfs::mount::provenance::capture::Names;
-use artfs::mount::provenance::{self, Ledger, Watch, WatchOptions};
+use artfs::mount::fs::{Fs, FsOptions, FsServices, ROOT};
+use artfs::mount::provenance::capture::HostNames;
+use artfs::mount::provenance::{self, OpenWatch, OpenWatchOptions, RunLedger};
 use artfs::mount::staging::{Caller, Closer, SessionRegistry};
 use artfs::repo::cache::{Cache, CacheOptions};
 use artfs::repo::catalog::{Actor, Catalog};
-use artfs::repo::commit::{ChunkIndex, Committer, Progress, Quotas, Request, Settings, roots, walk};
+use artfs::repo::commit::{ChunkIndex, CommitProgress, Committer, NewVersion, Quotas, Settings, roots, walk};
 use artfs::repo::view::{ReadContext, ReadLimits};
 use artfs::store::{OnMissing, Store};
 use object_store::memory::InMemory;
@@ -69,21 +69,21 @@ async fn read(fs: &Arc<Fs>, ino: u64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn found(answer: fs::Result<fs::Answer>) -> Result<u64, Box<dyn Error>> {
+fn found(answer: fs::Result<fs::AttrReply>) -> Result<u64, Box<dyn Error>> {
     Ok(answer.map_err(|e| format!("errno {}", e.0))?.attr.ino)
 }
 
 /// A watch of this process that writes to a state folder.
-fn watch(store: &Store, folder: &std::path::Path) -> Result<Arc<Watch>, Box<dyn Error>> {
-    let options = WatchOptions {
+fn watch(store: &Store, folder: &std::path::Path) -> Result<Arc<OpenWatch>, Box<dyn Error>> {
+    let options = OpenWatchOptions {
         store: store.id(),
         mount_point: None,
         uid: 0,
-        names: Names { host: "h".into(), user: |uid| format!("uid{uid}") },
+        names: HostNames { host: "h".into(), user: |uid| format!("uid{uid}") },
         own: provenance::own("h", vec![]),
         env: clock::system(),
     };
-    Ok(Watch::start(options, Arc::new(Ledger::open(folder)?))?)
+    Ok(OpenWatch::start(options, Arc::new(RunLedger::open(folder)?))?)
 }
 
 /// A file system over a store in memory that holds `p/a:v0`.
@@ -106,7 +106,7 @@ async fn served(folder: &std::path::Path, is_watched: bool) -> Result<Arc<Fs>, B
     for i in 0..FILES {
         std::fs::write(tree.join(format!("{i:04}")), i.to_le_bytes().repeat(512))?;
     }
-    let request = Request {
+    let request = NewVersion {
         artifact: "p/a".parse()?,
         origin: clock::system().random16(),
         actor: Actor { user: "u".into(), host: "h".into() },
@@ -115,10 +115,10 @@ async fn served(folder: &std::path::Path, is_watched: bool) -> Result<Arc<Fs>, B
     };
     let roots = roots(&[tree])?;
     committer
-        .commit(&request, Arc::new(Progress::default()), move |visit| walk(&roots, visit), |_| Ok(()))
+        .commit(&request, Arc::new(CommitProgress::default()), move |visit| walk(&roots, visit), |_| Ok(()))
         .await?;
     let watch = if is_watched { Some(watch(&store, folder)?) } else { None };
-    let services = Services {
+    let services = FsServices {
         catalog,
         context,
         registry: Arc::new(SessionRegistry::open(folder, clock::system())?),
@@ -127,7 +127,7 @@ async fn served(folder: &std::path::Path, is_watched: bool) -> Result<Arc<Fs>, B
         admission: None,
         watch,
     };
-    let options = Options {
+    let options = FsOptions {
         read_only: true,
         refresh: Duration::from_secs(3600),
         owner: (0, 0),

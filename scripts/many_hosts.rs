@@ -14,7 +14,7 @@ use artfs::format::clock;
 use artfs::format::name::ArtifactKey;
 use artfs::repo::cache::{Cache, CacheOptions};
 use artfs::repo::catalog::{Actor, Catalog};
-use artfs::repo::commit::{ChunkIndex, Committer, Progress, Request, Settings, roots, walk};
+use artfs::repo::commit::{ChunkIndex, CommitProgress, Committer, NewVersion, Settings, roots, walk};
 use artfs::repo::view::{ReadContext, ReadLimits};
 use artfs::store::{OnMissing, Store, StoreUrl};
 use futures::future::try_join_all;
@@ -51,14 +51,14 @@ impl Host {
 
     async fn commit(&self, artifact: &ArtifactKey, file: &Path) -> Result<(), Failed> {
         let roots = roots(&[file.to_owned()])?;
-        let request = Request {
+        let request = NewVersion {
             artifact: artifact.clone(),
             origin: clock::system().random16(),
             actor: self.actor.clone(),
             settings: Settings::default(),
             demanded: None,
         };
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(CommitProgress::default());
         self.committer.commit(&request, progress, move |visit| walk(&roots, visit), |_| Ok(())).await?;
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use std::hint::black_box;
 
-use artfs::format::chunk::{Chunker, Rule};
+use artfs::format::chunk::{ChunkRule, Chunker};
 use artfs::format::clock::Timestamp;
-use artfs::format::entry::{Body as EntryBody, Content, Entry, FileBody, Mtime};
-use artfs::format::event::{Body, Commit, CommitSettings, Event};
+use artfs::format::entry::{Entry, EntryBody, FileBody, FileBytes, Mtime};
+use artfs::format::event::{Commit, CommitSettings, Event, EventBody};
 use artfs::format::id::{ArtifactId, Digest, EventHash, EventId, FileHash, ManifestId, StoreId};
 use artfs::format::manifest::{Block, encode_leaf};
 use artfs::format::name::{ArtifactKey, VersionNumber};
@@ -25,7 +25,7 @@ fn chunker(c: &mut Criterion) {
     let data = noise(BYTES);
     let mut group = c.benchmark_group("chunk 16 MiB");
     group.throughput(Throughput::Bytes(BYTES as u64));
-    for (name, rule) in [("as text", Rule::Text), ("as data", Rule::Binary)] {
+    for (name, rule) in [("as text", ChunkRule::Text), ("as data", ChunkRule::Binary)] {
         let chunker = Chunker::new(rule);
         group.bench_function(name, |b| {
             b.iter(|| {
@@ -48,7 +48,7 @@ fn leaf() -> (Vec<u8>, Vec<Vec<u8>>) {
         .map(|i| {
             let bytes = i.to_le_bytes().to_vec();
             let (size, hash) = (bytes.len() as u64, FileHash::of(&bytes));
-            let content = Content::Inline(bytes.into());
+            let content = FileBytes::Inline(bytes.into());
             Entry {
                 path: TreePath::new(format!("dataset/train/shard-07/{i:06}.bin").as_bytes()).expect("a path"),
                 executable: false,
@@ -58,7 +58,7 @@ fn leaf() -> (Vec<u8>, Vec<Vec<u8>>) {
                     hash,
                     sha256: None,
                     hole_bytes: 0,
-                    rule: Rule::Binary,
+                    rule: ChunkRule::Binary,
                     content,
                 }),
             }
@@ -94,8 +94,8 @@ fn log(store: StoreId, key: &ArtifactKey, commits: u64) -> Vec<(Vec<u8>, EventHa
     let mut out = vec![];
     for seq in 0..=commits {
         let body = match seq.checked_sub(1) {
-            None => Body::Create,
-            Some(number) => Body::Commit(Commit {
+            None => EventBody::Create,
+            Some(number) => EventBody::Commit(Commit {
                 version: VersionNumber(number),
                 digest: Digest::of(&number.to_le_bytes()),
                 manifest: ManifestId::of(&number.to_le_bytes()),

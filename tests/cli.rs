@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
 use artfs::format::clock::{Environment, Timestamp};
 use artfs::format::details::Details;
-use artfs::format::event::{Body, Commit, CommitSettings, Recommit};
+use artfs::format::event::{Commit, CommitSettings, EventBody, Recommit};
 use artfs::format::id::{DetailsId, Digest, EventId, ManifestId};
 use artfs::format::name::{ArtifactKey, VersionNumber};
-use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
+use artfs::repo::catalog::{Actor, AppendStep, Catalog, CatalogError};
 use artfs::store::{Key, OnMissing, Store, StoreUrl};
 use serde_json::{Value, json};
 
@@ -120,8 +120,9 @@ impl Host {
                 digest: Digest::of(&[1]),
                 settings: CommitSettings::default(),
             };
-            append(&catalog, &bert, 102, Body::Recommit(again)).await;
-            let nothing = |_: &artfs::repo::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Nothing);
+            append(&catalog, &bert, 102, EventBody::Recommit(again)).await;
+            let nothing =
+                |_: &artfs::repo::catalog::ArtifactState| Ok::<_, CatalogError>(AppendStep::Nothing);
             let empty = "other/empty".parse().unwrap();
             catalog.append(&empty, EventId::from_bytes([103; 16]), &ann(), nothing).await.unwrap();
         });
@@ -132,8 +133,8 @@ fn ann() -> Actor {
     Actor { user: "ann".into(), host: "gpu7".into() }
 }
 
-fn commit(number: u64, bytes: u64, settings: CommitSettings) -> Body {
-    Body::Commit(Commit {
+fn commit(number: u64, bytes: u64, settings: CommitSettings) -> EventBody {
+    EventBody::Commit(Commit {
         version: VersionNumber(number),
         digest: Digest::of(&[number as u8]),
         manifest: ManifestId::of(&[number as u8]),
@@ -146,8 +147,9 @@ fn commit(number: u64, bytes: u64, settings: CommitSettings) -> Body {
     })
 }
 
-async fn append(catalog: &Catalog, key: &ArtifactKey, id: u8, body: Body) {
-    let plan = |_: &artfs::repo::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Append(body.clone()));
+async fn append(catalog: &Catalog, key: &ArtifactKey, id: u8, body: EventBody) {
+    let plan =
+        |_: &artfs::repo::catalog::ArtifactState| Ok::<_, CatalogError>(AppendStep::Append(body.clone()));
     catalog.append(key, EventId::from_bytes([id; 16]), &ann(), plan).await.unwrap();
 }
 

@@ -16,9 +16,9 @@ use std::fs;
 use std::process::{Command, Output, Stdio};
 
 use artfs::format::clock;
-use artfs::format::event::{Body, Policy};
+use artfs::format::event::{ArtifactPolicy, EventBody};
 use artfs::format::id::EventId;
-use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
+use artfs::repo::catalog::{Actor, AppendStep, Catalog, CatalogError};
 use artfs::store::{OnMissing, Store, StoreUrl};
 use support::environment::noise;
 use support::gcs::{GcsServer, TOKEN_WITHOUT_RIGHTS};
@@ -86,16 +86,16 @@ impl Host {
 
     /// Makes the store with one artifact in it.
     async fn fill(&self) {
-        self.append(1, Step::Nothing).await;
+        self.append(1, AppendStep::Nothing).await;
     }
 
     /// Appends an event that sets a time to live of so many seconds.
     async fn set_policy(&self, seconds: u8) {
-        let policy = Policy { ttl_seconds: Some(seconds.into()) };
-        self.append(seconds, Step::Append(Body::Policy(policy))).await;
+        let policy = ArtifactPolicy { ttl_seconds: Some(seconds.into()) };
+        self.append(seconds, AppendStep::Append(EventBody::Policy(policy))).await;
     }
 
-    async fn append(&self, id: u8, step: Step) {
+    async fn append(&self, id: u8, step: AppendStep) {
         let url: StoreUrl = self.url.parse().unwrap();
         let backend = url.connect(&self.settings, true).unwrap();
         let store = Store::open(backend, &self.url, OnMissing::Create, clock::system()).await.unwrap();
@@ -103,8 +103,8 @@ impl Host {
         let ann = Actor { user: "ann".into(), host: "gpu7".into() };
         let plan = |_: &artfs::repo::catalog::ArtifactState| {
             Ok::<_, CatalogError>(match &step {
-                Step::Append(body) => Step::Append(body.clone()),
-                Step::Nothing => Step::Nothing,
+                AppendStep::Append(body) => AppendStep::Append(body.clone()),
+                AppendStep::Nothing => AppendStep::Nothing,
             })
         };
         let key = "proj/bert".parse().unwrap();

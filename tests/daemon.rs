@@ -19,9 +19,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use artfs::app::daemon::lock::{self, LockState};
 use artfs::app::daemon::mounts;
 use artfs::app::daemon::wire::{
-    CommitReply, Outcome as CommitOutcome, Progress, Request, VersionSettings, WireError,
+    CommitOutcome, CommitReply, ControlRequest, VersionSettings, WireError, WorkProgress,
 };
-use artfs::app::daemon::{Caller, Handler, Mounted, ProgressSender, Services};
+use artfs::app::daemon::{DaemonServices, Handler, MountedFs, Peer, ProgressSender};
 use artfs::format::id::Digest;
 use artfs::format::name::VersionNumber;
 use fuser::{Errno, FileAttr, FileHandle, FileType, Filesystem, INodeNo, MountOption, ReplyAttr, ReplyEntry};
@@ -116,15 +116,15 @@ struct Answers;
 impl Handler for Answers {
     fn handle(
         &self,
-        _: Caller,
-        request: Request,
+        _: Peer,
+        request: ControlRequest,
         progress: ProgressSender,
     ) -> futures::future::BoxFuture<'_, Result<Value, WireError>> {
         Box::pin(async move {
-            progress.send(Progress { step: "thinking".into(), done_bytes: 0, total_bytes: None });
+            progress.send(WorkProgress { step: "thinking".into(), done_bytes: 0, total_bytes: None });
             match request {
-                Request::Status => Ok(json!({ "cache_bytes": 17, "sessions": [] })),
-                Request::Commit(commit) if commit.session.is_none() => Ok(json!(CommitReply {
+                ControlRequest::Status => Ok(json!({ "cache_bytes": 17, "sessions": [] })),
+                ControlRequest::Commit(commit) if commit.session.is_none() => Ok(json!(CommitReply {
                     artifact: commit.artifact,
                     version: VersionNumber(3),
                     outcome: CommitOutcome::Created,
@@ -133,14 +133,14 @@ impl Handler for Answers {
                     bytes: 1 << 30,
                     stored_bytes: 17,
                 })),
-                Request::Stage(stage) => Ok(json!({ "path": format!("{:?}", stage.action) })),
+                ControlRequest::Stage(stage) => Ok(json!({ "path": format!("{:?}", stage.action) })),
                 _ => Err(WireError::new("too small for that")),
             }
         })
     }
 }
 
-fn start(services: &Services) -> Result<Mounted, WireError> {
+fn start(services: &DaemonServices) -> Result<MountedFs, WireError> {
     let mountpoint = &services.options.mountpoint;
     match mountpoint.file_name().and_then(|name| name.to_str()) {
         Some("refused") => return Err(WireError::new("this one is refused").with_hint("take another")),
@@ -161,11 +161,11 @@ fn start(services: &Services) -> Result<Mounted, WireError> {
     }
     // After an outside umount the session tries once more itself, in vain.
     let serve = move || session.run().or_else(|e| if e.raw_os_error() == Some(22) { Ok(()) } else { Err(e) });
-    Ok(Mounted { serve: Box::new(serve), handler: Arc::new(Answers) })
+    Ok(MountedFs { serve: Box::new(serve), handler: Arc::new(Answers) })
 }
 
 /// A file system that mounts, and whose session fails at once while the mount is still there.
-fn failing_session(mountpoint: &std::path::Path) -> Result<Mounted, WireError> {
+fn failing_session(mountpoint: &std::path::Path) -> Result<MountedFs, WireError> {
     let mut config = fuser::Config::default();
     config.mount_options = vec![MountOption::FSName(mounts::FS_NAME.into())];
     let session = fuser::Session::new(Tiny, mountpoint, &config).unwrap();
@@ -173,7 +173,7 @@ fn failing_session(mountpoint: &std::path::Path) -> Result<Mounted, WireError> {
         std::mem::forget(session);
         Err(std::io::Error::other("the session broke"))
     };
-    Ok(Mounted { serve: Box::new(serve), handler: Arc::new(Answers) })
+    Ok(MountedFs { serve: Box::new(serve), handler: Arc::new(Answers) })
 }
 
 /// A host with its own store, state folder and mount point. Nothing of it is left mounted.

@@ -10,24 +10,22 @@ use serde_json::{Value, json};
 use crate::app::cli::error::{CliError, over_quota};
 use crate::app::cli::progress::telling;
 use crate::app::daemon::wire::{
-    self, CommitReply, CommitRequest, Outcome, PinListed, PinReply, Progress, Request, StageAction,
-    StageRequest, UnpinReply, VersionSettings, WireError,
+    self, CommitOutcome, CommitReply, CommitRequest, ControlRequest, PinListed, PinReply, StageAction,
+    StageRequest, UnpinReply, VersionSettings, WireError, WorkProgress,
 };
-use crate::app::daemon::{self, Caller, Handler, Mounted, ProgressSender, Services, sys};
+use crate::app::daemon::{self, DaemonServices, Handler, MountedFs, Peer, ProgressSender, sys};
 use crate::format::name::{Reference, Selector, session_directory};
 use crate::host::process;
-use crate::mount::fs::{Fs, Lineage, Options, SessionCommit, SessionCommitError, StageError};
+use crate::mount::fs::{Fs, FsOptions, RecordedLineage, SessionCommit, SessionCommitError, StageError};
 use crate::mount::fuse::{self, MountOptions};
-use crate::mount::provenance::{self, Ledger, Watch, WatchOptions, capture::Names};
+use crate::mount::provenance::{self, OpenWatch, OpenWatchOptions, RunLedger, capture::HostNames};
 use crate::mount::staging::{self, Closer, SessionRegistry};
 use crate::repo::cache::{Cache, CacheOptions, Pin, PinnedVersion};
-use crate::repo::catalog::{Actor, Catalog, Scope};
-use crate::repo::commit::{
-    ChunkIndex, CommitError, Committer, OtherMounts, Progress as CommitProgress, Settings,
-};
+use crate::repo::catalog::{Actor, Catalog, SyncScope};
+use crate::repo::commit::{ChunkIndex, CommitError, CommitProgress, Committer, OtherMounts, Settings};
 use crate::repo::gc::InUseVersion;
 use crate::repo::pin::{self, PinError, Pinned};
-use crate::repo::trust::{Admission, Policy};
+use crate::repo::trust::{TrustGate, TrustPolicy};
 use crate::repo::view::{ReadContext, ReadLimits};
 use crate::store::source::Sources;
 
@@ -35,7 +33,7 @@ use crate::store::source::Sources;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Mounts what `services` describe.
-pub fn start(services: &Services) -> Result<Mounted, WireError> {
+pub fn start(services: &DaemonServices) -> Result<MountedFs, WireError> {
     let options = &services.options;
     let store = services.catalog.store();
     let database = options.state.join("cache.db");
@@ -53,7 +51,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
     context.set_sources(Arc::new(sources));
     let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
     let owner = (sys::effective_uid(), sys::effective_gid());
-    let fs_options = Options {
+    let fs_options = FsOptions {
         read_only: options.read_only,
         refresh: options.refresh,
         rename_wait: options.rename_wait,
@@ -66,13 +64,13 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         host: services.actor.host.clone(),
         other_mounts,
     };
-    let admit = |policy: &Policy| {
+    let admit = |policy: &TrustPolicy| {
         let (catalog, context) = (services.catalog.clone(), context.clone());
-        Arc::new(Admission::new(policy.clone(), catalog, context, &options.state))
+        Arc::new(TrustGate::new(policy.clone(), catalog, context, &options.state))
     };
     let admission = options.policy.as_ref().map(admit);
     let watch = watch(services).inspect_err(|e| tracing::warn!("no lineage is recorded: {e}")).ok();
-    let fs_services = crate::mount::fs::Services {
+    let fs_services = crate::mount::fs::FsServices {
         catalog: services.catalog.clone(),
         context: context.clone(),
         registry: Arc::new(registry),
@@ -92,7 +90,7 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         fuse::mount(fs.clone(), invalidations, &options.mountpoint, &mount_options, services.runtime.clone())
             .map_err(|e| mount_error(&options.mountpoint.display().to_string(), &e))?;
     cache.remember_limit();
-    let control = Control {
+    let control = MountControl {
         fs: fs.clone(),
         cache: cache.clone(),
         reader: context.clone(),
@@ -114,28 +112,28 @@ pub fn start(services: &Services) -> Result<Mounted, WireError> {
         cache.shutdown();
         ended
     };
-    Ok(Mounted { serve: Box::new(serve), handler: Arc::new(control) })
+    Ok(MountedFs { serve: Box::new(serve), handler: Arc::new(control) })
 }
 
 /// Sees which run reads what below the mount.
-fn watch(services: &Services) -> Result<Arc<Watch>, String> {
+fn watch(services: &DaemonServices) -> Result<Arc<OpenWatch>, String> {
     let options = &services.options;
     let env = services.catalog.store().env().clone();
-    let ledger = Ledger::open(&options.state).map_err(|e| e.to_string())?;
+    let ledger = RunLedger::open(&options.state).map_err(|e| e.to_string())?;
     ledger.prune(env.now()).map_err(|e| e.to_string())?;
-    let watched = WatchOptions {
+    let watched = OpenWatchOptions {
         store: services.catalog.store().id(),
         mount_point: Some(options.mountpoint.clone()),
         uid: sys::effective_uid(),
-        names: Names { host: services.actor.host.clone(), user: user_name },
+        names: HostNames { host: services.actor.host.clone(), user: user_name },
         own: provenance::own(&services.actor.host, process::own_ancestors()),
         env,
     };
-    Watch::start(watched, Arc::new(ledger)).map_err(|e| e.to_string())
+    OpenWatch::start(watched, Arc::new(ledger)).map_err(|e| e.to_string())
 }
 
 fn other_mounts(mountpoint: &Path, store: &str) -> OtherMounts {
-    let others = daemon::mounts::OtherMounts::of(mountpoint, store);
+    let others = daemon::mounts::StoreMounts::of(mountpoint, store);
     Arc::new(move |path| others.names_of(path))
 }
 
@@ -169,43 +167,43 @@ fn status(fs: &Fs, cache: &Cache) -> Value {
     })
 }
 
-struct Control {
+struct MountControl {
     fs: Arc<Fs>,
     cache: Arc<Cache>,
     reader: Arc<ReadContext>,
     actor: Actor,
 }
 
-impl Handler for Control {
+impl Handler for MountControl {
     fn handle(
         &self,
-        caller: Caller,
-        request: Request,
+        caller: Peer,
+        request: ControlRequest,
         progress: ProgressSender,
     ) -> BoxFuture<'_, Result<Value, WireError>> {
         Box::pin(async move {
             match request {
-                Request::Status => Ok(status(&self.fs, &self.cache)),
-                Request::Commit(commit) => self.commit(caller, commit, progress).await,
-                Request::Stage(stage) => self.stage(stage).await,
-                Request::Pin { reference } => self.pin(&reference, progress).await,
-                Request::Unpin { reference } => {
+                ControlRequest::Status => Ok(status(&self.fs, &self.cache)),
+                ControlRequest::Commit(commit) => self.commit(caller, commit, progress).await,
+                ControlRequest::Stage(stage) => self.stage(stage).await,
+                ControlRequest::Pin { reference } => self.pin(&reference, progress).await,
+                ControlRequest::Unpin { reference } => {
                     let done = unpin(self.fs.catalog(), &self.cache, &reference).await;
                     done.map(|reply| json!(reply)).map_err(|e| CliError::from(e).into_wire())
                 }
-                Request::Pins => Ok(json!(pins(self.fs.catalog(), &self.cache))),
-                Request::Sync => self.fs.sync_all().await.map(|()| json!({})).map_err(WireError::new),
-                Request::FlushRuns => {
+                ControlRequest::Pins => Ok(json!(pins(self.fs.catalog(), &self.cache))),
+                ControlRequest::Sync => self.fs.sync_all().await.map(|()| json!({})).map_err(WireError::new),
+                ControlRequest::FlushRuns => {
                     let done = self.fs.flush_runs().await;
                     done.map(|()| json!({})).map_err(|e| WireError::new(e.to_string()))
                 }
-                Request::Refresh { artifact } => {
+                ControlRequest::Refresh { artifact } => {
                     self.fs.refresh(&artifact).await;
                     Ok(json!({}))
                 }
-                Request::ReadLogs { store, scope } => self.read_logs(&store, &scope).await,
-                Request::InUse { store } => self.in_use(&store),
-                Request::Unmount { .. } => Err(WireError::new("unmounting is not this layer's")),
+                ControlRequest::ReadLogs { store, scope } => self.read_logs(&store, &scope).await,
+                ControlRequest::InUse { store } => self.in_use(&store),
+                ControlRequest::Unmount { .. } => Err(WireError::new("unmounting is not this layer's")),
             }
         })
     }
@@ -220,7 +218,7 @@ impl Drop for InterruptOnDrop {
     }
 }
 
-impl Control {
+impl MountControl {
     /// Versions that a collection must not take away under this mount.
     fn in_use(&self, store: &str) -> Result<Value, WireError> {
         if self.fs.catalog().store().url() != store {
@@ -235,16 +233,16 @@ impl Control {
 
     async fn commit(
         &self,
-        caller: Caller,
+        caller: Peer,
         request: CommitRequest,
         sender: ProgressSender,
     ) -> Result<Value, WireError> {
         let followed = Arc::new(CommitProgress::default());
         let user = sys::user_name(caller.uid).unwrap_or_else(|| self.actor.user.clone());
         let lineage = match request.settings.lineage {
-            wire::Lineage::Omit => Lineage::Omit,
-            wire::Lineage::Record if request.run.is_some() => Lineage::Record(request.run),
-            wire::Lineage::Record => Lineage::Record(self.fs.run_of(caller.pid).await),
+            wire::LineageMode::Omit => RecordedLineage::Omit,
+            wire::LineageMode::Record if request.run.is_some() => RecordedLineage::Record(request.run),
+            wire::LineageMode::Record => RecordedLineage::Record(self.fs.run_of(caller.pid).await),
         };
         let commit = SessionCommit {
             artifact: request.artifact.clone(),
@@ -261,14 +259,14 @@ impl Control {
         let _interrupt = InterruptOnDrop(followed.clone());
         let tell = || {
             let now = followed.snapshot();
-            sender.send(Progress { step: "committing".into(), done_bytes: now.bytes, total_bytes: None });
+            sender.send(WorkProgress { step: "committing".into(), done_bytes: now.bytes, total_bytes: None });
         };
         let done = telling(PROGRESS_INTERVAL, self.fs.commit_session(commit), tell).await;
         let outcome = done.map_err(|e| commit_error(&request.artifact.to_string(), &e))?;
         let reply = CommitReply {
             artifact: outcome.artifact,
             version: outcome.version,
-            outcome: if outcome.created { Outcome::Created } else { Outcome::Identical },
+            outcome: if outcome.created { CommitOutcome::Created } else { CommitOutcome::Identical },
             digest: outcome.digest,
             files: outcome.files,
             bytes: outcome.bytes,
@@ -277,7 +275,7 @@ impl Control {
         Ok(json!(reply))
     }
 
-    async fn read_logs(&self, store: &str, scope: &Scope) -> Result<Value, WireError> {
+    async fn read_logs(&self, store: &str, scope: &SyncScope) -> Result<Value, WireError> {
         if store != self.fs.catalog().store().url() {
             return Ok(Value::Null);
         }
@@ -286,7 +284,7 @@ impl Control {
     }
 
     async fn pin(&self, reference: &Reference, sender: ProgressSender) -> Result<Value, WireError> {
-        let progress = pin::Progress::default();
+        let progress = pin::PinProgress::default();
         let work = pin(self.fs.catalog(), &self.reader, reference, &progress);
         let tell = || sender.send(pin_progress(reference, &progress, &self.cache));
         let done = telling(PROGRESS_INTERVAL, work, tell).await;
@@ -313,7 +311,7 @@ pub async fn pin(
     catalog: &Catalog,
     reader: &ReadContext,
     reference: &Reference,
-    progress: &pin::Progress,
+    progress: &pin::PinProgress,
 ) -> Result<PinReply, PinError> {
     let Pinned { version, fetched_bytes } = pin::pin(catalog, reader, reference, progress).await?;
     let PinnedVersion { artifact, version, digest, files, bytes, .. } = version;
@@ -321,9 +319,9 @@ pub async fn pin(
 }
 
 /// How far pinning is.
-pub fn pin_progress(reference: &Reference, progress: &pin::Progress, cache: &Cache) -> Progress {
+pub fn pin_progress(reference: &Reference, progress: &pin::PinProgress, cache: &Cache) -> WorkProgress {
     let (done_bytes, total_bytes) = progress.bytes(cache);
-    Progress { step: format!("pinning {reference}"), done_bytes, total_bytes }
+    WorkProgress { step: format!("pinning {reference}"), done_bytes, total_bytes }
 }
 
 /// Lets a pinned version go.

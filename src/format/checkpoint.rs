@@ -19,7 +19,7 @@ use super::codec::{self, Codec};
 use super::inline_root::InlineRoot;
 use super::record::{AliasRecord, DeletedVersion, VersionRecord};
 use super::sshsig::PublicKey;
-use super::wire::{Reader, Writer};
+use super::wire::{WireReader, Writer};
 use crate::format::id::{ArtifactId, CheckpointHash, EventHash, EventId, StoreId};
 use crate::format::name::{AliasName, ArtifactKey, VersionNumber};
 
@@ -107,7 +107,7 @@ impl Checkpoint {
     /// # Errors
     /// Bytes that no encoder writes, and states that no log adds up to.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new(WHAT, bytes);
+        let mut reader = WireReader::new(WHAT, bytes);
         if reader.array::<8>()? != *MAGIC {
             return Err(reader.error("it does not begin as one, or is of a newer format"));
         }
@@ -184,13 +184,13 @@ impl Checkpoint {
     }
 
     fn from_raw(raw: &[u8]) -> Result<Self, FormatError> {
-        let mut reader = Reader::new(WHAT, raw);
+        let mut reader = WireReader::new(WHAT, raw);
         let store = StoreId::from_bytes(reader.array()?);
         let key = ArtifactKey { project: name(&mut reader)?, name: name(&mut reader)? };
         let artifact = ArtifactId::from_bytes(reader.array()?);
         let seq = reader.u64()?;
         let head = EventHash::from_bytes(reader.array()?);
-        let default_ttl_seconds = reader.option(Reader::u64)?;
+        let default_ttl_seconds = reader.option(WireReader::u64)?;
         let epoch = reader.u64()?;
         let flags = reader.u8()?;
         if flags & !(REMOVED | HAS_READS | HAS_ROOTS | HAS_PROTECTIONS) != 0 {
@@ -268,7 +268,7 @@ impl Checkpoint {
 
 /// Adds the versions that were read to the records.
 fn take_reads(
-    reader: &mut Reader<'_>,
+    reader: &mut WireReader<'_>,
     versions: &mut BTreeMap<VersionNumber, Arc<VersionRecord>>,
     deleted: &mut BTreeMap<VersionNumber, Arc<DeletedVersion>>,
 ) -> Result<(), FormatError> {
@@ -293,7 +293,7 @@ fn take_reads(
 
 /// Adds the copies of small roots to the records.
 fn take_roots(
-    reader: &mut Reader<'_>,
+    reader: &mut WireReader<'_>,
     versions: &mut BTreeMap<VersionNumber, Arc<VersionRecord>>,
 ) -> Result<(), FormatError> {
     let told = table(reader, |reader| {
@@ -323,7 +323,7 @@ fn told_by_records(
     living.chain(deleted.values().map(|d| (d.record.id, Some(d.record.version)))).collect()
 }
 
-fn protections(reader: &mut Reader<'_>) -> Result<Protections, FormatError> {
+fn protections(reader: &mut WireReader<'_>) -> Result<Protections, FormatError> {
     let protections: Protections = table(reader, |reader| {
         let alias = name(reader)?;
         let keys = table(reader, |reader| Ok((text(reader)?.parse::<PublicKey>()?, ())))?;
@@ -510,8 +510,8 @@ mod tests {
 
     #[test]
     fn states_that_no_log_adds_up_to_are_refused() {
-        type Change = fn(&mut Checkpoint);
-        let changes: [(&str, Change); 6] = [
+        type CheckpointChange = fn(&mut Checkpoint);
+        let changes: [(&str, CheckpointChange); 6] = [
             ("a number no log has", |c| c.seq = u64::MAX),
             ("a version of the future", |c| c.seq = 2),
             ("a hole in the numbers", |c| {

@@ -7,27 +7,27 @@
 
 /// How a file is cut; recorded with each file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rule {
+pub enum ChunkRule {
     /// Text and tables: 16 KiB on average, because edits are small and scattered.
     Text,
     /// Everything else: 256 KiB on average.
     Binary,
 }
 
-impl Rule {
+impl ChunkRule {
     /// The stored number.
     pub fn to_byte(self) -> u8 {
         match self {
-            Rule::Text => 1,
-            Rule::Binary => 2,
+            ChunkRule::Text => 1,
+            ChunkRule::Binary => 2,
         }
     }
 
     /// From the stored number.
     pub fn from_byte(byte: u8) -> Option<Self> {
         match byte {
-            1 => Some(Rule::Text),
-            2 => Some(Rule::Binary),
+            1 => Some(ChunkRule::Text),
+            2 => Some(ChunkRule::Binary),
             _ => None,
         }
     }
@@ -35,7 +35,7 @@ impl Rule {
     /// The rule for a file, from its name's extension, and where that says nothing from its first bytes.
     ///
     /// Both stay the same over a file's versions, so that its unchanged parts are cut in the same places.
-    pub fn choose(file_name: &[u8], head: &[u8]) -> Rule {
+    pub fn choose(file_name: &[u8], head: &[u8]) -> ChunkRule {
         let extension = match file_name.iter().rposition(|b| *b == b'.') {
             Some(dot) => file_name[dot + 1..].to_ascii_lowercase(),
             None => Vec::new(),
@@ -43,27 +43,27 @@ impl Rule {
         match extension.as_slice() {
             b"csv" | b"tsv" | b"json" | b"jsonl" | b"ndjson" | b"txt" | b"xml" | b"html" | b"md"
             | b"yaml" | b"yml" | b"toml" | b"sql" | b"log" | b"py" | b"ipynb" | b"conll" | b"vcf"
-            | b"svg" => Rule::Text,
+            | b"svg" => ChunkRule::Text,
             b"safetensors" | b"pt" | b"pth" | b"bin" | b"ckpt" | b"onnx" | b"gguf" | b"h5" | b"npy"
             | b"npz" | b"parquet" | b"arrow" | b"tar" | b"zip" | b"gz" | b"zst" | b"png" | b"jpg"
             | b"jpeg" | b"mp4" | b"wav" | b"flac" | b"db" | b"sqlite" | b"pkl" | b"joblib" | b"tfrecord" => {
-                Rule::Binary
+                ChunkRule::Binary
             }
-            _ if looks_like_text(&head[..head.len().min(HEAD_BYTES)]) => Rule::Text,
-            _ => Rule::Binary,
+            _ if looks_like_text(&head[..head.len().min(HEAD_BYTES)]) => ChunkRule::Text,
+            _ => ChunkRule::Binary,
         }
     }
 
     /// The shortest, average and longest chunk in bytes. A file's last chunk may be shorter.
     pub const fn sizes(self) -> Sizes {
         match self {
-            Rule::Text => Sizes { min: 4 << 10, average: 16 << 10, max: 64 << 10 },
-            Rule::Binary => Sizes { min: 64 << 10, average: 256 << 10, max: 1 << 20 },
+            ChunkRule::Text => Sizes { min: 4 << 10, average: 16 << 10, max: 64 << 10 },
+            ChunkRule::Binary => Sizes { min: 64 << 10, average: 256 << 10, max: 1 << 20 },
         }
     }
 }
 
-/// How many of a file's first bytes [`Rule::choose`] looks at.
+/// How many of a file's first bytes [`ChunkRule::choose`] looks at.
 pub const HEAD_BYTES: usize = 4 << 10;
 
 fn looks_like_text(head: &[u8]) -> bool {
@@ -101,7 +101,7 @@ pub struct Chunker {
 
 impl Chunker {
     /// Computes the tables of a rule (some microseconds).
-    pub fn new(rule: Rule) -> Self {
+    pub fn new(rule: ChunkRule) -> Self {
         let sizes = rule.sizes();
         let bits = sizes.average.trailing_zeros();
         let mask = |bits: u32| !0u64 << (64 - bits);
@@ -180,7 +180,7 @@ mod tests {
         out
     }
 
-    fn cuts(rule: Rule, data: &[u8]) -> Vec<usize> {
+    fn cuts(rule: ChunkRule, data: &[u8]) -> Vec<usize> {
         let chunker = Chunker::new(rule);
         let mut at = 0;
         let mut out = vec![];
@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn the_cut_points_of_format_1_are_frozen() {
         let data = noise(1, 3 << 20);
-        let text = cuts(Rule::Text, &data);
-        let binary = cuts(Rule::Binary, &data);
+        let text = cuts(ChunkRule::Text, &data);
+        let binary = cuts(ChunkRule::Binary, &data);
         let summary = |cuts: &[usize]| {
             let bytes: Vec<u8> = cuts.iter().flat_map(|c| (*c as u64).to_le_bytes()).collect();
             (cuts.len(), blake3::hash(&bytes).to_hex()[..16].to_owned())
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn lengths_keep_their_bounds_and_the_average_is_near_its_name() {
-        for rule in [Rule::Text, Rule::Binary] {
+        for rule in [ChunkRule::Text, ChunkRule::Binary] {
             let data = noise(2, 32 << 20);
             let cuts = cuts(rule, &data);
             let sizes = rule.sizes();
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn zeros_are_cut_by_length_alone() {
-        for rule in [Rule::Text, Rule::Binary] {
+        for rule in [ChunkRule::Text, ChunkRule::Binary] {
             let Chunker { gear, strict, lax, .. } = Chunker::new(rule);
             let hash = (0..WINDOW_BYTES).fold(0u64, |h, _| (h << 1).wrapping_add(gear[0]));
             assert!(hash & strict != 0 && hash & lax != 0);
@@ -238,7 +238,7 @@ mod tests {
         let chunk_ids = |data: &[u8]| {
             let mut at = 0;
             let mut ids = std::collections::BTreeSet::new();
-            for cut in cuts(Rule::Binary, data) {
+            for cut in cuts(ChunkRule::Binary, data) {
                 ids.insert(crate::format::id::ChunkId::of(&data[at..cut]));
                 at = cut;
             }
@@ -250,10 +250,10 @@ mod tests {
 
     #[test]
     fn a_file_keeps_its_rule_when_it_changes() {
-        assert_eq!(Rule::choose(b"t.csv", b"\0\x01"), Rule::Text);
-        assert_eq!(Rule::choose(b"m.PTH", b"text"), Rule::Binary);
-        assert_eq!(Rule::choose(b"README", "grüße\n".as_bytes()), Rule::Text);
-        assert_eq!(Rule::choose(b"README", &"ü".as_bytes()[..1]), Rule::Text);
-        assert_eq!(Rule::choose(b"data", b"\x7fELF\x02\x01\0"), Rule::Binary);
+        assert_eq!(ChunkRule::choose(b"t.csv", b"\0\x01"), ChunkRule::Text);
+        assert_eq!(ChunkRule::choose(b"m.PTH", b"text"), ChunkRule::Binary);
+        assert_eq!(ChunkRule::choose(b"README", "grüße\n".as_bytes()), ChunkRule::Text);
+        assert_eq!(ChunkRule::choose(b"README", &"ü".as_bytes()[..1]), ChunkRule::Text);
+        assert_eq!(ChunkRule::choose(b"data", b"\x7fELF\x02\x01\0"), ChunkRule::Binary);
     }
 }

@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::CheckpointRef;
-use super::wire::{Reader, put_short_bytes};
+use super::wire::{WireReader, put_short_bytes};
 use super::{FORMAT_VERSION, FormatError};
 use crate::format::id::{CheckpointHash, DetailsId, ManifestId, PackId, StoreId};
 use crate::format::name::ArtifactKey;
@@ -160,7 +160,7 @@ impl Collection {
             return Err(FormatError::new(WHAT, format!("{} bytes are too many", bytes.len())));
         }
         let body = checked_body(WHAT, bytes)?;
-        let mut r = Reader::new(WHAT, body);
+        let mut r = WireReader::new(WHAT, body);
         if r.bytes(MAGIC.len())? != MAGIC {
             return Err(r.error("it does not begin as records of this format do"));
         }
@@ -189,7 +189,7 @@ impl Collection {
     }
 }
 
-fn decode_artifact(r: &mut Reader<'_>) -> Result<CondemnedArtifact, FormatError> {
+fn decode_artifact(r: &mut WireReader<'_>) -> Result<CondemnedArtifact, FormatError> {
     let (project, name) = (short_text(r)?, short_text(r)?);
     let artifact = format!("{project}/{name}").parse().map_err(|e| r.error(format!("{e}")))?;
     let mut condemned = CondemnedArtifact::new(artifact);
@@ -206,7 +206,7 @@ fn decode_artifact(r: &mut Reader<'_>) -> Result<CondemnedArtifact, FormatError>
     Ok(condemned)
 }
 
-fn short_text<'a>(r: &mut Reader<'a>) -> Result<&'a str, FormatError> {
+fn short_text<'a>(r: &mut WireReader<'a>) -> Result<&'a str, FormatError> {
     let bytes = r.short_bytes()?;
     std::str::from_utf8(bytes).map_err(|_| r.error("a name is not UTF-8"))
 }

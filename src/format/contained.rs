@@ -8,7 +8,7 @@
 //! ```
 
 use super::FormatError;
-use super::wire::{Reader, put_short_bytes};
+use super::wire::{WireReader, put_short_bytes};
 use crate::format::id::{ALGORITHM_BLAKE3, Digest, ManifestId};
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::format::path::TreePath;
@@ -64,7 +64,7 @@ impl Contained {
         out.push(self.levels);
     }
 
-    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, FormatError> {
+    pub(super) fn decode(r: &mut WireReader<'_>) -> Result<Self, FormatError> {
         let artifact = std::str::from_utf8(r.short_bytes()?).ok().and_then(|name| name.parse().ok());
         let artifact: ArtifactKey =
             artifact.ok_or_else(|| r.error("a contained version has no valid name"))?;

@@ -21,8 +21,8 @@ use super::FormatError;
 use super::codec::{Codec, MAX_RAW_BYTES};
 use super::contained::Contained;
 use super::reference::ReferenceBody;
-use super::wire::{Reader, put_short_bytes};
-use crate::format::chunk::Rule;
+use super::wire::{WireReader, put_short_bytes};
+use crate::format::chunk::ChunkRule;
 use crate::format::id::{ALGORITHM_BLAKE3, ChunkId, FileHash, PackId, Sha256};
 use crate::format::path::TreePath;
 
@@ -54,12 +54,12 @@ pub struct Entry {
     /// Kept, but not part of the version's digest.
     pub mtime: Mtime,
     /// What.
-    pub body: Body,
+    pub body: EntryBody,
 }
 
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Body {
+pub enum EntryBody {
     /// A directory.
     Directory,
     /// A symbolic link, kept verbatim.
@@ -75,28 +75,28 @@ pub enum Body {
     Contained(Box<Contained>),
 }
 
-impl Body {
+impl EntryBody {
     /// Whether it is shown as a directory.
     pub fn is_directory(&self) -> bool {
-        matches!(self, Body::Directory | Body::Contained(_))
+        matches!(self, EntryBody::Directory | EntryBody::Contained(_))
     }
 
     /// The SHA-256 of a file's or reference's bytes, where it was recorded.
     pub fn sha256(&self) -> Option<Sha256> {
         match self {
-            Body::File(file) => file.sha256,
-            Body::Reference(reference) => reference.sha256,
-            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => None,
+            EntryBody::File(file) => file.sha256,
+            EntryBody::Reference(reference) => reference.sha256,
+            EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => None,
         }
     }
 
     /// Files shown at and below it, and the sum of their sizes in bytes, as far as its entry tells.
     pub fn sums(&self) -> (u64, u64) {
         match self {
-            Body::Directory | Body::Symlink { .. } => (0, 0),
-            Body::File(file) => (1, file.size),
-            Body::Reference(reference) => (1, reference.size),
-            Body::Contained(contained) => (contained.files, contained.bytes),
+            EntryBody::Directory | EntryBody::Symlink { .. } => (0, 0),
+            EntryBody::File(file) => (1, file.size),
+            EntryBody::Reference(reference) => (1, reference.size),
+            EntryBody::Contained(contained) => (contained.files, contained.bytes),
         }
     }
 }
@@ -113,18 +113,18 @@ pub struct FileBody {
     /// Bytes in chunks of zeros, if its chunks are in lists; 0 also where that was not recorded.
     pub hole_bytes: u64,
     /// How it was cut.
-    pub rule: Rule,
+    pub rule: ChunkRule,
     /// Where its bytes are.
-    pub content: Content,
+    pub content: FileBytes,
 }
 
 impl FileBody {
     /// Whether its entry tells of chunks of zeros.
     pub fn has_holes(&self) -> bool {
         match &self.content {
-            Content::Inline(_) => false,
-            Content::Chunks { level: 0, refs } => refs.iter().any(|r| r.place.codec == Codec::Zero),
-            Content::Chunks { .. } => self.hole_bytes > 0,
+            FileBytes::Inline(_) => false,
+            FileBytes::Chunks { level: 0, refs } => refs.iter().any(|r| r.place.codec == Codec::Zero),
+            FileBytes::Chunks { .. } => self.hole_bytes > 0,
         }
     }
 }
@@ -140,7 +140,7 @@ pub enum Sought {
 
 /// Where a file's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub enum FileBytes {
     /// In the manifest.
     Inline(Box<[u8]>),
     /// In chunks, or in lists of chunks.
@@ -162,12 +162,12 @@ pub struct ChunkRef {
     /// Its own raw length in bytes.
     pub raw_len: u32,
     /// Where it is stored: a hint, the hash is the proof.
-    pub place: Place,
+    pub place: ChunkLocation,
 }
 
 /// Where the stored form of a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place {
+pub struct ChunkLocation {
     /// The pack; all zero bytes for a chunk of zeros, which is stored nowhere.
     pub pack: PackId,
     /// First byte in the pack.
@@ -178,7 +178,7 @@ pub struct Place {
     pub codec: Codec,
 }
 
-impl Place {
+impl ChunkLocation {
     /// The place of a chunk of zeros.
     pub fn zero() -> Self {
         Self { pack: PackId::from_bytes([0; 32]), offset: 0, stored_len: 0, codec: Codec::Zero }
@@ -204,10 +204,10 @@ impl ChunkRef {
 
     /// The inverse of [`ChunkRef::encode_alone`].
     pub fn decode_alone(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut r = Reader::new("chunk reference", bytes);
+        let mut r = WireReader::new("chunk reference", bytes);
         let (id, span, raw_len) = (ChunkId::from_bytes(r.array()?), r.u64()?, r.u32()?);
         let (pack, offset, stored_len) = (PackId::from_bytes(r.array()?), r.u64()?, r.u32()?);
-        let place = Place { pack, offset, stored_len, codec: Codec::from_byte(r.u8()?)? };
+        let place = ChunkLocation { pack, offset, stored_len, codec: Codec::from_byte(r.u8()?)? };
         r.end()?;
         Ok(Self { id, span, raw_len, place })
     }
@@ -217,35 +217,38 @@ impl Entry {
     /// The permission bits that a version shows and its listing names: 0644 or 0755.
     pub fn mode(&self) -> u32 {
         match self.body {
-            Body::File(_) | Body::Reference(_) if self.executable => 0o755,
-            Body::File(_) | Body::Reference(_) => 0o644,
-            Body::Directory | Body::Contained(_) => 0o755,
-            Body::Symlink { .. } => 0o777,
+            EntryBody::File(_) | EntryBody::Reference(_) if self.executable => 0o755,
+            EntryBody::File(_) | EntryBody::Reference(_) => 0o644,
+            EntryBody::Directory | EntryBody::Contained(_) => 0o755,
+            EntryBody::Symlink { .. } => 0o777,
         }
     }
 
     /// Length in bytes of a file, wherever its bytes are, or of a link's target; 0 for a directory.
     pub fn size(&self) -> u64 {
         match &self.body {
-            Body::Directory | Body::Contained(_) => 0,
-            Body::Symlink { target } => target.len() as u64,
-            Body::File(file) => file.size,
-            Body::Reference(reference) => reference.size,
+            EntryBody::Directory | EntryBody::Contained(_) => 0,
+            EntryBody::Symlink { target } => target.len() as u64,
+            EntryBody::File(file) => file.size,
+            EntryBody::Reference(reference) => reference.size,
         }
     }
 
     /// Bytes of a file that are not in holes, as far as its entry tells; those of anything else as [`Entry::size`].
     pub fn data_bytes(&self) -> u64 {
         match &self.body {
-            Body::File(file) => match &file.content {
-                Content::Chunks { level: 0, refs } => {
+            EntryBody::File(file) => match &file.content {
+                FileBytes::Chunks { level: 0, refs } => {
                     let stored = refs.iter().filter(|r| r.place.codec != Codec::Zero);
                     stored.map(|r| r.span).fold(0, u64::saturating_add)
                 }
-                Content::Chunks { .. } => file.size.saturating_sub(file.hole_bytes),
-                Content::Inline(_) => file.size,
+                FileBytes::Chunks { .. } => file.size.saturating_sub(file.hole_bytes),
+                FileBytes::Inline(_) => file.size,
             },
-            Body::Directory | Body::Symlink { .. } | Body::Reference(_) | Body::Contained(_) => self.size(),
+            EntryBody::Directory
+            | EntryBody::Symlink { .. }
+            | EntryBody::Reference(_)
+            | EntryBody::Contained(_) => self.size(),
         }
     }
 
@@ -262,7 +265,7 @@ impl Entry {
 
     /// The inverse of [`Entry::encode_alone`].
     pub fn decode_alone(bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut r = Reader::new("entry", bytes);
+        let mut r = WireReader::new("entry", bytes);
         let count = r.u8()?;
         let packs = (0..count)
             .map(|_| Ok(PackId::from_bytes(r.array()?)))
@@ -301,7 +304,7 @@ const CONTENT_CHUNKS: u8 = 2;
 const EXTENSION_SHA256: u16 = 1;
 const EXTENSION_HOLES: u16 = 2;
 
-pub(super) fn encode_place(place: &Place, packs: &mut PackNames, out: &mut Vec<u8>) {
+pub(super) fn encode_place(place: &ChunkLocation, packs: &mut PackNames, out: &mut Vec<u8>) {
     let pack = if place.codec == Codec::Zero { u16::MAX } else { packs.number(place.pack) };
     out.push(place.codec.to_byte());
     out.extend_from_slice(&pack.to_le_bytes());
@@ -310,20 +313,20 @@ pub(super) fn encode_place(place: &Place, packs: &mut PackNames, out: &mut Vec<u
 }
 
 pub(super) fn decode_place(
-    r: &mut Reader<'_>,
+    r: &mut WireReader<'_>,
     pack: &dyn Fn(u16) -> Option<PackId>,
-) -> Result<Place, FormatError> {
+) -> Result<ChunkLocation, FormatError> {
     let codec = Codec::from_byte(r.u8()?)?;
     let (number, offset, stored_len) = (r.u16()?, r.u64()?, r.u32()?);
     if codec == Codec::Zero {
-        return Ok(Place::zero());
+        return Ok(ChunkLocation::zero());
     }
     if stored_len > MAX_RAW_BYTES || offset > u64::from(u32::MAX) * 4096 {
         return Err(r.error(format!("a chunk at {offset} of {stored_len} bytes is beyond any pack")));
     }
     let pack =
         pack(number).ok_or_else(|| r.error(format!("pack number {number} is not in the block's list")))?;
-    Ok(Place { pack, offset, stored_len, codec })
+    Ok(ChunkLocation { pack, offset, stored_len, codec })
 }
 
 pub(super) fn encode_ref(chunk: &ChunkRef, packs: &mut PackNames, out: &mut Vec<u8>) {
@@ -334,7 +337,7 @@ pub(super) fn encode_ref(chunk: &ChunkRef, packs: &mut PackNames, out: &mut Vec<
 }
 
 pub(super) fn decode_ref(
-    r: &mut Reader<'_>,
+    r: &mut WireReader<'_>,
     pack: &dyn Fn(u16) -> Option<PackId>,
 ) -> Result<ChunkRef, FormatError> {
     let id = ChunkId::from_bytes(r.array()?);
@@ -348,21 +351,21 @@ pub(super) fn decode_ref(
 pub(super) fn encode_record(entry: &Entry, packs: &mut PackNames, out: &mut Vec<u8>) {
     put_short_bytes(out, entry.path.as_bytes());
     let kind = match &entry.body {
-        Body::File(_) => KIND_FILE,
-        Body::Directory => KIND_DIRECTORY,
-        Body::Symlink { .. } => KIND_SYMLINK,
-        Body::Reference(_) => KIND_REFERENCE,
-        Body::Contained(_) => KIND_CONTAINED,
+        EntryBody::File(_) => KIND_FILE,
+        EntryBody::Directory => KIND_DIRECTORY,
+        EntryBody::Symlink { .. } => KIND_SYMLINK,
+        EntryBody::Reference(_) => KIND_REFERENCE,
+        EntryBody::Contained(_) => KIND_CONTAINED,
     };
     out.extend_from_slice(&[kind, if entry.executable { FLAG_EXECUTABLE } else { 0 }]);
     out.extend_from_slice(&entry.mtime.seconds.to_le_bytes());
     out.extend_from_slice(&entry.mtime.nanos.to_le_bytes());
     match &entry.body {
-        Body::Directory => {}
-        Body::Symlink { target } => put_short_bytes(out, target),
-        Body::File(file) => encode_file(file, packs, out),
-        Body::Reference(reference) => reference.encode(out),
-        Body::Contained(contained) => contained.encode(out),
+        EntryBody::Directory => {}
+        EntryBody::Symlink { target } => put_short_bytes(out, target),
+        EntryBody::File(file) => encode_file(file, packs, out),
+        EntryBody::Reference(reference) => reference.encode(out),
+        EntryBody::Contained(contained) => contained.encode(out),
     }
     encode_extensions(entry, out);
 }
@@ -373,7 +376,7 @@ fn encode_extensions(entry: &Entry, out: &mut Vec<u8>) {
         extensions.extend_from_slice(&EXTENSION_SHA256.to_le_bytes());
         put_short_bytes(&mut extensions, sha256.as_bytes());
     }
-    if let Body::File(FileBody { hole_bytes: hole_bytes @ 1.., .. }) = &entry.body {
+    if let EntryBody::File(FileBody { hole_bytes: hole_bytes @ 1.., .. }) = &entry.body {
         extensions.extend_from_slice(&EXTENSION_HOLES.to_le_bytes());
         put_short_bytes(&mut extensions, &hole_bytes.to_le_bytes());
     }
@@ -381,20 +384,20 @@ fn encode_extensions(entry: &Entry, out: &mut Vec<u8>) {
 }
 
 /// Takes in the extensions that are known; the others are skipped.
-fn decode_extensions(r: &mut Reader<'_>, body: &mut Body) -> Result<(), FormatError> {
-    let mut extensions = Reader::new("entry's extensions", r.short_bytes()?);
+fn decode_extensions(r: &mut WireReader<'_>, body: &mut EntryBody) -> Result<(), FormatError> {
+    let mut extensions = WireReader::new("entry's extensions", r.short_bytes()?);
     while !extensions.rest().is_empty() {
         let (kind, bytes) = (extensions.u16()?, extensions.short_bytes()?);
         let sha256 = match body {
-            Body::File(file) => &mut file.sha256,
-            Body::Reference(reference) => &mut reference.sha256,
-            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => continue,
+            EntryBody::File(file) => &mut file.sha256,
+            EntryBody::Reference(reference) => &mut reference.sha256,
+            EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => continue,
         };
         if kind == EXTENSION_SHA256 {
             let bytes = bytes.try_into().map_err(|_| r.error("a SHA-256 has 32 bytes"))?;
             *sha256 = Some(Sha256::from_bytes(bytes));
         }
-        if let Body::File(file) = body
+        if let EntryBody::File(file) = body
             && kind == EXTENSION_HOLES
         {
             let bytes = bytes.try_into().map_err(|_| r.error("a number of bytes in holes has 8 bytes"))?;
@@ -413,15 +416,15 @@ fn encode_file(file: &FileBody, packs: &mut PackNames, out: &mut Vec<u8>) {
     out.extend_from_slice(file.hash.as_bytes());
     out.push(file.rule.to_byte());
     match &file.content {
-        Content::Inline(bytes) => {
+        FileBytes::Inline(bytes) => {
             out.push(CONTENT_INLINE);
             put_short_bytes(out, bytes);
         }
-        Content::Chunks { level: 0, refs } if is_one_chunk(file, refs) => {
+        FileBytes::Chunks { level: 0, refs } if is_one_chunk(file, refs) => {
             out.push(CONTENT_ONE_CHUNK);
             encode_place(&refs[0].place, packs, out);
         }
-        Content::Chunks { level, refs } => {
+        FileBytes::Chunks { level, refs } => {
             out.extend_from_slice(&[CONTENT_CHUNKS, *level, refs.len() as u8]);
             refs.iter().for_each(|r| encode_ref(r, packs, out));
         }
@@ -434,11 +437,11 @@ fn is_one_chunk(file: &FileBody, refs: &[ChunkRef]) -> bool {
 
 /// Only the path of a record, for searching.
 pub(super) fn record_path(record: &[u8]) -> Result<&[u8], FormatError> {
-    Reader::new("manifest entry", record).short_bytes()
+    WireReader::new("manifest entry", record).short_bytes()
 }
 
 pub(super) fn decode_record(
-    r: &mut Reader<'_>,
+    r: &mut WireReader<'_>,
     pack: &dyn Fn(u16) -> Option<PackId>,
 ) -> Result<Entry, FormatError> {
     let path = TreePath::new(r.short_bytes()?).map_err(|e| r.error(e.to_string()))?;
@@ -448,24 +451,27 @@ pub(super) fn decode_record(
         return Err(r.error(format!("{path}: {} nanoseconds", mtime.nanos)));
     }
     let mut body = match kind {
-        KIND_DIRECTORY => Body::Directory,
+        KIND_DIRECTORY => EntryBody::Directory,
         KIND_SYMLINK => {
             let target = r.short_bytes()?;
             if target.is_empty() || target.contains(&0) || target.len() > MAX_TARGET_BYTES {
                 return Err(r.error(format!("{path}: a link's target is empty, too long or has a NUL")));
             }
-            Body::Symlink { target: target.into() }
+            EntryBody::Symlink { target: target.into() }
         }
-        KIND_FILE => Body::File(decode_file(r, pack)?),
-        KIND_REFERENCE => Body::Reference(Box::new(ReferenceBody::decode(r)?)),
-        KIND_CONTAINED => Body::Contained(Box::new(Contained::decode(r)?)),
+        KIND_FILE => EntryBody::File(decode_file(r, pack)?),
+        KIND_REFERENCE => EntryBody::Reference(Box::new(ReferenceBody::decode(r)?)),
+        KIND_CONTAINED => EntryBody::Contained(Box::new(Contained::decode(r)?)),
         other => return Err(r.error(format!("{path}: kind {other} is not known to this version of artfs"))),
     };
     decode_extensions(r, &mut body)?;
     Ok(Entry { path, executable: flags & FLAG_EXECUTABLE != 0, mtime, body })
 }
 
-fn decode_file(r: &mut Reader<'_>, pack: &dyn Fn(u16) -> Option<PackId>) -> Result<FileBody, FormatError> {
+fn decode_file(
+    r: &mut WireReader<'_>,
+    pack: &dyn Fn(u16) -> Option<PackId>,
+) -> Result<FileBody, FormatError> {
     let size = r.u64()?;
     let algorithm = r.u8()?;
     if algorithm != ALGORITHM_BLAKE3 {
@@ -473,14 +479,18 @@ fn decode_file(r: &mut Reader<'_>, pack: &dyn Fn(u16) -> Option<PackId>) -> Resu
     }
     let hash = FileHash::from_bytes(r.array()?);
     let rule = r.u8()?;
-    let rule = Rule::from_byte(rule).ok_or_else(|| r.error(format!("chunking rule {rule} is not known")))?;
+    let rule =
+        ChunkRule::from_byte(rule).ok_or_else(|| r.error(format!("chunking rule {rule} is not known")))?;
     let content = match r.u8()? {
-        CONTENT_INLINE => Content::Inline(r.short_bytes()?.into()),
+        CONTENT_INLINE => FileBytes::Inline(r.short_bytes()?.into()),
         CONTENT_ONE_CHUNK => {
             let raw_len = u32::try_from(size).ok().filter(|len| *len <= MAX_RAW_BYTES);
             let raw_len = raw_len.ok_or_else(|| r.error(format!("{size} bytes in one chunk")))?;
             let place = decode_place(r, pack)?;
-            Content::Chunks { level: 0, refs: vec![ChunkRef { id: hash.into(), span: size, raw_len, place }] }
+            FileBytes::Chunks {
+                level: 0,
+                refs: vec![ChunkRef { id: hash.into(), span: size, raw_len, place }],
+            }
         }
         CONTENT_CHUNKS => {
             let (level, count) = (r.u8()?, r.u8()?);
@@ -488,13 +498,13 @@ fn decode_file(r: &mut Reader<'_>, pack: &dyn Fn(u16) -> Option<PackId>) -> Resu
                 return Err(r.error(format!("{count} chunk references of level {level} in an entry")));
             }
             let refs = (0..count).map(|_| decode_ref(r, pack)).collect::<Result<Vec<_>, _>>()?;
-            Content::Chunks { level, refs }
+            FileBytes::Chunks { level, refs }
         }
         other => return Err(r.error(format!("content of form {other} is not known"))),
     };
     let held = match &content {
-        Content::Inline(bytes) => Some(bytes.len() as u64),
-        Content::Chunks { refs, .. } => sum_spans(refs),
+        FileBytes::Inline(bytes) => Some(bytes.len() as u64),
+        FileBytes::Chunks { refs, .. } => sum_spans(refs),
     };
     if held != Some(size) {
         return Err(r.error(format!("a file of {size} bytes has content for {held:?}")));
@@ -519,7 +529,7 @@ mod tests {
         [&head, body, &[0, 0]].concat()
     }
 
-    fn entry(body: Body) -> Entry {
+    fn entry(body: EntryBody) -> Entry {
         let path = TreePath::new(*b"x").unwrap();
         Entry { path, executable: false, mtime: Mtime { seconds: 5, nanos: 6 }, body }
     }
@@ -536,16 +546,16 @@ mod tests {
         };
         let mut body = b"\x08\0s3://b/k\x02\x01\0\0\0\0\0\0\x01\x02\0t1\x01".to_vec();
         body.extend_from_slice(hash.as_bytes());
-        let written = entry(Body::Reference(Box::new(reference.clone())));
+        let written = entry(EntryBody::Reference(Box::new(reference.clone())));
         assert_eq!(written.encode_alone(), record(4, &body));
         let sha256 = Some(Sha256::from_bytes([7; 32]));
-        let written = entry(Body::Reference(Box::new(ReferenceBody { sha256, ..reference.clone() })));
+        let written = entry(EntryBody::Reference(Box::new(ReferenceBody { sha256, ..reference.clone() })));
         let extensions = [&[36, 0, 1, 0, 32, 0][..], &[7; 32]].concat();
         let bytes = [&record(4, &body)[..record(4, &body).len() - 2], &extensions].concat();
         assert_eq!(written.encode_alone(), bytes);
         assert_eq!(Entry::decode_alone(&bytes), Ok(written));
         let bare = ReferenceBody { validator: Validator::None, hash: None, ..reference };
-        let written = entry(Body::Reference(Box::new(bare)));
+        let written = entry(EntryBody::Reference(Box::new(bare)));
         let body = b"\x08\0s3://b/k\x02\x01\0\0\0\0\0\0\0\0\0\0";
         assert_eq!(written.encode_alone(), record(4, body));
         let contained = Contained {
@@ -564,7 +574,7 @@ mod tests {
         body.extend_from_slice(digest.as_bytes());
         body.extend_from_slice(manifest.as_bytes());
         body.extend_from_slice(b"\x03\0a/b\x03\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x09\0\x04");
-        let written = entry(Body::Contained(Box::new(contained)));
+        let written = entry(EntryBody::Contained(Box::new(contained)));
         assert_eq!(written.encode_alone(), record(5, &body));
         assert_eq!(Entry::decode_alone(&record(5, &body)).unwrap(), written);
     }

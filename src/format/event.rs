@@ -57,12 +57,12 @@ pub struct Event {
     /// A checkpoint of an earlier state that its writer made, or found to be right.
     pub checkpoint: Option<CheckpointRef>,
     /// What happened.
-    pub body: Body,
+    pub body: EventBody,
 }
 
 /// What an event says.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Body {
+pub enum EventBody {
     /// The artifact begins.
     Create,
     /// A new version.
@@ -82,7 +82,7 @@ pub enum Body {
     /// Versions were deleted, or the whole artifact.
     Delete(Deletion),
     /// The time to live of versions that have none of their own was set or cleared.
-    Policy(Policy),
+    Policy(ArtifactPolicy),
     /// A collection began: what it condemns may not be relied on by events after this one.
     Fence(Fence),
     /// An alias may from now on only be moved by events that some keys signed.
@@ -303,7 +303,7 @@ pub enum DeletionCause {
 
 /// What holds for an artifact's versions that say nothing themselves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Policy {
+pub struct ArtifactPolicy {
     /// Seconds after its creation at which a version may be deleted; none: never.
     pub ttl_seconds: Option<u64>,
 }
@@ -348,83 +348,85 @@ struct Frame<'a> {
 
 const WHAT: &str = "event";
 
-impl Body {
+impl EventBody {
     /// The text of `kind`.
     pub fn kind(&self) -> &str {
         match self {
-            Body::Create => "create",
-            Body::Commit(_) => "commit",
-            Body::Recommit(_) => "recommit",
-            Body::Alias(_) => "alias",
-            Body::Tag(_) => "tag",
-            Body::Meta(_) => "meta",
-            Body::Ttl(_) => "ttl",
-            Body::Message(_) => "message",
-            Body::Delete(_) => "delete",
-            Body::Policy(_) => "policy",
-            Body::Fence(_) => "fence",
-            Body::Protect(_) => "protect",
-            Body::Unknown { kind } => kind,
+            EventBody::Create => "create",
+            EventBody::Commit(_) => "commit",
+            EventBody::Recommit(_) => "recommit",
+            EventBody::Alias(_) => "alias",
+            EventBody::Tag(_) => "tag",
+            EventBody::Meta(_) => "meta",
+            EventBody::Ttl(_) => "ttl",
+            EventBody::Message(_) => "message",
+            EventBody::Delete(_) => "delete",
+            EventBody::Policy(_) => "policy",
+            EventBody::Fence(_) => "fence",
+            EventBody::Protect(_) => "protect",
+            EventBody::Unknown { kind } => kind,
         }
     }
 
     /// The aliases that it sets, moves or removes, or says who may.
     pub fn aliases(&self) -> Vec<&AliasName> {
         match self {
-            Body::Commit(commit) => commit.settings.aliases.iter().collect(),
-            Body::Recommit(again) => again.settings.aliases.iter().collect(),
-            Body::Alias(change) => vec![&change.alias],
-            Body::Delete(deletion) => deletion.aliases.iter().collect(),
-            Body::Protect(protection) => vec![&protection.alias],
-            Body::Create
-            | Body::Tag(_)
-            | Body::Meta(_)
-            | Body::Ttl(_)
-            | Body::Message(_)
-            | Body::Policy(_)
-            | Body::Fence(_)
-            | Body::Unknown { .. } => vec![],
+            EventBody::Commit(commit) => commit.settings.aliases.iter().collect(),
+            EventBody::Recommit(again) => again.settings.aliases.iter().collect(),
+            EventBody::Alias(change) => vec![&change.alias],
+            EventBody::Delete(deletion) => deletion.aliases.iter().collect(),
+            EventBody::Protect(protection) => vec![&protection.alias],
+            EventBody::Create
+            | EventBody::Tag(_)
+            | EventBody::Meta(_)
+            | EventBody::Ttl(_)
+            | EventBody::Message(_)
+            | EventBody::Policy(_)
+            | EventBody::Fence(_)
+            | EventBody::Unknown { .. } => vec![],
         }
     }
 
     fn to_json(&self) -> Box<RawValue> {
         let raw = match self {
-            Body::Create | Body::Unknown { .. } => serde_json::value::to_raw_value(&serde_json::json!({})),
-            Body::Commit(body) => serde_json::value::to_raw_value(body),
-            Body::Recommit(body) => serde_json::value::to_raw_value(body),
-            Body::Alias(body) => serde_json::value::to_raw_value(body),
-            Body::Tag(body) => serde_json::value::to_raw_value(body),
-            Body::Meta(body) => serde_json::value::to_raw_value(body),
-            Body::Ttl(body) => serde_json::value::to_raw_value(body),
-            Body::Message(body) => serde_json::value::to_raw_value(body),
-            Body::Delete(body) => serde_json::value::to_raw_value(body),
-            Body::Policy(body) => serde_json::value::to_raw_value(body),
-            Body::Fence(body) => serde_json::value::to_raw_value(body),
-            Body::Protect(body) => serde_json::value::to_raw_value(body),
+            EventBody::Create | EventBody::Unknown { .. } => {
+                serde_json::value::to_raw_value(&serde_json::json!({}))
+            }
+            EventBody::Commit(body) => serde_json::value::to_raw_value(body),
+            EventBody::Recommit(body) => serde_json::value::to_raw_value(body),
+            EventBody::Alias(body) => serde_json::value::to_raw_value(body),
+            EventBody::Tag(body) => serde_json::value::to_raw_value(body),
+            EventBody::Meta(body) => serde_json::value::to_raw_value(body),
+            EventBody::Ttl(body) => serde_json::value::to_raw_value(body),
+            EventBody::Message(body) => serde_json::value::to_raw_value(body),
+            EventBody::Delete(body) => serde_json::value::to_raw_value(body),
+            EventBody::Policy(body) => serde_json::value::to_raw_value(body),
+            EventBody::Fence(body) => serde_json::value::to_raw_value(body),
+            EventBody::Protect(body) => serde_json::value::to_raw_value(body),
         };
         raw.expect("event bodies are plain data")
     }
 
     fn from_json(kind: &str, must_understand: bool, body: &str) -> Result<Self, FormatError> {
         let parsed = match kind {
-            "create" => Ok(Body::Create),
-            "commit" => serde_json::from_str(body).map(Body::Commit),
-            "recommit" => serde_json::from_str(body).map(Body::Recommit),
-            "alias" => serde_json::from_str(body).map(Body::Alias),
-            "tag" => serde_json::from_str(body).map(Body::Tag),
-            "meta" => serde_json::from_str(body).map(Body::Meta),
-            "ttl" => serde_json::from_str(body).map(Body::Ttl),
-            "message" => serde_json::from_str(body).map(Body::Message),
-            "delete" => serde_json::from_str(body).map(Body::Delete),
-            "policy" => serde_json::from_str(body).map(Body::Policy),
-            "fence" => serde_json::from_str(body).map(Body::Fence),
-            "protect" => serde_json::from_str(body).map(Body::Protect),
+            "create" => Ok(EventBody::Create),
+            "commit" => serde_json::from_str(body).map(EventBody::Commit),
+            "recommit" => serde_json::from_str(body).map(EventBody::Recommit),
+            "alias" => serde_json::from_str(body).map(EventBody::Alias),
+            "tag" => serde_json::from_str(body).map(EventBody::Tag),
+            "meta" => serde_json::from_str(body).map(EventBody::Meta),
+            "ttl" => serde_json::from_str(body).map(EventBody::Ttl),
+            "message" => serde_json::from_str(body).map(EventBody::Message),
+            "delete" => serde_json::from_str(body).map(EventBody::Delete),
+            "policy" => serde_json::from_str(body).map(EventBody::Policy),
+            "fence" => serde_json::from_str(body).map(EventBody::Fence),
+            "protect" => serde_json::from_str(body).map(EventBody::Protect),
             other if must_understand => {
                 let problem =
                     format!("kind {other:?} must be understood, and is not by this version of artfs");
                 return Err(FormatError::new(WHAT, problem));
             }
-            other => Ok(Body::Unknown { kind: other.to_owned() }),
+            other => Ok(EventBody::Unknown { kind: other.to_owned() }),
         };
         parsed.map_err(|e| FormatError::new(WHAT, format!("{kind}: {e}")))
     }
@@ -480,7 +482,7 @@ impl Event {
             actor: frame.actor,
             host: frame.host,
             checkpoint: frame.checkpoint,
-            body: Body::from_json(&frame.kind, frame.must_understand, frame.body.get())?,
+            body: EventBody::from_json(&frame.kind, frame.must_understand, frame.body.get())?,
         })
     }
 }
@@ -489,7 +491,7 @@ impl Event {
 mod tests {
     use super::*;
 
-    fn event(body: Body) -> Event {
+    fn event(body: EventBody) -> Event {
         Event {
             store: StoreId::from_bytes([1; 16]),
             project: "p".parse().unwrap(),
@@ -528,8 +530,8 @@ mod tests {
         };
         let (version, digest, manifest) = (VersionNumber(7), Digest::of(b"d"), ManifestId::of(b"m"));
         let bodies = [
-            Body::Create,
-            Body::Commit(Commit {
+            EventBody::Create,
+            EventBody::Commit(Commit {
                 version,
                 digest,
                 manifest,
@@ -540,23 +542,23 @@ mod tests {
                 root: InlineRoot::of(b"root"),
                 settings: settings.clone(),
             }),
-            Body::Recommit(Recommit { version, digest, settings }),
-            Body::Alias(AliasMove {
+            EventBody::Recommit(Recommit { version, digest, settings }),
+            EventBody::Alias(AliasMove {
                 alias: "x".parse().unwrap(),
                 to: Some(AliasTarget { version, digest, manifest }),
                 from: None,
             }),
-            Body::Alias(AliasMove { alias: "x".parse().unwrap(), to: None, from: Some(version) }),
-            Body::Tag(TagChange { version, add: vec!["a".into()], remove: vec![] }),
-            Body::Meta(MetaChange { version, set: Metadata::new(), remove: vec!["k".into()] }),
-            Body::Ttl(TtlChange { version, ttl_seconds: None }),
-            Body::Delete(Deletion {
+            EventBody::Alias(AliasMove { alias: "x".parse().unwrap(), to: None, from: Some(version) }),
+            EventBody::Tag(TagChange { version, add: vec!["a".into()], remove: vec![] }),
+            EventBody::Meta(MetaChange { version, set: Metadata::new(), remove: vec!["k".into()] }),
+            EventBody::Ttl(TtlChange { version, ttl_seconds: None }),
+            EventBody::Delete(Deletion {
                 versions: vec![version],
                 cause: DeletionCause::Expired,
                 aliases: vec!["x".parse().unwrap()],
             }),
-            Body::Policy(Policy { ttl_seconds: Some(86_400) }),
-            Body::Fence(Fence { epoch: 3 }),
+            EventBody::Policy(ArtifactPolicy { ttl_seconds: Some(86_400) }),
+            EventBody::Fence(Fence { epoch: 3 }),
         ];
         for body in bodies {
             let event = event(body);
@@ -566,13 +568,16 @@ mod tests {
 
     #[test]
     fn unknown_kinds_are_skipped_only_when_they_allow_it() {
-        let text = String::from_utf8(event(Body::Create).encode()).unwrap();
+        let text = String::from_utf8(event(EventBody::Create).encode()).unwrap();
         let novel = text.replace("\"create\"", "\"novel\"");
         assert!(Event::decode(novel.as_bytes()).is_err());
         let optional = novel.replace("\"must_understand\":true", "\"must_understand\":false");
-        assert_eq!(Event::decode(optional.as_bytes()).unwrap().body, Body::Unknown { kind: "novel".into() });
+        assert_eq!(
+            Event::decode(optional.as_bytes()).unwrap().body,
+            EventBody::Unknown { kind: "novel".into() }
+        );
         let signed = format!("{},\"sig\":\"AAAA\"}}", &text[..text.len() - 1]);
-        assert_eq!(Event::decode(signed.as_bytes()).unwrap().body, Body::Create);
+        assert_eq!(Event::decode(signed.as_bytes()).unwrap().body, EventBody::Create);
         let newer = text.replace("\"format\":1", "\"format\":2");
         assert!(Event::decode(newer.as_bytes()).is_err());
         assert!(Event::decode(b"{}").is_err());

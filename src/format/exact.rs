@@ -19,7 +19,7 @@ const MAX_LEVELS: usize = 127;
 /// The text is no JSON, or is nested too deep.
 pub fn parse(text: &str) -> serde_json::Result<Value> {
     let raw: &RawValue = serde_json::from_str(text)?;
-    let mut parser = Parser { rest: raw.get() };
+    let mut parser = JsonParser { rest: raw.get() };
     parser.value(0)
 }
 
@@ -39,11 +39,11 @@ pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, 
 }
 
 /// Goes through a text that is known to be JSON.
-struct Parser<'a> {
+struct JsonParser<'a> {
     rest: &'a str,
 }
 
-impl<'a> Parser<'a> {
+impl<'a> JsonParser<'a> {
     fn value(&mut self, level: usize) -> serde_json::Result<Value> {
         if level > MAX_LEVELS {
             return Err(serde_json::Error::custom("it is nested too deep"));

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{FORMAT_VERSION, FormatError};
-use crate::format::chunk::Rule;
+use crate::format::chunk::ChunkRule;
 use crate::format::clock::Timestamp;
 use crate::format::id::StoreId;
 
@@ -68,7 +68,7 @@ pub enum HeaderError {
 impl StoreHeader {
     /// The header of a new store.
     pub fn new(store: StoreId, created: Timestamp) -> Self {
-        let parameters = |rule: Rule| {
+        let parameters = |rule: ChunkRule| {
             let sizes = rule.sizes();
             ChunkingParameters {
                 rule: rule.to_byte(),
@@ -83,7 +83,7 @@ impl StoreHeader {
             store,
             hash: "blake3".into(),
             created,
-            chunking: [Rule::Text, Rule::Binary].map(parameters).into(),
+            chunking: [ChunkRule::Text, ChunkRule::Binary].map(parameters).into(),
             required_features: vec![],
             optional_features: vec![],
         }
@@ -109,11 +109,11 @@ impl StoreHeader {
     /// Reads a header and checks that this program may use the store.
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
         #[derive(Deserialize)]
-        struct Version {
+        struct HeaderVersion {
             format: u32,
         }
         let error = |e: serde_json::Error| FormatError::new("artfs.json", e.to_string());
-        let version: Version = serde_json::from_slice(bytes).map_err(error)?;
+        let version: HeaderVersion = serde_json::from_slice(bytes).map_err(error)?;
         if version.format > FORMAT_VERSION {
             return Err(HeaderError::Newer { found: version.format });
         }

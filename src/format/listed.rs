@@ -1,24 +1,24 @@
 //! The canonical listing read back: what a version has, without the store.
 
 use super::FormatError;
-use super::entry::{Body, Entry, MAX_TARGET_BYTES};
+use super::entry::{Entry, EntryBody, MAX_TARGET_BYTES};
 use crate::format::id::{Digest, FileHash};
 use crate::format::path::TreePath;
 
 /// One line of a listing: what stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListingLine {
     /// Where.
     pub path: TreePath,
     /// Whether a file may be executed.
     pub executable: bool,
     /// What.
-    pub what: What,
+    pub what: ListedNode,
 }
 
 /// What a listing says of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum ListedNode {
     /// A directory.
     Directory,
     /// A symbolic link.
@@ -42,15 +42,17 @@ pub enum What {
     },
 }
 
-impl From<Entry> for Listed {
+impl From<Entry> for ListingLine {
     fn from(entry: Entry) -> Self {
         let what = match entry.body {
-            Body::Directory => What::Directory,
-            Body::Symlink { target } => What::Symlink { target },
-            Body::File(file) => What::File { size: file.size, hash: Some(file.hash) },
-            Body::Reference(reference) => What::File { size: reference.size, hash: reference.hash },
-            Body::Contained(contained) => {
-                What::Contained { digest: contained.digest, directory: contained.path }
+            EntryBody::Directory => ListedNode::Directory,
+            EntryBody::Symlink { target } => ListedNode::Symlink { target },
+            EntryBody::File(file) => ListedNode::File { size: file.size, hash: Some(file.hash) },
+            EntryBody::Reference(reference) => {
+                ListedNode::File { size: reference.size, hash: reference.hash }
+            }
+            EntryBody::Contained(contained) => {
+                ListedNode::Contained { digest: contained.digest, directory: contained.path }
             }
         };
         Self { path: entry.path, executable: entry.executable, what }
@@ -61,8 +63,8 @@ impl From<Entry> for Listed {
 ///
 /// # Errors
 /// A line that no listing has, or that is not in its place.
-pub fn parse(listing: &[u8]) -> Result<Vec<Listed>, FormatError> {
-    let mut lines: Vec<Listed> = Vec::new();
+pub fn parse(listing: &[u8]) -> Result<Vec<ListingLine>, FormatError> {
+    let mut lines: Vec<ListingLine> = Vec::new();
     for (i, line) in listing.split_inclusive(|b| *b == b'\n').enumerate() {
         let wrong = |problem: String| FormatError::new("listing", format!("line {}: {problem}", i + 1));
         let line = line.strip_suffix(b"\n").ok_or_else(|| wrong("it has no end".to_owned()))?;
@@ -76,7 +78,7 @@ pub fn parse(listing: &[u8]) -> Result<Vec<Listed>, FormatError> {
     Ok(lines)
 }
 
-fn parse_line(line: &str) -> Result<Listed, String> {
+fn parse_line(line: &str) -> Result<ListingLine, String> {
     let fields: Vec<&str> = line.split(' ').collect();
     let (kind, mode, size, rest) = match fields[..] {
         [kind, mode, size, ref rest @ ..] => (kind, mode, size, rest),
@@ -85,18 +87,18 @@ fn parse_line(line: &str) -> Result<Listed, String> {
     let size: u64 = size.parse().map_err(|_| format!("{size:?} is no size"))?;
     let hash = |text: &str| text.parse::<FileHash>().map_err(|e| e.to_string());
     let (what, path) = match (kind, mode, rest) {
-        ("d", "755", ["-", path]) => (What::Directory, path),
+        ("d", "755", ["-", path]) => (ListedNode::Directory, path),
         ("l", "777", [target, path]) => {
             let target = unescape(target)?;
             if target.is_empty() || target.contains(&0) || target.len() > MAX_TARGET_BYTES {
                 return Err("a link's target is empty, too long or has a NUL".to_owned());
             }
-            (What::Symlink { target: target.into() }, path)
+            (ListedNode::Symlink { target: target.into() }, path)
         }
-        ("f", "644" | "755", [proof, path]) => (What::File { size, hash: Some(hash(proof)?) }, path),
+        ("f", "644" | "755", [proof, path]) => (ListedNode::File { size, hash: Some(hash(proof)?) }, path),
         ("r", "644" | "755", [proof, _uri, path]) => {
             let hash = proof.strip_prefix("b3:").map(hash).transpose()?;
-            (What::File { size, hash }, path)
+            (ListedNode::File { size, hash }, path)
         }
         ("v", "755", [digest, path]) => {
             let (digest, directory) = match digest.split_once('/') {
@@ -104,11 +106,11 @@ fn parse_line(line: &str) -> Result<Listed, String> {
                 None => (*digest, None),
             };
             let digest = digest.parse().map_err(|e: crate::format::id::ParseIdError| e.to_string())?;
-            (What::Contained { digest, directory }, path)
+            (ListedNode::Contained { digest, directory }, path)
         }
         _ => return Err("it is not the line of an entry".to_owned()),
     };
-    Ok(Listed { path: tree_path(path)?, executable: matches!(kind, "f" | "r") && mode == "755", what })
+    Ok(ListingLine { path: tree_path(path)?, executable: matches!(kind, "f" | "r") && mode == "755", what })
 }
 
 fn tree_path(text: &str) -> Result<TreePath, String> {
@@ -136,27 +138,33 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::chunk::Rule;
-    use crate::format::entry::{Content, FileBody, Mtime};
+    use crate::format::chunk::ChunkRule;
+    use crate::format::entry::{FileBody, FileBytes, Mtime};
     use crate::format::listing::ListingHasher;
     use crate::format::reference::{ReferenceBody, Validator};
 
     #[test]
     fn what_is_written_is_read_back() {
         let hash = FileHash::of(b"x");
-        let content = Content::Inline((*b"x").into());
-        let file =
-            Body::File(FileBody { size: 1, hash, sha256: None, hole_bytes: 0, rule: Rule::Text, content });
+        let content = FileBytes::Inline((*b"x").into());
+        let file = EntryBody::File(FileBody {
+            size: 1,
+            hash,
+            sha256: None,
+            hole_bytes: 0,
+            rule: ChunkRule::Text,
+            content,
+        });
         let reference = |hash| {
             let validator = Validator::Tag("\"a b\"".into());
             let uri = "s3://b/x y".into();
-            Body::Reference(Box::new(ReferenceBody { uri, size: 5, validator, hash, sha256: None }))
+            EntryBody::Reference(Box::new(ReferenceBody { uri, size: 5, validator, hash, sha256: None }))
         };
-        let bodies: [(&[u8], Body); 6] = [
+        let bodies: [(&[u8], EntryBody); 6] = [
             (b"a b%\n\xff\xc3\xa9", file.clone()),
-            (b"d", Body::Directory),
+            (b"d", EntryBody::Directory),
             (b"d/\xef\xbf\xbd", file),
-            (b"l", Body::Symlink { target: (*b"../t \xfe").into() }),
+            (b"l", EntryBody::Symlink { target: (*b"../t \xfe").into() }),
             (b"r", reference(None)),
             (b"s", reference(Some(hash))),
         ];
@@ -167,15 +175,15 @@ mod tests {
             let entry =
                 Entry { path: TreePath::new(path).unwrap(), executable, mtime: Mtime::default(), body };
             text += listing.push(&entry);
-            expected.push(Listed::from(entry));
+            expected.push(ListingLine::from(entry));
         }
         let digest = Digest::of(b"d");
         text += &format!("v 755 12 {digest}/a%20b v\nv 755 12 {digest} w\n");
         let read = parse(text.as_bytes()).unwrap();
         assert_eq!(read[..6], expected);
         let directory = Some(TreePath::new(*b"a b").unwrap());
-        assert_eq!(read[6].what, What::Contained { digest, directory });
-        assert_eq!(read[7].what, What::Contained { digest, directory: None });
+        assert_eq!(read[6].what, ListedNode::Contained { digest, directory });
+        assert_eq!(read[7].what, ListedNode::Contained { digest, directory: None });
     }
 
     #[test]

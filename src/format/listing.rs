@@ -8,7 +8,7 @@
 
 use std::fmt::Write as _;
 
-use super::entry::{Body, Entry};
+use super::entry::{Entry, EntryBody};
 use crate::format::id::Digest;
 
 /// Builds a digest, and if wanted the text, from entries given in path order.
@@ -36,21 +36,21 @@ impl ListingHasher {
 fn write_line(entry: &Entry, out: &mut String) {
     let mode = entry.mode();
     let write = match &entry.body {
-        Body::Directory => write!(out, "d {mode:o} 0 -"),
-        Body::File(file) => write!(out, "f {mode:o} {} {}", file.size, file.hash),
-        Body::Symlink { target } => {
+        EntryBody::Directory => write!(out, "d {mode:o} 0 -"),
+        EntryBody::File(file) => write!(out, "f {mode:o} {} {}", file.size, file.hash),
+        EntryBody::Symlink { target } => {
             let head = write!(out, "l {mode:o} {} ", target.len());
             escape(target, out);
             head
         }
-        Body::Reference(reference) => {
+        EntryBody::Reference(reference) => {
             let head = write!(out, "r {mode:o} {} ", reference.size);
             escape(reference.proof().as_bytes(), out);
             out.push(' ');
             escape(reference.uri.as_bytes(), out);
             head
         }
-        Body::Contained(contained) => {
+        EntryBody::Contained(contained) => {
             let head = write!(out, "v {mode:o} {} {}", contained.bytes, contained.digest);
             if let Some(path) = &contained.path {
                 out.push('/');
@@ -84,9 +84,9 @@ fn escape(bytes: &[u8], out: &mut String) {
 /// where `b3sum` cannot read the name back (not UTF-8, or with the replacement character in it).
 pub fn b3sums_line(entry: &Entry) -> Option<String> {
     let hash = match &entry.body {
-        Body::File(file) => file.hash,
-        Body::Reference(reference) => reference.hash?,
-        Body::Directory | Body::Symlink { .. } | Body::Contained(_) => return None,
+        EntryBody::File(file) => file.hash,
+        EntryBody::Reference(reference) => reference.hash?,
+        EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => return None,
     };
     sum_line(entry, hash)
 }
@@ -108,25 +108,25 @@ fn sum_line(entry: &Entry, hash: impl std::fmt::Display) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::chunk::Rule;
+    use crate::format::chunk::ChunkRule;
     use crate::format::contained::Contained;
-    use crate::format::entry::{Content, FileBody, Mtime};
+    use crate::format::entry::{FileBody, FileBytes, Mtime};
     use crate::format::id::FileHash;
     use crate::format::path::TreePath;
     use crate::format::reference::{ReferenceBody, Validator};
 
-    fn entry(path: &[u8], body: Body) -> Entry {
+    fn entry(path: &[u8], body: EntryBody) -> Entry {
         Entry { path: TreePath::new(path).unwrap(), executable: true, mtime: Mtime::default(), body }
     }
 
-    fn file(content: &[u8]) -> Body {
-        Body::File(FileBody {
+    fn file(content: &[u8]) -> EntryBody {
+        EntryBody::File(FileBody {
             size: content.len() as u64,
             hash: FileHash::of(content),
             sha256: None,
             hole_bytes: 0,
-            rule: Rule::Text,
-            content: Content::Inline(content.into()),
+            rule: ChunkRule::Text,
+            content: FileBytes::Inline(content.into()),
         })
     }
 
@@ -136,8 +136,8 @@ mod tests {
         let mut text = String::new();
         for e in [
             entry(b"a b%\n\xff\xc3\xa9", file(b"x")),
-            entry(b"d", Body::Directory),
-            entry(b"l", Body::Symlink { target: (*b"../t t").into() }),
+            entry(b"d", EntryBody::Directory),
+            entry(b"l", EntryBody::Symlink { target: (*b"../t t").into() }),
         ] {
             text += listing.push(&e);
         }
@@ -172,12 +172,12 @@ mod tests {
         let checked = ReferenceBody { hash: Some(hash), ..tagged.clone() };
         let mut listing = ListingHasher::default();
         let mut line = |path: &[u8], body| listing.push(&entry(path, body)).to_owned();
-        assert_eq!(line(b"c", Body::Contained(Box::new(contained))), format!("v 755 12 {digest} c\n"));
-        assert_eq!(line(b"p", Body::Contained(Box::new(part))), format!("v 755 12 {digest}/a%20b p\n"));
-        let tagged = Body::Reference(Box::new(tagged));
+        assert_eq!(line(b"c", EntryBody::Contained(Box::new(contained))), format!("v 755 12 {digest} c\n"));
+        assert_eq!(line(b"p", EntryBody::Contained(Box::new(part))), format!("v 755 12 {digest}/a%20b p\n"));
+        let tagged = EntryBody::Reference(Box::new(tagged));
         assert_eq!(b3sums_line(&entry(b"t", tagged.clone())), None);
         assert_eq!(line(b"t", tagged), "r 755 5 etag:\"t%201\" s3://b/x%20y t\n");
-        let checked = Body::Reference(Box::new(checked));
+        let checked = EntryBody::Reference(Box::new(checked));
         assert_eq!(b3sums_line(&entry(b"u", checked.clone())).unwrap(), format!("{hash}  u\n"));
         assert_eq!(line(b"u", checked), format!("r 755 5 b3:{hash} s3://b/x%20y u\n"));
     }
@@ -188,6 +188,6 @@ mod tests {
         assert_eq!(b3sums_line(&entry(b"a b", file(b"x"))).unwrap(), format!("{hash}  a b\n"));
         assert_eq!(b3sums_line(&entry(b"a\\\nb", file(b"x"))).unwrap(), format!("\\{hash}  a\\\\\\nb\n"));
         assert_eq!(b3sums_line(&entry(b"\xff", file(b"x"))), None);
-        assert_eq!(b3sums_line(&entry(b"d", Body::Directory)), None);
+        assert_eq!(b3sums_line(&entry(b"d", EntryBody::Directory)), None);
     }
 }

@@ -21,7 +21,7 @@ use super::entry::{
     ChunkRef, Entry, MAX_INLINE_REFS, PackNames, decode_record, decode_ref, encode_record, encode_ref,
     record_path, sum_spans,
 };
-use super::wire::{Reader, put_short_bytes};
+use super::wire::{WireReader, put_short_bytes};
 use crate::format::id::{ALGORITHM_BLAKE3, ChunkId, Digest, ManifestId, PackId};
 use crate::format::path;
 
@@ -132,7 +132,7 @@ impl Block {
     /// Takes an encoded block and checks its frame and, in leaf and index blocks, that paths are valid and
     /// strictly ascending. Cost: linear in the rows.
     pub fn parse(data: Bytes) -> Result<Self, FormatError> {
-        let mut r = Reader::new(WHAT, &data);
+        let mut r = WireReader::new(WHAT, &data);
         let kind = match r.u8()? {
             1 => BlockKind::Leaf,
             2 => BlockKind::Index,
@@ -241,7 +241,7 @@ impl Block {
     /// Entry `i` of a leaf block.
     pub fn entry(&self, i: usize) -> Result<Entry, FormatError> {
         self.expect(BlockKind::Leaf)?;
-        let mut r = Reader::new("manifest entry", self.row(i)?);
+        let mut r = WireReader::new("manifest entry", self.row(i)?);
         let entry = decode_record(&mut r, &|n| self.pack(n))?;
         r.end()?;
         Ok(entry)
@@ -250,7 +250,7 @@ impl Block {
     /// Row `i` of an index block.
     pub fn index_row(&self, i: usize) -> Result<IndexRow, FormatError> {
         self.expect(BlockKind::Index)?;
-        let mut r = Reader::new("manifest index", self.row(i)?);
+        let mut r = WireReader::new("manifest index", self.row(i)?);
         let first_path = r.short_bytes()?.to_vec();
         let block = decode_ref(&mut r, &|n| self.pack(n))?;
         let (entries, bytes) = (r.u64()?, r.u64()?);
@@ -261,7 +261,7 @@ impl Block {
     /// Chunk reference `i` of a list block.
     pub fn chunk(&self, i: usize) -> Result<ChunkRef, FormatError> {
         self.expect(BlockKind::List)?;
-        let mut r = Reader::new("chunk list", self.row(i)?);
+        let mut r = WireReader::new("chunk list", self.row(i)?);
         let chunk = decode_ref(&mut r, &|n| self.pack(n))?;
         r.end()?;
         Ok(chunk)
@@ -395,7 +395,7 @@ impl Root {
 
     /// Decodes a root object and checks that it has the name it was asked for by.
     pub fn decode(id: &ManifestId, bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut r = Reader::new("manifest root", bytes);
+        let mut r = WireReader::new("manifest root", bytes);
         if ManifestId::of(bytes) != *id {
             return Err(r.error(format!("its hash is not {id}")));
         }
@@ -427,15 +427,20 @@ const ROOT_HEADER_BYTES: usize = 8 + 16 + 1 + 32 + 8 + 8 + 8 + 1 + 1 + 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::chunk::Rule;
+    use crate::format::chunk::ChunkRule;
     use crate::format::contained::Contained;
-    use crate::format::entry::{Body, Content, FileBody, Mtime, Place};
+    use crate::format::entry::{ChunkLocation, EntryBody, FileBody, FileBytes, Mtime};
     use crate::format::id::FileHash;
     use crate::format::path::TreePath;
     use crate::format::reference::{ReferenceBody, Validator};
 
-    fn place(n: u64) -> Place {
-        Place { pack: PackId::of(&n.to_le_bytes()), offset: n * 100, stored_len: 77, codec: Codec::Zstd }
+    fn place(n: u64) -> ChunkLocation {
+        ChunkLocation {
+            pack: PackId::of(&n.to_le_bytes()),
+            offset: n * 100,
+            stored_len: 77,
+            codec: Codec::Zstd,
+        }
     }
 
     fn chunk(n: u64) -> ChunkRef {
@@ -447,13 +452,13 @@ mod tests {
         }
     }
 
-    fn file(size: u64, content: Content) -> Body {
-        Body::File(FileBody {
+    fn file(size: u64, content: FileBytes) -> EntryBody {
+        EntryBody::File(FileBody {
             size,
             hash: FileHash::of(b"x"),
             sha256: None,
             hole_bytes: 0,
-            rule: Rule::Text,
+            rule: ChunkRule::Text,
             content,
         })
     }
@@ -463,7 +468,13 @@ mod tests {
         let one = ChunkRef { id: hash.into(), span: 9, raw_len: 9, place: place(3) };
         let reference = |validator, hash| {
             let uri = "s3://bucket/a b".to_owned();
-            Body::Reference(Box::new(ReferenceBody { uri, size: 1 << 40, validator, hash, sha256: None }))
+            EntryBody::Reference(Box::new(ReferenceBody {
+                uri,
+                size: 1 << 40,
+                validator,
+                hash,
+                sha256: None,
+            }))
         };
         let contained = Contained {
             artifact: "p/ds".parse().unwrap(),
@@ -481,25 +492,28 @@ mod tests {
             reference(Validator::Tag("\"t\"".into()), Some(hash)),
             reference(Validator::Changed("2026".into()), None),
             reference(Validator::None, None),
-            Body::Contained(Box::new(contained.clone())),
-            Body::Contained(Box::new(Contained { path: None, ..contained })),
-            Body::Directory,
-            Body::Symlink { target: (*b"../a \xff").into() },
-            file(3, Content::Inline((*b"abc").into())),
-            Body::File(FileBody {
+            EntryBody::Contained(Box::new(contained.clone())),
+            EntryBody::Contained(Box::new(Contained { path: None, ..contained })),
+            EntryBody::Directory,
+            EntryBody::Symlink { target: (*b"../a \xff").into() },
+            file(3, FileBytes::Inline((*b"abc").into())),
+            EntryBody::File(FileBody {
                 hole_bytes: 0,
                 size: 9,
                 hash,
                 sha256: Some(crate::format::id::Sha256::from_bytes([7; 32])),
-                rule: Rule::Binary,
-                content: Content::Chunks { level: 0, refs: vec![one] },
+                rule: ChunkRule::Binary,
+                content: FileBytes::Chunks { level: 0, refs: vec![one] },
             }),
-            file(2003, Content::Chunks { level: 0, refs: vec![chunk(1), chunk(2)] }),
+            file(2003, FileBytes::Chunks { level: 0, refs: vec![chunk(1), chunk(2)] }),
             file(
                 1005,
-                Content::Chunks { level: 2, refs: vec![ChunkRef { place: Place::zero(), ..chunk(5) }] },
+                FileBytes::Chunks {
+                    level: 2,
+                    refs: vec![ChunkRef { place: ChunkLocation::zero(), ..chunk(5) }],
+                },
             ),
-            file(0, Content::Chunks { level: 0, refs: vec![] }),
+            file(0, FileBytes::Chunks { level: 0, refs: vec![] }),
         ];
         let entry = |(i, body)| Entry {
             path: TreePath::new(format!("d/{i:03}").as_bytes()).unwrap(),

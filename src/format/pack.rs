@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::FormatError;
 use super::codec::{Codec, MAX_RAW_BYTES};
-use super::wire::Reader;
+use super::wire::WireReader;
 use crate::format::id::{ChunkId, PackId};
 
 /// The last eight bytes of every pack.
@@ -73,7 +73,7 @@ pub fn seal(random: [u8; 16], rows: &[PackRow], mut chunks: Vec<Bytes>) -> (Pack
 
 /// The table's length from the pack's last bytes.
 pub fn decode_footer(footer: &[u8]) -> Result<usize, FormatError> {
-    let mut r = Reader::new("pack footer", footer);
+    let mut r = WireReader::new("pack footer", footer);
     let len = r.u32()?;
     if r.bytes(8)? != PACK_MAGIC {
         return Err(r.error("it does not end as packs do"));
@@ -84,7 +84,7 @@ pub fn decode_footer(footer: &[u8]) -> Result<usize, FormatError> {
 
 /// Decodes a table and checks that it is the one that gave the pack its name.
 pub fn decode_table(id: &PackId, table: &[u8]) -> Result<Vec<PackRow>, FormatError> {
-    let mut r = Reader::new(WHAT, table);
+    let mut r = WireReader::new(WHAT, table);
     if PackId::of(table) != *id {
         return Err(r.error(format!("its hash is not {id}")));
     }

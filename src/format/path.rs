@@ -86,14 +86,14 @@ impl TreePath {
 
 /// The names in one directory, taken in order. Memory: each name and nine bytes.
 #[derive(Debug, Default)]
-pub struct Names {
+pub struct NameList {
     /// One after the other, each with a NUL behind it.
     bytes: Vec<u8>,
     /// Where each begins, the last one first.
     starts: Vec<usize>,
 }
 
-impl Names {
+impl NameList {
     /// Takes names, which have no NUL, in any order.
     pub fn sorted<E>(names: impl Iterator<Item = Result<impl AsRef<[u8]>, E>>) -> Result<Self, E> {
         let Self { mut bytes, mut starts } = Self::default();
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn names_are_taken_in_order() {
         let given: [&[u8]; 6] = [b"b", b"a.txt", b"a", b"\xff", b"ab", b"a\x01"];
-        let mut names = Names::sorted(given.into_iter().map(Ok::<_, ()>)).unwrap();
+        let mut names = NameList::sorted(given.into_iter().map(Ok::<_, ()>)).unwrap();
         let taken: Vec<Box<[u8]>> = std::iter::from_fn(|| names.pop()).collect();
         let mut sorted = given;
         sorted.sort();

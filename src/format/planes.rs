@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 
 use super::FormatError;
-use super::wire::Reader;
+use super::wire::WireReader;
 use zstd::zstd_safe::{CParameter, ParamSwitch};
 
 /// Widths that are tried, in bytes.
@@ -38,7 +38,7 @@ pub(super) struct PlaneEncoder {
 }
 
 /// How a chunk is split: its width, and which planes are compressed.
-struct Plan {
+struct PlaneLayout {
     width: usize,
     is_compressed: [bool; 4],
 }
@@ -53,7 +53,7 @@ impl PlaneEncoder {
 
     /// The stored form, if a sample promises that it is shorter. Cost where it is not: some microseconds.
     pub fn encode(&mut self, raw: &[u8]) -> Option<Vec<u8>> {
-        let Plan { width, is_compressed } = self.plan(raw)?;
+        let PlaneLayout { width, is_compressed } = self.plan(raw)?;
         let head = 1 + 4 * width;
         let mut out = Vec::with_capacity(head + raw.len() + 64);
         out.push(width as u8);
@@ -79,12 +79,12 @@ impl PlaneEncoder {
         Some(out)
     }
 
-    fn plan(&self, raw: &[u8]) -> Option<Plan> {
+    fn plan(&self, raw: &[u8]) -> Option<PlaneLayout> {
         if raw.len() < MIN_BYTES {
             return None;
         }
         let counts = count(raw);
-        let mut best: Option<(f32, Plan)> = None;
+        let mut best: Option<(f32, PlaneLayout)> = None;
         for width in WIDTHS {
             let mut is_compressed = [false; 4];
             let mut bits = 0.0;
@@ -100,7 +100,7 @@ impl PlaneEncoder {
             let share = bits / (8 * width) as f32;
             // A wider number must be better by more than chance.
             if share < 1.0 - MIN_SAVING && best.as_ref().is_none_or(|(other, _)| share < other - 0.02) {
-                best = Some((share, Plan { width, is_compressed }));
+                best = Some((share, PlaneLayout { width, is_compressed }));
             }
         }
         best.map(|(_, plan)| plan)
@@ -164,7 +164,7 @@ fn scatter(planes: &[Cow<'_, [u8]>], out: &mut [u8]) {
 
 /// The raw bytes of a stored form.
 pub(super) fn decode(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, FormatError> {
-    let mut r = Reader::new("byte planes", stored);
+    let mut r = WireReader::new("byte planes", stored);
     let width = usize::from(r.u8()?);
     if !WIDTHS.contains(&width) {
         return Err(r.error(format!("numbers of {width} bytes")));

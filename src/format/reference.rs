@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::FormatError;
-use super::wire::{Reader, put_short_bytes};
+use super::wire::{WireReader, put_short_bytes};
 use crate::format::id::{ALGORITHM_BLAKE3, FileHash, Sha256};
 
 /// The longest URI in bytes: what a symbolic link can hold.
@@ -80,7 +80,7 @@ impl ReferenceBody {
         }
     }
 
-    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, FormatError> {
+    pub(super) fn decode(r: &mut WireReader<'_>) -> Result<Self, FormatError> {
         let uri = text(r, "URI", MAX_URI_BYTES)?;
         let size = r.u64()?;
         let kind = r.u8()?;
@@ -102,7 +102,7 @@ impl ReferenceBody {
     }
 }
 
-fn text(r: &mut Reader<'_>, what: &str, most: usize) -> Result<String, FormatError> {
+fn text(r: &mut WireReader<'_>, what: &str, most: usize) -> Result<String, FormatError> {
     let bytes = r.short_bytes()?;
     let text = std::str::from_utf8(bytes).ok().filter(|t| t.len() <= most && !t.contains('\0'));
     text.map(str::to_owned).ok_or_else(|| r.error(format!("a reference's {what} is no text, or too long")))

@@ -20,7 +20,7 @@ pub struct Run {
     /// Its name, unique in a store.
     pub id: Option<RunId>,
     /// By what its processes were found to belong together.
-    pub source: Source,
+    pub source: RunSource,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -71,7 +71,7 @@ pub struct Run {
 /// By what processes are found to belong to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum RunSource {
     /// `ARTFS_RUN` in the environment.
     Declared,
     /// The id of a batch system's or CI's job in the environment.
@@ -186,7 +186,7 @@ mod tests {
     fn a_record_round_trips_and_unknown_members_are_passed_over() {
         let run = Run {
             id: Some("train-7".parse().unwrap()),
-            source: Source::Declared,
+            source: RunSource::Declared,
             command: vec!["python".into(), "train.py".into()],
             git: Some(Git { dirty: Some(true), ..Git::default() }),
             exit_status: Some(137),

@@ -48,7 +48,7 @@ enum Verifier<'a> {
 }
 
 /// The algorithm of a key, and for a security key the application it was made for.
-struct Opened<'a> {
+struct KeyAlgorithm<'a> {
     verifier: Verifier<'a>,
     application: Option<&'a [u8]>,
 }
@@ -84,7 +84,7 @@ impl PublicKey {
 
     /// What it is: `ssh-ed25519`, ….
     pub fn kind(&self) -> &str {
-        let kind = Reader { what: KEY, rest: &self.0 }.string().ok();
+        let kind = SshReader { what: KEY, rest: &self.0 }.string().ok();
         kind.and_then(|kind| std::str::from_utf8(kind).ok()).unwrap_or_default()
     }
 
@@ -94,8 +94,8 @@ impl PublicKey {
     }
 }
 
-fn open_key(bytes: &[u8]) -> Result<Opened<'_>, FormatError> {
-    let mut reader = Reader { what: KEY, rest: bytes };
+fn open_key(bytes: &[u8]) -> Result<KeyAlgorithm<'_>, FormatError> {
+    let mut reader = SshReader { what: KEY, rest: bytes };
     let kind = reader.string()?;
     let verifier = match kind {
         b"ssh-ed25519" | b"sk-ssh-ed25519@openssh.com" => Verifier::Ed25519(reader.string()?),
@@ -119,7 +119,7 @@ fn open_key(bytes: &[u8]) -> Result<Opened<'_>, FormatError> {
     };
     let application = if kind.starts_with(b"sk-") { Some(reader.string()?) } else { None };
     reader.end()?;
-    Ok(Opened { verifier, application })
+    Ok(KeyAlgorithm { verifier, application })
 }
 
 impl fmt::Display for PublicKey {
@@ -240,8 +240,8 @@ impl SshSignature {
 }
 
 /// Verifies an SSH signature (algorithm, bytes, and for a security key flags and counter) over `signed`.
-fn verify_raw(key: &Opened<'_>, signature: &[u8], mut signed: Vec<u8>) -> Result<(), FormatError> {
-    let mut reader = Reader { what: SIGNATURE, rest: signature };
+fn verify_raw(key: &KeyAlgorithm<'_>, signature: &[u8], mut signed: Vec<u8>) -> Result<(), FormatError> {
+    let mut reader = SshReader { what: SIGNATURE, rest: signature };
     let algorithm = reader.string()?;
     let bytes = reader.string()?;
     if let Some(application) = key.application {
@@ -282,7 +282,7 @@ fn verify_raw(key: &Opened<'_>, signature: &[u8], mut signed: Vec<u8>) -> Result
 
 /// The two numbers of an ECDSA signature, each of `len` bytes.
 fn fixed(bytes: &[u8], len: usize) -> Result<Vec<u8>, FormatError> {
-    let mut reader = Reader { what: SIGNATURE, rest: bytes };
+    let mut reader = SshReader { what: SIGNATURE, rest: bytes };
     let mut out = Vec::with_capacity(2 * len);
     for _ in 0..2 {
         let number = reader.number()?;
@@ -296,7 +296,7 @@ fn fixed(bytes: &[u8], len: usize) -> Result<Vec<u8>, FormatError> {
 }
 
 fn parts(bytes: &[u8]) -> Result<Parts<'_>, FormatError> {
-    let mut reader = Reader { what: SIGNATURE, rest: bytes };
+    let mut reader = SshReader { what: SIGNATURE, rest: bytes };
     if reader.array::<6>()? != *MAGIC || reader.array::<4>()? != 1_u32.to_be_bytes() {
         return Err(FormatError::new(SIGNATURE, "it does not begin as one, or is of a newer format"));
     }
@@ -318,12 +318,12 @@ fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Reads SSH's encoding: numbers are big-endian, strings have their length before them.
-struct Reader<'a> {
+struct SshReader<'a> {
     what: &'static str,
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SshReader<'a> {
     fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
         let (head, rest) = self.rest.split_first_chunk().ok_or_else(|| self.short())?;
         self.rest = rest;

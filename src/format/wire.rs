@@ -4,12 +4,12 @@ use super::FormatError;
 
 /// Reads values from the front of a byte slice.
 #[derive(Clone)]
-pub(super) struct Reader<'a> {
+pub(super) struct WireReader<'a> {
     what: &'static str,
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> WireReader<'a> {
     pub fn new(what: &'static str, bytes: &'a [u8]) -> Self {
         Self { what, rest: bytes }
     }
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes what [`Reader`] reads.
+/// Writes what [`WireReader`] reads.
 #[derive(Default)]
 pub(super) struct Writer(pub Vec<u8>);
 

@@ -14,12 +14,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const BUFFER_BYTES: usize = 512 << 10;
 /// Bytes that a reader takes at once, unless a record is longer.
 const READ_BYTES: u64 = 64 << 10;
-/// Bytes of a key of a [`Table`].
+/// Bytes of a key of a [`SpillTable`].
 pub const KEY_BYTES: usize = 32;
 
 /// A sequence of records: appended, and read in order as often as wanted. Memory: half a MiB.
 #[derive(Debug)]
-pub struct Scratch {
+pub struct SpillFile {
     /// Where the file is made; none: everything stays in memory.
     folder: Option<PathBuf>,
     file: Option<File>,
@@ -28,7 +28,7 @@ pub struct Scratch {
     in_file: u64,
 }
 
-impl Scratch {
+impl SpillFile {
     /// An empty one; its file is made in `folder` when it is needed. Without a folder all stays in memory.
     pub fn new(folder: Option<&Path>) -> Self {
         Self { folder: folder.map(Path::to_owned), file: None, buffer: vec![], in_file: 0 }
@@ -54,7 +54,7 @@ impl Scratch {
         self.append(record)
     }
 
-    /// Forgets the records from a place on, which was [`Scratch::end`] once.
+    /// Forgets the records from a place on, which was [`SpillFile::end`] once.
     pub fn truncate(&mut self, end: u64) {
         let buffered = usize::try_from(end.saturating_sub(self.in_file)).unwrap_or(usize::MAX);
         self.buffer.truncate(buffered);
@@ -95,16 +95,16 @@ impl Scratch {
         self.records_in(0, self.end())
     }
 
-    /// The records between two places, each of which was [`Scratch::end`] once.
+    /// The records between two places, each of which was [`SpillFile::end`] once.
     pub fn records_in(&self, start: u64, end: u64) -> Records<'_> {
         Records { scratch: self, next: start, end, buffer: vec![], at: 0 }
     }
 }
 
-/// Reads records of a [`Scratch`] in order. Memory: 64 KiB, or one record.
+/// Reads records of a [`SpillFile`] in order. Memory: 64 KiB, or one record.
 #[derive(Debug)]
 pub struct Records<'a> {
-    scratch: &'a Scratch,
+    scratch: &'a SpillFile,
     /// What is read next, and where to end.
     next: u64,
     end: u64,
@@ -148,17 +148,17 @@ impl Records<'_> {
 /// Of keys with the same first four bytes only one is found again: of a million values one in four thousand is
 /// forgotten. That is for users to whom a value that is not found costs work and nothing else.
 #[derive(Debug)]
-pub struct Table {
+pub struct SpillTable {
     value_bytes: usize,
-    rows: Scratch,
+    rows: SpillFile,
     count: u64,
     by_prefix: HashMap<u32, u32>,
 }
 
-impl Table {
-    /// An empty one of values of this length in bytes; `folder` as for [`Scratch::new`].
+impl SpillTable {
+    /// An empty one of values of this length in bytes; `folder` as for [`SpillFile::new`].
     pub fn new(value_bytes: usize, folder: Option<&Path>) -> Self {
-        Self { value_bytes, rows: Scratch::new(folder), count: 0, by_prefix: HashMap::new() }
+        Self { value_bytes, rows: SpillFile::new(folder), count: 0, by_prefix: HashMap::new() }
     }
 
     /// Adds a value.
@@ -240,7 +240,7 @@ mod tests {
     fn records_come_back_in_order_from_memory_and_from_a_file_without_a_name() {
         let dir = tempfile::tempdir().unwrap();
         for folder in [None, Some(dir.path())] {
-            let mut scratch = Scratch::new(folder);
+            let mut scratch = SpillFile::new(folder);
             assert!(scratch.is_empty() && scratch.records().next_record().unwrap().is_none());
             let mut ends = vec![0];
             for i in 0..20_000 {
@@ -282,11 +282,11 @@ mod tests {
     fn values_are_found_by_their_keys_and_no_others_are() {
         let dir = tempfile::tempdir().unwrap();
         let key = |i: u64| *blake3::hash(&i.to_le_bytes()).as_bytes();
-        let mut table = Table::new(8, Some(dir.path()));
+        let mut table = SpillTable::new(8, Some(dir.path()));
         for i in 0..30_000u64 {
             table.add(&key(i), &i.to_le_bytes()).unwrap();
         }
-        fn found(table: &Table, key: [u8; KEY_BYTES]) -> Option<Vec<u8>> {
+        fn found(table: &SpillTable, key: [u8; KEY_BYTES]) -> Option<Vec<u8>> {
             table.find(&key).unwrap()
         }
         let is_right = |i: &u64| found(&table, key(*i)).is_some_and(|value| value == i.to_le_bytes());

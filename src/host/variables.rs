@@ -9,7 +9,7 @@ use url::Url;
 
 /// What a variable holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum VariableKind {
     /// Part of a request's headers or address: a key, a token, a region, a name.
     Plain,
     /// The address of a server.
@@ -29,79 +29,79 @@ pub enum Kind {
 }
 
 /// All variables that are read and known by name. Others that begin with `AWS_`, `GOOGLE_` or `AZURE_` and that the
-/// clients know are [`Kind::Plain`].
-pub const VARIABLES: [(&str, Kind); 71] = [
-    ("ARTFS_STORE", Kind::Own),
-    ("ARTFS_STATE", Kind::Own),
-    ("ARTFS_STORE_TIMEOUT", Kind::Own),
-    ("ARTFS_SIGN_KEY", Kind::Own),
-    ("ARTFS_QUOTA", Kind::Own),
-    ("ARTFS_ALLOW_REFERENCES", Kind::Own),
-    ("ARTFS_WEBHOOK", Kind::Own),
-    ("ARTFS_ALLOWED_SIGNERS", Kind::Own),
-    ("ARTFS_REQUIRE_SIGNED", Kind::Own),
-    ("ARTFS_RUN", Kind::Free),
-    ("HOME", Kind::Free),
-    ("XDG_DATA_HOME", Kind::Free),
-    ("PATH", Kind::Free),
-    ("TMPDIR", Kind::Free),
-    ("TERM", Kind::Free),
-    ("COLUMNS", Kind::Free),
-    ("LINES", Kind::Free),
-    ("LANG", Kind::Free),
-    ("LC_ALL", Kind::Free),
-    ("NO_COLOR", Kind::Free),
-    ("CLICOLOR", Kind::Free),
-    ("CLICOLOR_FORCE", Kind::Free),
-    ("RUST_LOG", Kind::Free),
-    ("RUST_BACKTRACE", Kind::Free),
-    ("SSH_AUTH_SOCK", Kind::Free),
-    ("NO_PROXY", Kind::Free),
-    ("HTTP_PROXY", Kind::Proxy),
-    ("http_proxy", Kind::Proxy),
-    ("HTTPS_PROXY", Kind::Proxy),
-    ("https_proxy", Kind::Proxy),
-    ("ALL_PROXY", Kind::Proxy),
-    ("all_proxy", Kind::Proxy),
-    ("AWS_ACCESS_KEY_ID", Kind::Plain),
-    ("AWS_SECRET_ACCESS_KEY", Kind::Plain),
-    ("AWS_SESSION_TOKEN", Kind::Plain),
-    ("AWS_REGION", Kind::Plain),
-    ("AWS_DEFAULT_REGION", Kind::Plain),
-    ("AWS_ENDPOINT_URL", Kind::Address),
-    ("AWS_ENDPOINT_URL_S3", Kind::Address),
-    ("AWS_ENDPOINT", Kind::Address),
-    ("AWS_ENDPOINT_URL_STS", Kind::Address),
-    ("AWS_METADATA_ENDPOINT", Kind::Address),
-    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", Kind::Address),
-    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Kind::Plain),
-    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Kind::TokenFile),
-    ("AWS_WEB_IDENTITY_TOKEN_FILE", Kind::TokenFile),
-    ("AWS_ROLE_ARN", Kind::Plain),
-    ("AWS_ROLE_SESSION_NAME", Kind::Plain),
-    ("AWS_PROXY_URL", Kind::Proxy),
-    ("GOOGLE_BASE_URL", Kind::Address),
-    ("GOOGLE_BEARER_TOKEN", Kind::Plain),
-    ("GOOGLE_SERVICE_ACCOUNT", Kind::File),
-    ("GOOGLE_SERVICE_ACCOUNT_PATH", Kind::File),
-    ("GOOGLE_SERVICE_ACCOUNT_KEY", Kind::Document),
-    ("GOOGLE_APPLICATION_CREDENTIALS", Kind::File),
-    ("GOOGLE_PROXY_URL", Kind::Proxy),
-    ("AZURE_STORAGE_ACCOUNT_NAME", Kind::Plain),
-    ("AZURE_STORAGE_ACCOUNT_KEY", Kind::Plain),
-    ("AZURE_STORAGE_ACCESS_KEY", Kind::Plain),
-    ("AZURE_STORAGE_ENDPOINT", Kind::Address),
-    ("AZURE_ENDPOINT", Kind::Address),
-    ("AZURE_STORAGE_SAS_KEY", Kind::Plain),
-    ("AZURE_STORAGE_SAS_TOKEN", Kind::Plain),
-    ("AZURE_STORAGE_TOKEN", Kind::Plain),
-    ("AZURE_CLIENT_ID", Kind::Plain),
-    ("AZURE_CLIENT_SECRET", Kind::Plain),
-    ("AZURE_TENANT_ID", Kind::Plain),
-    ("AZURE_AUTHORITY_HOST", Kind::Address),
-    ("AZURE_MSI_ENDPOINT", Kind::Address),
-    ("AZURE_FEDERATED_TOKEN_FILE", Kind::TokenFile),
-    ("AZURE_PROXY_URL", Kind::Proxy),
+/// clients know are [`VariableKind::Plain`].
+pub const VARIABLES: [(&str, VariableKind); 71] = [
+    ("ARTFS_STORE", VariableKind::Own),
+    ("ARTFS_STATE", VariableKind::Own),
+    ("ARTFS_STORE_TIMEOUT", VariableKind::Own),
+    ("ARTFS_SIGN_KEY", VariableKind::Own),
+    ("ARTFS_QUOTA", VariableKind::Own),
+    ("ARTFS_ALLOW_REFERENCES", VariableKind::Own),
+    ("ARTFS_WEBHOOK", VariableKind::Own),
+    ("ARTFS_ALLOWED_SIGNERS", VariableKind::Own),
+    ("ARTFS_REQUIRE_SIGNED", VariableKind::Own),
+    ("ARTFS_RUN", VariableKind::Free),
+    ("HOME", VariableKind::Free),
+    ("XDG_DATA_HOME", VariableKind::Free),
+    ("PATH", VariableKind::Free),
+    ("TMPDIR", VariableKind::Free),
+    ("TERM", VariableKind::Free),
+    ("COLUMNS", VariableKind::Free),
+    ("LINES", VariableKind::Free),
+    ("LANG", VariableKind::Free),
+    ("LC_ALL", VariableKind::Free),
+    ("NO_COLOR", VariableKind::Free),
+    ("CLICOLOR", VariableKind::Free),
+    ("CLICOLOR_FORCE", VariableKind::Free),
+    ("RUST_LOG", VariableKind::Free),
+    ("RUST_BACKTRACE", VariableKind::Free),
+    ("SSH_AUTH_SOCK", VariableKind::Free),
+    ("NO_PROXY", VariableKind::Free),
+    ("HTTP_PROXY", VariableKind::Proxy),
+    ("http_proxy", VariableKind::Proxy),
+    ("HTTPS_PROXY", VariableKind::Proxy),
+    ("https_proxy", VariableKind::Proxy),
+    ("ALL_PROXY", VariableKind::Proxy),
+    ("all_proxy", VariableKind::Proxy),
+    ("AWS_ACCESS_KEY_ID", VariableKind::Plain),
+    ("AWS_SECRET_ACCESS_KEY", VariableKind::Plain),
+    ("AWS_SESSION_TOKEN", VariableKind::Plain),
+    ("AWS_REGION", VariableKind::Plain),
+    ("AWS_DEFAULT_REGION", VariableKind::Plain),
+    ("AWS_ENDPOINT_URL", VariableKind::Address),
+    ("AWS_ENDPOINT_URL_S3", VariableKind::Address),
+    ("AWS_ENDPOINT", VariableKind::Address),
+    ("AWS_ENDPOINT_URL_STS", VariableKind::Address),
+    ("AWS_METADATA_ENDPOINT", VariableKind::Address),
+    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", VariableKind::Address),
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", VariableKind::Plain),
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", VariableKind::TokenFile),
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", VariableKind::TokenFile),
+    ("AWS_ROLE_ARN", VariableKind::Plain),
+    ("AWS_ROLE_SESSION_NAME", VariableKind::Plain),
+    ("AWS_PROXY_URL", VariableKind::Proxy),
+    ("GOOGLE_BASE_URL", VariableKind::Address),
+    ("GOOGLE_BEARER_TOKEN", VariableKind::Plain),
+    ("GOOGLE_SERVICE_ACCOUNT", VariableKind::File),
+    ("GOOGLE_SERVICE_ACCOUNT_PATH", VariableKind::File),
+    ("GOOGLE_SERVICE_ACCOUNT_KEY", VariableKind::Document),
+    ("GOOGLE_APPLICATION_CREDENTIALS", VariableKind::File),
+    ("GOOGLE_PROXY_URL", VariableKind::Proxy),
+    ("AZURE_STORAGE_ACCOUNT_NAME", VariableKind::Plain),
+    ("AZURE_STORAGE_ACCOUNT_KEY", VariableKind::Plain),
+    ("AZURE_STORAGE_ACCESS_KEY", VariableKind::Plain),
+    ("AZURE_STORAGE_ENDPOINT", VariableKind::Address),
+    ("AZURE_ENDPOINT", VariableKind::Address),
+    ("AZURE_STORAGE_SAS_KEY", VariableKind::Plain),
+    ("AZURE_STORAGE_SAS_TOKEN", VariableKind::Plain),
+    ("AZURE_STORAGE_TOKEN", VariableKind::Plain),
+    ("AZURE_CLIENT_ID", VariableKind::Plain),
+    ("AZURE_CLIENT_SECRET", VariableKind::Plain),
+    ("AZURE_TENANT_ID", VariableKind::Plain),
+    ("AZURE_AUTHORITY_HOST", VariableKind::Address),
+    ("AZURE_MSI_ENDPOINT", VariableKind::Address),
+    ("AZURE_FEDERATED_TOKEN_FILE", VariableKind::TokenFile),
+    ("AZURE_PROXY_URL", VariableKind::Proxy),
 ];
 
 /// A variable whose value cannot be used.
@@ -115,9 +115,9 @@ pub struct BadVariable {
 }
 
 /// What a variable holds.
-pub fn kind(name: &str) -> Kind {
+pub fn kind(name: &str) -> VariableKind {
     let listed = VARIABLES.iter().find(|(listed, _)| *listed == name);
-    listed.map_or(Kind::Plain, |(_, kind)| *kind)
+    listed.map_or(VariableKind::Plain, |(_, kind)| *kind)
 }
 
 /// The text of a variable of a cloud's client or a proxy, if it can be used. Nothing is read or sent.
@@ -126,18 +126,23 @@ pub fn check<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, BadVariable> {
     let text = value.to_str().ok_or_else(|| bad("it is not UTF-8"))?;
     let kind = kind(name);
     let is_one_line = !text.chars().any(char::is_control);
-    if !is_one_line && !matches!(kind, Kind::Document | Kind::Own | Kind::Free) {
+    if !is_one_line && !matches!(kind, VariableKind::Document | VariableKind::Own | VariableKind::Free) {
         return Err(bad("it has a line end or another control character: set it without"));
     }
     match kind {
-        Kind::Plain if !text.is_ascii() => Err(bad("it has a character that is not ASCII")),
-        Kind::Address => address(text, &["http", "https"]).map(|()| text).map_err(|e| bad(&e)),
-        Kind::Proxy => {
+        VariableKind::Plain if !text.is_ascii() => Err(bad("it has a character that is not ASCII")),
+        VariableKind::Address => address(text, &["http", "https"]).map(|()| text).map_err(|e| bad(&e)),
+        VariableKind::Proxy => {
             let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
             let schemes = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
             address(&full, &schemes).map(|()| text).map_err(|e| bad(&e))
         }
-        Kind::Plain | Kind::File | Kind::TokenFile | Kind::Document | Kind::Own | Kind::Free => Ok(text),
+        VariableKind::Plain
+        | VariableKind::File
+        | VariableKind::TokenFile
+        | VariableKind::Document
+        | VariableKind::Own
+        | VariableKind::Free => Ok(text),
     }
 }
 

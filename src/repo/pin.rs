@@ -12,11 +12,11 @@ use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt, TryStreamExt};
 
-use crate::format::entry::{Body, Content, Entry, FileBody};
+use crate::format::entry::{Entry, EntryBody, FileBody, FileBytes};
 use crate::format::id::FileHash;
 use crate::format::name::{ArtifactKey, Reference, Selector, VersionNumber};
 use crate::format::path::TreePath;
-use crate::repo::cache::{Cache, Pin, PinError as CachePinError, PinnedItem, PinnedVersion};
+use crate::repo::cache::{Cache, Pin, PinFileError, PinnedItem, PinnedVersion};
 use crate::repo::catalog::{Catalog, CatalogError, VersionRecord};
 use crate::repo::view::{Entries, ListBlocks, ReadContext, ReadError, VersionView};
 
@@ -40,7 +40,7 @@ pub enum PinError {
         /// The version.
         name: String,
         /// Why.
-        source: CachePinError,
+        source: PinFileError,
     },
     /// What was fetched is gone again.
     #[error(
@@ -59,13 +59,13 @@ pub enum PinError {
 
 /// How far pinning is. Shared with who shows it.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct PinProgress {
     done: AtomicU64,
     total: AtomicU64,
     under_way: Mutex<Vec<FileHash>>,
 }
 
-impl Progress {
+impl PinProgress {
     /// Bytes of files that are local or on their way, and bytes of all files once that is known.
     pub fn bytes(&self, cache: &Cache) -> (u64, Option<u64>) {
         let under_way = self.under_way.lock().expect("no holder of this lock panics").clone();
@@ -82,7 +82,7 @@ impl Progress {
 
 /// A file that is being fetched, until this is dropped.
 struct UnderWay<'a> {
-    progress: &'a Progress,
+    progress: &'a PinProgress,
     hash: FileHash,
 }
 
@@ -107,7 +107,7 @@ pub async fn pin(
     catalog: &Catalog,
     reader: &ReadContext,
     reference: &Reference,
-    progress: &Progress,
+    progress: &PinProgress,
 ) -> Result<Pinned, PinError> {
     let artifact = &reference.artifact;
     let record = catalog.resolve(reference).await?;
@@ -164,10 +164,10 @@ async fn describe(
     record: &VersionRecord,
 ) -> Result<Pin, ReadError> {
     let mut items = vec![];
-    let mut open = vec![Part::of(open(reader, artifact, record).await?)];
+    let mut open = vec![PinPart::of(open(reader, artifact, record).await?)];
     // A version that stands in many places is gone through once.
     let mut seen = HashSet::new();
-    while let Some(Part { view, path }) = open.pop() {
+    while let Some(PinPart { view, path }) = open.pop() {
         if !seen.insert((view.manifest(), path.clone())) {
             continue;
         }
@@ -205,10 +205,12 @@ async fn describe(
 /// The file of an entry, if its bytes are a file of their own in the cache.
 fn stored_file(entry: &Entry) -> Option<&FileBody> {
     match &entry.body {
-        Body::File(file) if file.size > 0 && !matches!(file.content, Content::Inline(_)) => Some(file),
-        Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Reference(_) | Body::Contained(_) => {
-            None
-        }
+        EntryBody::File(file) if file.size > 0 && !matches!(file.content, FileBytes::Inline(_)) => Some(file),
+        EntryBody::File(_)
+        | EntryBody::Directory
+        | EntryBody::Symlink { .. }
+        | EntryBody::Reference(_)
+        | EntryBody::Contained(_) => None,
     }
 }
 
@@ -217,9 +219,9 @@ async fn fetch(
     reader: &ReadContext,
     artifact: &ArtifactKey,
     record: &VersionRecord,
-    progress: &Progress,
+    progress: &PinProgress,
 ) -> Result<(), ReadError> {
-    let mut open = vec![Part::of(open(reader, artifact, record).await?)];
+    let mut open = vec![PinPart::of(open(reader, artifact, record).await?)];
     let mut seen = HashSet::new();
     while let Some(part) = open.pop() {
         if !seen.insert((part.view.manifest(), part.path.clone())) {
@@ -231,7 +233,10 @@ async fn fetch(
 }
 
 /// Makes one manifest's part local, and gives those that it contains.
-async fn fetch_part(Part { view, path }: &Part, progress: &Progress) -> Result<Vec<Part>, ReadError> {
+async fn fetch_part(
+    PinPart { view, path }: &PinPart,
+    progress: &PinProgress,
+) -> Result<Vec<PinPart>, ReadError> {
     view.keep_blocks().await?;
     let mut within = vec![];
     let mut entries = part_entries(view, path.as_ref());
@@ -258,12 +263,12 @@ async fn fetch_part(Part { view, path }: &Part, progress: &Progress) -> Result<V
 
 /// A manifest that the version is made of, and the directory of it that is shown; none is all of it.
 #[derive(Debug)]
-struct Part {
+struct PinPart {
     view: Arc<VersionView>,
     path: Option<TreePath>,
 }
 
-impl Part {
+impl PinPart {
     fn of(view: Arc<VersionView>) -> Self {
         Self { view, path: None }
     }
@@ -274,12 +279,12 @@ fn part_entries(view: &Arc<VersionView>, path: Option<&TreePath>) -> Entries {
 }
 
 /// The parts that some entries contain.
-async fn parts_within(view: &VersionView, batch: &[(u64, Entry)]) -> Result<Vec<Part>, ReadError> {
+async fn parts_within(view: &VersionView, batch: &[(u64, Entry)]) -> Result<Vec<PinPart>, ReadError> {
     let mut parts = vec![];
     for (_, entry) in batch {
-        if let Body::Contained(contained) = &entry.body {
+        if let EntryBody::Contained(contained) = &entry.body {
             let view = view.open_contained(contained).await?;
-            parts.push(Part { view, path: contained.path.clone() });
+            parts.push(PinPart { view, path: contained.path.clone() });
         }
     }
     Ok(parts)

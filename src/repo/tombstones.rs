@@ -42,18 +42,18 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Condemned {
     store: Arc<Store>,
-    known: Mutex<Known>,
+    known: Mutex<TombstoneStorage>,
 }
 
 /// Where it is kept: in memory without a database, or after it failed.
 #[derive(Debug)]
-enum Known {
+enum TombstoneStorage {
     Database(Connection),
-    Memory(Memory),
+    Memory(TombstoneMemory),
 }
 
 #[derive(Debug, Default)]
-struct Memory {
+struct TombstoneMemory {
     epoch: u64,
     fates: HashMap<Box<[u8]>, Fate>,
     covered: HashSet<ArtifactId>,
@@ -69,11 +69,12 @@ impl Condemned {
                 )
                 .ok()
         });
-        let known = opened.map_or_else(|| Known::Memory(Memory::default()), Known::Database);
+        let known = opened
+            .map_or_else(|| TombstoneStorage::Memory(TombstoneMemory::default()), TombstoneStorage::Database);
         Self { store, known: Mutex::new(known) }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, TombstoneStorage> {
         self.known.lock().expect("no holder of this lock panics")
     }
 
@@ -82,21 +83,21 @@ impl Condemned {
     fn ask<T>(
         &self,
         database: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
-        memory: impl FnOnce(&mut Memory) -> T,
+        memory: impl FnOnce(&mut TombstoneMemory) -> T,
     ) -> T {
         let mut known = self.known();
-        if let Known::Database(connection) = &mut *known {
+        if let TombstoneStorage::Database(connection) = &mut *known {
             match database(connection) {
                 Ok(answer) => return answer,
                 Err(error) => {
                     tracing::warn!(%error, "the memory of collections failed");
-                    *known = Known::Memory(Memory::default());
+                    *known = TombstoneStorage::Memory(TombstoneMemory::default());
                 }
             }
         }
         match &mut *known {
-            Known::Memory(known) => memory(known),
-            Known::Database(_) => unreachable!("a failed database was just replaced"),
+            TombstoneStorage::Memory(known) => memory(known),
+            TombstoneStorage::Database(_) => unreachable!("a failed database was just replaced"),
         }
     }
 

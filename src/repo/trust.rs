@@ -4,7 +4,7 @@
 //! were signed by somebody with the rule's role, when the log goes on from what this host has seen of it, and when
 //! the version's manifest was shown to yield the signed digest. Names that no rule covers are not looked at.
 
-mod again;
+mod recommits;
 mod rules;
 mod seen;
 
@@ -15,11 +15,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
-use self::again::{Again, commits_again};
-pub use self::rules::{Floor, Rule, Rules};
-use self::seen::{Mark, Names, Seen};
+use self::recommits::{Again, commits_again};
+pub use self::rules::{Floor, Rules, TrustRule};
+use self::seen::{LogMark, LogMarks, NameMarks};
 use crate::format::entry;
-use crate::format::event::{Body, CommitSettings, Event};
+use crate::format::event::{CommitSettings, Event, EventBody};
 use crate::format::id::{Digest, EventHash, ManifestId};
 use crate::format::listing::ListingHasher;
 use crate::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
@@ -35,7 +35,7 @@ const MAX_REMEMBERED: usize = 100_000;
 
 /// Who may sign, and what must be signed.
 #[derive(Debug, Clone, Default)]
-pub struct Policy {
+pub struct TrustPolicy {
     /// Whose keys count as whom.
     pub signers: AllowedSigners,
     /// What must be signed by whom.
@@ -82,11 +82,11 @@ type Proved = (ArtifactKey, VersionNumber, ManifestId);
 
 /// Decides what is served. One for each mount or command; locks are held for look-ups only.
 #[derive(Debug)]
-pub struct Admission {
-    policy: Policy,
+pub struct TrustGate {
+    policy: TrustPolicy,
     catalog: Arc<Catalog>,
     context: Arc<ReadContext>,
-    seen: Seen,
+    seen: LogMarks,
     /// Names that were admitted, with the event that made them what they are: both never change.
     admitted: Mutex<HashSet<(ArtifactKey, String, u64)>>,
     proofs: Mutex<HashMap<Proved, Arc<OnceCell<()>>>>,
@@ -97,15 +97,15 @@ pub struct Admission {
     told: Mutex<HashSet<String>>,
 }
 
-impl Admission {
+impl TrustGate {
     /// Decides by `policy`; what was seen of logs is kept in the state folder.
     pub fn new(
-        policy: Policy,
+        policy: TrustPolicy,
         catalog: Arc<Catalog>,
         context: Arc<ReadContext>,
         state_folder: &std::path::Path,
     ) -> Self {
-        let seen = Seen::new(state_folder, catalog.store().id());
+        let seen = LogMarks::new(state_folder, catalog.store().id());
         let (admitted, proofs) = (Mutex::default(), Mutex::default());
         let (proved, again, told) = (Mutex::default(), Again::default(), Mutex::default());
         Self { policy, catalog, context, seen, admitted, proofs, proved, again, told }
@@ -141,8 +141,7 @@ impl Admission {
             return Ok(());
         }
         for (gone, seq) in newer {
-            let deletes =
-                |event: &Event| matches!(&event.body, Body::Delete(body) if body.versions.contains(&gone));
+            let deletes = |event: &Event| matches!(&event.body, EventBody::Delete(body) if body.versions.contains(&gone));
             self.check_event(state, &name, seq, roles, deletes).await?;
         }
         self.check_version(state, &name, version, roles).await?;
@@ -231,7 +230,7 @@ impl Admission {
     ) -> Result<(), Refusal> {
         let roles = self.policy.rules.commits().unwrap_or(roles);
         let is_commit = |event: &Event| match &event.body {
-            Body::Commit(commit) => {
+            EventBody::Commit(commit) => {
                 (commit.version, commit.digest, commit.manifest)
                     == (version.version, version.digest, version.manifest)
             }
@@ -330,11 +329,11 @@ impl Admission {
         let floors = self.policy.floors.iter().filter(|floor| floor.artifact == *key);
         let floors: Vec<&Floor> = floors.collect();
         let events = match mark {
-            Some(Mark { seq, hash, names, .. }) => {
+            Some(LogMark { seq, hash, names, .. }) => {
                 Some((names, self.events_behind(state, seq, hash, "this host has seen").await?))
             }
             // Whoever demands something of a log that is new here wants to know what it says.
-            None if !floors.is_empty() => Some((Names::default(), self.catalog.log_lines(state).await?)),
+            None if !floors.is_empty() => Some((NameMarks::default(), self.catalog.log_lines(state).await?)),
             None => None,
         };
         for Floor { seq, hash, .. } in floors {
@@ -427,16 +426,16 @@ fn rolled_back(artifact: &ArtifactKey, reason: &str) -> Refusal {
 fn moves(event: &Event, alias: &AliasName, version: &VersionRecord) -> bool {
     let names = |settings: &CommitSettings| settings.aliases.contains(alias);
     match &event.body {
-        Body::Alias(change) => change.to.as_ref().is_some_and(|to| {
+        EventBody::Alias(change) => change.to.as_ref().is_some_and(|to| {
             change.alias == *alias
                 && (to.version, to.digest, to.manifest) == (version.version, version.digest, version.manifest)
         }),
-        Body::Commit(commit) => {
+        EventBody::Commit(commit) => {
             names(&commit.settings)
                 && (commit.version, commit.digest, commit.manifest)
                     == (version.version, version.digest, version.manifest)
         }
-        Body::Recommit(again) => {
+        EventBody::Recommit(again) => {
             names(&again.settings) && (again.version, again.digest) == (version.version, version.digest)
         }
         _ => false,
@@ -464,7 +463,7 @@ async fn manifests(
             }
             for (_, entry) in batch {
                 listing.push(&entry);
-                if let entry::Body::Contained(inner) = entry.body {
+                if let entry::EntryBody::Contained(inner) = entry.body {
                     contained.push(inner);
                 }
             }

@@ -18,7 +18,7 @@ const MAX_ATTEMPTS: u32 = 5;
 
 /// What is known of a store's conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
+pub enum ConditionProof {
     /// It refused to create what is there.
     Held,
     /// It cannot be asked: these credentials may write neither its header nor a probe.
@@ -39,14 +39,14 @@ pub enum Probed {
     NotAllowed,
 }
 
-type Told = Box<dyn Fn(Proof) + Send + Sync>;
+type Told = Box<dyn Fn(ConditionProof) + Send + Sync>;
 
 /// Whether a store has to prove itself before it is written to.
 #[derive(Default)]
 pub(super) struct Conditions {
     /// Not set where nobody demands a proof.
     demanded: std::sync::OnceLock<Told>,
-    proof: OnceCell<Proof>,
+    proof: OnceCell<ConditionProof>,
 }
 
 impl fmt::Debug for Conditions {
@@ -58,7 +58,7 @@ impl fmt::Debug for Conditions {
 impl Store {
     /// Demands a proof of the store's conditions before it is first written to; `told` hears of it once. Without a
     /// call of this they are taken for granted, except in a store that is only being made.
-    pub fn demand_conditions(&self, told: impl Fn(Proof) + Send + Sync + 'static) {
+    pub fn demand_conditions(&self, told: impl Fn(ConditionProof) + Send + Sync + 'static) {
         if let Some(proof) = self.conditions.proof.get() {
             return told(*proof);
         }
@@ -79,11 +79,11 @@ impl Store {
                 Err(e) => Err(e),
             };
             let proof = match refused {
-                Ok(()) => Proof::Held,
+                Ok(()) => ConditionProof::Held,
                 // Who may write artifacts only may perhaps write a probe.
                 Err(StoreError::Denied { .. }) => match self.probe().await? {
-                    Probed::Held { .. } => Proof::Held,
-                    Probed::NotAllowed => Proof::NotAllowed,
+                    Probed::Held { .. } => ConditionProof::Held,
+                    Probed::NotAllowed => ConditionProof::NotAllowed,
                 },
                 Err(e) => return Err(e),
             };
@@ -97,7 +97,7 @@ impl Store {
     pub(super) async fn prove_new(&self) -> Result<(), StoreError> {
         self.demand_refusal(&Key::Header, self.header.encode().into()).await?;
         // Set once: nobody else has this store yet.
-        let _ = self.conditions.proof.set(Proof::Held);
+        let _ = self.conditions.proof.set(ConditionProof::Held);
         Ok(())
     }
 

@@ -25,42 +25,42 @@ use super::stand_in::WithStandIns;
 
 /// The client of a place, and its connections if it has any.
 #[derive(Debug, Clone)]
-pub struct Backend {
+pub struct StoreBackend {
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) connections: Connections,
 }
 
-impl From<Arc<dyn ObjectStore>> for Backend {
+impl From<Arc<dyn ObjectStore>> for StoreBackend {
     fn from(objects: Arc<dyn ObjectStore>) -> Self {
         Self { objects, connections: Connections::default() }
     }
 }
 
-impl<T: ObjectStore> From<Arc<T>> for Backend {
+impl<T: ObjectStore> From<Arc<T>> for StoreBackend {
     fn from(objects: Arc<T>) -> Self {
         Self { objects, connections: Connections::default() }
     }
 }
 
-impl From<Backend> for Arc<dyn ObjectStore> {
-    fn from(backend: Backend) -> Self {
+impl From<StoreBackend> for Arc<dyn ObjectStore> {
+    fn from(backend: StoreBackend) -> Self {
         backend.objects
     }
 }
 
 /// Connects the clients of one bucket. Clones share everything.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Connections(Arc<Shared>);
+pub(super) struct Connections(Arc<ConnectionsShared>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct ConnectionsShared {
     /// Counts how often all connections were given up.
     generation: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<ConnectionsState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ConnectionsState {
     renewed: Option<Instant>,
     /// The server asked for no requests before.
     pause: Option<Instant>,
@@ -85,7 +85,7 @@ impl Connections {
         self.0.generation.load(Ordering::Relaxed)
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, ConnectionsState> {
         self.0.state.lock().expect("no holder of this lock panics")
     }
 
@@ -148,7 +148,7 @@ impl HttpService for Pool {
         let (status, headers) = (response.status(), response.headers());
         self.connections.heed(status, headers);
         if is_foreign(&method, status, headers) {
-            return Err(HttpError::new(HttpErrorKind::Decode, Foreign { status }));
+            return Err(HttpError::new(HttpErrorKind::Decode, ForeignBackend { status }));
         }
         Ok(response)
     }
@@ -175,7 +175,7 @@ fn is_foreign(method: &Method, status: StatusCode, headers: &HeaderMap) -> bool 
 #[error(
     "a web page came instead of a store's answer ({status}): is there a proxy or a login page in between?"
 )]
-struct Foreign {
+struct ForeignBackend {
     status: StatusCode,
 }
 

@@ -8,7 +8,7 @@ use super::Store;
 
 /// Requests and bytes since the store was opened.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
+pub(super) struct StoreCounters {
     pub(super) gets: AtomicU64,
     pub(super) range_gets: AtomicU64,
     pub(super) puts: AtomicU64,

@@ -34,7 +34,7 @@ fn header() -> String {
 
 /// A local directory that holds a store, or is about to.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct StoreDirectory {
     path: PathBuf,
     /// Set when the directory was there for the first time.
     inner: OnceLock<LocalFileSystem>,
@@ -42,7 +42,7 @@ pub(super) struct Directory {
     was_there: AtomicBool,
 }
 
-impl Directory {
+impl StoreDirectory {
     /// A directory that is there.
     pub fn open(path: &FsPath) -> Result<Self> {
         let directory = Self::new(path, false);
@@ -111,7 +111,7 @@ impl Directory {
     }
 }
 
-impl Directory {
+impl StoreDirectory {
     /// The error of a creation, told as what it is where the file system cannot link. Who may not write is told so by
     /// another number (EACCES).
     fn without_links(&self, error: object_store::Error) -> object_store::Error {
@@ -142,14 +142,14 @@ fn failed<T: Send + 'static>(error: object_store::Error) -> BoxStream<'static, R
     futures::stream::once(async { Err(error) }).boxed()
 }
 
-impl fmt::Display for Directory {
+impl fmt::Display for StoreDirectory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Directory({})", self.path.display())
     }
 }
 
 #[async_trait]
-impl ObjectStore for Directory {
+impl ObjectStore for StoreDirectory {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         self.check_write(location)?;
         if opts.mode != PutMode::Overwrite || payload.content_length() < MIN_DIRECT_BYTES {
@@ -273,7 +273,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("store");
         std::fs::create_dir(&place).unwrap();
-        let backend = Directory::open(&place).unwrap();
+        let backend = StoreDirectory::open(&place).unwrap();
         assert!(backend.put(&"log/0".into(), "x".into()).await.is_err());
         backend.put(&header().into(), "{}".into()).await.unwrap();
         backend.put(&"log/0".into(), "x".into()).await.unwrap();
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_file_system_without_hard_links_is_told_from_one_that_may_not_be_written_to() {
-        let backend = Directory::awaited(FsPath::new("/srv/store"));
+        let backend = StoreDirectory::awaited(FsPath::new("/srv/store"));
         let told = |number| {
             let source = Box::new(std::io::Error::from_raw_os_error(number));
             let error = object_store::Error::Generic { store: "LocalFileSystem", source };
@@ -307,7 +307,7 @@ mod tests {
     #[tokio::test]
     async fn names_below_a_folder_come_in_order() {
         let dir = tempfile::tempdir().unwrap();
-        let backend = Directory::open(dir.path()).unwrap();
+        let backend = StoreDirectory::open(dir.path()).unwrap();
         backend.put(&header().into(), "{}".into()).await.unwrap();
         let names: Vec<String> = (0..300).map(|i| format!("log/{:03}", i * 7 % 300)).collect();
         for name in &names {
@@ -324,7 +324,7 @@ mod tests {
     async fn a_store_whose_disk_is_away_is_there_when_the_disk_is() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("store");
-        let backend = Directory::awaited(&place);
+        let backend = StoreDirectory::awaited(&place);
         for _ in 0..2 {
             let missing = backend.get(&header().into()).await.unwrap_err();
             assert!(matches!(missing, object_store::Error::Generic { .. }), "{missing}");

@@ -96,7 +96,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether the same request may succeed later.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, StoreError::Unavailable { .. } | StoreError::Exhausted { .. })
     }
 

@@ -70,7 +70,7 @@ pub(super) fn failed(path: &FsPath, source: io::Error) -> Error {
 pub(super) fn list(root: PathBuf, prefix: Path, after: Option<Path>) -> Receiver<Result<Vec<ObjectMeta>>> {
     let (out, batches) = channel(BATCHES);
     tokio::task::spawn_blocking(move || {
-        let mut walk = Walk { after, batch: vec![], out };
+        let mut walk = FolderWalk { after, batch: vec![], out };
         let from = root.join(prefix.as_ref());
         let walked = walk.directory(&from, prefix.as_ref(), &mut vec![]);
         let last = match walked {
@@ -101,13 +101,13 @@ enum Stop {
     NobodyListens,
 }
 
-struct Walk {
+struct FolderWalk {
     after: Option<Path>,
     batch: Vec<ObjectMeta>,
     out: Sender<Result<Vec<ObjectMeta>>>,
 }
 
-impl Walk {
+impl FolderWalk {
     /// `above` are the directories on the way down, so that links do not lead in a circle.
     fn directory(&mut self, at: &FsPath, prefix: &str, above: &mut Vec<(u64, u64)>) -> Result<(), Stop> {
         let mut entries = entries(at).map_err(Stop::Failed)?;

@@ -35,11 +35,11 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::conditions::Conditions;
-pub use self::conditions::{Probed, Proof};
-pub use self::connections::Backend;
+pub use self::conditions::{ConditionProof, Probed};
 use self::connections::Connections;
-use self::counters::Counters;
+pub use self::connections::StoreBackend;
 pub use self::counters::RequestCounts;
+use self::counters::StoreCounters;
 pub use self::error::{Conflict, OpenError, StoreError, is_full};
 pub use self::key::{
     ARTIFACTS_PREFIX, COLLECTIONS_PREFIX, Key, LEASES_PREFIX, PACKS_PREFIX, artifact_prefix,
@@ -97,7 +97,7 @@ pub struct Store {
     url: String,
     header: StoreHeader,
     env: Env,
-    counters: Counters,
+    counters: StoreCounters,
     in_flight: Semaphore,
     answer_limit: Duration,
     outage: Outage,
@@ -152,7 +152,7 @@ impl Store {
         let patience = Patience::reading();
         self.retry(key, &patience, || async {
             self.counters.gets.fetch_add(1, Ordering::Relaxed);
-            let answer = told(key, self.backend.get(&key.path()).await)?;
+            let answer = classify(key, self.backend.get(&key.path()).await)?;
             let len = answer.meta.size;
             if len > MAX_WHOLE_OBJECT_BYTES {
                 let problem = format!("{len} bytes are more than any such object has");
@@ -169,11 +169,11 @@ impl Store {
         let bytes = match answer.payload {
             GetResultPayload::File(..) => {
                 patience.allow_reading(len);
-                told(key, answer.bytes().await)?
+                classify(key, answer.bytes().await)?
             }
             GetResultPayload::Stream(mut pieces) => {
                 let mut bytes = BytesMut::with_capacity(len.min(MAX_WHOLE_OBJECT_BYTES) as usize);
-                while let Some(piece) = told(key, pieces.try_next().await)? {
+                while let Some(piece) = classify(key, pieces.try_next().await)? {
                     bytes.extend_from_slice(&piece);
                     patience.note_bytes(bytes.len() as u64);
                     if bytes.len() as u64 > len {
@@ -204,7 +204,7 @@ impl Store {
             let options =
                 GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
             let path = key.path();
-            let answer = told(key, self.backend.get_opts(&path, options).await);
+            let answer = classify(key, self.backend.get_opts(&path, options).await);
             let bytes = match answer {
                 Ok(answer) => self.body(key, &patience, answer).await,
                 Err(error) => Err(error),
@@ -225,7 +225,7 @@ impl Store {
 
     /// Tells an object that is too short from trouble on the way; both surface as generic errors.
     async fn range_error(&self, key: &Key, range: &Range<u64>, error: StoreError) -> StoreError {
-        if !error.may_pass() || error.asks_for_less() {
+        if !error.is_transient() || error.asks_for_less() {
             return error;
         }
         match self.backend.head(&key.path()).await {
@@ -250,10 +250,10 @@ impl Store {
     pub async fn stat(&self, key: &Key) -> Result<ObjectInfo, StoreError> {
         self.retry(key, &Patience::reading(), || async {
             self.counters.gets.fetch_add(1, Ordering::Relaxed);
-            match told(key, self.backend.head(&key.path()).await) {
+            match classify(key, self.backend.head(&key.path()).await) {
                 // The answer to a HEAD has no body that could tell a missing bucket from a missing object.
                 Err(StoreError::NotFound { key: name }) => {
-                    told(key, self.backend.get_range(&key.path(), 0..1).await)?;
+                    classify(key, self.backend.get_range(&key.path(), 0..1).await)?;
                     Err(StoreError::NotFound { key: name })
                 }
                 found => found.map(ObjectInfo::from),
@@ -269,7 +269,7 @@ impl Store {
         let len = payload.content_length() as u64;
         self.retry(key, &Patience::sending(len), || async {
             self.counters.puts.fetch_add(1, Ordering::Relaxed);
-            let put = told(key, self.backend.put(&key.path(), payload.clone()).await);
+            let put = classify(key, self.backend.put(&key.path(), payload.clone()).await);
             put.map_err(StoreError::on_writing)?;
             self.counters.bytes_written.fetch_add(len, Ordering::Relaxed);
             Ok(())
@@ -376,7 +376,7 @@ impl Store {
             let (most, after) = (most.min(MAX_LISTED), after.map(Key::to_string));
             let (mut names, mut seen) = (vec![], 0);
             while names.len() < most
-                && let Some(meta) = told(&prefix, found.try_next().await)?
+                && let Some(meta) = classify(&prefix, found.try_next().await)?
             {
                 // Azure of the version that the client speaks does not know where to start and lists everything.
                 if let Some(name) = shown(meta.location.to_string())
@@ -398,7 +398,7 @@ impl Store {
         let prefix_path = object_store::path::Path::from(prefix);
         self.retry(&prefix, &Patience::reading(), || async {
             self.counters.lists.fetch_add(1, Ordering::Relaxed);
-            let found = told(&prefix, self.backend.list_with_delimiter(Some(&prefix_path)).await)?;
+            let found = classify(&prefix, self.backend.list_with_delimiter(Some(&prefix_path)).await)?;
             let ours = found.common_prefixes.iter().filter(|p| stand_in::original(p.as_ref()).is_none());
             let mut names: Vec<String> = ours.filter_map(|p| p.filename().map(str::to_owned)).collect();
             names.sort_unstable();
@@ -426,7 +426,7 @@ impl Store {
             self.counters.lists.fetch_add(1, Ordering::Relaxed);
             let mut found = self.backend.list(Some(&prefix_path));
             let mut seen = 0;
-            while let Some(meta) = told(&prefix, found.try_next().await)? {
+            while let Some(meta) = classify(&prefix, found.try_next().await)? {
                 if seen == most {
                     return Ok(false);
                 }
@@ -446,7 +446,7 @@ impl Store {
     pub async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         self.retry(key, &Patience::reading(), || async {
             self.counters.deletes.fetch_add(1, Ordering::Relaxed);
-            match told(key, self.backend.delete(&key.path()).await) {
+            match classify(key, self.backend.delete(&key.path()).await) {
                 Err(StoreError::NotFound { .. }) => Ok(()),
                 other => other,
             }
@@ -456,7 +456,7 @@ impl Store {
 }
 
 /// An answer of the client in this module's terms.
-fn told<T>(key: &(dyn Display + Sync), answer: object_store::Result<T>) -> Result<T, StoreError> {
+fn classify<T>(key: &(dyn Display + Sync), answer: object_store::Result<T>) -> Result<T, StoreError> {
     answer.map_err(|e| StoreError::from_backend(key, e))
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::conditions::Conditions;
-use super::connections::Backend;
-use super::counters::Counters;
+use super::connections::StoreBackend;
+use super::counters::StoreCounters;
 use super::outage::Outage;
 use super::{Conflict, Created, Key, OpenError, Store, StoreError};
 use crate::format::clock::Env;
@@ -34,7 +34,7 @@ impl Store {
     ///
     /// Hosts that open a new store at the same time agree on one header. Cost: one request; a new store three.
     pub async fn open(
-        backend: impl Into<Backend>,
+        backend: impl Into<StoreBackend>,
         url: impl Into<String>,
         on_missing: OnMissing,
         env: Env,
@@ -44,7 +44,7 @@ impl Store {
 
     /// The same; a store that says nothing for `answer_limit` counts as not answering.
     pub async fn open_within(
-        backend: impl Into<Backend>,
+        backend: impl Into<StoreBackend>,
         url: impl Into<String>,
         on_missing: OnMissing,
         env: Env,
@@ -83,7 +83,7 @@ impl Store {
     /// # Errors
     /// The place is empty, or holds a store that this program cannot use. Cost: one request.
     pub async fn open_known(
-        backend: impl Into<Backend>,
+        backend: impl Into<StoreBackend>,
         url: impl Into<String>,
         known: StoreHeader,
         env: Env,
@@ -99,7 +99,7 @@ impl Store {
                 let missing = store.make(OnMissing::Fail).await.map_err(|e| e.into_open(&url));
                 return missing.map(|_| store);
             }
-            Err(e) if e.may_pass() => {
+            Err(e) if e.is_transient() => {
                 store.outage.begin(e.problem());
                 return Ok(store);
             }
@@ -121,7 +121,7 @@ impl Store {
 
     /// A store whose header is known from an earlier visit. Sends nothing.
     pub fn assume(
-        backend: impl Into<Backend>,
+        backend: impl Into<StoreBackend>,
         url: impl Into<String>,
         header: StoreHeader,
         env: Env,
@@ -136,7 +136,7 @@ impl Store {
     /// The same for a store that did not answer just now: requests fail at once until it does. In a runtime it
     /// is asked at intervals.
     pub fn assume_away(
-        backend: impl Into<Backend>,
+        backend: impl Into<StoreBackend>,
         url: impl Into<String>,
         header: StoreHeader,
         env: Env,
@@ -148,7 +148,13 @@ impl Store {
         store
     }
 
-    fn new(backend: Backend, url: String, header: StoreHeader, env: Env, answer_limit: Duration) -> Self {
+    fn new(
+        backend: StoreBackend,
+        url: String,
+        header: StoreHeader,
+        env: Env,
+        answer_limit: Duration,
+    ) -> Self {
         Self {
             outage: Outage::none(backend.clone(), url.clone(), env.clone(), answer_limit),
             backend: backend.objects,
@@ -156,7 +162,7 @@ impl Store {
             url,
             header,
             env,
-            counters: Counters::default(),
+            counters: StoreCounters::default(),
             in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
             answer_limit,
             conditions: Conditions::default(),

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::connections::Backend;
+use super::connections::StoreBackend;
 use super::retry::without_panic;
 use super::{Key, StoreError};
 use crate::format::clock::{Env, Timestamp};
@@ -36,11 +36,11 @@ const MAX_QUESTIONS: usize = 32;
 
 /// See the module's text. Dropping it ends the task.
 #[derive(Debug)]
-pub(super) struct Outage(Arc<Shared>);
+pub(super) struct Outage(Arc<OutageShared>);
 
 #[derive(Debug)]
-struct Shared {
-    backend: Backend,
+struct OutageShared {
+    backend: StoreBackend,
     url: String,
     env: Env,
     answer_limit: Duration,
@@ -50,13 +50,13 @@ struct Shared {
     asked: AtomicU64,
     /// The last question of a caller. Whoever waits for it drives it: one that nobody polls any more holds up nobody.
     question: Mutex<Option<Question>>,
-    state: Mutex<State>,
+    state: Mutex<OutageState>,
     /// Changed only while `state` is held.
     away: watch::Sender<Option<Away>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct OutageState {
     last_good: Option<Instant>,
     /// What was wrong when the header was last asked for.
     problem: Option<String>,
@@ -77,8 +77,8 @@ pub struct Away {
 
 impl Outage {
     /// Of a store that counts as being there.
-    pub fn none(backend: Backend, url: String, env: Env, answer_limit: Duration) -> Self {
-        Self(Arc::new(Shared {
+    pub fn none(backend: StoreBackend, url: String, env: Env, answer_limit: Duration) -> Self {
+        Self(Arc::new(OutageShared {
             backend,
             url,
             env,
@@ -192,8 +192,8 @@ impl Drop for Outage {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl OutageShared {
+    fn state(&self) -> MutexGuard<'_, OutageState> {
         self.state.lock().expect("no holder of this lock panics")
     }
 
@@ -203,7 +203,7 @@ impl Shared {
         StoreError::Unavailable { key: key.to_string(), problem }
     }
 
-    fn begin(&self, _held: &MutexGuard<'_, State>, since: Timestamp, problem: String) {
+    fn begin(&self, _held: &MutexGuard<'_, OutageState>, since: Timestamp, problem: String) {
         if self.away.borrow().is_none() {
             tracing::warn!(
                 store = self.url, %since, problem,
@@ -292,7 +292,7 @@ impl Shared {
 }
 
 /// Asks at intervals until the store is there. A question that is not answered in time does not delay the next.
-async fn until_good(shared: Arc<Shared>) {
+async fn until_good(shared: Arc<OutageShared>) {
     let mut interval = FIRST_INTERVAL;
     let mut questions = FuturesUnordered::new();
     loop {

@@ -41,11 +41,11 @@ pub(super) struct Patience {
     allowance: Duration,
     /// Whether a second attempt may run beside a first one that hangs.
     doubles: bool,
-    progress: Mutex<Progress>,
+    progress: Mutex<BodyProgress>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Progress {
+struct BodyProgress {
     /// When something useful came last.
     at: Instant,
     /// What any attempt has got, of that which counted.
@@ -55,7 +55,7 @@ struct Progress {
 impl Patience {
     /// For reading.
     pub fn reading() -> Self {
-        let progress = Progress { at: Instant::now(), counted: 0 };
+        let progress = BodyProgress { at: Instant::now(), counted: 0 };
         Self { allowance: Duration::ZERO, doubles: true, progress: Mutex::new(progress) }
     }
 
@@ -78,7 +78,7 @@ impl Patience {
     fn note(&self, got: u64, useful: u64) {
         let mut progress = self.progress();
         if got >= progress.counted.saturating_add(useful) {
-            *progress = Progress { at: Instant::now(), counted: got };
+            *progress = BodyProgress { at: Instant::now(), counted: got };
         }
     }
 
@@ -88,14 +88,14 @@ impl Patience {
     }
 
     fn begin(&self, now: Instant) {
-        *self.progress() = Progress { at: now, counted: 0 };
+        *self.progress() = BodyProgress { at: now, counted: 0 };
     }
 
     fn quiet_since(&self) -> Instant {
         self.progress().at
     }
 
-    fn progress(&self) -> std::sync::MutexGuard<'_, Progress> {
+    fn progress(&self) -> std::sync::MutexGuard<'_, BodyProgress> {
         self.progress.lock().expect("no holder of this lock panics")
     }
 }
@@ -149,7 +149,7 @@ impl Store {
                 biased;
                 Some(result) = running.next() => {
                     let error = match result {
-                        Err(e) if e.may_pass() => e,
+                        Err(e) if e.is_transient() => e,
                         Err(e) if e.is_refusal() => match self.refused(e, end).await {
                             Ok(refusal) => return Err(refusal),
                             Err(passing) => passing,

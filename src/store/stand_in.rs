@@ -95,10 +95,10 @@ fn exchanged(body: &[u8]) -> Option<Vec<u8>> {
     while let Some(tag) = next_tag(body, at) {
         at = tag.end;
         match tag.kind {
-            Kind::End => drop(above.pop()),
-            Kind::Other => {}
-            Kind::Start if above.len() == MAX_DEPTH => break,
-            Kind::Start => {
+            CallKind::End => drop(above.pop()),
+            CallKind::Other => {}
+            CallKind::Start if above.len() == MAX_DEPTH => break,
+            CallKind::Start => {
                 let is_key = above.last().is_some_and(|outer| PLACES.contains(&(outer, tag.name)));
                 let text = if is_key { text(body, at) } else { None };
                 if let Some((key, end)) = text {
@@ -126,15 +126,15 @@ fn exchanged(body: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-enum Kind {
+enum CallKind {
     Start,
     End,
     /// An empty element, a comment, a declaration.
     Other,
 }
 
-struct Tag<'a> {
-    kind: Kind,
+struct ObjectTag<'a> {
+    kind: CallKind,
     /// Without the prefix of a namespace.
     name: &'a [u8],
     is_encoded: bool,
@@ -143,9 +143,9 @@ struct Tag<'a> {
 }
 
 /// The next tag from a place on.
-fn next_tag(body: &[u8], from: usize) -> Option<Tag<'_>> {
+fn next_tag(body: &[u8], from: usize) -> Option<ObjectTag<'_>> {
     let begin = find(body, from, b"<")?;
-    let other = |end: usize| Tag { kind: Kind::Other, name: b"", is_encoded: false, end };
+    let other = |end: usize| ObjectTag { kind: CallKind::Other, name: b"", is_encoded: false, end };
     for (open, close) in [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>"), ("<!", ">")] {
         if body[begin..].starts_with(open.as_bytes()) {
             return find(body, begin + open.len(), close.as_bytes()).map(|at| other(at + close.len()));
@@ -165,13 +165,13 @@ fn next_tag(body: &[u8], from: usize) -> Option<Tag<'_>> {
         return Some(other(end));
     }
     let (kind, inner) = match inner.strip_prefix(b"/") {
-        Some(inner) => (Kind::End, inner),
-        None => (Kind::Start, inner),
+        Some(inner) => (CallKind::End, inner),
+        None => (CallKind::Start, inner),
     };
     let name = inner.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let name = name.rsplit(|byte| *byte == b':').next().unwrap_or_default();
     let is_encoded = find(inner, 0, b"Encoded=\"true\"").is_some();
-    Some(Tag { kind, name, is_encoded, end })
+    Some(ObjectTag { kind, name, is_encoded, end })
 }
 
 /// The text of an element that has no other in it, and where its end tag begins.

@@ -15,10 +15,10 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use super::OpenError;
-use super::connections::{Backend, Connections};
-use super::directory::Directory;
+use super::connections::{Connections, StoreBackend};
+use super::directory::StoreDirectory;
 use crate::format::name::without_user;
-use crate::host::variables::{self, BadVariable, Kind};
+use crate::host::variables::{self, BadVariable, VariableKind};
 
 /// A whole request ends after this, whatever it is. Requests are given up much earlier, by what comes of them
 /// (`retry.rs`); this ends those that nobody waits for.
@@ -182,7 +182,7 @@ fn check_settings(scheme: &str, settings: &[(String, String)]) -> Result<(), Ope
     let has_key = settings.iter().any(|(name, _)| name == "AWS_ACCESS_KEY_ID");
     for (name, value) in settings.iter().filter(|(name, _)| is_of(scheme, name)) {
         variables::check(name, value.as_ref())?;
-        if variables::kind(name) == Kind::TokenFile && !has_key {
+        if variables::kind(name) == VariableKind::TokenFile && !has_key {
             let problem = match std::fs::read(value) {
                 Ok(content) => variables::check_token(&content).err().map(str::to_owned),
                 Err(e) => Some(e.to_string()),
@@ -266,7 +266,7 @@ impl StoreUrl {
     /// (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `GOOGLE_SERVICE_ACCOUNT`, `AZURE_STORAGE_ACCOUNT_NAME`, …);
     /// others are ignored. An endpoint without TLS is used only where they name one. A missing directory is made
     /// when `create` is set.
-    pub fn connect(&self, settings: &[(String, String)], create: bool) -> Result<Backend, OpenError> {
+    pub fn connect(&self, settings: &[(String, String)], create: bool) -> Result<StoreBackend, OpenError> {
         match self {
             StoreUrl::Directory(path) => Ok(self.connect_directory(path, create)?.into()),
             StoreUrl::Bucket(url) => self.connect_bucket(url, settings),
@@ -275,9 +275,9 @@ impl StoreUrl {
 
     /// The same for a place where a store was before: a directory that is not there, or has nothing in it, is a
     /// disk that is away, and requests fail in a way that may pass until it is back.
-    pub fn connect_again(&self, settings: &[(String, String)]) -> Result<Backend, OpenError> {
+    pub fn connect_again(&self, settings: &[(String, String)]) -> Result<StoreBackend, OpenError> {
         match self {
-            StoreUrl::Directory(path) => Ok(Arc::new(Directory::awaited(path)).into()),
+            StoreUrl::Directory(path) => Ok(Arc::new(StoreDirectory::awaited(path)).into()),
             StoreUrl::Bucket(url) => self.connect_bucket(url, settings),
         }
     }
@@ -286,7 +286,7 @@ impl StoreUrl {
         &self,
         BucketUrl { scheme, bucket, prefix }: &BucketUrl,
         settings: &[(String, String)],
-    ) -> Result<Backend, OpenError> {
+    ) -> Result<StoreBackend, OpenError> {
         // Which variable a client could not use, it does not say.
         let used =
             settings.iter().map(|(name, _)| format!("${name}")).filter(|name| is_of(scheme, &name[1..]));
@@ -353,11 +353,11 @@ impl StoreUrl {
             }
         };
         if prefix.is_empty() {
-            return Ok(Backend { objects: store, connections });
+            return Ok(StoreBackend { objects: store, connections });
         }
         let prefix = object_store::path::Path::parse(prefix)
             .map_err(|e| OpenError::Url { url: self.to_string(), problem: e.to_string() })?;
-        Ok(Backend { objects: Arc::new(PrefixStore::new(store, prefix)), connections })
+        Ok(StoreBackend { objects: Arc::new(PrefixStore::new(store, prefix)), connections })
     }
 
     fn connect_directory(&self, path: &Path, create: bool) -> Result<Arc<dyn ObjectStore>, OpenError> {
@@ -381,7 +381,7 @@ impl StoreUrl {
             }
             Err(e) => return Err(failed(e)),
         }
-        let store = Directory::open(path)
+        let store = StoreDirectory::open(path)
             .map_err(|e| OpenError::Connect { url: self.to_string(), problem: e.to_string() })?;
         Ok(Arc::new(store))
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Stdio};
 
-use artfs::host::variables::{Kind, VARIABLES};
+use artfs::host::variables::{VARIABLES, VariableKind};
 
 /// Nobody listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";
@@ -23,11 +23,11 @@ const SOUND: [(&str, &str); 8] = [
 ];
 
 /// Values that cannot be used for what a variable holds, and whether its name must be told.
-fn bad_values(kind: Kind, folder: &str) -> Vec<(Vec<u8>, bool)> {
+fn bad_values(kind: VariableKind, folder: &str) -> Vec<(Vec<u8>, bool)> {
     let refused = |values: &[&[u8]]| values.iter().map(|value| (value.to_vec(), true)).collect::<Vec<_>>();
     match kind {
-        Kind::Plain => refused(&[b"x\n", b"\rx", b"a\x01b", b"\xff", "schlüssel".as_bytes()]),
-        Kind::Address => refused(&[
+        VariableKind::Plain => refused(&[b"x\n", b"\rx", b"a\x01b", b"\xff", "schlüssel".as_bytes()]),
+        VariableKind::Address => refused(&[
             b"127.0.0.1:9000",
             b"http://exa mple",
             b"http://",
@@ -37,16 +37,16 @@ fn bad_values(kind: Kind, folder: &str) -> Vec<(Vec<u8>, bool)> {
             b"http://h:99999",
             b"\xff",
         ]),
-        Kind::Proxy => refused(&[b":::", b"http://a b", b"http://h:9\n", b"x://y", b"\xff"]),
-        Kind::File => refused(&[b"/x\n", b"\xff"]),
-        Kind::TokenFile => {
+        VariableKind::Proxy => refused(&[b":::", b"http://a b", b"http://h:9\n", b"x://y", b"\xff"]),
+        VariableKind::File => refused(&[b"/x\n", b"\xff"]),
+        VariableKind::TokenFile => {
             let mut bad = refused(&[b"/x\n", b"\xff", b"/no/such/file"]);
             bad.push((format!("{folder}/token-with-line-end").into_bytes(), true));
             bad.push((folder.as_bytes().to_vec(), true));
             bad
         }
-        Kind::Document => vec![(b"{".to_vec(), true), (b"\xff".to_vec(), true)],
-        Kind::Own | Kind::Free => {
+        VariableKind::Document => vec![(b"{".to_vec(), true), (b"\xff".to_vec(), true)],
+        VariableKind::Own | VariableKind::Free => {
             let any: [&[u8]; 9] =
                 [b"\xff", b"\n", b"x", b"0", b"-1", b"/dev/null", b"99999999999999999999", b"%", b"="];
             any.iter().map(|value| (value.to_vec(), false)).collect()
@@ -89,7 +89,7 @@ fn no_value_of_any_variable_makes_a_panic_and_what_cannot_be_used_is_named() {
             _ => "s3://bucket/team",
         };
         // A token's file is read only where no key stands for it.
-        let without: &[&str] = if kind == Kind::TokenFile { &["AWS_ACCESS_KEY_ID"] } else { &[] };
+        let without: &[&str] = if kind == VariableKind::TokenFile { &["AWS_ACCESS_KEY_ID"] } else { &[] };
         // The store of a directory has no use for most.
         if let Some((value, true)) = bad_values(kind, folder).first() {
             assert_eq!(run(&["ls", "--store", &store], name, value, without).0, 0, "{name}");
@@ -101,7 +101,7 @@ fn no_value_of_any_variable_makes_a_panic_and_what_cannot_be_used_is_named() {
             } else {
                 let store: &[&str] = if name == "ARTFS_STORE" { &[] } else { &["--store", &store] };
                 let (code, said, shown) = run(&[&["put", "f", "p/b"], store].concat(), name, &value, &[]);
-                if code == 2 && kind == Kind::Own {
+                if code == 2 && kind == VariableKind::Own {
                     let option = name.trim_start_matches("ARTFS_").to_lowercase().replace('_', "-");
                     assert!(
                         said.contains(name) || said.contains(&format!("--{}", option.trim_end_matches('s'))),

@@ -3,24 +3,24 @@
 
 use std::path::Path;
 
-use artfs::app::daemon::wire::{Reply, Request, to_line};
+use artfs::app::daemon::wire::{ControlRequest, Reply, to_line};
 use artfs::format::checkpoint::Checkpoint;
 use artfs::format::chunk;
 use artfs::format::codec::{self, Codec, Encoder};
 use artfs::format::collection::{Collection, CondemnedArtifact, PackFate};
 use artfs::format::details::{Details, DetailsRef};
-use artfs::format::entry::{Body, ChunkRef, Content, Entry, FileBody, Mtime, Place};
+use artfs::format::entry::{ChunkLocation, ChunkRef, Entry, EntryBody, FileBody, FileBytes, Mtime};
 use artfs::format::event::{self, Event};
 use artfs::format::header::StoreHeader;
 use artfs::format::id::{ChunkId, DetailsHash, DetailsId, FileHash, ManifestId, PackId, StoreId};
 use artfs::format::lease::Lease;
 use artfs::format::listed;
 use artfs::format::manifest::{self, Block, BlockKind, IndexRow, Root};
-use artfs::format::moves::{Moves, encode_moves};
 use artfs::format::name::{AliasName, ArtifactKey, Reference, RunId, Selector, SessionName, VersionNumber};
 use artfs::format::pack::{self, PackRow};
 use artfs::format::path::{self, TreePath};
 use artfs::format::query::{Condition, Field};
+use artfs::format::relocation::{Moves, encode_moves};
 use artfs::format::run::Run;
 use artfs::format::signed::SignedEvent;
 use artfs::format::signers::AllowedSigners;
@@ -29,7 +29,7 @@ use artfs::format::units;
 use artfs::mount::staging;
 use artfs::repo::cache;
 use artfs::repo::diff::outside;
-use artfs::repo::trust::{Floor, Rule};
+use artfs::repo::trust::{Floor, TrustRule};
 use artfs::store::source::Uri;
 use artfs::store::{Key, StoreUrl};
 use bytes::Bytes;
@@ -76,7 +76,7 @@ decoders! {
     object_key: Vec::new,
     spans_and_sizes: Vec::new,
     signature_rules: Vec::new,
-    request: || vec![to_line(&Request::Status), to_line(&Request::Unmount { lazy: true })],
+    request: || vec![to_line(&ControlRequest::Status), to_line(&ControlRequest::Unmount { lazy: true })],
     reply: Vec::new,
     journal: Vec::new,
     identity: Vec::new,
@@ -103,7 +103,7 @@ fn prints_back<T: std::str::FromStr + std::fmt::Display + PartialEq + std::fmt::
 
 pub fn event(bytes: &[u8]) {
     let Ok(event) = Event::decode(bytes) else { return };
-    if !matches!(event.body, event::Body::Unknown { .. }) {
+    if !matches!(event.body, event::EventBody::Unknown { .. }) {
         assert_eq!(Event::decode(&event.encode()).as_ref(), Ok(&event));
     }
 }
@@ -307,12 +307,14 @@ pub fn spans_and_sizes(bytes: &[u8]) {
 }
 
 pub fn signature_rules(bytes: &[u8]) {
-    let _ = (text(bytes).parse::<Rule>(), text(bytes).parse::<Floor>());
+    let _ = (text(bytes).parse::<TrustRule>(), text(bytes).parse::<Floor>());
 }
 
 pub fn request(bytes: &[u8]) {
-    if let Ok(request) = serde_json::from_slice::<Request>(bytes) {
-        assert!(serde_json::from_slice::<Request>(&to_line(&request)).is_ok_and(|again| again == request));
+    if let Ok(request) = serde_json::from_slice::<ControlRequest>(bytes) {
+        assert!(
+            serde_json::from_slice::<ControlRequest>(&to_line(&request)).is_ok_and(|again| again == request)
+        );
     }
 }
 
@@ -363,21 +365,26 @@ fn unhashed(mut object: Vec<u8>) -> Vec<u8> {
 }
 
 fn chunk_ref(n: u8) -> ChunkRef {
-    let place = Place { pack: PackId::of(b"x"), offset: 9, stored_len: 50, codec: Codec::Raw };
+    let place = ChunkLocation { pack: PackId::of(b"x"), offset: 9, stored_len: 50, codec: Codec::Raw };
     ChunkRef { id: ChunkId::from_bytes([n; 32]), span: 50, raw_len: 50, place }
 }
 
 fn sample(path: &str, chunks: u8) -> Entry {
     let refs: Vec<ChunkRef> = (0..chunks).map(chunk_ref).collect();
     let content = match chunks {
-        0 => Content::Inline(b"hello".to_vec().into()),
-        _ => Content::Chunks { level: 0, refs },
+        0 => FileBytes::Inline(b"hello".to_vec().into()),
+        _ => FileBytes::Chunks { level: 0, refs },
     };
     let size = if chunks == 0 { 5 } else { 50 * u64::from(chunks) };
     let hash = FileHash::of(b"hello");
-    let body = FileBody { size, hash, sha256: None, hole_bytes: 0, rule: chunk::Rule::Text, content };
+    let body = FileBody { size, hash, sha256: None, hole_bytes: 0, rule: chunk::ChunkRule::Text, content };
     let mtime = Mtime { seconds: 1, nanos: 2 };
-    Entry { path: TreePath::new(path.as_bytes()).unwrap(), executable: true, mtime, body: Body::File(body) }
+    Entry {
+        path: TreePath::new(path.as_bytes()).unwrap(),
+        executable: true,
+        mtime,
+        body: EntryBody::File(body),
+    }
 }
 
 fn blocks() -> Vec<Vec<u8>> {
@@ -387,7 +394,7 @@ fn blocks() -> Vec<Vec<u8>> {
         entries: 5,
         bytes: 9,
     };
-    let directory = Entry { body: Body::Directory, ..sample("b", 0) };
+    let directory = Entry { body: EntryBody::Directory, ..sample("b", 0) };
     vec![
         manifest::encode_leaf(&[sample("a", 0), directory, sample("b/c", 2), sample("d", 4)]),
         manifest::encode_index(&[row(0), row(1)]),

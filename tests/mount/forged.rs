@@ -10,13 +10,13 @@ use std::time::Duration;
 use artfs::format::clock;
 use artfs::format::codec::Encoder;
 use artfs::format::entry::{self, Entry};
-use artfs::format::event::{Body, Commit};
+use artfs::format::event::{Commit, EventBody};
 use artfs::format::id::EventId;
 use artfs::format::listing::ListingHasher;
 use artfs::format::manifest::{Block, Root, encode_leaf};
 use artfs::format::name::ArtifactKey;
 use artfs::host::signing::SshKey;
-use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
+use artfs::repo::catalog::{Actor, AppendStep, Catalog, CatalogError};
 use artfs::store::{Key, OnMissing, Store, StoreUrl};
 
 use super::host::{Host, need, refused};
@@ -56,14 +56,14 @@ fn swap_chunks(entries: &mut [Entry]) {
     let content_of = |entries: &[Entry], name: &[u8]| {
         let entry = entries.iter().find(|entry| entry.path.as_bytes() == name).unwrap();
         match &entry.body {
-            entry::Body::File(file) => file.content.clone(),
+            entry::EntryBody::File(file) => file.content.clone(),
             other => panic!("{other:?}"),
         }
     };
     for (name, _) in SIZES {
         let other = content_of(entries, format!("other-{name}").as_bytes());
         let entry = entries.iter_mut().find(|entry| entry.path.as_bytes() == name.as_bytes()).unwrap();
-        let entry::Body::File(file) = &mut entry.body else { panic!("{name} is no file") };
+        let entry::EntryBody::File(file) = &mut entry.body else { panic!("{name} is no file") };
         file.content = other;
     }
 }
@@ -105,7 +105,7 @@ fn forge(host: &Host, signer: Option<Arc<SshKey>>, change: impl Fn(&mut [Entry])
             root: None,
             settings: Default::default(),
         };
-        let plan = |_: &_| Ok::<_, CatalogError>(Step::Append(Body::Commit(commit.clone())));
+        let plan = |_: &_| Ok::<_, CatalogError>(AppendStep::Append(EventBody::Commit(commit.clone())));
         let actor = Actor { user: "eve".into(), host: "h".into() };
         catalog.append(&key, EventId::from_bytes([7; 16]), &actor, plan).await.unwrap();
     };

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use artfs::format::clock;
-use artfs::format::event::{Body, Deletion, DeletionCause};
+use artfs::format::event::{Deletion, DeletionCause, EventBody};
 use artfs::format::id::EventId;
 use artfs::format::name::{ArtifactKey, VersionNumber};
-use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
+use artfs::repo::catalog::{Actor, AppendStep, Catalog, CatalogError};
 use artfs::store::{OnMissing, Store, StoreUrl};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -142,7 +142,7 @@ fn delete_versions(host: &Host, key: &str, versions: &[u64]) {
         let catalog = Catalog::new(Arc::new(store.unwrap()), None);
         let id = EventId::from_bytes(clock::system().random16());
         let actor = Actor { user: "ann".into(), host: "h".into() };
-        let plan = |_: &_| Ok::<_, CatalogError>(Step::Append(Body::Delete(deletion.clone())));
+        let plan = |_: &_| Ok::<_, CatalogError>(AppendStep::Append(EventBody::Delete(deletion.clone())));
         catalog.append(&key, id, &actor, plan).await.unwrap();
     });
 }
@@ -216,7 +216,7 @@ fn fill_with_versions(server: &S3Server, key: &str, versions: u64) {
             let actor = Actor { user: "ann".into(), host: "h".into() };
             let plan = |state: &artfs::repo::catalog::ArtifactState| {
                 let commit = hollow_commit(state.next_version().0, Default::default());
-                Ok::<_, CatalogError>(Step::Append(Body::Commit(commit)))
+                Ok::<_, CatalogError>(AppendStep::Append(EventBody::Commit(commit)))
             };
             catalog.append(&key, id, &actor, plan).await.unwrap();
         }

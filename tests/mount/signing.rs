@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use artfs::format::clock;
 use artfs::format::codec::Encoder;
-use artfs::format::event::{Body, Commit};
+use artfs::format::event::{Commit, EventBody};
 use artfs::format::id::{Digest, EventId};
 use artfs::format::manifest::Root;
 use artfs::format::name::ArtifactKey;
-use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
+use artfs::repo::catalog::{Actor, AppendStep, Catalog, CatalogError};
 use artfs::store::{Key, OnMissing, Store, StoreUrl};
 
 use super::host::{Host, names, need, program, refused, wait_until};
@@ -331,7 +331,7 @@ async fn commit_lie(host: &Host, keys: &Keys) {
         root: None,
         settings: Default::default(),
     };
-    let plan = |_: &_| Ok::<_, CatalogError>(Step::Append(Body::Commit(commit.clone())));
+    let plan = |_: &_| Ok::<_, CatalogError>(AppendStep::Append(EventBody::Commit(commit.clone())));
     let actor = Actor { user: "eve".into(), host: "h".into() };
     catalog.append(&key, EventId::from_bytes([7; 16]), &actor, plan).await.unwrap();
 }

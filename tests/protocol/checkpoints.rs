@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use artfs::format::checkpoint::{Checkpoint, CheckpointRef};
 use artfs::format::clock;
-use artfs::format::event::{Body, Event, Policy, TagChange};
+use artfs::format::event::{ArtifactPolicy, Event, EventBody, TagChange};
 use artfs::format::id::{CheckpointHash, EventHash, EventId, StoreId};
 use artfs::format::name::{ArtifactKey, Selector, VersionNumber};
-use artfs::repo::catalog::{Actor, AliasPrecondition, ArtifactState, Catalog, CatalogError, Step};
+use artfs::repo::catalog::{Actor, AliasPrecondition, AppendStep, ArtifactState, Catalog, CatalogError};
 use artfs::store::{Key, OnMissing, Store, checkpoints_prefix, parse_checkpoint};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -57,17 +57,17 @@ fn content(catalog: &Catalog, state: &ArtifactState) -> Checkpoint {
 /// Appends a commit of a version without content; gives the state after it.
 async fn commit(catalog: &Catalog) -> Result<Arc<ArtifactState>, CatalogError> {
     append(catalog, |state| {
-        Body::Commit(hollow_commit(state.next_version().0, [("f1".to_owned(), json!(0.1 + 0.2))].into()))
+        EventBody::Commit(hollow_commit(state.next_version().0, [("f1".to_owned(), json!(0.1 + 0.2))].into()))
     })
     .await
 }
 
 async fn append(
     catalog: &Catalog,
-    body: impl Fn(&ArtifactState) -> Body,
+    body: impl Fn(&ArtifactState) -> EventBody,
 ) -> Result<Arc<ArtifactState>, CatalogError> {
     let id = EventId::from_bytes(catalog.store().env().random16());
-    let plan = |state: &ArtifactState| Ok::<_, CatalogError>(Step::Append(body(state)));
+    let plan = |state: &ArtifactState| Ok::<_, CatalogError>(AppendStep::Append(body(state)));
     Ok(catalog.append(&key(), id, &actor(), plan).await?.state)
 }
 
@@ -110,14 +110,14 @@ async fn long_log() -> Arc<dyn ObjectStore> {
     catalog.set_ttl(&key(), &v3, Some(60), &actor()).await.expect("ttl");
     catalog.set_message(&key(), &v3, "better", &actor()).await.expect("a message");
     for body in [
-        Body::Policy(Policy { ttl_seconds: Some(3600) }),
-        Body::Fence(artfs::format::event::Fence { epoch: 4 }),
-        Body::Delete(artfs::format::event::Deletion {
+        EventBody::Policy(ArtifactPolicy { ttl_seconds: Some(3600) }),
+        EventBody::Fence(artfs::format::event::Fence { epoch: 4 }),
+        EventBody::Delete(artfs::format::event::Deletion {
             versions: vec![VersionNumber(1), VersionNumber(2)],
             cause: artfs::format::event::DeletionCause::Expired,
             aliases: vec![],
         }),
-        Body::Recommit(artfs::format::event::Recommit {
+        EventBody::Recommit(artfs::format::event::Recommit {
             version: VersionNumber(3),
             digest: hollow_commit(3, Default::default()).digest,
             settings: Default::default(),
@@ -376,7 +376,7 @@ async fn a_vouched_checkpoint_that_says_otherwise_is_damage() {
         actor: "mallory".into(),
         host: "h".into(),
         checkpoint: Some(reference),
-        body: Body::Tag(TagChange { version: VersionNumber(3), add: vec!["x".into()], remove: vec![] }),
+        body: EventBody::Tag(TagChange { version: VersionNumber(3), add: vec!["x".into()], remove: vec![] }),
     };
     backend.put(&Key::Event(key(), event.seq).path(), event.encode().into()).await.expect("put");
     catalog.verify_log(&key()).await.expect("a checkpoint that is not there was deleted");

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use artfs::format::event::{Body, Event};
+use artfs::format::event::{Event, EventBody};
 use artfs::format::id::{ArtifactId, EventHash, EventId, StoreId};
 use artfs::format::name::{Selector, VersionNumber};
 use artfs::repo::catalog::{AliasPrecondition, Catalog, CatalogError, EditError};
-use artfs::repo::commit::{ChunkIndex, CommitError, Committer, Progress, Request, Settings, roots, walk};
+use artfs::repo::commit::{
+    ChunkIndex, CommitError, CommitProgress, Committer, NewVersion, Settings, roots, walk,
+};
 use artfs::store::{Key, StoreError};
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -215,7 +217,7 @@ async fn one_directory_is_the_root_and_several_paths_keep_their_names() {
         let host = Host::new(&backend, "h").await;
         let roots = roots(&paths.iter().map(|p| at(p)).collect::<Vec<_>>()).expect("they exist");
         let request = host.request(Settings::default());
-        let walked = move |visit: &mut dyn FnMut(artfs::repo::commit::Item) -> _| walk(&roots, visit);
+        let walked = move |visit: &mut dyn FnMut(artfs::repo::commit::TreeItem) -> _| walk(&roots, visit);
         let done = host.committer.commit(&request, Arc::default(), walked, |_| Ok(())).await;
         done.unwrap_or_else(|e| panic!("{paths:?}: {e}"));
         let tree = judged(&backend).await.pop().expect("a version").tree;
@@ -316,7 +318,7 @@ async fn content_that_returns_after_another_is_a_new_version() {
 async fn a_demanded_number_is_the_versions_number_or_nothing_is_made() {
     let backend = memory();
     let tree = small_tree(b"first");
-    let demand = |host: &Host, number| Request {
+    let demand = |host: &Host, number| NewVersion {
         demanded: Some(version(number)),
         ..host.request(Settings::default())
     };
@@ -627,7 +629,7 @@ async fn an_artifact_that_was_never_read_is_not_taken_for_missing_while_the_stor
     faulty.set_fault(|_| Fault::ErrorBefore);
     for _ in 0..2 {
         let unknown = host.catalog.state(&key(), Duration::from_secs(1)).await;
-        assert!(matches!(&unknown, Err(CatalogError::Store(e)) if e.may_pass()), "{unknown:?}");
+        assert!(matches!(&unknown, Err(CatalogError::Store(e)) if e.is_transient()), "{unknown:?}");
     }
     faulty.set_fault(|_| Fault::None);
     host.store.ask_again().await.expect("the store is back");
@@ -667,9 +669,9 @@ async fn an_interrupted_commit_leaves_nothing_visible() {
     let (backend, tree) = (memory(), new_content());
     let host = Host::new(&backend, "h").await;
     let roots = roots(&[tree.path().to_owned()]).expect("it exists");
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(CommitProgress::default());
     let (request, inner) = (host.request(Settings::default()), progress.clone());
-    let walked = move |visit: &mut dyn FnMut(artfs::repo::commit::Item) -> Result<(), CommitError>| {
+    let walked = move |visit: &mut dyn FnMut(artfs::repo::commit::TreeItem) -> Result<(), CommitError>| {
         walk(&roots, &mut |item| {
             visit(item)?;
             inner.interrupt();
@@ -785,7 +787,7 @@ async fn racing_alias_moves_have_one_order_and_one_winner_of_a_condition() {
     let state = first.catalog.verify_log(&key()).await.expect("one chain");
     assert_eq!(state.alias(&alias).map(|a| a.version), Some(winners[0].1));
     let moves = Judge::new(backend, ARTIFACT).log().await.into_iter().filter_map(|event| match event.body {
-        Body::Alias(change) => Some((event.host, change.from, change.to.map(|to| to.version))),
+        EventBody::Alias(change) => Some((event.host, change.from, change.to.map(|to| to.version))),
         _ => None,
     });
     assert_eq!(
@@ -1050,9 +1052,9 @@ async fn an_event_that_does_not_belong_where_it_stands_is_refused() {
         ("a number beyond all", |e| e.seq = u64::MAX),
         ("another past", |e| e.prev = Some(EventHash::of(b"another"))),
         ("no past", |e| e.prev = None),
-        ("a second creation", |e| e.body = Body::Create),
+        ("a second creation", |e| e.body = EventBody::Create),
         ("a wrong version", |e| {
-            if let Body::Commit(commit) = &mut e.body {
+            if let EventBody::Commit(commit) = &mut e.body {
                 commit.version = VersionNumber(u64::MAX);
             }
         }),

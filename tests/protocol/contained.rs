@@ -7,7 +7,9 @@ use std::time::Duration;
 use artfs::format::entry::Mtime;
 use artfs::format::name::ArtifactKey;
 use artfs::repo::catalog::{InUse, Inputs};
-use artfs::repo::commit::{CommitError, Item, Outcome, Place, Progress, Request, Settings, What};
+use artfs::repo::commit::{
+    CommitError, CommitProgress, Committed, ItemBody, NewVersion, Settings, TreeItem, TreeLocation,
+};
 use artfs::repo::view::{VersionView, WholeView};
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -20,23 +22,23 @@ fn new_key() -> ArtifactKey {
 }
 
 /// Commits to `proj/new` a tree with one link to `proj/data:v0`.
-async fn contain(host: &Host) -> Result<Outcome, CommitError> {
+async fn contain(host: &Host) -> Result<Committed, CommitError> {
     link(host, new_key(), "../../data/latest").await
 }
 
 /// Commits to an artifact a tree with one link.
-async fn link(host: &Host, artifact: ArtifactKey, target: &str) -> Result<Outcome, CommitError> {
+async fn link(host: &Host, artifact: ArtifactKey, target: &str) -> Result<Committed, CommitError> {
     let tree = format!("/mnt/{artifact}/staging").into();
-    let place = Place::in_mount("/mnt".into(), tree, Arc::new(|_| None));
+    let place = TreeLocation::in_mount("/mnt".into(), tree, Arc::new(|_| None));
     let target: Box<[u8]> = target.as_bytes().into();
-    let walk = move |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
+    let walk = move |visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>| {
         let path = artfs::format::path::TreePath::new(*b"data").expect("a path");
-        let what = What::Symlink(target.clone());
-        visit(Item { path, executable: false, mtime: Mtime::default(), what })
+        let what = ItemBody::Symlink(target.clone());
+        visit(TreeItem { path, executable: false, mtime: Mtime::default(), what })
     };
-    let request = Request { artifact, ..host.request(Settings::default()) };
+    let request = NewVersion { artifact, ..host.request(Settings::default()) };
     let committer = host.committer.with_links(Some(place));
-    committer.commit(&request, Arc::new(Progress::default()), walk, |_| Ok(())).await
+    committer.commit(&request, Arc::new(CommitProgress::default()), walk, |_| Ok(())).await
 }
 
 /// Every byte of `proj/new:v0`, read by a host that has nothing.
@@ -53,7 +55,7 @@ async fn read_all(backend: &Arc<dyn ObjectStore>) -> u64 {
             return bytes;
         }
         for found in batch {
-            if let artfs::format::entry::Body::File(file) = &found.entry.body {
+            if let artfs::format::entry::EntryBody::File(file) = &found.entry.body {
                 let content =
                     found.view.open_file(found.ordinal, &found.entry.path, file).await.expect("a file");
                 let read = content.read(0, file.size as usize).await.expect("its bytes");

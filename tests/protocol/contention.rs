@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use artfs::format::clock;
-use artfs::format::event::{Body, Event};
+use artfs::format::event::{Event, EventBody};
 use artfs::format::id::EventId;
 use artfs::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
-use artfs::repo::catalog::{Actor, AliasPrecondition, ArtifactState, Catalog, CatalogError, EditError, Step};
+use artfs::repo::catalog::{
+    Actor, AliasPrecondition, AppendStep, ArtifactState, Catalog, CatalogError, EditError,
+};
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -58,7 +60,7 @@ impl Writer {
     async fn commit_as(&self, id: EventId) -> Result<Option<VersionNumber>, CatalogError> {
         let plan = |state: &ArtifactState| {
             let commit = hollow_commit(state.next_version().0, BTreeMap::new());
-            Ok::<_, CatalogError>(Step::Append(Body::Commit(commit)))
+            Ok::<_, CatalogError>(AppendStep::Append(EventBody::Commit(commit)))
         };
         Ok(self.catalog.append(&key(), id, &self.actor, plan).await?.outcome.flatten())
     }
@@ -158,7 +160,7 @@ async fn commits_and_moves(backend: &Arc<dyn ObjectStore>, faults: impl Fn(u64, 
     let moves: Vec<VersionNumber> = log
         .iter()
         .filter_map(|event| match &event.body {
-            Body::Alias(change) => change.to.as_ref().map(|to| to.version),
+            EventBody::Alias(change) => change.to.as_ref().map(|to| to.version),
             _ => None,
         })
         .collect();
@@ -245,7 +247,7 @@ async fn of_many_conditional_moves_one_wins_each_round() {
         assert_eq!(state.alias(&prod()).map(|a| a.version), Some(winners[0]), "round {round}, seed {seed}");
         at = winners[0];
     }
-    let moves = log(&backend).await.iter().filter(|event| matches!(event.body, Body::Alias(_))).count();
+    let moves = log(&backend).await.iter().filter(|event| matches!(event.body, EventBody::Alias(_))).count();
     assert_eq!(moves as u64, 1 + ROUNDS, "what was refused is no event");
 }
 
@@ -275,7 +277,7 @@ async fn no_doubt_becomes_a_success_and_no_success_is_denied() {
         .await
         .iter()
         .filter_map(|event| match &event.body {
-            Body::Commit(commit) => Some((event.id, commit.version)),
+            EventBody::Commit(commit) => Some((event.id, commit.version)),
             _ => None,
         })
         .collect();
@@ -289,7 +291,7 @@ async fn no_doubt_becomes_a_success_and_no_success_is_denied() {
             }
             Err(CatalogError::Doubt { .. }) => doubted += 1,
             Err(CatalogError::Store(e)) => {
-                assert!(e.may_pass() && !landed.contains_key(&id), "{e}, but it landed, seed {seed}");
+                assert!(e.is_transient() && !landed.contains_key(&id), "{e}, but it landed, seed {seed}");
                 failed += 1;
             }
             Err(e) => panic!("{e}"),

@@ -6,9 +6,9 @@ use artfs::format::clock;
 use artfs::format::entry::Mtime;
 use artfs::format::path::TreePath;
 use artfs::repo::catalog::{Catalog, VersionRecord};
-use artfs::repo::commit::{Item, Outcome, Progress, Settings, What};
+use artfs::repo::commit::{CommitProgress, Committed, ItemBody, Settings, TreeItem};
 use artfs::repo::diff::content::{Inside, inside};
-use artfs::repo::diff::{Difference, Kind, compare};
+use artfs::repo::diff::{ChangeKind, Difference, compare};
 use artfs::repo::view::{VersionView, WholeView};
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
@@ -22,23 +22,23 @@ use crate::support::faults::{FaultyStore, Op};
 const DIRECTORIES: u64 = 100;
 const LINKS: u64 = 1_000;
 
-fn item(path: &str, what: What) -> Item {
+fn item(path: &str, what: ItemBody) -> TreeItem {
     let path = TreePath::new(path.as_bytes()).expect("a path");
-    Item { path, executable: false, mtime: Mtime::default(), what }
+    TreeItem { path, executable: false, mtime: Mtime::default(), what }
 }
 
 /// 100,000 links, one of which points elsewhere.
-async fn commit_links(host: &Host, changed: u64) -> Outcome {
+async fn commit_links(host: &Host, changed: u64) -> Committed {
     let request = host.request(Settings::default());
     let work = host.committer.commit(
         &request,
-        Arc::new(Progress::default()),
+        Arc::new(CommitProgress::default()),
         move |visit| {
             for d in 0..DIRECTORIES {
-                visit(item(&format!("d{d:03}"), What::Directory))?;
+                visit(item(&format!("d{d:03}"), ItemBody::Directory))?;
                 for i in 0..LINKS {
                     let target = if d * LINKS + i == changed { "elsewhere" } else { "there" };
-                    visit(item(&format!("d{d:03}/link{i:04}"), What::Symlink(target.as_bytes().into())))?;
+                    visit(item(&format!("d{d:03}/link{i:04}"), ItemBody::Symlink(target.as_bytes().into())))?;
                 }
             }
             Ok(())
@@ -94,7 +94,7 @@ async fn one_change_among_100_000_entries_costs_a_handful_of_requests() {
         .map(|e| e.path.to_string_lossy().into_owned())
         .collect();
     assert_eq!(paths, ["d054/link0321"]);
-    assert_eq!(found.changes[0].kind(), Kind::Changed);
+    assert_eq!(found.changes[0].kind(), ChangeKind::Changed);
     assert_eq!(found.common_entries, DIRECTORIES * (LINKS + 1) - 1);
     // The roots, and on each side the blocks down to the one leaf that differs.
     let calls = reader.calls.ops();
@@ -120,9 +120,9 @@ async fn versions(old: &[(&str, Vec<u8>)], new: &[(&str, Vec<u8>)]) -> Reader {
     reader(&backend).await
 }
 
-fn told(found: &Difference) -> Vec<(Kind, String, u64)> {
+fn told(found: &Difference) -> Vec<(ChangeKind, String, u64)> {
     let path =
-        |c: &artfs::repo::diff::Change| c.entry().expect("an entry").path.to_string_lossy().into_owned();
+        |c: &artfs::repo::diff::DiffEntry| c.entry().expect("an entry").path.to_string_lossy().into_owned();
     found.changes.iter().map(|c| (c.kind(), path(c), c.shared_bytes)).collect()
 }
 
@@ -148,21 +148,22 @@ async fn renames_are_found_by_content_and_bytes_are_shared_by_chunks() {
     .await;
     let found = difference(&reader).await;
     let want = [
-        (Kind::Removed, "a", 0),
-        (Kind::Added, "b", 0),
-        (Kind::Renamed, "b/moved", 5_000),
-        (Kind::Removed, "empty", 0),
-        (Kind::Added, "empty2", 0),
-        (Kind::Removed, "gone", 0),
+        (ChangeKind::Removed, "a", 0),
+        (ChangeKind::Added, "b", 0),
+        (ChangeKind::Renamed, "b/moved", 5_000),
+        (ChangeKind::Removed, "empty", 0),
+        (ChangeKind::Added, "empty2", 0),
+        (ChangeKind::Removed, "gone", 0),
     ];
     let told = told(&found);
-    let found_paths: Vec<(Kind, &str, u64)> = told.iter().map(|(k, p, s)| (*k, p.as_str(), *s)).collect();
+    let found_paths: Vec<(ChangeKind, &str, u64)> =
+        told.iter().map(|(k, p, s)| (*k, p.as_str(), *s)).collect();
     assert_eq!(found_paths[..6], want);
     let (kind, path, shared) = found_paths[6];
-    assert_eq!((kind, path), (Kind::Changed, "large.bin"));
+    assert_eq!((kind, path), (ChangeKind::Changed, "large.bin"));
     // One chunk of at most 1 MiB is another.
     assert!((2_900_000..4_000_000).contains(&shared), "{shared}");
-    assert_eq!(found_paths[7], (Kind::Added, "twice", 0));
+    assert_eq!(found_paths[7], (ChangeKind::Added, "twice", 0));
     assert_eq!(found.bytes.shared, shared + 5_000);
     assert_eq!(found.bytes.new, 4_000_000 - shared + 5_000);
     assert_eq!((found.counts.renamed, found.counts.added, found.counts.removed), (1, 2, 2));

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artfs::format::clock;
-use artfs::format::entry::Body;
+use artfs::format::entry::EntryBody;
 use artfs::format::path::TreePath;
 use artfs::repo::catalog::Catalog;
-use artfs::repo::commit::{Place, Progress, Request, Settings, roots, walk};
+use artfs::repo::commit::{CommitProgress, NewVersion, Settings, TreeLocation, roots, walk};
 use artfs::repo::diff::content::{Inside, inside};
-use artfs::repo::diff::{Kind, compare};
+use artfs::repo::diff::{ChangeKind, compare};
 use artfs::repo::view::{Differences, ReadContext, VersionView, WholeView};
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
@@ -25,14 +25,15 @@ use crate::support::faults::{FaultyStore, Op};
 
 /// Commits a directory as the next version of an artifact; its links into `/mnt` are pinned.
 async fn commit(host: &Host, artifact: &str, tree: &Path) {
-    let place = Place::in_mount("/mnt".into(), format!("/mnt/{artifact}/staging").into(), Arc::new(|_| None));
+    let place =
+        TreeLocation::in_mount("/mnt".into(), format!("/mnt/{artifact}/staging").into(), Arc::new(|_| None));
     let artifact = artifact.parse().expect("a name");
-    let request = Request { artifact, ..host.request(Settings::default()) };
+    let request = NewVersion { artifact, ..host.request(Settings::default()) };
     let roots = roots(&[tree.to_owned()]).expect("a directory");
     let committer = host.committer.with_links(Some(place));
     let work = committer.commit(
         &request,
-        Arc::new(Progress::default()),
+        Arc::new(CommitProgress::default()),
         move |visit| walk(&roots, visit),
         |_| Ok(()),
     );
@@ -95,8 +96,8 @@ async fn listed(whole: &Arc<WholeView>) -> BTreeMap<TreePath, String> {
         }
         for found in batch {
             let told = match &found.entry.body {
-                Body::File(file) => format!("{} {:o}", file.hash, found.entry.mode()),
-                Body::Contained(contained) => format!("{} {:?}", contained.digest, contained.path),
+                EntryBody::File(file) => format!("{} {:o}", file.hash, found.entry.mode()),
+                EntryBody::Contained(contained) => format!("{} {:?}", contained.digest, contained.path),
                 other => format!("{other:?}"),
             };
             listed.insert(found.entry.path, told);
@@ -170,7 +171,7 @@ async fn versions_differ_in_what_is_seen_in_them_wherever_it_stands() {
             let mut differences = Differences::new(a, b, only).await.expect("they can be compared");
             let mut found = vec![];
             while let Some(seen) = differences.next().await.expect("a difference") {
-                let path = |side: Option<artfs::repo::view::Found>| side.map(|found| found.entry.path);
+                let path = |side: Option<artfs::repo::view::NestedEntry>| side.map(|found| found.entry.path);
                 found.push((path(seen.old), path(seen.new)));
             }
             let is_asked = |path: &TreePath| only.is_none_or(|only| path == only || path.is_below(only));
@@ -204,10 +205,13 @@ async fn what_changed_in_a_contained_version_is_told_by_its_path_and_looked_into
     let reader = Reader::new(&backend).await;
     let (old, new) = (reader.open("proj/new", 0).await, reader.open("proj/new", 1).await);
     let found = compare(&old, &new, None).await.expect("they can be compared");
-    let path = |change: &artfs::repo::diff::Change| change.entry().expect("an entry").path.to_string();
+    let path = |change: &artfs::repo::diff::DiffEntry| change.entry().expect("an entry").path.to_string();
     let told: Vec<_> = found.changes.iter().map(|change| (change.kind(), path(change))).collect();
-    let want =
-        [(Kind::Changed, "data"), (Kind::Renamed, "data/moved"), (Kind::Changed, "data/sub/notes.txt")];
+    let want = [
+        (ChangeKind::Changed, "data"),
+        (ChangeKind::Renamed, "data/moved"),
+        (ChangeKind::Changed, "data/sub/notes.txt"),
+    ];
     assert_eq!(told, want.map(|(kind, path)| (kind, path.to_owned())));
     assert_eq!((found.counts.changed, found.counts.renamed, found.bytes.shared), (2, 1, 5));
     let lines = inside(&found.changes[2], &old, &new).await.expect("it can be read");

@@ -6,20 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::format::chunk::Rule;
+use artfs::format::chunk::ChunkRule;
 use artfs::format::clock::Timestamp;
-use artfs::format::entry::{Body as EntryBody, Content, Entry, FileBody, Mtime, Place};
-use artfs::format::event::{Body, Commit, CommitSettings, DeletionCause, Event, NEVER_SECONDS};
+use artfs::format::entry::{ChunkLocation, Entry, EntryBody, FileBody, FileBytes, Mtime};
+use artfs::format::event::{Commit, CommitSettings, DeletionCause, Event, EventBody, NEVER_SECONDS};
 use artfs::format::id::{ArtifactId, EventHash, EventId, FileHash, PackId, TokenId};
 use artfs::format::lease::Lease;
 use artfs::format::listing::ListingHasher;
 use artfs::format::manifest::{Block, Root, encode_leaf};
-use artfs::format::moves::encode_moves;
 use artfs::format::name::{ArtifactKey, Selector};
 use artfs::format::pack::{PACK_FOOTER_BYTES, PackRow, decode_footer, decode_table};
+use artfs::format::relocation::encode_moves;
 use artfs::repo::catalog::{AliasPrecondition, CatalogError, InUse, Inputs};
 use artfs::repo::commit::Settings;
-use artfs::repo::gc::{Collector, GcError, InUseVersion, Mode, Options, Report};
+use artfs::repo::gc::{Collector, GcError, GcOptions, GcReport, InUseVersion, Mode};
 use artfs::repo::tombstones::Condemned;
 use artfs::store::Key;
 use futures::TryStreamExt;
@@ -62,7 +62,7 @@ impl World {
     }
 
     /// One run with nothing remembered, which must succeed.
-    async fn collect(&self, grace: Duration) -> Report {
+    async fn collect(&self, grace: Duration) -> GcReport {
         let host = self.host("collector").await;
         host.collect(grace).await.unwrap_or_else(|e| panic!("a collection: {e}"))
     }
@@ -75,11 +75,11 @@ impl Host {
         Collector::new(self.catalog.clone(), self.context.clone(), condemned, self.cache.path())
     }
 
-    fn options(&self, grace: Duration) -> Options {
-        Options { mode: Mode::Collect, grace, in_use: vec![], actor: self.actor() }
+    fn options(&self, grace: Duration) -> GcOptions {
+        GcOptions { mode: Mode::Collect, grace, in_use: vec![], actor: self.actor() }
     }
 
-    async fn collect(&self, grace: Duration) -> Result<Report, GcError> {
+    async fn collect(&self, grace: Duration) -> Result<GcReport, GcError> {
         self.collector().run(&self.options(grace)).await
     }
 
@@ -92,7 +92,7 @@ impl Host {
 
     async fn commit_to(&self, artifact: &str, tree: &Path, settings: Settings) {
         let artifact: ArtifactKey = artifact.parse().expect("a name");
-        let request = artfs::repo::commit::Request { artifact, ..self.request(settings) };
+        let request = artfs::repo::commit::NewVersion { artifact, ..self.request(settings) };
         self.commit_as(tree, &request).await.unwrap_or_else(|e| panic!("a commit: {e}"));
     }
 }
@@ -169,7 +169,7 @@ async fn what_nothing_leads_to_is_condemned_and_deleted_when_the_grace_period_is
     );
     for artifact in [ARTIFACT, "proj/other"] {
         let log = Judge::new(world.backend.clone(), artifact).log().await;
-        let fences = log.iter().filter(|event| matches!(event.body, Body::Fence(_))).count();
+        let fences = log.iter().filter(|event| matches!(event.body, EventBody::Fence(_))).count();
         assert_eq!(fences, 1, "one fence for one collection");
     }
     // A message outlives the collection, also for who never read it.
@@ -212,7 +212,7 @@ async fn a_look_tells_what_a_run_would_do_and_changes_nothing() {
     let (actor, v0) = (host.actor(), Selector::Version(version(0)));
     host.catalog.set_ttl(&key(), &v0, Some(1), &actor).await.expect("ttl");
     host.rm(&[1]).await;
-    let look = |host: &Host, grace| Options { mode: Mode::Look, ..host.options(grace) };
+    let look = |host: &Host, grace| GcOptions { mode: Mode::Look, ..host.options(grace) };
     for grace in [Duration::ZERO, DAY] {
         let faulty = FaultyStore::new(world.backend.clone());
         let looker = Host::new(&(faulty.clone() as Arc<dyn ObjectStore>), "looker").await;
@@ -306,7 +306,7 @@ async fn what_this_host_has_open_stays_though_it_is_deleted() {
     host.rm(&[0]).await;
     let in_use = vec![InUseVersion { artifact: key(), manifest }];
     let collector = world.host("collector").await;
-    let options = Options { in_use, ..collector.options(Duration::ZERO) };
+    let options = GcOptions { in_use, ..collector.options(Duration::ZERO) };
     let report = collector.collector().run(&options).await.expect("a collection");
     assert!(report.condemned.is_none(), "{report:?}");
     // It is read from the store to its last byte, by who finds it.
@@ -316,7 +316,7 @@ async fn what_this_host_has_open_stays_though_it_is_deleted() {
     view.check_tree().await.expect("it is whole");
     assert!(world.collect(Duration::ZERO).await.freed_bytes > 500_000, "closed, it goes");
     // One that is gone already is in nobody's way.
-    let options = Options {
+    let options = GcOptions {
         in_use: vec![InUseVersion { artifact: key(), manifest }],
         ..collector.options(Duration::ZERO)
     };
@@ -669,7 +669,7 @@ async fn packs_of_which_little_is_used_are_rewritten_again_and_again_and_read_co
         let view = artfs::repo::view::VersionView::open(&cold.context, &key(), latest.manifest, "v")
             .await
             .expect("a view");
-        let progress = Arc::new(artfs::repo::verify::Progress::default());
+        let progress = Arc::new(artfs::repo::verify::VerifyProgress::default());
         let findings =
             artfs::repo::verify::stored(&view, latest, artfs::repo::verify::References::Asked, &progress)
                 .await
@@ -752,7 +752,7 @@ async fn a_pack_whose_table_of_moves_leads_to_other_bytes_stays() {
                 "into itself" => (sparse, row.offset),
                 _ => (PackId::of(b"nowhere"), row.offset),
             };
-            Place { pack, offset, stored_len: row.stored_len, codec: row.codec }
+            ChunkLocation { pack, offset, stored_len: row.stored_len, codec: row.codec }
         };
         let moves = rows.iter().map(|row| (row.id, place(row))).collect();
         let host = world.host("h").await;
@@ -794,7 +794,7 @@ async fn a_rewritten_pack_into_which_a_late_commit_refers_stays() {
         .expect("a view");
     let mut chunks = vec![];
     for (ordinal, entry) in view.entries(0).next_batch().await.expect("entries") {
-        if let artfs::format::entry::Body::File(file) = &entry.body {
+        if let artfs::format::entry::EntryBody::File(file) = &entry.body {
             let open = view.open_file(ordinal, &entry.path, file).await.expect("a file");
             chunks.extend(open.chunks().await.expect("its chunks"));
         }
@@ -821,7 +821,7 @@ async fn many_versions(host: &Host, count: u64) {
     };
     for seq in 0..=count {
         let body = match seq.checked_sub(1) {
-            None => Body::Create,
+            None => EventBody::Create,
             Some(number) => {
                 let content = number.to_le_bytes();
                 let file = FileBody {
@@ -829,8 +829,8 @@ async fn many_versions(host: &Host, count: u64) {
                     hash: FileHash::of(&content),
                     sha256: None,
                     hole_bytes: 0,
-                    rule: Rule::Binary,
-                    content: Content::Inline(content.into()),
+                    rule: ChunkRule::Binary,
+                    content: FileBytes::Inline(content.into()),
                 };
                 let path = artfs::format::path::TreePath::new(*b"f").expect("a path");
                 let entry =
@@ -842,7 +842,7 @@ async fn many_versions(host: &Host, count: u64) {
                 let root = Root { digest, entries: 1, files: 1, bytes: 8, depth: 0, top };
                 let (manifest, bytes) = root.encode(id(number), &mut encoder);
                 host.store.put(&Key::Manifest(key(), manifest), vec![bytes.into()]).await.expect("put");
-                Body::Commit(Commit {
+                EventBody::Commit(Commit {
                     version: version(number),
                     digest,
                     manifest,

@@ -17,14 +17,16 @@ use std::time::Duration;
 
 use artfs::format::collection::PackFate;
 use artfs::format::entry::Mtime;
-use artfs::format::event::{Body, NEVER_SECONDS};
+use artfs::format::event::{EventBody, NEVER_SECONDS};
 use artfs::format::id::Digest;
-use artfs::format::moves::Moves;
 use artfs::format::name::{ArtifactKey, Selector, VersionNumber};
+use artfs::format::relocation::Moves;
 use artfs::format::run::{Run, VersionRead};
 use artfs::repo::catalog::{Actor, AliasPrecondition, Catalog, InUse, Inputs};
-use artfs::repo::commit::{ChunkIndex, Committer, Item, Outcome, Progress, Request, Settings, roots, walk};
-use artfs::repo::gc::{Collector, Mode, Options};
+use artfs::repo::commit::{
+    ChunkIndex, CommitProgress, Committed, Committer, NewVersion, Settings, TreeItem, roots, walk,
+};
+use artfs::repo::gc::{Collector, GcOptions, Mode};
 use artfs::repo::tombstones::Condemned;
 use artfs::store::{Key, OnMissing, Store};
 use futures::TryStreamExt;
@@ -87,8 +89,8 @@ impl Writer {
         Actor { user: "ann".into(), host: "golden-host".into() }
     }
 
-    async fn commit(&self, root: &Path, origin: u8, settings: Settings) -> Outcome {
-        let request = Request {
+    async fn commit(&self, root: &Path, origin: u8, settings: Settings) -> Committed {
+        let request = NewVersion {
             artifact: self.key.clone(),
             origin: [origin; 16],
             actor: self.actor(),
@@ -96,10 +98,11 @@ impl Writer {
             demanded: None,
         };
         let roots = roots(&[root.to_owned()]).expect("the tree is there");
-        let walked = move |visit: &mut dyn FnMut(Item) -> _| {
-            walk(&roots, &mut |item| visit(Item { mtime: MTIME, ..item }))
+        let walked = move |visit: &mut dyn FnMut(TreeItem) -> _| {
+            walk(&roots, &mut |item| visit(TreeItem { mtime: MTIME, ..item }))
         };
-        let done = self.committer.commit(&request, Arc::new(Progress::default()), walked, |_| Ok(())).await;
+        let done =
+            self.committer.commit(&request, Arc::new(CommitProgress::default()), walked, |_| Ok(())).await;
         done.expect("the commit succeeds")
     }
 }
@@ -206,7 +209,7 @@ async fn write_collected_store(backend: Arc<dyn ObjectStore>) {
     let condemned = Condemned::open(None, store.clone());
     let collector = Collector::new(catalog.clone(), context, condemned, cache.path());
     let options =
-        Options { mode: Mode::Collect, grace: Duration::ZERO, in_use: vec![], actor: actor.clone() };
+        GcOptions { mode: Mode::Collect, grace: Duration::ZERO, in_use: vec![], actor: actor.clone() };
     let report = collector.run(&options).await.expect("a collection");
     assert_eq!(report.condemned.map(|made| made.repacked), Some(1));
 }
@@ -432,7 +435,7 @@ async fn format_1_is_read_as_it_was_written() {
             "message"
         ]
     );
-    assert!(!log.iter().any(|event| matches!(event.body, Body::Unknown { .. })));
+    assert!(!log.iter().any(|event| matches!(event.body, EventBody::Unknown { .. })));
     let (first, second) =
         (state.version(VersionNumber(0)).expect("v0"), state.version(VersionNumber(1)).expect("v1"));
     assert_eq!(state.aliases().map(|(a, r)| (a.as_str(), r.version.0)).collect::<Vec<_>>(), [("best", 1)]);

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use artfs::format::entry::{Body, Entry};
+use artfs::format::entry::{Entry, EntryBody};
 use artfs::format::id::FileHash;
 use artfs::format::path::TreePath;
 use artfs::format::reference::{ReferenceBody, Validator};
 use artfs::repo::catalog::{Actor, Catalog};
 use artfs::repo::commit::{
-    ChunkIndex, CommitError, Committer, Item, OwnBytes, Place, Progress, Request, Settings, What,
+    ChunkIndex, CommitError, CommitProgress, Committer, ItemBody, NewVersion, OwnBytes, Settings, TreeItem,
+    TreeLocation,
 };
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
@@ -23,39 +24,39 @@ const NAME: &str = "v1-linked";
 const DATA: &str = "gold/data";
 const LINKED: &str = "gold/linked";
 
-fn item(path: &[u8], what: What) -> Item {
-    Item { path: TreePath::new(path).expect("a path"), executable: false, mtime: MTIME, what }
+fn item(path: &[u8], what: ItemBody) -> TreeItem {
+    TreeItem { path: TreePath::new(path).expect("a path"), executable: false, mtime: MTIME, what }
 }
 
-fn file(bytes: &[u8]) -> What {
+fn file(bytes: &[u8]) -> ItemBody {
     let mut file = tempfile::tempfile().expect("a file");
     std::io::Write::write_all(&mut file, bytes).expect("its bytes");
     std::io::Seek::rewind(&mut file).expect("its beginning");
-    What::File(OwnBytes::of(file))
+    ItemBody::File(OwnBytes::of(file))
 }
 
-fn reference(path: &[u8], uri: &str, validator: Validator, hash: Option<FileHash>) -> Item {
+fn reference(path: &[u8], uri: &str, validator: Validator, hash: Option<FileHash>) -> TreeItem {
     let (uri, sha256) = (uri.into(), None);
-    let body = Body::Reference(Box::new(ReferenceBody { uri, size: 1 << 33, validator, hash, sha256 }));
+    let body = EntryBody::Reference(Box::new(ReferenceBody { uri, size: 1 << 33, validator, hash, sha256 }));
     let at = TreePath::new(path).expect("a path");
     let entry = Entry { path: at, executable: false, mtime: MTIME, body };
-    item(path, What::Known(Box::new(entry), None))
+    item(path, ItemBody::Known(Box::new(entry), None))
 }
 
-type Visit<'a> = &'a mut dyn FnMut(Item) -> Result<(), CommitError>;
+type Visit<'a> = &'a mut dyn FnMut(TreeItem) -> Result<(), CommitError>;
 type Tree = fn(Visit<'_>) -> Result<(), CommitError>;
 
 fn data(visit: Visit<'_>) -> Result<(), CommitError> {
     visit(item(b"big.bin", file(&noise(300, 1, 10_000))))?;
-    visit(item(b"train", What::Directory))?;
+    visit(item(b"train", ItemBody::Directory))?;
     visit(item(b"train/tiny", file(b"tiny")))
 }
 
 fn linked(visit: Visit<'_>) -> Result<(), CommitError> {
-    visit(item(b"all", What::Symlink((*b"/mnt/gold/data/latest").into())))?;
-    visit(item(b"copy.bin", What::Symlink((*b"../../data/v0/big.bin").into())))?;
-    visit(item(b"link", What::Symlink((*b"all/train").into())))?;
-    visit(item(b"part", What::Symlink((*b"../../data/v0/train").into())))?;
+    visit(item(b"all", ItemBody::Symlink((*b"/mnt/gold/data/latest").into())))?;
+    visit(item(b"copy.bin", ItemBody::Symlink((*b"../../data/v0/big.bin").into())))?;
+    visit(item(b"link", ItemBody::Symlink((*b"all/train").into())))?;
+    visit(item(b"part", ItemBody::Symlink((*b"../../data/v0/train").into())))?;
     visit(reference(b"r1", "s3://bucket/a b", Validator::Tag("\"tag\"".into()), Some(FileHash::of(b"r1"))))?;
     visit(reference(b"r2", "https://h/x", Validator::Changed("Wed, 21 Oct 2026 07:28:00 GMT".into()), None))?;
     visit(reference(b"r3", "file:///x", Validator::None, None))
@@ -68,18 +69,18 @@ async fn write_store(backend: Arc<dyn ObjectStore>) {
     let catalog = Arc::new(Catalog::new(store.clone(), None));
     let index = Arc::new(ChunkIndex::open(None, store.id()));
     let (_cache, context) = read_context(&store);
-    let place = Place::in_mount("/mnt".into(), "/mnt/gold/linked/staging".into(), Arc::new(|_| None));
+    let place = TreeLocation::in_mount("/mnt".into(), "/mnt/gold/linked/staging".into(), Arc::new(|_| None));
     let committer = Committer::new(catalog, context, index).with_links(Some(place));
     let trees: [(&str, Tree); 2] = [(DATA, data), (LINKED, linked)];
     for (i, (artifact, walk)) in trees.into_iter().enumerate() {
-        let request = Request {
+        let request = NewVersion {
             artifact: artifact.parse().expect("a name"),
             origin: [i as u8; 16],
             actor: Actor { user: "ann".into(), host: "golden-host".into() },
             settings: Settings::default(),
             demanded: None,
         };
-        let made = committer.commit(&request, Arc::new(Progress::default()), walk, |_| Ok(())).await;
+        let made = committer.commit(&request, Arc::new(CommitProgress::default()), walk, |_| Ok(())).await;
         assert!(made.expect("the commit succeeds").created);
     }
 }

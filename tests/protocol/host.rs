@@ -9,7 +9,7 @@ use artfs::format::clock;
 use artfs::format::name::{ArtifactKey, Selector, VersionNumber};
 use artfs::repo::catalog::{Actor, AliasPrecondition, Catalog, EditError};
 use artfs::repo::commit::{
-    ChunkIndex, CommitError, Committer, Outcome, Progress, Request, Settings, roots, walk,
+    ChunkIndex, CommitError, CommitProgress, Committed, Committer, NewVersion, Settings, roots, walk,
 };
 use artfs::repo::view::ReadContext;
 use artfs::store::{OnMissing, Store};
@@ -60,15 +60,15 @@ impl Host {
         Actor { user: "ann".into(), host: self.name.clone() }
     }
 
-    pub async fn commit_as(&self, directory: &Path, request: &Request) -> Result<Outcome, CommitError> {
+    pub async fn commit_as(&self, directory: &Path, request: &NewVersion) -> Result<Committed, CommitError> {
         let roots = roots(&[directory.to_owned()])?;
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(CommitProgress::default());
         self.committer.commit(request, progress, move |visit| walk(&roots, visit), |_| Ok(())).await
     }
 
-    pub fn request(&self, settings: Settings) -> Request {
+    pub fn request(&self, settings: Settings) -> NewVersion {
         let origin = clock::system().random16();
-        Request { artifact: key(), origin, actor: self.actor(), settings, demanded: None }
+        NewVersion { artifact: key(), origin, actor: self.actor(), settings, demanded: None }
     }
 
     pub async fn set_alias(
@@ -81,7 +81,7 @@ impl Host {
         self.catalog.set_alias(&key(), &alias, &to, condition, &self.actor()).await
     }
 
-    pub async fn commit(&self, directory: &Path) -> Outcome {
+    pub async fn commit(&self, directory: &Path) -> Committed {
         let request = self.request(Settings::default());
         self.commit_as(directory, &request).await.unwrap_or_else(|e| panic!("the commit succeeds: {e}"))
     }

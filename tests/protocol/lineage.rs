@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artfs::format::clock;
-use artfs::format::event::{Body, Commit, CommitSettings, Deletion, DeletionCause, Metadata};
+use artfs::format::event::{Commit, CommitSettings, Deletion, DeletionCause, EventBody, Metadata};
 use artfs::format::id::Digest;
 use artfs::format::name::{ArtifactKey, VersionNumber};
 use artfs::format::run::{Run, VersionRead};
@@ -38,10 +38,10 @@ fn read_of(artifact: &str, version: u64) -> VersionRead {
     }
 }
 
-fn made(number: u64, reads: Vec<VersionRead>, inputs: &[&str]) -> Body {
+fn made(number: u64, reads: Vec<VersionRead>, inputs: &[&str]) -> EventBody {
     let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
     let settings = CommitSettings { reads, inputs, ..CommitSettings::default() };
-    Body::Commit(Commit { settings, ..hollow_commit(number, Metadata::new()) })
+    EventBody::Commit(Commit { settings, ..hollow_commit(number, Metadata::new()) })
 }
 
 async fn store() -> (Arc<FaultyStore>, Arc<dyn ObjectStore>, Arc<Store>) {
@@ -68,8 +68,8 @@ async fn lineage_reads_each_link_once_however_deep_and_wide_it_is() {
     let catalog = Catalog::new(store.clone(), None);
     let states = graph::all_states(&catalog).await.expect("all logs");
     let index = Index::open(None, store.id()).expect("an index");
-    assert_eq!(index.take_in(&states).expect("taken in"), LEVELS - 1 + WIDTH);
-    assert_eq!(index.take_in(&states).expect("nothing is new"), 0);
+    assert_eq!(index.index_logs(&states).expect("taken in"), LEVELS - 1 + WIDTH);
+    assert_eq!(index.index_logs(&states).expect("nothing is new"), 0);
 
     let down =
         graph::around(&index, &states, &key(&level(0)), VersionNumber(0), Extent::ALL).expect("a graph");
@@ -100,7 +100,7 @@ async fn what_was_said_and_what_was_read_are_one_graph_and_other_texts_stand_in_
     let index = Index::open(None, store.id()).expect("an index");
     let graph_now = async || {
         let states = graph::all_states(&catalog).await.expect("all logs");
-        index.take_in(&states).expect("taken in");
+        index.index_logs(&states).expect("taken in");
         graph::around(&index, &states, &key("p/model"), VersionNumber(0), Extent::ALL).expect("a graph")
     };
     let graph = graph_now().await;
@@ -112,7 +112,7 @@ async fn what_was_said_and_what_was_read_are_one_graph_and_other_texts_stand_in_
     // What came later is taken in, and what was deleted stays in the graph, marked.
     let deletion =
         Deletion { versions: vec![VersionNumber(0)], cause: DeletionCause::Asked, aliases: vec![] };
-    raw.event(Body::Delete(deletion), None).await;
+    raw.event(EventBody::Delete(deletion), None).await;
     model.event(made(1, vec![read_of("p/model", 0)], &[]), None).await;
     let graph = graph_now().await;
     let node = |name: &str| graph.nodes.iter().find(|node| node.name == name).expect("a node");
@@ -130,7 +130,7 @@ async fn versions_that_read_each_other_do_not_go_round_for_ever() {
     let catalog = Catalog::new(store.clone(), None);
     let states = graph::all_states(&catalog).await.expect("all logs");
     let index = Index::open(None, store.id()).expect("an index");
-    index.take_in(&states).expect("taken in");
+    index.index_logs(&states).expect("taken in");
     let graph = graph::around(&index, &states, &key("p/a"), VersionNumber(0), Extent::ALL).expect("a graph");
     assert_eq!((graph.nodes.len(), graph.edges.len()), (2, 3));
 }
@@ -150,7 +150,7 @@ async fn a_lost_index_is_made_again_from_the_logs() {
             let _ = std::fs::remove_file(path.with_extension("db-wal"));
         }
         let index = Index::open(Some(&path), store.id()).expect("an index");
-        assert_eq!(index.take_in(&states).expect("taken in"), 1);
+        assert_eq!(index.index_logs(&states).expect("taken in"), 1);
         assert_eq!(index.inputs_of(&key("p/a"), VersionNumber(0)).expect("rows").len(), 1);
     }
 }

@@ -59,12 +59,12 @@ async fn an_outage_is_found_out_once_and_told_to_all_callers_at_once() {
         faulty.restart_count();
         // Whatever is asked now costs nothing but what the watcher asks.
         for _ in 0..50 {
-            assert!(store.get(&pack("there")).await.is_err_and(|e| e.may_pass()));
-            assert!(store.get_range(&pack("there"), 0..2).await.is_err_and(|e| e.may_pass()));
-            assert!(store.put(&pack("new"), vec!["x".into()]).await.is_err_and(|e| e.may_pass()));
-            assert!(store.create(&pack("new"), "x".into()).await.is_err_and(|e| e.may_pass()));
-            assert!(store.list("packs", None).await.is_err_and(|e| e.may_pass()));
-            assert!(store.list_folders("packs").await.is_err_and(|e| e.may_pass()));
+            assert!(store.get(&pack("there")).await.is_err_and(|e| e.is_transient()));
+            assert!(store.get_range(&pack("there"), 0..2).await.is_err_and(|e| e.is_transient()));
+            assert!(store.put(&pack("new"), vec!["x".into()]).await.is_err_and(|e| e.is_transient()));
+            assert!(store.create(&pack("new"), "x".into()).await.is_err_and(|e| e.is_transient()));
+            assert!(store.list("packs", None).await.is_err_and(|e| e.is_transient()));
+            assert!(store.list_folders("packs").await.is_err_and(|e| e.is_transient()));
         }
         assert!(faulty.calls().iter().all(|call| (call.op, &*call.path) == (Op::Get, "artfs.json")));
         assert_eq!(store.offline_since(), Some(since), "it is the same outage");

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artfs::format::collection::{Collection, CondemnedArtifact, PackFate};
-use artfs::format::entry::{Body, Entry, Mtime, Place};
+use artfs::format::entry::{ChunkLocation, Entry, EntryBody, Mtime};
 use artfs::format::event;
 use artfs::format::id::{ChunkId, EventId, PackId};
-use artfs::format::moves::encode_moves;
 use artfs::format::name::ArtifactKey;
 use artfs::format::pack::{PackRow, encode_footer, encode_table};
-use artfs::repo::catalog::{ArtifactState, CatalogError, InUse, Inputs, Step};
-use artfs::repo::commit::{CommitError, Item, Outcome, OwnBytes, Request, Settings, What};
+use artfs::format::relocation::encode_moves;
+use artfs::repo::catalog::{AppendStep, ArtifactState, CatalogError, InUse, Inputs};
+use artfs::repo::commit::{CommitError, Committed, ItemBody, NewVersion, OwnBytes, Settings, TreeItem};
 use artfs::repo::view::VersionView;
 use artfs::store::Key;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -68,8 +68,8 @@ async fn write_record(host: &Host, record: &Collection) {
 
 async fn fence(host: &Host, artifact: &ArtifactKey, epoch: u64) {
     let id = EventId::from_bytes(artfs::format::clock::system().random16());
-    let body = event::Body::Fence(event::Fence { epoch });
-    let plan = |_: &ArtifactState| Ok::<_, CatalogError>(Step::Append(body.clone()));
+    let body = event::EventBody::Fence(event::Fence { epoch });
+    let plan = |_: &ArtifactState| Ok::<_, CatalogError>(AppendStep::Append(body.clone()));
     host.catalog.append(artifact, id, &host.actor(), plan).await.expect("a fence");
 }
 
@@ -192,8 +192,8 @@ async fn used_packs(backend: &Arc<dyn ObjectStore>) -> BTreeSet<String> {
                 break;
             }
             for (ordinal, entry) in &batch {
-                if let Body::File(file) = &entry.body {
-                    if let artfs::format::entry::Content::Chunks { refs, .. } = &file.content {
+                if let EntryBody::File(file) = &entry.body {
+                    if let artfs::format::entry::FileBytes::Chunks { refs, .. } = &file.content {
                         packs.extend(refs.iter().map(|chunk| Key::Pack(chunk.place.pack).to_string()));
                     }
                     let content = view.open_file(*ordinal, &entry.path, file).await.expect("a file");
@@ -220,7 +220,7 @@ async fn a_log_without_a_fence_does_not_hide_a_collection() {
         names(&backend).await.into_iter().filter(|name| name.starts_with("packs/")).collect();
     collect(&backend, &doomed).await;
     let creator = Host::new(&backend, "creator").await;
-    let nothing = |_: &ArtifactState| Ok::<_, CatalogError>(Step::Nothing);
+    let nothing = |_: &ArtifactState| Ok::<_, CatalogError>(AppendStep::Nothing);
     creator
         .catalog
         .append(&other, EventId::from_bytes([1; 16]), &creator.actor(), nothing)
@@ -229,7 +229,7 @@ async fn a_log_without_a_fence_does_not_hide_a_collection() {
     for host in [host, Host::new(&backend, "fresh").await] {
         let state = host.catalog.existing(&other, Duration::ZERO).await.expect("it exists");
         assert_eq!(state.epoch(), 0, "there is no fence");
-        let request = Request { artifact: other.clone(), ..host.request(Settings::default()) };
+        let request = NewVersion { artifact: other.clone(), ..host.request(Settings::default()) };
         let done = host.commit_as(a.path(), &request).await.expect("it succeeds");
         assert_same(&Judge::new(backend.clone(), "proj/other").versions().await[0].tree, &tree_of(a.path()));
         assert_eq!(done.version, version(0));
@@ -257,7 +257,7 @@ async fn a_first_commit_that_sleeps_through_a_collection_at_any_call_succeeds() 
         let left = names(&backend).await.into_iter().filter(|name| is_content(name)).collect();
         collect(&backend, &left).await;
         faulty.release();
-        let done: Outcome = commit.await.unwrap_or_else(|e| panic!("{case}: {e}"));
+        let done: Committed = commit.await.unwrap_or_else(|e| panic!("{case}: {e}"));
         assert_eq!((done.version, done.created), (version(0), true), "{case}");
         assert_same(&judged(&backend).await[0].tree, &tree_of(new.path()));
     }
@@ -304,7 +304,7 @@ async fn entries(host: &Host) -> Vec<Entry> {
 }
 
 /// Commits known entries, and a new file so that there is something new. `own` has bytes for some of them.
-async fn carry(host: &Host, entries: &[Entry], own: Option<&Path>) -> Result<Outcome, CommitError> {
+async fn carry(host: &Host, entries: &[Entry], own: Option<&Path>) -> Result<Committed, CommitError> {
     let (entries, own) = (entries.to_vec(), own.map(Path::to_owned));
     let new = small_tree(b"new");
     let new = new.path().join("file.bin");
@@ -312,24 +312,24 @@ async fn carry(host: &Host, entries: &[Entry], own: Option<&Path>) -> Result<Out
     let fresh = directory();
     let file = fresh.path().join("zz");
     fs::write(&file, content).expect("a file");
-    let walk = move |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
+    let walk = move |visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>| {
         for entry in &entries {
             let at = own.as_ref().map(|folder| folder.join(entry.path.to_string()));
             let own = at
                 .filter(|path| path.exists())
                 .map(|path| OwnBytes::of(fs::File::open(path).expect("its own bytes")));
-            visit(Item {
+            visit(TreeItem {
                 path: entry.path.clone(),
                 executable: entry.executable,
                 mtime: entry.mtime,
-                what: What::Known(Box::new(entry.clone()), own),
+                what: ItemBody::Known(Box::new(entry.clone()), own),
             })?;
         }
-        visit(Item {
+        visit(TreeItem {
             path: artfs::format::path::TreePath::new(*b"zz").expect("a path"),
             executable: false,
             mtime: Mtime::default(),
-            what: What::File(OwnBytes::of(fs::File::open(&file).expect("the file"))),
+            what: ItemBody::File(OwnBytes::of(fs::File::open(&file).expect("the file"))),
         })
     };
     let request = host.request(Settings::default());
@@ -387,7 +387,7 @@ async fn what_was_collected_is_stored_again_from_the_cache_or_from_bytes_of_its_
         let entries = entries(&host).await;
         if cached {
             for entry in &entries {
-                if let Body::File(file) = &entry.body {
+                if let EntryBody::File(file) = &entry.body {
                     let open = host.context.open_file(file, "v", &entry.path).await.expect("a file");
                     open.materialize().await.expect("it is whole");
                 }
@@ -445,8 +445,12 @@ async fn move_packs(backend: &Arc<dyn ObjectStore>, keep: impl Fn(&ChunkId) -> b
     data.extend_from_slice(&encode_footer(table.len()));
     host.store.put(&Key::Pack(pack), vec![data.into()]).await.expect("put");
     for (id, rows) in &tables {
-        let place =
-            |row: &PackRow| Place { pack, offset: row.offset, stored_len: row.stored_len, codec: row.codec };
+        let place = |row: &PackRow| ChunkLocation {
+            pack,
+            offset: row.offset,
+            stored_len: row.stored_len,
+            codec: row.codec,
+        };
         let moves = rows.iter().map(|row| (row.id, place(row))).collect();
         host.store.put(&Key::Moves(*id), vec![encode_moves(id, &moves).into()]).await.expect("put");
         record.packs.push((*id, PackFate::Moved));
@@ -470,8 +474,8 @@ async fn what_was_moved_is_carried_over_without_its_bytes_and_what_was_not_is_st
     has_carried(&backend, a.path()).await;
     // A file's chunk is left behind: only that file is stored again.
     let table = &entries.iter().find(|e| e.path.to_string() == "model.bin").expect("a file").body;
-    let Body::File(file) = table else { panic!("{table:?}") };
-    let artfs::format::entry::Content::Chunks { refs, .. } = &file.content else { panic!("{file:?}") };
+    let EntryBody::File(file) = table else { panic!("{table:?}") };
+    let artfs::format::entry::FileBytes::Chunks { refs, .. } = &file.content else { panic!("{file:?}") };
     let left_behind = refs[0].id;
     let (backend, host) = {
         let backend = memory();

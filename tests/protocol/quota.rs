@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use artfs::format::clock;
-use artfs::format::event::{Body, Deletion, DeletionCause};
+use artfs::format::event::{Deletion, DeletionCause, EventBody};
 use artfs::format::id::EventId;
 use artfs::format::name::{ArtifactKey, VersionNumber};
-use artfs::repo::catalog::{Actor, Catalog, CatalogError, Step};
+use artfs::repo::catalog::{Actor, AppendStep, Catalog, CatalogError};
 use artfs::repo::commit::{
-    ChunkIndex, CommitError, Committer, Outcome, OverQuota, Request, Settings, roots, walk,
+    ChunkIndex, CommitError, Committed, Committer, NewVersion, OverQuota, Settings, roots, walk,
 };
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
@@ -42,8 +42,13 @@ impl Host {
         Self { faulty, catalog, committer, _cache: cache }
     }
 
-    async fn commit(&self, artifact: &str, tree: &Path, quota: Option<u64>) -> Result<Outcome, CommitError> {
-        let request = Request {
+    async fn commit(
+        &self,
+        artifact: &str,
+        tree: &Path,
+        quota: Option<u64>,
+    ) -> Result<Committed, CommitError> {
+        let request = NewVersion {
             artifact: artifact.parse().expect("a name"),
             origin: clock::system().random16(),
             actor: ann(),
@@ -71,7 +76,7 @@ fn ann() -> Actor {
     Actor { user: "ann".into(), host: "h".into() }
 }
 
-fn over(result: Result<Outcome, CommitError>) -> OverQuota {
+fn over(result: Result<Committed, CommitError>) -> OverQuota {
     match result {
         Err(CommitError::Quota(over)) => over,
         other => panic!("not refused for its quota: {other:?}"),
@@ -150,13 +155,14 @@ async fn what_is_stored_already_does_not_count_and_deleted_versions_make_room() 
     let new = tree(&[("h", noise(6, 0, 500_000))]);
     over(host.commit("p/a", new.path(), Some(limit)).await);
     assert_eq!(host.versions("p/a").await, 2);
-    let delete = Body::Delete(Deletion {
+    let delete = EventBody::Delete(Deletion {
         versions: vec![VersionNumber(0)],
         cause: DeletionCause::Asked,
         aliases: vec![],
     });
     let key: ArtifactKey = "p/a".parse().expect("a name");
-    let plan = |_: &artfs::repo::catalog::ArtifactState| Ok::<_, CatalogError>(Step::Append(delete.clone()));
+    let plan =
+        |_: &artfs::repo::catalog::ArtifactState| Ok::<_, CatalogError>(AppendStep::Append(delete.clone()));
     host.catalog.append(&key, EventId::from_bytes([9; 16]), &ann(), plan).await.expect("it is deleted");
     assert!(host.used().await < 120_000);
     host.commit("p/a", new.path(), Some(limit)).await.expect("there is room");

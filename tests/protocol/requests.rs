@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use artfs::format::clock;
 use artfs::format::name::{Selector, VersionNumber};
-use artfs::mount::fs::{Answer, Fs, Options, ROOT, Services};
+use artfs::mount::fs::{AttrReply, Fs, FsOptions, FsServices, ROOT};
 use artfs::mount::staging::{Caller, Closer, SessionRegistry};
 use artfs::repo::cache::{Cache, CacheOptions};
 use artfs::repo::catalog::{AliasPrecondition, Catalog, CatalogError};
@@ -63,7 +63,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
     let context = ReadContext::new(store.clone(), cache.expect("a cache"), ReadLimits::default());
     let context = Arc::new(context);
     let index = Arc::new(ChunkIndex::open(Some(&database), store.id()));
-    let services = Services {
+    let services = FsServices {
         catalog: catalog.clone(),
         context: context.clone(),
         registry: Arc::new(SessionRegistry::open(state, clock::system()).expect("a registry")),
@@ -72,7 +72,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
         admission: None,
         watch: None,
     };
-    let options = Options {
+    let options = FsOptions {
         read_only: false,
         refresh,
         owner: (0, 0),
@@ -107,7 +107,7 @@ impl Kernel {
             return *ino;
         }
         let found = fs.lookup(NOBODY, parent, name.as_bytes()).await;
-        let Answer { attr, entry_ttl, .. } = found.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        let AttrReply { attr, entry_ttl, .. } = found.unwrap_or_else(|e| panic!("{name}: {e:?}"));
         self.names.insert(kept, (attr.ino, Instant::now() + entry_ttl));
         attr.ino
     }
@@ -307,7 +307,7 @@ async fn who_may_not_list_finds_the_end_of_a_log_with_two_requests() {
     let known = look().await.expect("what is known is shown");
     assert!(known.unheard().is_some_and(|reason| reason.to_string().contains("the store denies access: ")));
     assert!(
-        matches!(known.require(&Selector::Version(VersionNumber(9))), Err(CatalogError::Store(e)) if e.may_pass())
+        matches!(known.require(&Selector::Version(VersionNumber(9))), Err(CatalogError::Store(e)) if e.is_transient())
     );
     faulty.set_fault(|_| Fault::None);
     reader.store.ask_again().await.expect("it is back");

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use artfs::format::event::{Body, DeletionCause, NEVER_SECONDS};
+use artfs::format::event::{DeletionCause, EventBody, NEVER_SECONDS};
 use artfs::format::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, Selector, VersionNumber};
 use artfs::repo::catalog::{
     AliasPrecondition, ArtifactState, CatalogError, EditError, InUse, Inputs, VersionRecord, expired,
 };
-use artfs::repo::commit::{Request, Settings};
+use artfs::repo::commit::{NewVersion, Settings};
 use object_store::ObjectStore;
 
 use crate::host::{ARTIFACT, Host, key, memory, small_tree, version};
@@ -56,7 +56,7 @@ async fn a_commit_repeated_after_its_version_was_deleted_is_told_of_that_version
     let host = with_versions(&backend, 1).await;
     let tree = small_tree(b"second");
     for demanded in [None, Some(version(2))] {
-        let request = Request { demanded, ..host.request(Settings::default()) };
+        let request = NewVersion { demanded, ..host.request(Settings::default()) };
         let made = host.commit_as(tree.path(), &request).await.expect("committed");
         host.delete(&[made.version.0], InUse::Refuse, &Inputs::default()).await.expect("deleted");
         // Its answer was lost, and the host came back.
@@ -115,7 +115,7 @@ async fn what_is_in_use_is_refused_by_name_and_goes_with_force() {
         ..Settings::default()
     };
     let model: ArtifactKey = "proj/model".parse().expect("a name");
-    let request = artfs::repo::commit::Request { artifact: model.clone(), ..host.request(settings) };
+    let request = artfs::repo::commit::NewVersion { artifact: model.clone(), ..host.request(settings) };
     host.commit_as(small_tree(b"model").path(), &request).await.expect("a commit");
     let mut inputs = Inputs::default();
     inputs.add(&host.catalog.existing(&model, Duration::ZERO).await.expect("it exists"));
@@ -136,7 +136,7 @@ async fn what_is_in_use_is_refused_by_name_and_goes_with_force() {
     let state = state(&host).await;
     assert_eq!((living(&state), state.aliases().count()), (vec![1], 0));
     let log = Judge::new(backend, ARTIFACT).log().await;
-    let Body::Delete(last) = &log.last().expect("events").body else { panic!("{log:?}") };
+    let EventBody::Delete(last) = &log.last().expect("events").body else { panic!("{log:?}") };
     assert_eq!(last.aliases, [alias("best"), alias("prod")], "the log tells which aliases went with it");
 }
 
@@ -183,7 +183,7 @@ async fn a_deleted_artifact_is_not_listed_and_a_commit_goes_on_with_its_numbers(
         assert!(!state(host).await.is_removed());
     }
     // One without any version can be deleted, too.
-    let nothing = |_: &ArtifactState| Ok::<_, CatalogError>(artfs::repo::catalog::Step::Nothing);
+    let nothing = |_: &ArtifactState| Ok::<_, CatalogError>(artfs::repo::catalog::AppendStep::Nothing);
     let empty: ArtifactKey = "proj/empty".parse().expect("a name");
     let id = artfs::format::id::EventId::from_bytes([9; 16]);
     host.catalog.append(&empty, id, &actor, nothing).await.expect("made");
@@ -226,7 +226,7 @@ async fn a_project_of_deleted_artifacts_only_is_not_listed() {
     let tree = small_tree(b"x");
     for name in ["other/a", "other/b", "other/c"] {
         let request =
-            Request { artifact: name.parse().expect("a name"), ..host.request(Settings::default()) };
+            NewVersion { artifact: name.parse().expect("a name"), ..host.request(Settings::default()) };
         host.commit_as(tree.path(), &request).await.expect("a commit");
     }
     let other: ProjectName = "other".parse().expect("a name");
@@ -271,7 +271,7 @@ async fn a_project_of_deleted_artifacts_only_is_not_listed() {
     assert_eq!(listed(&reader, Duration::ZERO).await, ["proj"]);
     // One is begun again elsewhere.
     let request =
-        Request { artifact: "other/b".parse().expect("a name"), ..host.request(Settings::default()) };
+        NewVersion { artifact: "other/b".parse().expect("a name"), ..host.request(Settings::default()) };
     assert_eq!(host.commit_as(tree.path(), &request).await.expect("a commit").version, version(1));
     assert_eq!(listed(&reader, Duration::ZERO).await, ["other", "proj"]);
     assert!(reader.catalog.has_project(&other, Duration::ZERO).await.expect("an answer"));
@@ -291,7 +291,7 @@ async fn a_listing_asks_for_each_log_once_and_then_for_a_few() {
     let full = |name: &ArtifactName| ArtifactKey { project: key().project, name: name.clone() };
     for name in &names {
         let request =
-            artfs::repo::commit::Request { artifact: full(name), ..writer.request(Settings::default()) };
+            artfs::repo::commit::NewVersion { artifact: full(name), ..writer.request(Settings::default()) };
         writer.commit_as(tree.path(), &request).await.expect("a commit");
     }
     let faulty = FaultyStore::new(backend.clone());
@@ -355,7 +355,7 @@ async fn the_time_to_live_is_the_versions_own_or_else_the_artifacts() {
     }
     let policies = Judge::new(backend.clone(), ARTIFACT).log().await.into_iter();
     assert_eq!(
-        policies.filter(|event| matches!(event.body, Body::Policy(_))).count(),
+        policies.filter(|event| matches!(event.body, EventBody::Policy(_))).count(),
         1,
         "no change, no event"
     );
@@ -374,7 +374,7 @@ async fn what_is_over_goes_except_the_newest_and_what_is_in_use() {
     host.set_alias("best", Selector::Version(version(2)), AliasPrecondition::Any).await.expect("set");
     let settings = Settings { inputs: vec!["proj/data:v3".into()], ..Settings::default() };
     let model: ArtifactKey = "proj/model".parse().expect("a name");
-    let request = artfs::repo::commit::Request { artifact: model.clone(), ..host.request(settings) };
+    let request = artfs::repo::commit::NewVersion { artifact: model.clone(), ..host.request(settings) };
     host.commit_as(small_tree(b"model").path(), &request).await.expect("a commit");
     let mut inputs = Inputs::default();
     inputs.add(&catalog.existing(&model, Duration::ZERO).await.expect("it exists"));
@@ -434,7 +434,7 @@ async fn a_deletion_is_all_or_nothing_at_every_store_call() {
             .unwrap_or_else(|e| panic!("{case}: {e}"));
         assert_eq!(living(&*state(&revived).await), [1], "{case}");
         let log = Judge::new(backend, ARTIFACT).log().await;
-        assert_eq!(log.iter().filter(|e| matches!(e.body, Body::Delete(_))).count(), 1, "{case}");
+        assert_eq!(log.iter().filter(|e| matches!(e.body, EventBody::Delete(_))).count(), 1, "{case}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use artfs::format::checkpoint::CheckpointRef;
 use artfs::format::clock::{self, Timestamp};
-use artfs::format::event::{self, AliasMove, AliasTarget, Body, Event};
+use artfs::format::event::{self, AliasMove, AliasTarget, Event, EventBody};
 use artfs::format::id::{CheckpointHash, EventHash, EventId};
 use artfs::format::name::{AliasName, Selector};
 use artfs::format::signed::SignedEvent;
@@ -13,7 +13,7 @@ use artfs::format::signers::AllowedSigners;
 use artfs::host::signing::{Signer, SshKey};
 use artfs::repo::catalog::{AliasPrecondition, ArtifactState, Catalog, CatalogError, EditError};
 use artfs::repo::commit::{ChunkIndex, Committer};
-use artfs::repo::trust::{Admission, Policy, Rule};
+use artfs::repo::trust::{TrustGate, TrustPolicy, TrustRule};
 use artfs::repo::verify::{EventFinding, signatures};
 use artfs::store::{Created, Key, OnMissing, Store};
 use bytes::Bytes;
@@ -65,8 +65,9 @@ async fn signed_log(keys: &Keys) -> (Catalog, Vec<(u64, Bytes)>) {
     for number in 0..2 {
         let commit = crate::support::logs::hollow_commit(number, Default::default());
         let id = EventId::from_bytes(clock::system().random16());
-        let plan =
-            |_: &_| Ok::<_, CatalogError>(artfs::repo::catalog::Step::Append(Body::Commit(commit.clone())));
+        let plan = |_: &_| {
+            Ok::<_, CatalogError>(artfs::repo::catalog::AppendStep::Append(EventBody::Commit(commit.clone())))
+        };
         catalog.append(&key(), id, &actor(), plan).await.expect("a commit");
     }
     set(&catalog, "production", 0).await.expect("an alias");
@@ -195,7 +196,8 @@ async fn a_protection_that_was_broken_by_hand_is_named_with_its_event() {
     let state = catalog.known(&key()).unwrap();
     let v1 = state.version(version(1)).unwrap();
     let to = AliasTarget { version: v1.version, digest: v1.digest, manifest: v1.manifest };
-    let body = Body::Alias(AliasMove { alias: alias("production"), to: Some(to), from: Some(version(0)) });
+    let body =
+        EventBody::Alias(AliasMove { alias: alias("production"), to: Some(to), from: Some(version(0)) });
     let forged = forged(catalog.store(), &state, body);
     write(catalog.store(), &state, &forged).await;
     let log = catalog.stored_log(&key()).await.unwrap();
@@ -222,7 +224,7 @@ async fn a_key_with_a_passphrase_fails_clearly_and_nothing_is_appended() {
 }
 
 /// An event behind a state, made by somebody who has no key.
-fn forged(store: &Store, state: &ArtifactState, body: Body) -> Event {
+fn forged(store: &Store, state: &ArtifactState, body: EventBody) -> Event {
     Event {
         store: store.id(),
         project: key().project,
@@ -258,9 +260,9 @@ async fn is_served(
     let host = Host::new(backend, "reader").await;
     let allowed = keys.allowed(&[("release", "", "release")]);
     let signers = AllowedSigners::parse(&allowed, "allowed".as_ref()).expect("allowed signers");
-    let rules = ["production".parse::<Rule>().expect("a rule")].into_iter().collect();
-    let policy = Policy { signers, rules, floors: vec![] };
-    let admission = Arc::new(Admission::new(policy, host.catalog.clone(), host.context.clone(), folder));
+    let rules = ["production".parse::<TrustRule>().expect("a rule")].into_iter().collect();
+    let policy = TrustPolicy { signers, rules, floors: vec![] };
+    let admission = Arc::new(TrustGate::new(policy, host.catalog.clone(), host.context.clone(), folder));
     let state = host.catalog.existing(&key(), Duration::ZERO).await.expect("it is there");
     admission.alias(&state, &alias("production")).await.map_err(|e| e.to_string())?;
     Ok(state.alias(&alias("production")).expect("it is set").version.0)
@@ -286,14 +288,14 @@ async fn a_checkpoint_that_somebody_made_up_takes_no_alias_back() {
     // The store shows an event more, and a checkpoint of it in which the alias is where it was.
     let store = &release.store;
     let truth = catalog.known(&key()).unwrap();
-    let junk = forged(store, &truth, Body::Policy(event::Policy { ttl_seconds: None }));
+    let junk = forged(store, &truth, EventBody::Policy(event::ArtifactPolicy { ttl_seconds: None }));
     let behind = write(store, &truth, &junk).await;
     let mut lie = behind.to_checkpoint(store.id());
     lie.aliases = old.to_checkpoint(store.id()).aliases;
     let bytes = lie.encode().unwrap();
     let reference = CheckpointRef { seq: behind.seq(), hash: CheckpointHash::of(&bytes) };
     store.put(&Key::Checkpoint(key(), reference), vec![bytes.into()]).await.unwrap();
-    let vouching = forged(store, &behind, Body::Policy(event::Policy { ttl_seconds: Some(1) }));
+    let vouching = forged(store, &behind, EventBody::Policy(event::ArtifactPolicy { ttl_seconds: Some(1) }));
     write(store, &behind, &Event { checkpoint: Some(reference), ..vouching }).await;
 
     let nothing_seen = tempfile::tempdir().unwrap();

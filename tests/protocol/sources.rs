@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use artfs::format::reference::{ReferenceBody, Validator};
-use artfs::store::source::{Allowed, Described, Facts, SourceError, Sources, Uri};
+use artfs::store::source::{Allowed, DescribedUri, Facts, SourceError, Sources, Uri};
 
 /// What the server has at a path.
 #[derive(Clone, Default)]
@@ -141,11 +141,11 @@ fn page(body: &[u8], tag: Option<&'static str>) -> Page {
 
 async fn refer(sources: &Sources, uri: &Uri) -> ReferenceBody {
     match sources.describe(uri, &mut vec![]).await.expect("it is there") {
-        Described::Object(facts) => {
+        DescribedUri::Object(facts) => {
             let Facts { size, validator, .. } = facts;
             ReferenceBody { uri: uri.to_string(), size, validator, hash: None, sha256: None }
         }
-        Described::Prefix => panic!("{uri} is a prefix"),
+        DescribedUri::Prefix => panic!("{uri} is a prefix"),
     }
 }
 

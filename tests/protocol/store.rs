@@ -342,7 +342,7 @@ async fn missing_short_and_denied_are_different_errors(place: Place) {
     for range in [0..11, 9..12, 10..11, 500..501] {
         let error = store.get_range(&pack(1), range.clone()).await.expect_err("it is too short");
         assert!(matches!(&error, StoreError::Corrupt { key, .. } if *key == name), "{range:?}: {error:?}");
-        assert!(!error.may_pass());
+        assert!(!error.is_transient());
     }
     for stranger in strangers(&place) {
         // A server on a busy machine has time to refuse.
@@ -359,7 +359,7 @@ async fn missing_short_and_denied_are_different_errors(place: Place) {
         for (i, answer) in denied.into_iter().enumerate() {
             let error = answer.expect_err("denied");
             // They are denied everything, the header too: to them the store is away.
-            assert!(error.may_pass(), "{i}: {error:?}");
+            assert!(error.is_transient(), "{i}: {error:?}");
             assert!(error.to_string().contains("the store denies access: "), "{error}");
             assert!(error.to_string().contains("check the credentials"), "{error}");
         }
@@ -614,7 +614,7 @@ async fn missing_bucket(url: &str, settings: &[(String, String)]) {
     for (i, answer) in answers.into_iter().enumerate() {
         let error = answer.expect_err("the bucket is not there");
         // It may be made again, or another server answer: until then the store is away.
-        assert!(error.may_pass(), "{i}: {error:?}");
+        assert!(error.is_transient(), "{i}: {error:?}");
         assert!(
             error.to_string().contains("its bucket does not exist: check its name, region and"),
             "{error}"

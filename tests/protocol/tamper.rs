@@ -9,8 +9,8 @@ use artfs::format::checkpoint::CheckpointRef;
 use artfs::format::clock;
 use artfs::format::details::{Details, DetailsRef};
 use artfs::format::event::{
-    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Fence, MessageChange,
-    MetaChange, Policy, Protection, Recommit, TagChange, TtlChange,
+    AliasMove, AliasTarget, ArtifactPolicy, Commit, CommitSettings, Deletion, DeletionCause, EventBody,
+    Fence, MessageChange, MetaChange, Protection, Recommit, TagChange, TtlChange,
 };
 use artfs::format::id::{CheckpointHash, DetailsId, Digest, EventHash, PackId};
 use artfs::format::inline_root::InlineRoot;
@@ -21,7 +21,7 @@ use artfs::format::signed::SignedEvent;
 use artfs::format::signers::AllowedSigners;
 use artfs::host::signing::SshKey;
 use artfs::repo::catalog::{ArtifactState, Catalog, CatalogError};
-use artfs::repo::verify::{Finding, Problem, Progress, References};
+use artfs::repo::verify::{Finding, Problem, References, VerifyProgress};
 use artfs::repo::view::VersionView;
 use artfs::store::{Key, OnMissing, Store};
 use object_store::path::Path as ObjectPath;
@@ -76,20 +76,20 @@ async fn every_kind(
     let (v0, v1) = (first.version, second.version);
     let checkpoint = CheckpointRef { seq: 0, hash: CheckpointHash::of(b"not there any more") };
     let bodies = [
-        Body::Commit(first),
-        Body::Commit(second),
-        Body::Recommit(recommit),
-        Body::Protect(protect(vec![keys.public("release"), keys.public("other")])),
-        Body::Alias(alias(Some(to), None)),
-        Body::Alias(alias(None, Some(v0))),
-        Body::Protect(protect(vec![])),
-        Body::Tag(TagChange { version: v0, add: vec!["x".into()], remove: vec!["a".into()] }),
-        Body::Meta(MetaChange { version: v0, set: settings.meta.clone(), remove: vec!["f0".into()] }),
-        Body::Ttl(TtlChange { version: v0, ttl_seconds: Some(5) }),
-        Body::Message(MessageChange { version: v0, details: second_said }),
-        Body::Policy(Policy { ttl_seconds: Some(86_400) }),
-        Body::Fence(Fence { epoch: 3 }),
-        Body::Delete(Deletion {
+        EventBody::Commit(first),
+        EventBody::Commit(second),
+        EventBody::Recommit(recommit),
+        EventBody::Protect(protect(vec![keys.public("release"), keys.public("other")])),
+        EventBody::Alias(alias(Some(to), None)),
+        EventBody::Alias(alias(None, Some(v0))),
+        EventBody::Protect(protect(vec![])),
+        EventBody::Tag(TagChange { version: v0, add: vec!["x".into()], remove: vec!["a".into()] }),
+        EventBody::Meta(MetaChange { version: v0, set: settings.meta.clone(), remove: vec!["f0".into()] }),
+        EventBody::Ttl(TtlChange { version: v0, ttl_seconds: Some(5) }),
+        EventBody::Message(MessageChange { version: v0, details: second_said }),
+        EventBody::Policy(ArtifactPolicy { ttl_seconds: Some(86_400) }),
+        EventBody::Fence(Fence { epoch: 3 }),
+        EventBody::Delete(Deletion {
             versions: vec![v1],
             cause: DeletionCause::Asked,
             aliases: vec!["best".parse().unwrap()],
@@ -107,21 +107,21 @@ async fn every_kind(
 const KINDS: usize = 12;
 
 /// Does not compile without the kinds that are new.
-fn kind_number(body: &Body) -> usize {
+fn kind_number(body: &EventBody) -> usize {
     match body {
-        Body::Create => 0,
-        Body::Commit(_) => 1,
-        Body::Recommit(_) => 2,
-        Body::Alias(_) => 3,
-        Body::Tag(_) => 4,
-        Body::Meta(_) => 5,
-        Body::Ttl(_) => 6,
-        Body::Message(_) => 7,
-        Body::Delete(_) => 8,
-        Body::Policy(_) => 9,
-        Body::Fence(_) => 10,
-        Body::Protect(_) => 11,
-        Body::Unknown { .. } => KINDS,
+        EventBody::Create => 0,
+        EventBody::Commit(_) => 1,
+        EventBody::Recommit(_) => 2,
+        EventBody::Alias(_) => 3,
+        EventBody::Tag(_) => 4,
+        EventBody::Meta(_) => 5,
+        EventBody::Ttl(_) => 6,
+        EventBody::Message(_) => 7,
+        EventBody::Delete(_) => 8,
+        EventBody::Policy(_) => 9,
+        EventBody::Fence(_) => 10,
+        EventBody::Protect(_) => 11,
+        EventBody::Unknown { .. } => KINDS,
     }
 }
 
@@ -437,7 +437,7 @@ async fn verify(backend: &Arc<dyn ObjectStore>) -> Vec<Finding> {
     let state = host.catalog.existing(&key(), std::time::Duration::ZERO).await.expect("a log");
     let record = state.latest().expect("a version");
     let view = VersionView::open(&host.context, &key(), record.manifest, "it").await.expect("a root");
-    artfs::repo::verify::stored(&view, record, References::Asked, &Arc::new(Progress::default()))
+    artfs::repo::verify::stored(&view, record, References::Asked, &Arc::new(VerifyProgress::default()))
         .await
         .expect("an answer")
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use artfs::format::entry::Mtime;
 use artfs::format::id::ChunkId;
 use artfs::format::path::TreePath;
-use artfs::repo::commit::{CommitError, Item, Outcome, Progress, Settings, Stretch, What};
+use artfs::repo::commit::{CommitError, CommitProgress, Committed, ItemBody, Settings, Stretch, TreeItem};
 use artfs::repo::view::{Bound, VersionView};
 use tokio::runtime::Handle;
 
@@ -81,9 +81,9 @@ fn changed(old: &Tree, random: &[u8]) -> (Tree, Vec<Step>) {
     (new, steps)
 }
 
-async fn commit(host: &Host, version: Option<Arc<VersionView>>, steps: Vec<Step>) -> Outcome {
+async fn commit(host: &Host, version: Option<Arc<VersionView>>, steps: Vec<Step>) -> Committed {
     let runtime = Handle::current();
-    let walk = move |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
+    let walk = move |visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>| {
         steps.iter().try_for_each(|step| match step {
             Step::Unchanged(directory, after, before) => {
                 let view = version.clone().expect("there is a version");
@@ -93,15 +93,15 @@ async fn commit(host: &Host, version: Option<Arc<VersionView>>, steps: Vec<Step>
             }
             Step::Entry(path, target) => {
                 let what = match target {
-                    None => What::Directory,
-                    Some(target) => What::Symlink(target.as_bytes().into()),
+                    None => ItemBody::Directory,
+                    Some(target) => ItemBody::Symlink(target.as_bytes().into()),
                 };
-                visit(Item { path: path.clone(), executable: false, mtime: Mtime::default(), what })
+                visit(TreeItem { path: path.clone(), executable: false, mtime: Mtime::default(), what })
             }
         })
     };
     let request = host.request(Settings::default());
-    let made = host.committer.commit(&request, Arc::new(Progress::default()), walk, |_| Ok(())).await;
+    let made = host.committer.commit(&request, Arc::new(CommitProgress::default()), walk, |_| Ok(())).await;
     made.expect("the commit succeeds")
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use artfs::format::checkpoint::CheckpointRef;
 use artfs::format::clock::Timestamp;
-use artfs::format::event::{Body, Commit, CommitSettings, Event, Metadata};
+use artfs::format::event::{Commit, CommitSettings, Event, EventBody, Metadata};
 use artfs::format::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
 use artfs::format::name::{ArtifactKey, VersionNumber};
 use artfs::format::signed::SignedEvent;
@@ -40,7 +40,7 @@ impl LogWriter {
     ) -> Self {
         let (backend, key) = (backend.clone(), key.clone());
         let mut log = Self { backend, store, key, seq: 0, head: None, versions: 0, signer };
-        log.event(Body::Create, None).await;
+        log.event(EventBody::Create, None).await;
         log
     }
 
@@ -51,7 +51,7 @@ impl LogWriter {
 
     /// Appends a commit of a version that has no content.
     pub async fn commit(&mut self, meta: Metadata) {
-        let body = Body::Commit(self.next_commit(meta));
+        let body = EventBody::Commit(self.next_commit(meta));
         self.versions += 1;
         self.event(body, None).await;
     }
@@ -68,7 +68,7 @@ impl LogWriter {
     }
 
     /// Appends any event, which may vouch for a checkpoint.
-    pub async fn event(&mut self, body: Body, checkpoint: Option<CheckpointRef>) {
+    pub async fn event(&mut self, body: EventBody, checkpoint: Option<CheckpointRef>) {
         let mut random = [0; 16];
         random.copy_from_slice(&noise(77, self.seq, 16));
         let event = Event {

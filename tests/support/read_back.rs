@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use artfs::format::codec::{self, Codec};
 use artfs::format::contained::Contained;
-use artfs::format::entry::{Body, ChunkRef, Content, Entry, FileBody, Mtime, Place};
+use artfs::format::entry::{ChunkLocation, ChunkRef, Entry, EntryBody, FileBody, FileBytes, Mtime};
 use artfs::format::event::{self, Event};
 use artfs::format::id::{ChunkId, Digest, EventHash, ManifestId, PackId};
 use artfs::format::manifest::{Block, BlockKind, Root};
-use artfs::format::moves::Moves;
 use artfs::format::name::{ArtifactKey, VersionNumber};
 use artfs::format::pack::{PACK_FOOTER_BYTES, PackRow, decode_footer, decode_table};
 use artfs::format::reference::Validator;
+use artfs::format::relocation::Moves;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -115,12 +115,12 @@ impl Judge {
         let mut next = 0;
         for event in self.log().await {
             match event.body {
-                event::Body::Commit(commit) => {
+                event::EventBody::Commit(commit) => {
                     assert_eq!(commit.version, VersionNumber(next), "numbers grow by one");
                     next += 1;
                     commits.insert(commit.version, commit);
                 }
-                event::Body::Delete(deletion) => {
+                event::EventBody::Delete(deletion) => {
                     for version in &deletion.versions {
                         assert!(commits.remove(version).is_some(), "{version} is deleted once");
                     }
@@ -145,15 +145,15 @@ impl Judge {
         for entry in &entries {
             let path = entry.path.as_bytes().to_vec();
             let kind = match &entry.body {
-                Body::Directory => Kind::Directory,
-                Body::Symlink { target } => Kind::Symlink(target.to_vec()),
-                Body::File(file) => {
+                EntryBody::Directory => Kind::Directory,
+                EntryBody::Symlink { target } => Kind::Symlink(target.to_vec()),
+                EntryBody::File(file) => {
                     files += 1;
                     bytes += file.size;
                     chunks.insert(path.clone(), self.prove(entry, file).await);
                     Kind::File { executable: entry.executable, size: file.size, hash: file.hash.to_string() }
                 }
-                Body::Reference(reference) => {
+                EntryBody::Reference(reference) => {
                     files += 1;
                     bytes += reference.size;
                     let proof = match (&reference.hash, &reference.validator) {
@@ -164,7 +164,7 @@ impl Judge {
                     };
                     Kind::Reference { size: reference.size, proof, uri: reference.uri.clone() }
                 }
-                Body::Contained(contained) => {
+                EntryBody::Contained(contained) => {
                     files += contained.files;
                     bytes += contained.bytes;
                     let Contained { artifact, manifest, digest, path, .. } = &**contained;
@@ -219,11 +219,11 @@ impl Judge {
     async fn prove(&mut self, entry: &Entry, file: &FileBody) -> Option<(u8, usize)> {
         let mut hasher = blake3::Hasher::new();
         let form = match &file.content {
-            Content::Inline(bytes) => {
+            FileBytes::Inline(bytes) => {
                 hasher.update(bytes);
                 None
             }
-            Content::Chunks { level, refs } => {
+            FileBytes::Chunks { level, refs } => {
                 let mut refs = refs.clone();
                 for _ in 0..*level {
                     let mut below = Vec::new();
@@ -251,7 +251,7 @@ impl Judge {
     }
 
     /// Where a chunk is, following the tables of packs that are gone.
-    async fn place_now(&mut self, chunk: &ChunkRef) -> Place {
+    async fn place_now(&mut self, chunk: &ChunkRef) -> ChunkLocation {
         let mut place = chunk.place;
         while self.backend.head(&Path::from(pack_path(&place.pack))).await.is_err() {
             let table = self.object(&format!("{}.moved", pack_path(&place.pack))).await;
@@ -266,7 +266,7 @@ impl Judge {
     async fn chunk(&mut self, chunk: &ChunkRef) -> Bytes {
         if chunk.place.codec == Codec::Zero {
             static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
-            assert_eq!(chunk.place, Place::zero());
+            assert_eq!(chunk.place, ChunkLocation::zero());
             let zeros = Bytes::from_static(&ZEROS[..chunk.raw_len as usize]);
             if self.proven_zeros.insert((chunk.id, chunk.raw_len)) {
                 assert_eq!(ChunkId::of(&zeros), chunk.id);
@@ -309,10 +309,10 @@ fn totals(block: &Block) -> (u64, u64) {
     let of_row = |i| match block.kind() {
         BlockKind::Index => block.index_row(i).map(|row| (row.entries, row.bytes)).expect("an index row"),
         BlockKind::Leaf => match block.entry(i).expect("a leaf's entry").body {
-            Body::File(file) => (1, file.size),
-            Body::Reference(reference) => (1, reference.size),
-            Body::Contained(contained) => (1, contained.bytes),
-            Body::Directory | Body::Symlink { .. } => (1, 0),
+            EntryBody::File(file) => (1, file.size),
+            EntryBody::Reference(reference) => (1, reference.size),
+            EntryBody::Contained(contained) => (1, contained.bytes),
+            EntryBody::Directory | EntryBody::Symlink { .. } => (1, 0),
         },
         BlockKind::List => panic!("a list block among those of a manifest"),
     };

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::args::parse_target;
 use super::context::Context;
-use super::error::{CliError, Outcome};
-use super::output::{self, Align, Format, Table};
+use super::error::{CliError, CommandOutcome};
+use super::output::{self, Align, Format, TextTable};
 use crate::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 use crate::repo::catalog::AliasPrecondition;
 
@@ -16,11 +16,11 @@ use crate::repo::catalog::AliasPrecondition;
 #[derive(Debug, Args)]
 pub struct AliasArgs {
     #[command(subcommand)]
-    action: Action,
+    action: AliasAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum AliasAction {
     /// Point an alias to a version
     #[command(
         override_usage = "artfs alias set <ARTIFACT> <ALIAS> <TARGET> [--if <VERSION>]\n       \
@@ -59,13 +59,13 @@ Examples:
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &AliasArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &AliasArgs) -> Result<CommandOutcome, CliError> {
     match &args.action {
-        Action::Set { words, expected } => set(context, words, *expected)?,
-        Action::Rm { words, expected } => remove(context, words, *expected)?,
-        Action::Ls { artifact } => list(context, artifact)?,
+        AliasAction::Set { words, expected } => set(context, words, *expected)?,
+        AliasAction::Rm { words, expected } => remove(context, words, *expected)?,
+        AliasAction::Ls { artifact } => list(context, artifact)?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn set(context: &Context, words: &[String], expected: Option<VersionNumber>) -> Result<(), CliError> {
@@ -131,7 +131,7 @@ fn list(context: &Context, artifact: &ArtifactKey) -> Result<(), CliError> {
         eprintln!("{artifact} has no alias but latest");
         return Ok(());
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("ALIAS", Align::Left),
         ("VERSION", Align::Left),
         ("SINCE (UTC)", Align::Left),

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use crate::app::daemon::wire::{Lineage, VersionSettings};
+use crate::app::daemon::wire::{LineageMode, VersionSettings};
 use crate::format::event::NEVER_SECONDS;
 use crate::format::exact;
 use crate::format::name::{AliasName, ProjectName, Reference, Selector};
@@ -61,7 +61,7 @@ impl From<SettingsArgs> for VersionSettings {
             ttl_seconds: args.ttl.and_then(|Ttl(seconds)| seconds),
             inputs: args.inputs.iter().map(Reference::to_string).collect(),
             checksum: args.checksum,
-            lineage: if args.no_lineage { Lineage::Omit } else { Lineage::Record },
+            lineage: if args.no_lineage { LineageMode::Omit } else { LineageMode::Record },
         }
     }
 }

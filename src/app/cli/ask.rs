@@ -6,10 +6,10 @@ use serde_json::Value;
 use super::error::CliError;
 use super::progress::ProgressLine;
 use crate::app::daemon::client::Client;
-use crate::app::daemon::wire::Request;
+use crate::app::daemon::wire::ControlRequest;
 
 /// A daemon's answer; a line on the terminal says how far it is meanwhile.
-pub fn ask(client: Client, request: &Request) -> Result<Value, CliError> {
+pub fn ask(client: Client, request: &ControlRequest) -> Result<Value, CliError> {
     let mut line = ProgressLine::new();
     Ok(client.call(request, |progress| line.show(&progress))?)
 }

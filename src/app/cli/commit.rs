@@ -6,11 +6,11 @@ use serde_json::Value;
 use super::args::{QuotaArgs, SettingsArgs};
 use super::ask::ask;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::lineage;
 use super::output::{self, Format};
 use crate::app::daemon::client::Client;
-use crate::app::daemon::wire::{CommitReply, CommitRequest, Outcome as Made, Request};
+use crate::app::daemon::wire::{CommitOutcome, CommitReply, CommitRequest, ControlRequest};
 use crate::format::name::{ArtifactKey, Reference, Selector, SessionName, VersionNumber};
 use crate::host::signing::{Signer, SshKey};
 use crate::repo::lineage::openlineage::Sink;
@@ -48,7 +48,7 @@ pub struct CommitArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: CommitArgs) -> Result<CommandOutcome, CliError> {
     let client = mounted(context)?;
     check_signer(context)?;
     let request = CommitRequest {
@@ -59,7 +59,7 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
         run: context.declared_run(),
         settings: args.settings.into(),
     };
-    let reply = ask(client, &Request::Commit(request))?;
+    let reply = ask(client, &ControlRequest::Commit(request))?;
     if let Some(sink) = &args.openlineage
         && let Ok(made) = serde_json::from_value::<CommitReply>(reply.clone())
     {
@@ -71,19 +71,19 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<Outcome, CliError> {
     }
     if context.format() == Format::Json {
         output::print_json(&reply)?;
-        return Ok(Outcome::Done);
+        return Ok(CommandOutcome::Done);
     }
     let made: CommitReply = serde_json::from_value(reply)
         .map_err(|e| CliError::failed(format!("committed, but the daemon's answer makes no sense: {e}")))?;
     output::print(&format!("{}\n", sentence(&made)))?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// The daemon makes the event, so it must be the one who signs.
 fn check_signer(context: &Context) -> Result<(), CliError> {
     let Some(file) = context.sign_key()? else { return Ok(()) };
     let wanted = SshKey::open(&file)?.key().fingerprint();
-    let status = mounted(context)?.call(&Request::Status, |_| {})?;
+    let status = mounted(context)?.call(&ControlRequest::Status, |_| {})?;
     match status.get("signer").and_then(Value::as_str) {
         Some(signer) if signer == wanted => Ok(()),
         other => {
@@ -110,12 +110,12 @@ pub fn mounted(context: &Context) -> Result<Client, CliError> {
 pub fn sentence(made: &CommitReply) -> String {
     let version = format!("{}:{}", made.artifact, made.version);
     match made.outcome {
-        Made::Created => format!(
+        CommitOutcome::Created => format!(
             "{version}: {}, {} ({} new)",
             output::count(made.files, "file"),
             output::size(made.bytes),
             output::size(made.stored_bytes)
         ),
-        Made::Identical => format!("{version} has this content already; no new version"),
+        CommitOutcome::Identical => format!("{version} has this content already; no new version"),
     }
 }

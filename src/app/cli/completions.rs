@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::Cli;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output;
 
 /// Print a completion script for a shell
@@ -20,9 +20,9 @@ pub struct CompletionsArgs {
 }
 
 /// Runs it.
-pub fn run(args: &CompletionsArgs) -> Result<Outcome, CliError> {
+pub fn run(args: &CompletionsArgs) -> Result<CommandOutcome, CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "artfs", &mut script);
     output::print_bytes(&script)?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

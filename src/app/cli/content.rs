@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::args::ReferenceArgs;
-use super::context::{Context, Opened};
+use super::context::{Context, OpenedStore};
 use super::error::CliError;
 use crate::format::name::ArtifactKey;
 use crate::repo::cache::{Cache, CacheOptions, remembered_limit};
@@ -21,9 +21,9 @@ pub const DEFAULT_CACHE_BYTES: u64 = 10 << 30;
 
 /// A store opened for reading and writing content.
 #[derive(Debug)]
-pub struct Content {
+pub struct OpenedContent {
     /// Runtime and catalog.
-    pub opened: Opened,
+    pub opened: OpenedStore,
     /// Reads content.
     pub reader: Arc<ReadContext>,
     cache: Arc<Cache>,
@@ -32,7 +32,7 @@ pub struct Content {
     alone: bool,
 }
 
-impl Content {
+impl OpenedContent {
     /// Opens the store with the cache of the state folder, below the limit that the last mount kept.
     pub fn open(context: &Context, on_missing: OnMissing) -> Result<Self, CliError> {
         Self::open_within(context, on_missing, None)
@@ -63,7 +63,7 @@ impl Content {
         Ok(Self::with(opened, cache, false, &context.state()?))
     }
 
-    fn with(opened: Opened, cache: Arc<Cache>, alone: bool, state: &Path) -> Self {
+    fn with(opened: OpenedStore, cache: Arc<Cache>, alone: bool, state: &Path) -> Self {
         let store = opened.catalog.store();
         let reader = ReadContext::new(store.clone(), cache.clone(), ReadLimits::default());
         let index = Arc::new(ChunkIndex::open(Some(&state.join(DATABASE)), store.id()));

@@ -16,16 +16,16 @@ use super::error::CliError;
 use super::output::Format;
 use crate::app::daemon::client::{self, Client};
 use crate::app::daemon::sys;
-use crate::app::daemon::wire::Request;
+use crate::app::daemon::wire::ControlRequest;
 use crate::format::clock;
 use crate::format::header::StoreHeader;
 use crate::format::name::{ArtifactKey, RunId};
 use crate::host::durable;
 use crate::host::process::rule::RUN_VARIABLE;
 use crate::host::signing::SshKey;
-use crate::host::variables::{self, Kind};
+use crate::host::variables::{self, VariableKind};
 use crate::repo::catalog::{Actor, Catalog};
-use crate::store::{ANSWER_LIMIT, Away, OnMissing, OpenError, Proof, Store, StoreError, StoreUrl};
+use crate::store::{ANSWER_LIMIT, Away, ConditionProof, OnMissing, OpenError, Store, StoreError, StoreUrl};
 
 /// Digits of the hash of a store's URL that name the file with its header.
 const URL_HASH_DIGITS: usize = 16;
@@ -44,7 +44,7 @@ pub struct Context {
 
 /// A runtime with the catalog of a store.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedStore {
     /// The runtime the store is used in.
     pub runtime: Runtime,
     /// The catalog.
@@ -53,24 +53,24 @@ pub struct Opened {
 
 /// A store's header, remembered so that the store can be used without being asked.
 #[derive(Debug, Serialize, Deserialize)]
-struct Remembered {
+struct RememberedHeader {
     url: String,
     header: StoreHeader,
     /// What the store answered when it had to prove its conditions; not asked yet if there is nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    conditions: Option<Conditions>,
+    conditions: Option<ProvenConditions>,
 }
 
 /// How a store proved that it creates objects only where there are none, and the endpoint that did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Conditions {
+struct ProvenConditions {
     endpoint: String,
     held: bool,
 }
 
-impl Conditions {
-    fn new(endpoint: String, proof: Proof) -> Self {
-        Self { endpoint, held: proof == Proof::Held }
+impl ProvenConditions {
+    fn new(endpoint: String, proof: ConditionProof) -> Self {
+        Self { endpoint, held: proof == ConditionProof::Held }
     }
 }
 
@@ -156,15 +156,15 @@ impl Context {
     }
 
     /// Opens the store for reading and changing what is in it; there must be one.
-    pub fn open(&self) -> Result<Opened, CliError> {
+    pub fn open(&self) -> Result<OpenedStore, CliError> {
         self.open_or(OnMissing::Fail)
     }
 
     /// Opens the store; `on_missing` says what to do if there is none.
-    pub fn open_or(&self, on_missing: OnMissing) -> Result<Opened, CliError> {
+    pub fn open_or(&self, on_missing: OnMissing) -> Result<OpenedStore, CliError> {
         let runtime = self.runtime()?;
         let catalog = self.catalog(&runtime, on_missing)?;
-        Ok(Opened { runtime, catalog })
+        Ok(OpenedStore { runtime, catalog })
     }
 
     /// Opens the store in a runtime that is there.
@@ -290,7 +290,7 @@ impl Context {
     /// Tells the daemon, if there is one, that an artifact was changed: its mount shows it at once.
     pub fn changed(&self, artifact: &ArtifactKey) {
         if let Ok(Some(client)) = self.daemon() {
-            let request = Request::Refresh { artifact: artifact.clone() };
+            let request = ControlRequest::Refresh { artifact: artifact.clone() };
             // It would find out by itself a little later.
             if let Err(error) = client.call(&request, |_| {}) {
                 tracing::debug!(%error, "the daemon was not told");
@@ -347,7 +347,7 @@ fn settings(url: &StoreUrl) -> Result<Vec<(String, String)>, CliError> {
     let mut settings = vec![];
     for (name, value) in std::env::vars_os().filter(|(_, value)| !value.is_empty()) {
         let Ok(name) = name.into_string() else { continue };
-        let is_proxy = variables::kind(&name) == Kind::Proxy;
+        let is_proxy = variables::kind(&name) == VariableKind::Proxy;
         let is_setting = SETTINGS.iter().any(|prefix| name.starts_with(prefix));
         if is_proxy && !is_setting {
             variables::check(&name, &value).map_err(OpenError::from)?;
@@ -381,8 +381,8 @@ fn remembered_file(state: &Path, url: &StoreUrl) -> PathBuf {
     state.join("stores").join(format!("{}.json", &hash[..URL_HASH_DIGITS]))
 }
 
-fn recall(file: &Path, url: &StoreUrl) -> Option<Remembered> {
-    let remembered: Remembered = serde_json::from_slice(&durable::read(file).ok()?).ok()?;
+fn recall(file: &Path, url: &StoreUrl) -> Option<RememberedHeader> {
+    let remembered: RememberedHeader = serde_json::from_slice(&durable::read(file).ok()?).ok()?;
     (remembered.url == url.to_string()).then_some(remembered)
 }
 
@@ -407,7 +407,7 @@ fn refuse_moved(runtime: &Runtime, url: &StoreUrl) -> Result<(), CliError> {
 
 /// Has the store prove before the first write that it creates objects only where there are none, unless it did for this
 /// state folder before.
-fn demand_conditions(store: &Store, file: &Path, url: &StoreUrl, recalled: Option<&Remembered>) {
+fn demand_conditions(store: &Store, file: &Path, url: &StoreUrl, recalled: Option<&RememberedHeader>) {
     // What cannot be read was refused when the store was connected.
     let endpoint = endpoint(&settings(url).unwrap_or_default());
     let known = recalled.filter(|recalled| recalled.header == *store.header());
@@ -416,7 +416,7 @@ fn demand_conditions(store: &Store, file: &Path, url: &StoreUrl, recalled: Optio
     }
     let (file, url, header) = (file.to_owned(), url.clone(), store.header().clone());
     store.demand_conditions(move |proof| {
-        remember(&file, &url, &header, Some(Conditions::new(endpoint.clone(), proof)));
+        remember(&file, &url, &header, Some(ProvenConditions::new(endpoint.clone(), proof)));
     });
 }
 
@@ -429,8 +429,8 @@ fn endpoint(settings: &[(String, String)]) -> String {
 }
 
 /// Keeps a header. Without it the store is asked again next time, so failing is no failure.
-fn remember(file: &Path, url: &StoreUrl, header: &StoreHeader, conditions: Option<Conditions>) {
-    let remembered = Remembered { url: url.to_string(), header: header.clone(), conditions };
+fn remember(file: &Path, url: &StoreUrl, header: &StoreHeader, conditions: Option<ProvenConditions>) {
+    let remembered = RememberedHeader { url: url.to_string(), header: header.clone(), conditions };
     let text = serde_json::to_vec_pretty(&remembered).expect("plain data");
     let folder = file.parent().expect("the file stands in a folder of the state folder");
     let kept =

@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::context::{Context, Opened};
+use super::context::{Context, OpenedStore};
 use super::error::CliError;
-use super::output::{self, Align, Format, Table};
-use super::target::{Named, Target};
+use super::output::{self, Align, Format, TextTable};
+use super::target::{CommandTarget, Named};
 use crate::format::event::DeletionCause;
 use crate::format::name::Selector;
 use crate::repo::catalog::{ArtifactState, DeletedVersion, DeletionRecord};
 
 /// Prints the deleted versions of what is named, of everything without a name, by artifact and number. Deleted artifacts
 /// count. Cost: as for listing what lives.
-pub fn run(context: &Context, target: Option<&Target>) -> Result<(), CliError> {
+pub fn run(context: &Context, target: Option<&CommandTarget>) -> Result<(), CliError> {
     let opened = context.open()?;
     let states = opened.runtime.block_on(states(&opened, target))?;
     let deleted: Vec<(&ArtifactState, &DeletedVersion)> = match target {
-        Some(Target::Artifact(Named { selector: Some(selector), .. })) => states
+        Some(CommandTarget::Artifact(Named { selector: Some(selector), .. })) => states
             .iter()
             .map(|state| Ok((&**state, chosen(state, selector)?)))
             .collect::<Result<_, CliError>>()?,
@@ -37,13 +37,16 @@ pub fn run(context: &Context, target: Option<&Target>) -> Result<(), CliError> {
     }
 }
 
-async fn states(opened: &Opened, target: Option<&Target>) -> Result<Vec<Arc<ArtifactState>>, CliError> {
+async fn states(
+    opened: &OpenedStore,
+    target: Option<&CommandTarget>,
+) -> Result<Vec<Arc<ArtifactState>>, CliError> {
     let catalog = &opened.catalog;
     let projects = match target {
-        Some(Target::Artifact(named)) => {
+        Some(CommandTarget::Artifact(named)) => {
             return Ok(vec![catalog.existing(&named.reference.artifact, Duration::ZERO).await?]);
         }
-        Some(Target::Project(project)) => vec![project.clone()],
+        Some(CommandTarget::Project(project)) => vec![project.clone()],
         None => catalog.projects(Duration::ZERO).await?,
     };
     let mut states = vec![];
@@ -51,7 +54,7 @@ async fn states(opened: &Opened, target: Option<&Target>) -> Result<Vec<Arc<Arti
         states.extend(catalog.states_of(project).await?);
     }
     match target {
-        Some(Target::Project(project)) if states.is_empty() => {
+        Some(CommandTarget::Project(project)) if states.is_empty() => {
             let message = format!("there is no project {project} in {}", catalog.store().url());
             Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"))
         }
@@ -82,7 +85,7 @@ fn why(cause: DeletionCause) -> &'static str {
 }
 
 fn table(deleted: &[(&ArtifactState, &DeletedVersion)]) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("VERSION", Align::Left),
         ("SIZE", Align::Right),
         ("CREATED (UTC)", Align::Left),

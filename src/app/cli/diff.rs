@@ -6,9 +6,9 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::content::Content;
+use super::content::OpenedContent;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::get::prefix;
 use super::output::{self, Format};
 use super::progress::with_line;
@@ -17,7 +17,7 @@ use crate::format::name::Reference;
 use crate::format::path::TreePath;
 use crate::repo::catalog::VersionRecord;
 use crate::repo::diff::content::{Inside, inside};
-use crate::repo::diff::{Change, Difference, compare};
+use crate::repo::diff::{DiffEntry, Difference, compare};
 use crate::repo::view::WholeView;
 use crate::store::OnMissing;
 
@@ -62,7 +62,7 @@ pub struct DiffArgs {
 }
 
 /// One of the two versions.
-pub(super) struct Side {
+pub(super) struct DiffSide {
     /// `project/name:v7`.
     pub label: String,
     pub reference: Reference,
@@ -79,18 +79,18 @@ pub(super) struct Said {
 }
 
 /// What was found, but for what changed inside of files.
-pub(super) struct Found {
-    pub from: Side,
-    pub to: Side,
+pub(super) struct Findings {
+    pub from: DiffSide,
+    pub to: DiffSide,
     pub only: Option<TreePath>,
     pub said: Vec<Said>,
     pub difference: Difference,
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &DiffArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &DiffArgs) -> Result<CommandOutcome, CliError> {
     let only = args.path.as_deref().map(prefix).transpose()?.flatten();
-    let content = Content::open(context, OnMissing::Fail)?;
+    let content = OpenedContent::open(context, OnMissing::Fail)?;
     let done = content.opened.runtime.block_on(async {
         let store = content.opened.catalog.store();
         let fetched = || store.counts().bytes_fetched;
@@ -100,13 +100,17 @@ pub fn run(context: &Context, args: &DiffArgs) -> Result<Outcome, CliError> {
             Format::Text => print_text(&found, args.stat).await?,
         }
         let is_same = found.difference.is_empty() && found.said.is_empty();
-        Ok(if is_same { Outcome::Done } else { Outcome::Difference })
+        Ok(if is_same { CommandOutcome::Done } else { CommandOutcome::Difference })
     });
     content.close();
     done
 }
 
-async fn find(content: &Content, args: &DiffArgs, only: Option<TreePath>) -> Result<Found, CliError> {
+async fn find(
+    content: &OpenedContent,
+    args: &DiffArgs,
+    only: Option<TreePath>,
+) -> Result<Findings, CliError> {
     let (from, to) = (side(content, &args.from).await?, side(content, &args.to).await?);
     if let Some(path) = &only
         && from.view.find(path).await?.is_none()
@@ -118,20 +122,20 @@ async fn find(content: &Content, args: &DiffArgs, only: Option<TreePath>) -> Res
     }
     let said = if only.is_none() { said(&from, &to) } else { vec![] };
     let difference = compare(&from.view, &to.view, only.as_ref()).await?;
-    Ok(Found { from, to, only, said, difference })
+    Ok(Findings { from, to, only, said, difference })
 }
 
-async fn side(content: &Content, reference: &Reference) -> Result<Side, CliError> {
+async fn side(content: &OpenedContent, reference: &Reference) -> Result<DiffSide, CliError> {
     let catalog = &content.opened.catalog;
     let version = catalog.resolve(reference).await?;
     let view = WholeView::new(content.view(&reference.artifact, &version).await?);
     let message = catalog.message(&reference.artifact, &version).await?;
     let label = format!("{}:{}", reference.artifact, version.version);
-    Ok(Side { label, reference: reference.clone(), version, view, message })
+    Ok(DiffSide { label, reference: reference.clone(), version, view, message })
 }
 
 /// What is said of the two versions and differs; null where nothing is said.
-fn said(from: &Side, to: &Side) -> Vec<Said> {
+fn said(from: &DiffSide, to: &DiffSide) -> Vec<Said> {
     let mut out = vec![];
     let mut note = |name: String, from: Value, to: Value| {
         if from != to {
@@ -153,7 +157,7 @@ fn said(from: &Side, to: &Side) -> Vec<Said> {
     out
 }
 
-async fn print_text(found: &Found, stat: bool) -> Result<(), CliError> {
+async fn print_text(found: &Findings, stat: bool) -> Result<(), CliError> {
     output::print(&diff_text::overview(found))?;
     if stat {
         return Ok(());
@@ -171,7 +175,7 @@ async fn print_text(found: &Found, stat: bool) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn print_json(found: &Found, stat: bool) -> Result<(), CliError> {
+async fn print_json(found: &Findings, stat: bool) -> Result<(), CliError> {
     let mut files = Vec::with_capacity(found.difference.changes.len());
     let mut looks = Looks::default();
     for change in &found.difference.changes {
@@ -190,9 +194,9 @@ struct Looks {
 }
 
 impl Looks {
-    async fn at(&mut self, found: &Found, change: &Change) -> Result<Option<Inside>, CliError> {
+    async fn at(&mut self, found: &Findings, change: &DiffEntry) -> Result<Option<Inside>, CliError> {
         if self.looked_into == MAX_LOOKED_INTO || self.told_bytes > MAX_TOLD_BYTES {
-            self.passed_over += u64::from(change.kind() == crate::repo::diff::Kind::Changed);
+            self.passed_over += u64::from(change.kind() == crate::repo::diff::ChangeKind::Changed);
             return Ok(None);
         }
         let inside = inside(change, &found.from.view, &found.to.view).await?;

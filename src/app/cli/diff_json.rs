@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::diff::{Found, Said, Side};
+use super::diff::{DiffSide, Findings, Said};
 use super::files::entry_json;
 use crate::format::entry::Entry;
 use crate::repo::diff::content::{Inside, LinesChange, Shape, TableChange, TensorsChange};
-use crate::repo::diff::{Change, Kind};
+use crate::repo::diff::{ChangeKind, DiffEntry};
 
 /// The whole answer.
-pub(super) fn document(found: &Found, files: Vec<Value>, passed_over: u64) -> Value {
+pub(super) fn document(found: &Findings, files: Vec<Value>, passed_over: u64) -> Value {
     let difference = &found.difference;
     let counts = difference.counts;
     let said = found.said.iter();
@@ -42,7 +42,7 @@ pub(super) fn document(found: &Found, files: Vec<Value>, passed_over: u64) -> Va
     document
 }
 
-fn side(side: &Side) -> Value {
+fn side(side: &DiffSide) -> Value {
     json!({
         "artifact": side.reference.artifact,
         "version": side.version.version,
@@ -51,12 +51,12 @@ fn side(side: &Side) -> Value {
 }
 
 /// One difference.
-pub(super) fn file(change: &Change, inside: Option<&Inside>) -> Value {
+pub(super) fn file(change: &DiffEntry, inside: Option<&Inside>) -> Value {
     let kind = match change.kind() {
-        Kind::Added => "added",
-        Kind::Removed => "removed",
-        Kind::Changed => "changed",
-        Kind::Renamed => "renamed",
+        ChangeKind::Added => "added",
+        ChangeKind::Removed => "removed",
+        ChangeKind::Changed => "changed",
+        ChangeKind::Renamed => "renamed",
     };
     let entry = |side: &Option<Entry>| side.as_ref().map(entry_json);
     let mut json = json!({

@@ -5,21 +5,21 @@ use std::io::IsTerminal;
 
 use serde_json::Value;
 
-use super::diff::Found;
-use super::output::{self, Align, Table};
-use crate::format::entry::{Body, Entry};
+use super::diff::Findings;
+use super::output::{self, Align, TextTable};
+use crate::format::entry::{Entry, EntryBody};
 use crate::repo::diff::content::{Equal, Inside, LinesChange, TableChange, TensorsChange};
-use crate::repo::diff::{Change, Difference, Kind};
+use crate::repo::diff::{ChangeKind, DiffEntry, Difference};
 
 /// Tensors shown of one file, and names of columns; --json has all.
 const MAX_TENSORS: usize = 100;
 const MAX_NAMES: usize = 20;
 
 /// Everything but what changed inside of files.
-pub(super) fn overview(found: &Found) -> String {
+pub(super) fn overview(found: &Findings) -> String {
     let mut text = format!("{} -> {}\n", found.from.label, found.to.label);
     if !found.said.is_empty() {
-        let mut table = Table::new(&[("SAID", Align::Left), ("FROM", Align::Left), ("TO", Align::Left)]);
+        let mut table = TextTable::new(&[("SAID", Align::Left), ("FROM", Align::Left), ("TO", Align::Left)]);
         for said in &found.said {
             table.row([said.name.clone(), plain(&said.from), plain(&said.to)]);
         }
@@ -34,7 +34,7 @@ pub(super) fn overview(found: &Found) -> String {
 }
 
 fn files(difference: &Difference) -> String {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("", Align::Left),
         ("FROM", Align::Right),
         ("TO", Align::Right),
@@ -45,14 +45,14 @@ fn files(difference: &Difference) -> String {
     for (i, change) in changes.iter().enumerate() {
         let Some(entry) = change.entry() else { continue };
         // A directory says nothing that what is in it does not say.
-        let next = changes.get(i + 1).and_then(Change::entry);
-        let is_plain = change.kind() != Kind::Changed && !matches!(entry.body, Body::Contained(_));
+        let next = changes.get(i + 1).and_then(DiffEntry::entry);
+        let is_plain = change.kind() != ChangeKind::Changed && !matches!(entry.body, EntryBody::Contained(_));
         if is_plain && next.is_some_and(|next| next.path.is_below(&entry.path)) {
             continue;
         }
         let size = |side: &Option<Entry>| side.as_ref().map_or("-".into(), size);
         let new = match &change.new {
-            Some(entry) if matches!(entry.body, Body::File(_)) => {
+            Some(entry) if matches!(entry.body, EntryBody::File(_)) => {
                 output::size(entry.size().saturating_sub(change.shared_bytes))
             }
             _ => "-".into(),
@@ -73,55 +73,55 @@ fn files(difference: &Difference) -> String {
     text
 }
 
-fn letter(kind: Kind) -> &'static str {
+fn letter(kind: ChangeKind) -> &'static str {
     match kind {
-        Kind::Added => "A",
-        Kind::Removed => "D",
-        Kind::Changed => "M",
-        Kind::Renamed => "R",
+        ChangeKind::Added => "A",
+        ChangeKind::Removed => "D",
+        ChangeKind::Changed => "M",
+        ChangeKind::Renamed => "R",
     }
 }
 
 fn size(entry: &Entry) -> String {
     match &entry.body {
-        Body::File(file) => output::size(file.size),
-        Body::Directory => "dir".into(),
-        Body::Symlink { .. } => "link".into(),
-        Body::Reference(reference) => output::size(reference.size),
-        Body::Contained(_) => "version".into(),
+        EntryBody::File(file) => output::size(file.size),
+        EntryBody::Directory => "dir".into(),
+        EntryBody::Symlink { .. } => "link".into(),
+        EntryBody::Reference(reference) => output::size(reference.size),
+        EntryBody::Contained(_) => "version".into(),
     }
 }
 
 /// The path, and what cannot be seen by sizes.
-fn path(change: &Change, entry: &Entry) -> String {
+fn path(change: &DiffEntry, entry: &Entry) -> String {
     let path = entry.path.to_string_lossy();
     let (Some(old), Some(new)) = (&change.old, &change.new) else {
         return match &entry.body {
-            Body::Contained(contained) => format!("{path} ({})", contained.label()),
+            EntryBody::Contained(contained) => format!("{path} ({})", contained.label()),
             _ => path.into_owned(),
         };
     };
     let mut text = match change.kind() {
-        Kind::Renamed => format!("{} -> {path}", old.path.to_string_lossy()),
+        ChangeKind::Renamed => format!("{} -> {path}", old.path.to_string_lossy()),
         _ => path.into_owned(),
     };
     match (&old.body, &new.body) {
-        (Body::File(_), Body::File(_)) if old.executable != new.executable => {
+        (EntryBody::File(_), EntryBody::File(_)) if old.executable != new.executable => {
             let _ = write!(text, " (mode {:o} -> {:o})", old.mode(), new.mode());
         }
-        (Body::Reference(old), Body::Reference(new)) if old.uri != new.uri => {
+        (EntryBody::Reference(old), EntryBody::Reference(new)) if old.uri != new.uri => {
             let _ = write!(text, " ({} -> {})", old.uri, new.uri);
         }
-        (Body::Contained(old), Body::Contained(new)) => {
+        (EntryBody::Contained(old), EntryBody::Contained(new)) => {
             let _ = write!(text, " ({} -> {})", old.label(), new.label());
         }
-        (Body::Contained(old), _) => {
+        (EntryBody::Contained(old), _) => {
             let _ = write!(text, " (was {})", old.label());
         }
-        (_, Body::Contained(new)) => {
+        (_, EntryBody::Contained(new)) => {
             let _ = write!(text, " (now {})", new.label());
         }
-        (Body::Symlink { target: a }, Body::Symlink { target: b }) => {
+        (EntryBody::Symlink { target: a }, EntryBody::Symlink { target: b }) => {
             let _ = write!(text, " ({} -> {})", String::from_utf8_lossy(a), String::from_utf8_lossy(b));
         }
         _ => {}
@@ -129,7 +129,7 @@ fn path(change: &Change, entry: &Entry) -> String {
     text
 }
 
-fn summary(found: &Found) -> String {
+fn summary(found: &Findings) -> String {
     let difference = &found.difference;
     let counts = difference.counts;
     let parts = [
@@ -157,7 +157,7 @@ fn summary(found: &Found) -> String {
 }
 
 /// What changed inside of one file.
-pub(super) fn inside(found: &Found, change: &Change, inside: &Inside) -> String {
+pub(super) fn inside(found: &Findings, change: &DiffEntry, inside: &Inside) -> String {
     let path = change.entry().map_or_else(String::new, |entry| output::clean(&entry.path.to_string_lossy()));
     let body = match inside {
         Inside::Lines(change) => lines(found, &path, change),
@@ -169,7 +169,7 @@ pub(super) fn inside(found: &Found, change: &Change, inside: &Inside) -> String 
     format!("\n{body}")
 }
 
-fn lines(found: &Found, path: &str, change: &LinesChange) -> String {
+fn lines(found: &Findings, path: &str, change: &LinesChange) -> String {
     let Some(detail) = &change.detail else {
         return format!("{path}: {} -> {} lines, too long to compare\n", change.old_lines, change.new_lines);
     };

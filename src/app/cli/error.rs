@@ -8,7 +8,7 @@ use super::output::size;
 use crate::app::daemon::wire::WireError;
 use crate::format::name::NameError;
 use crate::host::signing::SignError;
-use crate::repo::cache::PinError as CachePinError;
+use crate::repo::cache::PinFileError;
 use crate::repo::catalog::{CatalogError, EditError, LogError};
 use crate::repo::commit::OverQuota;
 use crate::repo::pin::PinError;
@@ -18,7 +18,7 @@ use crate::store::{OpenError, StoreError};
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// Done.
     Done,
     /// Done, and a difference was found: the answer of `verify` and `diff`.
@@ -29,14 +29,14 @@ pub enum Outcome {
     Program(u8),
 }
 
-impl Outcome {
+impl CommandOutcome {
     /// The exit code.
     pub fn code(self) -> u8 {
         match self {
-            Outcome::Done => 0,
-            Outcome::Attention => 1,
-            Outcome::Difference => 3,
-            Outcome::Program(status) => status,
+            CommandOutcome::Done => 0,
+            CommandOutcome::Attention => 1,
+            CommandOutcome::Difference => 3,
+            CommandOutcome::Program(status) => status,
         }
     }
 }
@@ -251,7 +251,7 @@ impl From<PinError> for CliError {
                 let hint = error.hint.map_or_else(|| again.to_owned(), |hint| format!("{hint}; {again}"));
                 CliError::failed(error.message).with_hint(hint)
             }
-            PinError::Cache { name, source: CachePinError::TooLarge { needed, pinned, limit } } => {
+            PinError::Cache { name, source: PinFileError::TooLarge { needed, pinned, limit } } => {
                 let over = needed.saturating_add(pinned).saturating_sub(limit);
                 let [needed, pinned, over, limit] = [needed, pinned, over, limit].map(size);
                 CliError::failed(format!(
@@ -260,7 +260,7 @@ impl From<PinError> for CliError {
                 ))
                 .with_hint("mount with a larger --cache-size, or let another version go with `artfs unpin`")
             }
-            PinError::Cache { source: CachePinError::Io { .. }, .. } | PinError::Local(_) => {
+            PinError::Cache { source: PinFileError::Io { .. }, .. } | PinError::Local(_) => {
                 failed.with_hint("`artfs doctor` looks at the disk of the state folder")
             }
             PinError::Missing { .. } => failed.with_hint("repeat the command to fetch it again"),

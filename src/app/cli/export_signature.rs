@@ -7,20 +7,20 @@ use aws_lc_rs::digest;
 use clap::Args;
 use futures::TryStreamExt;
 
-use super::content::Content;
+use super::content::OpenedContent;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output;
 use super::progress::with_line;
 use super::signers::{PolicyArgs, resolve};
-use crate::format::entry::Body;
+use crate::format::entry::EntryBody;
 use crate::format::id::FileHash;
 use crate::format::listing::ListingHasher;
 use crate::format::modelsigning::{EcKey, Model};
 use crate::format::name::Reference;
 use crate::host::durable::Wrote;
 use crate::repo::catalog::VersionRecord;
-use crate::repo::view::Source;
+use crate::repo::view::ByteSource;
 use crate::store::OnMissing;
 
 /// Sign a version's files for the model-signing tool
@@ -52,7 +52,7 @@ pub struct ExportSignatureArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &ExportSignatureArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &ExportSignatureArgs) -> Result<CommandOutcome, CliError> {
     let shown = args.key.display();
     let pem = std::fs::read_to_string(&args.key);
     let pem = pem.map_err(|e| CliError::io(format!("cannot read the key {shown}"), &e))?;
@@ -62,7 +62,7 @@ pub fn run(context: &Context, args: &ExportSignatureArgs) -> Result<Outcome, Cli
         )
     })?;
     let policy = args.policy.policy()?;
-    let content = Content::open(context, OnMissing::Fail)?;
+    let content = OpenedContent::open(context, OnMissing::Fail)?;
     let done = content.opened.runtime.block_on(async {
         let version = resolve(policy, context, &content, &args.reference).await?;
         let hashed = AtomicU64::new(0);
@@ -79,12 +79,12 @@ pub fn run(context: &Context, args: &ExportSignatureArgs) -> Result<Outcome, Cli
         let shown = output::clean(&args.model_signing.to_string_lossy());
         output::print(&format!("{} is signed in {shown}\n", args.reference))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// The bundle, and the paths that it leaves out.
 async fn bundle(
-    content: &Content,
+    content: &OpenedContent,
     reference: &Reference,
     version: &VersionRecord,
     key: &EcKey,
@@ -112,15 +112,15 @@ async fn bundle(
             }
             let path = &entry.path;
             let file = match &entry.body {
-                Body::File(file) => file,
-                Body::Directory => continue,
-                Body::Symlink { .. } => return Err(refused(format!("{path} is a symbolic link"))),
-                Body::Reference(_) => return Err(refused(format!("{path} is not in the store"))),
-                Body::Contained(_) => return Err(refused(format!("{path} is of another version"))),
+                EntryBody::File(file) => file,
+                EntryBody::Directory => continue,
+                EntryBody::Symlink { .. } => return Err(refused(format!("{path} is a symbolic link"))),
+                EntryBody::Reference(_) => return Err(refused(format!("{path} is not in the store"))),
+                EntryBody::Contained(_) => return Err(refused(format!("{path} is of another version"))),
             };
             let file_content = view.open_file(*ordinal, path, file).await?;
             let (mut sha256, mut blake3) = (digest::Context::new(&digest::SHA256), blake3::Hasher::new());
-            let mut parts = std::pin::pin!(file_content.parts(Source::Any));
+            let mut parts = std::pin::pin!(file_content.parts(ByteSource::Any));
             while let Some(part) = parts.try_next().await? {
                 sha256.update(&part);
                 blake3.update(&part);

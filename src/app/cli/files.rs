@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::content::Content;
+use super::content::OpenedContent;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use crate::format::clock::Timestamp;
-use crate::format::entry::{Body, Entry, Mtime};
+use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::name::Reference;
-use crate::repo::view::{Found, VersionView, WholeView};
+use crate::repo::view::{NestedEntry, VersionView, WholeView};
 use crate::store::OnMissing;
 
 /// Lists the version's entries in its order.
-pub fn run(context: &Context, reference: &Reference) -> Result<Outcome, CliError> {
-    let content = Content::open(context, OnMissing::Fail)?;
+pub fn run(context: &Context, reference: &Reference) -> Result<CommandOutcome, CliError> {
+    let content = OpenedContent::open(context, OnMissing::Fail)?;
     let done = content.opened.runtime.block_on(async {
         let version = content.opened.catalog.resolve(reference).await?;
         let view = content.view(&reference.artifact, &version).await?;
@@ -26,7 +26,7 @@ pub fn run(context: &Context, reference: &Reference) -> Result<Outcome, CliError
         }
     });
     content.close();
-    done.map(|()| Outcome::Done)
+    done.map(|()| CommandOutcome::Done)
 }
 
 async fn print_text(view: &Arc<VersionView>) -> Result<(), CliError> {
@@ -42,15 +42,17 @@ async fn print_text(view: &Arc<VersionView>) -> Result<(), CliError> {
         if batch.is_empty() {
             return Ok(());
         }
-        let lines = batch.iter().map(|Found { entry, .. }| {
+        let lines = batch.iter().map(|NestedEntry { entry, .. }| {
             let (hash, target) = match &entry.body {
-                Body::File(file) => (output::short(file.hash), String::new()),
-                Body::Directory => ("-".into(), String::new()),
-                Body::Reference(reference) => {
+                EntryBody::File(file) => (output::short(file.hash), String::new()),
+                EntryBody::Directory => ("-".into(), String::new()),
+                EntryBody::Reference(reference) => {
                     (reference.hash.map_or("-".into(), output::short), format!(" -> {}", reference.uri))
                 }
-                Body::Contained(contained) => ("-".into(), format!(" -> {}", contained.label())),
-                Body::Symlink { target } => ("-".into(), format!(" -> {}", String::from_utf8_lossy(target))),
+                EntryBody::Contained(contained) => ("-".into(), format!(" -> {}", contained.label())),
+                EntryBody::Symlink { target } => {
+                    ("-".into(), format!(" -> {}", String::from_utf8_lossy(target)))
+                }
             };
             let path = output::clean(&format!("{}{target}", entry.path));
             format!(
@@ -76,7 +78,7 @@ async fn print_json(view: &Arc<VersionView>) -> Result<(), CliError> {
             return output::print_json_text(if before == "[\n" { "[]\n" } else { "\n]\n" });
         }
         let mut text = String::new();
-        for Found { entry, .. } in &batch {
+        for NestedEntry { entry, .. } in &batch {
             text.push_str(before);
             text.push_str(&entry_json(entry).to_string());
             before = ",\n";
@@ -100,33 +102,33 @@ pub(super) fn entry_json(entry: &Entry) -> Value {
         fields.insert("path_hex".into(), hex(entry.path.as_bytes()).into());
     }
     match &entry.body {
-        Body::File(file) => drop(fields.insert("b3".into(), file.hash.to_string().into())),
-        Body::Symlink { target } => {
+        EntryBody::File(file) => drop(fields.insert("b3".into(), file.hash.to_string().into())),
+        EntryBody::Symlink { target } => {
             drop(fields.insert("target".into(), String::from_utf8_lossy(target).into()))
         }
-        Body::Reference(reference) => {
+        EntryBody::Reference(reference) => {
             fields.insert("uri".into(), reference.uri.clone().into());
             fields.insert("validator".into(), reference.validator.to_string().into());
             if let Some(hash) = reference.hash {
                 fields.insert("b3".into(), hash.to_string().into());
             }
         }
-        Body::Contained(contained) => {
+        EntryBody::Contained(contained) => {
             fields.insert("contains".into(), contained.label().into());
             fields.insert("digest".into(), contained.digest.to_string().into());
         }
-        Body::Directory => {}
+        EntryBody::Directory => {}
     }
     json
 }
 
 fn kind(entry: &Entry) -> &'static str {
     match entry.body {
-        Body::Directory => "dir",
-        Body::Reference(_) => "ref",
-        Body::Contained(_) => "dir",
-        Body::File(_) => "file",
-        Body::Symlink { .. } => "link",
+        EntryBody::Directory => "dir",
+        EntryBody::Reference(_) => "ref",
+        EntryBody::Contained(_) => "dir",
+        EntryBody::File(_) => "file",
+        EntryBody::Symlink { .. } => "link",
     }
 }
 

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::context::Opened;
+use super::context::OpenedStore;
 use super::csv;
 use super::error::CliError;
 use super::ls::{Layout, artifacts_of, version_json, versions_of};
-use super::output::{self, Align, Table};
-use super::target::Target;
+use super::output::{self, Align, TextTable};
+use super::target::CommandTarget;
 use crate::format::clock::Timestamp;
 use crate::format::event::NEVER_SECONDS;
-use crate::format::query::{Condition, Field, Plain, QueryError, Row, Value};
+use crate::format::query::{Condition, Field, FieldValue, Fields, Plain, QueryError};
 use crate::repo::catalog::{ArtifactState, VersionRecord, names_of};
 
 /// Members of a version's object, as columns. Those of metadata follow.
@@ -65,7 +65,7 @@ impl FromStr for SortKey {
 }
 
 /// A version and the state it belongs to.
-struct Found<'a> {
+struct FoundVersion<'a> {
     state: &'a ArtifactState,
     version: &'a VersionRecord,
     now: Timestamp,
@@ -73,8 +73,8 @@ struct Found<'a> {
 
 /// Finds and prints. Cost: that of reading the logs of all artifacts concerned; content and messages are not read.
 pub fn run(
-    opened: &Opened,
-    target: Option<&Target>,
+    opened: &OpenedStore,
+    target: Option<&CommandTarget>,
     search: &Search<'_>,
     layout: Layout,
 ) -> Result<(), CliError> {
@@ -83,10 +83,10 @@ pub fn run(
     let mut found = vec![];
     for state in &states {
         let versions: Vec<&VersionRecord> = match target {
-            Some(Target::Artifact(named)) => versions_of(state, named)?,
+            Some(CommandTarget::Artifact(named)) => versions_of(state, named)?,
             _ => state.versions().collect(),
         };
-        let rows = versions.into_iter().map(|version| Found { state, version, now });
+        let rows = versions.into_iter().map(|version| FoundVersion { state, version, now });
         found.extend(rows.filter(|row| search.condition.is_none_or(|condition| condition.holds(row))));
     }
     sort(&mut found, search.sort);
@@ -97,30 +97,30 @@ pub fn run(
     }
 }
 
-fn states(opened: &Opened, target: Option<&Target>) -> Result<Vec<Arc<ArtifactState>>, CliError> {
+fn states(opened: &OpenedStore, target: Option<&CommandTarget>) -> Result<Vec<Arc<ArtifactState>>, CliError> {
     let catalog = &opened.catalog;
     let runtime = &opened.runtime;
     Ok(match target {
         None => runtime.block_on(catalog.living_states())?,
-        Some(Target::Project(project)) => artifacts_of(opened, project)?,
-        Some(Target::Artifact(named)) => {
+        Some(CommandTarget::Project(project)) => artifacts_of(opened, project)?,
+        Some(CommandTarget::Artifact(named)) => {
             vec![runtime.block_on(catalog.existing(&named.reference.artifact, Duration::ZERO))?]
         }
     })
 }
 
 /// Those without a value come last, whichever way round; text among numbers (NaN) counts as none.
-fn sort(found: &mut [Found<'_>], keys: &[SortKey]) {
+fn sort(found: &mut [FoundVersion<'_>], keys: &[SortKey]) {
     let has_number = |key: &SortKey| {
-        let is_number = |value: &Value| matches!(value, Value::Number(_));
+        let is_number = |value: &FieldValue| matches!(value, FieldValue::Number(_));
         found.iter().any(|row| row.values(&key.field).iter().any(is_number))
     };
     let keys: Vec<(&SortKey, bool)> = keys.iter().map(|key| (key, has_number(key))).collect();
-    let first = |row: &Found<'_>, key: &SortKey, has_number: bool| {
+    let first = |row: &FoundVersion<'_>, key: &SortKey, has_number: bool| {
         let values = row.values(&key.field).into_iter();
-        values.filter(|value| !(has_number && matches!(value, Value::Text(_)))).min_by(Value::order)
+        values.filter(|value| !(has_number && matches!(value, FieldValue::Text(_)))).min_by(FieldValue::order)
     };
-    let compare = |a: &Found<'_>, b: &Found<'_>| {
+    let compare = |a: &FoundVersion<'_>, b: &FoundVersion<'_>| {
         let by = |(key, has_number): &(&SortKey, bool)| match (
             first(a, key, *has_number),
             first(b, key, *has_number),
@@ -153,7 +153,7 @@ pub fn print_values(layout: Layout, mut values: Vec<Json>) -> Result<(), CliErro
 }
 
 /// The metadata that was asked about has columns of its own.
-fn print_table(found: &[Found<'_>], search: &Search<'_>) -> Result<(), CliError> {
+fn print_table(found: &[FoundVersion<'_>], search: &Search<'_>) -> Result<(), CliError> {
     if found.is_empty() {
         eprintln!("no version is like that");
         return Ok(());
@@ -176,7 +176,7 @@ fn print_table(found: &[Found<'_>], search: &Search<'_>) -> Result<(), CliError>
         ("ALIASES", Align::Left),
     ];
     columns.extend(names.iter().map(|name| (name.as_str(), Align::Left)));
-    let mut table = Table::new(&columns);
+    let mut table = TextTable::new(&columns);
     for row in found {
         let version = row.version;
         let mut cells = vec![
@@ -194,7 +194,7 @@ fn print_table(found: &[Found<'_>], search: &Search<'_>) -> Result<(), CliError>
             if values.is_empty() {
                 "-".into()
             } else {
-                values.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")
+                values.iter().map(FieldValue::to_string).collect::<Vec<_>>().join(", ")
             }
         };
         cells.extend(asked.iter().map(shown));
@@ -203,12 +203,12 @@ fn print_table(found: &[Found<'_>], search: &Search<'_>) -> Result<(), CliError>
     output::print(&table.to_text())
 }
 
-impl Row for Found<'_> {
-    fn values(&self, field: &Field) -> Vec<Value> {
+impl Fields for FoundVersion<'_> {
+    fn values(&self, field: &Field) -> Vec<FieldValue> {
         let Self { state, version, now } = self;
-        let text = |text: &dyn std::fmt::Display| vec![Value::Text(text.to_string())];
-        let texts = |list: &mut dyn Iterator<Item = String>| list.map(Value::Text).collect();
-        let number = |n: u64| vec![Value::Number(n.into())];
+        let text = |text: &dyn std::fmt::Display| vec![FieldValue::Text(text.to_string())];
+        let texts = |list: &mut dyn Iterator<Item = String>| list.map(FieldValue::Text).collect();
+        let number = |n: u64| vec![FieldValue::Number(n.into())];
         let plain = match field {
             Field::Plain(plain) => plain,
             Field::Meta(path) => return meta(version, path),
@@ -224,10 +224,10 @@ impl Row for Found<'_> {
             Plain::Input => texts(&mut version.inputs.iter().cloned()),
             Plain::Actor => text(&version.actor),
             Plain::Host => text(&version.host),
-            Plain::Created => vec![Value::Time(version.created)],
+            Plain::Created => vec![FieldValue::Time(version.created)],
             Plain::Age => {
                 let millis = now.unix_millis().saturating_sub(version.created.unix_millis());
-                vec![Value::Span(u64::try_from(millis / 1000).unwrap_or(0))]
+                vec![FieldValue::Span(u64::try_from(millis / 1000).unwrap_or(0))]
             }
             Plain::Files => number(version.files),
             Plain::Bytes => number(version.bytes),
@@ -235,14 +235,14 @@ impl Row for Found<'_> {
             Plain::Digest => text(&version.digest),
             Plain::Ttl => {
                 let seconds = version.ttl_seconds.or(state.default_ttl_seconds());
-                vec![Value::Span(seconds.unwrap_or(NEVER_SECONDS))]
+                vec![FieldValue::Span(seconds.unwrap_or(NEVER_SECONDS))]
             }
         }
     }
 }
 
 /// The longest name that metadata has wins, as names may have dots in them; the rest goes into objects.
-fn meta(version: &VersionRecord, path: &[String]) -> Vec<Value> {
+fn meta(version: &VersionRecord, path: &[String]) -> Vec<FieldValue> {
     for taken in (1..=path.len()).rev() {
         let Some(mut json) = version.meta.get(&path[..taken].join(".")) else { continue };
         for name in &path[taken..] {
@@ -251,7 +251,7 @@ fn meta(version: &VersionRecord, path: &[String]) -> Vec<Value> {
                 None => return vec![],
             }
         }
-        return Value::of_json(json);
+        return FieldValue::of_json(json);
     }
     vec![]
 }

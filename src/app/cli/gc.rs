@@ -8,16 +8,16 @@ use serde_json::json;
 
 use super::args::parse_span;
 use super::ask::{ask, understood};
-use super::content::Content;
+use super::content::OpenedContent;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::interrupt::interrupted;
 use super::output::{self, Format};
 use super::progress::with_line;
-use crate::app::daemon::wire::Request;
+use crate::app::daemon::wire::ControlRequest;
 use crate::format::name::VersionNumber;
 use crate::mount::staging::SessionRegistry;
-use crate::repo::gc::{Collector, DEFAULT_GRACE, Finished, GcError, InUseVersion, Mode, Options, Report};
+use crate::repo::gc::{Collector, DEFAULT_GRACE, Finished, GcError, GcOptions, GcReport, InUseVersion, Mode};
 use crate::repo::tombstones::{self, Condemned};
 use crate::store::OnMissing;
 
@@ -45,14 +45,14 @@ pub struct GcArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &GcArgs) -> Result<Outcome, CliError> {
-    let options = Options {
+pub fn run(context: &Context, args: &GcArgs) -> Result<CommandOutcome, CliError> {
+    let options = GcOptions {
         mode: if args.dry_run { Mode::Look } else { Mode::Collect },
         grace: args.grace.unwrap_or(DEFAULT_GRACE),
         in_use: in_use(context)?,
         actor: context.actor(),
     };
-    let content = Content::open(context, OnMissing::Fail)?;
+    let content = OpenedContent::open(context, OnMissing::Fail)?;
     let done = collect(context, &content, &options);
     content.close();
     let report = done?;
@@ -69,10 +69,10 @@ pub fn run(context: &Context, args: &GcArgs) -> Result<Outcome, CliError> {
         }
         Format::Text => output::print(&text(&report, options.mode))?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn collect(context: &Context, content: &Content, options: &Options) -> Result<Report, CliError> {
+fn collect(context: &Context, content: &OpenedContent, options: &GcOptions) -> Result<GcReport, CliError> {
     let state = context.state()?;
     let catalog = content.opened.catalog.clone();
     let store = catalog.store().clone();
@@ -92,7 +92,7 @@ fn collect(context: &Context, content: &Content, options: &Options) -> Result<Re
 fn in_use(context: &Context) -> Result<Vec<InUseVersion>, CliError> {
     let mut versions = HashSet::new();
     if let Some(client) = context.daemon()? {
-        let request = Request::InUse { store: context.store_url()?.to_string() };
+        let request = ControlRequest::InUse { store: context.store_url()?.to_string() };
         let open: Option<Vec<InUseVersion>> = understood(ask(client, &request)?)?;
         versions.extend(open.unwrap_or_default());
         return Ok(versions.into_iter().collect());
@@ -103,7 +103,7 @@ fn in_use(context: &Context) -> Result<Vec<InUseVersion>, CliError> {
     Ok(versions.into_iter().collect())
 }
 
-fn text(report: &Report, mode: Mode) -> String {
+fn text(report: &GcReport, mode: Mode) -> String {
     let would =
         |done: &str, would: &str| if mode == Mode::Look { format!("would {would}") } else { done.to_owned() };
     let mut text = String::new();

@@ -8,9 +8,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::ReferenceArgs;
-use super::content::Content;
+use super::content::OpenedContent;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::interrupt::interrupted;
 use super::output::{self, Format};
 use super::own_run::OwnRun;
@@ -19,8 +19,8 @@ use super::signers::{PolicyArgs, resolve};
 use crate::format::name::Reference;
 use crate::format::path::TreePath;
 use crate::repo::catalog::VersionRecord;
-use crate::repo::export::{self, ExportError, Foreign, Report, tree::Tree};
-use crate::repo::trust::Policy;
+use crate::repo::export::{self, ExportError, ExportReport, ForeignFiles, tree::ExportTree};
+use crate::repo::trust::TrustPolicy;
 use crate::store::OnMissing;
 
 /// Write a version's files into a directory, without a mount
@@ -57,10 +57,10 @@ pub struct GetArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &GetArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &GetArgs) -> Result<CommandOutcome, CliError> {
     let prefix = args.path.as_deref().map(prefix).transpose()?.flatten();
     let policy = args.policy.policy()?;
-    let content = Content::open(context, OnMissing::Fail)?;
+    let content = OpenedContent::open(context, OnMissing::Fail)?;
     content.allow(&args.references);
     let done = get(context, &content, args, policy, prefix);
     let store = content.opened.catalog.store().id();
@@ -95,31 +95,31 @@ pub fn run(context: &Context, args: &GetArgs) -> Result<Outcome, CliError> {
             ))?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn get(
     context: &Context,
-    content: &Content,
+    content: &OpenedContent,
     args: &GetArgs,
-    policy: Option<Policy>,
+    policy: Option<TrustPolicy>,
     prefix: Option<TreePath>,
-) -> Result<(VersionRecord, Report, u64), CliError> {
+) -> Result<(VersionRecord, ExportReport, u64), CliError> {
     let is_whole = prefix.is_none();
     content.opened.runtime.block_on(async {
         let version = resolve(policy, context, content, &args.reference).await?;
         let view = content.view(&args.reference.artifact, &version).await?;
-        let request = export::Request {
+        let request = export::ExportRequest {
             view,
             digest: version.digest,
             prefix,
-            foreign: if args.force { Foreign::Replace } else { Foreign::Keep },
+            foreign: if args.force { ForeignFiles::Replace } else { ForeignFiles::Keep },
         };
-        let tree = Tree::create(&args.destination).map_err(|e| {
+        let tree = ExportTree::create(&args.destination).map_err(|e| {
             CliError::io(format!("cannot write into {}", args.destination.display()), &e)
                 .with_hint("DEST is a directory; it is made if it is not there")
         })?;
-        let progress = Arc::new(export::Progress::default());
+        let progress = Arc::new(export::ExportProgress::default());
         let work = export::export(&request, Arc::new(tree), &progress, interrupted());
         let total = is_whole.then_some(version.bytes);
         let report = with_line("writing", total, || progress.bytes(), work).await;

@@ -3,66 +3,68 @@
 use std::collections::BTreeMap;
 
 use super::output;
-use crate::format::event::{Body, CommitSettings, MetaChange, Metadata, TtlChange};
+use crate::format::event::{CommitSettings, EventBody, MetaChange, Metadata, TtlChange};
 use crate::format::name::{AliasName, VersionNumber};
 
 /// What the events up to here add up to, as far as edits replace it.
 #[derive(Debug, Default)]
-pub struct History {
+pub struct EventHistory {
     meta: BTreeMap<VersionNumber, Metadata>,
     ttl: BTreeMap<VersionNumber, u64>,
     aliases: BTreeMap<AliasName, VersionNumber>,
 }
 
-impl History {
+impl EventHistory {
     /// Whether an event concerns a version: it is about it, or takes an alias from it.
-    pub fn concerns(&self, body: &Body, version: VersionNumber) -> bool {
+    pub fn concerns(&self, body: &EventBody, version: VersionNumber) -> bool {
         let takes = |settings: &CommitSettings| {
             settings.aliases.iter().any(|alias| self.aliases.get(alias) == Some(&version))
         };
         match body {
-            Body::Commit(commit) => commit.version == version || takes(&commit.settings),
-            Body::Recommit(again) => again.version == version || takes(&again.settings),
-            Body::Alias(change) => {
+            EventBody::Commit(commit) => commit.version == version || takes(&commit.settings),
+            EventBody::Recommit(again) => again.version == version || takes(&again.settings),
+            EventBody::Alias(change) => {
                 change.from == Some(version) || change.to.as_ref().is_some_and(|to| to.version == version)
             }
-            Body::Tag(change) => change.version == version,
-            Body::Meta(change) => change.version == version,
-            Body::Ttl(change) => change.version == version,
-            Body::Message(change) => change.version == version,
-            Body::Delete(deletion) => deletion.versions.contains(&version),
-            Body::Create | Body::Policy(_) | Body::Fence(_) | Body::Protect(_) | Body::Unknown { .. } => {
-                false
-            }
+            EventBody::Tag(change) => change.version == version,
+            EventBody::Meta(change) => change.version == version,
+            EventBody::Ttl(change) => change.version == version,
+            EventBody::Message(change) => change.version == version,
+            EventBody::Delete(deletion) => deletion.versions.contains(&version),
+            EventBody::Create
+            | EventBody::Policy(_)
+            | EventBody::Fence(_)
+            | EventBody::Protect(_)
+            | EventBody::Unknown { .. } => false,
         }
     }
 
     /// Takes an event in.
-    pub fn add(&mut self, body: &Body) {
+    pub fn add(&mut self, body: &EventBody) {
         match body {
-            Body::Commit(commit) => self.add_settings(commit.version, &commit.settings),
-            Body::Recommit(again) => self.add_settings(again.version, &again.settings),
-            Body::Alias(change) => match &change.to {
+            EventBody::Commit(commit) => self.add_settings(commit.version, &commit.settings),
+            EventBody::Recommit(again) => self.add_settings(again.version, &again.settings),
+            EventBody::Alias(change) => match &change.to {
                 Some(to) => drop(self.aliases.insert(change.alias.clone(), to.version)),
                 None => drop(self.aliases.remove(&change.alias)),
             },
-            Body::Meta(change) => {
+            EventBody::Meta(change) => {
                 let meta = self.meta.entry(change.version).or_default();
                 change.remove.iter().for_each(|name| drop(meta.remove(name)));
                 meta.extend(change.set.clone());
             }
-            Body::Ttl(change) => match change.ttl_seconds {
+            EventBody::Ttl(change) => match change.ttl_seconds {
                 Some(seconds) => drop(self.ttl.insert(change.version, seconds)),
                 None => drop(self.ttl.remove(&change.version)),
             },
-            Body::Delete(deletion) => self.aliases.retain(|alias, _| !deletion.aliases.contains(alias)),
-            Body::Create
-            | Body::Tag(_)
-            | Body::Message(_)
-            | Body::Policy(_)
-            | Body::Fence(_)
-            | Body::Protect(_)
-            | Body::Unknown { .. } => {}
+            EventBody::Delete(deletion) => self.aliases.retain(|alias, _| !deletion.aliases.contains(alias)),
+            EventBody::Create
+            | EventBody::Tag(_)
+            | EventBody::Message(_)
+            | EventBody::Policy(_)
+            | EventBody::Fence(_)
+            | EventBody::Protect(_)
+            | EventBody::Unknown { .. } => {}
         }
     }
 

@@ -10,7 +10,7 @@ pub async fn interruptible<T>(
     work: impl Future<Output = T>,
     mut on_signal: impl FnMut() -> OnSignal,
 ) -> Option<T> {
-    let mut signals = Signals::new();
+    let mut signals = EndSignals::new();
     tokio::pin!(work);
     let mut seen = false;
     loop {
@@ -28,7 +28,7 @@ pub async fn interruptible<T>(
 
 /// Ready at the first signal.
 pub async fn interrupted() {
-    Signals::new().next().await;
+    EndSignals::new().next().await;
 }
 
 /// What a signal does to the work.
@@ -41,9 +41,9 @@ pub enum OnSignal {
 }
 
 /// Those that ask a program to end; none where they cannot be caught, and then they end it as always.
-struct Signals(Vec<Signal>);
+struct EndSignals(Vec<Signal>);
 
-impl Signals {
+impl EndSignals {
     fn new() -> Self {
         Self(
             [SignalKind::interrupt(), SignalKind::terminate()]

@@ -5,12 +5,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::lineage_text;
 use super::output::{self, Format};
 use crate::format::name::Reference;
 use crate::format::run::Run;
-use crate::repo::lineage::graph::{self, Extent, Graph};
+use crate::repo::lineage::graph::{self, Extent, LineageGraph};
 use crate::repo::lineage::index::Index;
 use crate::repo::lineage::openlineage::{self, Sink, Stage, VersionMade};
 
@@ -52,10 +52,10 @@ pub struct LineageArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &LineageArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &LineageArgs) -> Result<CommandOutcome, CliError> {
     if let Some(sink) = &args.openlineage {
         tell(context, &args.reference, sink)?;
-        return Ok(Outcome::Done);
+        return Ok(CommandOutcome::Done);
     }
     let graph = graph(context, args)?;
     if graph.truncated {
@@ -67,7 +67,7 @@ pub fn run(context: &Context, args: &LineageArgs) -> Result<Outcome, CliError> {
         Format::Text if args.mermaid => output::print(&lineage_text::mermaid(&graph))?,
         Format::Text => output::print(&lineage_text::tree(&graph))?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Tells how a version was made, as its log says.
@@ -93,7 +93,7 @@ pub fn tell(context: &Context, reference: &Reference, sink: &Sink) -> Result<(),
     })
 }
 
-fn graph(context: &Context, args: &LineageArgs) -> Result<Graph, CliError> {
+fn graph(context: &Context, args: &LineageArgs) -> Result<LineageGraph, CliError> {
     let opened = context.open()?;
     let database = context.state()?.join("cache.db");
     let catalog = &opened.catalog;
@@ -117,7 +117,7 @@ fn graph(context: &Context, args: &LineageArgs) -> Result<Graph, CliError> {
             .with_hint("it may be deleted: everything in it comes from the store")
     };
     let index = Index::open(Some(&database), catalog.store().id()).map_err(failed)?;
-    index.take_in(&states).map_err(failed)?;
+    index.index_logs(&states).map_err(failed)?;
     let extent = match (args.up, args.down) {
         (true, _) => Extent { up: args.depth, down: Some(0) },
         (_, true) => Extent { up: Some(0), down: args.depth },

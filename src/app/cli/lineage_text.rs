@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use super::output::{clean, count, size};
-use crate::repo::lineage::graph::{Described, Graph, Link};
+use crate::repo::lineage::graph::{DescribedNode, LineageGraph, Link};
 
 /// Lines of a tree.
 const MAX_LINES: usize = 2000;
@@ -13,8 +13,8 @@ const MAX_DEPTH: usize = 100;
 
 /// The graph as two trees: what a version was made from, and what was made from it. What was shown once is not
 /// unfolded again.
-pub fn tree(graph: &Graph) -> String {
-    let nodes: HashMap<&str, &Described> =
+pub fn tree(graph: &LineageGraph) -> String {
+    let nodes: HashMap<&str, &DescribedNode> =
         graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
     let mut inputs: BTreeMap<&str, Vec<&Link>> = BTreeMap::new();
     let mut made: BTreeMap<&str, Vec<&Link>> = BTreeMap::new();
@@ -45,7 +45,7 @@ pub fn tree(graph: &Graph) -> String {
 }
 
 struct Branches<'a> {
-    nodes: &'a HashMap<&'a str, &'a Described>,
+    nodes: &'a HashMap<&'a str, &'a DescribedNode>,
     links: &'a BTreeMap<&'a str, Vec<&'a Link>>,
     next: fn(&Link) -> &String,
     shown: HashSet<&'a str>,
@@ -79,14 +79,14 @@ impl<'a> Branches<'a> {
     }
 }
 
-fn about(node: &Described) -> String {
+fn about(node: &DescribedNode) -> String {
     let kind = node.artifact_type.as_ref().map(|kind| format!(" ({})", clean(kind))).unwrap_or_default();
     let deleted = if node.deleted { " (deleted)" } else { "" };
     format!("{kind}{deleted}")
 }
 
 /// For Graphviz.
-pub fn dot(graph: &Graph) -> String {
+pub fn dot(graph: &LineageGraph) -> String {
     let quote = |text: &str| format!("\"{}\"", clean(text).replace('\\', "\\\\").replace('"', "\\\""));
     let mut text = String::from("digraph lineage {\n  rankdir=LR;\n  node [shape=box];\n");
     for node in &graph.nodes {
@@ -108,7 +108,7 @@ pub fn dot(graph: &Graph) -> String {
 }
 
 /// For Mermaid.
-pub fn mermaid(graph: &Graph) -> String {
+pub fn mermaid(graph: &LineageGraph) -> String {
     let quote = |text: &str| format!("\"{}\"", clean(text).replace('"', "#quot;"));
     let numbers: HashMap<&str, usize> =
         graph.nodes.iter().enumerate().map(|(at, node)| (node.name.as_str(), at)).collect();

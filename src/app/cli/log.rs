@@ -7,12 +7,12 @@ use bytes::Bytes;
 use clap::Args;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
-use super::history::{self, History};
-use super::output::{self, Align, Format, Table};
+use super::error::{CliError, CommandOutcome};
+use super::history::{self, EventHistory};
+use super::output::{self, Align, Format, TextTable};
 use super::signers::SignersArgs;
 use super::target::Named;
-use crate::format::event::{Body, Deletion, DeletionCause, Event};
+use crate::format::event::{Deletion, DeletionCause, Event, EventBody};
 use crate::format::name::{ArtifactKey, Selector};
 use crate::format::signed::SignedEvent;
 use crate::format::signers::AllowedSigners;
@@ -51,7 +51,7 @@ pub struct LogArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &LogArgs) -> Result<CommandOutcome, CliError> {
     let opened = context.open()?;
     let catalog = &opened.catalog;
     let key = &args.target.reference.artifact;
@@ -70,11 +70,11 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
         line_of(key, &lines, seq)?;
     }
     let mut stored = Vec::new();
-    let mut history = History::default();
+    let mut history = EventHistory::default();
     let mut columns = vec![("SEQ", Align::Right), ("TIME (UTC)", Align::Left), ("BY", Align::Left)];
     columns.extend(args.verify_signatures.then_some(("SIGNED BY", Align::Left)));
     columns.push(("EVENT", Align::Left));
-    let mut table = Table::new(&columns);
+    let mut table = TextTable::new(&columns);
     for line in lines {
         let event = Event::decode(&line).map_err(|e| CliError::failed(format!("the log of {key}: {e}")))?;
         let is_shown = only.is_none_or(|version| history.concerns(&event.body, version))
@@ -103,7 +103,7 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<Outcome, CliError> {
         Format::Json => output::print_stored(&stored)?,
         Format::Text => output::print(&table.to_text())?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// What stands for the signer of an event that is not signed.
@@ -130,7 +130,12 @@ fn line_of<'a>(key: &ArtifactKey, lines: &'a [Bytes], seq: u64) -> Result<&'a By
 }
 
 /// Writes `event` (what is signed) and `event.sig` into a directory.
-fn export(key: &ArtifactKey, lines: &[Bytes], seq: u64, directory: &Path) -> Result<Outcome, CliError> {
+fn export(
+    key: &ArtifactKey,
+    lines: &[Bytes],
+    seq: u64,
+    directory: &Path,
+) -> Result<CommandOutcome, CliError> {
     let line = line_of(key, lines, seq)?;
     let signed =
         SignedEvent::from_stored(line).map_err(|e| CliError::failed(format!("event {seq} of {key}: {e}")))?;
@@ -146,16 +151,16 @@ fn export(key: &ArtifactKey, lines: &[Bytes], seq: u64, directory: &Path) -> Res
     output::print(&format!(
         "ssh-keygen -Y verify -f ALLOWED_SIGNERS -I PRINCIPAL -n {NAMESPACE} -s {shown}/event.sig < {shown}/event\n"
     ))?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// What the log of one version tells beyond the sentence: all that a commit said, and messages. Cost: a request for
 /// each message that was not read before.
-async fn more(catalog: &Catalog, key: &ArtifactKey, body: &Body) -> Result<String, CliError> {
+async fn more(catalog: &Catalog, key: &ArtifactKey, body: &EventBody) -> Result<String, CliError> {
     let (mut text, details) = match body {
-        Body::Commit(commit) => (history::said(&commit.settings), commit.settings.details),
-        Body::Recommit(again) => (history::said(&again.settings), again.settings.details),
-        Body::Message(change) => (String::new(), Some(change.details)),
+        EventBody::Commit(commit) => (history::said(&commit.settings), commit.settings.details),
+        EventBody::Recommit(again) => (history::said(&again.settings), again.settings.details),
+        EventBody::Message(change) => (String::new(), Some(change.details)),
         _ => return Ok(String::new()),
     };
     let Some(reference) = details else { return Ok(text) };
@@ -168,10 +173,10 @@ async fn more(catalog: &Catalog, key: &ArtifactKey, body: &Body) -> Result<Strin
     Ok(text)
 }
 
-fn sentence(body: &Body, history: &History) -> String {
+fn sentence(body: &EventBody, history: &EventHistory) -> String {
     match body {
-        Body::Create => "created the artifact".into(),
-        Body::Commit(commit) => format!(
+        EventBody::Create => "created the artifact".into(),
+        EventBody::Commit(commit) => format!(
             "committed {}: {}, {} ({} new){}",
             commit.version,
             output::count(commit.files, "file"),
@@ -179,35 +184,37 @@ fn sentence(body: &Body, history: &History) -> String {
             output::size(commit.stored_bytes),
             history.named(&commit.settings)
         ),
-        Body::Recommit(again) => {
+        EventBody::Recommit(again) => {
             format!("committed the content of {} again{}", again.version, history.named(&again.settings))
         }
-        Body::Alias(change) => {
+        EventBody::Alias(change) => {
             let from = change.from.map_or(String::new(), |from| format!(" (was {from})"));
             match &change.to {
                 Some(to) => format!("set {} -> {}{from}", change.alias, to.version),
                 None => format!("removed alias {}{from}", change.alias),
             }
         }
-        Body::Tag(change) => {
+        EventBody::Tag(change) => {
             let add = change.add.iter().map(|tag| format!("+{tag}"));
             let remove = change.remove.iter().map(|tag| format!("-{tag}"));
             format!("tags of {}: {}", change.version, add.chain(remove).collect::<Vec<_>>().join(" "))
         }
-        Body::Meta(change) => format!("metadata of {}: {}", change.version, history.metadata(change)),
-        Body::Ttl(change) => format!("time to live of {}: {}", change.version, history.time_to_live(change)),
-        Body::Message(change) => format!("new message for {}", change.version),
-        Body::Delete(deletion) => deleted(deletion),
-        Body::Policy(policy) => match policy.ttl_seconds {
+        EventBody::Meta(change) => format!("metadata of {}: {}", change.version, history.metadata(change)),
+        EventBody::Ttl(change) => {
+            format!("time to live of {}: {}", change.version, history.time_to_live(change))
+        }
+        EventBody::Message(change) => format!("new message for {}", change.version),
+        EventBody::Delete(deletion) => deleted(deletion),
+        EventBody::Policy(policy) => match policy.ttl_seconds {
             Some(seconds) => format!("default time to live: {}", output::seconds(seconds)),
             None => "default time to live: none".into(),
         },
-        Body::Fence(fence) => format!("collection {} began", fence.epoch),
-        Body::Protect(protection) => match protection.signers.len() as u64 {
+        EventBody::Fence(fence) => format!("collection {} began", fence.epoch),
+        EventBody::Protect(protection) => match protection.signers.len() as u64 {
             0 => format!("let everybody move {}", protection.alias),
             keys => format!("let only {} move {}", output::count(keys, "key"), protection.alias),
         },
-        Body::Unknown { kind } => format!("{kind} (of a newer artfs)"),
+        EventBody::Unknown { kind } => format!("{kind} (of a newer artfs)"),
     }
 }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::context::{Context, Opened};
+use super::context::{Context, OpenedStore};
 use super::csv;
 use super::deleted;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::files;
 use super::find::{self, Search, SortKey};
-use super::output::{self, Align, Format, Table};
-use super::target::{Named, Target};
+use super::output::{self, Align, Format, TextTable};
+use super::target::{CommandTarget, Named};
 use crate::format::name::{ProjectName, Selector};
 use crate::format::query::Condition;
 use crate::repo::catalog::{ArtifactState, VersionRecord, names_of};
@@ -46,7 +46,7 @@ Examples:
 pub struct LsArgs {
     /// project, project/name or project/name:version [default: everything]
     #[arg(value_name = "WHAT")]
-    target: Option<Target>,
+    target: Option<CommandTarget>,
     /// List what is in a version [default: the latest]
     #[arg(long, requires = "target")]
     files: bool,
@@ -92,24 +92,26 @@ const ARTIFACT_COLUMNS: [&str; 8] =
     ["artifact", "versions", "latest", "bytes", "logical_bytes", "stored_bytes", "updated", "aliases"];
 
 /// Runs it.
-pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &LsArgs) -> Result<CommandOutcome, CliError> {
     if args.files {
         return match &args.target {
-            Some(Target::Artifact(named)) => files::run(context, &named.reference),
-            Some(Target::Project(_)) | None => Err(CliError::usage("--files lists what is in one version")
-                .with_hint("name it: artfs ls project/name:v7 --files")),
+            Some(CommandTarget::Artifact(named)) => files::run(context, &named.reference),
+            Some(CommandTarget::Project(_)) | None => {
+                Err(CliError::usage("--files lists what is in one version")
+                    .with_hint("name it: artfs ls project/name:v7 --files"))
+            }
         };
     }
     if args.deleted {
         deleted::run(context, args.target.as_ref())?;
-        return Ok(Outcome::Done);
+        return Ok(CommandOutcome::Done);
     }
     let layout = layout(context, args)?;
     let opened = context.open()?;
     let catalog = &*opened.catalog;
     if args.condition.is_some() || !args.sort.is_empty() || args.limit.is_some() {
         let search = Search { condition: args.condition.as_ref(), sort: &args.sort, limit: args.limit };
-        return find::run(&opened, args.target.as_ref(), &search, layout).map(|()| Outcome::Done);
+        return find::run(&opened, args.target.as_ref(), &search, layout).map(|()| CommandOutcome::Done);
     }
     match &args.target {
         None => {
@@ -117,16 +119,16 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
             let nothing = format!("no artifacts in {} yet", catalog.store().url());
             print_artifacts(layout, args, &artifacts, &nothing)?;
         }
-        Some(Target::Project(project)) => {
+        Some(CommandTarget::Project(project)) => {
             print_artifacts(layout, args, &artifacts_of(&opened, project)?, "")?;
         }
-        Some(Target::Artifact(named)) => {
+        Some(CommandTarget::Artifact(named)) => {
             let key = &named.reference.artifact;
             let state = opened.runtime.block_on(catalog.existing(key, Duration::ZERO))?;
             print_versions(layout, args, &state, &versions_of(&state, named)?)?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// The artifacts of a project.
@@ -134,7 +136,7 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Outcome, CliError> {
 /// # Errors
 /// There is none: the project is not there.
 pub(super) fn artifacts_of(
-    opened: &Opened,
+    opened: &OpenedStore,
     project: &ProjectName,
 ) -> Result<Vec<Arc<ArtifactState>>, CliError> {
     let catalog = &opened.catalog;
@@ -190,7 +192,7 @@ fn print_artifacts(
     if args.size {
         return print_artifact_sizes(artifacts);
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("ARTIFACT", Align::Left),
         ("VERSIONS", Align::Right),
         ("LATEST", Align::Left),
@@ -211,7 +213,7 @@ fn print_artifacts(
 }
 
 fn print_artifact_sizes(artifacts: &[Arc<ArtifactState>]) -> Result<(), CliError> {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("ARTIFACT", Align::Left),
         ("VERSIONS", Align::Right),
         ("LATEST", Align::Left),
@@ -267,7 +269,7 @@ fn print_versions(
     if args.size {
         return print_version_sizes(state, versions);
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("VERSION", Align::Left),
         ("FILES", Align::Right),
         ("SIZE", Align::Right),
@@ -291,7 +293,7 @@ fn print_versions(
 }
 
 fn print_version_sizes(state: &ArtifactState, versions: &[&VersionRecord]) -> Result<(), CliError> {
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("VERSION", Align::Left),
         ("FILES", Align::Right),
         ("SIZE", Align::Right),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::args::{parse_label, parse_meta, parse_meta_text};
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use crate::format::event::Metadata;
 use crate::format::name::{Reference, Selector};
@@ -14,11 +14,11 @@ use crate::format::name::{Reference, Selector};
 #[derive(Debug, Args)]
 pub struct MetaArgs {
     #[command(subcommand)]
-    action: Action,
+    action: MetaAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum MetaAction {
     /// Set values
     #[command(after_help = "\
 A value is JSON if it can be read as JSON, else text. Numbers keep their spelling: 2.10 stays 2.10.
@@ -59,13 +59,13 @@ Examples:
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &MetaArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &MetaArgs) -> Result<CommandOutcome, CliError> {
     let (reference, set, remove): (_, Metadata, &[String]) = match &args.action {
-        Action::Set { reference, values, meta_text, .. } => {
+        MetaAction::Set { reference, values, meta_text, .. } => {
             (reference, values.iter().chain(meta_text).cloned().collect(), &[])
         }
-        Action::Rm { reference, names } => (reference, Metadata::new(), names),
-        Action::Ls { reference } => (reference, Metadata::new(), &[]),
+        MetaAction::Rm { reference, names } => (reference, Metadata::new(), names),
+        MetaAction::Ls { reference } => (reference, Metadata::new(), &[]),
     };
     let opened = context.open()?;
     let (catalog, key) = (&opened.catalog, &reference.artifact);
@@ -79,7 +79,7 @@ pub fn run(context: &Context, args: &MetaArgs) -> Result<Outcome, CliError> {
         context.changed(key);
         meta = state.version(version.version).map(|v| v.meta.clone()).unwrap_or_default();
     }
-    if let Action::Set { message: Some(message), .. } = &args.action {
+    if let MetaAction::Set { message: Some(message), .. } = &args.action {
         let (target, actor) = (Selector::Version(version.version), context.actor());
         opened.runtime.block_on(catalog.set_message(key, &target, message, &actor))?;
         context.changed(key);
@@ -98,5 +98,5 @@ pub fn run(context: &Context, args: &MetaArgs) -> Result<Outcome, CliError> {
             output::print(&meta.iter().map(line).collect::<String>())?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

@@ -63,11 +63,11 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use self::context::Context;
-use self::error::{CliError, Outcome};
-use crate::app::daemon::Start;
+use self::error::{CliError, CommandOutcome};
+use crate::app::daemon::StartMount;
 use crate::app::daemon::wire::WireError;
 use crate::format::clock;
-use crate::host::variables::{self, BadVariable, Kind};
+use crate::host::variables::{self, BadVariable, VariableKind};
 
 /// Versioned artifacts as plain files: a mounted tree of immutable versions, aliases and staging areas.
 #[derive(Debug, Parser)]
@@ -175,7 +175,7 @@ enum Command {
 }
 
 /// Runs the command line of this process. `start` mounts the file system.
-pub fn main(start: Start) -> ExitCode {
+pub fn main(start: StartMount) -> ExitCode {
     // The last resort: whatever comes from outside is refused by name where it comes in.
     let with_backtrace = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -190,7 +190,7 @@ pub fn main(start: Start) -> ExitCode {
 
 /// The first variable of this program that is not UTF-8.
 fn bad_variable() -> Option<BadVariable> {
-    let own = variables::VARIABLES.iter().filter(|(_, kind)| *kind == Kind::Own);
+    let own = variables::VARIABLES.iter().filter(|(_, kind)| *kind == VariableKind::Own);
     own.filter_map(|(name, _)| variables::check(name, &std::env::var_os(name)?).err()).next()
 }
 
@@ -210,7 +210,7 @@ fn tell(error: &WireError) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-fn command_line(start: Start) -> ExitCode {
+fn command_line(start: StartMount) -> ExitCode {
     crate::app::daemon::sys::keep_heap();
     if let Err(problem) = clock::check(SystemTime::now()) {
         tell(&WireError::new(problem).with_hint("set the clock: `timedatectl set-ntp true`, or `date -s`"));
@@ -240,7 +240,7 @@ fn command_line(start: Start) -> ExitCode {
     // What `verify` finds is its output and need not be logged as well.
     let verbose = cli.globals.verbose;
     let silent = verbose == 0 && matches!(&cli.command, Command::Verify(_));
-    start_tracing(verbose, daemon, if silent { Own::Nothing } else { Own::Messages });
+    start_tracing(verbose, daemon, if silent { Diagnostics::Nothing } else { Diagnostics::Messages });
     match dispatch(cli, start) {
         Ok(outcome) => ExitCode::from(outcome.code()),
         Err(CliError::BrokenPipe) => ExitCode::SUCCESS,
@@ -251,7 +251,7 @@ fn command_line(start: Start) -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
+fn dispatch(cli: Cli, start: StartMount) -> Result<CommandOutcome, CliError> {
     let context = Context::new(&cli.globals);
     match cli.command {
         Command::Mount(args) => mount::run(&context, &args, start),
@@ -291,7 +291,7 @@ fn dispatch(cli: Cli, start: Start) -> Result<Outcome, CliError> {
 
 /// What of this program's own diagnostics is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Own {
+enum Diagnostics {
     /// As much as is asked for.
     Messages,
     /// None.
@@ -299,9 +299,9 @@ enum Own {
 }
 
 /// Diagnostics go to standard error; a daemon's is its log.
-fn start_tracing(verbose: u8, daemon: bool, own: Own) {
+fn start_tracing(verbose: u8, daemon: bool, own: Diagnostics) {
     let level = match (verbose, daemon) {
-        _ if own == Own::Nothing => "off",
+        _ if own == Diagnostics::Nothing => "off",
         (0, false) => "warn",
         (0, true) | (1, false) => "info",
         (1, true) | (2, _) => "debug",

@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use super::args::{QuotaArgs, ReferenceArgs, parse_size, parse_span};
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use super::signers::PolicyArgs;
-use crate::app::daemon::guard::Guard;
+use crate::app::daemon::guard::DaemonGuard;
 use crate::app::daemon::spawn::{self, Ready};
-use crate::app::daemon::{self, Options, Start, mounts, sys};
+use crate::app::daemon::{self, DaemonOptions, StartMount, mounts, sys};
 use crate::mount::fs::RENAME_WAIT;
 use crate::mount::staging;
 use crate::store::OnMissing;
@@ -98,7 +98,7 @@ impl MountArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &MountArgs, start: Start) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &MountArgs, start: StartMount) -> Result<CommandOutcome, CliError> {
     if !args.foreground {
         return background(context, args);
     }
@@ -115,7 +115,7 @@ pub fn run(context: &Context, args: &MountArgs, start: Start) -> Result<Outcome,
         }
     };
     // Before there are threads.
-    let guard = Guard::start(&options.mountpoint);
+    let guard = DaemonGuard::start(&options.mountpoint);
     let guard = guard.inspect_err(|error| tracing::warn!(%error, "the mount has no guard")).ok();
     let runtime = context.runtime()?;
     // Who may only read makes no store.
@@ -128,10 +128,10 @@ pub fn run(context: &Context, args: &MountArgs, start: Start) -> Result<Outcome,
     let outcome = daemon::run(guard, options, context.actor(), &runtime, open, start, ready);
     runtime.shutdown_timeout(SHUTDOWN_LIMIT);
     outcome?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
+fn options(context: &Context, args: &MountArgs) -> Result<DaemonOptions, CliError> {
     let policy = args.policy.policy()?;
     let state = context.state()?;
     let mountpoint = mountpoint(&args.directory)?;
@@ -149,7 +149,7 @@ fn options(context: &Context, args: &MountArgs) -> Result<Options, CliError> {
                 .ok_or_else(|| CliError::failed(format!("there is no group {group} on this host")))?,
         ),
     };
-    Ok(Options {
+    Ok(DaemonOptions {
         state,
         mountpoint,
         read_only: args.read_only,
@@ -191,7 +191,7 @@ pub fn set_aside_note(state: &Path) -> Option<String> {
 }
 
 /// Starts the daemon and waits until it serves.
-fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> {
+fn background(context: &Context, args: &MountArgs) -> Result<CommandOutcome, CliError> {
     // What can be refused here needs no daemon and no log.
     let options = options(context, args)?;
     let store = context.store_url()?;
@@ -259,5 +259,5 @@ fn background(context: &Context, args: &MountArgs) -> Result<Outcome, CliError> 
             output::print(&format!("{store} is mounted on {} (pid {pid})\n", options.mountpoint.display()))?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

@@ -133,12 +133,12 @@ pub enum Align {
 
 /// Rows under a heading, lined up.
 #[derive(Debug)]
-pub struct Table {
+pub struct TextTable {
     columns: Vec<(String, Align)>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// A table with these columns.
     pub fn new(columns: &[(&str, Align)]) -> Self {
         let columns = columns.iter().map(|(name, align)| (clean(name), *align)).collect();
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_obey_no_escape_sequence() {
-        let mut table = Table::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("BY", Align::Left)]);
+        let mut table = TextTable::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("BY", Align::Left)]);
         table.row(["a".into(), "1 B".into(), "".into()]);
         table.row(["été".into(), "12 KiB".into(), "\x1b[2J".into()]);
         assert_eq!(table.to_text(), "NAME    SIZE  BY\na        1 B\nété   12 KiB  \\u{1b}[2J\n");

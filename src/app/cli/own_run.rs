@@ -7,15 +7,15 @@ use crate::format::id::StoreId;
 use crate::format::name::{ArtifactKey, RunId, VersionNumber};
 use crate::format::run::{MAX_READS, VersionRead};
 use crate::host::process::{Proc, rule};
-use crate::mount::provenance::capture::{self, Names, Trust};
-use crate::mount::provenance::{Ledger, LedgerError, Published, own};
+use crate::mount::provenance::capture::{self, HostNames, Trust};
+use crate::mount::provenance::{LedgerError, Published, RunLedger, own};
 use crate::repo::catalog::VersionRecord;
 use crate::repo::commit::Settings;
 
 /// The run of this process, and where runs are kept. Recording fails no command: what goes wrong is logged.
 #[derive(Debug)]
 pub struct OwnRun {
-    ledger: Ledger,
+    ledger: RunLedger,
     id: RunId,
 }
 
@@ -34,10 +34,10 @@ impl OwnRun {
         };
         // It warns of a name that is none.
         let _ = context.declared_run();
-        let ledger = Ledger::open(&state)?;
+        let ledger = RunLedger::open(&state)?;
         if ledger.run(&found.id)?.is_none() {
             let names =
-                Names { host, user: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")) };
+                HostNames { host, user: |uid| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")) };
             let mut run = capture::of_process(&found, &names, env.now());
             let is_mine = Proc.user(found.root.pid) == Some(sys::effective_uid());
             capture::add_code(&mut run, if is_mine { Trust::Own } else { Trust::Foreign });

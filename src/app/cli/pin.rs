@@ -5,16 +5,16 @@ use serde::de::DeserializeOwned;
 
 use super::args::parse_size;
 use super::ask::{ask, understood};
-use super::content::Content;
+use super::content::OpenedContent;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::interrupt::interrupted;
-use super::output::{self, Align, Format, Table};
+use super::output::{self, Align, Format, TextTable};
 use super::progress::following;
-use crate::app::daemon::wire::{PinListed, PinReply, Request, UnpinReply};
+use crate::app::daemon::wire::{ControlRequest, PinListed, PinReply, UnpinReply};
 use crate::app::serve;
 use crate::format::name::{Reference, Selector};
-use crate::repo::pin::Progress;
+use crate::repo::pin::PinProgress;
 use crate::store::OnMissing;
 
 /// Fetch versions as a whole and keep them in the cache
@@ -56,18 +56,18 @@ pub struct UnpinArgs {
 }
 
 /// Runs `artfs pin`.
-pub fn run(context: &Context, args: &PinArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &PinArgs) -> Result<CommandOutcome, CliError> {
     if args.list {
         return list(context);
     }
     let pinned = ask_all(
         context,
-        args.references.iter().map(|reference| Request::Pin { reference: reference.clone() }),
+        args.references.iter().map(|reference| ControlRequest::Pin { reference: reference.clone() }),
     )?;
     let pinned: Vec<PinReply> = match pinned {
         Some(pinned) => pinned,
         None => {
-            let content = Content::open_within(context, OnMissing::Fail, args.cache_size)?;
+            let content = OpenedContent::open_within(context, OnMissing::Fail, args.cache_size)?;
             let done: Result<Vec<_>, _> =
                 args.references.iter().map(|reference| pin_here(&content, reference)).collect();
             content.close();
@@ -76,7 +76,7 @@ pub fn run(context: &Context, args: &PinArgs) -> Result<Outcome, CliError> {
     };
     if context.format() == Format::Json {
         output::print_json(&pinned)?;
-        return Ok(Outcome::Done);
+        return Ok(CommandOutcome::Done);
     }
     for (reply, reference) in pinned.iter().zip(&args.references) {
         let meant = match &reference.selector {
@@ -92,13 +92,13 @@ pub fn run(context: &Context, args: &PinArgs) -> Result<Outcome, CliError> {
             output::size(reply.fetched_bytes),
         ))?;
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Asks the daemon, if one runs; none if none does.
 fn ask_all<T: DeserializeOwned>(
     context: &Context,
-    requests: impl Iterator<Item = Request>,
+    requests: impl Iterator<Item = ControlRequest>,
 ) -> Result<Option<Vec<T>>, CliError> {
     let mut replies = vec![];
     for request in requests {
@@ -113,11 +113,11 @@ fn ask_all<T: DeserializeOwned>(
     Ok(Some(replies))
 }
 
-fn pin_here(content: &Content, reference: &Reference) -> Result<PinReply, CliError> {
+fn pin_here(content: &OpenedContent, reference: &Reference) -> Result<PinReply, CliError> {
     let (catalog, cache) = (&content.opened.catalog, content.reader.cache());
     // What the last process left behind is looked through first.
     cache.settle();
-    let progress = Progress::default();
+    let progress = PinProgress::default();
     content.opened.runtime.block_on(async {
         let work = serve::pin(catalog, &content.reader, reference, &progress);
         let work = following(|| serve::pin_progress(reference, &progress, cache), work);
@@ -133,12 +133,12 @@ fn pin_here(content: &Content, reference: &Reference) -> Result<PinReply, CliErr
     })
 }
 
-fn list(context: &Context) -> Result<Outcome, CliError> {
-    let asked: Option<Vec<Vec<PinListed>>> = ask_all(context, std::iter::once(Request::Pins))?;
+fn list(context: &Context) -> Result<CommandOutcome, CliError> {
+    let asked: Option<Vec<Vec<PinListed>>> = ask_all(context, std::iter::once(ControlRequest::Pins))?;
     let pins: Vec<PinListed> = match asked {
         Some(pins) => pins.into_iter().flatten().collect(),
         None => {
-            let content = Content::open(context, OnMissing::Fail)?;
+            let content = OpenedContent::open(context, OnMissing::Fail)?;
             content.reader.cache().settle();
             let pins = serve::pins(&content.opened.catalog, content.reader.cache());
             content.close();
@@ -147,13 +147,13 @@ fn list(context: &Context) -> Result<Outcome, CliError> {
     };
     if context.format() == Format::Json {
         output::print_json(&pins)?;
-        return Ok(Outcome::Done);
+        return Ok(CommandOutcome::Done);
     }
     if pins.is_empty() {
         eprintln!("nothing is pinned");
-        return Ok(Outcome::Done);
+        return Ok(CommandOutcome::Done);
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("VERSION", Align::Left),
         ("FILES", Align::Right),
         ("SIZE", Align::Right),
@@ -170,16 +170,17 @@ fn list(context: &Context) -> Result<Outcome, CliError> {
         ]);
     }
     output::print(&table.to_text())?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Runs `artfs unpin`.
-pub fn run_unpin(context: &Context, args: &UnpinArgs) -> Result<Outcome, CliError> {
-    let requests = args.references.iter().map(|reference| Request::Unpin { reference: reference.clone() });
+pub fn run_unpin(context: &Context, args: &UnpinArgs) -> Result<CommandOutcome, CliError> {
+    let requests =
+        args.references.iter().map(|reference| ControlRequest::Unpin { reference: reference.clone() });
     let replies: Vec<UnpinReply> = match ask_all(context, requests)? {
         Some(replies) => replies,
         None => {
-            let content = Content::open(context, OnMissing::Fail)?;
+            let content = OpenedContent::open(context, OnMissing::Fail)?;
             let (catalog, cache) = (&content.opened.catalog, content.reader.cache());
             let unpin = |reference| content.opened.runtime.block_on(serve::unpin(catalog, cache, reference));
             let done: Result<Vec<_>, _> = args.references.iter().map(unpin).collect();
@@ -199,5 +200,5 @@ pub fn run_unpin(context: &Context, args: &UnpinArgs) -> Result<Outcome, CliErro
             output::print(&replies.iter().map(line).collect::<String>())?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use super::output;
-use crate::app::daemon::wire::Progress;
+use crate::app::daemon::wire::WorkProgress;
 
 /// The line is not written anew more often than this.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -23,7 +23,7 @@ impl ProgressLine {
     }
 
     /// Shows how far the work is.
-    pub fn show(&mut self, progress: &Progress) {
+    pub fn show(&mut self, progress: &WorkProgress) {
         if !self.terminal || self.shown.is_some_and(|at| at.elapsed() < INTERVAL) {
             return;
         }
@@ -58,12 +58,12 @@ pub async fn with_line<T>(
     done_bytes: impl Fn() -> u64,
     work: impl Future<Output = T>,
 ) -> T {
-    let progress = || Progress { step: step.into(), done_bytes: done_bytes(), total_bytes };
+    let progress = || WorkProgress { step: step.into(), done_bytes: done_bytes(), total_bytes };
     following(progress, work).await
 }
 
 /// Does the work with a line on the terminal that says how far it is.
-pub async fn following<T>(progress: impl Fn() -> Progress, work: impl Future<Output = T>) -> T {
+pub async fn following<T>(progress: impl Fn() -> WorkProgress, work: impl Future<Output = T>) -> T {
     let mut line = ProgressLine::new();
     telling(INTERVAL, work, || line.show(&progress())).await
 }
@@ -80,7 +80,7 @@ pub async fn telling<T>(interval: Duration, work: impl Future<Output = T>, mut t
     }
 }
 
-fn text(progress: &Progress) -> String {
+fn text(progress: &WorkProgress) -> String {
     let step = output::clean(&progress.step);
     let done = output::size(progress.done_bytes);
     match progress.total_bytes {
@@ -99,8 +99,9 @@ mod tests {
 
     #[test]
     fn the_line_says_what_is_known() {
-        let line =
-            |done_bytes, total_bytes| text(&Progress { step: "uploading".into(), done_bytes, total_bytes });
+        let line = |done_bytes, total_bytes| {
+            text(&WorkProgress { step: "uploading".into(), done_bytes, total_bytes })
+        };
         assert_eq!(line(0, None), "uploading");
         assert_eq!(line(2048, None), "uploading 2.0 KiB");
         assert_eq!(line(512, Some(2048)), "uploading 512 B of 2.0 KiB (25 %)");

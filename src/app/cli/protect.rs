@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::{Context, Opened};
-use super::error::{CliError, Outcome};
+use super::context::{Context, OpenedStore};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use super::signers::SignersArgs;
 use crate::format::name::{AliasName, ArtifactKey};
@@ -51,7 +51,7 @@ pub struct ProtectArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &ProtectArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &ProtectArgs) -> Result<CommandOutcome, CliError> {
     let key = &args.artifact;
     let Some(alias) = &args.alias else { return list(context, key) };
     let keys = keys(args)?;
@@ -85,7 +85,7 @@ pub fn run(context: &Context, args: &ProtectArgs) -> Result<Outcome, CliError> {
             output::print(&format!("{key}:{alias} is moved by {keys} only\n"))?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn keys(args: &ProtectArgs) -> Result<BTreeSet<PublicKey>, CliError> {
@@ -108,8 +108,8 @@ fn shown(alias: &AliasName, keys: &BTreeSet<PublicKey>) -> Value {
     json!({ "alias": alias, "keys": keys })
 }
 
-fn list(context: &Context, key: &ArtifactKey) -> Result<Outcome, CliError> {
-    let Opened { runtime, catalog } = context.open()?;
+fn list(context: &Context, key: &ArtifactKey) -> Result<CommandOutcome, CliError> {
+    let OpenedStore { runtime, catalog } = context.open()?;
     let state = runtime.block_on(catalog.existing(key, Duration::ZERO))?;
     let protections = state.protections();
     match context.format() {
@@ -126,5 +126,5 @@ fn list(context: &Context, key: &ArtifactKey) -> Result<Outcome, CliError> {
             output::print(&lines.map(line).collect::<String>())?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

@@ -7,9 +7,9 @@ use clap::Args;
 
 use super::args::{QuotaArgs, ReferenceArgs, SettingsArgs};
 use super::commit::sentence;
-use super::content::Content;
+use super::content::OpenedContent;
 use super::context::Context;
-use super::error::{CliError, Outcome, over_quota};
+use super::error::{CliError, CommandOutcome, over_quota};
 use super::interrupt::{OnSignal, interruptible};
 use super::output::{self, Format};
 use super::own_run::OwnRun;
@@ -17,7 +17,7 @@ use super::progress::with_line;
 use crate::app::daemon::wire;
 use crate::app::serve;
 use crate::format::name::{ArtifactKey, Reference, Selector};
-use crate::repo::commit::{self, CommitError, Committer, Place, Progress};
+use crate::repo::commit::{self, CommitError, CommitProgress, Committer, TreeLocation};
 use crate::repo::verify::Copies;
 use crate::store::OnMissing;
 
@@ -57,7 +57,7 @@ pub struct PutArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: PutArgs) -> Result<CommandOutcome, CliError> {
     let PutArgs { paths, artifact, settings, quota, references, sha256, repair } = args;
     // What can be refused without a store makes none.
     let roots = commit::roots(&paths).map_err(|e| put_error(&artifact, e))?;
@@ -67,7 +67,7 @@ pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
         found.map_err(|e| CliError::io(format!("cannot read {}", path.display()), &e))?;
     }
     let on_missing = if sha256 { OnMissing::CreateWithSha256 } else { OnMissing::Create };
-    let content = Content::open(context, on_missing)?;
+    let content = OpenedContent::open(context, on_missing)?;
     content.allow(&references);
     let quota_bytes = quota.quotas().of(&artifact.project);
     let copies = Copies(roots.clone());
@@ -85,13 +85,13 @@ pub fn run(context: &Context, args: PutArgs) -> Result<Outcome, CliError> {
         Format::Json => output::print_json(&made)?,
         Format::Text => output::print(&format!("{}\n", sentence(&made)))?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Stores again what the store lost of the version, from what was put.
 fn repair_made(
     context: &Context,
-    content: &Content,
+    content: &OpenedContent,
     made: &wire::CommitReply,
     copies: &Copies,
 ) -> Result<(), CliError> {
@@ -110,7 +110,7 @@ fn repair_made(
 
 fn put(
     context: &Context,
-    content: &Content,
+    content: &OpenedContent,
     artifact: ArtifactKey,
     settings: SettingsArgs,
     quota_bytes: Option<u64>,
@@ -119,7 +119,7 @@ fn put(
     let catalog = &content.opened.catalog;
     let store = catalog.store();
     let index = content.index().clone();
-    let place = Place::of_folders(&roots, &working_directories());
+    let place = TreeLocation::of_folders(&roots, &working_directories());
     let committer = Committer::new(catalog.clone(), content.reader.clone(), index)
         .with_quota(quota_bytes)
         .with_links(Some(place));
@@ -129,17 +129,17 @@ fn put(
     if let Some(run) = &run {
         run.add_to(&mut settings, store.id());
     }
-    let request = commit::Request {
+    let request = commit::NewVersion {
         artifact: artifact.clone(),
         origin: store.env().random16(),
         actor: context.actor(),
         settings,
         demanded: None,
     };
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(CommitProgress::default());
     let followed = progress.clone();
     let walk =
-        move |visit: &mut dyn FnMut(commit::Item) -> Result<(), CommitError>| commit::walk(&roots, visit);
+        move |visit: &mut dyn FnMut(commit::TreeItem) -> Result<(), CommitError>| commit::walk(&roots, visit);
     let outcome = content.opened.runtime.block_on(async {
         let commit = committer.commit(&request, progress, walk, |_| Ok(()));
         let work = with_line("putting", None, || followed.snapshot().bytes, commit);
@@ -164,7 +164,7 @@ fn put(
     Ok(wire::CommitReply {
         artifact: outcome.artifact,
         version: outcome.version,
-        outcome: if outcome.created { wire::Outcome::Created } else { wire::Outcome::Identical },
+        outcome: if outcome.created { wire::CommitOutcome::Created } else { wire::CommitOutcome::Identical },
         digest: outcome.digest,
         files: outcome.files,
         bytes: outcome.bytes,

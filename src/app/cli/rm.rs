@@ -7,10 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::{Context, Opened};
-use super::error::{CliError, Outcome};
+use super::context::{Context, OpenedStore};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
-use super::target::{Named, Target};
+use super::target::{CommandTarget, Named};
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, EditError, InUse, Inputs};
 
@@ -31,7 +31,7 @@ Examples:
 pub struct RmArgs {
     /// Versions (project/name:v3); with --recursive also artifacts (project/name) and projects
     #[arg(value_name = "WHAT", required = true)]
-    targets: Vec<Target>,
+    targets: Vec<CommandTarget>,
     /// Delete whole artifacts and projects
     #[arg(short, long)]
     recursive: bool,
@@ -46,10 +46,10 @@ enum Doomed {
     Versions(BTreeSet<VersionNumber>),
 }
 
-type Plan = BTreeMap<ArtifactKey, Doomed>;
+type RemovalPlan = BTreeMap<ArtifactKey, Doomed>;
 
 /// Runs it.
-pub fn run(context: &Context, args: &RmArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &RmArgs) -> Result<CommandOutcome, CliError> {
     if !args.recursive {
         args.targets.iter().try_for_each(refuse_whole)?;
     }
@@ -75,20 +75,20 @@ pub fn run(context: &Context, args: &RmArgs) -> Result<Outcome, CliError> {
         context.changed(artifact);
     }
     report(context, &done)?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// A version with its colon forgotten must not be taken for the whole artifact.
-fn refuse_whole(target: &Target) -> Result<(), CliError> {
+fn refuse_whole(target: &CommandTarget) -> Result<(), CliError> {
     match target {
-        Target::Artifact(Named { selector: Some(_), .. }) => Ok(()),
-        Target::Artifact(Named { reference, .. }) => {
+        CommandTarget::Artifact(Named { selector: Some(_), .. }) => Ok(()),
+        CommandTarget::Artifact(Named { reference, .. }) => {
             let artifact = &reference.artifact;
             Err(CliError::usage(format!("{artifact} is a whole artifact with all its versions")).with_hint(
                 format!("{artifact}:v3 names one version; `artfs rm --recursive {artifact}` deletes all"),
             ))
         }
-        Target::Project(project) => {
+        CommandTarget::Project(project) => {
             Err(CliError::usage(format!("{project} is a whole project with all its artifacts")).with_hint(
                 format!("{project}/name:v3 names one version; `artfs rm --recursive {project}` deletes all"),
             ))
@@ -96,11 +96,11 @@ fn refuse_whole(target: &Target) -> Result<(), CliError> {
     }
 }
 
-async fn plan(catalog: &Catalog, targets: &[Target]) -> Result<Plan, CliError> {
-    let mut plan = Plan::new();
+async fn plan(catalog: &Catalog, targets: &[CommandTarget]) -> Result<RemovalPlan, CliError> {
+    let mut plan = RemovalPlan::new();
     for target in targets {
         match target {
-            Target::Project(project) => {
+            CommandTarget::Project(project) => {
                 let artifacts = catalog.living_states_of(project).await?;
                 if artifacts.is_empty() {
                     let message = format!("there is no project {project} in {}", catalog.store().url());
@@ -108,7 +108,7 @@ async fn plan(catalog: &Catalog, targets: &[Target]) -> Result<Plan, CliError> {
                 }
                 plan.extend(artifacts.iter().map(|state| (state.key().clone(), Doomed::All)));
             }
-            Target::Artifact(Named { reference, selector }) => {
+            CommandTarget::Artifact(Named { reference, selector }) => {
                 let key = &reference.artifact;
                 let state = catalog.existing(key, Duration::ZERO).await?;
                 match selector {
@@ -142,7 +142,7 @@ fn version(
 }
 
 /// What all living versions were made from, those left out that go with it.
-async fn inputs_of_all(catalog: &Catalog, plan: &Plan) -> Result<Inputs, CliError> {
+async fn inputs_of_all(catalog: &Catalog, plan: &RemovalPlan) -> Result<Inputs, CliError> {
     let mut inputs = Inputs::default();
     let stays = |state: &&Arc<ArtifactState>| !matches!(plan.get(state.key()), Some(Doomed::All));
     for state in catalog.living_states().await?.iter().filter(stays) {
@@ -157,7 +157,7 @@ async fn inputs_of_all(catalog: &Catalog, plan: &Plan) -> Result<Inputs, CliErro
 
 fn delete(
     context: &Context,
-    opened: &Opened,
+    opened: &OpenedStore,
     artifact: &ArtifactKey,
     doomed: &Doomed,
     in_use: InUse,

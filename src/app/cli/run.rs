@@ -13,17 +13,17 @@ use clap::Args;
 use tokio::sync::mpsc;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
-use crate::app::daemon::signals::Signals;
+use super::error::{CliError, CommandOutcome};
+use crate::app::daemon::signals::WaitedSignals;
 use crate::app::daemon::sys;
-use crate::app::daemon::wire::Request;
+use crate::app::daemon::wire::ControlRequest;
 use crate::format::clock;
 use crate::format::id::TokenId;
 use crate::format::name::RunId;
 use crate::format::run::Run;
 use crate::host::process::limits;
 use crate::host::process::rule::RUN_VARIABLE;
-use crate::mount::provenance::{Ledger, Published, capture};
+use crate::mount::provenance::{Published, RunLedger, capture};
 use crate::repo::lineage::openlineage::{self, Sink, Stage, VersionMade};
 use crate::repo::lineage::uses;
 
@@ -78,11 +78,11 @@ fn parse_label(text: &str) -> Result<String, String> {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: RunArgs) -> Result<CommandOutcome, CliError> {
     let env = clock::system();
     let id: RunId = TokenId::from_bytes(env.random16()).to_string().parse().expect("hex digits are a name");
     let words: Vec<String> = args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let ledger = Arc::new(Ledger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?);
+    let ledger = Arc::new(RunLedger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?);
     let actor = context.actor();
     let mut record = Run {
         name: args.name,
@@ -114,7 +114,7 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
             record.exit_status = Some(code.into());
             keep(&ledger, &record, &env);
             eprintln!("error: cannot run {}: {e}", super::output::clean(&words[0]));
-            return Ok(Outcome::Program(code));
+            return Ok(CommandOutcome::Program(code));
         }
     };
     let pid = child.id();
@@ -142,11 +142,11 @@ pub fn run(context: &Context, args: RunArgs) -> Result<Outcome, CliError> {
         warn("the run's end was not told", send(context, sink, stage, &ledger, &record));
     }
     warn("what the run used is kept on this host only", tell(context, &ledger, &record));
-    Ok(Outcome::Program(u8::try_from(exit).unwrap_or(1)))
+    Ok(CommandOutcome::Program(u8::try_from(exit).unwrap_or(1)))
 }
 
 /// Adds to the record what is in files, and keeps it; says when that is done.
-fn take_code(ledger: &Arc<Ledger>, env: &clock::Env, mut record: Run) -> (JoinHandle<Run>, Receiver<()>) {
+fn take_code(ledger: &Arc<RunLedger>, env: &clock::Env, mut record: Run) -> (JoinHandle<Run>, Receiver<()>) {
     let (done, ready) = std::sync::mpsc::channel();
     let (ledger, env) = (ledger.clone(), env.clone());
     let work = move || {
@@ -160,14 +160,14 @@ fn take_code(ledger: &Arc<Ledger>, env: &clock::Env, mut record: Run) -> (JoinHa
 }
 
 /// Keeps the record. A program is not stopped for want of it.
-fn keep(ledger: &Ledger, record: &Run, env: &clock::Env) {
+fn keep(ledger: &RunLedger, record: &Run, env: &clock::Env) {
     if let Err(e) = ledger.put(record, env.now()) {
         eprintln!("warning: {e}");
     }
 }
 
 /// Versions that were read and led to no commit are told to the store as used.
-fn tell(context: &Context, ledger: &Ledger, record: &Run) -> Result<(), CliError> {
+fn tell(context: &Context, ledger: &RunLedger, record: &Run) -> Result<(), CliError> {
     let Some(id) = &record.id else { return Ok(()) };
     let has_reads = ledger.has_unpublished(id).map_err(|e| CliError::failed(e.to_string()))?;
     if !has_reads {
@@ -182,7 +182,13 @@ fn tell(context: &Context, ledger: &Ledger, record: &Run) -> Result<(), CliError
 }
 
 /// Sends an event about the run, with what it read and made so far.
-fn send(context: &Context, sink: &Sink, stage: Stage, ledger: &Ledger, record: &Run) -> Result<(), CliError> {
+fn send(
+    context: &Context,
+    sink: &Sink,
+    stage: Stage,
+    ledger: &RunLedger,
+    record: &Run,
+) -> Result<(), CliError> {
     let Some(id) = &record.id else { return Ok(()) };
     let failed = |e: crate::mount::provenance::LedgerError| CliError::failed(e.to_string());
     let opened = context.open()?;
@@ -199,7 +205,7 @@ fn send(context: &Context, sink: &Sink, stage: Stage, ledger: &Ledger, record: &
 /// Has the daemon of this state folder write down what it saw.
 pub fn flush(context: &Context) {
     if let Ok(Some(client)) = context.daemon()
-        && let Err(error) = client.call(&Request::FlushRuns, |_| {})
+        && let Err(error) = client.call(&ControlRequest::FlushRuns, |_| {})
     {
         tracing::debug!(%error, "the daemon did not write down what it saw");
     }
@@ -207,13 +213,13 @@ pub fn flush(context: &Context) {
 
 /// Signals that are passed on. Those that were ignored when this process was started stay so, for the command too
 /// (`nohup artfs run`).
-fn passed_on() -> Signals {
+fn passed_on() -> WaitedSignals {
     // A terminal sends those of its keys to the command as well; then this process only must not end by them.
     let kinds = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
-    Signals::of(kinds.into_iter().filter(|kind| !sys::is_ignored(*kind)))
+    WaitedSignals::of(kinds.into_iter().filter(|kind| !sys::is_ignored(*kind)))
 }
 
-async fn forward(mut signals: Signals, pid: u32, mut end: mpsc::Receiver<()>) {
+async fn forward(mut signals: WaitedSignals, pid: u32, mut end: mpsc::Receiver<()>) {
     let by_keys = io::stdin().is_terminal();
     loop {
         tokio::select! {

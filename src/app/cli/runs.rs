@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
-use super::output::{self, Align, Format, Table};
+use super::error::{CliError, CommandOutcome};
+use super::output::{self, Align, Format, TextTable};
 use super::run::flush;
-use crate::mount::provenance::{Ledger, RunRow};
+use crate::mount::provenance::{RunLedger, RunRow};
 
 /// The longest title in a table.
 const MAX_TITLE_CHARS: usize = 60;
@@ -28,20 +28,20 @@ pub struct RunsArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &RunsArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &RunsArgs) -> Result<CommandOutcome, CliError> {
     flush(context);
-    let ledger = Ledger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?;
+    let ledger = RunLedger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?;
     let runs = ledger.newest(args.limit).map_err(|e| CliError::failed(e.to_string()))?;
     match context.format() {
         Format::Json => output::print_json(&runs)?,
         Format::Text if runs.is_empty() => output::print("no run was seen on this host\n")?,
         Format::Text => output::print(&table(&runs).to_text())?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn table(runs: &[RunRow]) -> Table {
-    let mut table = Table::new(&[
+fn table(runs: &[RunRow]) -> TextTable {
+    let mut table = TextTable::new(&[
         ("LAST SEEN", Align::Left),
         ("STATUS", Align::Left),
         ("USER", Align::Left),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::log::{UNSIGNED, signer};
 use super::output::{self, Format};
 use super::signers::SignersArgs;
@@ -11,7 +11,7 @@ use crate::format::event::DeletionCause;
 use crate::format::exact;
 use crate::format::name::{Reference, Selector};
 use crate::format::run::{Run, VersionRead};
-use crate::repo::catalog::{CatalogError, Record};
+use crate::repo::catalog::{CatalogError, FullRecord};
 use clap::Args;
 
 /// Show everything about a version
@@ -32,12 +32,12 @@ pub struct ShowArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &ShowArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &ShowArgs) -> Result<CommandOutcome, CliError> {
     let opened = context.open()?;
     let catalog = &opened.catalog;
     let signers = args.signers.load()?.unwrap_or_default();
     let Reference { artifact, selector } = &args.reference;
-    let shown: Result<(Record, String), CatalogError> = opened.runtime.block_on(async {
+    let shown: Result<(FullRecord, String), CatalogError> = opened.runtime.block_on(async {
         let state = catalog.existing(artifact, Duration::ZERO).await?;
         let deleted = match selector {
             Selector::Version(number) => state.deleted_version(*number),
@@ -61,17 +61,17 @@ pub fn run(context: &Context, args: &ShowArgs) -> Result<Outcome, CliError> {
         Format::Json => output::print_json(&with_signer(&record, &signed_by))?,
         Format::Text => output::print(&text(&record, &signed_by))?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// The record with the member `signed_by`, null if nobody signed the commit.
-fn with_signer(record: &Record, signed_by: &str) -> serde_json::Value {
+fn with_signer(record: &FullRecord, signed_by: &str) -> serde_json::Value {
     let mut value = exact::to_value(record).expect("a record is plain data");
     value["signed_by"] = Some(signed_by).filter(|by| *by != UNSIGNED).into();
     value
 }
 
-fn text(record: &Record, signed_by: &str) -> String {
+fn text(record: &FullRecord, signed_by: &str) -> String {
     let mut lines = vec![
         ("version", format!("{}:{}", record.artifact, record.version)),
         ("digest", record.digest.to_string()),

@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use super::verify::read_stored;
 use crate::format::name::{Reference, Selector};
@@ -29,7 +29,7 @@ pub struct SignArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &SignArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &SignArgs) -> Result<CommandOutcome, CliError> {
     if context.sign_key()?.is_none() {
         return Err(CliError::usage("no key is named to sign with")
             .with_hint("name it with --sign=KEY or $ARTFS_SIGN_KEY; --sign alone takes that of ~/.ssh"));
@@ -60,5 +60,5 @@ pub fn run(context: &Context, args: &SignArgs) -> Result<Outcome, CliError> {
             output::print(&format!("{key}:{} is signed: {}\n", version.version, version.digest))?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::content::Content;
+use super::content::OpenedContent;
 use super::context::Context;
 use super::error::CliError;
 use crate::format::name::Reference;
 use crate::format::signers::{AllowedSigners, MAX_SIGNERS_BYTES};
 use crate::repo::catalog::VersionRecord;
-use crate::repo::trust::{Admission, Floor, Policy, Refusal, Rule};
+use crate::repo::trust::{Floor, Refusal, TrustGate, TrustPolicy, TrustRule};
 
 /// Whose signatures count; shared by `mount`, `log`, `show` and `verify`.
 #[derive(Debug, Clone, Default, Args)]
@@ -53,7 +53,7 @@ pub struct PolicyArgs {
     /// Let these aliases, latest or v* be read only if they were signed by an allowed signer, or by one of the named
     /// principals: production, latest=release|ci (repeatable, or with commas)
     #[arg(long, value_name = "NAME[=PRINCIPAL|…]", value_delimiter = ',', env = "ARTFS_REQUIRE_SIGNED")]
-    require_signed: Vec<Rule>,
+    require_signed: Vec<TrustRule>,
     /// With --require-signed: let an artifact be read only if its log has this event: proj/name=17:HASH (repeatable)
     #[arg(long, value_name = "ARTIFACT=SEQ:HASH")]
     min_state: Vec<Floor>,
@@ -61,7 +61,7 @@ pub struct PolicyArgs {
 
 impl PolicyArgs {
     /// The policy; none if nothing must be signed.
-    pub fn policy(&self) -> Result<Option<Policy>, CliError> {
+    pub fn policy(&self) -> Result<Option<TrustPolicy>, CliError> {
         if self.require_signed.is_empty() && !self.min_state.is_empty() {
             let message =
                 "--min-state needs --require-signed: an event that nobody must have signed proves nothing";
@@ -74,7 +74,7 @@ impl PolicyArgs {
         let signers = self.signers.load()?.ok_or_else(|| {
             CliError::usage("--require-signed needs --allowed-signers FILE: whose signatures count")
         })?;
-        let roles = self.require_signed.iter().flat_map(Rule::roles).filter(|role| *role != "*");
+        let roles = self.require_signed.iter().flat_map(TrustRule::roles).filter(|role| *role != "*");
         for role in roles {
             if !signers.has_principal(role) {
                 let message =
@@ -83,7 +83,7 @@ impl PolicyArgs {
             }
         }
         let (rules, floors) = (self.require_signed.iter().cloned().collect(), self.min_state.clone());
-        Ok(Some(Policy { signers, rules, floors }))
+        Ok(Some(TrustPolicy { signers, rules, floors }))
     }
 
     /// As they are written on a command line.
@@ -104,15 +104,15 @@ impl PolicyArgs {
 
 /// The version that a reference means now, if the policy (none: anything) lets it be read.
 pub async fn resolve(
-    policy: Option<Policy>,
+    policy: Option<TrustPolicy>,
     context: &Context,
-    content: &Content,
+    content: &OpenedContent,
     reference: &Reference,
 ) -> Result<VersionRecord, CliError> {
     let catalog = &content.opened.catalog;
     let Some(policy) = policy else { return Ok(catalog.resolve(reference).await?) };
     let folder = context.state()?;
-    let admission = Arc::new(Admission::new(policy, catalog.clone(), content.reader.clone(), &folder));
+    let admission = Arc::new(TrustGate::new(policy, catalog.clone(), content.reader.clone(), &folder));
     let mut state = catalog.existing(&reference.artifact, Duration::ZERO).await?;
     loop {
         match admission.resolve(&state, &reference.selector).await {

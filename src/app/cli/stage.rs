@@ -7,9 +7,9 @@ use super::args::parse_target;
 use super::ask::ask;
 use super::commit::mounted;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
-use crate::app::daemon::wire::{Request, StageAction, StageRequest};
+use crate::app::daemon::wire::{ControlRequest, StageAction, StageRequest};
 use crate::format::name::{ArtifactKey, Reference, Selector, SessionName, VersionNumber};
 
 /// Start a staging area from a version, or empty it
@@ -38,7 +38,7 @@ pub struct StageArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: StageArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: StageArgs) -> Result<CommandOutcome, CliError> {
     let client = mounted(context)?;
     let action = match (args.from, args.discard) {
         (Some(selector), _) => StageAction::From(number(context, &args.artifact, selector)?),
@@ -46,13 +46,13 @@ pub fn run(context: &Context, args: StageArgs) -> Result<Outcome, CliError> {
         (None, false) => StageAction::Open,
     };
     let request = StageRequest { artifact: args.artifact, session: args.session, action };
-    let reply = ask(client, &Request::Stage(request))?;
+    let reply = ask(client, &ControlRequest::Stage(request))?;
     match (context.format(), reply.get("path").and_then(Value::as_str)) {
         (Format::Json, _) => output::print_json(&reply)?,
         (Format::Text, Some(path)) => output::print(&format!("{path}\n"))?,
         (Format::Text, None) => {}
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn number(context: &Context, artifact: &ArtifactKey, selector: Selector) -> Result<VersionNumber, CliError> {

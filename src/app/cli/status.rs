@@ -4,10 +4,10 @@ use clap::Args;
 use serde_json::Value;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use crate::app::daemon::lock::{self, LockState};
-use crate::app::daemon::wire::Request;
+use crate::app::daemon::wire::ControlRequest;
 
 /// Show the state of the mount
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ Example:
 pub struct StatusArgs {}
 
 /// Runs it.
-pub fn run(context: &Context) -> Result<Outcome, CliError> {
+pub fn run(context: &Context) -> Result<CommandOutcome, CliError> {
     let state = context.state_path()?;
     let Some(client) = context.daemon()? else {
         let shown = state.display();
@@ -36,7 +36,7 @@ pub fn run(context: &Context) -> Result<Outcome, CliError> {
                 ),
         });
     };
-    let status = client.call(&Request::Status, |_| {})?;
+    let status = client.call(&ControlRequest::Status, |_| {})?;
     match context.format() {
         Format::Json => output::print_json(&status)?,
         Format::Text => {
@@ -47,7 +47,7 @@ pub fn run(context: &Context) -> Result<Outcome, CliError> {
             output::print(&output::fields(&lines))?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// Members as lines; those of members under dotted names, numbers of bytes as sizes.

@@ -4,11 +4,11 @@ use clap::Args;
 
 use super::ask::{ask, understood};
 use super::context::Context;
-use super::error::{CliError, Outcome};
-use super::output::{self, Align, Format, Table};
-use super::target::Target;
-use crate::app::daemon::wire::Request;
-use crate::repo::catalog::{Scope, Synced};
+use super::error::{CliError, CommandOutcome};
+use super::output::{self, Align, Format, TextTable};
+use super::target::CommandTarget;
+use crate::app::daemon::wire::ControlRequest;
+use crate::repo::catalog::{SyncScope, Synced};
 
 /// Look now at what others did
 #[derive(Debug, Args)]
@@ -27,15 +27,15 @@ Examples:
 pub struct SyncArgs {
     /// project, project/name or project/name:version [default: everything]
     #[arg(value_name = "WHAT")]
-    target: Option<Target>,
+    target: Option<CommandTarget>,
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &SyncArgs) -> Result<CommandOutcome, CliError> {
     let scope = match &args.target {
-        None => Scope::All,
-        Some(Target::Project(project)) => Scope::Project(project.clone()),
-        Some(Target::Artifact(named)) => Scope::Artifact(named.reference.artifact.clone()),
+        None => SyncScope::All,
+        Some(CommandTarget::Project(project)) => SyncScope::Project(project.clone()),
+        Some(CommandTarget::Artifact(named)) => SyncScope::Artifact(named.reference.artifact.clone()),
     };
     let synced = match by_daemon(context, &scope)? {
         Some(synced) => synced,
@@ -44,24 +44,24 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, CliError> {
             opened.runtime.block_on(opened.catalog.sync(&scope, |_, _| {}))?
         }
     };
-    if let (Scope::Project(project), true) = (&scope, synced.is_empty()) {
+    if let (SyncScope::Project(project), true) = (&scope, synced.is_empty()) {
         let message = format!("there is no project {project} in {}", context.store_url()?);
         return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
     }
-    if let Some(Target::Artifact(named)) = &args.target
+    if let Some(CommandTarget::Artifact(named)) = &args.target
         && named.selector.is_some()
     {
         let opened = context.open()?;
         opened.runtime.block_on(opened.catalog.resolve(&named.reference))?;
     }
     print(context, &synced)?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// What the daemon of the state folder read; none if there is none, or it serves another store.
-fn by_daemon(context: &Context, scope: &Scope) -> Result<Option<Vec<Synced>>, CliError> {
+fn by_daemon(context: &Context, scope: &SyncScope) -> Result<Option<Vec<Synced>>, CliError> {
     let Some(client) = context.daemon()? else { return Ok(None) };
-    let request = Request::ReadLogs { store: context.store_url()?.to_string(), scope: scope.clone() };
+    let request = ControlRequest::ReadLogs { store: context.store_url()?.to_string(), scope: scope.clone() };
     understood(ask(client, &request)?)
 }
 
@@ -73,7 +73,7 @@ fn print(context: &Context, synced: &[Synced]) -> Result<(), CliError> {
         eprintln!("no artifacts in {} yet", context.store_url()?);
         return Ok(());
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("ARTIFACT", Align::Left),
         ("VERSIONS", Align::Right),
         ("LATEST", Align::Left),

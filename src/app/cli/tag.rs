@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::args::parse_tag;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use crate::format::name::Reference;
 
@@ -13,11 +13,11 @@ use crate::format::name::Reference;
 #[derive(Debug, Args)]
 pub struct TagArgs {
     #[command(subcommand)]
-    action: Action,
+    action: TagAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum TagAction {
     /// Add tags
     #[command(after_help = "Example:\n  artfs tag add proj/bert:v7 reviewed fp16")]
     Add {
@@ -46,11 +46,11 @@ enum Action {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &TagArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &TagArgs) -> Result<CommandOutcome, CliError> {
     let (reference, add, remove): (_, &[String], &[String]) = match &args.action {
-        Action::Add { reference, tags } => (reference, tags, &[]),
-        Action::Rm { reference, tags } => (reference, &[], tags),
-        Action::Ls { reference } => (reference, &[], &[]),
+        TagAction::Add { reference, tags } => (reference, tags, &[]),
+        TagAction::Rm { reference, tags } => (reference, &[], tags),
+        TagAction::Ls { reference } => (reference, &[], &[]),
     };
     let opened = context.open()?;
     let (catalog, key) = (&opened.catalog, &reference.artifact);
@@ -73,5 +73,5 @@ pub fn run(context: &Context, args: &TagArgs) -> Result<Outcome, CliError> {
             output::print(&lines)?;
         }
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }

@@ -6,7 +6,7 @@ use crate::format::name::{NameError, ProjectName, Reference, Selector};
 
 /// A project, an artifact or a version, as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum CommandTarget {
     /// `project`.
     Project(ProjectName),
     /// `project/name`, or with `:v7`, `:alias`, `@digest` a version of it.
@@ -32,14 +32,14 @@ impl FromStr for Named {
     }
 }
 
-impl FromStr for Target {
+impl FromStr for CommandTarget {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text.contains(['/', ':', '@']) {
-            text.parse().map(Target::Artifact)
+            text.parse().map(CommandTarget::Artifact)
         } else {
-            text.parse().map(Target::Project)
+            text.parse().map(CommandTarget::Project)
         }
     }
 }

@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::Ttl;
-use super::context::{Context, Opened};
-use super::error::{CliError, Outcome};
+use super::context::{Context, OpenedStore};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use super::target::Named;
 use crate::format::event::NEVER_SECONDS;
@@ -37,19 +37,19 @@ pub struct TtlArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &TtlArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &TtlArgs) -> Result<CommandOutcome, CliError> {
     let opened = context.open()?;
     let key = &args.target.reference.artifact;
     match &args.target.selector {
         Some(selector) => of_version(context, &opened, key, selector, args.ttl)?,
         None => of_artifact(context, &opened, key, args.ttl)?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn of_version(
     context: &Context,
-    opened: &Opened,
+    opened: &OpenedStore,
     key: &ArtifactKey,
     selector: &Selector,
     wanted: Option<Ttl>,
@@ -81,7 +81,7 @@ fn of_version(
 
 fn of_artifact(
     context: &Context,
-    opened: &Opened,
+    opened: &OpenedStore,
     key: &ArtifactKey,
     wanted: Option<Ttl>,
 ) -> Result<(), CliError> {

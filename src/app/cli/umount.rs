@@ -7,14 +7,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use crate::app::daemon::holder;
 use crate::app::daemon::lock::{self, LockState};
 use crate::app::daemon::mounts::{self, MountEntry};
 use crate::app::daemon::sys::{self, Detach};
 use crate::app::daemon::unmount_error;
-use crate::app::daemon::wire::Request;
+use crate::app::daemon::wire::ControlRequest;
 
 /// How long the daemon may take to end after its mount is gone.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ pub struct UmountArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &UmountArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &UmountArgs) -> Result<CommandOutcome, CliError> {
     let state = context.state_path()?;
     let held = lock::look(&state)
         .map_err(|e| CliError::io(format!("cannot look at the lock in {}", state.display()), &e))?;
@@ -87,7 +87,7 @@ pub fn run(context: &Context, args: &UmountArgs) -> Result<Outcome, CliError> {
         }
         Format::Text => {}
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// The daemon behind the mount.
@@ -125,7 +125,8 @@ fn wait_for_end(
         Some(entry) => mount.device == entry.device && mount.is_artfs(),
         None => mount.mount_point == mountpoint && mount.is_artfs(),
     };
-    if let Some((held, command)) = holder::told(&holder::elsewhere(std::process::id(), is_it), &shown) {
+    if let Some((held, command)) = holder::holders_hint(&holder::elsewhere(std::process::id(), is_it), &shown)
+    {
         let message = format!("{shown} is unmounted here, but its daemon (pid {pid}) goes on: {held}");
         return Err(CliError::failed(message).with_hint(format!(
             "{command} takes it away there; `kill {pid}` ends the daemon at once, for all"
@@ -144,7 +145,7 @@ fn wait_for_end(
 /// False if no daemon answers.
 fn ask_daemon(context: &Context, mountpoint: &Path, lazy: bool) -> Result<bool, CliError> {
     let Some(client) = context.daemon()? else { return Ok(false) };
-    match client.call(&Request::Unmount { lazy }, |_| {}) {
+    match client.call(&ControlRequest::Unmount { lazy }, |_| {}) {
         Ok(_) => Ok(true),
         // It may have ended between the unmount and its answer.
         // One that is stopped, say: its mount can lose its name all the same.

@@ -6,13 +6,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
-use super::output::{self, Align, Format, Table};
+use super::error::{CliError, CommandOutcome};
+use super::output::{self, Align, Format, TextTable};
 use super::run::flush;
 use super::runs::title;
 use crate::format::name::{Reference, RunId};
 use crate::format::run::Run;
-use crate::mount::provenance::Ledger;
+use crate::mount::provenance::RunLedger;
 use crate::repo::lineage::graph::{self, Extent};
 use crate::repo::lineage::index::Index;
 use crate::repo::lineage::uses;
@@ -36,20 +36,20 @@ pub struct UsesArgs {
 
 /// Who used a version.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct VersionUses {
     /// The version.
     version: String,
     /// What was made from it directly.
     made: Vec<String>,
     /// The runs that read it.
-    runs: Vec<Reader>,
+    runs: Vec<VersionReader>,
     /// Why the store could not be asked for runs of other hosts.
     #[serde(skip_serializing_if = "Option::is_none")]
     this_host_only: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Reader {
+struct VersionReader {
     #[serde(flatten)]
     run: Run,
     /// Files of it that were opened.
@@ -61,17 +61,17 @@ struct Reader {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &UsesArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &UsesArgs) -> Result<CommandOutcome, CliError> {
     flush(context);
     let answer = answer(context, &args.reference)?;
     match context.format() {
         Format::Json => output::print_json(&answer)?,
         Format::Text => output::print(&text(&answer))?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn answer(context: &Context, reference: &Reference) -> Result<Answer, CliError> {
+fn answer(context: &Context, reference: &Reference) -> Result<VersionUses, CliError> {
     let opened = context.open()?;
     let (catalog, artifact) = (&opened.catalog, &reference.artifact);
     let store = catalog.store();
@@ -83,34 +83,39 @@ fn answer(context: &Context, reference: &Reference) -> Result<Answer, CliError> 
     })?;
     let (published, this_host_only) = match published {
         Ok(published) => (published, None),
-        Err(e) if e.may_pass() => (vec![], Some(e.to_string())),
+        Err(e) if e.is_transient() => (vec![], Some(e.to_string())),
         Err(e) => return Err(e.into()),
     };
     let database = context.state()?.join("cache.db");
     let failed =
         |e: rusqlite::Error| CliError::failed(format!("cannot use the index in {}: {e}", database.display()));
     let index = Index::open(Some(&database), store.id()).map_err(failed)?;
-    index.take_in(&states).map_err(failed)?;
+    index.index_logs(&states).map_err(failed)?;
     let extent = Extent { up: Some(0), down: Some(1) };
     let graph = graph::around(&index, &states, artifact, version, extent).map_err(failed)?;
-    let mut runs: Vec<Reader> = published
+    let mut runs: Vec<VersionReader> = published
         .into_iter()
-        .map(|used| Reader { run: used.run, files: used.read.files, bytes: used.read.bytes, published: true })
+        .map(|used| VersionReader {
+            run: used.run,
+            files: used.read.files,
+            bytes: used.read.bytes,
+            published: true,
+        })
         .collect();
     let known: Vec<RunId> = runs.iter().filter_map(|reader| reader.run.id.clone()).collect();
-    let ledger = Ledger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?;
+    let ledger = RunLedger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?;
     let local =
         ledger.users_of(store.id(), artifact, version).map_err(|e| CliError::failed(e.to_string()))?;
     for row in local.into_iter().filter(|row| row.run.id.as_ref().is_none_or(|id| !known.contains(id))) {
         let read = row.reads.iter().find(|read| read.is_of(artifact, version));
         let (files, bytes) = read.map_or((0, 0), |read| (read.files, read.bytes));
-        runs.push(Reader { run: row.run, files, bytes, published: false });
+        runs.push(VersionReader { run: row.run, files, bytes, published: false });
     }
     let made = graph.edges.into_iter().map(|edge| edge.made).collect();
-    Ok(Answer { version: graph.root, made, runs, this_host_only })
+    Ok(VersionUses { version: graph.root, made, runs, this_host_only })
 }
 
-fn text(answer: &Answer) -> String {
+fn text(answer: &VersionUses) -> String {
     let mut text = format!("{}\n", answer.version);
     if let Some(problem) = &answer.this_host_only {
         let problem = output::clean(problem);
@@ -125,7 +130,7 @@ fn text(answer: &Answer) -> String {
         answer.made.iter().for_each(|made| text.push_str(&format!("  {}\n", output::clean(made))));
     }
     if !answer.runs.is_empty() {
-        let mut table = Table::new(&[
+        let mut table = TextTable::new(&[
             ("STARTED", Align::Left),
             ("USER", Align::Left),
             ("HOST", Align::Left),

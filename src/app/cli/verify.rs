@@ -8,9 +8,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::ReferenceArgs;
-use super::content::Content;
-use super::context::{Context, Opened};
-use super::error::{CliError, Outcome};
+use super::content::OpenedContent;
+use super::context::{Context, OpenedStore};
+use super::error::{CliError, CommandOutcome};
 use super::interrupt::interrupted;
 use super::output::{self, Format};
 use super::progress::with_line;
@@ -21,7 +21,9 @@ use crate::format::name::{ArtifactKey, Reference, VersionNumber};
 use crate::format::signers::AllowedSigners;
 use crate::host::durable;
 use crate::repo::catalog::{CatalogError, VersionRecord};
-use crate::repo::verify::{self, Copies, CopyError, Finding, Problem, References, RepairError, Repaired};
+use crate::repo::verify::{
+    self, Copies, CopyCheckError, Finding, Problem, References, RepairError, Repaired,
+};
 use crate::repo::view::{ReadError, VersionView};
 use crate::store::OnMissing;
 
@@ -83,7 +85,7 @@ pub struct VerifyArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &VerifyArgs) -> Result<CommandOutcome, CliError> {
     match &args.path {
         _ if args.repair => verify_repaired(context, args),
         _ if args.log => match args.signers.load()? {
@@ -98,7 +100,7 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
     }
 }
 
-fn verify_log(context: &Context, key: &ArtifactKey) -> Result<Outcome, CliError> {
+fn verify_log(context: &Context, key: &ArtifactKey) -> Result<CommandOutcome, CliError> {
     let (events, head) = check_log(&context.open()?, key)?;
     match context.format() {
         Format::Json => output::print_json(&json!({
@@ -109,20 +111,22 @@ fn verify_log(context: &Context, key: &ArtifactKey) -> Result<Outcome, CliError>
             output::count(events, "event"),
         ))?,
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 fn verify_signatures(
     context: &Context,
     key: &ArtifactKey,
     signers: &AllowedSigners,
-) -> Result<Outcome, CliError> {
+) -> Result<CommandOutcome, CliError> {
     let opened = context.open()?;
     let checked = check_log(&opened, key);
     // What breaks the chain does not keep the signatures from being looked at.
     let broken = match checked {
         Ok(_) => None,
-        Err(CliError::Failed(error)) if error.code == Outcome::Difference.code() => Some(error.message),
+        Err(CliError::Failed(error)) if error.code == CommandOutcome::Difference.code() => {
+            Some(error.message)
+        }
         Err(error) => return Err(error),
     };
     let events = opened.runtime.block_on(opened.catalog.stored_log(key))?;
@@ -146,16 +150,16 @@ fn verify_signatures(
             output::print(&text)?;
         }
     }
-    Ok(if is_sound { Outcome::Done } else { Outcome::Difference })
+    Ok(if is_sound { CommandOutcome::Done } else { CommandOutcome::Difference })
 }
 
 /// Reads the whole log; gives the number of its events and the hash of the last.
-fn check_log(opened: &Opened, key: &ArtifactKey) -> Result<(u64, EventHash), CliError> {
+fn check_log(opened: &OpenedStore, key: &ArtifactKey) -> Result<(u64, EventHash), CliError> {
     let state = opened.runtime.block_on(opened.catalog.check_log(key))?;
     Ok((state.seq() + 1, state.head()))
 }
 
-fn verify_stored(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
+fn verify_stored(context: &Context, args: &VerifyArgs) -> Result<CommandOutcome, CliError> {
     let reference = &args.reference;
     let (version, findings) = read_stored(context, reference, Some(&args.references))?;
     let outcome = report(context, &Subject::of(reference, &version), &findings, "in the store")?;
@@ -169,7 +173,7 @@ fn verify_stored(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliErr
     Ok(outcome)
 }
 
-fn verify_repaired(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliError> {
+fn verify_repaired(context: &Context, args: &VerifyArgs) -> Result<CommandOutcome, CliError> {
     let reference = &args.reference;
     let (version, findings) = read_stored(context, reference, Some(&args.references))?;
     let subject = Subject::of(reference, &version);
@@ -177,7 +181,7 @@ fn verify_repaired(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliE
         return report(context, &subject, &findings, "in the store");
     }
     let copies = Copies(args.path.iter().map(|path| (None, path.clone())).collect());
-    let content = Content::open(context, OnMissing::Fail)?;
+    let content = OpenedContent::open(context, OnMissing::Fail)?;
     let repaired = repair(&content, reference, &version, &copies);
     content.close();
     tell_repaired(context, &repaired?)?;
@@ -187,7 +191,7 @@ fn verify_repaired(context: &Context, args: &VerifyArgs) -> Result<Outcome, CliE
 
 /// Stores again what the store lost of a version; this host's next commits refer to that.
 pub(super) fn repair(
-    content: &Content,
+    content: &OpenedContent,
     reference: &Reference,
     version: &VersionRecord,
     copies: &Copies,
@@ -246,8 +250,8 @@ pub(super) fn read_stored(
     reference: &Reference,
     allowed: Option<&ReferenceArgs>,
 ) -> Result<(VersionRecord, Vec<Finding>), CliError> {
-    let scratch = Scratch::new(context)?;
-    let content = Content::open_without_cache(context, &scratch.0)?;
+    let scratch = ScratchFolder::new(context)?;
+    let content = OpenedContent::open_without_cache(context, &scratch.0)?;
     let references = match allowed {
         Some(allowed) => {
             content.allow(allowed);
@@ -261,7 +265,7 @@ pub(super) fn read_stored(
 }
 
 fn stored(
-    content: &Content,
+    content: &OpenedContent,
     reference: &Reference,
     references: References,
 ) -> Result<(VersionRecord, Vec<Finding>), CliError> {
@@ -278,7 +282,7 @@ fn stored(
             }
             Err(error) => return Err(error.into()),
         };
-        let progress = Arc::new(verify::Progress::default());
+        let progress = Arc::new(verify::VerifyProgress::default());
         let work = verify::stored(&view, &version, references, &progress);
         let work = with_line("verifying", Some(version.bytes), || progress.bytes(), work);
         tokio::select! {
@@ -293,12 +297,16 @@ fn stored(
     })
 }
 
-fn verify_copy(context: &Context, reference: &Reference, directory: &Path) -> Result<Outcome, CliError> {
-    let content = Content::open(context, OnMissing::Fail)?;
+fn verify_copy(
+    context: &Context,
+    reference: &Reference,
+    directory: &Path,
+) -> Result<CommandOutcome, CliError> {
+    let content = OpenedContent::open(context, OnMissing::Fail)?;
     let done = content.opened.runtime.block_on(async {
         let version = content.opened.catalog.resolve(reference).await?;
         let view = content.view(&reference.artifact, &version).await?;
-        let progress = Arc::new(verify::Progress::default());
+        let progress = Arc::new(verify::VerifyProgress::default());
         let work = verify::copy(&view, directory, &progress);
         let work = with_line("comparing", Some(version.bytes), || progress.bytes(), work);
         tokio::select! {
@@ -315,11 +323,11 @@ pub(super) fn stopped(reference: &Reference) -> CliError {
     CliError::failed(format!("verifying {reference} was interrupted, and nothing is known of it"))
 }
 
-impl From<CopyError> for CliError {
-    fn from(error: CopyError) -> Self {
+impl From<CopyCheckError> for CliError {
+    fn from(error: CopyCheckError) -> Self {
         match error {
-            CopyError::Read(error) => ReadError::into(error),
-            error @ CopyError::Io { .. } => CliError::failed(error.to_string()),
+            CopyCheckError::Read(error) => ReadError::into(error),
+            error @ CopyCheckError::Io { .. } => CliError::failed(error.to_string()),
         }
     }
 }
@@ -359,7 +367,7 @@ pub(super) fn report(
     subject: &Subject,
     findings: &[Finding],
     place: &str,
-) -> Result<Outcome, CliError> {
+) -> Result<CommandOutcome, CliError> {
     match context.format() {
         Format::Json => output::print_json(&json!({
             "artifact": subject.artifact,
@@ -384,7 +392,7 @@ pub(super) fn report(
             output::print(&text)?;
         }
     }
-    Ok(if findings.is_empty() { Outcome::Done } else { Outcome::Difference })
+    Ok(if findings.is_empty() { CommandOutcome::Done } else { CommandOutcome::Difference })
 }
 
 fn word(problem: Problem) -> &'static str {
@@ -401,9 +409,9 @@ fn word(problem: Problem) -> &'static str {
 }
 
 /// A folder of its own in the state folder, gone when this is dropped.
-struct Scratch(PathBuf);
+struct ScratchFolder(PathBuf);
 
-impl Scratch {
+impl ScratchFolder {
     fn new(context: &Context) -> Result<Self, CliError> {
         let random =
             u64::from_le_bytes(*crate::format::clock::system().random16().first_chunk().expect("8 of 16"));
@@ -414,7 +422,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFolder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "cannot be removed");

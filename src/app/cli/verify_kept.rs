@@ -8,18 +8,18 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::interrupt::interrupted;
 use super::progress::with_line;
 use super::verify::{Subject, report, stopped};
 use crate::format::id::Digest;
-use crate::format::listed::{self, Listed, What};
+use crate::format::listed::{self, ListedNode, ListingLine};
 use crate::format::name::{ArtifactKey, Reference, Selector, VersionNumber};
 use crate::repo::verify::{self, Finding, Problem};
 
 /// What is needed of a record as `.artfs/v7.json` and `artfs show --json` give it.
 #[derive(Deserialize)]
-struct Record {
+struct KeptRecord {
     artifact: ArtifactKey,
     version: VersionNumber,
     #[serde(with = "crate::format::id::plain")]
@@ -33,7 +33,7 @@ pub(super) fn run(
     directory: &Path,
     listings: &[PathBuf],
     record: Option<&Path>,
-) -> Result<Outcome, CliError> {
+) -> Result<CommandOutcome, CliError> {
     let (digest, version) = expected(context, reference, record, !listings.is_empty())?;
     let mut others = HashMap::new();
     for file in listings {
@@ -54,7 +54,7 @@ pub(super) fn run(
         listing => listing,
     };
     let runtime = context.runtime()?;
-    let progress = Arc::new(verify::Progress::default());
+    let progress = Arc::new(verify::VerifyProgress::default());
     let work = compare(listing, &others, directory, digest, &progress);
     let (files, bytes, findings) = runtime.block_on(async {
         tokio::select! {
@@ -69,16 +69,16 @@ pub(super) fn run(
 }
 
 async fn compare(
-    listing: Option<Vec<Listed>>,
-    others: &HashMap<Digest, Vec<Listed>>,
+    listing: Option<Vec<ListingLine>>,
+    others: &HashMap<Digest, Vec<ListingLine>>,
     directory: &Path,
     digest: Digest,
-    progress: &Arc<verify::Progress>,
+    progress: &Arc<verify::VerifyProgress>,
 ) -> Result<(u64, u64, Vec<Finding>), CliError> {
     if let Some(listing) = listing {
         let (mut files, mut bytes) = (0, 0);
         for line in &listing {
-            if let What::File { size, .. } = line.what {
+            if let ListedNode::File { size, .. } = line.what {
                 (files, bytes) = (files + 1, u64::saturating_add(bytes, size));
             }
         }
@@ -107,7 +107,7 @@ fn expected(
         _ => None,
     };
     if let Some(file) = record {
-        let record: Record = serde_json::from_slice(&read(file)?).map_err(|e| {
+        let record: KeptRecord = serde_json::from_slice(&read(file)?).map_err(|e| {
             CliError::failed(format!("{} is not the record of a version: {e}", file.display()))
         })?;
         let is_other = record.artifact != reference.artifact

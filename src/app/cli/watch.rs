@@ -8,11 +8,12 @@ use clap::Args;
 
 use super::args::parse_span;
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::interrupt::interrupted;
-use super::target::Target;
+use super::target::CommandTarget;
 use crate::repo::watch::{
-    Begin, CursorError, Exec, Hook, OnAbsent, OnFailure, Options, Retries, Scope, Watch, WatchError, Webhook,
+    Begin, CursorError, EventWatch, Exec, FollowOptions, Hook, OnAbsent, OnFailure, Retries, WatchError,
+    WatchScope, Webhook,
 };
 
 /// What an event can be.
@@ -48,7 +49,7 @@ Examples:
 pub struct WatchArgs {
     /// project or project/name [default: everything]
     #[arg(value_name = "WHAT")]
-    target: Option<Target>,
+    target: Option<CommandTarget>,
     /// Run this shell command for each event
     #[arg(long, value_name = "CMD")]
     exec: Option<String>,
@@ -106,11 +107,11 @@ impl FromStr for FromSeq {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &WatchArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &WatchArgs) -> Result<CommandOutcome, CliError> {
     let options = options(args)?;
     let hooks = hooks(args)?;
     let opened = context.open()?;
-    let mut watch = Watch::new(opened.catalog.clone(), options, hooks)?;
+    let mut watch = EventWatch::new(opened.catalog.clone(), options, hooks)?;
     let ended = opened.runtime.block_on(async {
         let work = async { if args.once { watch.once().await } else { watch.follow().await } };
         tokio::select! {
@@ -119,22 +120,22 @@ pub fn run(context: &Context, args: &WatchArgs) -> Result<Outcome, CliError> {
         }
     });
     ended?;
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
-fn options(args: &WatchArgs) -> Result<Options, CliError> {
+fn options(args: &WatchArgs) -> Result<FollowOptions, CliError> {
     let scope = match &args.target {
-        None => Scope::All,
-        Some(Target::Project(project)) => Scope::Project(project.clone()),
-        Some(Target::Artifact(named)) => {
+        None => WatchScope::All,
+        Some(CommandTarget::Project(project)) => WatchScope::Project(project.clone()),
+        Some(CommandTarget::Artifact(named)) => {
             if named.selector.is_some() {
                 return Err(CliError::usage("a watch follows an artifact, not one version of it")
                     .with_hint(format!("write artfs watch {}", named.reference.artifact)));
             }
-            Scope::Artifact(named.reference.artifact.clone())
+            WatchScope::Artifact(named.reference.artifact.clone())
         }
     };
-    if matches!(args.from.0, Begin::At(seq) if seq > 0) && !matches!(scope, Scope::Artifact(_)) {
+    if matches!(args.from.0, Begin::At(seq) if seq > 0) && !matches!(scope, WatchScope::Artifact(_)) {
         return Err(CliError::usage("--from SEQ is a number in the log of one artifact: name it"));
     }
     if args.refresh < MIN_REFRESH {
@@ -143,7 +144,7 @@ fn options(args: &WatchArgs) -> Result<Options, CliError> {
     if args.time_limit.is_zero() {
         return Err(CliError::usage("--time-limit must be longer than nothing"));
     }
-    Ok(Options {
+    Ok(FollowOptions {
         scope,
         kinds: args.kinds.iter().cloned().collect(),
         begin: args.from.0,

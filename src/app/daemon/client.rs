@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::socket::Address;
 use super::sys;
-use super::wire::{MAX_LINE_BYTES, Progress, Reply, Request, WireError, to_line};
+use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WireError, WorkProgress, to_line};
 
 /// How long a daemon may say nothing before it is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -76,8 +76,8 @@ impl Client {
     /// What the daemon says, that it ended, or that it is stopped or hangs.
     pub fn call(
         self,
-        request: &Request,
-        mut on_progress: impl FnMut(Progress),
+        request: &ControlRequest,
+        mut on_progress: impl FnMut(WorkProgress),
     ) -> Result<serde_json::Value, WireError> {
         self.converse(request, &mut on_progress, |client| client.must_live())
     }
@@ -85,8 +85,8 @@ impl Client {
     /// Asks; `on_silence` decides whether to wait on.
     fn converse(
         &self,
-        request: &Request,
-        on_progress: &mut dyn FnMut(Progress),
+        request: &ControlRequest,
+        on_progress: &mut dyn FnMut(WorkProgress),
         on_silence: impl Fn(&Self) -> Result<(), WireError>,
     ) -> Result<serde_json::Value, WireError> {
         let lost = |e: io::Error| broken(&e.to_string());
@@ -127,7 +127,7 @@ impl Client {
         }
         let silent = |_: &Self| Err(self.hangs());
         match connect(&self.state) {
-            Ok(Some(other)) => match other.converse(&Request::Status, &mut |_| {}, silent) {
+            Ok(Some(other)) => match other.converse(&ControlRequest::Status, &mut |_| {}, silent) {
                 // It has too much to do to say more, but it is there.
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),

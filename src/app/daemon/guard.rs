@@ -23,12 +23,12 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// The daemon's end of its guard.
 #[derive(Debug)]
-pub struct Guard {
+pub struct DaemonGuard {
     pid: u32,
     tell: Option<File>,
 }
 
-impl Guard {
+impl DaemonGuard {
     /// Starts the guard of the daemon that this process becomes. To be called on the main thread, before there are
     /// others.
     ///

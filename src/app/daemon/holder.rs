@@ -28,7 +28,7 @@ pub struct Elsewhere {
 
 /// How a daemon's mount is seen from here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum MountVisibility {
     /// It is mounted here.
     Here,
     /// The daemon is in another mount namespace.
@@ -88,13 +88,13 @@ fn is_of(mount: &MountEntry, holder: &Holder) -> bool {
 }
 
 /// Where the mount of a daemon is.
-pub fn place_of(holder: &Holder) -> Place {
-    let Ok(seen) = mounts::mounts_of(holder.pid) else { return Place::Unknown };
+pub fn place_of(holder: &Holder) -> MountVisibility {
+    let Ok(seen) = mounts::mounts_of(holder.pid) else { return MountVisibility::Unknown };
     let is_its = |mount: &MountEntry| is_of(mount, holder);
     match seen.iter().any(is_its) {
-        true if namespace(holder.pid) == namespace(std::process::id()) => Place::Here,
-        true => Place::OtherNamespace,
-        false => Place::Gone(elsewhere(holder.pid, is_its)),
+        true if namespace(holder.pid) == namespace(std::process::id()) => MountVisibility::Here,
+        true => MountVisibility::OtherNamespace,
+        false => MountVisibility::Gone(elsewhere(holder.pid, is_its)),
     }
 }
 
@@ -114,7 +114,7 @@ pub fn elsewhere(pid: u32, is_it: impl Fn(&MountEntry) -> bool) -> Vec<Elsewhere
 }
 
 /// These processes in words, and the command that takes the mount from the first.
-pub fn told(elsewhere: &[Elsewhere], mountpoint: &str) -> Option<(String, String)> {
+pub fn holders_hint(elsewhere: &[Elsewhere], mountpoint: &str) -> Option<(String, String)> {
     let first = elsewhere.first()?;
     let shown: Vec<String> =
         elsewhere.iter().take(3).map(|held| format!("{} (pid {})", held.program, held.pid)).collect();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client;
 use super::holder;
-use super::mounts::{self, Life};
+use super::mounts::{self, MountHealth};
 use super::sys::{self, Detach};
 
 /// How long a lock without an answering daemon may stay: a daemon that starts answers only when it serves.
@@ -90,7 +90,7 @@ impl DaemonLock {
 fn abort_mount(holder: &Holder) {
     let mountpoint = Path::new(&holder.mountpoint);
     let Ok(Some(entry)) = mounts::mount_at(mountpoint) else { return };
-    if !entry.is_artfs() || mounts::life_of(&[&entry]) == [Life::Alive] {
+    if !entry.is_artfs() || mounts::life_of(&[&entry]) == [MountHealth::Alive] {
         return;
     }
     tracing::warn!(

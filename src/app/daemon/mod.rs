@@ -4,7 +4,7 @@
 //! [`run`] is the daemon's whole life: lock on the state folder, mount point cleared and checked, store opened,
 //! file system started, readiness told, requests served, and at the end the lock given back as the very last
 //! thing, so that whoever waits for it finds nothing of this daemon left. What is mounted is not known here:
-//! [`Start`] brings it in.
+//! [`StartMount`] brings it in.
 
 pub mod client;
 pub mod guard;
@@ -28,21 +28,21 @@ use serde_json::{Value, json};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 
-use self::guard::Guard;
-use self::holder::Place;
+use self::guard::DaemonGuard;
+use self::holder::MountVisibility;
 use self::lock::{DaemonLock, Holder, LockError};
 use self::mounts::MountEntry;
 use self::server::Server;
-pub use self::server::{Caller, Handler, ProgressSender};
-use self::signals::{Asked, Signals};
+pub use self::server::{Handler, Peer, ProgressSender};
+use self::signals::{Asked, WaitedSignals};
 use self::spawn::Ready;
 use self::sys::Detach;
-use self::wire::{Request, WireError};
+use self::wire::{ControlRequest, WireError};
 use crate::format::clock::Timestamp;
 use crate::host::process::limits;
 use crate::repo::catalog::{Actor, Catalog};
 use crate::repo::commit::Quotas;
-use crate::repo::trust::Policy;
+use crate::repo::trust::TrustPolicy;
 use crate::store::source::Allowed;
 
 /// How long a mount may take to answer its first question.
@@ -50,7 +50,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(30);
 
 /// What the user asked of a mount.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct DaemonOptions {
     /// The state folder; it exists.
     pub state: PathBuf,
     /// Where to mount, as [`mounts::resolve`] gives it.
@@ -70,7 +70,7 @@ pub struct Options {
     /// What projects may take in the store.
     pub quotas: Quotas,
     /// What must be signed to be served.
-    pub policy: Option<Policy>,
+    pub policy: Option<TrustPolicy>,
     /// Where references may be read.
     pub references: Allowed,
     /// Whether files may be handed to the kernel.
@@ -81,21 +81,21 @@ pub struct Options {
 
 /// What a file system is started with.
 #[derive(Debug, Clone)]
-pub struct Services {
+pub struct DaemonServices {
     /// What the user asked for.
-    pub options: Options,
+    pub options: DaemonOptions,
     /// The catalog and, in it, the store.
     pub catalog: Arc<Catalog>,
     /// Who mounts.
     pub actor: Actor,
     /// When the daemon started.
     pub started: Timestamp,
-    /// Where asynchronous work runs. [`Start`] is called outside of it and may block on it.
+    /// Where asynchronous work runs. [`StartMount`] is called outside of it and may block on it.
     pub runtime: Handle,
 }
 
 /// A file system that is mounted.
-pub struct Mounted {
+pub struct MountedFs {
     /// Serves until the mount is gone, however that happens, and returns when nothing is left of it. Runs on a
     /// thread of its own.
     pub serve: Box<dyn FnOnce() -> io::Result<()> + Send>,
@@ -105,17 +105,17 @@ pub struct Mounted {
 }
 
 /// Mounts on `options.mountpoint`, under the name [`mounts::FS_NAME`], and returns at once.
-pub type Start = fn(&Services) -> Result<Mounted, WireError>;
+pub type StartMount = fn(&DaemonServices) -> Result<MountedFs, WireError>;
 
 /// Runs a daemon until its mount is gone. `open` opens the store; it is called when the lock is held. `guard` ends the
 /// mount of a daemon that was killed.
 pub fn run(
-    guard: Option<Guard>,
-    options: Options,
+    guard: Option<DaemonGuard>,
+    options: DaemonOptions,
     actor: Actor,
     runtime: &Runtime,
     open: impl FnOnce() -> Result<Arc<Catalog>, WireError>,
-    start: Start,
+    start: StartMount,
     ready: Ready,
 ) -> Result<(), WireError> {
     sys::return_large_buffers();
@@ -129,21 +129,21 @@ pub fn run(
 }
 
 /// A daemon that is mounted.
-struct Life {
-    services: Services,
-    mounted: Mounted,
+struct DaemonLife {
+    services: DaemonServices,
+    mounted: MountedFs,
     server: Server,
-    signals: Signals,
+    signals: WaitedSignals,
     lock: DaemonLock,
 }
 
 fn begin(
-    options: Options,
+    options: DaemonOptions,
     actor: Actor,
     runtime: &Runtime,
     open: impl FnOnce() -> Result<Arc<Catalog>, WireError>,
-    start: Start,
-) -> Result<Life, WireError> {
+    start: StartMount,
+) -> Result<DaemonLife, WireError> {
     let lock = DaemonLock::acquire(&options.state, &options.mountpoint).map_err(|e| refusal(&options, e))?;
     mounts::prepare(&options.mountpoint)?;
     let catalog = open()?;
@@ -153,18 +153,18 @@ fn begin(
         move |e: io::Error| WireError::new(format!("cannot {what}: {e}"))
     };
     // Before the mount, so that a signal cannot end the process between the two and leave a dead mount.
-    let signals = Signals::of_daemon().map_err(failed("watch for signals"))?;
+    let signals = WaitedSignals::of_daemon().map_err(failed("watch for signals"))?;
     let place = options.state.display();
     let server =
         Server::bind(&options.state).map_err(failed(&format!("listen on the control socket in {place}")))?;
     drop(_in_runtime);
     let started = catalog.store().env().now();
-    let services = Services { options, catalog, actor, started, runtime: runtime.handle().clone() };
+    let services = DaemonServices { options, catalog, actor, started, runtime: runtime.handle().clone() };
     let mounted = start(&services)?;
-    Ok(Life { services, mounted, server, signals, lock })
+    Ok(DaemonLife { services, mounted, server, signals, lock })
 }
 
-fn refusal(options: &Options, error: LockError) -> WireError {
+fn refusal(options: &DaemonOptions, error: LockError) -> WireError {
     let state = options.state.display();
     let another = "for a second mount, give it a state folder of its own with --state";
     match error {
@@ -174,16 +174,18 @@ fn refusal(options: &Options, error: LockError) -> WireError {
             let what =
                 format!("a daemon (pid {pid}) already serves {mountpoint} from the state folder {state}");
             match holder::place_of(&holder) {
-                Place::Here => {
+                MountVisibility::Here => {
                     WireError::new(what).with_hint(format!("`artfs umount {mountpoint}` ends it; {another}"))
                 }
-                Place::OtherNamespace => WireError::new(format!("{what}, in another mount namespace"))
-                    .with_hint(format!("`artfs umount --state {state}` ends it, or `kill {pid}`; {another}")),
-                Place::Unknown => WireError::new(format!("{what}, where this process cannot look"))
+                MountVisibility::OtherNamespace => WireError::new(format!(
+                    "{what}, in another mount namespace"
+                ))
+                .with_hint(format!("`artfs umount --state {state}` ends it, or `kill {pid}`; {another}")),
+                MountVisibility::Unknown => WireError::new(format!("{what}, where this process cannot look"))
                     .with_hint(format!(
                         "`artfs umount --state {state}` ends it, or who started it; {another}"
                     )),
-                Place::Gone(elsewhere) => match holder::told(&elsewhere, mountpoint) {
+                MountVisibility::Gone(elsewhere) => match holder::holders_hint(&elsewhere, mountpoint) {
                     None => {
                         WireError::new(format!("{what}: it is unmounted, but files in it are still open"))
                             .with_hint(format!(
@@ -206,9 +208,9 @@ fn refusal(options: &Options, error: LockError) -> WireError {
     }
 }
 
-impl Life {
-    fn live(self, mut guard: Option<Guard>, runtime: &Runtime, ready: Ready) -> Result<(), WireError> {
-        let Life { services, mounted, server, mut signals, lock } = self;
+impl DaemonLife {
+    fn live(self, mut guard: Option<DaemonGuard>, runtime: &Runtime, ready: Ready) -> Result<(), WireError> {
+        let DaemonLife { services, mounted, server, mut signals, lock } = self;
         let mountpoint = services.options.mountpoint.clone();
         let ours = mounts::mount_at(&mountpoint).ok().flatten().filter(MountEntry::is_artfs);
         if let (Some(guard), Some(ours)) = (&mut guard, &ours) {
@@ -224,7 +226,7 @@ impl Life {
         });
         let session = session.map_err(|e| WireError::new(format!("cannot start the session: {e}")))?;
         let store = services.catalog.store().clone();
-        let handler: Arc<dyn Handler> = Arc::new(Control { services, inner: mounted.handler });
+        let handler: Arc<dyn Handler> = Arc::new(ProcessControl { services, inner: mounted.handler });
 
         let outcome = runtime.block_on(async {
             let requests = server.serve(handler);
@@ -348,7 +350,7 @@ fn detach(mountpoint: &std::path::Path) {
 }
 
 /// What every mount says of itself; the file system adds to it.
-pub fn status(services: &Services) -> Value {
+pub fn status(services: &DaemonServices) -> Value {
     let options = &services.options;
     let store = services.catalog.store();
     let (counts, away) = (store.counts(), store.away());
@@ -382,25 +384,25 @@ pub fn merged(mut status: Value, more: Value) -> Value {
 }
 
 /// Answers what concerns the process and hands on the rest.
-struct Control {
-    services: Services,
+struct ProcessControl {
+    services: DaemonServices,
     inner: Arc<dyn Handler>,
 }
 
-impl Handler for Control {
+impl Handler for ProcessControl {
     fn handle(
         &self,
-        caller: Caller,
-        request: Request,
+        caller: Peer,
+        request: ControlRequest,
         progress: ProgressSender,
     ) -> BoxFuture<'_, Result<Value, WireError>> {
         Box::pin(async move {
             match request {
-                Request::Status => {
-                    let more = self.inner.handle(caller, Request::Status, progress).await?;
+                ControlRequest::Status => {
+                    let more = self.inner.handle(caller, ControlRequest::Status, progress).await?;
                     Ok(merged(status(&self.services), more))
                 }
-                Request::Unmount { lazy } => {
+                ControlRequest::Unmount { lazy } => {
                     let mountpoint = self.services.options.mountpoint.clone();
                     let how = if lazy { Detach::Lazily } else { Detach::Now };
                     let shown = mountpoint.display().to_string();

@@ -43,13 +43,13 @@ impl MountEntry {
 
     /// Whether the daemon behind it is gone.
     pub fn is_dead(&self) -> bool {
-        life_of(&[self]) == [Life::Dead]
+        life_of(&[self]) == [MountHealth::Dead]
     }
 }
 
 /// How a mount answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
+pub enum MountHealth {
     /// Its daemon answers, or it needs none.
     Alive,
     /// Its daemon is gone.
@@ -60,18 +60,18 @@ pub enum Life {
 
 /// Asks all these mounts at once how they are; takes as long as the slowest, and not longer than
 /// its time limit.
-pub fn life_of(entries: &[&MountEntry]) -> Vec<Life> {
+pub fn life_of(entries: &[&MountEntry]) -> Vec<MountHealth> {
     let question = |entry: &&MountEntry| {
         let needs_daemon = entry.fs_type.starts_with("fuse");
         let place = entry.mount_point.clone();
         // Attributes may come from the kernel's cache; this question always goes to the daemon.
         move || match sys::space(&place) {
-            Err(e) if needs_daemon && sys::is_dead_mount(&e) => Life::Dead,
-            Ok(_) | Err(_) => Life::Alive,
+            Err(e) if needs_daemon && sys::is_dead_mount(&e) => MountHealth::Dead,
+            Ok(_) | Err(_) => MountHealth::Alive,
         }
     };
     let answers = ask_all(entries.iter().map(question), ANSWER_LIMIT);
-    answers.into_iter().map(|answer| answer.unwrap_or(Life::Silent)).collect()
+    answers.into_iter().map(|answer| answer.unwrap_or(MountHealth::Silent)).collect()
 }
 
 /// The answers to questions that are all asked at once, as far as they come in time. One that is never answered
@@ -111,7 +111,7 @@ pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
 
 /// The other mount points of a store, by the mount table as it was at first need.
 #[derive(Debug)]
-pub struct OtherMounts {
+pub struct StoreMounts {
     mountpoint: PathBuf,
     store: String,
     table: OnceLock<Vec<MountEntry>>,
@@ -119,7 +119,7 @@ pub struct OtherMounts {
     same: Mutex<HashMap<String, bool>>,
 }
 
-impl OtherMounts {
+impl StoreMounts {
     /// Those of the store with this URL besides `mountpoint`.
     pub fn of(mountpoint: &Path, store: &str) -> Self {
         let (mountpoint, store) = (mountpoint.to_owned(), store.to_owned());

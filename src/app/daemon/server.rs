@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::socket::{self, Address};
 use super::sys;
-use super::wire::{MAX_LINE_BYTES, Progress, Reply, Request, WireError, to_line};
+use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WireError, WorkProgress, to_line};
 
 /// Connections served at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -24,7 +24,7 @@ const PROGRESS_LINES: usize = 8;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Caller {
+pub struct Peer {
     /// The user.
     pub uid: u32,
     /// The user's group.
@@ -35,11 +35,11 @@ pub struct Caller {
 
 /// Tells the client how far its request is. Never blocks; what the client does not take in time is dropped.
 #[derive(Debug, Clone)]
-pub struct ProgressSender(mpsc::Sender<Progress>);
+pub struct ProgressSender(mpsc::Sender<WorkProgress>);
 
 impl ProgressSender {
     /// Says how far it is.
-    pub fn send(&self, progress: Progress) {
+    pub fn send(&self, progress: WorkProgress) {
         // Full or closed: the client is slow or gone, and neither matters to the work.
         let _ = self.0.try_send(progress);
     }
@@ -51,8 +51,8 @@ pub trait Handler: Send + Sync + 'static {
     /// so it must leave nothing half done at any await (as it must for a crash).
     fn handle(
         &self,
-        caller: Caller,
-        request: Request,
+        caller: Peer,
+        request: ControlRequest,
         progress: ProgressSender,
     ) -> BoxFuture<'_, Result<serde_json::Value, WireError>>;
 }
@@ -116,7 +116,7 @@ impl Drop for Server {
 async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
-    let caller = Caller { uid: peer.uid(), gid: peer.gid(), pid };
+    let caller = Peer { uid: peer.uid(), gid: peer.gid(), pid };
     let (reader, mut writer) = stream.into_split();
     if caller.uid != 0 && caller.uid != sys::effective_uid() {
         let error = WireError::new("this daemon belongs to another user");
@@ -129,7 +129,7 @@ async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
     if sys::has_hung_up(writer.as_ref()) {
         return Ok(());
     }
-    let reply = match serde_json::from_slice::<Request>(&line) {
+    let reply = match serde_json::from_slice::<ControlRequest>(&line) {
         Ok(request) => match answer(caller, request, handler, &mut reader.into_inner(), &mut writer).await? {
             Some(reply) => reply,
             None => return Ok(()),
@@ -144,8 +144,8 @@ async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
 
 /// The last line of the answer; none if the client went away first.
 async fn answer(
-    caller: Caller,
-    request: Request,
+    caller: Peer,
+    request: ControlRequest,
     handler: &dyn Handler,
     reader: &mut BufReader<OwnedReadHalf>,
     writer: &mut OwnedWriteHalf,
@@ -180,9 +180,9 @@ mod tests {
         dropped: mpsc::UnboundedSender<()>,
     }
 
-    struct Guard(mpsc::UnboundedSender<()>);
+    struct ConnectionGuard(mpsc::UnboundedSender<()>);
 
-    impl Drop for Guard {
+    impl Drop for ConnectionGuard {
         fn drop(&mut self) {
             let _ = self.0.send(());
         }
@@ -191,16 +191,16 @@ mod tests {
     impl Handler for Echo {
         fn handle(
             &self,
-            caller: Caller,
-            request: Request,
+            caller: Peer,
+            request: ControlRequest,
             progress: ProgressSender,
         ) -> BoxFuture<'_, Result<serde_json::Value, WireError>> {
             Box::pin(async move {
-                progress.send(Progress { step: "echoing".into(), done_bytes: 1, total_bytes: None });
+                progress.send(WorkProgress { step: "echoing".into(), done_bytes: 1, total_bytes: None });
                 match request {
-                    Request::Status => Ok(serde_json::json!({ "uid": caller.uid })),
-                    Request::Sync => {
-                        let _guard = Guard(self.dropped.clone());
+                    ControlRequest::Status => Ok(serde_json::json!({ "uid": caller.uid })),
+                    ControlRequest::Sync => {
+                        let _guard = ConnectionGuard(self.dropped.clone());
                         std::future::pending().await
                     }
                     _ => Err(WireError::new("no").with_hint("ask otherwise")),
@@ -217,14 +217,14 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let serving = tokio::spawn(async move { server.serve(Arc::new(Echo { dropped })).await });
         let at = state.clone();
-        let ask = move |request: Request| {
+        let ask = move |request: ControlRequest| {
             let mut steps = 0;
             let client = client::connect(&at).unwrap().expect("it listens");
             let outcome = client.call(&request, |_| steps += 1);
             (outcome, steps)
         };
         let asked = tokio::task::spawn_blocking(move || {
-            (ask(Request::Status), ask(Request::Unmount { lazy: false }))
+            (ask(ControlRequest::Status), ask(ControlRequest::Unmount { lazy: false }))
         });
         let ((status, _), (refused, _)) = asked.await.unwrap();
         assert_eq!(status.unwrap()["uid"], sys::effective_uid());
@@ -232,7 +232,7 @@ mod tests {
 
         let address = Address::of(&state).unwrap();
         let mut stream = UnixStream::connect(address.path()).await.unwrap();
-        stream.write_all(&to_line(&Request::Sync)).await.unwrap();
+        stream.write_all(&to_line(&ControlRequest::Sync)).await.unwrap();
         let mut line = String::new();
         BufReader::new(&mut stream).read_line(&mut line).await.unwrap();
         assert_eq!(line, "{\"progress\":{\"step\":\"echoing\",\"done_bytes\":1,\"total_bytes\":null}}\n");

@@ -30,7 +30,7 @@ const IGNORED: [i32; 9] = [
 ];
 
 /// Signals that are waited for.
-pub struct Signals(Vec<(i32, Signal)>);
+pub struct WaitedSignals(Vec<(i32, Signal)>);
 
 /// What a signal asks of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn meaning(signal: i32) -> Asked {
     }
 }
 
-impl Signals {
+impl WaitedSignals {
     /// All that a daemon handles. They no longer do what they do by default, also when this is dropped.
     pub fn of_daemon() -> io::Result<Self> {
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();

@@ -14,7 +14,7 @@ use crate::format::event::Metadata;
 use crate::format::exact;
 use crate::format::id::Digest;
 use crate::format::name::{AliasName, ArtifactKey, Reference, RunId, SessionName, VersionNumber};
-use crate::repo::catalog::Scope;
+use crate::repo::catalog::SyncScope;
 
 /// The longest line in bytes; bounds what either side takes in.
 pub const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -22,7 +22,7 @@ pub const MAX_LINE_BYTES: u64 = 16 << 20;
 /// What a daemon is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "request", rename_all = "snake_case")]
-pub enum Request {
+pub enum ControlRequest {
     /// The state of the mount, as an object.
     Status,
     /// Take the mount away and end.
@@ -61,7 +61,7 @@ pub enum Request {
         /// The store's URL.
         store: String,
         /// Whose logs.
-        scope: Scope,
+        scope: SyncScope,
     },
     /// The versions that are open, and those that sessions stand on; the answer is a list of
     /// [`crate::repo::gc::InUseVersion`], or null if the daemon serves another store.
@@ -71,26 +71,26 @@ pub enum Request {
     },
 }
 
-impl Serialize for Request {
+impl Serialize for ControlRequest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Self::serialize(self, serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Request {
+impl<'de> Deserialize<'de> for ControlRequest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        struct Tag<'a> {
+        struct WireTag<'a> {
             #[serde(borrow)]
             request: Cow<'a, str>,
         }
         let text = Box::<RawValue>::deserialize(deserializer)?;
         let read = || {
-            let tag: Tag<'_> = serde_json::from_str(text.get())?;
+            let tag: WireTag<'_> = serde_json::from_str(text.get())?;
             match &*tag.request {
                 // The only one with values of users: what lies between where serde looks for a tag does not keep how a
                 // number is spelled.
-                "commit" => serde_json::from_str(text.get()).map(Request::Commit),
+                "commit" => serde_json::from_str(text.get()).map(ControlRequest::Commit),
                 _ => Self::deserialize(serde_json::from_str::<Value>(text.get())?),
             }
         };
@@ -143,13 +143,13 @@ pub struct VersionSettings {
     /// Whether references are read once, to record their BLAKE3.
     pub checksum: bool,
     /// Whether the run that made it is recorded.
-    pub lineage: Lineage,
+    pub lineage: LineageMode,
 }
 
 /// Whether a commit records the run that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Lineage {
+pub enum LineageMode {
     /// Yes.
     #[default]
     Record,
@@ -165,7 +165,7 @@ pub struct CommitReply {
     /// The version that was made or found.
     pub version: VersionNumber,
     /// Which of the two.
-    pub outcome: Outcome,
+    pub outcome: CommitOutcome,
     /// The digest of its content.
     #[serde(with = "crate::format::id::plain")]
     pub digest: Digest,
@@ -180,7 +180,7 @@ pub struct CommitReply {
 /// Whether a commit made a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CommitOutcome {
     /// It did.
     Created,
     /// The content was there already under this number.
@@ -262,7 +262,7 @@ pub enum StageAction {
 
 /// How far long work is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct WorkProgress {
     /// What is being done now: `hashing`, `uploading`, ….
     pub step: String,
     /// Bytes of it that are done.
@@ -303,7 +303,7 @@ impl WireError {
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// Work goes on.
-    Progress(Progress),
+    Progress(WorkProgress),
     /// Done; the last line.
     Ok(serde_json::Value),
     /// Failed; the last line.
@@ -323,25 +323,30 @@ mod tests {
 
     #[test]
     fn requests_and_replies_are_as_documented() {
-        let line = |value: &Request| String::from_utf8(to_line(value)).unwrap();
-        assert_eq!(line(&Request::Status), "{\"request\":\"status\"}\n");
-        assert_eq!(line(&Request::Unmount { lazy: true }), "{\"request\":\"unmount\",\"lazy\":true}\n");
+        let line = |value: &ControlRequest| String::from_utf8(to_line(value)).unwrap();
+        assert_eq!(line(&ControlRequest::Status), "{\"request\":\"status\"}\n");
+        assert_eq!(
+            line(&ControlRequest::Unmount { lazy: true }),
+            "{\"request\":\"unmount\",\"lazy\":true}\n"
+        );
         let short = r#"{"request":"commit","artifact":"p/a"}"#;
-        let Request::Commit(commit) = serde_json::from_str(short).unwrap() else { panic!() };
+        let ControlRequest::Commit(commit) = serde_json::from_str(short).unwrap() else { panic!() };
         assert_eq!(commit.settings, VersionSettings::default());
         let numbers = r#"{"a":2.10,"b":1234e56,"c":-0,"d":100000000000000000000}"#;
         let long = format!(
             r#"{{"settings":{{"ttl_seconds":7,"meta":{numbers}}},"artifact":"p/a","request":"commit"}}"#
         );
-        let Request::Commit(commit) = serde_json::from_str(&long).unwrap() else { panic!() };
+        let ControlRequest::Commit(commit) = serde_json::from_str(&long).unwrap() else { panic!() };
         assert_eq!(commit.settings.ttl_seconds, Some(7));
-        let sent = line(&Request::Commit(commit));
+        let sent = line(&ControlRequest::Commit(commit));
         assert!(sent.contains(numbers), "{sent}");
         let stage = r#"{"request":"stage","artifact":"p/a","action":{"from":"v3"}}"#;
-        let Request::Stage(stage) = serde_json::from_str(stage).unwrap() else { panic!() };
+        let ControlRequest::Stage(stage) = serde_json::from_str(stage).unwrap() else { panic!() };
         assert_eq!(stage.action, StageAction::From(VersionNumber(3)));
-        let read =
-            Request::ReadLogs { store: "file:///s".into(), scope: Scope::Project("p".parse().unwrap()) };
+        let read = ControlRequest::ReadLogs {
+            store: "file:///s".into(),
+            scope: SyncScope::Project("p".parse().unwrap()),
+        };
         let text = "{\"request\":\"read_logs\",\"store\":\"file:///s\",\"scope\":{\"project\":\"p\"}}\n";
         assert_eq!(line(&read), text);
         let error = Reply::Error(WireError::new("m").with_hint("h"));

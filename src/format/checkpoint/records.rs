@@ -8,7 +8,7 @@ use super::super::event::{DeletionCause, Metadata};
 use super::super::exact;
 use super::super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use super::super::run::VersionRead;
-use super::super::wire::{Reader, Writer};
+use super::super::wire::{WireReader, Writer};
 use crate::format::clock::Timestamp;
 use crate::format::id::{DetailsHash, DetailsId, Digest, EventId, ManifestId};
 use crate::format::name::{AliasName, VersionNumber};
@@ -43,7 +43,7 @@ pub(super) fn put_version(out: &mut Writer, version: &VersionRecord) {
     out.raw(version.id.as_bytes());
 }
 
-pub(super) fn version(reader: &mut Reader<'_>) -> Result<VersionRecord, FormatError> {
+pub(super) fn version(reader: &mut WireReader<'_>) -> Result<VersionRecord, FormatError> {
     // The members are read in the order in which they stand here.
     Ok(VersionRecord {
         version: VersionNumber(reader.u64()?),
@@ -60,7 +60,7 @@ pub(super) fn version(reader: &mut Reader<'_>) -> Result<VersionRecord, FormatEr
         artifact_type: reader.option(text)?,
         tags: table(reader, |reader| Ok((text(reader)?, ())))?.into_keys().collect(),
         meta: metadata(reader)?,
-        ttl_seconds: reader.option(Reader::u64)?,
+        ttl_seconds: reader.option(WireReader::u64)?,
         inputs: list(reader, text)?,
         reads: vec![],
         more_reads: 0,
@@ -91,7 +91,7 @@ pub(super) fn put_deleted(out: &mut Writer, deleted: &DeletedVersion) {
     out.text(&deleted.actor);
 }
 
-pub(super) fn deleted_version(reader: &mut Reader<'_>) -> Result<DeletedVersion, FormatError> {
+pub(super) fn deleted_version(reader: &mut WireReader<'_>) -> Result<DeletedVersion, FormatError> {
     Ok(DeletedVersion {
         record: version(reader)?,
         cause: match reader.u8()? {
@@ -114,7 +114,7 @@ pub(super) fn put_alias(out: &mut Writer, name: &AliasName, alias: &AliasRecord)
     out.text(&alias.actor);
 }
 
-pub(super) fn alias(reader: &mut Reader<'_>) -> Result<AliasRecord, FormatError> {
+pub(super) fn alias(reader: &mut WireReader<'_>) -> Result<AliasRecord, FormatError> {
     Ok(AliasRecord {
         version: VersionNumber(reader.u64()?),
         seq: reader.u64()?,
@@ -132,7 +132,7 @@ pub(super) fn put_read(out: &mut Writer, read: &VersionRead) {
     out.u64(read.bytes);
 }
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Result<VersionRead, FormatError> {
+pub(super) fn read(reader: &mut WireReader<'_>) -> Result<VersionRead, FormatError> {
     Ok(VersionRead {
         project: name(reader)?,
         name: name(reader)?,
@@ -148,14 +148,14 @@ pub(super) fn put_details(out: &mut Writer, details: DetailsRef) {
     out.raw(details.hash.as_bytes());
 }
 
-pub(super) fn details(reader: &mut Reader<'_>) -> Result<DetailsRef, FormatError> {
+pub(super) fn details(reader: &mut WireReader<'_>) -> Result<DetailsRef, FormatError> {
     Ok(DetailsRef {
         id: DetailsId::from_bytes(reader.array()?),
         hash: DetailsHash::from_bytes(reader.array()?),
     })
 }
 
-pub(super) fn metadata(reader: &mut Reader<'_>) -> Result<Metadata, FormatError> {
+pub(super) fn metadata(reader: &mut WireReader<'_>) -> Result<Metadata, FormatError> {
     table(reader, |reader| {
         let name = text(reader)?;
         let value = exact::parse(reader.text()?).map_err(|e| reader.error(format!("{name:?}: {e}")))?;
@@ -163,23 +163,23 @@ pub(super) fn metadata(reader: &mut Reader<'_>) -> Result<Metadata, FormatError>
     })
 }
 
-pub(super) fn text(reader: &mut Reader<'_>) -> Result<String, FormatError> {
+pub(super) fn text(reader: &mut WireReader<'_>) -> Result<String, FormatError> {
     reader.text().map(str::to_owned)
 }
 
-pub(super) fn time(reader: &mut Reader<'_>) -> Result<Timestamp, FormatError> {
+pub(super) fn time(reader: &mut WireReader<'_>) -> Result<Timestamp, FormatError> {
     reader.i64().map(Timestamp::from_unix_millis)
 }
 
 pub(super) fn name<N: std::str::FromStr<Err: std::fmt::Display>>(
-    reader: &mut Reader<'_>,
+    reader: &mut WireReader<'_>,
 ) -> Result<N, FormatError> {
     reader.text()?.parse().map_err(|e: N::Err| reader.error(e.to_string()))
 }
 
 pub(super) fn list<T>(
-    reader: &mut Reader<'_>,
-    mut row: impl FnMut(&mut Reader<'_>) -> Result<T, FormatError>,
+    reader: &mut WireReader<'_>,
+    mut row: impl FnMut(&mut WireReader<'_>) -> Result<T, FormatError>,
 ) -> Result<Vec<T>, FormatError> {
     // Nothing is set aside for rows that are only promised: each is read before there is room for the next.
     (0..reader.u32()?).map(|_| row(reader)).collect()
@@ -187,8 +187,8 @@ pub(super) fn list<T>(
 
 /// A list whose rows stand in the order of their keys, each key once.
 pub(super) fn table<K: Ord, V>(
-    reader: &mut Reader<'_>,
-    row: impl FnMut(&mut Reader<'_>) -> Result<(K, V), FormatError>,
+    reader: &mut WireReader<'_>,
+    row: impl FnMut(&mut WireReader<'_>) -> Result<(K, V), FormatError>,
 ) -> Result<BTreeMap<K, V>, FormatError> {
     let rows = list(reader, row)?;
     if !rows.is_sorted_by(|(a, _), (b, _)| a < b) {

@@ -1,7 +1,7 @@
 //! Conditions on versions: `meta.f1 > 0.9 and tag = "bert" and type = "model"`.
 //!
 //! A [`Condition`] is text that was parsed once and is then asked of rows. What a row has of a field is its own affair
-//! ([`Row`]); a field may have several values (tags), and a condition holds if it holds for one of them. Values of
+//! ([`Fields`]); a field may have several values (tags), and a condition holds if it holds for one of them. Values of
 //! different types are never equal, less or greater; `!=` is the opposite of `=`, so it holds for them, and where there
 //! is no value.
 
@@ -47,8 +47,8 @@ macro_rules! plain_fields {
                 match self { $(Plain::$variant => $name,)* }
             }
 
-            fn kind(self) -> Kind {
-                match self { $(Plain::$variant => Kind::$kind,)* }
+            fn kind(self) -> FieldKind {
+                match self { $(Plain::$variant => FieldKind::$kind,)* }
             }
         }
     };
@@ -76,7 +76,7 @@ plain_fields! {
 
 /// How the values of a field are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FieldKind {
     Text,
     Number,
     Size,
@@ -89,7 +89,7 @@ enum Kind {
 
 /// A value of a field, of a row or in a condition.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum FieldValue {
     /// Text.
     Text(String),
     /// A number.
@@ -161,27 +161,27 @@ pub enum Condition {
     /// It does not hold.
     Not(Box<Condition>),
     /// A field compared with a value.
-    Compare(Field, Op, Value),
+    Compare(Field, Op, FieldValue),
     /// A field has a value.
     Has(Field),
 }
 
 /// Something that has fields.
-pub trait Row {
+pub trait Fields {
     /// Its values of a field; none if it has none.
-    fn values(&self, field: &Field) -> Vec<Value>;
+    fn values(&self, field: &Field) -> Vec<FieldValue>;
 }
 
 impl Condition {
     /// Whether it holds for a row. Cost: linear in condition and values.
-    pub fn holds(&self, row: &impl Row) -> bool {
+    pub fn holds(&self, row: &impl Fields) -> bool {
         match self {
             Condition::And(all) => all.iter().all(|condition| condition.holds(row)),
             Condition::Or(any) => any.iter().any(|condition| condition.holds(row)),
             Condition::Not(condition) => !condition.holds(row),
             Condition::Has(field) => !row.values(field).is_empty(),
             Condition::Compare(field, op, value) => {
-                let any = |test: &dyn Fn(&Value) -> bool| row.values(field).iter().any(test);
+                let any = |test: &dyn Fn(&FieldValue) -> bool| row.values(field).iter().any(test);
                 match op {
                     Op::Equal => any(&|v| v.compare(value) == Some(Ordering::Equal)),
                     Op::NotEqual => !any(&|v| v.compare(value) == Some(Ordering::Equal)),
@@ -215,65 +215,69 @@ impl Condition {
     }
 }
 
-impl Value {
+impl FieldValue {
     /// The values that a JSON value stands for: those of a list are several.
-    pub fn of_json(json: &serde_json::Value) -> Vec<Value> {
+    pub fn of_json(json: &serde_json::Value) -> Vec<FieldValue> {
         match json {
-            serde_json::Value::Array(list) if !list.is_empty() => list.iter().map(Value::scalar).collect(),
-            one => vec![Value::scalar(one)],
+            serde_json::Value::Array(list) if !list.is_empty() => {
+                list.iter().map(FieldValue::scalar).collect()
+            }
+            one => vec![FieldValue::scalar(one)],
         }
     }
 
-    fn scalar(json: &serde_json::Value) -> Value {
+    fn scalar(json: &serde_json::Value) -> FieldValue {
         match json {
-            serde_json::Value::Null => Value::Null,
-            serde_json::Value::Bool(value) => Value::Bool(*value),
-            serde_json::Value::Number(value) => Value::Number(value.clone()),
-            serde_json::Value::String(value) => Value::Text(value.clone()),
-            serde_json::Value::Array(_) | serde_json::Value::Object(_) => Value::Other,
+            serde_json::Value::Null => FieldValue::Null,
+            serde_json::Value::Bool(value) => FieldValue::Bool(*value),
+            serde_json::Value::Number(value) => FieldValue::Number(value.clone()),
+            serde_json::Value::String(value) => FieldValue::Text(value.clone()),
+            serde_json::Value::Array(_) | serde_json::Value::Object(_) => FieldValue::Other,
         }
     }
 
     /// Less, equal or greater; none between values of different types.
-    pub fn compare(&self, other: &Value) -> Option<Ordering> {
+    pub fn compare(&self, other: &FieldValue) -> Option<Ordering> {
         match (self, other) {
-            (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),
-            (Value::Number(a), Value::Number(b)) => Some(number::compare(a, b)),
-            (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
-            (Value::Null, Value::Null) => Some(Ordering::Equal),
-            (Value::Time(a), Value::Time(b)) => Some(a.cmp(b)),
-            (Value::Time(time), Value::Period(from, _)) if time < from => Some(Ordering::Less),
-            (Value::Time(time), Value::Period(from, length)) => match *time < from.after(length.span()) {
-                true => Some(Ordering::Equal),
-                false => Some(Ordering::Greater),
-            },
-            (Value::Span(a), Value::Span(b)) => Some(a.cmp(b)),
+            (FieldValue::Text(a), FieldValue::Text(b)) => Some(a.cmp(b)),
+            (FieldValue::Number(a), FieldValue::Number(b)) => Some(number::compare(a, b)),
+            (FieldValue::Bool(a), FieldValue::Bool(b)) => Some(a.cmp(b)),
+            (FieldValue::Null, FieldValue::Null) => Some(Ordering::Equal),
+            (FieldValue::Time(a), FieldValue::Time(b)) => Some(a.cmp(b)),
+            (FieldValue::Time(time), FieldValue::Period(from, _)) if time < from => Some(Ordering::Less),
+            (FieldValue::Time(time), FieldValue::Period(from, length)) => {
+                match *time < from.after(length.span()) {
+                    true => Some(Ordering::Equal),
+                    false => Some(Ordering::Greater),
+                }
+            }
+            (FieldValue::Span(a), FieldValue::Span(b)) => Some(a.cmp(b)),
             _ => None,
         }
     }
 
     /// An order of all values: those of one type stand together.
-    pub fn order(&self, other: &Value) -> Ordering {
+    pub fn order(&self, other: &FieldValue) -> Ordering {
         self.compare(other).unwrap_or_else(|| self.rank().cmp(&other.rank()))
     }
 
     fn rank(&self) -> u8 {
         match self {
-            Value::Number(_) => 0,
-            Value::Text(_) => 1,
-            Value::Bool(_) => 2,
-            Value::Time(_) | Value::Period(..) => 3,
-            Value::Span(_) => 4,
-            Value::Null => 5,
-            Value::Other => 6,
+            FieldValue::Number(_) => 0,
+            FieldValue::Text(_) => 1,
+            FieldValue::Bool(_) => 2,
+            FieldValue::Time(_) | FieldValue::Period(..) => 3,
+            FieldValue::Span(_) => 4,
+            FieldValue::Null => 5,
+            FieldValue::Other => 6,
         }
     }
 
-    fn is_like(&self, pattern: &Value) -> bool {
-        let Value::Text(pattern) = pattern else { return false };
+    fn is_like(&self, pattern: &FieldValue) -> bool {
+        let FieldValue::Text(pattern) = pattern else { return false };
         let text = match self {
-            Value::Text(text) => text.clone(),
-            Value::Null | Value::Other => return false,
+            FieldValue::Text(text) => text.clone(),
+            FieldValue::Null | FieldValue::Other => return false,
             other => other.to_string(),
         };
         if pattern.contains(['*', '?']) { is_match(pattern, &text) } else { text.contains(pattern.as_str()) }
@@ -332,15 +336,15 @@ impl fmt::Display for Op {
     }
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for FieldValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Text(text) => f.write_str(text),
-            Value::Number(number) => write!(f, "{number}"),
-            Value::Bool(value) => write!(f, "{value}"),
-            Value::Null => f.write_str("null"),
-            Value::Time(time) => write!(f, "{time}"),
-            Value::Period(from, length) => {
+            FieldValue::Text(text) => f.write_str(text),
+            FieldValue::Number(number) => write!(f, "{number}"),
+            FieldValue::Bool(value) => write!(f, "{value}"),
+            FieldValue::Null => f.write_str("null"),
+            FieldValue::Time(time) => write!(f, "{time}"),
+            FieldValue::Period(from, length) => {
                 let full = from.to_string();
                 let part = |bytes: usize| full.get(..bytes).unwrap_or(&full);
                 match length {
@@ -350,9 +354,9 @@ impl fmt::Display for Value {
                     Length::Day => f.write_str(part("2026-01-31".len())),
                 }
             }
-            Value::Span(NEVER_SECONDS) => f.write_str("never"),
-            Value::Span(seconds) => write!(f, "{seconds}s"),
-            Value::Other => f.write_str("…"),
+            FieldValue::Span(NEVER_SECONDS) => f.write_str("never"),
+            FieldValue::Span(seconds) => write!(f, "{seconds}s"),
+            FieldValue::Other => f.write_str("…"),
         }
     }
 }
@@ -380,7 +384,9 @@ impl fmt::Display for Condition {
                 Condition::And(_) | Condition::Or(_) => write!(f, "not ({condition})"),
                 _ => write!(f, "not {condition}"),
             },
-            Condition::Compare(field, op, Value::Text(text)) => write!(f, "{field} {op} {}", Quoted(text)),
+            Condition::Compare(field, op, FieldValue::Text(text)) => {
+                write!(f, "{field} {op} {}", Quoted(text))
+            }
             Condition::Compare(field, op, value) => write!(f, "{field} {op} {value}"),
             Condition::Has(field) => write!(f, "has {field}"),
         }

@@ -11,7 +11,7 @@
 
 use std::str::FromStr;
 
-use super::{Condition, Field, Kind, Length, Op, Plain, Value};
+use super::{Condition, Field, FieldKind, FieldValue, Length, Op, Plain};
 use crate::format::clock::Timestamp;
 use crate::format::event::NEVER_SECONDS;
 use crate::format::exact;
@@ -52,7 +52,7 @@ impl FromStr for Condition {
     fn from_str(text: &str) -> Result<Self, QueryError> {
         let tokens = tokens(text)?;
         let mut parser =
-            Parser { end: text.chars().count() + 1, tokens: tokens.into_iter().peekable(), depth: 0 };
+            QueryParser { end: text.chars().count() + 1, tokens: tokens.into_iter().peekable(), depth: 0 };
         let condition = parser.or()?;
         match parser.tokens.next() {
             None => Ok(condition),
@@ -72,14 +72,14 @@ impl FromStr for Field {
     }
 }
 
-struct Parser {
+struct QueryParser {
     tokens: std::iter::Peekable<std::vec::IntoIter<Placed>>,
     /// Behind the last character.
     end: usize,
     depth: usize,
 }
 
-impl Parser {
+impl QueryParser {
     fn or(&mut self) -> Result<Condition, QueryError> {
         let mut all = vec![self.and()?];
         while self.takes("or") {
@@ -176,10 +176,10 @@ fn fields() -> String {
 }
 
 /// A value as those of the field are written.
-fn value(field: &Field, op: Op, token: &Token) -> Result<Value, String> {
+fn value(field: &Field, op: Op, token: &Token) -> Result<FieldValue, String> {
     let kind = match field {
         Field::Plain(plain) => plain.kind(),
-        Field::Meta(_) => Kind::Any,
+        Field::Meta(_) => FieldKind::Any,
     };
     let (text, is_quoted) = match token {
         Token::Quoted(text) => (text.clone(), true),
@@ -192,39 +192,39 @@ fn value(field: &Field, op: Op, token: &Token) -> Result<Value, String> {
         return Err(format!("expected a value, not `{text}`; quote it if it is one"));
     }
     if op == Op::Like {
-        return Ok(Value::Text(text));
+        return Ok(FieldValue::Text(text));
     }
     let wrong = |what: &str| format!("{text:?} is no {what}; {field} is compared with one");
     match kind {
-        Kind::Text => Ok(Value::Text(text)),
-        Kind::Any if is_quoted => Ok(Value::Text(text)),
-        Kind::Any => Ok(match text.as_str() {
-            "true" => Value::Bool(true),
-            "false" => Value::Bool(false),
-            "null" => Value::Null,
+        FieldKind::Text => Ok(FieldValue::Text(text)),
+        FieldKind::Any if is_quoted => Ok(FieldValue::Text(text)),
+        FieldKind::Any => Ok(match text.as_str() {
+            "true" => FieldValue::Bool(true),
+            "false" => FieldValue::Bool(false),
+            "null" => FieldValue::Null,
             word => match exact::parse(word) {
-                Ok(serde_json::Value::Number(number)) => Value::Number(number),
-                _ => Value::Text(text),
+                Ok(serde_json::Value::Number(number)) => FieldValue::Number(number),
+                _ => FieldValue::Text(text),
             },
         }),
-        Kind::Number => serde_json::from_str(&text).map(Value::Number).map_err(|_| wrong("number")),
-        Kind::Version => {
+        FieldKind::Number => serde_json::from_str(&text).map(FieldValue::Number).map_err(|_| wrong("number")),
+        FieldKind::Version => {
             let number = text.strip_prefix('v').unwrap_or(&text).parse::<u64>();
-            number.map(|number| Value::Number(number.into())).map_err(|_| wrong("version, as v7"))
+            number.map(|number| FieldValue::Number(number.into())).map_err(|_| wrong("version, as v7"))
         }
-        Kind::Size => {
-            parse_size(&text).map(|bytes| Value::Number(bytes.into())).map_err(|_| wrong("size, as 10G"))
+        FieldKind::Size => {
+            parse_size(&text).map(|bytes| FieldValue::Number(bytes.into())).map_err(|_| wrong("size, as 10G"))
         }
-        Kind::Span if text == "never" => Ok(Value::Span(NEVER_SECONDS)),
-        Kind::Span => parse_span(&text)
-            .map(|span| Value::Span(span.as_secs()))
+        FieldKind::Span if text == "never" => Ok(FieldValue::Span(NEVER_SECONDS)),
+        FieldKind::Span => parse_span(&text)
+            .map(|span| FieldValue::Span(span.as_secs()))
             .map_err(|_| wrong("span of time, as 30d")),
-        Kind::Time => period(&text).ok_or_else(|| wrong("date, as 2026-01-31")),
+        FieldKind::Time => period(&text).ok_or_else(|| wrong("date, as 2026-01-31")),
     }
 }
 
 /// A date, or date and time, of UTC where no zone is named. It means all that it leaves open.
-fn period(text: &str) -> Option<Value> {
+fn period(text: &str) -> Option<FieldValue> {
     let full = text.replacen(' ', "T", 1);
     // A fraction stands behind a dot, and nothing else does.
     let finest = if full.contains('.') { Length::Millisecond } else { Length::Second };
@@ -234,7 +234,7 @@ fn period(text: &str) -> Option<Value> {
         (format!("{full}:00Z"), Length::Minute),
         (format!("{full}T00:00:00Z"), Length::Day),
     ];
-    forms.iter().find_map(|(form, length)| Some(Value::Period(form.parse::<Timestamp>().ok()?, *length)))
+    forms.iter().find_map(|(form, length)| Some(FieldValue::Period(form.parse::<Timestamp>().ok()?, *length)))
 }
 
 fn tokens(text: &str) -> Result<Vec<Placed>, QueryError> {

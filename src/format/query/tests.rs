@@ -6,26 +6,26 @@ use super::*;
 
 struct Bert;
 
-impl Row for Bert {
-    fn values(&self, field: &Field) -> Vec<Value> {
-        let text = |text: &str| Value::Text(text.into());
-        let number = |n: u64| Value::Number(n.into());
+impl Fields for Bert {
+    fn values(&self, field: &Field) -> Vec<FieldValue> {
+        let text = |text: &str| FieldValue::Text(text.into());
+        let number = |n: u64| FieldValue::Number(n.into());
         match field {
             Field::Plain(Plain::Tag) => vec![text("bert"), text("nightly")],
             Field::Plain(Plain::Type) => vec![text("model")],
             Field::Plain(Plain::Version) => vec![number(7)],
             Field::Plain(Plain::Bytes) => vec![number(3 << 30)],
-            Field::Plain(Plain::Created) => vec![Value::Time("2026-01-15T10:30:00Z".parse().unwrap())],
-            Field::Plain(Plain::Age) => vec![Value::Span(5 * 86_400)],
+            Field::Plain(Plain::Created) => vec![FieldValue::Time("2026-01-15T10:30:00Z".parse().unwrap())],
+            Field::Plain(Plain::Age) => vec![FieldValue::Span(5 * 86_400)],
             Field::Plain(_) => vec![],
             Field::Meta(path) => match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-                ["f1"] => Value::of_json(&serde_json::json!(0.91)),
-                ["epochs"] => Value::of_json(&serde_json::json!(12)),
-                ["ok"] => Value::of_json(&serde_json::json!(true)),
-                ["labels"] => Value::of_json(&serde_json::json!(["a", "b"])),
-                ["none"] => Value::of_json(&serde_json::json!([])),
-                ["opt", "lr"] => Value::of_json(&serde_json::json!(1e-4)),
-                ["a b", "c.d"] => Value::of_json(&serde_json::json!("x")),
+                ["f1"] => FieldValue::of_json(&serde_json::json!(0.91)),
+                ["epochs"] => FieldValue::of_json(&serde_json::json!(12)),
+                ["ok"] => FieldValue::of_json(&serde_json::json!(true)),
+                ["labels"] => FieldValue::of_json(&serde_json::json!(["a", "b"])),
+                ["none"] => FieldValue::of_json(&serde_json::json!([])),
+                ["opt", "lr"] => FieldValue::of_json(&serde_json::json!(1e-4)),
+                ["a b", "c.d"] => FieldValue::of_json(&serde_json::json!("x")),
                 _ => vec![],
             },
         }
@@ -127,24 +127,28 @@ fn conditions() -> impl Strategy<Value = Condition> {
     let length =
         prop_oneof![Just(Length::Millisecond), Just(Length::Second), Just(Length::Minute), Just(Length::Day)];
     let json = prop_oneof![
-        text.prop_map(Value::Text),
-        number.prop_map(Value::Number),
-        any::<bool>().prop_map(Value::Bool),
-        Just(Value::Null),
+        text.prop_map(FieldValue::Text),
+        number.prop_map(FieldValue::Number),
+        any::<bool>().prop_map(FieldValue::Bool),
+        Just(FieldValue::Null),
     ];
     let leaf = prop_oneof![
         (meta.clone(), op.clone(), json).prop_map(|(f, o, v)| Condition::Compare(f, o, v)),
-        (meta.clone(), text).prop_map(|(f, v)| Condition::Compare(f, Op::Like, Value::Text(v))),
-        (op.clone(), text).prop_map(|(o, v)| Condition::Compare(Field::Plain(Plain::Tag), o, Value::Text(v))),
+        (meta.clone(), text).prop_map(|(f, v)| Condition::Compare(f, Op::Like, FieldValue::Text(v))),
+        (op.clone(), text).prop_map(|(o, v)| Condition::Compare(
+            Field::Plain(Plain::Tag),
+            o,
+            FieldValue::Text(v)
+        )),
         (op.clone(), any::<u32>()).prop_map(|(o, n)| Condition::Compare(
             Field::Plain(Plain::Age),
             o,
-            Value::Span(n.into())
+            FieldValue::Span(n.into())
         )),
         (op, 0..4_000_000_000_000i64, length).prop_map(|(o, n, length)| {
             let millis = length.span().as_millis() as i64;
             let from = Timestamp::from_unix_millis(n / millis * millis);
-            Condition::Compare(Field::Plain(Plain::Created), o, Value::Period(from, length))
+            Condition::Compare(Field::Plain(Plain::Created), o, FieldValue::Period(from, length))
         }),
         meta.prop_map(Condition::Has),
     ];

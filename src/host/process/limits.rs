@@ -100,7 +100,7 @@ pub fn give_back(command: &mut Command) {
 }
 
 /// What is open and what may be, for messages; none within 5 s of the last time.
-pub fn told() -> Option<String> {
+pub fn open_files_hint() -> Option<String> {
     let mut last = LAST_TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     if last.is_some_and(|at| at.elapsed() < TOLD_EVERY) {
         return None;

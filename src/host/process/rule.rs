@@ -8,7 +8,7 @@
 use super::proc::MAX_DEPTH;
 use super::{Process, ProcessKey, ProcessTree};
 use crate::format::name::{NameError, RunId};
-use crate::format::run::Source;
+use crate::format::run::RunSource;
 
 /// Names a run in the environment of its processes.
 pub const RUN_VARIABLE: &str = "ARTFS_RUN";
@@ -89,7 +89,7 @@ const STARTERS: [&str; 22] = [
 
 /// The observer: what is its own sets no process apart.
 #[derive(Debug, Clone, Default)]
-pub struct Own {
+pub struct Observer {
     /// The processes that it was started by.
     pub ancestors: Vec<ProcessKey>,
     /// The container it is in.
@@ -100,26 +100,26 @@ pub struct Own {
 
 /// The run of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct ProcessRun {
     /// Its name.
     pub id: RunId,
     /// By what it was found.
-    pub source: Source,
+    pub source: RunSource,
     /// Its first process, as far up as that can be seen.
     pub root: ProcessKey,
 }
 
 /// The run of a process; none if it is gone or may not be looked into.
-pub fn run_of(tree: &dyn ProcessTree, own: &Own, pid: u32) -> Option<Found> {
+pub fn run_of(tree: &dyn ProcessTree, own: &Observer, pid: u32) -> Option<ProcessRun> {
     let line = ancestry(tree, pid);
     let first = line.first()?;
     // The nearest that has a mark decides; how far up that mark reaches, so does the run.
-    for (source, mark) in [(Source::Declared, declared as Mark<'_>), (Source::Job, job)] {
+    for (source, mark) in [(RunSource::Declared, declared as RunMark<'_>), (RunSource::Job, job)] {
         let marked = line.iter().enumerate().find_map(|(at, process)| {
             let id = mark(tree, process.key)?;
             let same = |process: &&Process| mark(tree, process.key).as_ref() == Some(&id);
             let root = line[at..].iter().take_while(same).last()?.key;
-            Some(Found { id, source, root })
+            Some(ProcessRun { id, source, root })
         });
         if marked.is_some() {
             return marked;
@@ -128,7 +128,11 @@ pub fn run_of(tree: &dyn ProcessTree, own: &Own, pid: u32) -> Option<Found> {
     if let Some(container) = tree.container(first.key).filter(|c| own.container.as_ref() != Some(c)) {
         let same = |process: &&Process| tree.container(process.key).as_ref() == Some(&container);
         let root = line.iter().take_while(same).last().unwrap_or(first);
-        return Some(Found { id: name("container", &container)?, source: Source::Container, root: root.key });
+        return Some(ProcessRun {
+            id: name("container", &container)?,
+            source: RunSource::Container,
+            root: root.key,
+        });
     }
     let below = line.iter().skip(1).take_while(|process| !starts_runs(tree, own, process)).count();
     let root = &line[below];
@@ -146,7 +150,7 @@ pub fn run_of(tree: &dyn ProcessTree, own: &Own, pid: u32) -> Option<Found> {
         None => (format!("{}/{}/{}", own.machine, root.key.pid, root.key.start), root.key),
     };
     let id = name("process", &blake3::hash(text.as_bytes()).to_hex()[..32])?;
-    Some(Found { id, source: Source::Process, root })
+    Some(ProcessRun { id, source: RunSource::Process, root })
 }
 
 /// A process and its ancestors, below the first process of all.
@@ -168,7 +172,7 @@ fn ancestry(tree: &dyn ProcessTree, pid: u32) -> Vec<Process> {
 }
 
 /// Whether what a process starts are runs of their own.
-fn starts_runs(tree: &dyn ProcessTree, own: &Own, process: &Process) -> bool {
+fn starts_runs(tree: &dyn ProcessTree, own: &Observer, process: &Process) -> bool {
     own.ancestors.contains(&process.key)
         || STARTERS.contains(&process.program.as_str())
         || is_interactive_shell(tree, process)
@@ -200,7 +204,7 @@ fn is_interactive_shell(tree: &dyn ProcessTree, process: &Process) -> bool {
 }
 
 /// What the environment of a process says of its run.
-type Mark<'a> = fn(&'a dyn ProcessTree, ProcessKey) -> Option<RunId>;
+type RunMark<'a> = fn(&'a dyn ProcessTree, ProcessKey) -> Option<RunId>;
 
 fn declared(tree: &dyn ProcessTree, process: ProcessKey) -> Option<RunId> {
     let set = tree.variables(process, &VARIABLES);
@@ -248,10 +252,10 @@ mod tests {
 
     /// A made-up machine.
     #[derive(Default)]
-    struct Made(HashMap<u32, Entry>);
+    struct MadeMachine(HashMap<u32, ProcEntry>);
 
     #[derive(Default, Clone)]
-    struct Entry {
+    struct ProcEntry {
         parent: u32,
         group: Option<u32>,
         command: Vec<&'static str>,
@@ -260,19 +264,19 @@ mod tests {
         container: Option<&'static str>,
     }
 
-    impl Made {
-        fn add(&mut self, pid: u32, parent: u32, command: &[&'static str]) -> &mut Entry {
+    impl MadeMachine {
+        fn add(&mut self, pid: u32, parent: u32, command: &[&'static str]) -> &mut ProcEntry {
             let terminal = self.0.get(&parent).is_some_and(|p| p.terminal);
             let variables = self.0.get(&parent).map(|p| p.variables.clone()).unwrap_or_default();
             let container = self.0.get(&parent).and_then(|p| p.container);
             let command = command.to_vec();
-            let entry = Entry { parent, group: None, command, terminal, variables, container };
+            let entry = ProcEntry { parent, group: None, command, terminal, variables, container };
             self.0.insert(pid, entry);
             self.0.get_mut(&pid).unwrap()
         }
     }
 
-    impl ProcessTree for Made {
+    impl ProcessTree for MadeMachine {
         fn process_of(&self, thread: u32) -> Option<u32> {
             Some(thread)
         }
@@ -307,16 +311,16 @@ mod tests {
     }
 
     /// init → sshd → an interactive shell (10).
-    fn login() -> Made {
-        let mut made = Made::default();
+    fn login() -> MadeMachine {
+        let mut made = MadeMachine::default();
         made.add(1, 0, &["/sbin/init"]);
         made.add(5, 1, &["sshd"]);
         made.add(10, 5, &["-bash"]).terminal = true;
         made
     }
 
-    fn root(made: &Made, pid: u32) -> (Source, u32) {
-        let found = run_of(made, &Own::default(), pid).unwrap();
+    fn root(made: &MadeMachine, pid: u32) -> (RunSource, u32) {
+        let found = run_of(made, &Observer::default(), pid).unwrap();
         (found.source, found.root.pid)
     }
 
@@ -327,14 +331,14 @@ mod tests {
         made.add(21, 20, &["python3", "train.py"]);
         made.add(22, 21, &["python3", "-c", "worker"]);
         made.add(30, 10, &["cat", "x"]);
-        assert_eq!(root(&made, 22), (Source::Process, 20));
-        assert_eq!(root(&made, 20), (Source::Process, 20));
-        assert_eq!(root(&made, 30), (Source::Process, 30));
-        let id = |pid| run_of(&made, &Own::default(), pid).unwrap().id;
+        assert_eq!(root(&made, 22), (RunSource::Process, 20));
+        assert_eq!(root(&made, 20), (RunSource::Process, 20));
+        assert_eq!(root(&made, 30), (RunSource::Process, 30));
+        let id = |pid| run_of(&made, &Observer::default(), pid).unwrap().id;
         assert_eq!(id(21), id(22));
         assert_ne!(id(30), id(22));
         // Another machine, or this one after its next start, has other runs.
-        let own = Own { machine: "boot2".into(), ..Own::default() };
+        let own = Observer { machine: "boot2".into(), ..Observer::default() };
         assert_ne!(run_of(&made, &own, 21).unwrap().id, id(21));
     }
 
@@ -345,7 +349,7 @@ mod tests {
         made.add(21, 10, &["python3", "train.py"]).group = Some(20);
         made.add(22, 21, &["python3", "worker"]).group = Some(20);
         made.add(30, 10, &["sort"]);
-        let found = |made: &Made, pid| run_of(made, &Own::default(), pid).unwrap();
+        let found = |made: &MadeMachine, pid| run_of(made, &Observer::default(), pid).unwrap();
         let whole = found(&made, 20);
         assert_eq!((found(&made, 21), found(&made, 22)), (whole.clone(), whole.clone()));
         assert_ne!(found(&made, 30).id, whole.id);
@@ -396,7 +400,7 @@ mod tests {
         made.add(21, 20, &["bash", "pipeline.sh"]);
         made.add(22, 21, &["cat", "x"]);
         assert_eq!(root(&made, 22).1, 20);
-        let own = Own { ancestors: vec![ProcessKey { pid: 20, start: 20 }], ..Own::default() };
+        let own = Observer { ancestors: vec![ProcessKey { pid: 20, start: 20 }], ..Observer::default() };
         assert_eq!(run_of(&made, &own, 22).unwrap().root.pid, 21);
         assert_eq!(run_of(&made, &own, 20).unwrap().root.pid, 20);
     }
@@ -409,14 +413,17 @@ mod tests {
         made.add(22, 21, &["python3", "worker"]).variables.push(("ARTFS_RUN", "mine"));
         // A process that cleared its environment is still of its parent's run.
         made.add(23, 22, &["env", "-i", "cat"]).variables.clear();
-        let find = |pid| run_of(&made, &Own::default(), pid).unwrap();
-        assert_eq!((find(21).id.as_str(), find(21).source, find(21).root.pid), ("slurm-77", Source::Job, 20));
+        let find = |pid| run_of(&made, &Observer::default(), pid).unwrap();
+        assert_eq!(
+            (find(21).id.as_str(), find(21).source, find(21).root.pid),
+            ("slurm-77", RunSource::Job, 20)
+        );
         for pid in [22, 23] {
             let found = find(pid);
-            assert_eq!((found.id.as_str(), found.source, found.root.pid), ("mine", Source::Declared, 22));
+            assert_eq!((found.id.as_str(), found.source, found.root.pid), ("mine", RunSource::Declared, 22));
         }
         made.add(24, 10, &["cat"]).variables = vec![("ARTFS_RUN", "no such/name")];
-        assert_eq!(root(&made, 24), (Source::Process, 24));
+        assert_eq!(root(&made, 24), (RunSource::Process, 24));
         let refused = |pid: u32| refused_name(&made, ProcessKey { pid, start: u64::from(pid) });
         assert_eq!(refused(24).unwrap().0, "no such/name");
         assert!([20, 22].into_iter().all(|pid| refused(pid).is_none()), "unset, or a name");
@@ -427,13 +434,13 @@ mod tests {
         let mut made = login();
         let job = vec![("GITHUB_RUN_ID", "5"), ("GITHUB_RUN_ATTEMPT", "2"), ("GITHUB_JOB", "train me")];
         made.add(20, 10, &["x"]).variables = job;
-        assert_eq!(run_of(&made, &Own::default(), 20).unwrap().id.as_str(), "github-5-2-train-me");
+        assert_eq!(run_of(&made, &Observer::default(), 20).unwrap().id.as_str(), "github-5-2-train-me");
         // A variable that belongs to no job system by itself.
         made.add(21, 10, &["x"]).variables = vec![("JOB_ID", "5")];
-        assert_eq!(root(&made, 21).0, Source::Process);
+        assert_eq!(root(&made, 21).0, RunSource::Process);
         made.add(22, 10, &["x"]).variables =
             vec![("BUILD_TAG", Box::leak("x/".repeat(300).into_boxed_str()))];
-        assert_eq!(run_of(&made, &Own::default(), 22).unwrap().id.as_str().len(), "jenkins-".len() + 64);
+        assert_eq!(run_of(&made, &Observer::default(), 22).unwrap().id.as_str().len(), "jenkins-".len() + 64);
     }
 
     #[test]
@@ -442,16 +449,16 @@ mod tests {
         made.add(20, 5, &["containerd-shim"]);
         made.add(21, 20, &["python3", "serve.py"]).container = Some("c1");
         made.add(22, 21, &["python3", "worker"]);
-        assert_eq!(root(&made, 22), (Source::Container, 21));
-        let own = Own { container: Some("c1".into()), ..Own::default() };
+        assert_eq!(root(&made, 22), (RunSource::Container, 21));
+        let own = Observer { container: Some("c1".into()), ..Observer::default() };
         let found = run_of(&made, &own, 22).unwrap();
-        assert_eq!((found.source, found.root.pid), (Source::Process, 21));
+        assert_eq!((found.source, found.root.pid), (RunSource::Process, 21));
     }
 
     #[test]
     fn what_is_gone_or_goes_in_circles_ends() {
         let mut made = login();
-        assert_eq!(run_of(&made, &Own::default(), 99), None);
+        assert_eq!(run_of(&made, &Observer::default(), 99), None);
         made.add(40, 41, &["a"]);
         made.add(41, 40, &["b"]);
         // A parent is not younger than its child.
@@ -460,6 +467,6 @@ mod tests {
             made.add(pid, pid - 1, &["x"]);
         }
         made.0.get_mut(&100).unwrap().parent = 10;
-        assert!(run_of(&made, &Own::default(), 399).is_some());
+        assert!(run_of(&made, &Observer::default(), 399).is_some());
     }
 }

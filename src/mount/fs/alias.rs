@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::inode::{Node, NodeKey};
+use super::inode::{GeneratedNode, NodeKey};
 use super::names::missing;
-use super::{Answer, Errno, Fs, Result};
+use super::{AttrReply, Errno, Fs, Result};
 use crate::format::name::{AliasName, ArtifactKey, Selector};
 use crate::mount::staging::Caller;
 use crate::repo::catalog::{Actor, AliasPrecondition};
@@ -18,21 +18,21 @@ const DOT_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Links that are no aliases (yet), by artifact and name. The lock is held for look-ups only.
 #[derive(Debug, Default)]
-pub(super) struct Temporaries(Mutex<HashMap<(ArtifactKey, Vec<u8>), Temporary>>);
+pub(super) struct Temporaries(Mutex<HashMap<(ArtifactKey, Vec<u8>), TemporaryAlias>>);
 
 #[derive(Debug, Clone)]
-pub(super) struct Temporary {
+pub(super) struct TemporaryAlias {
     pub target: Vec<u8>,
     serial: u64,
     made: Instant,
 }
 
 impl Temporaries {
-    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<(ArtifactKey, Vec<u8>), Temporary>> {
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<(ArtifactKey, Vec<u8>), TemporaryAlias>> {
         self.0.lock().expect("no holder of the temporaries' lock panics")
     }
 
-    pub fn get(&self, artifact: &ArtifactKey, name: &[u8]) -> Option<Temporary> {
+    pub fn get(&self, artifact: &ArtifactKey, name: &[u8]) -> Option<TemporaryAlias> {
         let key = (artifact.clone(), name.to_vec());
         let mut table = self.table();
         let is_dot = name.starts_with(b".");
@@ -42,17 +42,17 @@ impl Temporaries {
         table.get(&key).cloned()
     }
 
-    pub fn take(&self, artifact: &ArtifactKey, name: &[u8]) -> Option<Temporary> {
+    pub fn take(&self, artifact: &ArtifactKey, name: &[u8]) -> Option<TemporaryAlias> {
         self.table().remove(&(artifact.clone(), name.to_vec()))
     }
 
-    fn put(&self, artifact: &ArtifactKey, name: &[u8], temporary: Temporary) {
+    fn put(&self, artifact: &ArtifactKey, name: &[u8], temporary: TemporaryAlias) {
         let mut table = self.table();
         table.retain(|(_, name), t| !name.starts_with(b".") || t.made.elapsed() <= DOT_LIFETIME);
         table.insert((artifact.clone(), name.to_vec()), temporary);
     }
 
-    fn take_if(&self, artifact: &ArtifactKey, name: &[u8], serial: u64) -> Option<Temporary> {
+    fn take_if(&self, artifact: &ArtifactKey, name: &[u8], serial: u64) -> Option<TemporaryAlias> {
         let key = (artifact.clone(), name.to_vec());
         let mut table = self.table();
         table.get(&key).is_some_and(|t| t.serial == serial).then(|| table.remove(&key)).flatten()
@@ -78,7 +78,7 @@ impl Fs {
         artifact: &ArtifactKey,
         name: &[u8],
         target: &[u8],
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         self.check_writable(caller)?;
         let is_dot = name.starts_with(b".");
         if is_dot || is_ln_temporary(name) {
@@ -86,7 +86,7 @@ impl Fs {
                 parse_target(target)?;
             }
             let serial = self.inodes.next();
-            let temporary = Temporary { target: target.to_vec(), serial, made: Instant::now() };
+            let temporary = TemporaryAlias { target: target.to_vec(), serial, made: Instant::now() };
             self.temporaries.put(artifact, name, temporary.clone());
             if !is_dot {
                 self.hold_back(caller, artifact.clone(), name.to_vec(), serial);
@@ -120,11 +120,11 @@ impl Fs {
         &self,
         artifact: &ArtifactKey,
         name: &[u8],
-        temporary: &Temporary,
-    ) -> Answer {
+        temporary: &TemporaryAlias,
+    ) -> AttrReply {
         let key = NodeKey::Temporary(artifact.clone(), name.to_vec(), temporary.serial);
         let since = self.now();
-        let node = Node::Temporary { target: temporary.target.clone(), since };
+        let node = GeneratedNode::Temporary { target: temporary.target.clone(), since };
         let ino = self.inodes.number(key, || node);
         self.name_answer(self.link_attr(ino, temporary.target.len() as u64, since))
     }
@@ -143,7 +143,7 @@ impl Fs {
             .set_alias(artifact, alias, target, AliasPrecondition::Any, &actor)
             .await
             .inspect_err(|e| tracing::warn!("{artifact}: alias {alias} was not set: {e}"))?;
-        self.names_changed(artifact);
+        self.invalidate_session_name(artifact);
         Ok(())
     }
 
@@ -165,7 +165,7 @@ impl Fs {
         let alias = parse_alias(name).map_err(|_| Errno::NOT_FOUND)?;
         let actor: Actor = self.actor(caller);
         self.catalog.remove_alias(artifact, &alias, AliasPrecondition::Any, &actor).await?;
-        self.names_changed(artifact);
+        self.invalidate_session_name(artifact);
         Ok(())
     }
 
@@ -200,7 +200,7 @@ impl Fs {
         self.set_alias(caller, artifact, &to, &Selector::Version(version)).await?;
         let actor = self.actor(caller);
         self.catalog.remove_alias(artifact, &from, AliasPrecondition::At(version), &actor).await?;
-        self.names_changed(artifact);
+        self.invalidate_session_name(artifact);
         Ok(())
     }
 }

@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::format::entry::{Body, Entry, Mtime};
+use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::id::FileHash;
 
 /// A copy that has come so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Part {
+pub(super) struct CopiedPart {
     source: FileHash,
     /// Bytes copied from the front.
     pub done: u64,
@@ -19,7 +19,7 @@ pub(super) struct Part {
     pub stamp: Option<Mtime>,
 }
 
-impl Part {
+impl CopiedPart {
     /// The same copy after a further part.
     pub fn and(self, done: u64, stamp: Mtime) -> Self {
         Self { done, stamp: Some(stamp), ..self }
@@ -28,26 +28,26 @@ impl Part {
 
 /// Copies in progress by the handle they are written through. The lock is held for look-ups only.
 #[derive(Debug, Default)]
-pub(super) struct Clones(Mutex<HashMap<u64, Part>>);
+pub(super) struct Clones(Mutex<HashMap<u64, CopiedPart>>);
 
 impl Clones {
-    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Part>> {
+    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<u64, CopiedPart>> {
         self.0.lock().expect("no holder of the clones' lock panics")
     }
 
     /// The copy that a part of `entry` goes on with, or begins; none if it is no copy of the whole from the front.
-    pub fn begin(&self, handle: u64, entry: &Entry, offset_in: u64, offset_out: u64) -> Option<Part> {
+    pub fn begin(&self, handle: u64, entry: &Entry, offset_in: u64, offset_out: u64) -> Option<CopiedPart> {
         let before = self.table().remove(&handle);
-        let Body::File(file) = &entry.body else { return None };
+        let EntryBody::File(file) = &entry.body else { return None };
         match (offset_in == offset_out, offset_in) {
-            (true, 0) => Some(Part { source: file.hash, done: 0, stamp: None }),
+            (true, 0) => Some(CopiedPart { source: file.hash, done: 0, stamp: None }),
             (true, offset) => before.filter(|part| part.source == file.hash && part.done == offset),
             (false, _) => None,
         }
     }
 
     /// Remembers how far a copy has come; none forgets it.
-    pub fn keep(&self, handle: u64, part: Option<Part>) {
+    pub fn keep(&self, handle: u64, part: Option<CopiedPart>) {
         match part {
             Some(part) => self.table().insert(handle, part),
             None => self.table().remove(&handle),
@@ -58,8 +58,8 @@ impl Clones {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::chunk::Rule;
-    use crate::format::entry::{Content, FileBody};
+    use crate::format::chunk::ChunkRule;
+    use crate::format::entry::{FileBody, FileBytes};
     use crate::format::path::TreePath;
 
     #[test]
@@ -68,18 +68,18 @@ mod tests {
             path: TreePath::new(name).unwrap(),
             executable: false,
             mtime: Mtime::default(),
-            body: Body::File(FileBody {
+            body: EntryBody::File(FileBody {
                 size: 10,
                 hash: FileHash::of(name),
                 sha256: None,
                 hole_bytes: 0,
-                rule: Rule::Binary,
-                content: Content::Inline([0; 10].into()),
+                rule: ChunkRule::Binary,
+                content: FileBytes::Inline([0; 10].into()),
             }),
         };
         let (a, b, clones) = (file(b"a"), file(b"b"), Clones::default());
         let first = clones.begin(1, &a, 0, 0).unwrap();
-        let so_far = Part { done: 4, stamp: Some(Mtime { seconds: 5, nanos: 6 }), ..first };
+        let so_far = CopiedPart { done: 4, stamp: Some(Mtime { seconds: 5, nanos: 6 }), ..first };
         clones.keep(1, Some(so_far));
         assert_eq!(clones.begin(1, &a, 4, 4), Some(so_far));
         assert_eq!(clones.begin(1, &a, 4, 4), None, "a part is gone on with once");

@@ -11,21 +11,22 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
 use super::sessions::{Live, OpenSession};
-use super::{Errno, Fs, Lineage, Result};
-use crate::format::entry::{Body, Content, Entry};
+use super::{Errno, Fs, RecordedLineage, Result};
+use crate::format::entry::{Entry, EntryBody, FileBytes};
 use crate::format::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
 use crate::format::path::{self, TreePath};
 use crate::host::durable;
-use crate::host::spill::Scratch;
+use crate::host::spill::SpillFile;
 use crate::host::steady::StatIdentity;
 use crate::mount::staging::{
-    Caller, FreezeError, LocalFile, Reader, RegistryError, Scanned, Session, Source, Staged, StagingError,
-    Unchanged,
+    Caller, ContentSource, Credentials, FreezeError, LocalFile, RegistryError, Scanned, Session, Staged,
+    StagingError, Unchanged,
 };
-use crate::repo::cache::Admission;
+use crate::repo::cache::Insertion;
 use crate::repo::catalog::Actor;
 use crate::repo::commit::{
-    CommitError, Item, Outcome, OwnBytes, Place, Progress, Request, Settings, What, Writers,
+    CommitError, CommitProgress, Committed, ItemBody, NewVersion, OwnBytes, Settings, TreeItem, TreeLocation,
+    Writers,
 };
 use crate::repo::view::VersionView;
 
@@ -35,7 +36,7 @@ pub const RENAME_WAIT: Duration = Duration::from_secs(60);
 
 /// A commit at work, which any number of callers may wait for.
 pub(super) type RunningCommit =
-    Shared<BoxFuture<'static, std::result::Result<Outcome, Arc<SessionCommitError>>>>;
+    Shared<BoxFuture<'static, std::result::Result<Committed, Arc<SessionCommitError>>>>;
 
 /// Why a session was not committed. It is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -93,13 +94,13 @@ pub struct SessionCommit {
     /// What the committer says, besides what stands in the session's attributes.
     pub settings: Settings,
     /// What is recorded of the runs behind it.
-    pub lineage: Lineage,
+    pub lineage: RecordedLineage,
     /// A quota of the committer's own for the project, in bytes; the mount's holds as well.
     pub quota_bytes: Option<u64>,
     /// Who must be able to read all that is staged; none if that need not be asked.
-    pub reader: Option<Reader>,
+    pub reader: Option<Credentials>,
     /// Where to follow it.
-    pub progress: Arc<Progress>,
+    pub progress: Arc<CommitProgress>,
 }
 
 impl Fs {
@@ -117,7 +118,7 @@ impl Fs {
             actor: self.actor(caller),
             demanded,
             settings: Settings::default(),
-            lineage: Lineage::Record(self.run_of(caller.pid).await),
+            lineage: RecordedLineage::Record(self.run_of(caller.pid).await),
             quota_bytes: None,
             reader: self.reader(caller),
             progress: Arc::default(),
@@ -146,7 +147,7 @@ impl Fs {
     pub async fn commit_session(
         self: &Arc<Self>,
         commit: SessionCommit,
-    ) -> std::result::Result<Outcome, Arc<SessionCommitError>> {
+    ) -> std::result::Result<Committed, Arc<SessionCommitError>> {
         self.begin_commit(commit)?.await
     }
 
@@ -219,7 +220,7 @@ impl Fs {
         commit: SessionCommit,
         session: &Arc<OpenSession>,
         live: Arc<Live>,
-    ) -> std::result::Result<Outcome, Arc<SessionCommitError>> {
+    ) -> std::result::Result<Committed, Arc<SessionCommitError>> {
         let this = self.clone();
         let (freezing, for_frozen) = (live.clone(), session.clone());
         // The guard borrows the session, so the whole work runs where it is held.
@@ -238,11 +239,11 @@ impl Fs {
             this.registry.retire(freezing.id)?;
             guard.retire();
             this.detach_session(&for_frozen);
-            Ok::<Outcome, SessionCommitError>(outcome)
+            Ok::<Committed, SessionCommitError>(outcome)
         });
         let result = match frozen.await {
             Ok(Ok(outcome)) => {
-                self.names_changed(&session.artifact);
+                self.invalidate_session_name(&session.artifact);
                 self.settle_name(&session.artifact);
                 self.keep_committed(session, &live, &outcome);
                 Ok(outcome)
@@ -258,7 +259,7 @@ impl Fs {
         self: &Arc<Self>,
         commit: SessionCommit,
         live: &Arc<Live>,
-    ) -> std::result::Result<Outcome, SessionCommitError> {
+    ) -> std::result::Result<Committed, SessionCommitError> {
         let record = self.registry.get(live.id)?;
         let artifact = commit.artifact.clone();
         let mut settings = super::xattr::settings_of(&record.settings)?;
@@ -272,9 +273,9 @@ impl Fs {
             let names = commit.artifact.to_string();
             let tree = mountpoint.join(names).join(session_directory(commit.session.as_ref()));
             let others = (self.options.other_mounts)(mountpoint, self.catalog.store().url());
-            Place::in_mount(mountpoint.clone(), tree, others)
+            TreeLocation::in_mount(mountpoint.clone(), tree, others)
         });
-        let request = Request {
+        let request = NewVersion {
             artifact: commit.artifact,
             origin: *live.id.as_bytes(),
             actor: commit.actor,
@@ -285,8 +286,8 @@ impl Fs {
         let before_event = move |event| Ok(registry.set_commit_id(id, Some(event))?);
         let (scanned, reader) = (live.clone(), commit.reader);
         let folder = self.committer.index().folder().map(Path::to_owned);
-        let walk = move |visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>| {
-            let read = scan(&scanned, reader.as_ref(), Scratch::new(folder.as_deref()), visit)?;
+        let walk = move |visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>| {
+            let read = scan(&scanned, reader.as_ref(), SpillFile::new(folder.as_deref()), visit)?;
             *scanned.hashed.lock().expect("no holder of this lock panics") = read;
             Ok(())
         };
@@ -313,7 +314,7 @@ impl Fs {
     }
 
     /// Moves committed files into the cache, so that what was just written is local, and removes the session.
-    fn keep_committed(self: &Arc<Self>, session: &Arc<OpenSession>, live: &Arc<Live>, outcome: &Outcome) {
+    fn keep_committed(self: &Arc<Self>, session: &Arc<OpenSession>, live: &Arc<Live>, outcome: &Committed) {
         let (this, live, outcome) = (self.clone(), live.clone(), outcome.clone());
         let artifact = session.artifact.clone();
         self.runtime.spawn(async move {
@@ -328,14 +329,14 @@ impl Fs {
         self: &Arc<Self>,
         artifact: &ArtifactKey,
         live: &Arc<Live>,
-        outcome: &Outcome,
+        outcome: &Committed,
     ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let Some(state) = self.catalog.known(artifact) else { return Ok(()) };
         let Some(record) = state.version(outcome.version) else { return Ok(()) };
         let label = format!("{artifact}:{}", outcome.version);
         let view = VersionView::open(&self.context, artifact, record.manifest, &label).await?;
         let tree = self.registry.directory(live.id).join("tree");
-        let empty = Scratch::new(None);
+        let empty = SpillFile::new(None);
         let hashed =
             std::mem::replace(&mut *live.hashed.lock().expect("no holder of this lock panics"), empty);
         let mut read = hashed.records();
@@ -350,7 +351,7 @@ impl Fs {
             // without its bytes, which shows a version's through, must not come near the cache.
             let mut own = vec![];
             for (_, entry) in batch {
-                let is_behind = |read: &Read| path::compare(&read.1, entry.path.as_bytes()).is_lt();
+                let is_behind = |read: &CommittedFile| path::compare(&read.1, entry.path.as_bytes()).is_lt();
                 while next.as_ref().is_some_and(is_behind) {
                     next = read.next_record()?.and_then(read_of);
                 }
@@ -368,12 +369,12 @@ impl Fs {
     }
 
     fn admit_one(&self, tree: &Path, read_as: &StatIdentity, entry: &Entry) {
-        let Body::File(file) = &entry.body else { return };
+        let EntryBody::File(file) = &entry.body else { return };
         let staged = tree.join(OsStr::from_bytes(entry.path.as_bytes()));
-        if matches!(file.content, Content::Inline(_)) {
+        if matches!(file.content, FileBytes::Inline(_)) {
             return;
         }
-        if let Err(e) = self.context.cache().admit_file(&file.hash, read_as, &staged, Admission::Rename) {
+        if let Err(e) = self.context.cache().admit_file(&file.hash, read_as, &staged, Insertion::Rename) {
             tracing::debug!(path = %entry.path, "not kept in the cache: {e}");
         }
     }
@@ -412,7 +413,7 @@ impl Fs {
     fn note_commit(
         &self,
         session: &OpenSession,
-        result: std::result::Result<&Outcome, &Arc<SessionCommitError>>,
+        result: std::result::Result<&Committed, &Arc<SessionCommitError>>,
     ) {
         let name = session_directory(session.name.as_ref());
         let note = match result {
@@ -433,9 +434,9 @@ impl Fs {
 }
 
 /// A file that a commit read: what it was like then, and its path.
-type Read = (StatIdentity, Vec<u8>);
+type CommittedFile = (StatIdentity, Vec<u8>);
 
-fn read_of(record: &[u8]) -> Option<Read> {
+fn read_of(record: &[u8]) -> Option<CommittedFile> {
     let (identity, path) = record.split_first_chunk()?;
     Some((StatIdentity::from_bytes(identity), path.to_vec()))
 }
@@ -443,10 +444,10 @@ fn read_of(record: &[u8]) -> Option<Read> {
 /// Gives a session's content to a commit. Returns the paths of the files whose bytes were read, in order.
 fn scan(
     live: &Arc<Live>,
-    reader: Option<&Reader>,
-    read: Scratch,
-    visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
-) -> std::result::Result<Scratch, CommitError> {
+    reader: Option<&Credentials>,
+    read: SpillFile,
+    visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>,
+) -> std::result::Result<SpillFile, CommitError> {
     let (mut failed, mut read) = (None, read);
     let scanned = live.session.scan(&mut |scanned| {
         let visited = match scanned {
@@ -468,7 +469,7 @@ fn scan(
 }
 
 /// Who commits makes readable for everybody what he may not even read otherwise.
-fn check_readable(staged: &Staged, reader: Option<&Reader>) -> std::result::Result<(), CommitError> {
+fn check_readable(staged: &Staged, reader: Option<&Credentials>) -> std::result::Result<(), CommitError> {
     match (&staged.access, reader) {
         (Some(access), Some(reader)) if !access.allows(reader) => {
             let message = format!(
@@ -484,10 +485,10 @@ fn check_readable(staged: &Staged, reader: Option<&Reader>) -> std::result::Resu
 fn give(
     live: &Arc<Live>,
     staged: Staged,
-    read: &mut Scratch,
-    visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
+    read: &mut SpillFile,
+    visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>,
 ) -> std::result::Result<(), CommitError> {
-    if let Source::Local(file) = &staged.source {
+    if let ContentSource::Local(file) = &staged.source {
         // What a command was writing there when it was killed is no user's file.
         if durable::is_temporary(staged.path.file_name()) {
             return Ok(());
@@ -503,8 +504,8 @@ fn give(
 fn give_unchanged(
     live: &Arc<Live>,
     unchanged: &Unchanged,
-    read: &mut Scratch,
-    visit: &mut dyn FnMut(Item) -> std::result::Result<(), CommitError>,
+    read: &mut SpillFile,
+    visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>,
 ) -> std::result::Result<(), CommitError> {
     let failed = |e: std::io::Error| CommitError::Staged(e.into());
     let stretch = live.lower.as_ref().map(|lower| lower.stretch(unchanged)).transpose().map_err(failed)?;
@@ -524,24 +525,24 @@ fn give_unchanged(
     }
 }
 
-fn item_of(live: &Arc<Live>, staged: Staged) -> std::result::Result<Item, CommitError> {
+fn item_of(live: &Arc<Live>, staged: Staged) -> std::result::Result<TreeItem, CommitError> {
     let Staged { path, executable, mtime, source, access: _ } = staged;
     let what = match source {
-        Source::Directory => What::Directory,
-        Source::Symlink(target) => What::Symlink(target),
-        Source::Known(entry, own) => {
+        ContentSource::Directory => ItemBody::Directory,
+        ContentSource::Symlink(target) => ItemBody::Symlink(target),
+        ContentSource::Known(entry, own) => {
             let own = own.map(|own| {
                 let (live, path) = (live.clone(), path.clone());
                 OwnBytes::new(Writers::Nobody, move || open(&live.session, &path, &own))
             });
-            What::Known(Box::new(entry), own)
+            ItemBody::Known(Box::new(entry), own)
         }
-        Source::Local(file) => {
+        ContentSource::Local(file) => {
             let (live, path) = (live.clone(), path.clone());
-            What::File(OwnBytes::new(Writers::Nobody, move || open(&live.session, &path, &file)))
+            ItemBody::File(OwnBytes::new(Writers::Nobody, move || open(&live.session, &path, &file)))
         }
     };
-    Ok(Item { path, executable, mtime, what })
+    Ok(TreeItem { path, executable, mtime, what })
 }
 
 fn open(session: &Session, path: &TreePath, file: &LocalFile) -> std::result::Result<File, CommitError> {

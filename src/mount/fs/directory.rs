@@ -7,18 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::task::JoinHandle;
 
-use super::inode::{Node, Resolved, Shown, VersionNode};
-use super::{Answer, Errno, Fs, Result};
-use crate::format::entry::Body;
+use super::inode::{GeneratedNode, Resolved, Shown, VersionNode};
+use super::{AttrReply, Errno, Fs, Result};
+use crate::format::entry::EntryBody;
 use crate::format::path::TreePath;
-use crate::mount::staging::Kind;
+use crate::mount::staging::FileKind;
 
 /// Entries of a version's directory that are fetched at once.
 const PAGE: usize = 512;
 
 /// One name of a listing.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct ListedName {
     /// Where the listing goes on behind it.
     pub next_offset: u64,
     /// Its inode number; a placeholder where it is not known without a look-up.
@@ -28,23 +28,23 @@ pub struct Listed {
     /// The name.
     pub name: Vec<u8>,
     /// Its attributes, where they are at hand.
-    pub answer: Option<Answer>,
+    pub answer: Option<AttrReply>,
 }
 
 /// What a name of a listing is.
-pub type ListedKind = Kind;
+pub type ListedKind = FileKind;
 
 /// An open directory.
 #[derive(Debug)]
 pub(super) struct DirectoryHandle {
-    of: Directory,
-    page: Mutex<Page>,
+    of: OpenDirectory,
+    page: Mutex<NamePage>,
     /// The next page, and where it begins.
-    ahead: Mutex<Option<(u64, JoinHandle<Result<Page>>)>>,
+    ahead: Mutex<Option<(u64, JoinHandle<Result<NamePage>>)>>,
 }
 
 #[derive(Debug)]
-enum Directory {
+enum OpenDirectory {
     /// Everything that was there is in its one page.
     Snapshot,
     Version(VersionDirectory),
@@ -61,42 +61,42 @@ struct VersionDirectory {
 
 /// Names that lie together in a listing. The kernel takes what it has room for, and comes back for the rest.
 #[derive(Debug, Clone, Default)]
-struct Page {
+struct NamePage {
     /// Where in the listing it begins.
     begin: u64,
-    names: Arc<Vec<Listed>>,
+    names: Arc<Vec<ListedName>>,
     /// Nothing comes behind it.
     is_last: bool,
 }
 
 /// Names of a directory, from one on.
 #[derive(Debug)]
-pub struct Names {
-    page: Arc<Vec<Listed>>,
+pub struct DirectoryNames {
+    page: Arc<Vec<ListedName>>,
     from: usize,
 }
 
-impl std::ops::Deref for Names {
-    type Target = [Listed];
+impl std::ops::Deref for DirectoryNames {
+    type Target = [ListedName];
 
-    fn deref(&self) -> &[Listed] {
+    fn deref(&self) -> &[ListedName] {
         &self.page[self.from..]
     }
 }
 
-impl Page {
+impl NamePage {
     /// What it has from `offset` on; none if the listing goes on elsewhere.
-    fn from(&self, offset: u64) -> Option<Names> {
+    fn from(&self, offset: u64) -> Option<DirectoryNames> {
         let from = self.names.partition_point(|name| name.next_offset <= offset);
         let is_here = self.begin <= offset && (from < self.names.len() || self.is_last);
-        is_here.then(|| Names { page: self.names.clone(), from })
+        is_here.then(|| DirectoryNames { page: self.names.clone(), from })
     }
 }
 
 impl DirectoryHandle {
-    fn snapshot(ino: u64, names: Vec<(Vec<u8>, u64, Kind)>) -> Self {
+    fn snapshot(ino: u64, names: Vec<(Vec<u8>, u64, FileKind)>) -> Self {
         let entries = names.into_iter().zip(FIRST_ENTRY + 1..);
-        let listed = entries.map(|((name, ino, kind), next_offset)| Listed {
+        let listed = entries.map(|((name, ino, kind), next_offset)| ListedName {
             next_offset,
             ino,
             kind,
@@ -104,33 +104,33 @@ impl DirectoryHandle {
             answer: None,
         });
         let names = Arc::new(dots(ino, ino).into_iter().chain(listed).collect());
-        let page = Mutex::new(Page { begin: 0, names, is_last: true });
-        Self { of: Directory::Snapshot, page, ahead: Mutex::default() }
+        let page = Mutex::new(NamePage { begin: 0, names, is_last: true });
+        Self { of: OpenDirectory::Snapshot, page, ahead: Mutex::default() }
     }
 
     fn in_version(version: Arc<VersionNode>, path: Option<TreePath>, ino: u64, parent: u64) -> Self {
-        let of = Directory::Version(VersionDirectory { version, path, ino, parent });
+        let of = OpenDirectory::Version(VersionDirectory { version, path, ino, parent });
         Self { of, page: Mutex::default(), ahead: Mutex::default() }
     }
 
     /// The version it is in.
     pub fn version(&self) -> Option<&Arc<VersionNode>> {
         match &self.of {
-            Directory::Snapshot => None,
-            Directory::Version(place) => Some(&place.version),
+            OpenDirectory::Snapshot => None,
+            OpenDirectory::Version(place) => Some(&place.version),
         }
     }
 
-    fn page(&self) -> MutexGuard<'_, Page> {
+    fn page(&self) -> MutexGuard<'_, NamePage> {
         self.page.lock().expect("no holder of a page's lock panics")
     }
 }
 
-fn dots(ino: u64, parent: u64) -> [Listed; 2] {
-    [(b".".as_slice(), ino, 1), (b"..", parent, FIRST_ENTRY)].map(|(name, ino, next_offset)| Listed {
+fn dots(ino: u64, parent: u64) -> [ListedName; 2] {
+    [(b".".as_slice(), ino, 1), (b"..", parent, FIRST_ENTRY)].map(|(name, ino, next_offset)| ListedName {
         next_offset,
         ino,
-        kind: Kind::Directory,
+        kind: FileKind::Directory,
         name: name.to_vec(),
         answer: None,
     })
@@ -160,14 +160,14 @@ impl Fs {
             }
             Resolved::Version(version, Some(ordinal)) => {
                 let entry = self.entry(&version, ordinal).await?;
-                if entry.body != Body::Directory {
+                if entry.body != EntryBody::Directory {
                     return Err(Errno(libc::ENOTDIR));
                 }
                 let parent = version.base;
                 DirectoryHandle::in_version(version, Some(entry.path), ino, parent)
             }
         };
-        let keep = matches!(handle.of, Directory::Version(_));
+        let keep = matches!(handle.of, OpenDirectory::Version(_));
         let number = self.inodes.next();
         self.directories
             .lock()
@@ -182,14 +182,14 @@ impl Fs {
     }
 
     /// Names from `offset` on, as many as are at hand at once; none at the end.
-    pub async fn readdir(self: &Arc<Self>, handle: u64, offset: u64) -> Result<Names> {
+    pub async fn readdir(self: &Arc<Self>, handle: u64, offset: u64) -> Result<DirectoryNames> {
         let open =
             self.directories.lock().expect("no holder of the directories' lock panics").get(&handle).cloned();
         let open = open.ok_or(Errno(libc::EBADF))?;
         if let Some(names) = open.page().from(offset) {
             return Ok(names);
         }
-        let Directory::Version(place) = &open.of else { return Err(Errno::INVALID) };
+        let OpenDirectory::Version(place) = &open.of else { return Err(Errno::INVALID) };
         let ahead = open.ahead.lock().expect("no holder of this lock panics").take();
         let ahead = match ahead.filter(|(begin, _)| *begin == offset) {
             Some((_, page)) => page.await.ok().and_then(Result::ok),
@@ -207,11 +207,11 @@ impl Fs {
             *open.ahead.lock().expect("no holder of this lock panics") = Some((begin, next));
         }
         *open.page() = page.clone();
-        Ok(Names { page: page.names, from: 0 })
+        Ok(DirectoryNames { page: page.names, from: 0 })
     }
 
     /// The page of a version's directory that begins at `offset`.
-    async fn version_page(self: &Arc<Self>, place: &VersionDirectory, offset: u64) -> Result<Page> {
+    async fn version_page(self: &Arc<Self>, place: &VersionDirectory, offset: u64) -> Result<NamePage> {
         let VersionDirectory { version, path, ino, parent } = place;
         let view = self.view(version).await?;
         let after = match offset.checked_sub(FIRST_ENTRY + 1) {
@@ -222,11 +222,11 @@ impl Fs {
         let entries = view.children(path.as_ref(), after, PAGE).await?;
         let is_last = entries.len() < PAGE;
         let dots = dots(*ino, *parent).into_iter().filter(|dot| dot.next_offset > offset);
-        let mut names: Vec<Listed> = Vec::with_capacity(entries.len() + 2);
+        let mut names: Vec<ListedName> = Vec::with_capacity(entries.len() + 2);
         names.extend(dots);
         for (ordinal, entry) in entries {
             let answer = self.entry_answer(version, ordinal, &entry, *ino)?;
-            names.push(Listed {
+            names.push(ListedName {
                 next_offset: FIRST_ENTRY + ordinal + 1,
                 ino: answer.attr.ino,
                 kind: answer.attr.kind,
@@ -234,18 +234,20 @@ impl Fs {
                 answer: Some(answer),
             });
         }
-        Ok(Page { begin: offset, names: Arc::new(names), is_last })
+        Ok(NamePage { begin: offset, names: Arc::new(names), is_last })
     }
 
-    async fn list_names(self: &Arc<Self>, node: &Node) -> Result<Vec<(Vec<u8>, u64, Kind)>> {
-        let directory = |name: &str| (name.as_bytes().to_vec(), UNKNOWN_INO, Kind::Directory);
-        let link = |name: &str| (name.as_bytes().to_vec(), UNKNOWN_INO, Kind::Symlink);
+    async fn list_names(self: &Arc<Self>, node: &GeneratedNode) -> Result<Vec<(Vec<u8>, u64, FileKind)>> {
+        let directory = |name: &str| (name.as_bytes().to_vec(), UNKNOWN_INO, FileKind::Directory);
+        let link = |name: &str| (name.as_bytes().to_vec(), UNKNOWN_INO, FileKind::Symlink);
         match node {
-            Node::Root => Ok(self.list_projects().await?.iter().map(|p| directory(p.as_str())).collect()),
-            Node::Project(project) => {
+            GeneratedNode::Root => {
+                Ok(self.list_projects().await?.iter().map(|p| directory(p.as_str())).collect())
+            }
+            GeneratedNode::Project(project) => {
                 Ok(self.list_artifacts(project).await?.iter().map(|a| directory(a.as_str())).collect())
             }
-            Node::Artifact(artifact) => {
+            GeneratedNode::Artifact(artifact) => {
                 let mut names = Vec::new();
                 if let Some(state) = self.state(artifact).await? {
                     names.extend(state.aliases().map(|(alias, _)| link(alias.as_str())));
@@ -258,8 +260,10 @@ impl Fs {
                 names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
                 Ok(names)
             }
-            Node::Control | Node::ArtifactControl(_) => self.list_generated(node).await,
-            Node::Generated(_) | Node::Alias { .. } | Node::Temporary { .. } => Err(Errno(libc::ENOTDIR)),
+            GeneratedNode::Control | GeneratedNode::ArtifactControl(_) => self.list_generated(node).await,
+            GeneratedNode::Generated(_) | GeneratedNode::Alias { .. } | GeneratedNode::Temporary { .. } => {
+                Err(Errno(libc::ENOTDIR))
+            }
         }
     }
 }

@@ -33,7 +33,7 @@ impl Errno {
     }
 
     fn short(shortage: Shortage) -> Self {
-        if let Some(told) = limits::told() {
+        if let Some(told) = limits::open_files_hint() {
             tracing::warn!("{shortage}: {told}");
         }
         Errno(shortage.errno())

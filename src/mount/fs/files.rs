@@ -6,22 +6,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::clone::Part;
-use super::inode::{Node, Resolved};
+use super::clone::CopiedPart;
+use super::inode::{GeneratedNode, Resolved};
 use super::sessions::OpenSession;
 use super::{
-    Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES, Result, session_answer,
+    AttrReply, Errno, Fs, OpenMode, OpenVersionFile, OpenedFile, PASSTHROUGH_MIN_BYTES, Result,
+    session_answer,
 };
-use crate::format::entry::{Body, Sought};
-use crate::mount::staging::{Attr, Caller, CopySource, Kind, OpenContent, OpenFile, Session};
+use crate::format::entry::{EntryBody, Sought};
+use crate::mount::staging::{Attr, Caller, CopySource, FileKind, OpenContent, Session, StagedFile};
 
 impl Fs {
     /// Opens a file; `flags` as of `open(2)`.
-    pub async fn open(self: &Arc<Self>, caller: Caller, ino: u64, flags: i32) -> Result<Opened> {
+    pub async fn open(self: &Arc<Self>, caller: Caller, ino: u64, flags: i32) -> Result<OpenedFile> {
         let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0;
         match self.resolve(ino)? {
             Resolved::Node(_) | Resolved::Version(..) if writes => Err(Errno::READ_ONLY),
-            Resolved::Node(Node::Generated(file)) => self.open_generated(caller, ino, &file).await,
+            Resolved::Node(GeneratedNode::Generated(file)) => self.open_generated(caller, ino, &file).await,
             Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno(libc::EISDIR)),
             Resolved::Version(version, Some(ordinal)) => {
                 self.open_in_version(caller, &version, ordinal).await
@@ -67,7 +68,7 @@ impl Fs {
         mode: u32,
         umask: u32,
         flags: i32,
-    ) -> Result<(Answer, Opened)> {
+    ) -> Result<(AttrReply, OpenedFile)> {
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
         let exclusive = flags | libc::O_EXCL;
@@ -92,10 +93,10 @@ impl Fs {
         parent: u64,
         name: Vec<u8>,
         flags: i32,
-    ) -> Result<(Attr, OpenFile)> {
+    ) -> Result<(Attr, StagedFile)> {
         let attr = self.in_session(session, move |s| s.lookup(parent, &name)).await?;
         let opened = match attr.kind {
-            Kind::Directory => Err(Errno(libc::EISDIR)),
+            FileKind::Directory => Err(Errno(libc::EISDIR)),
             _ => self.cutting(session, attr.ino, move |s| s.open(attr.ino, flags & !libc::O_CREAT)).await,
         };
         if opened.is_err() {
@@ -211,7 +212,7 @@ impl Fs {
                 };
                 if let Resolved::Version(version, Some(ordinal)) = resolved {
                     let entry = self.entry(&version, ordinal).await?;
-                    if let Body::File(body) = &entry.body
+                    if let EntryBody::File(body) = &entry.body
                         && body.has_holes()
                     {
                         let content = self.context.open_file(body, &version.label(), &entry.path).await?;
@@ -254,7 +255,7 @@ impl Fs {
             }
             Resolved::Version(version, Some(ordinal)) => {
                 let entry = self.entry(&version, ordinal).await?;
-                if let Body::Reference(_) = entry.body {
+                if let EntryBody::Reference(_) = entry.body {
                     // The caller reads and writes then.
                     return Err(Errno(libc::EXDEV));
                 }
@@ -262,7 +263,7 @@ impl Fs {
                 let before = self.clones.begin(handle_out, &entry, offset_in, offset_out);
                 let copy = move |s: &Session| {
                     let untouched = match before {
-                        Some(Part { stamp: Some(stamp), .. }) => s.stamp_of(handle_out)? == stamp,
+                        Some(CopiedPart { stamp: Some(stamp), .. }) => s.stamp_of(handle_out)? == stamp,
                         Some(_) => true,
                         None => false,
                     };
@@ -289,14 +290,14 @@ impl Fs {
     }
 }
 
-fn session_opened(opened: OpenFile) -> Opened {
+fn session_opened(opened: StagedFile) -> OpenedFile {
     let mode = match opened.content {
         // The kernel's own writes would leave set-id bits standing.
         OpenContent::Local(file) if has_set_id(&file) => OpenMode::Cached { immutable: false },
         OpenContent::Local(file) => OpenMode::Local { file, immutable: false },
         OpenContent::Lower(_) => OpenMode::Cached { immutable: false },
     };
-    Opened { handle: opened.handle, mode }
+    OpenedFile { handle: opened.handle, mode }
 }
 
 fn has_set_id(file: &File) -> bool {

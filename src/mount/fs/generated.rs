@@ -16,17 +16,17 @@ use lru::LruCache;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::inode::{Node, NodeKey};
+use super::inode::{GeneratedNode, NodeKey};
 use super::names::missing;
-use super::{Answer, Errno, Fs, OpenMode, OpenVersionFile, Opened, Result};
+use super::{AttrReply, Errno, Fs, OpenMode, OpenVersionFile, OpenedFile, Result};
 use crate::format::clock::Timestamp;
-use crate::format::entry::Body;
+use crate::format::entry::EntryBody;
 use crate::format::listing::{ListingHasher, b3sums_line, sha256sums_line};
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::host::process::waiting;
-use crate::mount::staging::{Attr, Caller, Kind};
-use crate::repo::catalog::Record;
-use crate::repo::view::{Found, VersionView, WholeView};
+use crate::mount::staging::{Attr, Caller, FileKind};
+use crate::repo::catalog::FullRecord;
+use crate::repo::view::{NestedEntry, VersionView, WholeView};
 
 /// Generated files whose content is kept.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
@@ -51,14 +51,14 @@ const REMEMBERED: usize = 4096;
 /// A generated file.
 #[derive(Debug)]
 pub(super) struct Generated {
-    what: What,
+    what: GeneratedFile,
     artifact: Option<ArtifactKey>,
     size: u64,
     made: Timestamp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum GeneratedFile {
     Status,
     Log,
     LastCommit,
@@ -72,7 +72,7 @@ enum What {
 #[derive(Debug, Serialize)]
 struct MountRecord {
     #[serde(flatten)]
-    record: Record,
+    record: FullRecord,
     /// Files that `v7.b3sums` leaves out because `b3sum` cannot name them.
     /// None where there are more files than are gone through.
     files_not_in_b3sums: Option<u64>,
@@ -153,20 +153,20 @@ fn pretty(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec_pretty(value).unwrap_or_default()
 }
 
-fn parse(name: &[u8]) -> Option<What> {
+fn parse(name: &[u8]) -> Option<GeneratedFile> {
     let name = std::str::from_utf8(name).ok()?;
     match name {
-        "log.jsonl" => return Some(What::Log),
-        "last-commit.json" => return Some(What::LastCommit),
+        "log.jsonl" => return Some(GeneratedFile::Log),
+        "last-commit.json" => return Some(GeneratedFile::LastCommit),
         _ => {}
     }
     let (version, kind) = name.split_once('.')?;
     let version = version.parse().ok()?;
     match kind {
-        "json" => Some(What::Record(version)),
-        "b3sums" => Some(What::B3sums(version)),
-        "sha256sums" => Some(What::Sha256sums(version)),
-        "listing" => Some(What::Listing(version)),
+        "json" => Some(GeneratedFile::Record(version)),
+        "b3sums" => Some(GeneratedFile::B3sums(version)),
+        "sha256sums" => Some(GeneratedFile::Sha256sums(version)),
+        "listing" => Some(GeneratedFile::Listing(version)),
         _ => None,
     }
 }
@@ -178,9 +178,9 @@ impl Fs {
         caller: Caller,
         artifact: Option<&ArtifactKey>,
         name: &[u8],
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         let what = match artifact {
-            None if name == b"status.json" => What::Status,
+            None if name == b"status.json" => GeneratedFile::Status,
             None => return Err(Errno::NOT_FOUND),
             Some(_) => parse(name).ok_or(Errno::NOT_FOUND)?,
         };
@@ -188,14 +188,14 @@ impl Fs {
         let serial = self.serial(artifact, what).await?;
         let key = NodeKey::Generated(artifact.cloned(), text, serial);
         if let Some(ino) = self.inodes.known(&key)
-            && let Some(super::Resolved::Node(Node::Generated(file))) = self.inodes.resolve(ino)
+            && let Some(super::Resolved::Node(GeneratedNode::Generated(file))) = self.inodes.resolve(ino)
         {
             return Ok(self.generated_answer(ino, &file));
         }
         let content = self.generate(caller, artifact, what).await?;
         let size = content.metadata()?.len();
         let file = Arc::new(Generated { what, artifact: artifact.cloned(), size, made: self.now() });
-        let ino = self.inodes.number(key.clone(), || Node::Generated(file.clone()));
+        let ino = self.inodes.number(key.clone(), || GeneratedNode::Generated(file.clone()));
         self.generated.keep(ino, Arc::new(content));
         if let Some(oldest) = self.generated.add_recent(key) {
             self.inodes.remove(&oldest);
@@ -203,32 +203,46 @@ impl Fs {
         Ok(self.generated_answer(ino, &file))
     }
 
-    pub(super) fn generated_answer(&self, ino: u64, file: &Generated) -> Answer {
+    pub(super) fn generated_answer(&self, ino: u64, file: &Generated) -> AttrReply {
         let attr = self.directory_attr(ino, file.made);
-        let attr =
-            Attr { kind: Kind::File, perm: 0o444, size: file.size, blocks: file.size.div_ceil(512), ..attr };
+        let attr = Attr {
+            kind: FileKind::File,
+            perm: 0o444,
+            size: file.size,
+            blocks: file.size.div_ceil(512),
+            ..attr
+        };
         // The next content has another number. A name kept for a while would show this mount's own last event late.
         let entry_ttl = match file.what {
-            What::B3sums(_) | What::Sha256sums(_) | What::Listing(_) => self.name_ttl(),
-            What::Status | What::Log | What::LastCommit | What::Record(_) => Duration::ZERO,
+            GeneratedFile::B3sums(_) | GeneratedFile::Sha256sums(_) | GeneratedFile::Listing(_) => {
+                self.name_ttl()
+            }
+            GeneratedFile::Status
+            | GeneratedFile::Log
+            | GeneratedFile::LastCommit
+            | GeneratedFile::Record(_) => Duration::ZERO,
         };
-        Answer { entry_ttl, ..self.name_answer(attr) }
+        AttrReply { entry_ttl, ..self.name_answer(attr) }
     }
 
     /// What tells two contents of the same name apart.
-    async fn serial(&self, artifact: Option<&ArtifactKey>, what: What) -> Result<u64> {
+    async fn serial(&self, artifact: Option<&ArtifactKey>, what: GeneratedFile) -> Result<u64> {
         let Some(artifact) = artifact else { return Ok(self.inodes.next()) };
         match what {
-            What::Status => Ok(self.inodes.next()),
-            What::LastCommit => Ok(self.generated.last_commit(artifact).ok_or(Errno::NOT_FOUND)?.0),
-            What::Log => Ok(self.state(artifact).await?.map_or(0, |state| state.seq())),
-            What::Record(version) => {
+            GeneratedFile::Status => Ok(self.inodes.next()),
+            GeneratedFile::LastCommit => Ok(self.generated.last_commit(artifact).ok_or(Errno::NOT_FOUND)?.0),
+            GeneratedFile::Log => Ok(self.state(artifact).await?.map_or(0, |state| state.seq())),
+            GeneratedFile::Record(version) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
                 state.version(version).ok_or_else(|| missing(&state))?;
                 Ok(state.seq())
             }
-            What::Sha256sums(_) if !self.catalog.store().header().has_sha256() => Err(Errno::NOT_FOUND),
-            What::B3sums(version) | What::Sha256sums(version) | What::Listing(version) => {
+            GeneratedFile::Sha256sums(_) if !self.catalog.store().header().has_sha256() => {
+                Err(Errno::NOT_FOUND)
+            }
+            GeneratedFile::B3sums(version)
+            | GeneratedFile::Sha256sums(version)
+            | GeneratedFile::Listing(version) => {
                 let state = self.state(artifact).await?.ok_or(Errno::NOT_FOUND)?;
                 Ok(state.version(version).ok_or_else(|| missing(&state))?.seq)
             }
@@ -240,7 +254,7 @@ impl Fs {
         self: &Arc<Self>,
         caller: Caller,
         artifact: Option<&ArtifactKey>,
-        what: What,
+        what: GeneratedFile,
     ) -> Result<File> {
         // What is not ready is dropped with its temporary file.
         let made = tokio::select! {
@@ -262,8 +276,13 @@ impl Fs {
         made
     }
 
-    async fn write_generated(self: &Arc<Self>, artifact: Option<&ArtifactKey>, what: What) -> Result<File> {
-        if let (Some(artifact), What::B3sums(version) | What::Sha256sums(version)) = (artifact, what)
+    async fn write_generated(
+        self: &Arc<Self>,
+        artifact: Option<&ArtifactKey>,
+        what: GeneratedFile,
+    ) -> Result<File> {
+        if let (Some(artifact), GeneratedFile::B3sums(version) | GeneratedFile::Sha256sums(version)) =
+            (artifact, what)
             && self.files_shown(artifact, version).await? > MAX_GENERATED_BYTES / MIN_SUM_BYTES
         {
             return Err(Errno(libc::EFBIG));
@@ -276,12 +295,12 @@ impl Fs {
             .open(&self.options.state)?;
         let mut out = Output { file: BufWriter::new(file), bytes: 0 };
         match (artifact, what) {
-            (None, _) | (_, What::Status) => {
+            (None, _) | (_, GeneratedFile::Status) => {
                 let status = (self.status.lock().expect("no holder of this lock panics"))();
                 out.add(&pretty(&status))?;
                 out.add(b"\n")?;
             }
-            (Some(artifact), What::Log) => {
+            (Some(artifact), GeneratedFile::Log) => {
                 if let Some(state) = self.state(artifact).await? {
                     for line in self.catalog.log_lines(&state).await? {
                         out.add(&line)?;
@@ -289,29 +308,29 @@ impl Fs {
                     }
                 }
             }
-            (Some(artifact), What::LastCommit) => {
+            (Some(artifact), GeneratedFile::LastCommit) => {
                 let (_, note) = self.generated.last_commit(artifact).ok_or(Errno::NOT_FOUND)?;
                 out.add(&pretty(&note))?;
                 out.add(b"\n")?;
             }
-            (Some(artifact), What::Record(version)) => {
+            (Some(artifact), GeneratedFile::Record(version)) => {
                 let record = self.record(artifact, version).await?;
                 out.add(&pretty(&record))?;
                 out.add(b"\n")?;
             }
-            (Some(artifact), What::B3sums(version)) => {
+            (Some(artifact), GeneratedFile::B3sums(version)) => {
                 self.each_entry(artifact, version, |found| {
                     b3sums_line(&found.entry).map_or(Ok(()), |line| out.add(line.as_bytes()))
                 })
                 .await?;
             }
-            (Some(artifact), What::Sha256sums(version)) => {
+            (Some(artifact), GeneratedFile::Sha256sums(version)) => {
                 self.each_entry(artifact, version, |found| {
                     sha256sums_line(&found.entry).map_or(Ok(()), |line| out.add(line.as_bytes()))
                 })
                 .await?;
             }
-            (Some(artifact), What::Listing(version)) => {
+            (Some(artifact), GeneratedFile::Listing(version)) => {
                 let mut listing = ListingHasher::default();
                 let mut entries = self.view_of(artifact, version).await?.entries(0);
                 loop {
@@ -345,7 +364,7 @@ impl Fs {
         self: &Arc<Self>,
         artifact: &ArtifactKey,
         version: VersionNumber,
-        mut take: impl FnMut(&Found) -> std::io::Result<()>,
+        mut take: impl FnMut(&NestedEntry) -> std::io::Result<()>,
     ) -> Result<()> {
         let mut entries = WholeView::new(self.view_of(artifact, version).await?).walk();
         loop {
@@ -368,7 +387,7 @@ impl Fs {
         }
         let (mut files, mut listed) = (0, 0);
         self.each_entry(artifact, version, |found| {
-            files += u64::from(matches!(found.entry.body, Body::File(_) | Body::Reference(_)));
+            files += u64::from(matches!(found.entry.body, EntryBody::File(_) | EntryBody::Reference(_)));
             listed += u64::from(b3sums_line(&found.entry).is_some());
             Ok(())
         })
@@ -396,18 +415,23 @@ impl Fs {
         caller: Caller,
         ino: u64,
         file: &Generated,
-    ) -> Result<Opened> {
+    ) -> Result<OpenedFile> {
         let content = self.generated_content(caller, ino, file).await?;
         let handle = self.inodes.next();
         let open = OpenVersionFile::Generated(content);
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
-        Ok(Opened { handle, mode: OpenMode::Direct })
+        Ok(OpenedFile { handle, mode: OpenMode::Direct })
     }
 
     /// The names of a `.artfs` that there are now.
-    pub(super) async fn list_generated(self: &Arc<Self>, node: &Node) -> Result<Vec<(Vec<u8>, u64, Kind)>> {
-        let file = |name: String| (name.into_bytes(), crate::mount::staging::UNKNOWN_INO, Kind::File);
-        let Node::ArtifactControl(artifact) = node else { return Ok(vec![file("status.json".into())]) };
+    pub(super) async fn list_generated(
+        self: &Arc<Self>,
+        node: &GeneratedNode,
+    ) -> Result<Vec<(Vec<u8>, u64, FileKind)>> {
+        let file = |name: String| (name.into_bytes(), crate::mount::staging::UNKNOWN_INO, FileKind::File);
+        let GeneratedNode::ArtifactControl(artifact) = node else {
+            return Ok(vec![file("status.json".into())]);
+        };
         let mut names = vec![file("log.jsonl".into())];
         if self.generated.last_commit(artifact).is_some() {
             names.push(file("last-commit.json".into()));

@@ -31,7 +31,7 @@ pub const ROOT: u64 = 1;
 
 /// What stands behind a number that belongs to no version and no session.
 #[derive(Debug, Clone)]
-pub(super) enum Node {
+pub(super) enum GeneratedNode {
     /// The mount's root.
     Root,
     /// `/.artfs`.
@@ -135,7 +135,7 @@ impl VersionNode {
 /// What a number stands for.
 #[derive(Debug, Clone)]
 pub(super) enum Resolved {
-    Node(Node),
+    Node(GeneratedNode),
     /// A version's root (none) or entry.
     Version(Arc<VersionNode>, Option<u64>),
     Session(Arc<OpenSession>),
@@ -145,12 +145,12 @@ pub(super) enum Resolved {
 #[derive(Debug)]
 pub(super) struct Inodes {
     next: AtomicU64,
-    tables: Mutex<Tables>,
+    tables: Mutex<InodeTables>,
 }
 
 #[derive(Debug, Default)]
-struct Tables {
-    nodes: HashMap<u64, Node>,
+struct InodeTables {
+    nodes: HashMap<u64, GeneratedNode>,
     numbers: HashMap<NodeKey, u64>,
     /// With the number of their entries.
     versions: BTreeMap<u64, (Arc<VersionNode>, u64)>,
@@ -170,12 +170,12 @@ enum Slot {
 
 impl Inodes {
     pub fn new() -> Self {
-        let mut tables = Tables::default();
-        tables.nodes.insert(ROOT, Node::Root);
+        let mut tables = InodeTables::default();
+        tables.nodes.insert(ROOT, GeneratedNode::Root);
         Self { next: AtomicU64::new(ROOT + 1), tables: Mutex::new(tables) }
     }
 
-    fn tables(&self) -> std::sync::MutexGuard<'_, Tables> {
+    fn tables(&self) -> std::sync::MutexGuard<'_, InodeTables> {
         self.tables.lock().expect("no holder of the inode tables' lock panics")
     }
 
@@ -185,7 +185,7 @@ impl Inodes {
     }
 
     /// The number of a name, made at its first use.
-    pub fn number(&self, key: NodeKey, make: impl FnOnce() -> Node) -> u64 {
+    pub fn number(&self, key: NodeKey, make: impl FnOnce() -> GeneratedNode) -> u64 {
         let mut tables = self.tables();
         if let Some(number) = tables.numbers.get(&key) {
             return *number;

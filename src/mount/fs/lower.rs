@@ -8,11 +8,11 @@ use futures::TryStreamExt;
 use tokio::runtime::Handle;
 
 use super::{Fs, Result};
-use crate::format::entry::{Body, Entry, FileBody, Sought};
+use crate::format::entry::{Entry, EntryBody, FileBody, Sought};
 use crate::format::id::ManifestId;
 use crate::format::name::ArtifactKey;
 use crate::format::path::TreePath;
-use crate::mount::staging::{self, Content, Lower, Unchanged};
+use crate::mount::staging::{self, Lower, LowerContent, Unchanged};
 use crate::repo::commit::Stretch;
 use crate::repo::view::{FileContent, ReadContext, ReadError, VersionView, WholeView};
 
@@ -71,7 +71,7 @@ impl Fs {
     /// # Errors
     /// It is condemned, or must be whole first and does not become so.
     pub(super) async fn keep_lower(&self, handle: u64, entry: &Entry) -> Result<()> {
-        let Body::File(body) = &entry.body else { return Ok(()) };
+        let EntryBody::File(body) = &entry.body else { return Ok(()) };
         let content = self.context.open_file(body, LABEL, &label_path()).await?;
         if self.session_gives() == Gives::Whole {
             self.wait_until_whole(&content).await?;
@@ -96,14 +96,14 @@ fn no_file() -> std::io::Error {
     std::io::Error::from_raw_os_error(libc::EIO)
 }
 
-impl Content for SessionContent {
+impl LowerContent for SessionContent {
     fn copy_out(&self, entry: &Entry, dest: &std::fs::File) -> std::io::Result<()> {
         match &entry.body {
-            Body::File(file) => {
+            EntryBody::File(file) => {
                 let whole = async { self.open(file).await?.materialize().await };
                 staging::copy_file(&self.runtime.block_on(whole).map_err(to_io)?, dest, file.size)
             }
-            Body::Reference(reference) => {
+            EntryBody::Reference(reference) => {
                 let content = self.context.open_reference(reference, LABEL, &label_path());
                 let mut parts = Box::pin(content.parts());
                 let mut at = 0;
@@ -113,19 +113,19 @@ impl Content for SessionContent {
                 }
                 Ok(())
             }
-            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => Err(no_file()),
+            EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => Err(no_file()),
         }
     }
 
     fn read(&self, entry: &Entry, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
         let read = async {
             match &entry.body {
-                Body::File(file) => self.read_file(file, offset, buf.len()).await.map(Some),
-                Body::Reference(reference) => {
+                EntryBody::File(file) => self.read_file(file, offset, buf.len()).await.map(Some),
+                EntryBody::Reference(reference) => {
                     let content = self.context.open_reference(reference, LABEL, &label_path());
                     content.read(offset, buf.len()).await.map(Some)
                 }
-                Body::Directory | Body::Symlink { .. } | Body::Contained(_) => Ok(None),
+                EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => Ok(None),
             }
         };
         let bytes = self.runtime.block_on(read).map_err(to_io)?.ok_or_else(no_file)?;
@@ -135,7 +135,7 @@ impl Content for SessionContent {
 
     fn seek(&self, entry: &Entry, offset: u64, sought: Sought) -> std::io::Result<Option<u64>> {
         match &entry.body {
-            Body::File(file) if file.has_holes() => {
+            EntryBody::File(file) if file.has_holes() => {
                 let found = async { self.open(file).await?.seek(offset, sought).await };
                 self.runtime.block_on(found).map_err(to_io)
             }
@@ -191,7 +191,7 @@ impl SessionLower {
             let Unchanged { directory, after, before, .. } = unchanged;
             if let Some(directory) = directory {
                 let found = top.find(directory).await?;
-                if !found.is_some_and(|(_, entry)| entry.body == Body::Directory) {
+                if !found.is_some_and(|(_, entry)| entry.body == EntryBody::Directory) {
                     return Ok(None);
                 }
             }

@@ -3,7 +3,6 @@
 //! Calls are asynchronous; those that need neither the store nor a blocking step are ready at their first poll.
 //! Errors are the errnos that the caller of the system call sees; what an errno cannot say is logged.
 
-mod admission;
 mod alias;
 mod clone;
 mod commit;
@@ -14,11 +13,12 @@ mod generated;
 mod inode;
 mod lower;
 mod names;
-mod paged;
+mod no_open;
+mod page_cache;
+mod provenance;
 mod sessions;
-mod unopened;
+mod trust;
 mod version;
-mod witness;
 mod xattr;
 
 use std::collections::HashMap;
@@ -34,26 +34,26 @@ use self::alias::Temporaries;
 use self::clone::Clones;
 pub use self::commit::{RENAME_WAIT, SessionCommit, SessionCommitError};
 use self::directory::DirectoryHandle;
-pub use self::directory::{Listed, ListedKind, Names};
+pub use self::directory::{DirectoryNames, ListedKind, ListedName};
 pub use self::errno::{Errno, Result};
 use self::generated::GeneratedFiles;
 pub use self::inode::ROOT;
-use self::inode::{Inodes, Node, NodeKey, Resolved, VersionNode};
-use self::paged::Paged;
+use self::inode::{GeneratedNode, Inodes, NodeKey, Resolved, VersionNode};
+use self::no_open::Unopened;
+use self::page_cache::Paged;
+pub use self::provenance::RecordedLineage;
 use self::sessions::Sessions;
 pub use self::sessions::{SessionSummary, StageError};
-use self::unopened::Unopened;
-pub use self::witness::Lineage;
 use crate::format::clock::Timestamp;
 use crate::format::entry::Mtime;
 use crate::format::name::ArtifactKey;
-use crate::mount::provenance::Watch;
+use crate::mount::provenance::OpenWatch;
 use crate::mount::staging::{
-    Attr, Caller, Closer, FsStat, Kind, Reader, Session, SessionRegistry, SetAttr, without_set_id,
+    Attr, Caller, Closer, Credentials, FileKind, FsStat, Session, SessionRegistry, SetAttr, without_set_id,
 };
 use crate::repo::catalog::{Actor, Catalog};
 use crate::repo::commit::{Committer, OtherMounts, Quotas};
-use crate::repo::trust::Admission;
+use crate::repo::trust::TrustGate;
 use crate::repo::view::{FileContent, ReadContext, ReferenceContent};
 
 /// How long the kernel may keep what never changes.
@@ -68,7 +68,7 @@ const PASSTHROUGH_MIN_BYTES: u64 = 1 << 20;
 const READ_ONLY_PASSTHROUGH_MIN_BYTES: u64 = 32 << 10;
 
 /// How a mount behaves.
-pub struct Options {
+pub struct FsOptions {
     /// No staging, no changes.
     pub read_only: bool,
     /// How old names may be.
@@ -94,7 +94,7 @@ pub struct Options {
 }
 
 /// What a mount stands on.
-pub struct Services {
+pub struct FsServices {
     /// Names to versions.
     pub catalog: Arc<Catalog>,
     /// Reading of content.
@@ -106,9 +106,9 @@ pub struct Services {
     /// Commits.
     pub committer: Committer,
     /// What names must be signed to be served; none: no name must.
-    pub admission: Option<Arc<Admission>>,
+    pub admission: Option<Arc<TrustGate>>,
     /// Sees which run reads what; none records no lineage.
-    pub watch: Option<Arc<Watch>>,
+    pub watch: Option<Arc<OpenWatch>>,
 }
 
 /// Something the kernel should forget. Told from threads that serve no request.
@@ -125,7 +125,7 @@ pub enum Invalidation {
 
 /// An object's attributes and how long the kernel may keep them.
 #[derive(Debug, Clone, Copy)]
-pub struct Answer {
+pub struct AttrReply {
     /// What `stat` says.
     pub attr: Attr,
     /// How long the name may be kept.
@@ -136,7 +136,7 @@ pub struct Answer {
 
 /// An open file.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedFile {
     /// Names it to the other calls until it is released.
     pub handle: u64,
     /// How the kernel should read it.
@@ -144,9 +144,9 @@ pub struct Opened {
 }
 
 /// An open local file that the kernel may be given.
-pub trait LocalFile: AsFd + std::fmt::Debug + Send + Sync {}
+pub trait PassthroughFile: AsFd + std::fmt::Debug + Send + Sync {}
 
-impl<T: AsFd + std::fmt::Debug + Send + Sync> LocalFile for T {}
+impl<T: AsFd + std::fmt::Debug + Send + Sync> PassthroughFile for T {}
 
 /// How the kernel should serve an open file.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ pub enum OpenMode {
     /// By itself from this local file, if it can; else as `Cached`.
     Local {
         /// The file that holds all bytes.
-        file: Arc<dyn LocalFile>,
+        file: Arc<dyn PassthroughFile>,
         /// Whether the content can never change.
         immutable: bool,
     },
@@ -169,13 +169,13 @@ pub enum OpenMode {
 
 /// A mounted tree. One for each mount, shared by all its threads.
 pub struct Fs {
-    options: Options,
+    options: FsOptions,
     catalog: Arc<Catalog>,
     context: Arc<ReadContext>,
     registry: Arc<SessionRegistry>,
     committer: Committer,
-    admission: Option<Arc<Admission>>,
-    watch: Option<Arc<Watch>>,
+    admission: Option<Arc<TrustGate>>,
+    watch: Option<Arc<OpenWatch>>,
     inodes: Inodes,
     sessions: Sessions,
     closer: Arc<Closer>,
@@ -240,9 +240,9 @@ impl std::fmt::Debug for Fs {
 impl Fs {
     /// A tree over these services, and what the kernel is to be told to forget. Must be called within a tokio
     /// runtime. Commits that a crash interrupted are looked into before anything is served.
-    pub async fn new(options: Options, services: Services) -> (Arc<Self>, mpsc::Receiver<Invalidation>) {
+    pub async fn new(options: FsOptions, services: FsServices) -> (Arc<Self>, mpsc::Receiver<Invalidation>) {
         let (invalidations, receiver) = mpsc::channel();
-        let Services { catalog, context, registry, closer, committer, admission, watch } = services;
+        let FsServices { catalog, context, registry, closer, committer, admission, watch } = services;
         let fs = Arc::new(Self {
             started: catalog.store().env().now(),
             options,
@@ -293,7 +293,7 @@ impl Fs {
     }
 
     /// How the mount behaves.
-    pub fn options(&self) -> &Options {
+    pub fn options(&self) -> &FsOptions {
         &self.options
     }
 
@@ -336,13 +336,13 @@ impl Fs {
     }
 
     /// The caller as somebody whose rights to read count; none for root and the mounter, who may read everything.
-    fn reader(&self, caller: Caller) -> Option<Reader> {
+    fn reader(&self, caller: Caller) -> Option<Credentials> {
         if caller.uid == 0 || caller.uid == self.options.owner.0 {
             return None;
         }
         let mut gids = supplementary_groups(caller.pid);
         gids.push(caller.gid);
-        Some(Reader { uid: caller.uid, gids })
+        Some(Credentials { uid: caller.uid, gids })
     }
 
     /// Whether a number belongs to a staging session.
@@ -354,8 +354,8 @@ impl Fs {
         self.inodes.resolve(ino).ok_or(Errno::STALE)
     }
 
-    fn name_answer(&self, attr: Attr) -> Answer {
-        Answer { attr, entry_ttl: self.name_ttl(), attr_ttl: self.name_ttl() }
+    fn name_answer(&self, attr: Attr) -> AttrReply {
+        AttrReply { attr, entry_ttl: self.name_ttl(), attr_ttl: self.name_ttl() }
     }
 
     fn directory_attr(&self, ino: u64, time: Timestamp) -> Attr {
@@ -367,7 +367,7 @@ impl Fs {
         let perm = if self.options.allow_commit.is_some() { 0o777 } else { 0o755 };
         Attr {
             ino,
-            kind: Kind::Directory,
+            kind: FileKind::Directory,
             perm,
             nlink: 1,
             uid,
@@ -384,7 +384,7 @@ impl Fs {
 
     fn link_attr(&self, ino: u64, target_len: u64, time: Timestamp) -> Attr {
         Attr {
-            kind: Kind::Symlink,
+            kind: FileKind::Symlink,
             perm: 0o777,
             size: target_len,
             blocks: 0,
@@ -410,12 +410,12 @@ impl Fs {
     }
 
     /// Lets the kernel forget the name that a committed session had for its caller.
-    fn names_changed(&self, artifact: &ArtifactKey) {
+    fn invalidate_session_name(&self, artifact: &ArtifactKey) {
         self.forget_name(artifact, b"next");
     }
 
     /// Finds a name in a directory.
-    pub async fn lookup(self: &Arc<Self>, caller: Caller, parent: u64, name: &[u8]) -> Result<Answer> {
+    pub async fn lookup(self: &Arc<Self>, caller: Caller, parent: u64, name: &[u8]) -> Result<AttrReply> {
         match self.resolve(parent)? {
             Resolved::Node(node) => self.lookup_name(caller, &node, name).await,
             Resolved::Version(version, ordinal) => self.lookup_in_version(&version, ordinal, name).await,
@@ -438,7 +438,7 @@ impl Fs {
     }
 
     /// What `stat` says of a number.
-    pub async fn getattr(self: &Arc<Self>, ino: u64) -> Result<Answer> {
+    pub async fn getattr(self: &Arc<Self>, ino: u64) -> Result<AttrReply> {
         match self.resolve(ino)? {
             Resolved::Node(node) => self.node_attr(ino, &node).await,
             Resolved::Version(version, ordinal) => self.version_attr(&version, ordinal).await,
@@ -456,7 +456,7 @@ impl Fs {
         ino: u64,
         set: SetAttr,
         handle: Option<u64>,
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         let session = self.session_of(caller, ino)?;
         let drops_set_id = set.size.is_some() && caller.uid != 0;
         let change = move |s: &Session| {
@@ -477,8 +477,8 @@ impl Fs {
     /// The target of a symbolic link.
     pub async fn readlink(self: &Arc<Self>, ino: u64) -> Result<Vec<u8>> {
         match self.resolve(ino)? {
-            Resolved::Node(Node::Alias { target, .. }) => Ok(target.into_bytes()),
-            Resolved::Node(Node::Temporary { target, .. }) => Ok(target),
+            Resolved::Node(GeneratedNode::Alias { target, .. }) => Ok(target.into_bytes()),
+            Resolved::Node(GeneratedNode::Temporary { target, .. }) => Ok(target),
             Resolved::Node(_) | Resolved::Version(_, None) => Err(Errno::INVALID),
             Resolved::Version(version, Some(ordinal)) => self.version_readlink(&version, ordinal).await,
             Resolved::Session(session) => self.in_session(&session, move |s| s.readlink(ino)).await,
@@ -493,9 +493,9 @@ impl Fs {
                 Ok(session)
             }
             Resolved::Version(..) => Err(Errno::READ_ONLY),
-            Resolved::Node(Node::Control | Node::ArtifactControl(_) | Node::Generated(_)) => {
-                Err(Errno::READ_ONLY)
-            }
+            Resolved::Node(
+                GeneratedNode::Control | GeneratedNode::ArtifactControl(_) | GeneratedNode::Generated(_),
+            ) => Err(Errno::READ_ONLY),
             Resolved::Node(_) if self.options.read_only => Err(Errno::READ_ONLY),
             Resolved::Node(_) => Err(Errno::NOT_PERMITTED),
         }
@@ -510,7 +510,7 @@ impl Fs {
         mode: u32,
         umask: u32,
         rdev: u64,
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         let session = self.session_of(caller, parent)?;
         let name = name.to_vec();
         let made =
@@ -528,7 +528,7 @@ impl Fs {
         name: &[u8],
         mode: u32,
         umask: u32,
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         if let Resolved::Node(node) = self.resolve(parent)? {
             return self.make_name(caller, &node, name).await;
         }
@@ -542,7 +542,7 @@ impl Fs {
 
     /// Removes a name that is no directory.
     pub async fn unlink(self: &Arc<Self>, caller: Caller, parent: u64, name: &[u8]) -> Result<()> {
-        if let Resolved::Node(Node::Artifact(artifact)) = self.resolve(parent)? {
+        if let Resolved::Node(GeneratedNode::Artifact(artifact)) = self.resolve(parent)? {
             return self.remove_link(caller, &artifact, name).await;
         }
         let session = self.session_of(caller, parent)?;
@@ -568,8 +568,8 @@ impl Fs {
         parent: u64,
         name: &[u8],
         target: &[u8],
-    ) -> Result<Answer> {
-        if let Resolved::Node(Node::Artifact(artifact)) = self.resolve(parent)? {
+    ) -> Result<AttrReply> {
+        if let Resolved::Node(GeneratedNode::Artifact(artifact)) = self.resolve(parent)? {
             return self.make_link(caller, &artifact, name, target).await;
         }
         let session = self.session_of(caller, parent)?;
@@ -587,7 +587,7 @@ impl Fs {
         ino: u64,
         parent: u64,
         name: &[u8],
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         let session = self.session_of(caller, parent)?;
         match self.resolve(ino)? {
             Resolved::Session(from) if Arc::ptr_eq(&from, &session) => {}
@@ -609,7 +609,9 @@ impl Fs {
     ) -> Result<()> {
         match (self.resolve(parent)?, self.resolve(new_parent)?) {
             (_, Resolved::Version(..)) | (Resolved::Version(..), _) => Err(Errno::READ_ONLY),
-            (Resolved::Node(Node::Artifact(a)), Resolved::Node(Node::Artifact(b))) if a == b => {
+            (Resolved::Node(GeneratedNode::Artifact(a)), Resolved::Node(GeneratedNode::Artifact(b)))
+                if a == b =>
+            {
                 self.rename_in_artifact(caller, &a, name, new_name, flags).await
             }
             (Resolved::Session(from), Resolved::Session(to)) => {
@@ -639,8 +641,8 @@ impl Fs {
     }
 }
 
-fn session_answer(attr: Attr) -> Answer {
-    Answer { attr, entry_ttl: SESSION_TTL, attr_ttl: SESSION_TTL }
+fn session_answer(attr: Attr) -> AttrReply {
+    AttrReply { attr, entry_ttl: SESSION_TTL, attr_ttl: SESSION_TTL }
 }
 
 /// The further groups of a calling thread; none if it is gone or in another process namespace.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inode::{Node, NodeKey};
-use super::{Answer, Errno, Fs, Result};
+use super::inode::{GeneratedNode, NodeKey};
+use super::{AttrReply, Errno, Fs, Result};
 use crate::format::name::{AliasName, ArtifactKey, ArtifactName, ProjectName, SessionName, VersionNumber};
 use crate::mount::staging::Caller;
-use crate::repo::catalog::{ArtifactState, CatalogError, Scope, Synced};
+use crate::repo::catalog::{ArtifactState, CatalogError, SyncScope, Synced};
 use crate::store::StoreError;
 
 /// The name of the generated directories.
@@ -53,22 +53,22 @@ impl Fs {
     pub(super) async fn lookup_name(
         self: &Arc<Self>,
         caller: Caller,
-        parent: &Node,
+        parent: &GeneratedNode,
         name: &[u8],
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         match parent {
-            Node::Root if name == CONTROL => {
-                let ino = self.inodes.number(NodeKey::Control, || Node::Control);
+            GeneratedNode::Root if name == CONTROL => {
+                let ino = self.inodes.number(NodeKey::Control, || GeneratedNode::Control);
                 Ok(self.name_answer(self.directory_attr(ino, self.started)))
             }
-            Node::Root => {
+            GeneratedNode::Root => {
                 let project: ProjectName = parse(name).ok_or(Errno::NOT_FOUND)?;
                 if !self.has_project(&project).await? {
                     return Err(Errno::NOT_FOUND);
                 }
                 Ok(self.project_answer(&project))
             }
-            Node::Project(project) => {
+            GeneratedNode::Project(project) => {
                 let name: ArtifactName = parse(name).ok_or(Errno::NOT_FOUND)?;
                 let key = ArtifactKey { project: project.clone(), name };
                 if !self.has_artifact(&key).await? {
@@ -76,45 +76,51 @@ impl Fs {
                 }
                 Ok(self.artifact_answer(&key))
             }
-            Node::Artifact(artifact) => self.lookup_in_artifact(artifact, name).await,
-            Node::Control => self.lookup_generated(caller, None, name).await,
-            Node::ArtifactControl(artifact) => self.lookup_generated(caller, Some(artifact), name).await,
-            Node::Generated(_) | Node::Alias { .. } | Node::Temporary { .. } => Err(Errno(libc::ENOTDIR)),
+            GeneratedNode::Artifact(artifact) => self.lookup_in_artifact(artifact, name).await,
+            GeneratedNode::Control => self.lookup_generated(caller, None, name).await,
+            GeneratedNode::ArtifactControl(artifact) => {
+                self.lookup_generated(caller, Some(artifact), name).await
+            }
+            GeneratedNode::Generated(_) | GeneratedNode::Alias { .. } | GeneratedNode::Temporary { .. } => {
+                Err(Errno(libc::ENOTDIR))
+            }
         }
     }
 
-    pub(super) async fn node_attr(self: &Arc<Self>, ino: u64, node: &Node) -> Result<Answer> {
+    pub(super) async fn node_attr(self: &Arc<Self>, ino: u64, node: &GeneratedNode) -> Result<AttrReply> {
         let attr = match node {
-            Node::Root | Node::Control => self.directory_attr(ino, self.started),
-            Node::Project(project) => return Ok(self.project_answer(project)),
-            Node::Artifact(artifact) => return Ok(self.artifact_answer(artifact)),
-            Node::ArtifactControl(_) => self.directory_attr(ino, self.started),
-            Node::Generated(file) => return Ok(self.generated_answer(ino, file)),
-            Node::Alias { target, since } => self.link_attr(ino, target.len() as u64, *since),
-            Node::Temporary { target, since, .. } => self.link_attr(ino, target.len() as u64, *since),
+            GeneratedNode::Root | GeneratedNode::Control => self.directory_attr(ino, self.started),
+            GeneratedNode::Project(project) => return Ok(self.project_answer(project)),
+            GeneratedNode::Artifact(artifact) => return Ok(self.artifact_answer(artifact)),
+            GeneratedNode::ArtifactControl(_) => self.directory_attr(ino, self.started),
+            GeneratedNode::Generated(file) => return Ok(self.generated_answer(ino, file)),
+            GeneratedNode::Alias { target, since } => self.link_attr(ino, target.len() as u64, *since),
+            GeneratedNode::Temporary { target, since, .. } => {
+                self.link_attr(ino, target.len() as u64, *since)
+            }
         };
         Ok(self.name_answer(attr))
     }
 
-    fn project_answer(&self, project: &ProjectName) -> Answer {
-        let node = || Node::Project(project.clone());
+    fn project_answer(&self, project: &ProjectName) -> AttrReply {
+        let node = || GeneratedNode::Project(project.clone());
         let ino = self.inodes.number(NodeKey::Project(project.clone()), node);
         self.name_answer(self.directory_attr(ino, self.started))
     }
 
-    fn artifact_answer(&self, artifact: &ArtifactKey) -> Answer {
-        let node = || Node::Artifact(artifact.clone());
+    fn artifact_answer(&self, artifact: &ArtifactKey) -> AttrReply {
+        let node = || GeneratedNode::Artifact(artifact.clone());
         let ino = self.inodes.number(NodeKey::Artifact(artifact.clone()), node);
         let state = self.catalog.known(artifact);
         let ttl = if state.is_some() { self.log_ttl(artifact) } else { self.name_ttl() };
         let changed = state.and_then(|s| s.latest().map(|v| v.created)).unwrap_or(self.started);
-        Answer { attr: self.directory_attr(ino, changed), entry_ttl: ttl, attr_ttl: ttl }
+        AttrReply { attr: self.directory_attr(ino, changed), entry_ttl: ttl, attr_ttl: ttl }
     }
 
     /// Reads logs now, whatever is known: names are current at the next look. Cost: see [`Catalog::sync`].
     ///
     /// [`Catalog::sync`]: crate::repo::catalog::Catalog::sync
-    pub async fn sync_logs(&self, scope: &Scope) -> std::result::Result<Vec<Synced>, CatalogError> {
+    pub async fn sync_logs(&self, scope: &SyncScope) -> std::result::Result<Vec<Synced>, CatalogError> {
         self.catalog.sync(scope, |before, after| self.forget_gone(before, after)).await
     }
 
@@ -203,14 +209,14 @@ impl Fs {
         self: &Arc<Self>,
         artifact: &ArtifactKey,
         name: &[u8],
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         if let Some(temporary) = self.temporaries.get(artifact, name) {
             return Ok(self.temporary_answer(artifact, name, &temporary));
         }
         match parse_child(name) {
             ArtifactChild::Control => {
                 let key = NodeKey::ArtifactControl(artifact.clone());
-                let ino = self.inodes.number(key, || Node::ArtifactControl(artifact.clone()));
+                let ino = self.inodes.number(key, || GeneratedNode::ArtifactControl(artifact.clone()));
                 Ok(self.name_answer(self.directory_attr(ino, self.started)))
             }
             ArtifactChild::Session(name) => self.lookup_session(artifact, name.as_ref()).await,
@@ -243,27 +249,27 @@ impl Fs {
         version: VersionNumber,
         seq: u64,
         since: crate::format::clock::Timestamp,
-    ) -> Answer {
+    ) -> AttrReply {
         let target = version.to_string();
         let len = target.len() as u64;
         let key = NodeKey::Alias(artifact.clone(), name.to_owned(), version, seq);
-        let ino = self.inodes.number(key, || Node::Alias { target, since });
+        let ino = self.inodes.number(key, || GeneratedNode::Alias { target, since });
         // Asked for at every use, so that whoever moved an alias, or committed, sees it at once.
         let answer = self.name_answer(self.link_attr(ino, len, since));
-        Answer { entry_ttl: Duration::ZERO, ..answer }
+        AttrReply { entry_ttl: Duration::ZERO, ..answer }
     }
 
     /// `mkdir` in the upper levels.
     pub(super) async fn make_name(
         self: &Arc<Self>,
         caller: Caller,
-        parent: &Node,
+        parent: &GeneratedNode,
         name: &[u8],
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         self.check_writable(caller)?;
         let exists = Err(Errno(libc::EEXIST));
         match parent {
-            Node::Root => {
+            GeneratedNode::Root => {
                 let project: ProjectName = parse(name).ok_or(Errno::INVALID)?;
                 if self.has_project(&project).await? {
                     return exists;
@@ -271,7 +277,7 @@ impl Fs {
                 self.registry.add_local_name(&project, None)?;
                 Ok(self.project_answer(&project))
             }
-            Node::Project(project) => {
+            GeneratedNode::Project(project) => {
                 let name: ArtifactName = parse(name).ok_or(Errno::INVALID)?;
                 let key = ArtifactKey { project: project.clone(), name };
                 if self.has_artifact(&key).await? {
@@ -280,7 +286,7 @@ impl Fs {
                 self.registry.add_local_name(project, Some(&key.name))?;
                 Ok(self.artifact_answer(&key))
             }
-            Node::Artifact(artifact) => match parse_child(name) {
+            GeneratedNode::Artifact(artifact) => match parse_child(name) {
                 ArtifactChild::Session(Some(session)) => self.make_session(artifact, &session).await,
                 ArtifactChild::Session(None) | ArtifactChild::Control => exists,
                 ArtifactChild::Other => Err(Errno::INVALID),
@@ -294,8 +300,10 @@ impl Fs {
                     Err(Errno::NOT_PERMITTED)
                 }
             },
-            Node::Control | Node::ArtifactControl(_) => Err(Errno::READ_ONLY),
-            Node::Generated(_) | Node::Alias { .. } | Node::Temporary { .. } => Err(Errno(libc::ENOTDIR)),
+            GeneratedNode::Control | GeneratedNode::ArtifactControl(_) => Err(Errno::READ_ONLY),
+            GeneratedNode::Generated(_) | GeneratedNode::Alias { .. } | GeneratedNode::Temporary { .. } => {
+                Err(Errno(libc::ENOTDIR))
+            }
         }
     }
 
@@ -303,12 +311,12 @@ impl Fs {
     pub(super) async fn remove_name(
         self: &Arc<Self>,
         caller: Caller,
-        parent: &Node,
+        parent: &GeneratedNode,
         name: &[u8],
     ) -> Result<()> {
         self.check_writable(caller)?;
         match parent {
-            Node::Root => {
+            GeneratedNode::Root => {
                 let project: ProjectName = parse(name).ok_or(Errno::NOT_FOUND)?;
                 if !self.has_project(&project).await? {
                     return Err(Errno::NOT_FOUND);
@@ -323,7 +331,7 @@ impl Fs {
                 self.inodes.remove(&NodeKey::Project(project));
                 Ok(())
             }
-            Node::Project(project) => {
+            GeneratedNode::Project(project) => {
                 let name: ArtifactName = parse(name).ok_or(Errno::NOT_FOUND)?;
                 let key = ArtifactKey { project: project.clone(), name };
                 if !self.has_artifact(&key).await? {
@@ -337,7 +345,7 @@ impl Fs {
                 self.inodes.remove(&NodeKey::Artifact(key));
                 Ok(())
             }
-            Node::Artifact(artifact) => match parse_child(name) {
+            GeneratedNode::Artifact(artifact) => match parse_child(name) {
                 ArtifactChild::Session(Some(session)) => self.remove_session(artifact, &session).await,
                 ArtifactChild::Session(None) => {
                     tracing::warn!(
@@ -354,8 +362,10 @@ impl Fs {
                     Err(Errno::NOT_PERMITTED)
                 }
             },
-            Node::Control | Node::ArtifactControl(_) => Err(Errno::READ_ONLY),
-            Node::Generated(_) | Node::Alias { .. } | Node::Temporary { .. } => Err(Errno(libc::ENOTDIR)),
+            GeneratedNode::Control | GeneratedNode::ArtifactControl(_) => Err(Errno::READ_ONLY),
+            GeneratedNode::Generated(_) | GeneratedNode::Alias { .. } | GeneratedNode::Temporary { .. } => {
+                Err(Errno(libc::ENOTDIR))
+            }
         }
     }
 

@@ -8,16 +8,16 @@ use serde::Serialize;
 
 use super::commit::RunningCommit;
 use super::lower::{SessionContent, SessionLower};
-use super::{Answer, Errno, Fs, Result, session_answer};
+use super::{AttrReply, Errno, Fs, Result, session_answer};
 use crate::format::name::{ArtifactKey, Selector, SessionName, session_directory};
-use crate::host::spill::Scratch;
+use crate::host::spill::SpillFile;
 use crate::mount::staging::{
-    self, Attr, Kind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions, SessionRecord,
-    StagingError,
+    self, Attr, FileKind, Lower, LowerVersion, RegistryError, Session, SessionId, SessionOptions,
+    SessionRecord, StagingError,
 };
-use crate::repo::catalog::Scope;
+use crate::repo::catalog::SyncScope;
 use crate::repo::catalog::VersionRecord;
-use crate::repo::commit::Progress;
+use crate::repo::commit::CommitProgress;
 
 /// Between two looks at whether removed files have been freed.
 const CLOSER_POLL: Duration = Duration::from_millis(10);
@@ -42,11 +42,11 @@ pub(super) struct Live {
     /// Whether calls may wait for the store.
     pub blocks: bool,
     /// The last commit and where to follow it.
-    pub committing: Mutex<Option<(RunningCommit, Arc<Progress>)>>,
+    pub committing: Mutex<Option<(RunningCommit, Arc<CommitProgress>)>>,
     /// What it stands on.
     pub lower: Option<Arc<SessionLower>>,
     /// The paths of the files whose bytes the last commit read, in order.
-    pub hashed: Mutex<Scratch>,
+    pub hashed: Mutex<SpillFile>,
 }
 
 impl OpenSession {
@@ -212,7 +212,7 @@ impl Fs {
             lower: lower.clone().map(|lower| lower as Arc<dyn Lower>),
             closer: self.closer.clone(),
         })?;
-        let (committing, hashed) = (Mutex::default(), Mutex::new(Scratch::new(None)));
+        let (committing, hashed) = (Mutex::default(), Mutex::new(SpillFile::new(None)));
         Ok(Live { id: record.id, session, blocks, committing, lower, hashed })
     }
 
@@ -289,7 +289,7 @@ impl Fs {
         self: &Arc<Self>,
         artifact: &ArtifactKey,
         name: Option<&SessionName>,
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         if self.options.read_only {
             return Err(Errno::NOT_FOUND);
         }
@@ -301,7 +301,7 @@ impl Fs {
     }
 
     /// The attributes of a session's root, whether it was opened or not.
-    pub(super) async fn session_root(self: &Arc<Self>, session: &Arc<OpenSession>) -> Result<Answer> {
+    pub(super) async fn session_root(self: &Arc<Self>, session: &Arc<OpenSession>) -> Result<AttrReply> {
         let base = session.base;
         let Some(live) = self.open_live(session, false)? else {
             let attr = self.shared_root(self.directory_attr(base, self.started));
@@ -309,7 +309,7 @@ impl Fs {
         };
         let attr = self.run(live, move |s| s.getattr(base)).await?;
         let answer = session_answer(self.shared_root(attr));
-        Ok(Answer { entry_ttl: self.name_ttl(), ..answer })
+        Ok(AttrReply { entry_ttl: self.name_ttl(), ..answer })
     }
 
     /// A session's root as those see it who may commit: they may put things here whoever owns it, and take away what is
@@ -326,7 +326,7 @@ impl Fs {
         self: &Arc<Self>,
         session: &Arc<OpenSession>,
         ino: u64,
-    ) -> Result<Vec<(Vec<u8>, u64, Kind)>> {
+    ) -> Result<Vec<(Vec<u8>, u64, FileKind)>> {
         let Some(live) = self.open_live(session, false)? else { return Ok(Vec::new()) };
         let entries = self.run(live, move |s| s.readdir(ino)).await?;
         Ok(entries.into_iter().map(|e| (e.name.into(), e.ino, e.kind)).collect())
@@ -360,7 +360,7 @@ impl Fs {
         self: &Arc<Self>,
         artifact: &ArtifactKey,
         name: &SessionName,
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         match self.registry.create(artifact, Some(name), None) {
             Ok(_) => self.lookup_session(artifact, Some(name)).await,
             Err(RegistryError::Exists(_)) => Err(Errno(libc::EEXIST)),
@@ -443,7 +443,7 @@ impl Fs {
     /// An artifact was changed by another process of this host: shows its names as they are now.
     pub async fn refresh(self: &Arc<Self>, artifact: &ArtifactKey) {
         let before = self.catalog.known(artifact).map_or(0, |state| state.seq());
-        if let Err(e) = self.sync_logs(&Scope::Artifact(artifact.clone())).await {
+        if let Err(e) = self.sync_logs(&SyncScope::Artifact(artifact.clone())).await {
             tracing::debug!("{e}");
         }
         if let Some(state) = self.catalog.known(artifact) {
@@ -454,7 +454,7 @@ impl Fs {
                 self.forget_artifact(artifact);
             }
         }
-        self.names_changed(artifact);
+        self.invalidate_session_name(artifact);
     }
 
     /// Empties a session.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::inode::{Shown, VersionNode};
 use super::{
-    Answer, Errno, FOREVER, Fs, OpenMode, OpenVersionFile, Opened, PASSTHROUGH_MIN_BYTES,
+    AttrReply, Errno, FOREVER, Fs, OpenMode, OpenVersionFile, OpenedFile, PASSTHROUGH_MIN_BYTES,
     READ_ONLY_PASSTHROUGH_MIN_BYTES, Result,
 };
 use crate::format::clock::Timestamp;
-use crate::format::entry::{Body, Entry};
+use crate::format::entry::{Entry, EntryBody};
 use crate::format::id::ManifestId;
 use crate::format::name::ArtifactKey;
 use crate::mount::staging::{Attr, Caller};
@@ -44,17 +44,17 @@ impl Fs {
         self.view(version).await?.entry_at(ordinal).await?.ok_or(Errno::STALE)
     }
 
-    pub(super) fn version_root_answer(&self, version: &Arc<VersionNode>) -> Answer {
+    pub(super) fn version_root_answer(&self, version: &Arc<VersionNode>) -> AttrReply {
         match &version.shown {
             Shown::Named(record) => {
                 let attr = self.directory_attr(version.base, record.created);
                 let entry_ttl = self.log_ttl(&version.artifact);
-                Answer { attr: Attr { perm: 0o755, ..attr }, attr_ttl: FOREVER, entry_ttl }
+                AttrReply { attr: Attr { perm: 0o755, ..attr }, attr_ttl: FOREVER, entry_ttl }
             }
             Shown::Contained { mtime, .. } => {
                 let attr = self.directory_attr(version.base, Timestamp::from_unix_millis(0));
                 let attr = Attr { perm: 0o755, atime: *mtime, mtime: *mtime, ctime: *mtime, ..attr };
-                Answer { attr, entry_ttl: FOREVER, attr_ttl: FOREVER }
+                AttrReply { attr, entry_ttl: FOREVER, attr_ttl: FOREVER }
             }
         }
     }
@@ -66,13 +66,13 @@ impl Fs {
         ordinal: u64,
         entry: &Entry,
         parent: u64,
-    ) -> Result<Answer> {
-        if let Body::Contained(contained) = &entry.body {
+    ) -> Result<AttrReply> {
+        if let EntryBody::Contained(contained) = &entry.body {
             let node = self.inodes.contained(version, ordinal, entry, contained, parent);
             return Ok(self.version_root_answer(&node.ok_or(Errno(libc::ENFILE))?));
         }
         let attr = Attr::of_entry(version.ino(ordinal), entry, self.options.owner);
-        Ok(Answer { attr, entry_ttl: FOREVER, attr_ttl: FOREVER })
+        Ok(AttrReply { attr, entry_ttl: FOREVER, attr_ttl: FOREVER })
     }
 
     pub(super) async fn lookup_in_version(
@@ -80,7 +80,7 @@ impl Fs {
         version: &Arc<VersionNode>,
         directory: Option<u64>,
         name: &[u8],
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         let path = match directory {
             None => match version.root_path() {
                 None => crate::format::path::TreePath::new(name),
@@ -88,7 +88,7 @@ impl Fs {
             },
             Some(ordinal) => {
                 let parent = self.entry(version, ordinal).await?;
-                if parent.body != Body::Directory {
+                if parent.body != EntryBody::Directory {
                     return Err(Errno(libc::ENOTDIR));
                 }
                 parent.path.join(name)
@@ -108,7 +108,7 @@ impl Fs {
         self: &Arc<Self>,
         version: &Arc<VersionNode>,
         ordinal: Option<u64>,
-    ) -> Result<Answer> {
+    ) -> Result<AttrReply> {
         match ordinal {
             None => Ok(self.version_root_answer(version)),
             Some(ordinal) => {
@@ -124,7 +124,7 @@ impl Fs {
         ordinal: u64,
     ) -> Result<Vec<u8>> {
         match self.entry(version, ordinal).await?.body {
-            Body::Symlink { target } => Ok(target.into()),
+            EntryBody::Symlink { target } => Ok(target.into()),
             _ => Err(Errno::INVALID),
         }
     }
@@ -138,16 +138,16 @@ impl Fs {
         let entry = self.entry(version, ordinal).await?;
         let view = self.view(version).await?;
         match &entry.body {
-            Body::File(body) => {
+            EntryBody::File(body) => {
                 let content = view.open_file(ordinal, &entry.path, body).await?;
                 self.wait_for_whole(version, &content).await?;
                 Ok(OpenVersionFile::Content(content, version.clone()))
             }
-            Body::Reference(reference) => {
+            EntryBody::Reference(reference) => {
                 Ok(OpenVersionFile::Reference(view.open_reference(&entry.path, reference), version.clone()))
             }
-            Body::Directory | Body::Contained(_) => Err(Errno(libc::EISDIR)),
-            Body::Symlink { .. } => Err(Errno(libc::ELOOP)),
+            EntryBody::Directory | EntryBody::Contained(_) => Err(Errno(libc::EISDIR)),
+            EntryBody::Symlink { .. } => Err(Errno(libc::ELOOP)),
         }
     }
 
@@ -156,7 +156,7 @@ impl Fs {
         caller: Caller,
         version: &Arc<VersionNode>,
         ordinal: u64,
-    ) -> Result<Opened> {
+    ) -> Result<OpenedFile> {
         let open = self.version_file(version, ordinal).await?;
         let least =
             if self.options.read_only { READ_ONLY_PASSTHROUGH_MIN_BYTES } else { PASSTHROUGH_MIN_BYTES };
@@ -175,12 +175,12 @@ impl Fs {
         self.note_read(caller, version, ordinal, open.size()).await;
         let handle = self.inodes.next();
         self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
-        Ok(Opened { handle, mode })
+        Ok(OpenedFile { handle, mode })
     }
 
     /// A file of a version with all its bytes on the local disk.
     pub(super) async fn whole_file(&self, version: &Arc<VersionNode>, entry: &Entry) -> Result<File> {
-        let Body::File(body) = &entry.body else { return Err(Errno::INVALID) };
+        let EntryBody::File(body) = &entry.body else { return Err(Errno::INVALID) };
         let content = self.context.open_file(body, &version.label(), &entry.path).await?;
         Ok(content.materialize().await?)
     }

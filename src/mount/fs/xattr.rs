@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::commit::SessionCommitError;
 use super::inode::{Resolved, Shown, VersionNode};
 use super::{Errno, Fs, Result};
-use crate::format::entry::Body;
+use crate::format::entry::EntryBody;
 use crate::format::event::{Metadata, NEVER_SECONDS};
 use crate::format::exact;
 use crate::format::name::Selector;
@@ -226,15 +226,15 @@ impl Fs {
                 put("sha256", sha256.to_string());
             }
             match body {
-                Body::File(file) => put("b3", file.hash.to_string()),
-                Body::Reference(reference) => {
+                EntryBody::File(file) => put("b3", file.hash.to_string()),
+                EntryBody::Reference(reference) => {
                     put("uri", reference.uri.clone());
                     put("validator", reference.validator.to_string());
                     if let Some(hash) = reference.hash {
                         put("b3", hash.to_string());
                     }
                 }
-                Body::Directory | Body::Symlink { .. } | Body::Contained(_) => {}
+                EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => {}
             }
             return Ok(all);
         }

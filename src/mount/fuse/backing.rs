@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use fuser::{BackingId, FileHandle, FopenFlags, ReplyCreate, ReplyOpen};
 
-use crate::mount::fs::{LocalFile, OpenMode};
+use crate::mount::fs::{OpenMode, PassthroughFile};
 
 /// The kinds of all open inodes. The lock is held while one open is answered, so that the kernel sees the answers
 /// in the order in which the kinds were chosen; what is done under it takes microseconds.
@@ -24,14 +24,14 @@ pub(super) struct Backings {
 
 #[derive(Debug)]
 struct OpenInode {
-    kind: Kind,
+    kind: BackingKind,
     opens: u64,
     /// Whether it is a file of a version.
     immutable: bool,
 }
 
 #[derive(Debug, Clone)]
-enum Kind {
+enum BackingKind {
     Passthrough(Arc<BackingId>),
     Cached,
     Direct,
@@ -39,13 +39,13 @@ enum Kind {
 
 /// The two replies that open a file.
 pub(super) trait OpenReply {
-    fn open_backing(&self, file: &dyn LocalFile) -> io::Result<BackingId>;
+    fn open_backing(&self, file: &dyn PassthroughFile) -> io::Result<BackingId>;
     fn passthrough(self, handle: FileHandle, flags: FopenFlags, backing: &BackingId);
     fn plain(self, handle: FileHandle, flags: FopenFlags);
 }
 
 impl OpenReply for ReplyOpen {
-    fn open_backing(&self, file: &dyn LocalFile) -> io::Result<BackingId> {
+    fn open_backing(&self, file: &dyn PassthroughFile) -> io::Result<BackingId> {
         ReplyOpen::open_backing(self, file.as_fd())
     }
 
@@ -66,7 +66,7 @@ pub(super) struct CreateReply {
 }
 
 impl OpenReply for CreateReply {
-    fn open_backing(&self, file: &dyn LocalFile) -> io::Result<BackingId> {
+    fn open_backing(&self, file: &dyn PassthroughFile) -> io::Result<BackingId> {
         self.reply.open_backing(file.as_fd())
     }
 
@@ -113,27 +113,27 @@ impl Backings {
         };
         match kind {
             // KEEP_CACHE with passthrough is answered EIO by the kernel.
-            Kind::Passthrough(backing) => reply.passthrough(handle, extra, &backing),
-            Kind::Cached => reply.plain(handle, extra | keep),
-            Kind::Direct => reply.plain(handle, extra | FopenFlags::FOPEN_DIRECT_IO),
+            BackingKind::Passthrough(backing) => reply.passthrough(handle, extra, &backing),
+            BackingKind::Cached => reply.plain(handle, extra | keep),
+            BackingKind::Direct => reply.plain(handle, extra | FopenFlags::FOPEN_DIRECT_IO),
         }
     }
 
-    fn choose(&self, mode: &OpenMode, reply: &impl OpenReply) -> Kind {
+    fn choose(&self, mode: &OpenMode, reply: &impl OpenReply) -> BackingKind {
         match mode {
-            OpenMode::Direct => Kind::Direct,
+            OpenMode::Direct => BackingKind::Direct,
             OpenMode::Local { file, .. } if self.are_enabled() => match reply.open_backing(file.as_ref()) {
-                Ok(backing) => Kind::Passthrough(Arc::new(backing)),
+                Ok(backing) => BackingKind::Passthrough(Arc::new(backing)),
                 Err(e) => {
                     let raw = e.raw_os_error();
                     if matches!(raw, Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOTTY | libc::ELOOP)) {
                         tracing::info!("files are served by the daemon, not by the kernel itself: {e}");
                         self.enabled.store(false, Ordering::Relaxed);
                     }
-                    Kind::Cached
+                    BackingKind::Cached
                 }
             },
-            OpenMode::Local { .. } | OpenMode::Cached { .. } => Kind::Cached,
+            OpenMode::Local { .. } | OpenMode::Cached { .. } => BackingKind::Cached,
         }
     }
 
@@ -148,6 +148,6 @@ impl Backings {
         }
         let last = inodes.remove(&ino)?;
         drop(inodes);
-        matches!((&last.kind, last.immutable), (Kind::Passthrough(_), true)).then_some(last)
+        matches!((&last.kind, last.immutable), (BackingKind::Passthrough(_), true)).then_some(last)
     }
 }

@@ -20,19 +20,19 @@ pub(super) struct BusyDirectories {
 
 /// A request under way in one directory or two; over when it is dropped, after the reply.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct BusyRequest {
     directories: Arc<BusyDirectories>,
     inos: [u64; 2],
 }
 
 impl BusyDirectories {
     /// Counts a request that names a directory, or two of them.
-    pub fn enter(self: &Arc<Self>, ino: u64, other: u64) -> Request {
+    pub fn enter(self: &Arc<Self>, ino: u64, other: u64) -> BusyRequest {
         let mut counts = self.counts.lock().expect("no holder of the counts' lock panics");
         for ino in [ino, other] {
             *counts.entry(ino).or_default() += 1;
         }
-        Request { directories: self.clone(), inos: [ino, other] }
+        BusyRequest { directories: self.clone(), inos: [ino, other] }
     }
 
     /// Waits until nothing is under way in a directory; false if that took too long.
@@ -44,7 +44,7 @@ impl BusyDirectories {
     }
 }
 
-impl Drop for Request {
+impl Drop for BusyRequest {
     fn drop(&mut self) {
         let mut counts = self.directories.counts.lock().expect("no holder of the counts' lock panics");
         for ino in self.inos {

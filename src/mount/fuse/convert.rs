@@ -8,8 +8,8 @@ use fuser::{
 };
 
 use crate::format::entry::Mtime;
-use crate::mount::fs::{Answer, Errno};
-use crate::mount::staging::{Attr, Caller, Kind, TimeChange};
+use crate::mount::fs::{AttrReply, Errno};
+use crate::mount::staging::{Attr, Caller, FileKind, TimeChange};
 
 pub(super) fn errno(e: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(e.0)
@@ -51,15 +51,15 @@ pub(super) fn time_change(time: Option<TimeOrNow>) -> TimeChange {
     }
 }
 
-pub(super) fn file_type(kind: Kind) -> FileType {
+pub(super) fn file_type(kind: FileKind) -> FileType {
     match kind {
-        Kind::File => FileType::RegularFile,
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Fifo => FileType::NamedPipe,
-        Kind::Socket => FileType::Socket,
-        Kind::CharDevice => FileType::CharDevice,
-        Kind::BlockDevice => FileType::BlockDevice,
+        FileKind::File => FileType::RegularFile,
+        FileKind::Directory => FileType::Directory,
+        FileKind::Symlink => FileType::Symlink,
+        FileKind::Fifo => FileType::NamedPipe,
+        FileKind::Socket => FileType::Socket,
+        FileKind::CharDevice => FileType::CharDevice,
+        FileKind::BlockDevice => FileType::BlockDevice,
     }
 }
 
@@ -104,16 +104,16 @@ pub(super) fn nameless_attr(ino: u64) -> FileAttr {
     }
 }
 
-pub(super) fn reply_entry(reply: ReplyEntry, found: Result<Answer, Errno>) {
+pub(super) fn reply_entry(reply: ReplyEntry, found: Result<AttrReply, Errno>) {
     match found {
-        Ok(Answer { attr, entry_ttl, attr_ttl }) => {
+        Ok(AttrReply { attr, entry_ttl, attr_ttl }) => {
             reply.entry_with_ttls(&attr_ttl, &entry_ttl, &file_attr(&attr), Generation(0));
         }
         Err(e) => reply.error(errno(e)),
     }
 }
 
-pub(super) fn reply_attr(reply: ReplyAttr, found: Result<Answer, Errno>) {
+pub(super) fn reply_attr(reply: ReplyAttr, found: Result<AttrReply, Errno>) {
     match found {
         Ok(answer) => reply.attr(&answer.attr_ttl, &file_attr(&answer.attr)),
         Err(e) => reply.error(errno(e)),

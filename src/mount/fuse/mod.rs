@@ -55,11 +55,11 @@ pub struct MountOptions {
 
 /// A mounted tree. Dropping it does not unmount.
 #[derive(Debug)]
-pub struct Mounted {
+pub struct FuseMount {
     session: std::thread::JoinHandle<io::Result<()>>,
 }
 
-impl Mounted {
+impl FuseMount {
     /// Waits until the tree is unmounted, by whomever.
     pub fn wait(self) -> io::Result<()> {
         self.session.join().map_err(|_| io::Error::other("the session's thread panicked"))?
@@ -76,7 +76,7 @@ pub fn mount(
     mount_point: &Path,
     options: &MountOptions,
     runtime: Handle,
-) -> io::Result<Mounted> {
+) -> io::Result<FuseMount> {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName("artfs".into()),
@@ -116,7 +116,7 @@ pub fn mount(
         }
     })?;
     let session = std::thread::Builder::new().name("fuse".into()).spawn(move || session.run())?;
-    Ok(Mounted { session })
+    Ok(FuseMount { session })
 }
 
 struct Front {

@@ -13,7 +13,7 @@ use super::redact;
 use crate::format::clock::Timestamp;
 use crate::format::name::RunId;
 use crate::format::run::{Git, Python, Run};
-use crate::host::process::{Proc, ProcessKey, ProcessTree, rule::Found};
+use crate::host::process::{Proc, ProcessKey, ProcessTree, rule::ProcessRun};
 
 /// How long `git` may take to compare the working tree.
 const GIT_LIMIT: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ const MAX_PATH_BYTES: usize = 1024;
 
 /// The names of host and users, as the caller finds them.
 #[derive(Debug, Clone)]
-pub struct Names {
+pub struct HostNames {
     /// This host.
     pub host: String,
     /// The name of a user by number.
@@ -34,7 +34,7 @@ pub struct Names {
 }
 
 /// The record of a run as far as `/proc` knows it. Waits for the process's memory map: not for threads that serve it.
-pub fn of_process(found: &Found, names: &Names, now: Timestamp) -> Run {
+pub fn of_process(found: &ProcessRun, names: &HostNames, now: Timestamp) -> Run {
     let root = found.root;
     let variables = Proc.variables(root, &redact::VARIABLES);
     let user = Proc.user(root.pid).map(names.user).unwrap_or_default();
@@ -97,7 +97,7 @@ pub fn of_command(id: RunId, words: &[String], host: String, user: String, now: 
     let program = words.first().map(PathBuf::from).unwrap_or_default();
     Run {
         id: Some(id),
-        source: crate::format::run::Source::Declared,
+        source: crate::format::run::RunSource::Declared,
         command: redact::command(words),
         directory: std::env::current_dir().ok().map(|path| shown(&path)),
         host,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::watch::Opened;
+use super::watch::OpenedFiles;
 use crate::format::clock::Timestamp;
 use crate::format::id::StoreId;
 use crate::format::name::{ArtifactKey, RunId, VersionNumber};
@@ -134,12 +134,12 @@ pub struct RunRow {
 
 /// The runs of a state folder. All calls are durable when they return, and block: not for threads of a runtime.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct RunLedger {
     database: Mutex<Connection>,
     path: PathBuf,
 }
 
-impl Ledger {
+impl RunLedger {
     /// Opens it in a state folder that is there.
     pub fn open(state: &Path) -> Result<Self> {
         let path = state.join("state.db");
@@ -187,7 +187,7 @@ impl Ledger {
         runs: &[Run],
         openings: &[Opening],
         writes: &[SessionWrite],
-        opened: &mut lru::LruCache<(RunId, ArtifactKey, VersionNumber), Opened>,
+        opened: &mut lru::LruCache<(RunId, ArtifactKey, VersionNumber), OpenedFiles>,
         store: StoreId,
         now: Timestamp,
     ) -> Result<()> {
@@ -427,10 +427,10 @@ fn read_opened(
     store: &str,
     artifact: &ArtifactKey,
     version: VersionNumber,
-) -> rusqlite::Result<Opened> {
+) -> rusqlite::Result<OpenedFiles> {
     let row = |row: &rusqlite::Row<'_>| {
         let (files, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok(Opened::from_parts(files as u64, bytes as u64, &row.get::<_, Vec<u8>>(2)?))
+        Ok(OpenedFiles::from_parts(files as u64, bytes as u64, &row.get::<_, Vec<u8>>(2)?))
     };
     let found = db.query_row(
         "SELECT files, bytes, opened FROM run_reads WHERE run = ? AND store = ? AND artifact = ? AND version = ?",
@@ -448,7 +448,7 @@ fn put_read(
     artifact: &ArtifactKey,
     version: VersionNumber,
     digest: &crate::format::id::Digest,
-    known: &Opened,
+    known: &OpenedFiles,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     db.execute(
@@ -502,7 +502,7 @@ mod tests {
     }
 
     /// What a daemon writes in its life.
-    fn add(ledger: &Ledger, runs: &[&str], openings: &[Opening], writes: &[(&str, &str)], now: i64) {
+    fn add(ledger: &RunLedger, runs: &[&str], openings: &[Opening], writes: &[(&str, &str)], now: i64) {
         let runs: Vec<Run> = runs.iter().map(|name| run(name)).collect();
         let write = |(session, run): &(&str, &str)| SessionWrite { session: (*session).into(), run: id(run) };
         let writes: Vec<SessionWrite> = writes.iter().map(write).collect();
@@ -510,7 +510,7 @@ mod tests {
         ledger.add(&runs, openings, &writes, &mut opened, store(), at(now)).unwrap();
     }
 
-    fn counts(ledger: &Ledger, run: &str) -> Vec<(u64, u64, u64)> {
+    fn counts(ledger: &RunLedger, run: &str) -> Vec<(u64, u64, u64)> {
         let reads = ledger.reads_of(&[id(run)], store()).unwrap();
         reads.iter().map(|read| (read.version.0, read.files, read.bytes)).collect()
     }
@@ -518,10 +518,10 @@ mod tests {
     #[test]
     fn reads_add_up_over_restarts_and_are_told_once() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = RunLedger::open(dir.path()).unwrap();
         add(&ledger, &["one"], &[opening("one", 0, 3), opening("one", 0, 900), opening("one", 1, 3)], &[], 1);
         drop(ledger);
-        let ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = RunLedger::open(dir.path()).unwrap();
         add(
             &ledger,
             &["two"],
@@ -567,7 +567,7 @@ mod tests {
             "CREATE TABLE sessions (id TEXT PRIMARY KEY) STRICT; INSERT INTO sessions VALUES ('there');",
         );
         drop(registry.unwrap());
-        let ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = RunLedger::open(dir.path()).unwrap();
         add(
             &ledger,
             &["old", "staged", "ended"],
@@ -586,7 +586,7 @@ mod tests {
     #[test]
     fn a_damaged_row_is_an_error_that_names_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(dir.path()).unwrap();
+        let ledger = RunLedger::open(dir.path()).unwrap();
         ledger.with(|db| db.execute("INSERT INTO runs VALUES ('x', '{', 0)", [])).unwrap();
         let error = ledger.run(&id("x")).unwrap_err().to_string();
         assert!(error.contains("state.db") && error.contains("damaged"), "{error}");

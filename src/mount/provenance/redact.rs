@@ -12,7 +12,7 @@ mod property;
 use std::collections::BTreeMap;
 
 pub use self::form::{HIDDEN, folder, url};
-use self::form::{Place, is_name, is_path, shown};
+use self::form::{WordContext, is_name, is_path, shown};
 use self::naming::{Class, class, is_known, is_strong};
 
 /// Words of a command line that are recorded, and their bytes in all.
@@ -65,7 +65,7 @@ pub const VARIABLES: [&str; 30] = [
 /// A command line as it may be recorded. A word with blanks in it is shown only where a shell gets it as its script; it
 /// is looked at word by word then, and cut at the first command that names a secret.
 pub fn command(words: &[String]) -> Vec<String> {
-    let mut reader = Reader::default();
+    let mut reader = WordReader::default();
     let mut left = MAX_TOTAL_BYTES;
     let mut out = vec![];
     for word in words.iter().take(MAX_WORDS) {
@@ -87,7 +87,7 @@ pub fn environment(set: &[(String, String)]) -> BTreeMap<String, String> {
         if COMMITS.contains(&name) && is_commit(value) {
             value.to_owned()
         } else {
-            shown(value, Place::Harmless)
+            shown(value, WordContext::Harmless)
         }
     };
     allowed.map(|(name, set)| (name.clone(), value(name, set))).collect()
@@ -114,7 +114,7 @@ enum Next {
 
 /// Goes through the words of a command.
 #[derive(Debug, Default)]
-struct Reader {
+struct WordReader {
     next: Next,
     /// Nothing but names of options is shown any more: `login ann rosebud`.
     is_closed: bool,
@@ -123,7 +123,7 @@ struct Reader {
     takes_script: bool,
 }
 
-impl Reader {
+impl WordReader {
     fn word(&mut self, word: &str) -> String {
         let takes_script = std::mem::take(&mut self.takes_script);
         if word.contains(char::is_whitespace) {
@@ -172,9 +172,9 @@ impl Reader {
                 self.next = Next::Value(Class::Secret);
                 HIDDEN.to_owned()
             }
-            Next::Plain | Next::Value(Class::Harmless) => shown(word, Place::Harmless),
+            Next::Plain | Next::Value(Class::Harmless) => shown(word, WordContext::Harmless),
             Next::Risky => risky(word),
-            Next::Value(Class::Secret | Class::Unknown) => shown(word, Place::Unknown),
+            Next::Value(Class::Secret | Class::Unknown) => shown(word, WordContext::Unknown),
         }
     }
 
@@ -238,7 +238,7 @@ fn is_program(word: &str) -> bool {
 /// A value that is shown only if it is a path.
 fn risky(word: &str) -> String {
     let is_path = ["/", "./", "../", "~/"].iter().any(|start| word.starts_with(start));
-    if is_path { shown(word, Place::Unknown) } else { HIDDEN.to_owned() }
+    if is_path { shown(word, WordContext::Unknown) } else { HIDDEN.to_owned() }
 }
 
 /// `name=value`, also `--set=a.b=value`; none for what is no such word.
@@ -253,22 +253,22 @@ fn assignment(word: &str) -> Option<String> {
         Class::Secret => HIDDEN.to_owned(),
         // `--set=db.password=x`: the inner name counts.
         _ if value.contains('=') => assignment(value).unwrap_or_else(|| HIDDEN.to_owned()),
-        Class::Harmless => shown(value, Place::Harmless),
-        Class::Unknown => shown(value, Place::Unknown),
+        Class::Harmless => shown(value, WordContext::Harmless),
+        Class::Unknown => shown(value, WordContext::Unknown),
     };
     Some(format!("{name}={shown}"))
 }
 
 /// A script, up to the command that names a secret.
 fn script(text: &str) -> String {
-    let mut reader = Reader::default();
+    let mut reader = WordReader::default();
     let mut parts: Vec<String> = vec![];
     // The beginning of the command that is being read, with all that is piped into it.
     let mut begun = 0;
     let mut quote: Option<char> = None;
     for part in text.split_whitespace().take(MAX_WORDS) {
         if SEPARATORS.contains(&part) && quote.is_none() {
-            reader = Reader::default();
+            reader = WordReader::default();
             parts.push(part.to_owned());
             begun = if part == "|" { begun } else { parts.len() };
             continue;
@@ -294,7 +294,7 @@ fn script(text: &str) -> String {
         let ends = part.ends_with(';');
         parts.push(in_script(&mut reader, part));
         if ends {
-            reader = Reader::default();
+            reader = WordReader::default();
             begun = parts.len();
         }
     }
@@ -302,7 +302,7 @@ fn script(text: &str) -> String {
 }
 
 /// A word of a script, which may have quotes, a redirection before it and marks around it.
-fn in_script(reader: &mut Reader, part: &str) -> String {
+fn in_script(reader: &mut WordReader, part: &str) -> String {
     let redirect = part.trim_start_matches(['0', '1', '2', '&']).trim_start_matches(['<', '>', '&']);
     let redirect = if part.contains(['<', '>']) { redirect } else { part };
     let bare = redirect.trim_start_matches(['(', '{']).trim_end_matches([';', ')', '}', ',']);

@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use lru::LruCache;
 
-use super::capture::{self, Names, Trust};
-use super::ledger::{Ledger, LedgerError, Opening, SessionWrite};
+use super::capture::{self, HostNames, Trust};
+use super::ledger::{LedgerError, Opening, RunLedger, SessionWrite};
 use crate::format::clock::Env;
 use crate::format::id::{Digest, StoreId};
 use crate::format::name::{ArtifactKey, RunId, VersionNumber};
 use crate::format::run::Run;
-use crate::host::process::rule::{self, Own};
+use crate::host::process::rule::{self, Observer};
 use crate::host::process::{Proc, Process, ProcessKey, ProcessTree};
 
 /// How long what was seen may be in memory only: so much is lost when the process is killed.
@@ -51,7 +51,7 @@ const MAX_ORDINAL: u64 = 1 << 23;
 
 /// Which files of a version were opened, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Opened {
+pub struct OpenedFiles {
     /// How many.
     pub files: u64,
     /// Sum of their sizes.
@@ -59,7 +59,7 @@ pub struct Opened {
     words: Vec<u64>,
 }
 
-impl Opened {
+impl OpenedFiles {
     /// One more. Files beyond a very high place are counted at each open.
     pub fn add(&mut self, ordinal: u64, bytes: u64) {
         if ordinal < MAX_ORDINAL {
@@ -90,7 +90,7 @@ impl Opened {
 
 /// What a watch is told.
 #[derive(Debug, Clone)]
-pub struct WatchOptions {
+pub struct OpenWatchOptions {
     /// The store whose versions are read.
     pub store: StoreId,
     /// Where it is mounted: nothing below is looked into.
@@ -98,23 +98,23 @@ pub struct WatchOptions {
     /// This user.
     pub uid: u32,
     /// This host, and how its users are called.
-    pub names: Names,
+    pub names: HostNames,
     /// What of the process table is this process's own.
-    pub own: Own,
+    pub own: Observer,
     /// Time.
     pub env: Env,
 }
 
 /// A thread that was seen.
 #[derive(Debug, Clone)]
-struct Seen {
+struct SeenThread {
     key: ProcessKey,
     checked: Instant,
     run: Arc<RunId>,
 }
 
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingOpens {
     runs: BTreeMap<RunId, Run>,
     openings: Vec<Opening>,
     /// Files in `openings`.
@@ -128,15 +128,15 @@ struct Pending {
 ///
 /// Locks are held for look-ups in memory, but that of `opened`, which is held over reads and writes of the ledger. It is
 /// taken by the flushing thread, by commits, and by who amends the record of a run: never by who holds another.
-pub struct Watch {
-    options: WatchOptions,
-    ledger: Arc<Ledger>,
-    threads: Mutex<LruCache<u32, Seen>>,
+pub struct OpenWatch {
+    options: OpenWatchOptions,
+    ledger: Arc<RunLedger>,
+    threads: Mutex<LruCache<u32, SeenThread>>,
     processes: Mutex<LruCache<ProcessKey, Arc<RunId>>>,
     marks: Mutex<LruCache<ProcessKey, Vec<(String, String)>>>,
-    pending: Mutex<Pending>,
+    pending: Mutex<PendingOpens>,
     wake: Condvar,
-    opened: Mutex<LruCache<(RunId, ArtifactKey, VersionNumber), Opened>>,
+    opened: Mutex<LruCache<(RunId, ArtifactKey, VersionNumber), OpenedFiles>>,
     captures: Mutex<HashMap<RunId, JoinHandle<()>>>,
     /// The first processes of runs whose records were taken here: they may become other programs.
     roots: Mutex<LruCache<RunId, ProcessKey>>,
@@ -161,14 +161,14 @@ pub struct WatchCounts {
     pub unknown: u64,
 }
 
-impl std::fmt::Debug for Watch {
+impl std::fmt::Debug for OpenWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Watch").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
 /// `/proc`, of which the variables are read once for a process.
-struct Remembering<'a>(&'a Watch);
+struct Remembering<'a>(&'a OpenWatch);
 
 impl ProcessTree for Remembering<'_> {
     fn process_of(&self, thread: u32) -> Option<u32> {
@@ -201,9 +201,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no holder of a watch's lock panics")
 }
 
-impl Watch {
+impl OpenWatch {
     /// Begins to watch; a thread writes to the ledger until [`Self::close`].
-    pub fn start(options: WatchOptions, ledger: Arc<Ledger>) -> std::io::Result<Arc<Self>> {
+    pub fn start(options: OpenWatchOptions, ledger: Arc<RunLedger>) -> std::io::Result<Arc<Self>> {
         let watch = Arc::new(Self {
             options,
             ledger,
@@ -244,7 +244,7 @@ impl Watch {
     }
 
     /// The runs that were seen.
-    pub fn ledger(&self) -> &Arc<Ledger> {
+    pub fn ledger(&self) -> &Arc<RunLedger> {
         &self.ledger
     }
 
@@ -266,7 +266,7 @@ impl Watch {
             return None;
         }
         let run = seen.run.clone();
-        lock(&self.threads).put(thread, Seen { checked: Instant::now(), ..seen });
+        lock(&self.threads).put(thread, SeenThread { checked: Instant::now(), ..seen });
         Some(run)
     }
 
@@ -325,7 +325,7 @@ impl Watch {
             }
         };
         if !lock(&self.shells).contains(&process) {
-            lock(&self.threads).put(thread, Seen { key, checked: Instant::now(), run: run.clone() });
+            lock(&self.threads).put(thread, SeenThread { key, checked: Instant::now(), run: run.clone() });
         }
         Some(run)
     }
@@ -339,7 +339,7 @@ impl Watch {
     }
 
     /// Takes what is recorded of a run, unless that is known.
-    fn record(self: &Arc<Self>, found: &rule::Found) {
+    fn record(self: &Arc<Self>, found: &rule::ProcessRun) {
         if lock(&self.pending).runs.contains_key(&found.id) {
             return;
         }
@@ -493,7 +493,7 @@ impl Watch {
     fn keep_flushing(&self) {
         loop {
             let pending = lock(&self.pending);
-            let wait = |p: &mut Pending| !p.closing && p.files < MAX_PENDING / 2;
+            let wait = |p: &mut PendingOpens| !p.closing && p.files < MAX_PENDING / 2;
             let (pending, _) = self
                 .wake
                 .wait_timeout_while(pending, FLUSH_INTERVAL, wait)
@@ -577,12 +577,12 @@ mod tests {
 
     #[test]
     fn a_file_counts_once_and_so_it_does_after_a_restart() {
-        let mut opened = Opened::default();
+        let mut opened = OpenedFiles::default();
         for ordinal in [0, 63, 64, 1000, 64, 0] {
             opened.add(ordinal, 10);
         }
         assert_eq!((opened.files, opened.bytes), (4, 40));
-        let mut again = Opened::from_parts(opened.files, opened.bytes, &opened.to_bytes());
+        let mut again = OpenedFiles::from_parts(opened.files, opened.bytes, &opened.to_bytes());
         assert_eq!(again, opened);
         again.add(1000, 10);
         assert_eq!(again, opened);
@@ -595,15 +595,15 @@ mod tests {
     fn opens_of_many_runs_at_once_are_counted_each_for_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let store = StoreId::from_bytes([1; 16]);
-        let options = WatchOptions {
+        let options = OpenWatchOptions {
             store,
             mount_point: None,
             uid: 0,
-            names: Names { host: "h".into(), user: |uid| uid.to_string() },
-            own: Own::default(),
+            names: HostNames { host: "h".into(), user: |uid| uid.to_string() },
+            own: Observer::default(),
             env: crate::format::clock::system(),
         };
-        let watch = Watch::start(options, Arc::new(Ledger::open(folder.path()).unwrap())).unwrap();
+        let watch = OpenWatch::start(options, Arc::new(RunLedger::open(folder.path()).unwrap())).unwrap();
         let artifact: ArtifactKey = "p/a".parse().unwrap();
         // More at once than are looked for among the latest.
         let runs: Vec<Arc<RunId>> =

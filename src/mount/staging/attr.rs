@@ -2,7 +2,7 @@
 
 use super::sys::Stat;
 pub use super::sys::{FsStat, TimeChange};
-use crate::format::entry::{Body, Entry, Mtime};
+use crate::format::entry::{Entry, EntryBody, Mtime};
 
 /// Who makes a call; new objects are theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Caller {
 
 /// What kind of object stands at a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum FileKind {
     /// A regular file.
     File,
     /// A directory.
@@ -34,24 +34,24 @@ pub enum Kind {
     BlockDevice,
 }
 
-impl Kind {
+impl FileKind {
     pub(super) fn from_bits(mode: u32) -> Self {
         match mode & libc::S_IFMT {
-            libc::S_IFDIR => Kind::Directory,
-            libc::S_IFLNK => Kind::Symlink,
-            libc::S_IFIFO => Kind::Fifo,
-            libc::S_IFSOCK => Kind::Socket,
-            libc::S_IFCHR => Kind::CharDevice,
-            libc::S_IFBLK => Kind::BlockDevice,
-            _ => Kind::File,
+            libc::S_IFDIR => FileKind::Directory,
+            libc::S_IFLNK => FileKind::Symlink,
+            libc::S_IFIFO => FileKind::Fifo,
+            libc::S_IFSOCK => FileKind::Socket,
+            libc::S_IFCHR => FileKind::CharDevice,
+            libc::S_IFBLK => FileKind::BlockDevice,
+            _ => FileKind::File,
         }
     }
 
     pub(super) fn of(entry: &Entry) -> Self {
         match entry.body {
-            Body::File(_) | Body::Reference(_) => Kind::File,
-            Body::Directory | Body::Contained(_) => Kind::Directory,
-            Body::Symlink { .. } => Kind::Symlink,
+            EntryBody::File(_) | EntryBody::Reference(_) => FileKind::File,
+            EntryBody::Directory | EntryBody::Contained(_) => FileKind::Directory,
+            EntryBody::Symlink { .. } => FileKind::Symlink,
         }
     }
 }
@@ -62,7 +62,7 @@ pub struct Attr {
     /// The node, which is also the inode number.
     pub ino: u64,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Permission, set-id and sticky bits.
     pub perm: u32,
     /// Hard links; 1 for directories, 0 once removed.
@@ -95,7 +95,7 @@ impl Attr {
     pub(super) fn of_stat(ino: u64, stat: &Stat) -> Self {
         Self {
             ino,
-            kind: Kind::from_bits(stat.mode()),
+            kind: FileKind::from_bits(stat.mode()),
             perm: stat.perm(),
             nlink: if stat.is_dir() { stat.nlink().min(1) as u32 } else { stat.nlink() as u32 },
             uid: stat.uid(),
@@ -115,7 +115,7 @@ impl Attr {
         let size = if entry.body.is_directory() { 4096 } else { entry.size() };
         Self {
             ino,
-            kind: Kind::of(entry),
+            kind: FileKind::of(entry),
             perm: entry.mode(),
             nlink: 1,
             uid,
@@ -182,7 +182,7 @@ pub struct DirEntry {
     /// The name.
     pub name: Box<[u8]>,
     /// What stands there.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Its inode number, where one is known; else [`UNKNOWN_INO`].
     pub ino: u64,
 }

@@ -2,15 +2,15 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::attr::{Attr, Kind, SetAttr, TimeChange};
+use super::attr::{Attr, FileKind, SetAttr, TimeChange};
 use super::closer;
 use super::error::{Result, StagingError};
 use super::handle::file_state;
 use super::marks::{self, Identity};
-use super::nodes::{FileState, Place, lock};
+use super::nodes::{FileState, NodeLocation, lock};
 use super::session::Session;
 use super::sys::{self, insist};
-use crate::format::entry::{Body, Entry, Mtime};
+use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::host::steady::StatIdentity;
 
 impl Session {
@@ -34,11 +34,11 @@ impl Session {
         self.gate.check_alive()?;
         let mut tree = self.tree();
         let known = tree.node(node)?;
-        if known.kind != Kind::Symlink {
+        if known.kind != FileKind::Symlink {
             return Err(StagingError::new(libc::EINVAL));
         }
-        if let Place::Lower(entry) = &known.place
-            && let Body::Symlink { target } = &entry.body
+        if let NodeLocation::Lower(entry) = &known.place
+            && let EntryBody::Symlink { target } = &entry.body
         {
             return Ok(target.to_vec());
         }
@@ -61,7 +61,7 @@ impl Session {
         if set.uid.is_some() || set.gid.is_some() {
             sys::chown_at(at, b"", set.uid, set.gid)?;
         }
-        let is_link = tree.node(node)?.kind == Kind::Symlink;
+        let is_link = tree.node(node)?.kind == FileKind::Symlink;
         if let Some(mode) = set.mode.filter(|_| !is_link) {
             sys::chmod_fd(at, mode & 0o7777)?;
         }
@@ -76,8 +76,8 @@ impl Session {
         let (state, fd) = {
             let mut tree = self.tree();
             let state = match tree.node(node)?.kind {
-                Kind::File => file_state(&tree, node)?,
-                Kind::Directory => return Err(StagingError::new(libc::EISDIR)),
+                FileKind::File => file_state(&tree, node)?,
+                FileKind::Directory => return Err(StagingError::new(libc::EISDIR)),
                 _ => return Err(StagingError::new(libc::EINVAL)),
             };
             self.ensure_upper(&mut tree, node)?;

@@ -2,7 +2,7 @@
 //!
 //! The last close of a deleted file frees its blocks, which takes seconds or minutes if the file is in many pieces; so
 //! does cutting one off. Whoever answers the kernel, or holds a lock that others need, must not do that. So descriptors
-//! of staged files are [`Kept`]: dropped anywhere, that of a large deleted file is closed by a thread of its own.
+//! of staged files are [`DeferredClose`]: dropped anywhere, that of a large deleted file is closed by a thread of its own.
 
 use std::cell::Cell;
 use std::io;
@@ -104,32 +104,32 @@ pub(super) fn is_large(stat: &sys::Stat) -> bool {
 
 /// A descriptor that is closed by a [`Closer`].
 #[derive(Debug)]
-pub struct Kept<T: Into<OwnedFd>> {
+pub struct DeferredClose<T: Into<OwnedFd>> {
     /// There until it is dropped.
     held: Option<T>,
     closer: Arc<Closer>,
 }
 
-impl<T: Into<OwnedFd>> Kept<T> {
+impl<T: Into<OwnedFd>> DeferredClose<T> {
     pub(super) fn new(held: T, closer: &Arc<Closer>) -> Arc<Self> {
         Arc::new(Self { held: Some(held), closer: closer.clone() })
     }
 }
 
-impl<T: Into<OwnedFd>> Deref for Kept<T> {
+impl<T: Into<OwnedFd>> Deref for DeferredClose<T> {
     type Target = T;
     fn deref(&self) -> &T {
         self.held.as_ref().expect("it is taken at the end only")
     }
 }
 
-impl<T: Into<OwnedFd> + AsFd> AsFd for Kept<T> {
+impl<T: Into<OwnedFd> + AsFd> AsFd for DeferredClose<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.deref().as_fd()
     }
 }
 
-impl<T: Into<OwnedFd>> Drop for Kept<T> {
+impl<T: Into<OwnedFd>> Drop for DeferredClose<T> {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
             self.closer.close(held.into());

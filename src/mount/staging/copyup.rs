@@ -8,13 +8,13 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::attr::TimeChange;
-use super::closer::{self, Kept};
+use super::closer::{self, DeferredClose};
 use super::error::{Result, StagingError};
 use super::marks;
-use super::nodes::{FileState, Place, Tree, lock};
+use super::nodes::{FileState, NodeLocation, StagedTree, lock};
 use super::session::{Session, child_path};
 use super::sys::{self, insist};
-use crate::format::entry::{Body, Entry, Mtime};
+use crate::format::entry::{Entry, EntryBody, Mtime};
 
 /// Entries that a rename of a directory may have to make stubs for; beyond, the caller copies.
 const MAX_MOVED_ENTRIES: usize = 200_000;
@@ -26,8 +26,8 @@ pub(super) fn exactly(mtime: Mtime) -> TimeChange {
 /// Checks that a file is not marked as something else.
 pub(super) fn check_file(entry: &Entry) -> Result<()> {
     match &entry.body {
-        Body::File(_) | Body::Reference(_) => Ok(()),
-        Body::Directory | Body::Symlink { .. } | Body::Contained(_) => {
+        EntryBody::File(_) | EntryBody::Reference(_) => Ok(()),
+        EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => {
             Err(StagingError::with(libc::EIO, "a staged file is marked as something that is no file"))
         }
     }
@@ -35,10 +35,10 @@ pub(super) fn check_file(entry: &Entry) -> Result<()> {
 
 impl Session {
     /// Makes a node an upper object, with the directories above it; a file becomes a stub.
-    pub(super) fn ensure_upper(&self, tree: &mut Tree, id: u64) -> Result<()> {
+    pub(super) fn ensure_upper(&self, tree: &mut StagedTree, id: u64) -> Result<()> {
         let mut chain = Vec::new();
         let mut at = id;
-        while let Place::Lower(entry) = &tree.node(at)?.place {
+        while let NodeLocation::Lower(entry) = &tree.node(at)?.place {
             let (parent, name) =
                 tree.node(at)?.names.first().cloned().ok_or_else(|| StagingError::new(libc::ESTALE))?;
             chain.push((at, parent, name, entry.clone()));
@@ -48,7 +48,7 @@ impl Session {
             let ino = self.make_upper(tree, parent, &name, &entry)?;
             tree.by_backing.insert(ino, id);
             let node = tree.node_mut(id)?;
-            node.place = Place::Upper(ino);
+            node.place = NodeLocation::Upper(ino);
             let (opens, state) = (node.opens, node.state.clone());
             if let Some(state) = state.filter(|_| entry.size() == 0) {
                 if opens > 0 {
@@ -62,21 +62,21 @@ impl Session {
     }
 
     /// Puts the upper object of a lower entry in its place, invisibly: the directory keeps its times.
-    fn make_upper(&self, tree: &mut Tree, parent: u64, name: &[u8], entry: &Entry) -> Result<u64> {
+    fn make_upper(&self, tree: &mut StagedTree, parent: u64, name: &[u8], entry: &Entry) -> Result<u64> {
         let dir = self.dir_fd(tree, parent)?;
         let dir = dir.as_raw_fd();
         let before = sys::stat_fd(dir)?;
         let (tmp, made) = (self.tmp(), self.tmp_name());
         let object = match &entry.body {
-            Body::Directory | Body::Contained(_) => {
+            EntryBody::Directory | EntryBody::Contained(_) => {
                 sys::mkdir_at(tmp, &made, 0o700)?;
                 sys::open_at(tmp, &made, libc::O_PATH | libc::O_DIRECTORY, 0)?
             }
-            Body::Symlink { target } => {
+            EntryBody::Symlink { target } => {
                 sys::symlink_at(target, tmp, &made)?;
                 sys::open_at(tmp, &made, libc::O_PATH, 0)?
             }
-            Body::File(_) | Body::Reference(_) => {
+            EntryBody::File(_) | EntryBody::Reference(_) => {
                 let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR;
                 let file = File::from(sys::open_at(tmp, &made, flags, 0o600)?);
                 if entry.size() > 0 {
@@ -86,7 +86,7 @@ impl Session {
                 file.into()
             }
         };
-        if !matches!(entry.body, Body::Symlink { .. }) {
+        if !matches!(entry.body, EntryBody::Symlink { .. }) {
             sys::chmod_fd(object.as_raw_fd(), entry.mode())?;
         }
         sys::utimens_fd(object.as_raw_fd(), exactly(entry.mtime), exactly(entry.mtime))?;
@@ -100,7 +100,7 @@ impl Session {
     /// Handles opened before its content was local read the upper file from now on.
     fn serve_locally(&self, state: &FileState, fd: &OwnedFd) -> Result<()> {
         let reader = insist(fd.as_raw_fd(), || sys::reopen(fd.as_raw_fd(), libc::O_RDONLY))?;
-        *lock(&state.reader) = Some(Kept::new(File::from(reader), &self.closer));
+        *lock(&state.reader) = Some(DeferredClose::new(File::from(reader), &self.closer));
         Ok(())
     }
 
@@ -144,7 +144,7 @@ impl Session {
 
     /// Makes a directory independent of the lower version, so that it can move: everything that shows through it
     /// becomes upper objects, then it is marked opaque. Nothing visible changes.
-    pub(super) fn detach_from_lower(&self, tree: &mut Tree, id: u64) -> Result<()> {
+    pub(super) fn detach_from_lower(&self, tree: &mut StagedTree, id: u64) -> Result<()> {
         if !self.overlaid {
             return Ok(());
         }
@@ -166,7 +166,7 @@ impl Session {
         Ok(())
     }
 
-    fn make_all_upper(&self, tree: &mut Tree, top: u64) -> Result<()> {
+    fn make_all_upper(&self, tree: &mut StagedTree, top: u64) -> Result<()> {
         let Some(lower) = self.lower() else { return Ok(()) };
         let mut queue = vec![top];
         while let Some(id) = queue.pop() {

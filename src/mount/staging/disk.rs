@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::attr::{FsStat, TimeChange};
-use super::closer::Kept;
+use super::closer::DeferredClose;
 use super::error::{Result, StagingError};
 use super::session::Session;
 use super::sys;
@@ -46,7 +46,7 @@ impl Session {
 
     /// The local file behind a handle, as a source for [`Session::copy_range`]. EXDEV if its bytes are in the
     /// version below: the kernel then copies by reading.
-    pub fn local_file(&self, handle: u64) -> Result<Arc<Kept<File>>> {
+    pub fn local_file(&self, handle: u64) -> Result<Arc<DeferredClose<File>>> {
         let handle = self.handle(handle)?;
         if handle.is_remote() {
             return Err(StagingError::new(libc::EXDEV));

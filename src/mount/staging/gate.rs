@@ -12,7 +12,7 @@ use super::nodes::lock;
 const MAX_SETTLE: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
-struct State {
+struct GateState {
     frozen: bool,
     retired: bool,
     changes: u32,
@@ -22,14 +22,14 @@ struct State {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Gate {
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     settled: Condvar,
 }
 
 /// A change under way.
-pub(super) struct Change<'a>(&'a Gate);
+pub(super) struct ChangeGuard<'a>(&'a Gate);
 
-impl Drop for Change<'_> {
+impl Drop for ChangeGuard<'_> {
     fn drop(&mut self) {
         lock(&self.0.state).changes -= 1;
         self.0.settled.notify_all();
@@ -38,7 +38,7 @@ impl Drop for Change<'_> {
 
 impl Gate {
     /// Lets a change begin: EBUSY while frozen, ESTALE once retired.
-    pub fn change(&self) -> Result<Change<'_>> {
+    pub fn change(&self) -> Result<ChangeGuard<'_>> {
         let mut state = lock(&self.state);
         if state.retired {
             return Err(StagingError::new(libc::ESTALE));
@@ -47,7 +47,7 @@ impl Gate {
             return Err(StagingError::with(libc::EBUSY, "this staging session is being committed"));
         }
         state.changes += 1;
-        Ok(Change(self))
+        Ok(ChangeGuard(self))
     }
 
     /// ESTALE once retired.

@@ -7,8 +7,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::{Arc, PoisonError};
 
-use super::attr::{Kind, TimeChange, without_set_id};
-use super::closer::Kept;
+use super::attr::{FileKind, TimeChange, without_set_id};
+use super::closer::DeferredClose;
 use super::copy::RangeCopy;
 use super::copyup::check_file;
 use super::error::{Result, StagingError};
@@ -21,7 +21,7 @@ use crate::host::process::limits;
 
 /// An open file.
 #[derive(Debug)]
-pub struct OpenFile {
+pub struct StagedFile {
     /// Names it to [`Session::read`] and the others, until [`Session::release`].
     pub handle: u64,
     /// Where its bytes are now.
@@ -32,12 +32,12 @@ pub struct OpenFile {
 #[derive(Debug, Clone)]
 pub enum OpenContent {
     /// In this file, which the kernel may be given to read and write by itself.
-    Local(Arc<Kept<File>>),
+    Local(Arc<DeferredClose<File>>),
     /// In the version below: reads must come to [`Session::read`]. They go on there when a writer brings the bytes.
     Lower(Arc<Entry>),
 }
 
-impl OpenFile {
+impl StagedFile {
     /// Whether all bytes are in a local file.
     pub fn is_local(&self) -> bool {
         matches!(self.content, OpenContent::Local(_))
@@ -65,7 +65,7 @@ pub(super) struct Handle {
     node: u64,
     state: Arc<FileState>,
     /// None for one that was opened to read while the bytes were in the version.
-    file: Option<Arc<Kept<File>>>,
+    file: Option<Arc<DeferredClose<File>>>,
     is_writer: bool,
     appends: bool,
 }
@@ -77,7 +77,7 @@ fn is_write(flags: i32) -> bool {
 impl Session {
     /// Opens a regular file; `flags` as of `open(2)`. A file of the version is copied up first if it may be written
     /// (not with `O_TRUNC`). Any identity recorded for it is gone before a writable open returns.
-    pub fn open(&self, node: u64, flags: i32) -> Result<OpenFile> {
+    pub fn open(&self, node: u64, flags: i32) -> Result<StagedFile> {
         limits::admit()?;
         let writes = is_write(flags);
         let change = if writes { Some(self.gate.change()?) } else { None };
@@ -105,7 +105,7 @@ impl Session {
         drop(change);
         match opened {
             Ok(file) => {
-                let file = file.map(|file| Kept::new(file, &self.closer));
+                let file = file.map(|file| DeferredClose::new(file, &self.closer));
                 Ok(self.add_handle(node, state, file, flags))
             }
             Err(e) => {
@@ -143,7 +143,7 @@ impl Session {
     }
 
     /// A handle for a file that was just made and opened, by a caller that has passed the gate.
-    pub(super) fn opened_new(&self, node: u64, file: File, flags: i32) -> Result<OpenFile> {
+    pub(super) fn opened_new(&self, node: u64, file: File, flags: i32) -> Result<StagedFile> {
         let mut tree = self.tree();
         let state = file_state(&tree, node)?;
         let known = tree.node_mut(node)?;
@@ -153,16 +153,16 @@ impl Session {
             self.gate.add_writer();
         }
         drop(tree);
-        Ok(self.add_handle(node, state, Some(Kept::new(file, &self.closer)), flags))
+        Ok(self.add_handle(node, state, Some(DeferredClose::new(file, &self.closer)), flags))
     }
 
     fn add_handle(
         &self,
         node: u64,
         state: Arc<FileState>,
-        file: Option<Arc<Kept<File>>>,
+        file: Option<Arc<DeferredClose<File>>>,
         flags: i32,
-    ) -> OpenFile {
+    ) -> StagedFile {
         let content = match (&file, state.remote()) {
             (Some(file), _) => OpenContent::Local(file.clone()),
             (None, Some(entry)) => OpenContent::Lower(entry),
@@ -178,7 +178,7 @@ impl Session {
         let entry =
             Handle { node, state, file, is_writer: is_write(flags), appends: flags & libc::O_APPEND != 0 };
         self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(entry));
-        OpenFile { handle, content }
+        StagedFile { handle, content }
     }
 
     pub(super) fn handle(&self, handle: u64) -> Result<Arc<Handle>> {
@@ -205,7 +205,7 @@ impl Session {
     }
 
     /// The local file of some open handle of a node.
-    pub(super) fn open_file_of(&self, node: u64) -> Option<Arc<Kept<File>>> {
+    pub(super) fn open_file_of(&self, node: u64) -> Option<Arc<DeferredClose<File>>> {
         let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
         handles.values().find(|h| h.node == node).and_then(|h| h.file.clone())
     }
@@ -300,7 +300,7 @@ impl Session {
         let fd = {
             let mut tree = self.tree();
             let node = tree.directory(directory)?;
-            if matches!(node.place, super::nodes::Place::Lower(_)) {
+            if matches!(node.place, super::nodes::NodeLocation::Lower(_)) {
                 return Ok(());
             }
             self.dir_fd(&mut tree, directory)?
@@ -394,14 +394,14 @@ fn record_identity(file: &File, candidate: &Identity) -> io::Result<()> {
 }
 
 /// The shared state of a node that must be a regular file.
-pub(super) fn file_state(tree: &super::nodes::Tree, node: u64) -> Result<Arc<FileState>> {
+pub(super) fn file_state(tree: &super::nodes::StagedTree, node: u64) -> Result<Arc<FileState>> {
     let known = tree.node(node)?;
     known.state.clone().ok_or_else(|| {
         StagingError::new(match known.kind {
-            Kind::Directory => libc::EISDIR,
-            Kind::Symlink => libc::ELOOP,
-            Kind::File => libc::EIO,
-            Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => libc::ENXIO,
+            FileKind::Directory => libc::EISDIR,
+            FileKind::Symlink => libc::ELOOP,
+            FileKind::File => libc::EIO,
+            FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => libc::ENXIO,
         })
     })
 }
@@ -412,7 +412,7 @@ impl Handle {
     }
 
     /// The upper file, whose bytes are there.
-    pub(super) fn local(&self) -> Result<Arc<Kept<File>>> {
+    pub(super) fn local(&self) -> Result<Arc<DeferredClose<File>>> {
         let file = self.file.clone().or_else(|| lock(&self.state.reader).clone());
         file.ok_or_else(|| StagingError::with(libc::EIO, "an open staged file has lost its local bytes"))
     }

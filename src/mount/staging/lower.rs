@@ -37,7 +37,7 @@ pub trait Lower: Send + Sync {
 
 /// Where the bytes of files come from that are staged without a local copy. Given to every session, because such a
 /// file may outlive the session's lower.
-pub trait Content: Send + Sync {
+pub trait LowerContent: Send + Sync {
     /// Writes the whole content to `dest`, an empty file extended to the right size; holes may stay holes.
     fn copy_out(&self, file: &Entry, dest: &File) -> io::Result<()>;
     /// Reads at an offset; fewer bytes than asked for only at the end of the file.
@@ -56,19 +56,19 @@ const MAX_LISTED: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 const MAX_LISTING: usize = 50_000;
 
 /// A lower version with its last answers. Both locks are leaves and not held while the version is asked.
-pub(super) struct Remembered {
+pub(super) struct RememberedLower {
     lower: Arc<dyn Lower>,
     found: Mutex<LruCache<TreePath, Option<Entry>>>,
     listed: Mutex<LruCache<Option<TreePath>, Arc<Vec<Entry>>>>,
 }
 
-impl std::fmt::Debug for Remembered {
+impl std::fmt::Debug for RememberedLower {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Remembered")
     }
 }
 
-impl Remembered {
+impl RememberedLower {
     pub fn new(lower: Arc<dyn Lower>) -> Self {
         let (found, listed) = (LruCache::new(MAX_FOUND), LruCache::new(MAX_LISTED));
         Self { lower, found: Mutex::new(found), listed: Mutex::new(listed) }

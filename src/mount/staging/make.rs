@@ -7,11 +7,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::attr::{Attr, Caller, Kind};
+use super::attr::{Attr, Caller, FileKind};
 use super::error::{Result, StagingError};
-use super::handle::OpenFile;
+use super::handle::StagedFile;
 use super::marks;
-use super::nodes::Tree;
+use super::nodes::StagedTree;
 use super::session::Session;
 use super::sys::{self, insist};
 use crate::format::entry::MAX_TARGET_BYTES;
@@ -70,7 +70,7 @@ impl Session {
                 return Err(StagingError::new(libc::EEXIST));
             }
             let known = tree.node(node)?;
-            if known.kind == Kind::Directory {
+            if known.kind == FileKind::Directory {
                 return Err(StagingError::new(libc::EPERM));
             }
             if known.names.is_empty() && self.attr_of(&mut tree, node)?.nlink == 0 {
@@ -92,7 +92,7 @@ impl Session {
         mode: u32,
         umask: u32,
         flags: i32,
-    ) -> Result<(Attr, OpenFile)> {
+    ) -> Result<(Attr, StagedFile)> {
         let dress = Dress { caller, perm: Some(mode & 0o7777 & !umask), is_dir: false };
         limits::admit()?;
         let made = std::cell::Cell::new(None);
@@ -108,7 +108,7 @@ impl Session {
             (Err(e), _) if e.errno() == libc::EEXIST && flags & libc::O_EXCL == 0 => {
                 drop(change);
                 let attr = self.lookup(parent, name)?;
-                if attr.kind == Kind::Directory {
+                if attr.kind == FileKind::Directory {
                     self.forget(attr.ino, 1);
                     return Err(StagingError::new(libc::EISDIR));
                 }
@@ -186,7 +186,7 @@ impl Session {
 
     fn adopt_made(
         &self,
-        tree: &mut Tree,
+        tree: &mut StagedTree,
         parent: u64,
         name: &[u8],
         dir: &std::os::fd::OwnedFd,

@@ -34,17 +34,17 @@ mod xattr;
 mod tests;
 
 pub use adopt::set_aside;
-pub use attr::{Attr, Caller, DirEntry, FsStat, Kind, SetAttr, TimeChange, UNKNOWN_INO, without_set_id};
-pub use closer::{Closer, Kept, answering};
+pub use attr::{Attr, Caller, DirEntry, FileKind, FsStat, SetAttr, TimeChange, UNKNOWN_INO, without_set_id};
+pub use closer::{Closer, DeferredClose, answering};
 pub use commit::{FreezeError, FreezeGuard};
 pub use copy::copy_file;
 pub use disk::{disk, is_overlayfs, next_data, sync_disk};
 pub use error::{Result, StagingError};
-pub use handle::{CopySource, OpenContent, OpenFile};
-pub use lower::{Content, Lower};
+pub use handle::{CopySource, OpenContent, StagedFile};
+pub use lower::{Lower, LowerContent};
 pub use record::{LowerVersion, SessionId, SessionRecord};
 pub use registry::{RegistryError, SessionRegistry};
-pub use scan::{Access, LocalFile, Reader, Scanned, Source, Staged, Unchanged};
+pub use scan::{Access, ContentSource, Credentials, LocalFile, Scanned, Staged, Unchanged};
 pub use session::{Session, SessionOptions};
 
 /// Whether bytes are an identity of this boot; for `tests/fuzz`.

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use lru::LruCache;
 
-use super::attr::Kind;
-use super::closer::Kept;
+use super::attr::FileKind;
+use super::closer::DeferredClose;
 use super::error::{Result, StagingError};
 use super::marks::Identity;
 use super::session::Fd;
@@ -33,7 +33,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Where an object is.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum NodeLocation {
     /// A real object with this inode number in the upper tree.
     Upper(u64),
     /// Only in the lower version.
@@ -48,7 +48,7 @@ pub(super) struct FileState {
     /// Held while content is copied up, and while bytes are appended.
     pub copying: Mutex<()>,
     /// Serves handles that were opened before the bytes came. Leaf lock.
-    pub reader: Mutex<Option<Arc<Kept<File>>>>,
+    pub reader: Mutex<Option<Arc<DeferredClose<File>>>>,
     /// A clone that will be recorded when the last writer is gone. Leaf lock.
     pub candidate: Mutex<Option<Identity>>,
 }
@@ -95,11 +95,11 @@ impl FileState {
 }
 
 /// One object.
-pub(super) struct Node {
+pub(super) struct StagedNode {
     /// Its known names: parent and component. Directories have one; none are left once it is removed.
     pub names: Vec<(u64, Box<[u8]>)>,
-    pub kind: Kind,
-    pub place: Place,
+    pub kind: FileKind,
+    pub place: NodeLocation,
     /// How often the kernel was told of it and has not forgotten.
     pub lookups: u64,
     /// Handles, and opens in progress.
@@ -117,8 +117,8 @@ pub(super) struct Node {
 }
 
 /// All nodes of a session; its lock (in `Session`) protects the upper tree's names as well.
-pub(super) struct Tree {
-    pub nodes: HashMap<u64, Node>,
+pub(super) struct StagedTree {
+    pub nodes: HashMap<u64, StagedNode>,
     /// Backing inode number to node, for every existing file ever seen.
     pub by_backing: HashMap<u64, u64>,
     pub dirs: LruCache<u64, Fd>,
@@ -128,7 +128,7 @@ pub(super) struct Tree {
     root: u64,
 }
 
-impl Tree {
+impl StagedTree {
     pub fn new(root: u64) -> Self {
         Self {
             nodes: HashMap::new(),
@@ -140,26 +140,26 @@ impl Tree {
         }
     }
 
-    pub fn node(&self, id: u64) -> Result<&Node> {
+    pub fn node(&self, id: u64) -> Result<&StagedNode> {
         self.nodes.get(&id).ok_or_else(|| StagingError::new(libc::ESTALE))
     }
 
-    pub fn node_mut(&mut self, id: u64) -> Result<&mut Node> {
+    pub fn node_mut(&mut self, id: u64) -> Result<&mut StagedNode> {
         self.nodes.get_mut(&id).ok_or_else(|| StagingError::new(libc::ESTALE))
     }
 
     /// A node that must be a directory.
-    pub fn directory(&self, id: u64) -> Result<&Node> {
+    pub fn directory(&self, id: u64) -> Result<&StagedNode> {
         let node = self.node(id)?;
-        if node.kind == Kind::Directory { Ok(node) } else { Err(StagingError::new(libc::ENOTDIR)) }
+        if node.kind == FileKind::Directory { Ok(node) } else { Err(StagingError::new(libc::ENOTDIR)) }
     }
 
     /// Makes a node known, not yet looked up.
-    pub fn insert(&mut self, id: u64, kind: Kind, place: Place) {
-        if let Place::Upper(ino) = place {
+    pub fn insert(&mut self, id: u64, kind: FileKind, place: NodeLocation) {
+        if let NodeLocation::Upper(ino) = place {
             self.by_backing.insert(ino, id);
         }
-        let node = Node {
+        let node = StagedNode {
             names: Vec::new(),
             kind,
             place,
@@ -285,17 +285,17 @@ impl Tree {
 }
 
 /// The locked tree; nodes that nothing holds are dropped when it is let go.
-pub(super) struct Locked<'a>(pub MutexGuard<'a, Tree>);
+pub(super) struct Locked<'a>(pub MutexGuard<'a, StagedTree>);
 
 impl std::ops::Deref for Locked<'_> {
-    type Target = Tree;
-    fn deref(&self) -> &Tree {
+    type Target = StagedTree;
+    fn deref(&self) -> &StagedTree {
         &self.0
     }
 }
 
 impl std::ops::DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut Tree {
+    fn deref_mut(&mut self) -> &mut StagedTree {
         &mut self.0
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::attr::{DirEntry, Kind, UNKNOWN_INO};
+use super::attr::{DirEntry, FileKind, UNKNOWN_INO};
 use super::error::Result;
 use super::marks;
-use super::nodes::{Place, Tree};
+use super::nodes::{NodeLocation, StagedTree};
 use super::session::{Session, child_path};
 use super::sys::{self, insist};
 use crate::format::path::TreePath;
@@ -36,12 +36,12 @@ impl Session {
     }
 
     /// Everything visible in a directory, in no order.
-    pub(super) fn list(&self, tree: &mut Tree, id: u64) -> Result<Vec<DirEntry>> {
+    pub(super) fn list(&self, tree: &mut StagedTree, id: u64) -> Result<Vec<DirEntry>> {
         let node = tree.directory(id)?;
         let below = node.lower.clone();
         let mut entries = Vec::new();
         let mut hidden: HashSet<Box<[u8]>> = HashSet::new();
-        if let Place::Upper(_) = node.place {
+        if let NodeLocation::Upper(_) = node.place {
             let fd = self.dir_fd(tree, id)?;
             for entry in list_upper(&fd)? {
                 if below.is_some() {
@@ -54,7 +54,7 @@ impl Session {
                     }
                 }
                 let ino = tree.by_backing.get(&entry.ino).copied().unwrap_or(UNKNOWN_INO);
-                entries.push(DirEntry { kind: Kind::from_bits(entry.kind_bits), name: entry.name, ino });
+                entries.push(DirEntry { kind: FileKind::from_bits(entry.kind_bits), name: entry.name, ino });
             }
         }
         if let (Some(dir), Some(lower)) = (below, self.lower()) {
@@ -66,7 +66,7 @@ impl Session {
                     continue;
                 }
                 let ino = children.get(name).copied().unwrap_or(UNKNOWN_INO);
-                entries.push(DirEntry { name: name.into(), kind: Kind::of(entry), ino });
+                entries.push(DirEntry { name: name.into(), kind: FileKind::of(entry), ino });
             }
         }
         Ok(entries)

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::attr::Kind;
+use super::attr::FileKind;
 use super::error::{Result, StagingError};
 use super::marks;
-use super::nodes::{Place, Tree};
+use super::nodes::{NodeLocation, StagedTree};
 use super::readdir::list_upper;
 use super::session::{Fd, Session};
 use super::sys::{self, insist};
@@ -18,7 +18,7 @@ impl Session {
         self.warm(parent, name);
         let mut tree = self.tree();
         let id = self.resolve(&mut tree, parent, name)?;
-        if tree.node(id)?.kind == Kind::Directory {
+        if tree.node(id)?.kind == FileKind::Directory {
             return Err(StagingError::new(libc::EISDIR));
         }
         let shows_below = self.lower_at(&tree, parent, name)?.is_some();
@@ -46,7 +46,7 @@ impl Session {
         }
         let mut tree = self.tree();
         let id = self.resolve(&mut tree, parent, name)?;
-        if tree.node(id)?.kind != Kind::Directory {
+        if tree.node(id)?.kind != FileKind::Directory {
             return Err(StagingError::new(libc::ENOTDIR));
         }
         if !self.list(&mut tree, id)?.is_empty() {
@@ -56,7 +56,7 @@ impl Session {
         self.ensure_upper(&mut tree, parent)?;
         let dir = self.dir_fd(&mut tree, parent)?;
         let dir = dir.as_raw_fd();
-        let is_upper = matches!(tree.node(id)?.place, Place::Upper(_));
+        let is_upper = matches!(tree.node(id)?.place, NodeLocation::Upper(_));
         if is_upper {
             self.clear_whiteouts(&mut tree, id)?;
             let fd = self.dir_fd(&mut tree, id)?;
@@ -80,9 +80,9 @@ impl Session {
 
     /// Before a name of an object goes: what the kernel still knows must stay reachable. True if no name is left
     /// on disk then. The descriptor is to be kept until the name has gone, so that its blocks are not freed with it.
-    pub(super) fn before_unlink(&self, tree: &mut Tree, id: u64) -> Result<(bool, Option<Fd>)> {
+    pub(super) fn before_unlink(&self, tree: &mut StagedTree, id: u64) -> Result<(bool, Option<Fd>)> {
         let node = tree.node(id)?;
-        if let Place::Lower(_) = node.place {
+        if let NodeLocation::Lower(_) = node.place {
             if node.opens == 0 {
                 return Ok((true, None));
             }
@@ -100,14 +100,21 @@ impl Session {
     }
 
     /// After a name has gone from disk.
-    pub(super) fn after_removal(&self, tree: &mut Tree, parent: u64, name: &[u8], id: u64, is_last: bool) {
+    pub(super) fn after_removal(
+        &self,
+        tree: &mut StagedTree,
+        parent: u64,
+        name: &[u8],
+        id: u64,
+        is_last: bool,
+    ) {
         tree.remove_name(id, parent, name);
         let Ok(node) = tree.node_mut(id) else { return };
         if !is_last {
             return;
         }
         node.lower = None;
-        if let Place::Upper(ino) = node.place {
+        if let NodeLocation::Upper(ino) = node.place {
             tree.by_backing.remove(&ino);
         }
         tree.dirs.pop(&id);
@@ -130,7 +137,7 @@ impl Session {
     }
 
     /// Empties an upper directory that shows nothing. It becomes opaque first, so that nothing shows on the way.
-    pub(super) fn clear_whiteouts(&self, tree: &mut Tree, id: u64) -> Result<()> {
+    pub(super) fn clear_whiteouts(&self, tree: &mut StagedTree, id: u64) -> Result<()> {
         if !self.overlaid {
             return Ok(());
         }

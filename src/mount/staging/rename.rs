@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 
-use super::attr::Kind;
+use super::attr::FileKind;
 use super::error::{Result, StagingError};
-use super::nodes::{Place, Tree};
+use super::nodes::{NodeLocation, StagedTree};
 use super::session::Session;
 use super::sys;
 
@@ -19,7 +19,7 @@ const INTENT: &[u8] = b"intent";
 const INTENT_END: &[u8] = b"\0end";
 
 /// One name: a directory's node and a component.
-type At<'a> = (u64, &'a [u8]);
+type NameAt<'a> = (u64, &'a [u8]);
 
 impl Session {
     /// Renames with the flags of `renameat2`: 0, `RENAME_NOREPLACE` or `RENAME_EXCHANGE`. EXCHANGE takes only
@@ -52,7 +52,7 @@ impl Session {
         if tree.node(new_parent)?.names.is_empty() && new_parent != self.root {
             return fail(libc::ENOENT);
         }
-        let source_is_dir = tree.node(source)?.kind == Kind::Directory;
+        let source_is_dir = tree.node(source)?.kind == FileKind::Directory;
         if source_is_dir && tree.is_within(new_parent, source) {
             return fail(libc::EINVAL);
         }
@@ -64,7 +64,7 @@ impl Session {
             return self.exchange(tree, (parent, name, source), (new_parent, new_name, target));
         }
         if let Some(target) = target {
-            let target_is_dir = tree.node(target)?.kind == Kind::Directory;
+            let target_is_dir = tree.node(target)?.kind == FileKind::Directory;
             match (source_is_dir, target_is_dir) {
                 (_, true) if tree.is_within(parent, target) => return fail(libc::ENOTEMPTY),
                 (true, false) => return fail(libc::ENOTDIR),
@@ -78,13 +78,13 @@ impl Session {
 
     fn move_over(
         &self,
-        tree: &mut Tree,
-        from: At<'_>,
+        tree: &mut StagedTree,
+        from: NameAt<'_>,
         source: u64,
-        to: At<'_>,
+        to: NameAt<'_>,
         target: Option<u64>,
     ) -> Result<()> {
-        let is_dir = tree.node(source)?.kind == Kind::Directory;
+        let is_dir = tree.node(source)?.kind == FileKind::Directory;
         let shows_below = self.lower_at(tree, from.0, from.1)?.is_some();
         if is_dir {
             self.detach_from_lower(tree, source)?;
@@ -94,8 +94,8 @@ impl Session {
         self.ensure_upper(tree, to.0)?;
         let (mut target_goes, mut _held) = (false, None);
         if let Some(target) = target {
-            if tree.node(target)?.kind == Kind::Directory {
-                if let Place::Upper(_) = tree.node(target)?.place {
+            if tree.node(target)?.kind == FileKind::Directory {
+                if let NodeLocation::Upper(_) = tree.node(target)?.place {
                     self.clear_whiteouts(tree, target)?;
                     let fd = self.dir_fd(tree, target)?;
                     tree.pin(target, fd);
@@ -129,21 +129,21 @@ impl Session {
         Ok(())
     }
 
-    fn exchange(&self, tree: &mut Tree, a: (u64, &[u8], u64), b: (u64, &[u8], u64)) -> Result<()> {
+    fn exchange(&self, tree: &mut StagedTree, a: (u64, &[u8], u64), b: (u64, &[u8], u64)) -> Result<()> {
         for (id, other_parent) in [(a.2, b.0), (b.2, a.0)] {
             let node = tree.node(id)?;
-            if matches!(node.place, Place::Lower(_)) || node.lower.is_some() {
+            if matches!(node.place, NodeLocation::Lower(_)) || node.lower.is_some() {
                 return Err(StagingError::with(
                     libc::EINVAL,
                     "only what is staged can be exchanged, not what a version below shows",
                 ));
             }
-            if node.kind == Kind::Directory && tree.is_within(other_parent, id) {
+            if node.kind == FileKind::Directory && tree.is_within(other_parent, id) {
                 return Err(StagingError::new(libc::EINVAL));
             }
         }
         for id in [a.2, b.2] {
-            if tree.node(id)?.kind == Kind::Directory {
+            if tree.node(id)?.kind == FileKind::Directory {
                 self.detach_from_lower(tree, id)?;
             }
         }
@@ -156,7 +156,7 @@ impl Session {
         Ok(())
     }
 
-    fn write_intent(&self, tree: &Tree, from: At<'_>) -> Result<()> {
+    fn write_intent(&self, tree: &StagedTree, from: NameAt<'_>) -> Result<()> {
         let dir = tree.path(from.0).ok_or_else(|| StagingError::new(libc::ENOENT))?;
         let flags = libc::O_CREAT | libc::O_TRUNC | libc::O_WRONLY;
         let mut file = File::from(sys::open_at(self.session_fd.as_raw_fd(), INTENT, flags, 0o600)?);

@@ -9,15 +9,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::attr::Kind;
+use super::attr::FileKind;
 use super::error::{Result, StagingError};
-use super::lower::Remembered;
+use super::lower::RememberedLower;
 use super::marks;
 use super::nodes::lock;
 use super::session::{Session, child_path};
 use super::sys::{self, insist};
-use crate::format::entry::{Body, Entry, Mtime};
-use crate::format::path::{Names, TreePath};
+use crate::format::entry::{Entry, EntryBody, Mtime};
+use crate::format::path::{NameList, TreePath};
 use crate::host::steady::StatIdentity;
 
 /// Special files that an error names; the others are counted.
@@ -37,7 +37,7 @@ pub struct Staged {
     /// When its content changed.
     pub mtime: Mtime,
     /// What it is.
-    pub source: Source,
+    pub source: ContentSource,
     /// Who may read it; none if that is everyone, as of what the version has.
     pub access: Option<Access>,
 }
@@ -53,7 +53,7 @@ pub struct Access {
 
 /// A user with his groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reader {
+pub struct Credentials {
     /// The user.
     pub uid: u32,
     /// All groups.
@@ -62,7 +62,7 @@ pub struct Reader {
 
 impl Access {
     /// Whether a user may read this file, or list and enter this directory: as the kernel tells it from a mode.
-    pub fn allows(&self, reader: &Reader) -> bool {
+    pub fn allows(&self, reader: &Credentials) -> bool {
         let wanted = if self.is_directory { 0o5 } else { 0o4 };
         let granted = if reader.uid == self.uid {
             self.perm >> 6
@@ -77,7 +77,7 @@ impl Access {
 
 /// Where an entry's content is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Source {
+pub enum ContentSource {
     /// A directory.
     Directory,
     /// A symbolic link with its target.
@@ -116,7 +116,7 @@ pub enum Scanned {
 /// Entries of the version below that are in the session as they are: children of one directory, and all below them.
 #[derive(Debug, Clone)]
 pub struct Unchanged {
-    lower: Arc<Remembered>,
+    lower: Arc<RememberedLower>,
     /// The directory; none for the root.
     pub directory: Option<TreePath>,
     /// Only children whose names come after this one.
@@ -137,7 +137,7 @@ impl Children {
         Self { directory, after, page: VecDeque::new() }
     }
 
-    fn next(&mut self, lower: &Remembered) -> Result<Option<Entry>> {
+    fn next(&mut self, lower: &RememberedLower) -> Result<Option<Entry>> {
         if self.page.is_empty() {
             self.page = lower.children_after(self.directory.as_ref(), self.after.as_deref())?.into();
             self.after = self.page.back().map(|last| last.path.file_name().into());
@@ -159,7 +159,7 @@ impl Unchanged {
                 return Ok(());
             }
             // A contained version in which nothing was changed stays one.
-            let below = matches!(entry.body, Body::Directory).then(|| entry.path.clone());
+            let below = matches!(entry.body, EntryBody::Directory).then(|| entry.path.clone());
             visit(of_entry(entry))?;
             levels.extend(below.map(|directory| Children::new(Some(directory), None)));
         }
@@ -174,18 +174,18 @@ impl Unchanged {
 }
 
 /// A directory of the walk.
-struct Level {
+struct ScanLevel {
     path: Box<[u8]>,
     /// None while it is closed because a directory below is being walked.
     fd: Option<OwnedFd>,
     /// Whether the version shows through it.
     below: bool,
     /// What is left of its upper names, and the one taken last.
-    names: Names,
+    names: NameList,
     last: Option<Box<[u8]>>,
 }
 
-impl Level {
+impl ScanLevel {
     /// Takes its next upper name; what of the version stands before it.
     fn next(&mut self, session: &Session) -> (Option<Unchanged>, Option<Box<[u8]>>) {
         let name = self.names.pop();
@@ -240,7 +240,7 @@ impl Session {
                 level.fd = Some(dir);
                 continue;
             };
-            if kind == Kind::Directory {
+            if kind == FileKind::Directory {
                 let below =
                     level.below && self.shows_below(&path)? && !marks::is_opaque(dir.as_raw_fd(), &name)?;
                 drop(dir);
@@ -275,11 +275,11 @@ impl Session {
     }
 
     /// Begins with one directory of the upper tree.
-    fn level(&self, path: Box<[u8]>, below: bool) -> Result<Level> {
+    fn level(&self, path: Box<[u8]>, below: bool) -> Result<ScanLevel> {
         let fd = self.open_level(&path)?;
         let at = fd.as_raw_fd();
         let names = insist(at, || sys::names_in(at))?;
-        Ok(Level { path, fd: Some(fd), below, names, last: None })
+        Ok(ScanLevel { path, fd: Some(fd), below, names, last: None })
     }
 
     /// Whether nothing is staged and nothing of a version shows.
@@ -334,27 +334,28 @@ impl Session {
 
 fn of_entry(entry: Entry) -> Staged {
     let source = match &entry.body {
-        Body::Directory => Source::Directory,
+        EntryBody::Directory => ContentSource::Directory,
         // What the version has stays as it is, links too: they were looked at when they were committed.
-        Body::Symlink { .. } | Body::File(_) | Body::Reference(_) | Body::Contained(_) => {
-            Source::Known(entry.clone(), None)
-        }
+        EntryBody::Symlink { .. }
+        | EntryBody::File(_)
+        | EntryBody::Reference(_)
+        | EntryBody::Contained(_) => ContentSource::Known(entry.clone(), None),
     };
     Staged { path: entry.path, executable: entry.executable, mtime: entry.mtime, source, access: None }
 }
 
 /// What stands at a name of an upper directory; none for a special file.
-fn stage(dir: &OwnedFd, path: TreePath, has_marks: bool) -> Result<Option<(Staged, Kind)>> {
+fn stage(dir: &OwnedFd, path: TreePath, has_marks: bool) -> Result<Option<(Staged, FileKind)>> {
     let (at, name) = (dir.as_raw_fd(), path.file_name());
     let stat = sys::stat_at(at, name)?;
-    let kind = Kind::from_bits(stat.mode());
-    let executable = kind == Kind::File && stat.perm() & 0o100 != 0;
+    let kind = FileKind::from_bits(stat.mode());
+    let executable = kind == FileKind::File && stat.perm() & 0o100 != 0;
     let (seconds, nanos) = stat.mtime();
     let mut mtime = Mtime { seconds, nanos };
     let source = match kind {
-        Kind::Directory => Source::Directory,
-        Kind::Symlink => Source::Symlink(sys::readlink_at(at, name)?.into()),
-        Kind::File => {
+        FileKind::Directory => ContentSource::Directory,
+        FileKind::Symlink => ContentSource::Symlink(sys::readlink_at(at, name)?.into()),
+        FileKind::File => {
             let stub = if has_marks { marks::stub_of_child(at, name)? } else { None };
             let clone = match stub {
                 None if has_marks => marks::identity_of_child(at, name)?.filter(|i| i.holds(&stat)),
@@ -366,20 +367,20 @@ fn stage(dir: &OwnedFd, path: TreePath, has_marks: bool) -> Result<Option<(Stage
             match (stub, clone) {
                 (Some(stub), _) => {
                     mtime = stub.mtime;
-                    Source::Known(Entry { path: path.clone(), executable, ..stub }, None)
+                    ContentSource::Known(Entry { path: path.clone(), executable, ..stub }, None)
                 }
                 (None, Some(clone)) => {
                     let entry = Entry { path: path.clone(), executable, mtime, ..clone.entry };
-                    Source::Known(entry, Some(own))
+                    ContentSource::Known(entry, Some(own))
                 }
-                (None, None) => Source::Local(own),
+                (None, None) => ContentSource::Local(own),
             }
         }
-        Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => return Ok(None),
+        FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => return Ok(None),
     };
-    let is_directory = kind == Kind::Directory;
+    let is_directory = kind == FileKind::Directory;
     let access = Access { uid: stat.uid(), gid: stat.gid(), perm: stat.perm(), is_directory };
-    let access = (kind != Kind::Symlink).then_some(access);
+    let access = (kind != FileKind::Symlink).then_some(access);
     Ok(Some((Staged { path, executable, mtime, source, access }, kind)))
 }
 

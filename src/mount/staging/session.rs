@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::attr::{Attr, FsStat, Kind};
-use super::closer::{self, Closer, Kept};
+use super::attr::{Attr, FileKind, FsStat};
+use super::closer::{self, Closer, DeferredClose};
 use super::delete::remove_tree;
 use super::error::{Result, StagingError};
 use super::gate::Gate;
 use super::handle::Handle;
-use super::lower::{Content, Lower, Remembered};
+use super::lower::{Lower, LowerContent, RememberedLower};
 use super::marks;
-use super::nodes::{FileState, Locked, Place, Tree, lock};
+use super::nodes::{FileState, Locked, NodeLocation, StagedTree, lock};
 use super::sys;
-use crate::format::entry::{Body, Entry};
+use crate::format::entry::{Entry, EntryBody};
 use crate::format::path::{PathError, TreePath, check_component};
 use crate::host::process::limits;
 
@@ -38,7 +38,7 @@ pub struct SessionOptions {
     /// Source of node and handle numbers, shared by everything in a mount; numbers are never used twice.
     pub ids: Arc<AtomicU64>,
     /// Bytes of files that have no local copy.
-    pub content: Arc<dyn Content>,
+    pub content: Arc<dyn LowerContent>,
     /// The version it stands on.
     pub lower: Option<Arc<dyn Lower>>,
     /// Closes its files.
@@ -46,7 +46,7 @@ pub struct SessionOptions {
 }
 
 /// A descriptor of something in a session.
-pub(super) type Fd = Arc<Kept<OwnedFd>>;
+pub(super) type Fd = Arc<DeferredClose<OwnedFd>>;
 
 /// A writable overlay. All calls take `&self` and may come from any thread; with a lower version they may block.
 pub struct Session {
@@ -54,8 +54,8 @@ pub struct Session {
     pub(super) tmp_fd: OwnedFd,
     pub(super) session_fd: OwnedFd,
     ids: Arc<AtomicU64>,
-    pub(super) content: Arc<dyn Content>,
-    lower: RwLock<Option<Arc<Remembered>>>,
+    pub(super) content: Arc<dyn LowerContent>,
+    lower: RwLock<Option<Arc<RememberedLower>>>,
     /// Whether whiteouts and opaque directories may exist.
     pub(super) overlaid: bool,
     /// Whether the file system keeps user attributes.
@@ -64,7 +64,7 @@ pub struct Session {
     pub(super) own: (u32, u32),
     tmp_serial: AtomicU64,
     pub(super) closer: Arc<Closer>,
-    tree: Mutex<Tree>,
+    tree: Mutex<StagedTree>,
     pub(super) handles: RwLock<HashMap<u64, Arc<Handle>>>,
     pub(super) gate: Gate,
     pub(super) root: u64,
@@ -96,7 +96,8 @@ impl Session {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
             _ => {}
         }
-        let tree_fd = Kept::new(sys::open_at(at, TREE, libc::O_PATH | libc::O_DIRECTORY, 0)?, &closer);
+        let tree_fd =
+            DeferredClose::new(sys::open_at(at, TREE, libc::O_PATH | libc::O_DIRECTORY, 0)?, &closer);
         let tmp_fd = sys::open_at(at, TMP, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
         let kept = marks::are_kept(tmp_fd.as_raw_fd());
         if lower.is_some() {
@@ -120,13 +121,13 @@ impl Session {
             session_fd,
             ids,
             content,
-            lower: RwLock::new(lower.map(|l| Arc::new(Remembered::new(l)))),
+            lower: RwLock::new(lower.map(|l| Arc::new(RememberedLower::new(l)))),
             overlaid,
             marks: kept,
             own: sys::own_ids(),
             tmp_serial: AtomicU64::new(0),
             closer,
-            tree: Mutex::new(Tree::new(root)),
+            tree: Mutex::new(StagedTree::new(root)),
             handles: RwLock::default(),
             gate: Gate::default(),
             root,
@@ -139,7 +140,7 @@ impl Session {
     fn know_root(&self) -> Result<()> {
         let ino = sys::stat_fd(self.tree_fd.as_raw_fd())?.ino();
         let mut tree = self.tree();
-        tree.insert(self.root, Kind::Directory, Place::Upper(ino));
+        tree.insert(self.root, FileKind::Directory, NodeLocation::Upper(ino));
         tree.node_mut(self.root)?.lower = self.lower().map(|_| Box::default());
         Ok(())
     }
@@ -153,7 +154,7 @@ impl Session {
         Locked(lock(&self.tree))
     }
 
-    pub(super) fn lower(&self) -> Option<Arc<Remembered>> {
+    pub(super) fn lower(&self) -> Option<Arc<RememberedLower>> {
         self.lower.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -195,7 +196,7 @@ impl Session {
     /// Whether cutting off a node's content may take long, so that it should be done where nobody waits for it.
     pub fn is_large(&self, node: u64) -> bool {
         let mut tree = self.tree();
-        let is_local = tree.node(node).is_ok_and(|n| matches!(n.place, Place::Upper(_)));
+        let is_local = tree.node(node).is_ok_and(|n| matches!(n.place, NodeLocation::Upper(_)));
         is_local && self.attr_of(&mut tree, node).is_ok_and(|attr| attr.blocks * 512 >= closer::LARGE_BYTES)
     }
 
@@ -210,7 +211,7 @@ impl Session {
     }
 
     /// The attributes of a node that is told to the kernel, counted as a look-up.
-    pub(super) fn answer(&self, tree: &mut Tree, id: u64) -> Result<Attr> {
+    pub(super) fn answer(&self, tree: &mut StagedTree, id: u64) -> Result<Attr> {
         let attr = self.attr_of(tree, id)?;
         tree.node_mut(id)?.lookups += 1;
         Ok(attr)
@@ -234,7 +235,7 @@ impl Session {
     }
 
     /// What the lower version shows at a name of a directory.
-    pub(super) fn lower_at(&self, tree: &Tree, parent: u64, name: &[u8]) -> Result<Option<Entry>> {
+    pub(super) fn lower_at(&self, tree: &StagedTree, parent: u64, name: &[u8]) -> Result<Option<Entry>> {
         let dir = tree.node(parent)?.lower.as_deref();
         let (Some(lower), Some(dir)) = (self.lower(), dir) else { return Ok(None) };
         match child_path(dir, name) {
@@ -244,13 +245,13 @@ impl Session {
     }
 
     /// The node at a name. It is dropped at the end of the call unless something holds it by then.
-    pub(super) fn resolve(&self, tree: &mut Tree, parent: u64, name: &[u8]) -> Result<u64> {
+    pub(super) fn resolve(&self, tree: &mut StagedTree, parent: u64, name: &[u8]) -> Result<u64> {
         check_name(name)?;
         let node = tree.directory(parent)?;
         if let Some(known) = node.children.get(name) {
             return Ok(*known);
         }
-        if let Place::Upper(_) = node.place {
+        if let NodeLocation::Upper(_) = node.place {
             let dir = self.dir_fd(tree, parent)?;
             match sys::stat_at(dir.as_raw_fd(), name) {
                 Ok(stat) => {
@@ -266,19 +267,19 @@ impl Session {
         let entry = self.lower_at(tree, parent, name)?.ok_or_else(|| StagingError::new(libc::ENOENT))?;
         let id = self.next_id();
         let entry = Arc::new(entry);
-        tree.insert(id, Kind::of(&entry), Place::Lower(entry.clone()));
+        tree.insert(id, FileKind::of(&entry), NodeLocation::Lower(entry.clone()));
         let node = tree.node_mut(id)?;
         match entry.body {
-            Body::Directory | Body::Contained(_) => node.lower = Some(entry.path.as_bytes().into()),
-            Body::File(_) | Body::Reference(_) => node.state = Some(FileState::new(Some(entry))),
-            Body::Symlink { .. } => {}
+            EntryBody::Directory | EntryBody::Contained(_) => node.lower = Some(entry.path.as_bytes().into()),
+            EntryBody::File(_) | EntryBody::Reference(_) => node.state = Some(FileState::new(Some(entry))),
+            EntryBody::Symlink { .. } => {}
         }
         tree.add_name(id, parent, name);
         Ok(id)
     }
 
     /// Like [`Self::resolve`], with absence as a value.
-    pub(super) fn resolve_opt(&self, tree: &mut Tree, parent: u64, name: &[u8]) -> Result<Option<u64>> {
+    pub(super) fn resolve_opt(&self, tree: &mut StagedTree, parent: u64, name: &[u8]) -> Result<Option<u64>> {
         match self.resolve(tree, parent, name) {
             Ok(id) => Ok(Some(id)),
             Err(e) if e.errno() == libc::ENOENT => Ok(None),
@@ -289,7 +290,7 @@ impl Session {
     /// Makes an upper object's node known under a name.
     pub(super) fn adopt(
         &self,
-        tree: &mut Tree,
+        tree: &mut StagedTree,
         parent: u64,
         name: &[u8],
         dir: &OwnedFd,
@@ -298,20 +299,20 @@ impl Session {
         let remembered = tree.by_backing.get(&stat.ino()).copied();
         let id = remembered.unwrap_or_else(|| self.next_id());
         if !tree.nodes.contains_key(&id) {
-            let kind = Kind::from_bits(stat.mode());
+            let kind = FileKind::from_bits(stat.mode());
             let mut lower = None;
             let mut state = None;
-            if kind == Kind::Directory && self.overlaid && !marks::is_opaque(dir.as_raw_fd(), name)? {
+            if kind == FileKind::Directory && self.overlaid && !marks::is_opaque(dir.as_raw_fd(), name)? {
                 lower = self
                     .lower_at(tree, parent, name)?
                     .filter(|e| e.body.is_directory())
                     .map(|e| e.path.as_bytes().into());
             }
-            if kind == Kind::File {
+            if kind == FileKind::File {
                 let stub = if self.marks { marks::stub_of_child(dir.as_raw_fd(), name)? } else { None };
                 state = Some(FileState::new(stub.map(Arc::new)));
             }
-            tree.insert(id, kind, Place::Upper(stat.ino()));
+            tree.insert(id, kind, NodeLocation::Upper(stat.ino()));
             let node = tree.node_mut(id)?;
             (node.lower, node.state) = (lower, state);
         }
@@ -320,7 +321,7 @@ impl Session {
     }
 
     /// A descriptor (`O_PATH`) of an upper directory.
-    pub(super) fn dir_fd(&self, tree: &mut Tree, id: u64) -> Result<Fd> {
+    pub(super) fn dir_fd(&self, tree: &mut StagedTree, id: u64) -> Result<Fd> {
         if id == self.root {
             return Ok(self.tree_fd.clone());
         }
@@ -347,7 +348,7 @@ impl Session {
         parts.reverse();
         let path = parts.join(&b'/');
         let fd = sys::open_beneath(base.as_raw_fd(), &path, libc::O_PATH | libc::O_DIRECTORY)?;
-        let fd = Kept::new(fd, &self.closer);
+        let fd = DeferredClose::new(fd, &self.closer);
         if !limits::is_dispensable(&**fd) {
             tree.dirs.put(id, fd.clone());
         }
@@ -355,31 +356,31 @@ impl Session {
     }
 
     /// A descriptor (`O_PATH`) of any upper object.
-    pub(super) fn node_fd(&self, tree: &mut Tree, id: u64) -> Result<Fd> {
+    pub(super) fn node_fd(&self, tree: &mut StagedTree, id: u64) -> Result<Fd> {
         let node = tree.node(id)?;
         if let Some(pin) = &node.pin {
             return Ok(pin.clone());
         }
-        if node.kind == Kind::Directory {
+        if node.kind == FileKind::Directory {
             return self.dir_fd(tree, id);
         }
         let name = node.names.first().cloned();
         let (parent, name) = name.ok_or_else(|| StagingError::new(libc::ESTALE))?;
         let dir = self.dir_fd(tree, parent)?;
-        Ok(Kept::new(sys::open_at(dir.as_raw_fd(), &name, libc::O_PATH, 0)?, &self.closer))
+        Ok(DeferredClose::new(sys::open_at(dir.as_raw_fd(), &name, libc::O_PATH, 0)?, &self.closer))
     }
 
     /// The attributes of a node.
-    pub(super) fn attr_of(&self, tree: &mut Tree, id: u64) -> Result<Attr> {
+    pub(super) fn attr_of(&self, tree: &mut StagedTree, id: u64) -> Result<Attr> {
         let node = tree.node(id)?;
         let remote = node.state.as_ref().and_then(|s| s.remote());
-        if let Place::Lower(entry) = &node.place {
+        if let NodeLocation::Lower(entry) = &node.place {
             let attr = Attr::of_entry(id, entry, self.own);
             return Ok(if node.names.is_empty() { Attr { nlink: 0, ..attr } } else { attr });
         }
         let stat = match (node.names.first().cloned(), &node.pin) {
             (_, Some(pin)) => sys::stat_fd(pin.as_raw_fd())?,
-            (Some((parent, name)), None) if node.kind != Kind::Directory => {
+            (Some((parent, name)), None) if node.kind != FileKind::Directory => {
                 let dir = self.dir_fd(tree, parent)?;
                 sys::stat_at(dir.as_raw_fd(), &name)?
             }

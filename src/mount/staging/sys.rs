@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::format::path::Names;
+use crate::format::path::NameList;
 
 /// The longest relative path that is given to one `openat2`; deeper paths are opened in several steps.
 const MAX_STEP_BYTES: usize = 3900;
@@ -507,10 +507,10 @@ pub struct RawEntry {
 }
 
 /// The names in a directory, given by any descriptor of it.
-pub fn names_in(dir: RawFd) -> io::Result<Names> {
+pub fn names_in(dir: RawFd) -> io::Result<NameList> {
     let path = proc_path(dir);
     let entries = std::fs::read_dir(OsStr::from_bytes(path.as_bytes()))?;
-    Names::sorted(entries.map(|entry| Ok(entry?.file_name().into_vec())))
+    NameList::sorted(entries.map(|entry| Ok(entry?.file_name().into_vec())))
 }
 
 /// All names of a directory but `.` and `..`, in the order the file system gives.

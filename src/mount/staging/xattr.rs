@@ -2,10 +2,10 @@
 
 use std::os::fd::AsRawFd;
 
-use super::attr::Kind;
+use super::attr::FileKind;
 use super::error::{Result, StagingError};
 use super::marks::PREFIX;
-use super::nodes::Place;
+use super::nodes::NodeLocation;
 use super::session::Session;
 use super::sys;
 
@@ -24,8 +24,8 @@ impl Session {
         check_namespace(name)?;
         let mut tree = self.tree();
         let known = tree.node(node)?;
-        let has_any = matches!(known.kind, Kind::File | Kind::Directory);
-        if !has_any || name.starts_with(PREFIX) || matches!(known.place, Place::Lower(_)) {
+        let has_any = matches!(known.kind, FileKind::File | FileKind::Directory);
+        if !has_any || name.starts_with(PREFIX) || matches!(known.place, NodeLocation::Lower(_)) {
             return fail(libc::ENODATA);
         }
         let fd = self.node_fd(&mut tree, node)?;
@@ -37,7 +37,9 @@ impl Session {
         self.gate.check_alive()?;
         let mut tree = self.tree();
         let known = tree.node(node)?;
-        if !matches!(known.kind, Kind::File | Kind::Directory) || matches!(known.place, Place::Lower(_)) {
+        if !matches!(known.kind, FileKind::File | FileKind::Directory)
+            || matches!(known.place, NodeLocation::Lower(_))
+        {
             return Ok(Vec::new());
         }
         let fd = self.node_fd(&mut tree, node)?;
@@ -51,7 +53,7 @@ impl Session {
         let _change = self.gate.change()?;
         check_namespace(name)?;
         let mut tree = self.tree();
-        if !matches!(tree.node(node)?.kind, Kind::File | Kind::Directory) {
+        if !matches!(tree.node(node)?.kind, FileKind::File | FileKind::Directory) {
             return fail(libc::EPERM);
         }
         if name.starts_with(PREFIX) {
@@ -68,10 +70,10 @@ impl Session {
         check_namespace(name)?;
         let mut tree = self.tree();
         let known = tree.node(node)?;
-        if !matches!(known.kind, Kind::File | Kind::Directory) {
+        if !matches!(known.kind, FileKind::File | FileKind::Directory) {
             return fail(libc::EPERM);
         }
-        if name.starts_with(PREFIX) || matches!(known.place, Place::Lower(_)) {
+        if name.starts_with(PREFIX) || matches!(known.place, NodeLocation::Lower(_)) {
             return fail(libc::ENODATA);
         }
         let fd = self.node_fd(&mut tree, node)?;

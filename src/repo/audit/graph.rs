@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::format::clock::Timestamp;
 use crate::format::name::{ArtifactKey, Reference, Selector, VersionNumber};
 use crate::format::run::VersionRead;
-use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, Record, VersionRecord};
+use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, FullRecord, VersionRecord};
 
 /// Versions in one graph; more are counted.
 pub const MAX_NODES: usize = 64;
@@ -18,9 +18,9 @@ pub const MAX_DEPTH: usize = 8;
 
 /// Versions and what they were made from. The first is the one that was asked for.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Graph {
+pub struct AuditGraph {
     /// The versions, those nearer to the first one first.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<AuditNode>,
     /// From what was made to what it was made from, as places in `nodes`.
     pub edges: Vec<(usize, usize)>,
     /// Inputs that are left out, because the graph would be too large.
@@ -29,7 +29,7 @@ pub struct Graph {
 
 /// A version in a graph, or what somebody named as an input.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Node {
+pub struct AuditNode {
     /// The version, or the input as it was written.
     pub label: String,
     /// Steps from the first.
@@ -63,10 +63,10 @@ pub(super) async fn of(
     catalog: &Catalog,
     artifact: &ArtifactKey,
     version: VersionNumber,
-    record: &Record,
-) -> Result<Graph, CatalogError> {
+    record: &FullRecord,
+) -> Result<AuditGraph, CatalogError> {
     let standing = if record.deleted.is_some() { Standing::Deleted } else { Standing::Living };
-    let first = Node {
+    let first = AuditNode {
         label: format!("{artifact}:{version}"),
         depth: 0,
         standing,
@@ -77,7 +77,7 @@ pub(super) async fn of(
     let mut builder = Builder {
         catalog,
         states: HashMap::new(),
-        graph: Graph { nodes: vec![first], edges: vec![], left_out: record.more_reads },
+        graph: AuditGraph { nodes: vec![first], edges: vec![], left_out: record.more_reads },
         inputs: vec![made_from(&record.inputs, &record.reads)],
     };
     builder.run().await?;
@@ -87,7 +87,7 @@ pub(super) async fn of(
 struct Builder<'a> {
     catalog: &'a Catalog,
     states: HashMap<ArtifactKey, Option<Arc<ArtifactState>>>,
-    graph: Graph,
+    graph: AuditGraph,
     /// The inputs of each node.
     inputs: Vec<Vec<String>>,
 }
@@ -106,8 +106,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn add(&mut self, from: usize, node: Node, inputs: Vec<String>) {
-        let same = |known: &Node| known.label == node.label && known.standing == node.standing;
+    fn add(&mut self, from: usize, node: AuditNode, inputs: Vec<String>) {
+        let same = |known: &AuditNode| known.label == node.label && known.standing == node.standing;
         let to = match self.graph.nodes.iter().position(same) {
             Some(known) => known,
             None if self.graph.nodes.len() >= MAX_NODES || node.depth > MAX_DEPTH => {
@@ -126,8 +126,12 @@ impl Builder<'_> {
     }
 
     /// What an input means, and what that was made from.
-    async fn resolve(&mut self, input: String, depth: usize) -> Result<(Node, Vec<String>), CatalogError> {
-        let unknown = |label| Node {
+    async fn resolve(
+        &mut self,
+        input: String,
+        depth: usize,
+    ) -> Result<(AuditNode, Vec<String>), CatalogError> {
+        let unknown = |label| AuditNode {
             label,
             depth,
             standing: Standing::Unknown,
@@ -141,7 +145,7 @@ impl Builder<'_> {
             return Ok((unknown(input), vec![]));
         };
         let version = format!("{}:{}", reference.artifact, record.version);
-        let node = Node {
+        let node = AuditNode {
             label: if standing == Standing::Moving { format!("{input} (now {version})") } else { version },
             depth,
             standing,

@@ -20,16 +20,16 @@ use crate::store::StoreError;
 
 /// What happened to a version and to the names that point to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct History {
+pub struct VersionHistory {
     /// Every span of time for which a name pointed to it, in the order in which they began.
-    pub aliases: Vec<Held>,
+    pub aliases: Vec<AliasPeriod>,
     /// Every change of what is said of it, in the order of the log.
-    pub changes: Vec<Change>,
+    pub changes: Vec<RecordEdit>,
 }
 
 /// A name that pointed to the version for some time.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Held {
+pub struct AliasPeriod {
     /// The name.
     pub alias: String,
     /// Since when.
@@ -59,7 +59,7 @@ pub struct Ending {
 
 /// A change of what is said of a version.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Change {
+pub struct RecordEdit {
     /// Its event.
     pub seq: u64,
     /// When.
@@ -80,7 +80,7 @@ pub(super) async fn of(
     artifact: &ArtifactKey,
     version: VersionNumber,
     lines: &[Bytes],
-) -> Result<History, CatalogError> {
+) -> Result<VersionHistory, CatalogError> {
     let mut fold = Fold::new(version);
     let mut state: Option<ArtifactState> = None;
     let store = catalog.store().id();
@@ -109,7 +109,7 @@ pub(super) async fn of(
 async fn fill_in(
     catalog: &Catalog,
     artifact: &ArtifactKey,
-    history: &mut History,
+    history: &mut VersionHistory,
     messages: &HashMap<DetailsId, DetailsRef>,
 ) -> Result<(), CatalogError> {
     let mut texts = HashMap::new();
@@ -136,7 +136,7 @@ const MESSAGE: &str = "message";
 
 struct Fold {
     version: VersionNumber,
-    history: History,
+    history: VersionHistory,
     /// What was said after the event before.
     said: BTreeMap<String, Value>,
     /// The last record that was compared; most events leave it as it is.
@@ -152,7 +152,7 @@ impl Fold {
     fn new(version: VersionNumber) -> Self {
         Self {
             version,
-            history: History::default(),
+            history: VersionHistory::default(),
             said: BTreeMap::new(),
             record: None,
             default_ttl_seconds: None,
@@ -230,7 +230,7 @@ impl Fold {
 
     fn change(&mut self, event: &Event, what: &str, old: Value, new: Value) {
         let (seq, time, by, what) = (event.seq, event.time, by(event), what.to_owned());
-        self.history.changes.push(Change { seq, time, by, what, old, new });
+        self.history.changes.push(RecordEdit { seq, time, by, what, old, new });
     }
 
     fn name(&mut self, state: &ArtifactState, event: &Event, line: &[u8]) {
@@ -248,7 +248,7 @@ impl Fold {
                 self.open.insert(alias.clone(), self.history.aliases.len());
                 let (from, from_seq, by) = (event.time, event.seq, by(event));
                 let signed_by = signer(line);
-                self.history.aliases.push(Held { alias, from, from_seq, by, signed_by, until: None });
+                self.history.aliases.push(AliasPeriod { alias, from, from_seq, by, signed_by, until: None });
             }
         }
     }

@@ -2,25 +2,25 @@
 //!
 //! Everything comes from the logs, whose chains are checked while they are read; nothing of the content is read.
 
-mod again;
 mod graph;
 mod history;
+mod recommits;
 
 use serde::Serialize;
 
-pub use self::again::MadeAgain;
-pub use self::graph::{Graph, MAX_DEPTH, MAX_NODES, Node, Standing};
-pub use self::history::{Change, Ending, Held, History};
+pub use self::graph::{AuditGraph, AuditNode, MAX_DEPTH, MAX_NODES, Standing};
+pub use self::history::{AliasPeriod, Ending, RecordEdit, VersionHistory};
+pub use self::recommits::MadeAgain;
 use crate::format::clock::Timestamp;
 use crate::format::event::Event;
 use crate::format::id::EventHash;
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::format::signed::SignedEvent;
-use crate::repo::catalog::{Catalog, CatalogError, LogError, Record};
+use crate::repo::catalog::{Catalog, CatalogError, FullRecord, LogError};
 
 /// All there is to say of a version at one moment.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct AuditReport {
     /// When this was gathered, by this host's clock.
     pub made: Timestamp,
     /// The store, as this host calls it, without credentials.
@@ -30,26 +30,26 @@ pub struct Report {
     /// Whether the store records the SHA-256 of each file.
     pub sha256: bool,
     /// The version's record as it is now.
-    pub record: Record,
+    pub record: FullRecord,
     /// The fingerprint of the key that signed its commit, `WRONG` if the signature is not over it.
     pub signed_by: Option<String>,
     /// Where the log ended then.
-    pub head: Head,
+    pub head: LogHead,
     /// What its chain was checked against.
     pub checked: Checked,
     /// All names that pointed to it and all edits of what is said of it.
-    pub history: History,
+    pub history: VersionHistory,
     /// Later commits of the same content.
     pub made_again: Vec<MadeAgain>,
     /// How long it is kept.
     pub retention: Retention,
     /// What it was made from.
-    pub lineage: Graph,
+    pub lineage: AuditGraph,
 }
 
 /// The end of a log: who knows it can tell whether the log behind it was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Head {
+pub struct LogHead {
     /// The number of the last event.
     pub seq: u64,
     /// Its hash.
@@ -77,7 +77,7 @@ pub enum Checked {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Retention {
     /// Whether it is there.
-    pub state: Kept,
+    pub state: VersionPresence,
     /// Its own or its artifact's time to live, in seconds.
     pub ttl_seconds: Option<u64>,
     /// When that is over, by the clock of who committed it. Aliases, and versions made from it, keep it all the same.
@@ -89,7 +89,7 @@ pub struct Retention {
 /// Whether a version is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kept {
+pub enum VersionPresence {
     /// It is.
     Living,
     /// It was deleted; its record stays.
@@ -105,7 +105,7 @@ pub async fn report(
     catalog: &Catalog,
     artifact: &ArtifactKey,
     version: VersionNumber,
-) -> Result<Report, LogError> {
+) -> Result<AuditReport, LogError> {
     let checked = check(catalog, artifact).await?;
     let state = catalog.existing(artifact, std::time::Duration::ZERO).await?;
     let record = match state.deleted_version(version) {
@@ -122,21 +122,21 @@ pub async fn report(
     let until = ttl_seconds.map(|seconds| record.created.after(std::time::Duration::from_secs(seconds)));
     let is_deleted = record.deleted.is_some();
     let retention = Retention {
-        state: if is_deleted { Kept::Deleted } else { Kept::Living },
+        state: if is_deleted { VersionPresence::Deleted } else { VersionPresence::Living },
         ttl_seconds,
         until: until.filter(|_| !is_deleted),
         kept_by: record.aliases.clone(),
     };
     let store = catalog.store();
-    Ok(Report {
+    Ok(AuditReport {
         made: store.env().now(),
         store: store.url().to_string(),
         store_id: store.id().to_string(),
         sha256: store.header().has_sha256(),
-        head: Head { seq: state.seq(), hash: state.head() },
+        head: LogHead { seq: state.seq(), hash: state.head() },
         checked,
         history,
-        made_again: again::of(artifact, version, &lines, &record.producers)?,
+        made_again: recommits::of(artifact, version, &lines, &record.producers)?,
         retention,
         lineage: graph::of(catalog, artifact, version, &record).await?,
         signed_by: lines.get(usize::try_from(seq).unwrap_or(usize::MAX)).and_then(|line| signer(line)),
@@ -148,7 +148,7 @@ async fn check(catalog: &Catalog, artifact: &ArtifactKey) -> Result<Checked, Log
     match catalog.check_log(artifact).await {
         Ok(_) => Ok(Checked::Store { time: catalog.store().env().now() }),
         // What is known here is told all the same.
-        Err(LogError::Catalog(CatalogError::Store(e))) if e.may_pass() => {
+        Err(LogError::Catalog(CatalogError::Store(e))) if e.is_transient() => {
             Ok(Checked::ThisHost { problem: e.to_string() })
         }
         Err(e) => Err(e),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::Cache;
-use super::ledger::{ItemKey, Kind, Proof};
+use super::ledger::{ContentProof, ItemKey, ItemKind};
 use crate::format::id::{ChunkId, ManifestId};
 use crate::format::manifest::Block;
 use crate::host::durable;
@@ -50,7 +50,7 @@ impl Cache {
         if let Some(block) = self.memory.lock().expect("no holder panics").blocks.get(id) {
             return Some(block.clone());
         }
-        let bytes = self.read_proved((Kind::Block, *id.as_bytes()))?;
+        let bytes = self.read_proved((ItemKind::Block, *id.as_bytes()))?;
         // Bytes with the right hash that are no block are the store's fault, found again when it is asked.
         let block = Block::parse(bytes).ok()?;
         self.memory.lock().expect("no holder panics").insert(*id, block.clone());
@@ -60,7 +60,7 @@ impl Cache {
     /// Whether a block may be here; proves nothing.
     pub fn may_have_block(&self, id: &ChunkId) -> bool {
         self.memory.lock().expect("no holder panics").blocks.contains(id)
-            || self.shared.ledger().get(&(Kind::Block, *id.as_bytes())).is_some()
+            || self.shared.ledger().get(&(ItemKind::Block, *id.as_bytes())).is_some()
     }
 
     /// Keeps a block, whose bytes the caller has proved, in memory.
@@ -70,7 +70,7 @@ impl Cache {
 
     /// Keeps a block, whose bytes the caller has proved, on disk. Trouble with that is no failure.
     pub fn put_block(&self, id: &ChunkId, block: &Block) {
-        self.put_proved((Kind::Block, *id.as_bytes()), block.bytes());
+        self.put_proved((ItemKind::Block, *id.as_bytes()), block.bytes());
     }
 
     /// Makes sure that a block is on disk, where it may be missing while it is still in memory.
@@ -78,17 +78,17 @@ impl Cache {
     /// # Errors
     /// Trouble with the local disk.
     pub fn keep_block(&self, id: &ChunkId, block: &Block) -> io::Result<()> {
-        self.try_put_proved((Kind::Block, *id.as_bytes()), block.bytes())
+        self.try_put_proved((ItemKind::Block, *id.as_bytes()), block.bytes())
     }
 
     /// The bytes of a manifest root (proved by their hash).
     pub fn root(&self, id: &ManifestId) -> Option<Bytes> {
-        self.read_proved((Kind::Block, *id.as_bytes()))
+        self.read_proved((ItemKind::Block, *id.as_bytes()))
     }
 
     /// Keeps a manifest root, whose bytes the caller has proved. Trouble with the disk is no failure.
     pub fn put_root(&self, id: &ManifestId, bytes: &[u8]) {
-        self.put_proved((Kind::Block, *id.as_bytes()), bytes);
+        self.put_proved((ItemKind::Block, *id.as_bytes()), bytes);
     }
 
     fn read_proved(&self, key: ItemKey) -> Option<Bytes> {
@@ -103,7 +103,7 @@ impl Cache {
             match ledger.get(&key) {
                 Some(_) => ledger.touch(&key, now),
                 // Another process put it there: from now on it counts here, too.
-                None => ledger.insert(key, size, size, Proof::None, now),
+                None => ledger.insert(key, size, size, ContentProof::None, now),
             }
         }
         self.shared.check_limit();

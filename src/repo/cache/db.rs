@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::ledger::{Changes, Kind, Proof, Row, Stamp};
+use super::ledger::{CacheRow, Changes, ContentProof, ItemKind, Stamp};
 use crate::format::id::{ChunkId, FileHash};
 use crate::host::sqlite::{self, boot_id};
 
@@ -74,7 +74,7 @@ fn set_meta(connection: &Connection, key: &str, value: &str) -> rusqlite::Result
 }
 
 /// All rows.
-pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
+pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<CacheRow>> {
     let boot_now = boot_id();
     let sql = "SELECT kind, hash, size, charge, mtime_ns, ctime_ns, boot, last_use FROM cache_items";
     let mut statement = connection.prepare(sql)?;
@@ -82,12 +82,12 @@ pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
         let boot: String = r.get(6)?;
         let stamp = Stamp { mtime_ns: r.get(4)?, ctime_ns: r.get(5)? };
         let proof = match boot.as_str() {
-            "" => Proof::Synced(stamp),
-            boot if boot == boot_now => Proof::ThisBoot(stamp),
-            _ => Proof::None,
+            "" => ContentProof::Synced(stamp),
+            boot if boot == boot_now => ContentProof::ThisBoot(stamp),
+            _ => ContentProof::None,
         };
         let number = |i| r.get::<_, i64>(i).map(|n| n.max(0) as u64);
-        let kind = Kind::from_number(r.get(0)?);
+        let kind = ItemKind::from_number(r.get(0)?);
         Ok((kind, r.get::<_, [u8; 32]>(1)?, number(2)?, number(3)?, proof, number(7)?))
     })?;
     rows.filter_map(|row| match row {
@@ -107,7 +107,7 @@ pub(super) fn save(connection: &mut Connection, changes: &Changes) -> rusqlite::
         let mut forget = transaction.prepare_cached("DELETE FROM cache_chunks WHERE file = ?1")?;
         for (kind, hash) in &changes.removed {
             delete.execute(params![kind.to_number(), hash])?;
-            if *kind == Kind::File {
+            if *kind == ItemKind::File {
                 forget.execute(params![hash])?;
             }
         }
@@ -115,9 +115,9 @@ pub(super) fn save(connection: &mut Connection, changes: &Changes) -> rusqlite::
             .prepare_cached("INSERT OR REPLACE INTO cache_items VALUES(?1,?2,?3,?4,?5,?6,?7,?8)")?;
         for ((kind, hash), size, charge, proof, last_use) in &changes.rows {
             let (boot, stamp) = match proof {
-                Proof::None => (NO_PROOF, Stamp { mtime_ns: 0, ctime_ns: 0 }),
-                Proof::ThisBoot(stamp) => (boot_now.as_str(), *stamp),
-                Proof::Synced(stamp) => ("", *stamp),
+                ContentProof::None => (NO_PROOF, Stamp { mtime_ns: 0, ctime_ns: 0 }),
+                ContentProof::ThisBoot(stamp) => (boot_now.as_str(), *stamp),
+                ContentProof::Synced(stamp) => ("", *stamp),
             };
             put.execute(params![
                 kind.to_number(),

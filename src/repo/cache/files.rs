@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::ledger::{ItemKey, Kind, Proof, Stamp};
-use super::{Cache, Lease, Shared, sys};
+use super::ledger::{ContentProof, ItemKey, ItemKind, Stamp};
+use super::{Cache, CacheShared, UseCount, sys};
 use crate::format::id::FileHash;
 use crate::host::process::limits;
 use crate::host::steady::StatIdentity;
@@ -22,11 +22,11 @@ pub struct WholeFile {
     path: PathBuf,
     stamp: Stamp,
     size: u64,
-    _lease: Lease,
+    _lease: UseCount,
 }
 
 impl WholeFile {
-    fn new(file: File, path: PathBuf, stamp: Stamp, size: u64, lease: Lease) -> Self {
+    fn new(file: File, path: PathBuf, stamp: Stamp, size: u64, lease: UseCount) -> Self {
         let file = (!limits::is_dispensable(&file)).then_some(file);
         Self { file, path, stamp, size, _lease: lease }
     }
@@ -82,7 +82,7 @@ pub enum Lookup {
 
 /// How a file comes into the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
+pub enum Insertion {
     /// It is moved; copied where it lies on another file system.
     Rename,
     /// It stays where it is; blocks are shared where the file system can, copied elsewhere.
@@ -144,7 +144,7 @@ impl Cache {
     }
 
     /// Takes in an existing file, which the caller hashed when it was as `read_as` says, and nobody writes any more.
-    /// One that is here already stays, and with [`Admission::Rename`] the source is removed then.
+    /// One that is here already stays, and with [`Insertion::Rename`] the source is removed then.
     ///
     /// # Errors
     /// Trouble with the local disk; `InvalidInput` if the file has changed since.
@@ -153,7 +153,7 @@ impl Cache {
         hash: &FileHash,
         read_as: &StatIdentity,
         source: &Path,
-        how: Admission,
+        how: Insertion,
     ) -> io::Result<()> {
         let (shared, size) = (&self.shared, read_as.size);
         let meta = fs::symlink_metadata(source)?;
@@ -162,9 +162,9 @@ impl Cache {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         if matches!(shared.look_up(&key(hash), size), Lookup::Found(_)) {
-            return if how == Admission::Rename { fs::remove_file(source) } else { Ok(()) };
+            return if how == Insertion::Rename { fs::remove_file(source) } else { Ok(()) };
         }
-        if how == Admission::Rename {
+        if how == Insertion::Rename {
             fs::set_permissions(source, Permissions::from_mode(MODE))?;
             match shared.publish(source, key(hash), size, charge_of(&meta)) {
                 Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {}
@@ -178,12 +178,12 @@ impl Cache {
             }
             other => other?,
         }
-        if how == Admission::Rename { fs::remove_file(source) } else { Ok(()) }
+        if how == Insertion::Rename { fs::remove_file(source) } else { Ok(()) }
     }
 }
 
 pub(super) fn key(hash: &FileHash) -> ItemKey {
-    (Kind::File, *hash.as_bytes())
+    (ItemKind::File, *hash.as_bytes())
 }
 
 fn charge_of(meta: &fs::Metadata) -> u64 {
@@ -224,7 +224,7 @@ fn open_quietly(path: &Path) -> io::Result<File> {
     }
 }
 
-impl Shared {
+impl CacheShared {
     fn look_up(self: &Arc<Self>, key: &ItemKey, size: u64) -> Lookup {
         let opened = open_quietly(&self.path(key)).and_then(|file| Ok((file.metadata()?, file)));
         let Ok((meta, file)) = opened else {
@@ -239,7 +239,7 @@ impl Shared {
         if !proved || meta.len() != size {
             return Lookup::Unproved;
         }
-        match Lease::take(self, *key) {
+        match UseCount::take(self, *key) {
             Some(lease) => Lookup::Found(WholeFile::new(file, self.path(key), stamp_of(&meta), size, lease)),
             None => Lookup::Absent,
         }
@@ -258,7 +258,7 @@ impl Shared {
             self.drop_damaged(&key, "its bytes changed");
             return None;
         }
-        let proof = Proof::ThisBoot(stamp_of(&meta));
+        let proof = ContentProof::ThisBoot(stamp_of(&meta));
         {
             let now = self.now();
             let mut ledger = self.ledger();
@@ -268,7 +268,7 @@ impl Shared {
                 ledger.insert(key, size, charge_of(&meta), proof, now);
             }
         }
-        let lease = Lease::take(self, key)?;
+        let lease = UseCount::take(self, key)?;
         Some(WholeFile::new(file, self.path(&key), stamp_of(&meta), size, lease))
     }
 
@@ -321,7 +321,7 @@ impl Shared {
         }
         // The rename sets the change time, so the stamp is taken after it.
         let stamp = stamp_of(&fs::symlink_metadata(&to)?);
-        self.ledger().insert(key, size, charge, Proof::ThisBoot(stamp), self.now());
+        self.ledger().insert(key, size, charge, ContentProof::ThisBoot(stamp), self.now());
         self.check_limit();
         Ok(())
     }

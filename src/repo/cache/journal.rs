@@ -15,7 +15,7 @@ const LEN_MASK: u32 = (1 << 30) - 1;
 
 /// What became of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(super) enum ChunkMark {
     /// Its bytes are in the data file.
     Stored,
     /// It is zeros: a hole.
@@ -26,10 +26,10 @@ pub(super) enum Mark {
 
 /// One record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct JournalRecord {
     pub offset: u64,
     pub len: u32,
-    pub mark: Mark,
+    pub mark: ChunkMark,
 }
 
 pub(super) fn header(size: u64) -> [u8; RECORD_BYTES] {
@@ -39,12 +39,12 @@ pub(super) fn header(size: u64) -> [u8; RECORD_BYTES] {
     out
 }
 
-impl Record {
+impl JournalRecord {
     pub fn encode(self) -> [u8; RECORD_BYTES] {
         let kind: u32 = match self.mark {
-            Mark::Stored => 0,
-            Mark::Zeros => 1,
-            Mark::Gone => 2,
+            ChunkMark::Stored => 0,
+            ChunkMark::Zeros => 1,
+            ChunkMark::Gone => 2,
         };
         let mut out = [0; RECORD_BYTES];
         out[..8].copy_from_slice(&self.offset.to_le_bytes());
@@ -62,9 +62,9 @@ impl Record {
         let (offset, len) = body.split_at(8);
         let len = u32::from_le_bytes(len.try_into().ok()?);
         let mark = match len >> 30 {
-            0 => Mark::Stored,
-            1 => Mark::Zeros,
-            2 => Mark::Gone,
+            0 => ChunkMark::Stored,
+            1 => ChunkMark::Zeros,
+            2 => ChunkMark::Gone,
             _ => return None,
         };
         Some(Self { offset: u64::from_le_bytes(offset.try_into().ok()?), len: len & LEN_MASK, mark })
@@ -78,12 +78,12 @@ fn check(body: &[u8]) -> [u8; 4] {
 
 /// The records of a journal for a file of this size; none if it is the journal of something else. Damaged
 /// records are left out.
-pub(super) fn decode(bytes: &[u8], size: u64) -> Option<Vec<Record>> {
+pub(super) fn decode(bytes: &[u8], size: u64) -> Option<Vec<JournalRecord>> {
     let (records, _torn) = bytes.as_chunks::<RECORD_BYTES>();
     let (first, records) = records.split_first()?;
     (*first == header(size)).then(|| {
-        let inside = |r: &Record| r.offset.checked_add(r.len.into()).is_some_and(|end| end <= size);
-        records.iter().filter_map(Record::decode).filter(inside).collect()
+        let inside = |r: &JournalRecord| r.offset.checked_add(r.len.into()).is_some_and(|end| end <= size);
+        records.iter().filter_map(JournalRecord::decode).filter(inside).collect()
     })
 }
 
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn damaged_and_torn_records_are_left_out() {
-        let record = |offset, mark| Record { offset, len: 100, mark };
-        let all = [record(0, Mark::Stored), record(100, Mark::Zeros), record(0, Mark::Gone)];
+        let record = |offset, mark| JournalRecord { offset, len: 100, mark };
+        let all = [record(0, ChunkMark::Stored), record(100, ChunkMark::Zeros), record(0, ChunkMark::Gone)];
         let mut bytes = header(1000).to_vec();
         all.iter().for_each(|r| bytes.extend_from_slice(&r.encode()));
         assert_eq!(decode(&bytes, 1000).unwrap(), all);

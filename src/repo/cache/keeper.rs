@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use super::ledger::{ItemKey, Kind, Proof};
-use super::{LOW_WATER_PERCENT, Shared};
+use super::ledger::{ContentProof, ItemKey, ItemKind};
+use super::{CacheShared, LOW_WATER_PERCENT};
 use crate::format::id::FileHash;
 
 /// A changed row waits no longer than this for the database.
@@ -22,7 +22,7 @@ pub(super) enum Scan {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct KeeperState {
     /// Rounds asked for and rounds done.
     asked: u64,
     done: u64,
@@ -34,7 +34,7 @@ struct State {
 /// How others talk to the thread.
 #[derive(Debug, Default)]
 pub(super) struct Keeper {
-    state: Mutex<State>,
+    state: Mutex<KeeperState>,
     changed: Condvar,
 }
 
@@ -60,12 +60,12 @@ impl Keeper {
         state.is_awaited = true;
         let mine = state.asked;
         self.changed.notify_all();
-        let unfinished = |s: &mut State| s.done < mine && !s.stopped;
+        let unfinished = |s: &mut KeeperState| s.done < mine && !s.stopped;
         drop(self.changed.wait_while(state, unfinished).expect("no holder panics"));
     }
 }
 
-pub(super) fn start(shared: Arc<Shared>, scan: Scan) -> std::thread::JoinHandle<()> {
+pub(super) fn start(shared: Arc<CacheShared>, scan: Scan) -> std::thread::JoinHandle<()> {
     let run = move || {
         if scan == Scan::Yes {
             scan_disk(&shared);
@@ -75,7 +75,7 @@ pub(super) fn start(shared: Arc<Shared>, scan: Scan) -> std::thread::JoinHandle<
             let (round, is_awaited, stopped) = {
                 let keeper = &shared.keeper;
                 let state = keeper.state.lock().expect("no holder panics");
-                let idle = |s: &mut State| s.asked == s.done && !s.stopped;
+                let idle = |s: &mut KeeperState| s.asked == s.done && !s.stopped;
                 let waited = keeper.changed.wait_timeout_while(state, FLUSH_INTERVAL, idle);
                 let (mut state, _) = waited.expect("no holder panics");
                 (state.asked, std::mem::take(&mut state.is_awaited), state.stopped)
@@ -99,30 +99,32 @@ pub(super) fn start(shared: Arc<Shared>, scan: Scan) -> std::thread::JoinHandle<
 }
 
 /// Takes in files that the index does not know. They are proved when they are first used.
-fn scan_disk(shared: &Shared) {
-    for (kind, folder) in [(Kind::Block, "blocks"), (Kind::Partial, "partial"), (Kind::File, "files")] {
+fn scan_disk(shared: &CacheShared) {
+    for (kind, folder) in
+        [(ItemKind::Block, "blocks"), (ItemKind::Partial, "partial"), (ItemKind::File, "files")]
+    {
         scan_folder(shared, kind, &shared.folder.join(folder));
     }
 }
 
-fn scan_folder(shared: &Shared, kind: Kind, folder: &Path) {
+fn scan_folder(shared: &CacheShared, kind: ItemKind, folder: &Path) {
     let Ok(names) = fs::read_dir(folder) else { return };
     for name in names.flatten() {
         if shared.keeper.is_stopped() {
             return;
         }
         let Ok(meta) = name.metadata() else { continue };
-        if meta.is_dir() && kind != Kind::Partial {
+        if meta.is_dir() && kind != ItemKind::Partial {
             scan_folder(shared, kind, &name.path());
             continue;
         }
         let Some(key) = name.file_name().to_str().and_then(|n| parse(kind, n)) else { continue };
         let charge = (meta.blocks() * 512).min(meta.len());
         let used = meta.mtime().max(0) as u64 * 1000;
-        shared.ledger().insert_loaded(key, meta.len(), charge, Proof::None, used);
+        shared.ledger().insert_loaded(key, meta.len(), charge, ContentProof::None, used);
     }
 }
 
-fn parse(kind: Kind, name: &str) -> Option<ItemKey> {
+fn parse(kind: ItemKind, name: &str) -> Option<ItemKey> {
     name.parse::<FileHash>().ok().map(|hash| (kind, *hash.as_bytes()))
 }

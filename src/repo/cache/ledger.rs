@@ -1,6 +1,6 @@
 //! What the cache holds: one item for each file, with its size on disk, its last use and who is using it.
 //!
-//! Pure bookkeeping under one lock ([`Ledger`]); disk and database follow it. Bytes of an item that was removed
+//! Pure bookkeeping under one lock ([`CacheLedger`]); disk and database follow it. Bytes of an item that was removed
 //! while someone had it open stay counted until the last user is gone, because the disk still holds them.
 
 use std::collections::{HashMap, HashSet};
@@ -10,7 +10,7 @@ use super::partial::PartialFile;
 
 /// What an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum ItemKind {
     /// A whole file in `files/`.
     File,
     /// A partly fetched file in `partial/`.
@@ -19,22 +19,22 @@ pub(super) enum Kind {
     Block,
 }
 
-impl Kind {
+impl ItemKind {
     pub fn to_number(self) -> i64 {
         match self {
-            Kind::File => 1,
-            Kind::Partial => 2,
-            Kind::Block => 3,
+            ItemKind::File => 1,
+            ItemKind::Partial => 2,
+            ItemKind::Block => 3,
         }
     }
 
     pub fn from_number(number: i64) -> Option<Self> {
-        [Kind::File, Kind::Partial, Kind::Block].into_iter().find(|k| k.to_number() == number)
+        [ItemKind::File, ItemKind::Partial, ItemKind::Block].into_iter().find(|k| k.to_number() == number)
     }
 }
 
 /// An item's name: its kind and its hash.
-pub(super) type ItemKey = (Kind, [u8; 32]);
+pub(super) type ItemKey = (ItemKind, [u8; 32]);
 
 /// Times of a file that change when its content does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub(super) struct Stamp {
 
 /// What is known about a whole file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(super) enum ContentProof {
     /// Nothing: it must be hashed before it is used.
     None,
     /// Hashed in this boot when it had this stamp; a crash of the machine voids it.
@@ -54,14 +54,14 @@ pub(super) enum Proof {
     Synced(Stamp),
 }
 
-impl Proof {
+impl ContentProof {
     pub fn covers(&self, stamp: Stamp) -> bool {
-        matches!(self, Proof::ThisBoot(s) | Proof::Synced(s) if *s == stamp)
+        matches!(self, ContentProof::ThisBoot(s) | ContentProof::Synced(s) if *s == stamp)
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Item {
+pub(super) struct CacheItem {
     /// Tells this item from an earlier one of the same name.
     serial: u64,
     /// The file's length in bytes.
@@ -70,7 +70,7 @@ pub(super) struct Item {
     pub charge: u64,
     /// Milliseconds since the epoch, strictly ascending within a process.
     pub last_use: u64,
-    pub proof: Proof,
+    pub proof: ContentProof,
     users: u32,
     /// The open partly fetched file, whose chunks can be dropped while it is in use.
     pub partial: Weak<PartialFile>,
@@ -78,8 +78,8 @@ pub(super) struct Item {
 
 /// See the module's text.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
-    items: HashMap<ItemKey, Item>,
+pub(super) struct CacheLedger {
+    items: HashMap<ItemKey, CacheItem>,
     /// Removed items that are still open: charge and users by serial.
     lingering: HashMap<u64, (u64, u32)>,
     bytes: u64,
@@ -92,17 +92,17 @@ pub(super) struct Ledger {
     removed: HashSet<ItemKey>,
 }
 
-impl Ledger {
+impl CacheLedger {
     /// Bytes on disk, lingering ones included.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub fn count(&self, kind: Kind) -> u64 {
+    pub fn count(&self, kind: ItemKind) -> u64 {
         self.items.keys().filter(|(k, _)| *k == kind).count() as u64
     }
 
-    pub fn get(&self, key: &ItemKey) -> Option<&Item> {
+    pub fn get(&self, key: &ItemKey) -> Option<&CacheItem> {
         self.items.get(key)
     }
 
@@ -112,7 +112,7 @@ impl Ledger {
     }
 
     /// Takes in an item, replacing one of the same name.
-    pub fn insert(&mut self, key: ItemKey, size: u64, charge: u64, proof: Proof, now: u64) {
+    pub fn insert(&mut self, key: ItemKey, size: u64, charge: u64, proof: ContentProof, now: u64) {
         self.remove(&key);
         let last_use = self.tick(now);
         self.insert_loaded(key, size, charge, proof, last_use);
@@ -121,18 +121,32 @@ impl Ledger {
     }
 
     /// Takes in an item that the database or a scan of the disk knows; one that is here already stays.
-    pub fn insert_loaded(&mut self, key: ItemKey, size: u64, charge: u64, proof: Proof, last_use: u64) {
+    pub fn insert_loaded(
+        &mut self,
+        key: ItemKey,
+        size: u64,
+        charge: u64,
+        proof: ContentProof,
+        last_use: u64,
+    ) {
         if self.items.contains_key(&key) {
             return;
         }
         self.next_serial += 1;
-        let item =
-            Item { serial: self.next_serial, size, charge, last_use, proof, users: 0, partial: Weak::new() };
+        let item = CacheItem {
+            serial: self.next_serial,
+            size,
+            charge,
+            last_use,
+            proof,
+            users: 0,
+            partial: Weak::new(),
+        };
         self.bytes = self.bytes.saturating_add(charge);
         self.items.insert(key, item);
     }
 
-    /// Counts a user and tells the serial to [`Ledger::leave`] with.
+    /// Counts a user and tells the serial to [`CacheLedger::leave`] with.
     pub fn enter(&mut self, key: &ItemKey, now: u64) -> Option<u64> {
         let last_use = self.tick(now);
         let item = self.items.get_mut(key)?;
@@ -174,11 +188,11 @@ impl Ledger {
 
     /// What is here of a pinned file is kept, too.
     fn is_pinned(&self, (kind, hash): &ItemKey) -> bool {
-        let whole = if *kind == Kind::Partial { Kind::File } else { *kind };
+        let whole = if *kind == ItemKind::Partial { ItemKind::File } else { *kind };
         self.pinned.contains(&(whole, *hash))
     }
 
-    pub fn prove(&mut self, key: &ItemKey, proof: Proof) {
+    pub fn prove(&mut self, key: &ItemKey, proof: ContentProof) {
         if let Some(item) = self.items.get_mut(key) {
             item.proof = proof;
             self.dirty.insert(*key);
@@ -222,7 +236,7 @@ impl Ledger {
         if self.bytes <= target {
             return vec![];
         }
-        let is_idle = |(key, item): &(&ItemKey, &Item)| item.users == 0 && !self.is_pinned(key);
+        let is_idle = |(key, item): &(&ItemKey, &CacheItem)| item.users == 0 && !self.is_pinned(key);
         let mut idle: Vec<(u64, ItemKey)> =
             self.items.iter().filter(is_idle).map(|(k, i)| (i.last_use, *k)).collect();
         idle.sort_unstable();
@@ -261,8 +275,8 @@ impl Ledger {
     /// Turns proofs of this boot into lasting ones, after a sync of everything they cover.
     pub fn mark_synced(&mut self) {
         for (key, item) in &mut self.items {
-            if let Proof::ThisBoot(stamp) = item.proof {
-                item.proof = Proof::Synced(stamp);
+            if let ContentProof::ThisBoot(stamp) = item.proof {
+                item.proof = ContentProof::Synced(stamp);
                 self.dirty.insert(*key);
             }
         }
@@ -270,12 +284,12 @@ impl Ledger {
 }
 
 /// A row of the index: name, size, bytes on disk, proof, last use.
-pub(super) type Row = (ItemKey, u64, u64, Proof, u64);
+pub(super) type CacheRow = (ItemKey, u64, u64, ContentProof, u64);
 
 /// What the database has to learn.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    pub rows: Vec<Row>,
+    pub rows: Vec<CacheRow>,
     pub removed: Vec<ItemKey>,
 }
 
@@ -283,14 +297,14 @@ pub(super) struct Changes {
 mod tests {
     use super::*;
 
-    const A: ItemKey = (Kind::File, [1; 32]);
-    const B: ItemKey = (Kind::File, [2; 32]);
+    const A: ItemKey = (ItemKind::File, [1; 32]);
+    const B: ItemKey = (ItemKind::File, [2; 32]);
 
     #[test]
     fn the_least_recently_used_idle_item_goes_first_and_open_or_pinned_ones_stay() {
-        let mut ledger = Ledger::default();
+        let mut ledger = CacheLedger::default();
         for key in [A, B] {
-            ledger.insert(key, 10, 10, Proof::None, 5);
+            ledger.insert(key, 10, 10, ContentProof::None, 5);
         }
         ledger.touch(&A, 5);
         let serial = ledger.enter(&B, 4).unwrap();
@@ -307,11 +321,11 @@ mod tests {
 
     #[test]
     fn bytes_of_a_removed_item_count_until_its_last_user_leaves() {
-        let mut ledger = Ledger::default();
-        ledger.insert(A, 10, 10, Proof::None, 0);
+        let mut ledger = CacheLedger::default();
+        ledger.insert(A, 10, 10, ContentProof::None, 0);
         let (one, two) = (ledger.enter(&A, 0).unwrap(), ledger.enter(&A, 0).unwrap());
         ledger.remove(&A);
-        ledger.insert(A, 3, 3, Proof::None, 0);
+        ledger.insert(A, 3, 3, ContentProof::None, 0);
         assert_eq!(ledger.bytes(), 13);
         ledger.leave(&A, one);
         assert_eq!(ledger.bytes(), 13);

@@ -50,11 +50,11 @@ pub fn count_journal(bytes: &[u8], size: u64) -> Option<usize> {
 pub use self::db::{ChunkPlace, remembered_limit};
 pub use self::direct::Pages;
 pub(crate) use self::files::hash_all;
-pub use self::files::{Admission, Lookup, WholeFile};
+pub use self::files::{Insertion, Lookup, WholeFile};
 use self::keeper::Keeper;
-use self::ledger::{ItemKey, Kind, Ledger};
+use self::ledger::{CacheLedger, ItemKey, ItemKind};
 pub use self::partial::{ChunkState, Finish, PartialFile};
-pub use self::pins::{Pin, PinError, PinnedItem, PinnedVersion};
+pub use self::pins::{Pin, PinFileError, PinnedItem, PinnedVersion};
 use crate::format::clock::Env;
 use crate::format::id::{ChunkId, FileHash};
 use crate::host::durable;
@@ -108,7 +108,7 @@ pub struct CacheStats {
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct CacheCounters {
     hits: AtomicU64,
     misses: AtomicU64,
     evicted: AtomicU64,
@@ -117,17 +117,17 @@ struct Counters {
 
 /// What the cache, its open files and its background thread share.
 #[derive(Debug)]
-struct Shared {
+struct CacheShared {
     folder: PathBuf,
     pins: PathBuf,
-    pins_seen: Mutex<pins::Seen>,
+    pins_seen: Mutex<pins::SeenPins>,
     limit_bytes: u64,
     env: Env,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<CacheLedger>,
     database: Mutex<Connection>,
     /// Whether any chunk places may be in the database; saves the look-ups of a cache without.
     has_chunks: AtomicBool,
-    counters: Counters,
+    counters: CacheCounters,
     gather: direct::Gather,
     temporaries: AtomicU64,
     keeper: Keeper,
@@ -136,7 +136,7 @@ struct Shared {
 /// The bounded disk cache; see the module's text. Shared in an [`Arc`], used from any thread.
 #[derive(Debug)]
 pub struct Cache {
-    shared: Arc<Shared>,
+    shared: Arc<CacheShared>,
     memory: Mutex<BlockMemory>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -151,14 +151,14 @@ impl Cache {
         remove_stale_temporaries(&options.folder.join("tmp"), &options.env);
         let connection = db::open(&options.database).map_err(|e| failed(io::Error::other(e)))?;
         let opened = db::opened_in(&connection).unwrap_or_else(|_| "new".into());
-        let mut ledger = Ledger::default();
+        let mut ledger = CacheLedger::default();
         for (key, size, charge, proof, used) in db::load(&connection).unwrap_or_default() {
             ledger.insert_loaded(key, size, charge, proof, used);
         }
         if let Err(error) = db::set_opened_in(&connection, &sqlite::boot_id()) {
             tracing::warn!(%error, "the cache database cannot be written");
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(CacheShared {
             pins: options.folder.with_file_name("pins"),
             pins_seen: Mutex::default(),
             folder: options.folder,
@@ -167,7 +167,7 @@ impl Cache {
             ledger: Mutex::new(ledger),
             database: Mutex::new(connection),
             has_chunks: AtomicBool::new(true),
-            counters: Counters::default(),
+            counters: CacheCounters::default(),
             gather: direct::Gather::default(),
             temporaries: AtomicU64::new(0),
             keeper: Keeper::default(),
@@ -227,7 +227,7 @@ impl Cache {
             bytes: ledger.bytes(),
             limit: self.shared.limit_bytes,
             pinned_bytes: ledger.pinned_bytes(),
-            files: ledger.count(Kind::File),
+            files: ledger.count(ItemKind::File),
             hits: read(&c.hits),
             misses: read(&c.misses),
             evicted: read(&c.evicted),
@@ -272,8 +272,8 @@ impl Drop for Cache {
     }
 }
 
-impl Shared {
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+impl CacheShared {
+    fn ledger(&self) -> MutexGuard<'_, CacheLedger> {
         self.ledger.lock().expect("no holder panics")
     }
 
@@ -288,9 +288,9 @@ impl Shared {
     fn path(&self, key: &ItemKey) -> PathBuf {
         let hex = FileHash::from_bytes(key.1).to_string();
         match key.0 {
-            Kind::File => self.folder.join("files").join(&hex[..2]).join(hex),
-            Kind::Block => self.folder.join("blocks").join(&hex[..2]).join(hex),
-            Kind::Partial => self.folder.join("partial").join(hex),
+            ItemKind::File => self.folder.join("files").join(&hex[..2]).join(hex),
+            ItemKind::Block => self.folder.join("blocks").join(&hex[..2]).join(hex),
+            ItemKind::Partial => self.folder.join("partial").join(hex),
         }
     }
 
@@ -316,9 +316,9 @@ impl Shared {
         self.counters.evicted.fetch_add(taken.len() as u64, Ordering::Relaxed);
         for key in &taken {
             match key.0 {
-                Kind::Partial => partial::remove_unused(&self.path(key)),
+                ItemKind::Partial => partial::remove_unused(&self.path(key)),
                 // Another process may have been first.
-                Kind::File | Kind::Block => drop(fs::remove_file(self.path(key))),
+                ItemKind::File | ItemKind::Block => drop(fs::remove_file(self.path(key))),
             }
         }
         let over = self.ledger().bytes().saturating_sub(target);
@@ -366,20 +366,20 @@ impl Shared {
 
 /// A count of one user of an item, given back when dropped.
 #[derive(Debug)]
-struct Lease {
-    shared: Arc<Shared>,
+struct UseCount {
+    shared: Arc<CacheShared>,
     key: ItemKey,
     serial: u64,
 }
 
-impl Lease {
-    fn take(shared: &Arc<Shared>, key: ItemKey) -> Option<Self> {
+impl UseCount {
+    fn take(shared: &Arc<CacheShared>, key: ItemKey) -> Option<Self> {
         let serial = shared.ledger().enter(&key, shared.now())?;
         Some(Self { shared: shared.clone(), key, serial })
     }
 }
 
-impl Drop for Lease {
+impl Drop for UseCount {
     fn drop(&mut self) {
         self.shared.ledger().leave(&self.key, self.serial);
         self.shared.check_limit();

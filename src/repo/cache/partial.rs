@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use bytes::Bytes;
 
 use super::direct::{self, Pages};
-use super::journal::{self, Mark, Record};
-use super::ledger::{ItemKey, Kind, Proof};
-use super::{Cache, Lease, Shared, files, sys};
+use super::journal::{self, ChunkMark, JournalRecord};
+use super::ledger::{ContentProof, ItemKey, ItemKind};
+use super::{Cache, CacheShared, UseCount, files, sys};
 use crate::format::id::{ChunkId, FileHash};
 use crate::host::durable;
 use crate::host::process::limits;
@@ -51,7 +51,7 @@ pub enum Finish {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct HeldChunks {
     len: u32,
     is_proved: bool,
     is_hole: bool,
@@ -59,8 +59,8 @@ struct Held {
 
 /// Protected by one lock: what is there, and the right to read or drop it.
 #[derive(Debug, Default)]
-struct State {
-    chunks: HashMap<u64, Held>,
+struct PartialState {
+    chunks: HashMap<u64, HeldChunks>,
     /// Bytes of the file that are there.
     bytes: u64,
     /// Stored chunks, oldest first; dropped ones may linger.
@@ -83,7 +83,7 @@ struct Prefix {
 /// See the module's text.
 #[derive(Debug)]
 pub struct PartialFile {
-    shared: Arc<Shared>,
+    shared: Arc<CacheShared>,
     key: ItemKey,
     hash: FileHash,
     size: u64,
@@ -94,10 +94,10 @@ pub struct PartialFile {
     path: PathBuf,
     /// A private file has no item in the books and is removed when it is closed.
     is_private: bool,
-    state: RwLock<State>,
+    state: RwLock<PartialState>,
     prefix: Mutex<Prefix>,
     writing: Mutex<()>,
-    lease: Option<Lease>,
+    lease: Option<UseCount>,
 }
 
 fn journal_path(data: &Path) -> PathBuf {
@@ -108,7 +108,7 @@ impl Cache {
     /// Opens the partly fetched file of this name, or begins one.
     pub fn open_partial(&self, hash: &FileHash, size: u64) -> io::Result<Arc<PartialFile>> {
         let shared = &self.shared;
-        let key = (Kind::Partial, *hash.as_bytes());
+        let key = (ItemKind::Partial, *hash.as_bytes());
         let path = shared.path(&key);
         match lock_journal(&journal_path(&path))? {
             // It stays open for as long as anybody reads the file.
@@ -150,7 +150,7 @@ pub(super) fn remove_unused(data: &Path) {
 
 impl PartialFile {
     fn open(
-        shared: &Arc<Shared>,
+        shared: &Arc<CacheShared>,
         key: ItemKey,
         hash: &FileHash,
         size: u64,
@@ -171,10 +171,10 @@ impl PartialFile {
             let (charge, now) = ((meta.blocks() * 512).min(meta.len()), shared.now());
             let mut ledger = shared.ledger();
             if ledger.get(&key).is_none_or(|i| i.size != size) {
-                ledger.insert(key, size, charge, Proof::None, now);
+                ledger.insert(key, size, charge, ContentProof::None, now);
             }
             drop(ledger);
-            Lease::take(shared, key)
+            UseCount::take(shared, key)
         };
         let partial = Self {
             shared: shared.clone(),
@@ -202,16 +202,16 @@ impl PartialFile {
         Ok(partial)
     }
 
-    fn take_claims(&self, records: Vec<Record>) {
+    fn take_claims(&self, records: Vec<JournalRecord>) {
         let mut state = self.state.write().expect("no holder panics");
         state.has_foreign_bytes = !records.is_empty();
-        for Record { offset, len, mark } in records {
+        for JournalRecord { offset, len, mark } in records {
             if let Some(old) = state.chunks.remove(&offset) {
                 state.bytes -= u64::from(old.len);
             }
-            if mark != Mark::Gone {
-                let is_hole = mark == Mark::Zeros;
-                state.chunks.insert(offset, Held { len, is_proved: false, is_hole });
+            if mark != ChunkMark::Gone {
+                let is_hole = mark == ChunkMark::Zeros;
+                state.chunks.insert(offset, HeldChunks { len, is_proved: false, is_hole });
                 state.bytes += u64::from(len);
                 state.order.push_back(offset);
             }
@@ -227,7 +227,7 @@ impl PartialFile {
             return Ok(());
         }
         *prefix = Prefix::default();
-        *state = State { keepers: state.keepers, ..State::default() };
+        *state = PartialState { keepers: state.keepers, ..PartialState::default() };
         self.data.set_len(0)?;
         self.data.set_len(self.size)?;
         self.journal.set_len(0)?;
@@ -310,7 +310,7 @@ impl PartialFile {
         }
         drop(writing);
         let marks = chunks.iter().map(|(offset, bytes)| (*offset, bytes.len() as u32));
-        self.enter(marks, Mark::Stored)
+        self.enter(marks, ChunkMark::Stored)
     }
 
     fn write_run(&self, run: &[(u64, Bytes)], pages: Pages) -> io::Result<()> {
@@ -333,24 +333,24 @@ impl PartialFile {
                 sys::punch_hole(&self.data, *offset, (*len).into())?;
             }
         }
-        self.enter(chunks.iter().copied(), Mark::Zeros)
+        self.enter(chunks.iter().copied(), ChunkMark::Zeros)
     }
 
-    fn enter(&self, chunks: impl Iterator<Item = (u64, u32)>, mark: Mark) -> io::Result<()> {
-        let is_hole = mark == Mark::Zeros;
+    fn enter(&self, chunks: impl Iterator<Item = (u64, u32)>, mark: ChunkMark) -> io::Result<()> {
+        let is_hole = mark == ChunkMark::Zeros;
         let mut records = Vec::new();
         let mut added = 0i64;
         {
             let mut state = self.state.write().expect("no holder panics");
             for (offset, len) in chunks {
-                let old = state.chunks.insert(offset, Held { len, is_proved: true, is_hole });
+                let old = state.chunks.insert(offset, HeldChunks { len, is_proved: true, is_hole });
                 state.bytes += u64::from(len);
                 state.bytes -= old.map_or(0, |o| o.len.into());
                 if old.is_none_or(|o| o.is_hole) && !is_hole {
                     added += i64::from(len);
                     state.order.push_back(offset);
                 }
-                records.extend_from_slice(&Record { offset, len, mark }.encode());
+                records.extend_from_slice(&JournalRecord { offset, len, mark }.encode());
             }
         }
         if let Some(lease) = &self.lease {
@@ -400,7 +400,8 @@ impl PartialFile {
             state.chunks.remove(&offset);
             state.bytes -= u64::from(held.len);
             freed += u64::from(held.len);
-            records.extend_from_slice(&Record { offset, len: held.len, mark: Mark::Gone }.encode());
+            records
+                .extend_from_slice(&JournalRecord { offset, len: held.len, mark: ChunkMark::Gone }.encode());
         }
         let _ = self.append(&records);
         drop(state);

@@ -15,8 +15,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{ItemKey, Kind};
-use super::{Cache, Shared, files};
+use super::ledger::{ItemKey, ItemKind};
+use super::{Cache, CacheShared, files};
 use crate::format::clock::Timestamp;
 use crate::format::id::{ChunkId, Digest, FileHash, ManifestId, StoreId};
 use crate::format::name::{ArtifactKey, VersionNumber};
@@ -77,18 +77,18 @@ impl PinnedItem {
 
     /// A manifest block or list block.
     pub fn block(id: &ChunkId, bytes: u64) -> Self {
-        Self { key: (Kind::Block, *id.as_bytes()), bytes }
+        Self { key: (ItemKind::Block, *id.as_bytes()), bytes }
     }
 
     /// A manifest root.
     pub fn root(id: &ManifestId, bytes: u64) -> Self {
-        Self { key: (Kind::Block, *id.as_bytes()), bytes }
+        Self { key: (ItemKind::Block, *id.as_bytes()), bytes }
     }
 }
 
 /// Why a version was not pinned.
 #[derive(Debug, thiserror::Error)]
-pub enum PinError {
+pub enum PinFileError {
     /// The cache is not allowed to hold so much.
     #[error(
         "it needs {needed} bytes in the cache beside {pinned} bytes that are pinned already, {over} bytes more than \
@@ -114,7 +114,7 @@ pub enum PinError {
 
 /// What the pins of a folder were when they were last read.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct SeenPins {
     changed: Option<SystemTime>,
 }
 
@@ -127,7 +127,7 @@ impl Cache {
     ///
     /// # Errors
     /// Nothing is pinned if all pins together would not fit into the cache.
-    pub fn pin(&self, pin: &Pin) -> Result<(), PinError> {
+    pub fn pin(&self, pin: &Pin) -> Result<(), PinFileError> {
         let PinnedVersion { store, artifact, version, .. } = &pin.version;
         let mut items = Items::new();
         for other in read_all(&self.shared.pins) {
@@ -139,12 +139,12 @@ impl Cache {
         add(&mut items, pin);
         let (all, limit): (u64, _) = (items.values().sum(), self.shared.limit_bytes);
         if all > limit {
-            return Err(PinError::TooLarge { needed: all - pinned, pinned, limit });
+            return Err(PinFileError::TooLarge { needed: all - pinned, pinned, limit });
         }
         let path = file(&self.shared.pins, &pin.version);
         let written = durable::create_private_directory(&self.shared.pins)
             .and_then(|()| durable::write_atomically(&path, &encode(pin)));
-        written.map_err(|source| PinError::Io { path: path.display().to_string(), source })?;
+        written.map_err(|source| PinFileError::Io { path: path.display().to_string(), source })?;
         self.shared.pins_changed();
         Ok(())
     }
@@ -180,11 +180,11 @@ impl Cache {
 
     /// Bytes that are here of a file that is being fetched.
     pub fn partial_bytes(&self, hash: &FileHash) -> u64 {
-        self.shared.ledger().get(&(Kind::Partial, *hash.as_bytes())).map_or(0, |item| item.charge)
+        self.shared.ledger().get(&(ItemKind::Partial, *hash.as_bytes())).map_or(0, |item| item.charge)
     }
 }
 
-impl Shared {
+impl CacheShared {
     /// Takes in what this process changed; times of folders are coarse.
     fn pins_changed(&self) {
         self.pins_seen.lock().expect("no holder panics").changed = None;
@@ -272,7 +272,7 @@ fn decode(bytes: &[u8]) -> Result<Pin, String> {
         let (kind, rest) = row.split_first()?;
         let (hash, rest) = rest.split_first_chunk()?;
         let bytes = u64::from_le_bytes(*rest.first_chunk()?);
-        Some(PinnedItem { key: (Kind::from_number((*kind).into())?, *hash), bytes })
+        Some(PinnedItem { key: (ItemKind::from_number((*kind).into())?, *hash), bytes })
     };
     let items = rows.iter().map(item).collect::<Option<_>>().ok_or("it has a row of an unknown kind")?;
     Ok(Pin { version, items })

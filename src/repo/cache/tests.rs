@@ -264,7 +264,7 @@ fn a_staged_file_comes_in_by_rename_or_by_copy_and_is_whole_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let cache = open(&folder, 1 << 30);
     let source = folder.path().join("staged");
-    for (i, how) in [(0, Admission::Copy), (1, Admission::Rename), (1, Admission::Rename)] {
+    for (i, how) in [(0, Insertion::Copy), (1, Insertion::Rename), (1, Insertion::Rename)] {
         let (hash, bytes) = content(i);
         fs::write(&source, &bytes).unwrap();
         let inode = fs::metadata(&source).unwrap().ino();
@@ -273,16 +273,16 @@ fn a_staged_file_comes_in_by_rename_or_by_copy_and_is_whole_at_once() {
         cache.admit_file(&hash, &read_as, &source, how).unwrap();
         assert!(is_found(&cache, &hash));
         assert!(fs::read(file_path(&folder, &hash)).unwrap() == bytes);
-        assert_eq!(source.exists(), how == Admission::Copy);
+        assert_eq!(source.exists(), how == Insertion::Copy);
         let is_same = fs::metadata(file_path(&folder, &hash)).unwrap().ino() == inode;
-        assert_eq!(is_same, how == Admission::Rename && !was_there);
+        assert_eq!(is_same, how == Insertion::Rename && !was_there);
     }
     fs::write(&source, content(5).1).unwrap();
     let read_as = StatIdentity::of_metadata(&fs::metadata(&source).unwrap());
     // Of the same length, but not what was hashed.
     std::thread::sleep(std::time::Duration::from_millis(20));
     fs::write(&source, content(6).1).unwrap();
-    assert!(cache.admit_file(&content(5).0, &read_as, &source, Admission::Rename).is_err());
+    assert!(cache.admit_file(&content(5).0, &read_as, &source, Insertion::Rename).is_err());
     assert!(source.exists() && !cache.has(&content(5).0));
 }
 

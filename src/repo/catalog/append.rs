@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::races::Races;
 use super::read::Expect;
-use super::{ArtifactState, Catalog, CatalogError, Cell, Known};
+use super::{ArtifactState, Catalog, CatalogError, Cell, KnownLogs};
 use crate::format::checkpoint::CheckpointRef;
-use crate::format::event::{Body, Event, MAX_EVENT_BYTES};
+use crate::format::event::{Event, EventBody, MAX_EVENT_BYTES};
 use crate::format::id::{ArtifactId, EventHash, EventId};
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::format::signed::SignedEvent;
@@ -36,9 +36,9 @@ pub struct Actor {
 /// What a plan says when it is shown the newest state.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once for each attempt and moved once")]
-pub enum Step {
+pub enum AppendStep {
     /// Append this.
-    Append(Body),
+    Append(EventBody),
     /// There is nothing to do (any more).
     Nothing,
 }
@@ -62,7 +62,7 @@ enum Attempt {
 }
 
 /// An event as it is stored.
-struct Written {
+struct StoredEvent {
     event: Event,
     bytes: Bytes,
 }
@@ -92,7 +92,7 @@ impl Catalog {
         key: &ArtifactKey,
         id: EventId,
         actor: &Actor,
-        mut plan: impl FnMut(&ArtifactState) -> Result<Step, E>,
+        mut plan: impl FnMut(&ArtifactState) -> Result<AppendStep, E>,
     ) -> Result<Appended, E> {
         let cell = self.cell(key);
         let _reading = cell.reading.lock().await;
@@ -108,14 +108,14 @@ impl Catalog {
                 return Ok(Appended { state, outcome: Some(outcome) });
             }
             let body = match plan(&state).and_then(|step| self.permitted(&state, step).map_err(E::from)) {
-                Ok(Step::Append(body)) => body,
+                Ok(AppendStep::Append(body)) => body,
                 // What was planned on may be old news: ask once before refusing or doing nothing.
-                Ok(Step::Nothing) | Err(_) if !refreshed => {
+                Ok(AppendStep::Nothing) | Err(_) if !refreshed => {
                     refreshed = true;
                     state = self.read_on(key, &cell, Expect::Nothing).await?.unwrap_or(state);
                     continue;
                 }
-                Ok(Step::Nothing) => return Ok(Appended { state, outcome: None }),
+                Ok(AppendStep::Nothing) => return Ok(Appended { state, outcome: None }),
                 Err(refusal) => return Err(refusal),
             };
             if checkpoint.is_none() {
@@ -136,7 +136,7 @@ impl Catalog {
                 Err(e) if tries.doubts > 0 => return Err(doubt(key, seq, &e).into()),
                 Err(e) => return Err(e.into()),
             };
-            let event = Written { bytes, event };
+            let event = StoredEvent { bytes, event };
             state = match self.attempt(key, &cell, &state, &event, &mut tries).await? {
                 Attempt::Failed(newest) => newest,
                 Attempt::Written(next) => {
@@ -158,7 +158,7 @@ impl Catalog {
         key: &ArtifactKey,
         cell: &Cell,
         state: &Arc<ArtifactState>,
-        Written { event, bytes }: &Written,
+        StoredEvent { event, bytes }: &StoredEvent,
         tries: &mut Tries,
     ) -> Result<Attempt, CatalogError> {
         let doubt = |problem: &dyn std::fmt::Display| doubt(key, event.seq, problem);
@@ -166,7 +166,9 @@ impl Catalog {
         let mut conflict = None;
         let answer = match self.create_event(key, event.seq, bytes).await {
             Ok(Created::Yes) => {
-                return self.take_in(key, cell, Some(state), event.seq, bytes, asked).map(Attempt::Written);
+                return self
+                    .apply_written(key, cell, Some(state), event.seq, bytes, asked)
+                    .map(Attempt::Written);
             }
             Ok(Created::Exists(said)) => {
                 conflict = Some(said);
@@ -216,7 +218,7 @@ impl Catalog {
 
     /// Adds an event that was just written to what is known. It is read back from its bytes, as all others read it.
     /// The state is as old as the request: while its answer was on its way, others may have gone on.
-    fn take_in(
+    fn apply_written(
         &self,
         key: &ArtifactKey,
         cell: &Cell,
@@ -229,7 +231,7 @@ impl Catalog {
         self.fold(key, &mut next, seq, bytes)?;
         let next = Arc::new(next.expect("an event that was folded makes a state"));
         self.mirror.add_events(key, &[(seq, bytes.clone())]);
-        cell.set(Known { loaded: true, state: Some(next.clone()), checked: Some(asked), unheard: None });
+        cell.set(KnownLogs { loaded: true, state: Some(next.clone()), checked: Some(asked), unheard: None });
         Ok(next)
     }
 
@@ -261,13 +263,13 @@ impl Catalog {
             let env = self.store.env();
             let (artifact, id) =
                 (ArtifactId::from_bytes(env.random16()), EventId::from_bytes(env.random16()));
-            let event = self.event(key, artifact, 0, None, id, actor, Body::Create);
+            let event = self.event(key, artifact, 0, None, id, actor, EventBody::Create);
             let bytes = self.encode(key, &event).await?;
             let asked = Instant::now();
             match self.create_event(key, 0, &bytes).await.map_err(CatalogError::from)? {
                 // Whoever made it, the log begins now; reading it tells which artifact it is.
                 Created::Yes => {
-                    let state = self.take_in(key, cell, None, 0, &bytes, asked)?;
+                    let state = self.apply_written(key, cell, None, 0, &bytes, asked)?;
                     self.forget_listings();
                     return Ok(state);
                 }
@@ -291,7 +293,7 @@ impl Catalog {
         prev: Option<EventHash>,
         id: EventId,
         actor: &Actor,
-        body: Body,
+        body: EventBody,
     ) -> Event {
         Event {
             store: self.store.id(),
@@ -310,11 +312,11 @@ impl Catalog {
     }
 
     /// What may be appended here: an alias that is protected is moved with a signature by one of its keys only.
-    fn permitted(&self, state: &ArtifactState, step: Step) -> Result<Step, CatalogError> {
+    fn permitted(&self, state: &ArtifactState, step: AppendStep) -> Result<AppendStep, CatalogError> {
         let signer = self.signer.as_ref().map(|signer| signer.key());
         let forbidden = match &step {
-            Step::Append(body) => state.forbidden(body, signer),
-            Step::Nothing => None,
+            AppendStep::Append(body) => state.forbidden(body, signer),
+            AppendStep::Nothing => None,
         };
         match forbidden {
             None => Ok(step),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::read::{Listed, Read};
+use super::read::{LogListing, LogRead};
 use super::{ArtifactState, Catalog, CatalogError, Cell};
 use crate::format::checkpoint::{Checkpoint, CheckpointRef, MAX_SEQ};
 use crate::format::id::CheckpointHash;
@@ -36,7 +36,7 @@ const MIRRORED_EVENTS: u64 = 256;
 /// The end of a log, as far as it was listed and fetched; what was fetched has no gaps and ends with the log.
 #[derive(Debug)]
 struct Tail {
-    listed: Listed,
+    listed: LogListing,
     events: BTreeMap<u64, Bytes>,
 }
 
@@ -148,7 +148,7 @@ impl Catalog {
                 });
                 Ok(named.filter(|checkpoint| checkpoint.seq <= MAX_SEQ).collect())
             }
-            Err(e) if e.may_pass() => Err(e.into()),
+            Err(e) if e.is_transient() => Err(e.into()),
             Err(e) => {
                 tracing::warn!("{key}: reading the log without checkpoints: {e}");
                 Ok(vec![])
@@ -162,9 +162,9 @@ impl Catalog {
         &self,
         key: &ArtifactKey,
         known: Option<ArtifactState>,
-        listed: Listed,
+        listed: LogListing,
         mut candidates: Vec<CheckpointRef>,
-    ) -> Result<Read, CatalogError> {
+    ) -> Result<LogRead, CatalogError> {
         let next = listed.from;
         let mut tail = Tail { listed, events: BTreeMap::new() };
         candidates.retain(|c| c.seq >= next && (!listed.is_whole || tail.can_vouch_for(*c)));
@@ -177,7 +177,7 @@ impl Catalog {
             match self.fold_vouched(key, known.as_ref(), *candidate, state, &tail.events) {
                 Ok(state) => {
                     let (base, events) = (Some((*candidate, bytes)), tail.events.into_iter().collect());
-                    return Ok(Read { state: Some(state), base, events });
+                    return Ok(LogRead { state: Some(state), base, events });
                 }
                 Err(problem) => {
                     tracing::warn!("{key}: the checkpoint of event {} is not used: {problem}", candidate.seq);
@@ -192,7 +192,7 @@ impl Catalog {
         for (seq, bytes) in &tail.events {
             self.fold(key, &mut state, *seq, bytes)?;
         }
-        Ok(Read { state, base: None, events: tail.events.into_iter().collect() })
+        Ok(LogRead { state, base: None, events: tail.events.into_iter().collect() })
     }
 
     /// Fetches a checkpoint and what of the log behind it is not in `tail` yet, at the same time where the log's end
@@ -235,7 +235,7 @@ impl Catalog {
         let object = Key::Checkpoint(key.clone(), reference);
         let bytes = match self.store.get(&object).await {
             Ok(bytes) => bytes,
-            Err(e) if e.may_pass() => return Err(e.into()),
+            Err(e) if e.is_transient() => return Err(e.into()),
             Err(e) => {
                 tracing::warn!("{e}");
                 return Ok(None);

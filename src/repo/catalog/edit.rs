@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
+use super::{Actor, AppendStep, ArtifactState, Catalog, CatalogError, VersionRecord};
 use crate::format::details::Details;
 use crate::format::event::{
-    AliasMove, AliasTarget, Body, CommitSettings, MessageChange, MetaChange, Metadata, Recommit, TagChange,
-    TtlChange,
+    AliasMove, AliasTarget, CommitSettings, EventBody, MessageChange, MetaChange, Metadata, Recommit,
+    TagChange, TtlChange,
 };
 use crate::format::id::{DetailsId, EventId};
 use crate::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
@@ -115,11 +115,11 @@ impl Catalog {
             chosen = Some(version.version);
             // Who signs says it again: the move before may be somebody else's, and not signed.
             if from == Some(version.version) && self.signer().is_none() {
-                return Ok(Step::Nothing);
+                return Ok(AppendStep::Nothing);
             }
             let to =
                 AliasTarget { version: version.version, digest: version.digest, manifest: version.manifest };
-            Ok(Step::Append(Body::Alias(AliasMove { alias: alias.clone(), to: Some(to), from })))
+            Ok(AppendStep::Append(EventBody::Alias(AliasMove { alias: alias.clone(), to: Some(to), from })))
         })
         .await?;
         Ok(chosen.expect("the plan ran at least once and set it"))
@@ -135,7 +135,9 @@ impl Catalog {
     ) -> Result<(), EditError> {
         self.edit(key, actor, |state| match check_alias(state, alias, precondition)? {
             None => Err(EditError::NoAlias { artifact: key.clone(), alias: alias.clone() }),
-            from => Ok(Step::Append(Body::Alias(AliasMove { alias: alias.clone(), to: None, from }))),
+            from => {
+                Ok(AppendStep::Append(EventBody::Alias(AliasMove { alias: alias.clone(), to: None, from })))
+            }
         })
         .await?;
         Ok(())
@@ -155,9 +157,9 @@ impl Catalog {
             let add: Vec<String> = add.iter().filter(|t| !version.tags.contains(*t)).cloned().collect();
             let remove: Vec<String> = remove.iter().filter(|t| version.tags.contains(*t)).cloned().collect();
             if add.is_empty() && remove.is_empty() {
-                return Ok(Step::Nothing);
+                return Ok(AppendStep::Nothing);
             }
-            Ok(Step::Append(Body::Tag(TagChange { version: version.version, add, remove })))
+            Ok(AppendStep::Append(EventBody::Tag(TagChange { version: version.version, add, remove })))
         })
         .await
     }
@@ -175,9 +177,9 @@ impl Catalog {
             let add: Vec<String> = tags.iter().filter(|t| !version.tags.contains(*t)).cloned().collect();
             let remove: Vec<String> = version.tags.iter().filter(|t| !tags.contains(t)).cloned().collect();
             if add.is_empty() && remove.is_empty() {
-                return Ok(Step::Nothing);
+                return Ok(AppendStep::Nothing);
             }
-            Ok(Step::Append(Body::Tag(TagChange { version: version.version, add, remove })))
+            Ok(AppendStep::Append(EventBody::Tag(TagChange { version: version.version, add, remove })))
         })
         .await
     }
@@ -199,9 +201,9 @@ impl Catalog {
             let remove: Vec<String> =
                 remove.iter().filter(|n| version.meta.contains_key(*n)).cloned().collect();
             if set.is_empty() && remove.is_empty() {
-                return Ok(Step::Nothing);
+                return Ok(AppendStep::Nothing);
             }
-            Ok(Step::Append(Body::Meta(MetaChange { version: version.version, set, remove })))
+            Ok(AppendStep::Append(EventBody::Meta(MetaChange { version: version.version, set, remove })))
         })
         .await
     }
@@ -217,9 +219,9 @@ impl Catalog {
         self.edit(key, actor, |state| {
             let version = select(state, target)?;
             if version.ttl_seconds == ttl_seconds {
-                return Ok(Step::Nothing);
+                return Ok(AppendStep::Nothing);
             }
-            Ok(Step::Append(Body::Ttl(TtlChange { version: version.version, ttl_seconds })))
+            Ok(AppendStep::Append(EventBody::Ttl(TtlChange { version: version.version, ttl_seconds })))
         })
         .await
     }
@@ -234,7 +236,7 @@ impl Catalog {
         self.edit(key, actor, |state| {
             let VersionRecord { version, digest, .. } = *select(state, target)?;
             let settings = CommitSettings::default();
-            Ok(Step::Append(Body::Recommit(Recommit { version, digest, settings })))
+            Ok(AppendStep::Append(EventBody::Recommit(Recommit { version, digest, settings })))
         })
         .await
     }
@@ -260,8 +262,11 @@ impl Catalog {
                     newest = state.epoch();
                     // A collection that began meanwhile may have condemned the object: it is written anew.
                     Ok(match newest == epoch {
-                        true => Step::Append(Body::Message(MessageChange { version, details: reference })),
-                        false => Step::Nothing,
+                        true => AppendStep::Append(EventBody::Message(MessageChange {
+                            version,
+                            details: reference,
+                        })),
+                        false => AppendStep::Nothing,
                     })
                 })
                 .await?;
@@ -278,7 +283,7 @@ impl Catalog {
         &self,
         key: &ArtifactKey,
         actor: &Actor,
-        plan: impl FnMut(&ArtifactState) -> Result<Step, EditError>,
+        plan: impl FnMut(&ArtifactState) -> Result<AppendStep, EditError>,
     ) -> Result<Arc<ArtifactState>, EditError> {
         self.store.ask_again().await.map_err(CatalogError::from)?;
         // An edit never creates an artifact. That there is none may be old news, that there is one may not.

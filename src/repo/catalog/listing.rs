@@ -11,7 +11,7 @@ use futures::StreamExt;
 use tokio::time::Instant;
 
 use super::read::PARALLEL_LOGS;
-use super::{ArtifactState, Catalog, CatalogError, Known};
+use super::{ArtifactState, Catalog, CatalogError, KnownLogs};
 use crate::format::name::{ArtifactKey, ArtifactName, ProjectName};
 
 /// Logs that one listing looks at, of those it knows.
@@ -162,7 +162,7 @@ impl Catalog {
     }
 
     /// What is known of an artifact, from memory or from the local copy of its log. Sends nothing.
-    async fn recall(&self, key: &ArtifactKey) -> Known {
+    async fn recall(&self, key: &ArtifactKey) -> KnownLogs {
         let cell = self.cell(key);
         if !cell.known().loaded {
             let _reading = cell.reading.lock().await;

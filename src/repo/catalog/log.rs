@@ -86,7 +86,7 @@ impl Catalog {
         let lacking: Vec<u64> = (from..=state.seq()).filter(|seq| !lines.contains_key(seq)).collect();
         let count = lacking.len() as u64;
         let fetched = self.fetch_events(key, lacking).await.map_err(|e| match e {
-            CatalogError::Store(source) if source.may_pass() => {
+            CatalogError::Store(source) if source.is_transient() => {
                 CatalogError::Incomplete { artifact: key.clone(), lacking: count, source }
             }
             other => other,

@@ -27,15 +27,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::append::{Actor, Appended, Step};
+pub use self::append::{Actor, AppendStep, Appended};
 pub use self::checked::LogError;
 pub use self::edit::{AliasPrecondition, EditError};
 use self::mirror::Mirror;
 use self::read::Expect;
-pub use self::record::{DeletionRecord, ProducerRecord, Record, names_of};
+pub use self::record::{DeletionRecord, FullRecord, ProducerRecord, names_of};
 pub use self::retention::{InUse, Inputs, VersionKey, expired};
 pub use self::state::{ArtifactState, ChainError};
-pub use self::sync::{Scope, Synced};
+pub use self::sync::{SyncScope, Synced};
 pub use self::usage::Usage;
 use crate::format::details::{Details, DetailsRef};
 use crate::format::event::MAX_EVENT_BYTES;
@@ -151,7 +151,7 @@ pub struct Catalog {
     mirror: Mirror,
     cells: Mutex<HashMap<ArtifactKey, Arc<Cell>>>,
     /// By their folder; each is held by the one task that asks for it.
-    listings: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Listing>>>>>,
+    listings: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<FolderListing>>>>>,
     /// When the logs of a project were last looked at for a listing.
     looks: Mutex<HashMap<ProjectName, Instant>>,
     /// Signs what is appended; none: it is not signed.
@@ -162,7 +162,7 @@ pub struct Catalog {
 /// is always taken before `known`.
 #[derive(Debug, Default)]
 struct Cell {
-    known: Mutex<Known>,
+    known: Mutex<KnownLogs>,
     reading: tokio::sync::Mutex<()>,
     /// The number of the first event that is worth a checkpoint, as far as is known; set under `reading`.
     checkpoint_from: AtomicU64,
@@ -173,7 +173,7 @@ struct Cell {
 }
 
 #[derive(Debug, Default, Clone)]
-struct Known {
+struct KnownLogs {
     loaded: bool,
     state: Option<Arc<ArtifactState>>,
     checked: Option<Instant>,
@@ -181,7 +181,7 @@ struct Known {
     unheard: Option<Arc<ArtifactState>>,
 }
 
-impl Known {
+impl KnownLogs {
     fn shown(&self) -> Option<Arc<ArtifactState>> {
         self.unheard.clone().or_else(|| self.state.clone())
     }
@@ -189,7 +189,7 @@ impl Known {
 
 /// The folders below one.
 #[derive(Debug, Clone)]
-struct Listing {
+struct FolderListing {
     asked: Instant,
     names: BTreeSet<String>,
     /// Why the store was not heard: there may be others.
@@ -197,11 +197,11 @@ struct Listing {
 }
 
 impl Cell {
-    fn known(&self) -> Known {
+    fn known(&self) -> KnownLogs {
         self.known.lock().expect("no holder of a cell's lock panics").clone()
     }
 
-    fn set(&self, known: Known) {
+    fn set(&self, known: KnownLogs) {
         *self.known.lock().expect("no holder of a cell's lock panics") = known;
     }
 }
@@ -259,7 +259,7 @@ impl Catalog {
         max_age: Duration,
     ) -> Result<Option<Arc<ArtifactState>>, CatalogError> {
         let cell = self.cell(key);
-        let fresh = |known: &Known| known.checked.is_some_and(|at| at.elapsed() < max_age);
+        let fresh = |known: &KnownLogs| known.checked.is_some_and(|at| at.elapsed() < max_age);
         let known = cell.known();
         if fresh(&known) {
             return Ok(known.shown());
@@ -270,13 +270,13 @@ impl Catalog {
             return Ok(known.shown());
         }
         match self.read_on(key, &cell, Expect::Nothing).await {
-            Err(CatalogError::Store(e)) if e.may_pass() => {
+            Err(CatalogError::Store(e)) if e.is_transient() => {
                 // Offline: what is known is the best there is. Ask again only after the usual interval. Where nothing
                 // is known, that is no news: nobody may take it for "there is none".
                 let known = cell.known();
                 let Some(state) = &known.state else { return Err(e.into()) };
                 let shown = Arc::new(state.unheard_since(e));
-                cell.set(Known { checked: Some(Instant::now()), unheard: Some(shown.clone()), ..known });
+                cell.set(KnownLogs { checked: Some(Instant::now()), unheard: Some(shown.clone()), ..known });
                 Ok(Some(shown))
             }
             other => other,
@@ -343,7 +343,7 @@ impl Catalog {
         let listing = match self.listing(ARTIFACTS_PREFIX, max_age).await {
             // One of which something is kept here is known without any listing.
             Err(CatalogError::Store(e))
-                if e.may_pass() && self.known_below(ARTIFACTS_PREFIX).contains(project.as_str()) =>
+                if e.is_transient() && self.known_below(ARTIFACTS_PREFIX).contains(project.as_str()) =>
             {
                 return Ok(true);
             }
@@ -372,7 +372,7 @@ impl Catalog {
         Ok(parsed(&self.listing(&project_prefix(project), max_age).await?.names))
     }
 
-    async fn listing(&self, prefix: &str, max_age: Duration) -> Result<Listing, CatalogError> {
+    async fn listing(&self, prefix: &str, max_age: Duration) -> Result<FolderListing, CatalogError> {
         let cell = {
             let mut listings = self.listings.lock().expect("no holder of the listings' lock panics");
             listings.entry(prefix.to_owned()).or_default().clone()
@@ -385,7 +385,7 @@ impl Catalog {
         }
         let (names, unheard) = match self.listing_now(prefix).await {
             Ok(names) => (names, None),
-            Err(e) if e.may_pass() => {
+            Err(e) if e.is_transient() => {
                 let before = listed.as_ref().map(|listing| listing.names.clone());
                 // Of what was never listed nobody knows all, and a part must not be taken for the whole.
                 let Some(mut names) = before.or_else(|| self.mirror.listing(prefix)) else {
@@ -400,7 +400,7 @@ impl Catalog {
         if unheard.is_none() && listed.as_ref().is_none_or(|before| before.names != names) {
             self.mirror.set_listing(prefix, &names);
         }
-        let listing = Listing { asked: Instant::now(), names, unheard };
+        let listing = FolderListing { asked: Instant::now(), names, unheard };
         *listed = Some(listing.clone());
         Ok(listing)
     }

@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Actor, ArtifactState, Catalog, EditError, Step};
-use crate::format::event::{Body, Protection};
+use super::{Actor, AppendStep, ArtifactState, Catalog, EditError};
+use crate::format::event::{EventBody, Protection};
 use crate::format::name::{AliasName, ArtifactKey};
 use crate::format::sshsig::PublicKey;
 
@@ -27,10 +27,10 @@ impl Catalog {
         self.edit(key, actor, |state| {
             let now = state.protections().get(alias);
             if now.map_or(signers.is_empty(), |now| now == signers) {
-                return Ok(Step::Nothing);
+                return Ok(AppendStep::Nothing);
             }
             let signers = signers.iter().cloned().collect();
-            Ok(Step::Append(Body::Protect(Protection { alias: alias.clone(), signers })))
+            Ok(AppendStep::Append(EventBody::Protect(Protection { alias: alias.clone(), signers })))
         })
         .await
     }

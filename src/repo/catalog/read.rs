@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
-use super::{ArtifactState, Catalog, CatalogError, Cell, Known};
+use super::{ArtifactState, Catalog, CatalogError, Cell, KnownLogs};
 use crate::format::FormatError;
 use crate::format::checkpoint::CheckpointRef;
 use crate::format::event::Event;
@@ -40,7 +40,7 @@ pub(super) enum Expect {
 
 /// What was read of a log: the newest state, and what leads to it.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(super) struct LogRead {
     pub state: Option<ArtifactState>,
     /// The checkpoint that `state` was made from.
     pub base: Option<(CheckpointRef, Bytes)>,
@@ -50,7 +50,7 @@ pub(super) struct Read {
 
 /// What a listing says of a log: its numbers from `from` on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Listed {
+pub(super) struct LogListing {
     pub from: u64,
     /// One behind the last number seen.
     pub end: u64,
@@ -73,8 +73,8 @@ impl Catalog {
             Some(state) => self.follow(key, state, expect).await,
             None => self.read_cold(key).await.map(Some),
         };
-        let Some(Read { state, base, events }) = read? else {
-            cell.set(Known { loaded: true, state: known.clone(), checked: Some(asked), unheard: None });
+        let Some(LogRead { state, base, events }) = read? else {
+            cell.set(KnownLogs { loaded: true, state: known.clone(), checked: Some(asked), unheard: None });
             return Ok(known);
         };
         if let Some((reference, bytes)) = &base {
@@ -83,7 +83,7 @@ impl Catalog {
         }
         self.mirror.add_events(key, &events);
         let state = state.map(Arc::new);
-        cell.set(Known { loaded: true, state: state.clone(), checked: Some(asked), unheard: None });
+        cell.set(KnownLogs { loaded: true, state: state.clone(), checked: Some(asked), unheard: None });
         if let Some(state) = &state {
             self.mirror_checkpoint(key, cell, state).await;
         }
@@ -103,7 +103,7 @@ impl Catalog {
             cell.mirrored.store(0, Ordering::Relaxed);
             None
         });
-        cell.set(Known { loaded: true, state: state.map(Arc::new), checked: None, unheard: None });
+        cell.set(KnownLogs { loaded: true, state: state.map(Arc::new), checked: None, unheard: None });
     }
 
     fn load_mirror(&self, key: &ArtifactKey, cell: &Cell) -> Result<Option<ArtifactState>, String> {
@@ -149,7 +149,7 @@ impl Catalog {
         key: &ArtifactKey,
         known: &ArtifactState,
         expect: Expect,
-    ) -> Result<Option<Read>, CatalogError> {
+    ) -> Result<Option<LogRead>, CatalogError> {
         let next = known.seq() + 1;
         let get = |seq| self.next_bytes(key, seq);
         let (first, second) = match expect {
@@ -182,11 +182,11 @@ impl Catalog {
                 events.push((seq, bytes));
             }
         }
-        Ok(Some(Read { state, base: None, events }))
+        Ok(Some(LogRead { state, base: None, events }))
     }
 
     /// Reads a log of which nothing is known.
-    async fn read_cold(&self, key: &ArtifactKey) -> Result<Read, CatalogError> {
+    async fn read_cold(&self, key: &ArtifactKey) -> Result<LogRead, CatalogError> {
         match futures::try_join!(self.list_checkpoints(key), self.list_events(key, 0, PAGE)) {
             Err(CatalogError::Store(StoreError::Denied { .. })) => {
                 self.read_unlisted(key, None, vec![]).await
@@ -204,7 +204,7 @@ impl Catalog {
         key: &ArtifactKey,
         mut state: Option<ArtifactState>,
         mut events: Vec<(u64, Bytes)>,
-    ) -> Result<Read, CatalogError> {
+    ) -> Result<LogRead, CatalogError> {
         let from = state.as_ref().map_or(0, |state| state.seq() + 1);
         let fetched =
             futures::stream::iter(from..).map(|seq| async move { (seq, self.event_bytes(key, seq).await) });
@@ -214,7 +214,7 @@ impl Catalog {
             self.fold(key, &mut state, seq, &bytes)?;
             events.push((seq, bytes));
         }
-        Ok(Read { state, base: None, events })
+        Ok(LogRead { state, base: None, events })
     }
 
     /// An event's bytes; none if there is no such event.
@@ -270,7 +270,7 @@ impl Catalog {
         key: &ArtifactKey,
         from: u64,
         most: usize,
-    ) -> Result<Listed, CatalogError> {
+    ) -> Result<LogListing, CatalogError> {
         let before = from.checked_sub(1).map(|before| Key::Event(key.clone(), before));
         let names = self.store.list_first(&log_prefix(key), before.as_ref(), most).await?;
         let seqs = names.iter().filter_map(|name| match Key::parse(name) {
@@ -283,7 +283,7 @@ impl Catalog {
             let missing = (from..).zip(&seqs).find(|(want, seq)| want != *seq).map_or(from, |(want, _)| want);
             return Err(missing_event(key, missing));
         }
-        Ok(Listed { from, end, is_whole: names.len() < most })
+        Ok(LogListing { from, end, is_whole: names.len() < most })
     }
 
     /// Events that are known to be there, in order.

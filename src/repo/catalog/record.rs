@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 /// The record of a version.
 #[derive(Debug, Clone, Serialize)]
-pub struct Record {
+pub struct FullRecord {
     /// The artifact.
     pub artifact: ArtifactKey,
     /// Its number.
@@ -111,7 +111,7 @@ impl Catalog {
         &self,
         state: &ArtifactState,
         version: &VersionRecord,
-    ) -> Result<Record, CatalogError> {
+    ) -> Result<FullRecord, CatalogError> {
         let key = state.key();
         let (message, run) = self.said(key, version.details.as_ref()).await?;
         let message = match version.newer_message {
@@ -129,7 +129,7 @@ impl Catalog {
                 run,
             });
         }
-        Ok(Record {
+        Ok(FullRecord {
             artifact: key.clone(),
             version: version.version,
             digest: version.digest,
@@ -161,10 +161,10 @@ impl Catalog {
         &self,
         state: &ArtifactState,
         deleted: &DeletedVersion,
-    ) -> Result<Record, CatalogError> {
+    ) -> Result<FullRecord, CatalogError> {
         let record = self.record(state, &deleted.record).await?;
         let (time, actor, cause) = (deleted.time, deleted.actor.clone(), deleted.cause);
-        Ok(Record { deleted: Some(DeletionRecord { time, actor, cause }), ..record })
+        Ok(FullRecord { deleted: Some(DeletionRecord { time, actor, cause }), ..record })
     }
 
     async fn said(

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::edit::select;
-use super::{Actor, ArtifactState, Catalog, CatalogError, EditError, Step, VersionRecord};
-use crate::format::event::{Body, Deletion, DeletionCause, NEVER_SECONDS, Policy};
+use super::{Actor, AppendStep, ArtifactState, Catalog, CatalogError, EditError, VersionRecord};
+use crate::format::event::{ArtifactPolicy, Deletion, DeletionCause, EventBody, NEVER_SECONDS};
 use crate::format::id::Digest;
 use crate::format::name::{AliasName, ArtifactKey, Reference, Selector, VersionNumber};
 
@@ -154,8 +154,8 @@ impl Catalog {
         let edit = |state: &ArtifactState| {
             chosen = choose(state)?;
             Ok(match chosen.is_empty() {
-                true => Step::Nothing,
-                false => Step::Append(deletion(state, chosen.clone(), cause)),
+                true => AppendStep::Nothing,
+                false => AppendStep::Append(deletion(state, chosen.clone(), cause)),
             })
         };
         let state = self.edit(key, actor, edit).await?;
@@ -185,8 +185,8 @@ impl Catalog {
                     last.truncate(MAX_DELETED_AT_ONCE);
                     let cause = if is_last { DeletionCause::Artifact } else { DeletionCause::Asked };
                     Ok(match state.is_removed() {
-                        true => Step::Nothing,
-                        false => Step::Append(deletion(state, last.clone(), cause)),
+                        true => AppendStep::Nothing,
+                        false => AppendStep::Append(deletion(state, last.clone(), cause)),
                     })
                 })
                 .await?;
@@ -220,9 +220,9 @@ impl Catalog {
     ) -> Result<Arc<ArtifactState>, EditError> {
         self.edit(key, actor, |state| {
             if state.default_ttl_seconds() == ttl_seconds {
-                return Ok(Step::Nothing);
+                return Ok(AppendStep::Nothing);
             }
-            Ok(Step::Append(Body::Policy(Policy { ttl_seconds })))
+            Ok(AppendStep::Append(EventBody::Policy(ArtifactPolicy { ttl_seconds })))
         })
         .await
     }
@@ -258,8 +258,8 @@ fn check_unused(state: &ArtifactState, record: &VersionRecord, inputs: &Inputs) 
     Ok(())
 }
 
-fn deletion(state: &ArtifactState, versions: Vec<VersionNumber>, cause: DeletionCause) -> Body {
+fn deletion(state: &ArtifactState, versions: Vec<VersionNumber>, cause: DeletionCause) -> EventBody {
     let aliases = state.aliases().filter(|(_, record)| versions.binary_search(&record.version).is_ok());
     let aliases = aliases.map(|(alias, _)| alias.clone()).collect();
-    Body::Delete(Deletion { versions, cause, aliases })
+    EventBody::Delete(Deletion { versions, cause, aliases })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::format::checkpoint::{Checkpoint, CheckpointRef, Protections};
 use crate::format::event::{
-    AliasMove, AliasTarget, Body, Commit, CommitSettings, Deletion, DeletionCause, Event, Protection,
+    AliasMove, AliasTarget, Commit, CommitSettings, Deletion, DeletionCause, Event, EventBody, Protection,
 };
 use crate::format::id::{ArtifactId, EventHash, EventId, StoreId};
 use crate::format::inline_root;
@@ -73,7 +73,7 @@ impl ArtifactState {
             unheard: None,
         };
         let error = |problem: &str| Err(state.error(event.seq, problem));
-        if event.body != Body::Create {
+        if event.body != EventBody::Create {
             return error("should be the artifact's creation");
         }
         if event.seq != 0 || event.prev.is_some() {
@@ -190,9 +190,9 @@ impl ArtifactState {
 
     fn apply_body(&mut self, event: &Event) -> Result<Option<VersionNumber>, String> {
         match &event.body {
-            Body::Create => Err("creates the artifact a second time".into()),
-            Body::Commit(commit) => self.apply_commit(event, commit).map(Some),
-            Body::Recommit(again) => {
+            EventBody::Create => Err("creates the artifact a second time".into()),
+            EventBody::Commit(commit) => self.apply_commit(event, commit).map(Some),
+            EventBody::Recommit(again) => {
                 let version = self.version_mut(again.version)?;
                 if version.digest != again.digest {
                     return Err(format!("names another digest for {}", again.version));
@@ -214,8 +214,8 @@ impl ArtifactState {
                 self.move_aliases(event, &again.settings, again.version);
                 Ok(Some(again.version))
             }
-            Body::Alias(change) => self.apply_alias(event, change).map(|()| None),
-            Body::Tag(change) => {
+            EventBody::Alias(change) => self.apply_alias(event, change).map(|()| None),
+            EventBody::Tag(change) => {
                 let version = self.version_mut(change.version)?;
                 change.remove.iter().for_each(|tag| {
                     version.tags.remove(tag);
@@ -223,7 +223,7 @@ impl ArtifactState {
                 version.tags.extend(change.add.iter().cloned());
                 Ok(None)
             }
-            Body::Meta(change) => {
+            EventBody::Meta(change) => {
                 let version = self.version_mut(change.version)?;
                 change.remove.iter().for_each(|name| {
                     version.meta.remove(name);
@@ -231,32 +231,32 @@ impl ArtifactState {
                 version.meta.extend(change.set.clone());
                 Ok(None)
             }
-            Body::Ttl(change) => {
+            EventBody::Ttl(change) => {
                 self.version_mut(change.version)?.ttl_seconds = change.ttl_seconds;
                 Ok(None)
             }
-            Body::Message(change) => {
+            EventBody::Message(change) => {
                 self.version_mut(change.version)?.newer_message = Some(change.details);
                 Ok(None)
             }
-            Body::Delete(deletion) => self.apply_deletion(event, deletion).map(|()| None),
-            Body::Policy(policy) => {
+            EventBody::Delete(deletion) => self.apply_deletion(event, deletion).map(|()| None),
+            EventBody::Policy(policy) => {
                 self.default_ttl_seconds = policy.ttl_seconds;
                 Ok(None)
             }
-            Body::Fence(fence) => {
+            EventBody::Fence(fence) => {
                 // Fences of two collections at once may come in either order.
                 self.epoch = self.epoch.max(fence.epoch);
                 Ok(None)
             }
-            Body::Protect(Protection { alias, signers }) => {
+            EventBody::Protect(Protection { alias, signers }) => {
                 match signers[..] {
                     [] => self.protections.remove(alias),
                     _ => self.protections.insert(alias.clone(), signers.iter().cloned().collect()),
                 };
                 Ok(None)
             }
-            Body::Unknown { .. } => Ok(None),
+            EventBody::Unknown { .. } => Ok(None),
         }
     }
 
@@ -441,7 +441,7 @@ impl ArtifactState {
     }
 
     /// The first alias that an event with this body and a signature by `signer` may not move.
-    pub fn forbidden<'a>(&self, body: &'a Body, signer: Option<&PublicKey>) -> Option<&'a AliasName> {
+    pub fn forbidden<'a>(&self, body: &'a EventBody, signer: Option<&PublicKey>) -> Option<&'a AliasName> {
         let may = |keys: &BTreeSet<PublicKey>| signer.is_some_and(|signer| keys.contains(signer));
         let forbids = |alias: &&AliasName| self.protections.get(*alias).is_some_and(|keys| !may(keys));
         body.aliases().into_iter().find(forbids)
@@ -479,7 +479,7 @@ mod tests {
     use crate::format::event::TagChange;
     use crate::format::id::{Digest, ManifestId};
 
-    fn event(state: Option<&ArtifactState>, body: Body) -> Event {
+    fn event(state: Option<&ArtifactState>, body: EventBody) -> Event {
         Event {
             store: StoreId::from_bytes([1; 16]),
             project: "p".parse().unwrap(),
@@ -503,7 +503,7 @@ mod tests {
     }
 
     fn versions(count: u64) -> ArtifactState {
-        let create = event(None, Body::Create);
+        let create = event(None, EventBody::Create);
         let hash = EventHash::of(&create.encode());
         let mut state = ArtifactState::begin(create.store, &"p/a".parse().unwrap(), &create, hash).unwrap();
         for number in 0..count {
@@ -518,7 +518,7 @@ mod tests {
                 root: inline_root::InlineRoot::of(&number.to_le_bytes()),
                 settings: CommitSettings::default(),
             };
-            state = after(&state, &event(Some(&state), Body::Commit(commit)));
+            state = after(&state, &event(Some(&state), EventBody::Commit(commit)));
         }
         state
     }
@@ -535,7 +535,7 @@ mod tests {
     fn taking_in_an_event_copies_no_record_but_the_one_it_changes() {
         let before = versions(5);
         let change = TagChange { version: VersionNumber(2), add: vec!["x".into()], remove: vec![] };
-        let tagged = after(&before, &event(Some(&before), Body::Tag(change)));
+        let tagged = after(&before, &event(Some(&before), EventBody::Tag(change)));
         let shared = |number: u64| {
             std::ptr::eq(
                 before.version(VersionNumber(number)).unwrap(),
@@ -556,7 +556,10 @@ mod tests {
         for (named, newest) in [(3, Some(3)), (2, Some(3)), (8, Some(3)), (100, Some(3)), (6, Some(6))] {
             let next = Event {
                 checkpoint: checkpoint(named),
-                ..event(Some(&state), Body::Policy(crate::format::event::Policy { ttl_seconds: None }))
+                ..event(
+                    Some(&state),
+                    EventBody::Policy(crate::format::event::ArtifactPolicy { ttl_seconds: None }),
+                )
             };
             state = after(&state, &next);
             assert_eq!(

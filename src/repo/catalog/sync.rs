@@ -13,7 +13,7 @@ use crate::store::ARTIFACTS_PREFIX;
 /// Whose logs are read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Scope {
+pub enum SyncScope {
     /// All artifacts of the store.
     All,
     /// Those of a project.
@@ -57,13 +57,13 @@ impl Catalog {
     /// A store that cannot be reached, though the artifacts are known here; an artifact that does not exist.
     pub async fn sync(
         &self,
-        scope: &Scope,
+        scope: &SyncScope,
         changed: impl Fn(&ArtifactState, &ArtifactState),
     ) -> Result<Vec<Synced>, CatalogError> {
         let artifacts = match scope {
-            Scope::Artifact(key) => vec![key.clone()],
-            Scope::Project(project) => self.artifacts_now(project).await?,
-            Scope::All => {
+            SyncScope::Artifact(key) => vec![key.clone()],
+            SyncScope::Project(project) => self.artifacts_now(project).await?,
+            SyncScope::All => {
                 let mut all = vec![];
                 for project in parsed::<ProjectName>(&self.listing_now(ARTIFACTS_PREFIX).await?) {
                     all.extend(self.artifacts_now(&project).await?);
@@ -77,7 +77,7 @@ impl Catalog {
             async move {
                 let (before, after) = self.read_now(&key).await?;
                 let Some(after) = after else {
-                    let asked_for = matches!(scope, Scope::Artifact(_));
+                    let asked_for = matches!(scope, SyncScope::Artifact(_));
                     return if asked_for { Err(CatalogError::NoArtifact(key)) } else { Ok(None) };
                 };
                 if let Some(before) = before.as_deref().filter(|before| before.seq() < after.seq()) {

@@ -6,22 +6,22 @@ use std::path::Path;
 
 use super::CommitError;
 use super::dedup::{ChunkIndex, StoredChunks};
-use super::packs::{PackNames, PackWriter, Uploads};
+use super::packs::{FinalPackNames, PackWriter, Uploads};
 use crate::format::codec::{Codec, Encoder};
-use crate::format::entry::{Body, ChunkRef, Content, Entry};
+use crate::format::entry::{ChunkRef, Entry, EntryBody, FileBytes};
 use crate::format::id::{ChunkId, ManifestId, PackId};
-use crate::host::spill::{KEY_BYTES, Table};
+use crate::host::spill::{KEY_BYTES, SpillTable};
 
 /// Chunks told to the index at once.
 const BATCH: usize = 4096;
 
 /// Stores chunks, each once. Their places are final when their packs are sealed and [`ChunkWriter::settle`] was called.
 ///
-/// Memory: that of a [`Table`] for each new chunk, and of packs on their way.
+/// Memory: that of a [`SpillTable`] for each new chunk, and of packs on their way.
 pub(super) struct ChunkWriter<'a> {
     stored: &'a StoredChunks,
     packs: PackWriter,
-    new: Table,
+    new: SpillTable,
     /// Packs of other commits that something was found in, by the index, and how long they must be for that.
     found_in: HashMap<PackId, u64>,
     /// Packs of blocks that were taken as they are.
@@ -34,7 +34,7 @@ pub(super) struct ChunkWriter<'a> {
 }
 
 /// What a commit wrote.
-pub(super) struct Written {
+pub(super) struct WrittenChunks {
     pub new: NewChunks,
     /// Where everything is that was found or written.
     pub packs: HashSet<PackId>,
@@ -50,8 +50,8 @@ pub(super) struct Written {
 
 /// The chunks that a commit wrote, blocks included.
 pub(super) struct NewChunks {
-    table: Table,
-    names: PackNames,
+    table: SpillTable,
+    names: FinalPackNames,
 }
 
 /// A failure of what is put aside in the state folder.
@@ -61,7 +61,7 @@ pub(super) fn aside(error: io::Error) -> CommitError {
 
 impl<'a> ChunkWriter<'a> {
     pub fn new(stored: &'a StoredChunks, packs: PackWriter) -> Result<Self, CommitError> {
-        let new = Table::new(ChunkRef::ALONE_BYTES - KEY_BYTES, stored.index.folder());
+        let new = SpillTable::new(ChunkRef::ALONE_BYTES - KEY_BYTES, stored.index.folder());
         let encoder = Encoder::new().map_err(|_| CommitError::Worker)?;
         let lost = stored.index.lost();
         let (found_in, relied_on, restored) = (HashMap::new(), HashSet::new(), vec![]);
@@ -145,8 +145,8 @@ impl<'a> ChunkWriter<'a> {
 
     /// The same for all chunks that an entry names.
     pub fn settle_entry(&self, entry: &mut Entry) {
-        if let Body::File(file) = &mut entry.body
-            && let Content::Chunks { refs, .. } = &mut file.content
+        if let EntryBody::File(file) = &mut entry.body
+            && let FileBytes::Chunks { refs, .. } = &mut file.content
         {
             refs.iter_mut().for_each(|chunk| self.settle(chunk));
         }
@@ -157,7 +157,7 @@ impl<'a> ChunkWriter<'a> {
         &mut self.encoder
     }
 
-    pub fn finish(mut self) -> Result<Written, CommitError> {
+    pub fn finish(mut self) -> Result<WrittenChunks, CommitError> {
         self.packs.seal()?;
         let stored_bytes = self.packs.stored_bytes;
         let (names, uploads) = self.packs.finish();
@@ -168,7 +168,7 @@ impl<'a> ChunkWriter<'a> {
         let from = |id: ChunkId| lost.get(&id).map(|packs| (id, packs.clone()));
         let restored = self.restored.into_iter().filter_map(from).collect();
         let (found_in, new) = (self.found_in, NewChunks { table: self.new, names });
-        Ok(Written { new, packs, found_in, sealed, restored, stored_bytes, uploads })
+        Ok(WrittenChunks { new, packs, found_in, sealed, restored, stored_bytes, uploads })
     }
 }
 

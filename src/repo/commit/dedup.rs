@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::format::codec::Codec;
-use crate::format::entry::{ChunkRef, Place};
+use crate::format::entry::{ChunkLocation, ChunkRef};
 use crate::format::id::{ChunkId, ManifestId, PackId, StoreId};
 use crate::host::sqlite;
 use crate::repo::tombstones::Condemned;
@@ -215,7 +215,7 @@ impl ChunkIndex {
         })??;
         let (raw_len, pack, offset, stored_len, codec) = row;
         let codec = Codec::from_byte(codec).ok()?;
-        let place = Place { pack: PackId::from_bytes(pack), offset, stored_len, codec };
+        let place = ChunkLocation { pack: PackId::from_bytes(pack), offset, stored_len, codec };
         Some(ChunkRef { id: *id, span: u64::from(raw_len), raw_len, place })
     }
 

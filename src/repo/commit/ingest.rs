@@ -15,12 +15,12 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use super::item::{Item, OwnBytes, What, Writers};
-use super::stretch::Stretch;
-use super::{CommitError, Progress};
-use crate::format::chunk::{Chunker, HEAD_BYTES, Rule};
+use super::item::{ItemBody, OwnBytes, TreeItem, Writers};
+use super::unchanged_range::Stretch;
+use super::{CommitError, CommitProgress};
+use crate::format::chunk::{ChunkRule, Chunker, HEAD_BYTES};
 use crate::format::codec::{Codec, Encoder};
-use crate::format::entry::{Body, Entry, Mtime};
+use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::id::ChunkId;
 use crate::format::path::TreePath;
 use crate::host::steady::{Changing, Reads};
@@ -31,14 +31,14 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Steps in one batch; a little more where a file ends.
 const MAX_STEPS: usize = 4096;
 /// What chunks in holes are, up to the longest one.
-static ZEROS: [u8; Rule::Binary.sizes().max] = [0; Rule::Binary.sizes().max];
+static ZEROS: [u8; ChunkRule::Binary.sizes().max] = [0; ChunkRule::Binary.sizes().max];
 /// Batches between reader and collector.
 const IN_FLIGHT: usize = 4;
 
 /// What the collector is given, in path order.
 pub(super) enum Done<'a> {
     /// An entry that has no bytes to read, or a file whose chunks follow.
-    Begin(Head),
+    Begin(EntryHead),
     /// The next chunk of the file begun last.
     Chunk { raw: &'a [u8], id: ChunkId, codec: Codec, stored: &'a [u8] },
     /// The chunks of the file begun last are void; it begins anew.
@@ -48,7 +48,7 @@ pub(super) enum Done<'a> {
 }
 
 /// An entry without its bytes.
-pub(super) struct Head {
+pub(super) struct EntryHead {
     pub path: TreePath,
     pub executable: bool,
     pub mtime: Mtime,
@@ -58,9 +58,9 @@ pub(super) struct Head {
 /// What an entry is.
 pub(super) enum HeadKind {
     /// Complete.
-    Ready(Body),
+    Ready(EntryBody),
     /// A file cut by this rule.
-    File(Rule),
+    File(ChunkRule),
     /// The first of these.
     Unchanged(Stretch),
 }
@@ -77,13 +77,13 @@ pub(super) enum Renewal {
 
 /// Consecutive steps of the reader: their bytes, and what they mean.
 #[derive(Default)]
-struct Batch {
+struct StepBatch {
     bytes: Vec<u8>,
-    steps: Vec<Step>,
+    steps: Vec<ReadStep>,
 }
 
-enum Step {
-    Begin(Box<Head>),
+enum ReadStep {
+    Begin(Box<EntryHead>),
     Chunk(Range<usize>),
     /// A chunk of that many zeros, which were not read.
     Zeros(usize),
@@ -93,7 +93,7 @@ enum Step {
 
 /// Stored forms of a batch's chunks, in order.
 struct Encoded {
-    batch: Batch,
+    batch: StepBatch,
     chunks: Vec<(ChunkId, Codec, Option<Vec<u8>>)>,
 }
 
@@ -103,19 +103,19 @@ struct Encoded {
 ///
 /// Blocks until all is done; runs its own threads. The first error of any part ends it.
 pub(super) fn ingest(
-    walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
+    walk: impl FnOnce(&mut dyn FnMut(TreeItem) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
     renew: impl FnMut(&TreePath, &Entry, Option<OwnBytes>) -> Result<Renewal, CommitError> + Send,
     known: impl Fn(&ChunkId) -> bool + Sync,
-    progress: &Progress,
+    progress: &CommitProgress,
     mut collect: impl FnMut(Done<'_>) -> Result<(), CommitError>,
 ) -> Result<(), CommitError> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
-    let (to_workers, batches) = sync_channel::<(u64, Batch)>(IN_FLIGHT);
+    let (to_workers, batches) = sync_channel::<(u64, StepBatch)>(IN_FLIGHT);
     let (to_collector, encoded) = sync_channel::<(u64, Encoded)>(IN_FLIGHT);
     let (used, spare) = channel();
     let batches = Arc::new(Mutex::new(batches));
     std::thread::scope(|scope| {
-        let reader = scope.spawn(move || Reader::new(to_workers, spare, progress).run(walk, renew));
+        let reader = scope.spawn(move || TreeReader::new(to_workers, spare, progress).run(walk, renew));
         for _ in 0..workers {
             let (to_collector, batches, known) = (to_collector.clone(), batches.clone(), &known);
             scope.spawn(move || work(&batches, &to_collector, known));
@@ -134,7 +134,7 @@ pub(super) fn ingest(
 }
 
 fn work(
-    batches: &Mutex<Receiver<(u64, Batch)>>,
+    batches: &Mutex<Receiver<(u64, StepBatch)>>,
     to_collector: &SyncSender<(u64, Encoded)>,
     known: &(impl Fn(&ChunkId) -> bool + Sync),
 ) {
@@ -149,7 +149,7 @@ fn work(
         let next = batches.lock().expect("no holder of the queue's lock panics").recv();
         let Ok((number, batch)) = next else { return };
         let ranges = batch.steps.iter().filter_map(|step| match step {
-            Step::Chunk(range) => Some(range.clone()),
+            ReadStep::Chunk(range) => Some(range.clone()),
             _ => None,
         });
         let chunks = ranges
@@ -185,15 +185,15 @@ fn in_order(
             let mut chunks = chunks.into_iter();
             for step in batch.steps {
                 match step {
-                    Step::Begin(head) => collect(Done::Begin(*head))?,
-                    Step::Again => collect(Done::Again)?,
-                    Step::End => collect(Done::End)?,
-                    Step::Zeros(len) => {
+                    ReadStep::Begin(head) => collect(Done::Begin(*head))?,
+                    ReadStep::Again => collect(Done::Again)?,
+                    ReadStep::End => collect(Done::End)?,
+                    ReadStep::Zeros(len) => {
                         let raw = &ZEROS[..len];
                         let id = *zeros.entry(len).or_insert_with(|| ChunkId::of(raw));
                         collect(Done::Chunk { raw, id, codec: Codec::Zero, stored: &[] })?;
                     }
-                    Step::Chunk(range) => {
+                    ReadStep::Chunk(range) => {
                         let (id, codec, own) = chunks.next().expect("the worker gave one result a chunk");
                         let raw = &batch.bytes[range];
                         let stored = match (&own, codec) {
@@ -212,26 +212,30 @@ fn in_order(
     if early.is_empty() { Ok(()) } else { Err(CommitError::Worker) }
 }
 
-struct Reader<'a> {
-    out: SyncSender<(u64, Batch)>,
+struct TreeReader<'a> {
+    out: SyncSender<(u64, StepBatch)>,
     /// Memory of batches that are done with: fresh memory costs as much as reading into it.
     spare: Receiver<Vec<u8>>,
     number: u64,
-    batch: Batch,
-    progress: &'a Progress,
+    batch: StepBatch,
+    progress: &'a CommitProgress,
     text: Chunker,
     binary: Chunker,
 }
 
-impl<'a> Reader<'a> {
-    fn new(out: SyncSender<(u64, Batch)>, spare: Receiver<Vec<u8>>, progress: &'a Progress) -> Self {
-        let (text, binary) = (Chunker::new(Rule::Text), Chunker::new(Rule::Binary));
-        Self { out, spare, number: 0, batch: Batch::default(), progress, text, binary }
+impl<'a> TreeReader<'a> {
+    fn new(
+        out: SyncSender<(u64, StepBatch)>,
+        spare: Receiver<Vec<u8>>,
+        progress: &'a CommitProgress,
+    ) -> Self {
+        let (text, binary) = (Chunker::new(ChunkRule::Text), Chunker::new(ChunkRule::Binary));
+        Self { out, spare, number: 0, batch: StepBatch::default(), progress, text, binary }
     }
 
     fn run(
         mut self,
-        walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>,
+        walk: impl FnOnce(&mut dyn FnMut(TreeItem) -> Result<(), CommitError>) -> Result<(), CommitError>,
         mut renew: impl FnMut(&TreePath, &Entry, Option<OwnBytes>) -> Result<Renewal, CommitError>,
     ) -> Result<(), CommitError> {
         walk(&mut |item| self.take(item, &mut renew))?;
@@ -240,32 +244,33 @@ impl<'a> Reader<'a> {
 
     fn take(
         &mut self,
-        item: Item,
+        item: TreeItem,
         renew: &mut impl FnMut(&TreePath, &Entry, Option<OwnBytes>) -> Result<Renewal, CommitError>,
     ) -> Result<(), CommitError> {
         self.progress.check()?;
         self.progress.entries.add(1);
-        let Item { path, executable, mtime, what } = item;
+        let TreeItem { path, executable, mtime, what } = item;
         let what = match what {
-            What::File(mut bytes) => return self.read(&path, &mut bytes, (executable, mtime), None),
-            What::Unchanged(stretch) => HeadKind::Unchanged(stretch),
-            What::Directory => HeadKind::Ready(Body::Directory),
-            What::Symlink(target) => HeadKind::Ready(Body::Symlink { target }),
-            What::Known(entry, own) => match renew(&path, &entry, own)? {
+            ItemBody::File(mut bytes) => return self.read(&path, &mut bytes, (executable, mtime), None),
+            ItemBody::Unchanged(stretch) => HeadKind::Unchanged(stretch),
+            ItemBody::Directory => HeadKind::Ready(EntryBody::Directory),
+            ItemBody::Symlink(target) => HeadKind::Ready(EntryBody::Symlink { target }),
+            ItemBody::Known(entry, own) => match renew(&path, &entry, own)? {
                 Renewal::NotNeeded => HeadKind::Ready(entry.body),
                 Renewal::Lost => return Ok(()),
                 Renewal::Bytes(mut bytes) => {
                     let rule = match &entry.body {
-                        Body::File(file) => Some(file.rule),
-                        Body::Directory | Body::Symlink { .. } | Body::Reference(_) | Body::Contained(_) => {
-                            None
-                        }
+                        EntryBody::File(file) => Some(file.rule),
+                        EntryBody::Directory
+                        | EntryBody::Symlink { .. }
+                        | EntryBody::Reference(_)
+                        | EntryBody::Contained(_) => None,
                     };
                     return self.read(&path, &mut bytes, (executable, mtime), rule);
                 }
             },
         };
-        self.batch.steps.push(Step::Begin(Box::new(Head { path, executable, mtime, what })));
+        self.batch.steps.push(ReadStep::Begin(Box::new(EntryHead { path, executable, mtime, what })));
         self.flush_if_long()
     }
 
@@ -276,7 +281,7 @@ impl<'a> Reader<'a> {
         path: &TreePath,
         bytes: &mut OwnBytes,
         attributes: (bool, Mtime),
-        rule: Option<Rule>,
+        rule: Option<ChunkRule>,
     ) -> Result<(), CommitError> {
         let failed = |e| CommitError::io(Path::new(&*path.to_string_lossy()), e);
         let mut reads = Reads::default();
@@ -290,11 +295,11 @@ impl<'a> Reader<'a> {
                 Writers::Anybody(_) | Writers::Nobody => attributes,
             };
             let begin = (self.number, self.batch.steps.len(), self.batch.bytes.len());
-            let head = |rule| Head { path: path.clone(), executable, mtime, what: HeadKind::File(rule) };
+            let head = |rule| EntryHead { path: path.clone(), executable, mtime, what: HeadKind::File(rule) };
             let limit = steady.limit();
             let bytes_read = self.read_once(path, &mut steady.file, limit, rule, head)?;
             if steady.has_held(bytes_read).map_err(failed)? {
-                self.batch.steps.push(Step::End);
+                self.batch.steps.push(ReadStep::End);
                 return self.flush_if_long();
             }
             self.take_back(begin);
@@ -312,7 +317,7 @@ impl<'a> Reader<'a> {
         } else {
             self.batch.steps.clear();
             self.batch.bytes.clear();
-            self.batch.steps.push(Step::Again);
+            self.batch.steps.push(ReadStep::Again);
         }
     }
 
@@ -322,21 +327,21 @@ impl<'a> Reader<'a> {
         path: &TreePath,
         file: &mut File,
         limit: u64,
-        rule: Option<Rule>,
-        head: impl Fn(Rule) -> Head,
+        rule: Option<ChunkRule>,
+        head: impl Fn(ChunkRule) -> EntryHead,
     ) -> Result<u64, CommitError> {
         let failed = |e| CommitError::io(Path::new(&*path.to_string_lossy()), e);
         let mut at = self.batch.bytes.len();
         let mut ended = fill(file, &mut self.batch.bytes, limit).map_err(failed)?;
         let first = &self.batch.bytes[at..self.batch.bytes.len().min(at + HEAD_BYTES)];
-        let rule = rule.unwrap_or_else(|| Rule::choose(path.file_name(), first));
+        let rule = rule.unwrap_or_else(|| ChunkRule::choose(path.file_name(), first));
         let max = rule.sizes().max;
-        self.batch.steps.push(Step::Begin(Box::new(head(rule))));
+        self.batch.steps.push(ReadStep::Begin(Box::new(head(rule))));
         loop {
             while at < self.batch.bytes.len() && (ended || self.batch.bytes.len() - at >= max) {
-                let chunker = if rule == Rule::Text { &self.text } else { &self.binary };
+                let chunker = if rule == ChunkRule::Text { &self.text } else { &self.binary };
                 let len = chunker.cut(&self.batch.bytes[at..]);
-                self.batch.steps.push(Step::Chunk(at..at + len));
+                self.batch.steps.push(ReadStep::Chunk(at..at + len));
                 self.progress.bytes.add(len as u64);
                 at += len;
             }
@@ -362,7 +367,7 @@ impl<'a> Reader<'a> {
             return Ok(0);
         }
         for _ in 0..chunks {
-            self.batch.steps.push(Step::Zeros(max));
+            self.batch.steps.push(ReadStep::Zeros(max));
             self.progress.bytes.add(max as u64);
         }
         file.seek(SeekFrom::Start(start + chunks * max as u64))?;
@@ -371,7 +376,7 @@ impl<'a> Reader<'a> {
 
     fn flush_if_long(&mut self) -> Result<(), CommitError> {
         // Room for a whole longest chunk is kept, so that a file's beginning is cut where it stands.
-        let full = self.batch.bytes.len() + Rule::Binary.sizes().max > BATCH_BYTES;
+        let full = self.batch.bytes.len() + ChunkRule::Binary.sizes().max > BATCH_BYTES;
         if full || self.batch.steps.len() >= MAX_STEPS { self.flush() } else { Ok(()) }
     }
 
@@ -388,7 +393,7 @@ impl<'a> Reader<'a> {
         let mut next = self.spare.try_recv().unwrap_or_default();
         next.clear();
         next.extend_from_slice(&self.batch.bytes[end..]);
-        let mut batch = std::mem::replace(&mut self.batch, Batch { bytes: next, steps: vec![] });
+        let mut batch = std::mem::replace(&mut self.batch, StepBatch { bytes: next, steps: vec![] });
         batch.bytes.truncate(end);
         self.number += 1;
         self.out.send((self.number - 1, batch)).map_err(|_| CommitError::Worker)
@@ -415,12 +420,12 @@ mod tests {
     use crate::host::steady::StatIdentity;
     use std::os::unix::fs::FileExt;
 
-    fn item(file: File) -> Item {
-        Item {
+    fn item(file: File) -> TreeItem {
+        TreeItem {
             path: TreePath::new(*b"f.bin").unwrap(),
             executable: false,
             mtime: Mtime { seconds: 0, nanos: 0 },
-            what: What::File(OwnBytes::of(file)),
+            what: ItemBody::File(OwnBytes::of(file)),
         }
     }
 
@@ -431,7 +436,7 @@ mod tests {
             |visit| visit(item(file)),
             |_, _, _| Ok(Renewal::NotNeeded),
             known,
-            &Progress::default(),
+            &CommitProgress::default(),
             |done| {
                 if let Done::Chunk { raw, id, codec, .. } = done {
                     assert_eq!(ChunkId::of(raw), id);
@@ -459,7 +464,7 @@ mod tests {
                 |visit| visit(item(file)),
                 |_, _, _| Ok(Renewal::NotNeeded),
                 |_| true,
-                &Progress::default(),
+                &CommitProgress::default(),
                 |done| match done {
                     Done::Chunk { .. } => Err(CommitError::Empty),
                     Done::Begin(_) | Done::Again | Done::End => Ok(()),
@@ -484,7 +489,7 @@ mod tests {
             let at = at.clone();
             let seen = StatIdentity::of_file(&File::open(&at).unwrap()).unwrap();
             let bytes = OwnBytes::new(Writers::Anybody(seen), move || Ok(File::open(&at).unwrap()));
-            Item { what: What::File(bytes), ..item(tempfile::tempfile().unwrap()) }
+            TreeItem { what: ItemBody::File(bytes), ..item(tempfile::tempfile().unwrap()) }
         };
         for is_steady_at_last in [true, false] {
             let (mut begun, mut again, mut bytes, mut entries) = (0, 0, vec![], 0);
@@ -496,7 +501,7 @@ mod tests {
                 },
                 |_, _, _| Ok(Renewal::NotNeeded),
                 |_| true,
-                &Progress::default(),
+                &CommitProgress::default(),
                 |done| {
                     match done {
                         Done::Begin(_) => begun += 1,

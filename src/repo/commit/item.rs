@@ -9,15 +9,15 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::CommitError;
-use super::stretch::Stretch;
+use super::unchanged_range::Stretch;
 use crate::format::entry::{Entry, MAX_TARGET_BYTES, Mtime};
-use crate::format::path::{Names, TreePath};
+use crate::format::path::{NameList, TreePath};
 use crate::host::durable;
 use crate::host::steady::{StatIdentity, Steady};
 
 /// One path of the tree that is to become a version.
 #[derive(Debug)]
-pub struct Item {
+pub struct TreeItem {
     /// Where in the version.
     pub path: TreePath,
     /// Whether a file may be executed.
@@ -25,12 +25,12 @@ pub struct Item {
     /// When it was modified.
     pub mtime: Mtime,
     /// What it is.
-    pub what: What,
+    pub what: ItemBody,
 }
 
 /// What stands at a path of the tree.
 #[derive(Debug)]
-pub enum What {
+pub enum ItemBody {
     /// A directory.
     Directory,
     /// A symbolic link with its target.
@@ -133,24 +133,24 @@ pub fn roots(paths: &[PathBuf]) -> Result<Vec<(Option<TreePath>, PathBuf)>, Comm
 }
 
 /// A directory of a walk.
-struct Level {
+struct ItemLevel {
     at: Option<TreePath>,
     path: PathBuf,
     /// Device and inode number.
     is: (u64, u64),
-    names: Names,
+    names: NameList,
 }
 
 /// Walks local directories and gives their content in path order. Special files are gathered and refused
 /// together at the end. Memory: the names in the directories on the way down.
 pub fn walk(
     roots: &[(Option<TreePath>, PathBuf)],
-    visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+    visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
 ) -> Result<(), CommitError> {
     let mut special = Vec::new();
     for (at, path) in roots {
         // Depth first with an explicit stack: a deep tree must not overflow the thread's own.
-        let mut levels: Vec<Level> =
+        let mut levels: Vec<ItemLevel> =
             enter(at.clone(), path.clone(), &mut special, visit)?.into_iter().collect();
         while let Some(level) = levels.last_mut() {
             let Some(name) = level.names.pop() else {
@@ -175,8 +175,8 @@ fn enter(
     at: Option<TreePath>,
     path: PathBuf,
     special: &mut Vec<String>,
-    visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
-) -> Result<Option<Level>, CommitError> {
+    visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
+) -> Result<Option<ItemLevel>, CommitError> {
     let failed = |e| CommitError::io(&path, e);
     // The one directory that becomes the root may be named by a link to it.
     let meta = match at {
@@ -187,16 +187,16 @@ fn enter(
     let kind = meta.file_type();
     if let Some(at) = &at {
         let what = if kind.is_dir() {
-            What::Directory
+            ItemBody::Directory
         } else if kind.is_symlink() {
             let target = std::fs::read_link(&path).map_err(failed)?.into_os_string().into_vec();
             if target.is_empty() || target.len() > MAX_TARGET_BYTES {
                 return Err(failed(io::ErrorKind::InvalidFilename.into()));
             }
-            What::Symlink(target.into())
+            ItemBody::Symlink(target.into())
         } else if kind.is_file() {
             let (path, seen) = (path.clone(), StatIdentity::of_metadata(&meta));
-            What::File(OwnBytes::new(Writers::Anybody(seen), move || {
+            ItemBody::File(OwnBytes::new(Writers::Anybody(seen), move || {
                 open(&path).map_err(|e| CommitError::io(&path, e))
             }))
         } else {
@@ -212,7 +212,7 @@ fn enter(
         };
         let mtime = Mtime { seconds: meta.mtime(), nanos: meta.mtime_nsec() as u32 };
         let executable = kind.is_file() && meta.mode() & 0o100 != 0;
-        visit(Item { path: at.clone(), executable, mtime, what })?;
+        visit(TreeItem { path: at.clone(), executable, mtime, what })?;
     }
     if !kind.is_dir() {
         return Ok(None);
@@ -221,13 +221,13 @@ fn enter(
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_vec()));
     // What a command is writing there just now, or was when it was killed, is no user's file.
     let names = names.filter(|name| !name.as_ref().is_ok_and(|name| durable::is_temporary(name)));
-    let names = Names::sorted(names);
+    let names = NameList::sorted(names);
     let names = names.map_err(failed)?;
-    Ok(Some(Level { at, path, is: (meta.dev(), meta.ino()), names }))
+    Ok(Some(ItemLevel { at, path, is: (meta.dev(), meta.ino()), names }))
 }
 
 /// Fails if another directory has come to stand where one was read: what was read is of both then.
-fn check_place(level: &Level) -> Result<(), CommitError> {
+fn check_place(level: &ItemLevel) -> Result<(), CommitError> {
     let meta = std::fs::metadata(&level.path).map_err(|e| CommitError::io(&level.path, e))?;
     if (meta.dev(), meta.ino()) == level.is {
         return Ok(());

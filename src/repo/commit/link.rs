@@ -1,7 +1,7 @@
 //! Symbolic links of a tree that lead to another version: they are pinned, so that the new version contains it.
 //!
 //! `place.rs` works out where a link leads, from its text. An alias means the version that it points to now. A directory
-//! becomes [`Body::Contained`], a file an entry like the one it leads to, which has its bytes already. A link back into
+//! becomes [`EntryBody::Contained`], a file an entry like the one it leads to, which has its bytes already. A link back into
 //! the tree itself is made relative, one to anything else in the mount is refused: a version must not change with what
 //! is staged. A link whose target is a URI becomes references (`reference.rs`). All other links stay as they are.
 
@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::place::{Leads, Place, Target};
-use super::reference::{Checksums, Described};
-use super::{CommitError, Committer, Item, Progress, Settings, What};
+use super::place::{Leads, LinkTarget, TreeLocation};
+use super::reference::{Checksums, DescribedObjects};
+use super::{CommitError, CommitProgress, Committer, ItemBody, Settings, TreeItem};
 use crate::format::contained::{Contained, MAX_LEVELS};
-use crate::format::entry::{Body, Entry, MAX_TARGET_BYTES};
+use crate::format::entry::{Entry, EntryBody, MAX_TARGET_BYTES};
 use crate::format::name::Selector;
 use crate::format::path::{MAX_PATH_BYTES, PathError, TreePath};
 use crate::repo::catalog::{Catalog, CatalogError};
@@ -26,31 +26,31 @@ use crate::store::source::Uri;
 /// Replaces links of one commit. What one leads to is looked up once, so that all walks of the tree agree.
 #[derive(Clone)]
 pub(super) struct Linker {
-    place: Option<Place>,
+    place: Option<TreeLocation>,
     catalog: Arc<Catalog>,
     pub(super) context: Arc<ReadContext>,
     pub(super) runtime: Handle,
-    pub(super) progress: Arc<Progress>,
+    pub(super) progress: Arc<CommitProgress>,
     pub(super) checksums: Checksums,
-    pub(super) described: Arc<Mutex<Described>>,
+    pub(super) described: Arc<Mutex<DescribedObjects>>,
     /// Where to put aside what is too much for memory.
     pub(super) folder: Option<PathBuf>,
     /// None for what only looks like an alias.
-    known: Arc<Mutex<HashMap<Target, Option<Entry>>>>,
+    known: Arc<Mutex<HashMap<LinkTarget, Option<Entry>>>>,
 }
 
 impl Committer {
     /// The same committer for a tree that stands there: its links back into itself are made relative, and if that is
     /// in a mount, its links to versions are pinned.
-    pub fn with_links(&self, place: Option<Place>) -> Self {
+    pub fn with_links(&self, place: Option<TreeLocation>) -> Self {
         Self { place, ..self.clone() }
     }
 
-    pub(super) fn linker(&self, settings: &Settings, progress: &Arc<Progress>) -> Linker {
+    pub(super) fn linker(&self, settings: &Settings, progress: &Arc<CommitProgress>) -> Linker {
         Linker {
             progress: progress.clone(),
             checksums: if settings.checksum { Checksums::Record } else { Checksums::None },
-            described: Arc::new(Mutex::new(Described::new(self.index().folder()))),
+            described: Arc::new(Mutex::new(DescribedObjects::new(self.index().folder()))),
             folder: self.index().folder().map(Path::to_owned),
             place: self.place.clone(),
             catalog: self.catalog.clone(),
@@ -66,22 +66,24 @@ impl Linker {
     /// runtime.
     pub fn take(
         &self,
-        item: Item,
-        visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+        item: TreeItem,
+        visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
     ) -> Result<(), CommitError> {
         match &item.what {
-            What::Symlink(link) if Uri::is_meant(link) => {
+            ItemBody::Symlink(link) if Uri::is_meant(link) => {
                 let link = link.clone();
                 self.refer(item, &link, visit)
             }
-            What::Symlink(_) => visit(self.pin(item)?),
-            What::Directory | What::File(_) | What::Known(..) | What::Unchanged(_) => visit(item),
+            ItemBody::Symlink(_) => visit(self.pin(item)?),
+            ItemBody::Directory | ItemBody::File(_) | ItemBody::Known(..) | ItemBody::Unchanged(_) => {
+                visit(item)
+            }
         }
     }
 
     /// The item that stands for a link.
-    fn pin(&self, item: Item) -> Result<Item, CommitError> {
-        let What::Symlink(link) = &item.what else { return Ok(item) };
+    fn pin(&self, item: TreeItem) -> Result<TreeItem, CommitError> {
+        let ItemBody::Symlink(link) = &item.what else { return Ok(item) };
         let leads = self.place.as_ref().map_or(Leads::Out, |place| place.leads(&item.path, link));
         let refused = |place: PathBuf| CommitError::IntoMount { path: item.path.clone(), place };
         let target = match leads {
@@ -91,7 +93,7 @@ impl Linker {
                     let too_long = std::io::ErrorKind::InvalidFilename.into();
                     return Err(CommitError::io(Path::new(&*item.path.to_string_lossy()), too_long));
                 }
-                return Ok(Item { what: What::Symlink(relative), ..item });
+                return Ok(TreeItem { what: ItemBody::Symlink(relative), ..item });
             }
             Leads::Elsewhere(place) => return Err(refused(place)),
             Leads::Version(target) => target,
@@ -107,22 +109,26 @@ impl Linker {
             }
         };
         let Some(found) = found else { return Err(refused(target.names())) };
-        let Item { path, mtime, .. } = item;
+        let TreeItem { path, mtime, .. } = item;
         let (executable, mtime) = match &found.body {
             // A link within a version leads wherever it did.
-            Body::Symlink { .. } => return Ok(Item { path, executable: false, mtime, what: item.what }),
-            Body::Contained(contained) => {
+            EntryBody::Symlink { .. } => {
+                return Ok(TreeItem { path, executable: false, mtime, what: item.what });
+            }
+            EntryBody::Contained(contained) => {
                 check_length(&path, contained)?;
                 (false, mtime)
             }
-            Body::Directory | Body::File(_) | Body::Reference(_) => (found.executable, found.mtime),
+            EntryBody::Directory | EntryBody::File(_) | EntryBody::Reference(_) => {
+                (found.executable, found.mtime)
+            }
         };
         let entry = Entry { path: path.clone(), executable, mtime, ..found };
-        Ok(Item { path, executable, mtime, what: What::Known(Box::new(entry), None) })
+        Ok(TreeItem { path, executable, mtime, what: ItemBody::Known(Box::new(entry), None) })
     }
 
     /// What a link to `target` becomes; none if it only looks like a link to an alias.
-    async fn find(&self, link: &TreePath, target: &Target) -> Result<Option<Entry>, CommitError> {
+    async fn find(&self, link: &TreePath, target: &LinkTarget) -> Result<Option<Entry>, CommitError> {
         let dead = |problem: String| CommitError::DeadLink { path: link.clone(), problem };
         let is_alias = matches!(target.selector, Selector::Alias(_));
         let state = match self.catalog.existing(&target.artifact, Duration::ZERO).await {
@@ -152,7 +158,7 @@ impl Linker {
             let whole = WholeView::new(top.clone());
             let found = whole.find(path).await?;
             let found = found.ok_or_else(|| dead(format!("there is no {path} in {label}")))?;
-            if found.entry.body != Body::Directory {
+            if found.entry.body != EntryBody::Directory {
                 // A version that it leads to is contained by itself.
                 return Ok(Some(found.entry));
             }
@@ -173,7 +179,7 @@ impl Linker {
 }
 
 fn entry(path: &TreePath, contained: Contained) -> Entry {
-    let body = Body::Contained(Box::new(contained));
+    let body = EntryBody::Contained(Box::new(contained));
     Entry { path: path.clone(), executable: false, mtime: Default::default(), body }
 }
 
@@ -194,7 +200,7 @@ async fn measure(view: &Arc<VersionView>, mut contained: Contained) -> Result<Co
             let (files, bytes) = entry.body.sums();
             let mut length = entry.path.as_bytes().len() - skip;
             contained.entries = contained.entries.saturating_add(1);
-            if let Body::Contained(inner) = &entry.body {
+            if let EntryBody::Contained(inner) = &entry.body {
                 contained.entries = contained.entries.saturating_add(inner.entries);
                 contained.levels = contained.levels.max(inner.levels + 1);
                 length += 1 + usize::from(inner.longest_path);

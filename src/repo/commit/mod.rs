@@ -6,26 +6,26 @@
 //! other content is never taken for it.
 
 mod blocks;
+mod chunk_lists;
 mod chunks;
 mod dedup;
 mod ingest;
 mod item;
 mod lease;
 mod link;
-mod lists;
-mod lost;
+mod lost_packs;
 mod packs;
 mod place;
 mod progress;
 mod quota;
 mod reference;
 mod restore;
+mod revalidate;
+mod revalidate_contained;
 mod settings;
 mod sorted;
-mod stretch;
 mod tree;
-mod vet;
-mod vet_contained;
+mod unchanged_range;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -40,25 +40,25 @@ use self::chunks::{ChunkWriter, NewChunks};
 pub use self::dedup::ChunkIndex;
 use self::dedup::StoredChunks;
 use self::ingest::{Done, Renewal, ingest};
-pub use self::item::{Item, OwnBytes, What, Writers, roots, walk};
+pub use self::item::{ItemBody, OwnBytes, TreeItem, Writers, roots, walk};
 use self::lease::LeaseKeeper;
-pub use self::lost::{Loss, Losses, MAX_LISTED};
+pub use self::lost_packs::{Loss, Losses, MAX_LISTED};
 use self::packs::{PackWriter, Uploads};
-pub use self::place::{OtherMounts, Place};
-pub use self::progress::{Progress, Snapshot};
+pub use self::place::{OtherMounts, TreeLocation};
+pub use self::progress::{CommitProgress, Snapshot};
 pub use self::quota::{OverQuota, Quotas};
+use self::revalidate::{Renewer, Vetter};
 pub use self::settings::Settings;
-pub use self::stretch::Stretch;
-use self::tree::{Gathered, Tree, TreeBuilder};
-use self::vet::{Renewer, Vetter};
+use self::tree::{CommitTree, Gathered, TreeBuilder};
+pub use self::unchanged_range::Stretch;
 use crate::format::details::{Details, DetailsRef};
-use crate::format::event::{Body, Commit, Recommit};
+use crate::format::event::{Commit, EventBody, Recommit};
 use crate::format::id::{ArtifactId, ChunkId, DetailsId, Digest, EventId, ManifestId, PackId};
 use crate::format::inline_root::InlineRoot;
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::format::path::{PathError, TreePath};
 use crate::mount::staging::StagingError;
-use crate::repo::catalog::{Actor, ArtifactState, Catalog, CatalogError, Step, VersionRecord};
+use crate::repo::catalog::{Actor, AppendStep, ArtifactState, Catalog, CatalogError, VersionRecord};
 use crate::repo::tombstones::{self, Condemned};
 use crate::repo::view::{ReadContext, ReadError, VersionView};
 use crate::store::source::SourceError;
@@ -217,7 +217,7 @@ impl CommitError {
 
 /// A commit to be made.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct NewVersion {
     /// The artifact.
     pub artifact: ArtifactKey,
     /// Random and the same over all attempts; a staging session has its own.
@@ -232,7 +232,7 @@ pub struct Request {
 
 /// A commit that was made.
 #[derive(Debug, Clone, Serialize)]
-pub struct Outcome {
+pub struct Committed {
     /// The artifact.
     pub artifact: ArtifactKey,
     /// The version with the content.
@@ -257,7 +257,7 @@ pub struct Committer {
     context: Arc<ReadContext>,
     stored: StoredChunks,
     quota_bytes: Option<u64>,
-    place: Option<Place>,
+    place: Option<TreeLocation>,
 }
 
 impl Committer {
@@ -292,14 +292,14 @@ impl Committer {
     /// host to an artifact, and one for each collection since the last; more under a quota.
     pub async fn commit(
         &self,
-        request: &Request,
-        progress: Arc<Progress>,
-        walk: impl Fn(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>
+        request: &NewVersion,
+        progress: Arc<CommitProgress>,
+        walk: impl Fn(&mut dyn FnMut(TreeItem) -> Result<(), CommitError>) -> Result<(), CommitError>
         + Send
         + Sync
         + 'static,
         mut before_event: impl FnMut(EventId) -> io::Result<()>,
-    ) -> Result<Outcome, CommitError> {
+    ) -> Result<Committed, CommitError> {
         let artifact = &request.artifact;
         // Nothing is read and hashed for a store that cannot take it.
         self.catalog.store().ask_again().await?;
@@ -320,7 +320,7 @@ impl Committer {
             self.learn_chunks(artifact, latest).await;
         }
         let linker = self.linker(&request.settings, &progress);
-        let walk = Arc::new(move |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| {
+        let walk = Arc::new(move |visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>| {
             walk(&mut |item| linker.take(item, visit))
         });
         let room = self.room(request, state.as_deref(), &progress, &walk).await?;
@@ -371,9 +371,9 @@ impl Committer {
     }
 
     /// Reads the tree and stores what is new of it, until nothing that it refers to is condemned.
-    async fn prepare<W>(&self, progress: &Arc<Progress>, walk: &Arc<W>) -> Result<Prepared, CommitError>
+    async fn prepare<W>(&self, progress: &Arc<CommitProgress>, walk: &Arc<W>) -> Result<Prepared, CommitError>
     where
-        W: Fn(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>
+        W: Fn(&mut dyn FnMut(TreeItem) -> Result<(), CommitError>) -> Result<(), CommitError>
             + Send
             + Sync
             + 'static,
@@ -445,7 +445,7 @@ impl Committer {
                 return Ok(());
             }
             for (ordinal, entry) in &batch {
-                if let crate::format::entry::Body::File(file) = &entry.body {
+                if let crate::format::entry::EntryBody::File(file) = &entry.body {
                     let content = view.open_file(*ordinal, &entry.path, file).await?;
                     self.index().add_chunks(&content.chunks().await?);
                 }
@@ -454,7 +454,7 @@ impl Committer {
     }
 
     /// Refuses a demanded number that is not the next one, unless this commit itself took it in an earlier attempt.
-    fn check_number(&self, request: &Request, state: Option<&ArtifactState>) -> Result<(), CommitError> {
+    fn check_number(&self, request: &NewVersion, state: Option<&ArtifactState>) -> Result<(), CommitError> {
         let taken = request.demanded.and_then(|demanded| state?.record(demanded));
         if taken.is_some_and(|taken| taken.id == event_id(&request.origin, &taken.digest)) {
             return Ok(());
@@ -462,7 +462,7 @@ impl Committer {
         check_demand(request, state.map_or(VersionNumber(0), ArtifactState::next_version))
     }
 
-    async fn write_details(&self, request: &Request) -> Result<Option<DetailsRef>, CommitError> {
+    async fn write_details(&self, request: &NewVersion) -> Result<Option<DetailsRef>, CommitError> {
         let Settings { message, run, .. } = &request.settings;
         let run = run.as_ref().map(|run| serde_json::to_value(run).expect("a run is plain data"));
         let details = Details { message: message.clone(), run };
@@ -489,11 +489,11 @@ impl Committer {
 
     async fn append(
         &self,
-        request: &Request,
+        request: &NewVersion,
         id: EventId,
         prepared: &Prepared,
         details: Option<DetailsRef>,
-    ) -> Result<Outcome, AppendError> {
+    ) -> Result<Committed, AppendError> {
         let settings = || request.settings.body(details);
         let appended = self
             .catalog
@@ -513,21 +513,21 @@ impl Committer {
                         return Err(AppendError::Commit(error));
                     }
                     if request.settings.is_empty() {
-                        return Ok(Step::Nothing);
+                        return Ok(AppendStep::Nothing);
                     }
                     known()?;
                     let mut settings = settings();
                     // Who copies a version has not made it from itself.
                     settings.reads.retain(|read| !read.is_of(&request.artifact, latest.version));
                     let again = Recommit { version: latest.version, digest: latest.digest, settings };
-                    return Ok(Step::Append(Body::Recommit(again)));
+                    return Ok(AppendStep::Append(EventBody::Recommit(again)));
                 }
                 check_demand(request, state.next_version()).map_err(AppendError::Commit)?;
                 known()?;
                 let Some((manifest, root_bytes)) = prepared.manifest else {
                     return Err(AppendError::NeedsManifest);
                 };
-                Ok(Step::Append(Body::Commit(Commit {
+                Ok(AppendStep::Append(EventBody::Commit(Commit {
                     version: state.next_version(),
                     digest: prepared.digest,
                     manifest,
@@ -545,7 +545,7 @@ impl Committer {
         // It may have been deleted since.
         let record = appended.state.record(version).ok_or(CommitError::Empty)?;
         let created = record.id == id;
-        Ok(Outcome {
+        Ok(Committed {
             artifact: request.artifact.clone(),
             version,
             digest: record.digest,
@@ -562,7 +562,7 @@ fn event_id(origin: &[u8; 16], digest: &Digest) -> EventId {
     EventId::from_bytes(*hash.as_bytes().first_chunk().expect("16 of 32 bytes"))
 }
 
-fn check_demand(request: &Request, next: VersionNumber) -> Result<(), CommitError> {
+fn check_demand(request: &NewVersion, next: VersionNumber) -> Result<(), CommitError> {
     match request.demanded {
         Some(demanded) if demanded != next => {
             Err(CommitError::WrongNumber { artifact: request.artifact.clone(), demanded, next })
@@ -640,8 +640,8 @@ impl Prepared {
 fn prepare(
     stored: &StoredChunks,
     packs: PackWriter,
-    progress: &Progress,
-    walk: impl FnOnce(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
+    progress: &CommitProgress,
+    walk: impl FnOnce(&mut dyn FnMut(TreeItem) -> Result<(), CommitError>) -> Result<(), CommitError> + Send,
     carry: Carry,
     renewer: &mut Renewer,
 ) -> Result<(Prepared, Uploads), CommitError> {
@@ -653,9 +653,9 @@ fn prepare(
         Carry::Vetting => renewer.renew(path, entry, own),
     };
     // Entries that are looked into one by one are no stretch.
-    let walk = |visit: &mut dyn FnMut(Item) -> Result<(), CommitError>| match carry {
+    let walk = |visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>| match carry {
         Carry::Trusting => walk(visit),
-        Carry::Vetting => walk(&mut |item| stretch::expand(item, visit)),
+        Carry::Vetting => walk(&mut |item| unchanged_range::expand(item, visit)),
     };
     ingest(walk, renew, known, progress, |done| match done {
         Done::Begin(head) => builder.begin(head),
@@ -663,7 +663,7 @@ fn prepare(
         Done::Again => builder.again(),
         Done::End => builder.end(),
     })?;
-    let Tree { root, id, bytes, written, gathered } = builder.finish(&env)?;
+    let CommitTree { root, id, bytes, written, gathered } = builder.finish(&env)?;
     let prepared = Prepared {
         digest: root.digest,
         root: (id, bytes.into()),

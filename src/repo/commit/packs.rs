@@ -1,7 +1,7 @@
 //! Writing packs: chunks are gathered in order, sealed at about 32 MiB and sent while the next one fills.
 //!
 //! A pack's name follows from all of its chunks. Until it is sealed, places of chunks have another name in its stead,
-//! which [`PackNames::settle`] replaces. That packs are in the store is waited for once, at the end, and not by the
+//! which [`FinalPackNames::settle`] replaces. That packs are in the store is waited for once, at the end, and not by the
 //! thread that makes them.
 
 use std::collections::HashMap;
@@ -12,10 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{CommitError, Progress};
+use super::{CommitError, CommitProgress};
 use crate::format::clock::Env;
 use crate::format::codec::Codec;
-use crate::format::entry::Place;
+use crate::format::entry::ChunkLocation;
 use crate::format::id::{ChunkId, PackId};
 use crate::format::pack::{PACK_TARGET_BYTES, PackRow, ROW_BYTES, seal};
 use crate::host::direct_io::AlignedBuffer;
@@ -28,13 +28,13 @@ const PIECE_BYTES: usize = 4 << 20;
 
 /// What packs of a commit are called in the end, by what their chunks' places say before.
 #[derive(Debug)]
-pub(super) struct PackNames {
+pub(super) struct FinalPackNames {
     sealed: HashMap<PackId, PackId>,
     /// What the pack being filled is called meanwhile.
     filling: PackId,
 }
 
-impl PackNames {
+impl FinalPackNames {
     fn new() -> Self {
         Self { sealed: HashMap::new(), filling: Self::stand_in(0) }
     }
@@ -53,7 +53,7 @@ impl PackNames {
     ///
     /// # Panics
     /// If the pack is not sealed: [`PackWriter::seal`] comes first.
-    pub fn settle(&self, place: &mut Place) {
+    pub fn settle(&self, place: &mut ChunkLocation) {
         match self.sealed.get(&place.pack) {
             Some(id) => place.pack = *id,
             None => assert_ne!(place.pack, self.filling, "places are settled after their packs are sealed"),
@@ -70,10 +70,10 @@ impl PackNames {
 pub(super) struct PackWriter {
     store: Arc<Store>,
     /// Where packs go; none: they are only counted.
-    sending: Option<(Handle, Arc<Progress>)>,
+    sending: Option<(Handle, Arc<CommitProgress>)>,
     uploads: JoinSet<Result<(), StoreError>>,
     permits: Arc<Semaphore>,
-    pub names: PackNames,
+    pub names: FinalPackNames,
     pieces: Vec<AlignedBuffer>,
     spare: Arc<Spare>,
     rows: Vec<PackRow>,
@@ -83,7 +83,7 @@ pub(super) struct PackWriter {
 }
 
 impl PackWriter {
-    pub fn new(store: Arc<Store>, runtime: Handle, progress: Arc<Progress>) -> Self {
+    pub fn new(store: Arc<Store>, runtime: Handle, progress: Arc<CommitProgress>) -> Self {
         Self { sending: Some((runtime, progress)), ..Self::counting(store) }
     }
 
@@ -94,7 +94,7 @@ impl PackWriter {
             sending: None,
             uploads: JoinSet::new(),
             permits: Arc::new(Semaphore::new(UPLOADS)),
-            names: PackNames::new(),
+            names: FinalPackNames::new(),
             pieces: vec![],
             spare: Arc::default(),
             rows: vec![],
@@ -120,14 +120,14 @@ impl PackWriter {
         raw_len: u32,
         codec: Codec,
         stored: &[u8],
-    ) -> Result<Place, CommitError> {
+    ) -> Result<ChunkLocation, CommitError> {
         // The table of very many tiny chunks is as long as they are.
         let table = self.rows.len() * ROW_BYTES;
         if self.len as usize + table + stored.len() > PACK_TARGET_BYTES && !self.rows.is_empty() {
             self.seal()?;
         }
         let pack = self.names.filling;
-        let place = Place { pack, offset: self.len, stored_len: stored.len() as u32, codec };
+        let place = ChunkLocation { pack, offset: self.len, stored_len: stored.len() as u32, codec };
         self.rows.push(PackRow { id, offset: self.len, stored_len: place.stored_len, raw_len, codec });
         let mut rest = stored;
         while !rest.is_empty() {
@@ -172,7 +172,7 @@ impl PackWriter {
     }
 
     /// What its packs are called, and the uploads under way, to be waited for before anything names these packs.
-    pub fn finish(self) -> (PackNames, Uploads) {
+    pub fn finish(self) -> (FinalPackNames, Uploads) {
         debug_assert!(self.rows.is_empty(), "the last pack is sealed first");
         (self.names, Uploads(self.uploads))
     }

@@ -18,7 +18,7 @@ pub type OtherMounts = Arc<dyn Fn(&Path) -> Option<PathBuf> + Send + Sync>;
 
 /// Where a tree stands.
 #[derive(Clone)]
-pub struct Place {
+pub struct TreeLocation {
     /// Directories and files of it: under which path of the version, and where; absolute and without `.` and `..`.
     /// One may be there under several names.
     roots: Vec<(Option<TreePath>, PathBuf)>,
@@ -37,7 +37,7 @@ struct Mount {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Leads {
     /// To a version of the mount or into one.
-    Version(Target),
+    Version(LinkTarget),
     /// Back into the tree from outside; the target that does the same from within it.
     Back(Box<[u8]>),
     /// To something else in the mount: its names there.
@@ -48,13 +48,13 @@ pub(super) enum Leads {
 
 /// What a link may lead to, by its names below the mount point.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Target {
+pub(super) struct LinkTarget {
     pub artifact: ArtifactKey,
     pub selector: Selector,
     pub path: Option<TreePath>,
 }
 
-impl Target {
+impl LinkTarget {
     /// Its names below the mount point.
     pub fn names(&self) -> PathBuf {
         let top = Path::new(&self.artifact.to_string()).join(self.selector.to_string());
@@ -74,13 +74,13 @@ impl Target {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for TreeLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Place").field("roots", &self.roots).finish_non_exhaustive()
     }
 }
 
-impl Place {
+impl TreeLocation {
     /// Of a tree with its root at `tree`, in the mount on `mountpoint`; both absolute and without links.
     pub fn in_mount(mountpoint: PathBuf, tree: PathBuf, others: OtherMounts) -> Self {
         Self { roots: vec![(None, tree)], mount: Some(Mount { mountpoint, others }) }
@@ -147,7 +147,7 @@ impl Place {
         if let Some(back) = self.back(path, &mount.mountpoint.join(&names)) {
             return back;
         }
-        Target::of(&names).map_or(Leads::Elsewhere(names), Leads::Version)
+        LinkTarget::of(&names).map_or(Leads::Elsewhere(names), Leads::Version)
     }
 
     /// The way back into the tree.
@@ -215,7 +215,7 @@ fn normal(path: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn told(place: &Place, path: &str, link: &str) -> String {
+    fn told(place: &TreeLocation, path: &str, link: &str) -> String {
         match place.leads(&TreePath::new(path.as_bytes()).unwrap(), link.as_bytes()) {
             Leads::Version(t) => {
                 let path = t.path.map(|p| format!("/{p}")).unwrap_or_default();
@@ -231,7 +231,7 @@ mod tests {
     fn links_into_a_version_back_and_elsewhere_are_told_from_all_others() {
         let others: OtherMounts =
             Arc::new(|path| path.strip_prefix("/second").ok().map(|names| Path::new("p").join(names)));
-        let place = Place::in_mount("/mnt".into(), "/mnt/p/a/staging".into(), others);
+        let place = TreeLocation::in_mount("/mnt".into(), "/mnt/p/a/staging".into(), others);
         for (path, link, expected) in [
             ("x", "/mnt/p/ds/v3", "p/ds:v3"),
             ("x", "/mnt//p/./ds/v3/", "p/ds:v3"),
@@ -273,7 +273,7 @@ mod tests {
     fn links_of_folders_back_into_them_are_told_by_all_their_names() {
         let root =
             |at: Option<&str>, path: &str| (at.map(|at| TreePath::new(at.as_bytes()).unwrap()), path.into());
-        let one = Place::of_folders(&[root(None, "d")], &["/real/w".into(), "/named/w".into()]);
+        let one = TreeLocation::of_folders(&[root(None, "d")], &["/real/w".into(), "/named/w".into()]);
         for (path, link, expected) in [
             ("x", "/real/w/d/ck", "back ck"),
             ("s/x", "/named/w/d/ck", "back ../ck"),
@@ -283,7 +283,7 @@ mod tests {
         ] {
             assert_eq!(told(&one, path, link), expected, "{path} -> {link}");
         }
-        let two = Place::of_folders(&[root(Some("a"), "s/a"), root(Some("b"), "t/b")], &["/w".into()]);
+        let two = TreeLocation::of_folders(&[root(Some("a"), "s/a"), root(Some("b"), "t/b")], &["/w".into()]);
         for (path, link, expected) in [
             ("a/x", "/w/t/b/y", "back ../b/y"),
             ("a/x", "../../t/b/y", "back ../b/y"),

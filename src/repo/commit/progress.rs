@@ -8,7 +8,7 @@ use super::CommitError;
 
 /// Counters of a commit at work. All methods may be called from any thread.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct CommitProgress {
     /// Entries found.
     pub entries: Counter,
     /// Bytes read and cut.
@@ -34,7 +34,7 @@ impl Counter {
     }
 }
 
-/// A reading of [`Progress`].
+/// A reading of [`CommitProgress`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Entries found.
@@ -45,7 +45,7 @@ pub struct Snapshot {
     pub stored: u64,
 }
 
-impl Progress {
+impl CommitProgress {
     /// Reads all counters.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { entries: self.entries.get(), bytes: self.bytes.get(), stored: self.stored.get() }

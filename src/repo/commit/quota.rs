@@ -12,11 +12,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use super::item::{Item, What};
+use super::item::{ItemBody, TreeItem};
 use super::packs::PackWriter;
-use super::stretch::expand;
-use super::vet::Renewer;
-use super::{Carry, CommitError, Committer, Progress, Request, prepare};
+use super::revalidate::Renewer;
+use super::unchanged_range::expand;
+use super::{Carry, CommitError, CommitProgress, Committer, NewVersion, prepare};
 use crate::format::entry::MAX_INLINE_REFS;
 use crate::format::name::ProjectName;
 use crate::repo::catalog::ArtifactState;
@@ -107,13 +107,13 @@ impl Committer {
     /// and compressing them once more than otherwise.
     pub(super) async fn room<W>(
         &self,
-        request: &Request,
+        request: &NewVersion,
         state: Option<&ArtifactState>,
-        progress: &Arc<Progress>,
+        progress: &Arc<CommitProgress>,
         walk: &Arc<W>,
     ) -> Result<Option<Room>, CommitError>
     where
-        W: Fn(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>
+        W: Fn(&mut dyn FnMut(TreeItem) -> Result<(), CommitError>) -> Result<(), CommitError>
             + Send
             + Sync
             + 'static,
@@ -142,12 +142,12 @@ impl Committer {
 
 /// No commit of what `walk` visits adds more, whatever of it is stored already.
 fn upper_bound(
-    walk: &impl Fn(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError>,
+    walk: &impl Fn(&mut dyn FnMut(TreeItem) -> Result<(), CommitError>) -> Result<(), CommitError>,
 ) -> Result<u64, CommitError> {
     let mut bytes = BASE_BYTES;
-    let mut add = |item: Item| {
+    let mut add = |item: TreeItem| {
         let content = match item.what {
-            What::File(mut bytes) => {
+            ItemBody::File(mut bytes) => {
                 let file = bytes.open()?;
                 let len = file
                     .metadata()
@@ -155,9 +155,9 @@ fn upper_bound(
                     .len();
                 len.saturating_add(len / BYTES_FOR_ONE)
             }
-            What::Symlink(target) => target.len() as u64,
+            ItemBody::Symlink(target) => target.len() as u64,
             // Its chunks are stored with another version.
-            What::Known(..) | What::Unchanged(_) | What::Directory => 0,
+            ItemBody::Known(..) | ItemBody::Unchanged(_) | ItemBody::Directory => 0,
         };
         let entry = ENTRY_BYTES + 2 * item.path.as_bytes().len() as u64;
         bytes = bytes.saturating_add(content).saturating_add(entry);

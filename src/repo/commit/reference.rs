@@ -12,15 +12,15 @@ use futures::TryStreamExt;
 use super::chunks::aside;
 use super::link::Linker;
 use super::sorted::Sorter;
-use super::{CommitError, Item, What};
-use crate::format::entry::{Body, Entry, Mtime};
+use super::{CommitError, ItemBody, TreeItem};
+use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::id::{FileHash, Sha256};
 use crate::format::path::TreePath;
 use crate::format::reference::{MAX_URI_BYTES, ReferenceBody};
-use crate::host::spill::{KEY_BYTES, Scratch, Table};
+use crate::host::spill::{KEY_BYTES, SpillFile, SpillTable};
 use crate::host::steady::Reads;
 use crate::repo::view::ReadError;
-use crate::store::source::{self, Facts, Listing, SourceError, Uri};
+use crate::store::source::{self, Facts, ListingSink, SourceError, Uri};
 
 /// Whether the bytes of references are read at their commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +32,17 @@ pub(super) enum Checksums {
 }
 
 /// What was found out of objects at the first walk of a commit, so that all walks agree and no bytes are read twice: of
-/// single objects all, of others those whose bytes were read. Memory: that of a [`Table`].
+/// single objects all, of others those whose bytes were read. Memory: that of a [`SpillTable`].
 #[derive(Debug)]
-pub(super) struct Described {
+pub(super) struct DescribedObjects {
     /// Where an object's entry begins and ends, by what is asked.
-    places: Table,
-    entries: Scratch,
+    places: SpillTable,
+    entries: SpillFile,
 }
 
-impl Described {
+impl DescribedObjects {
     pub fn new(folder: Option<&Path>) -> Self {
-        Self { places: Table::new(16, folder), entries: Scratch::new(folder) }
+        Self { places: SpillTable::new(16, folder), entries: SpillFile::new(folder) }
     }
 
     fn find(&self, question: &str) -> Result<Option<ReferenceBody>, CommitError> {
@@ -52,7 +52,7 @@ impl Described {
         let mut records = self.entries.records_in(number(begin), number(end));
         let Some(record) = records.next_record().map_err(aside)? else { return Ok(None) };
         match Entry::decode_alone(record).map_err(|e| CommitError::Own(e.to_string()))?.body {
-            Body::Reference(body) => Ok(Some(*body)),
+            EntryBody::Reference(body) => Ok(Some(*body)),
             _ => Ok(None),
         }
     }
@@ -91,7 +91,7 @@ impl Below<'_> {
         })?;
         let here = self.uri.below(relative).map_err(at_root)?;
         if is_folder {
-            return Ok(Entry { path, executable: false, mtime: self.link_mtime, body: Body::Directory });
+            return Ok(Entry { path, executable: false, mtime: self.link_mtime, body: EntryBody::Directory });
         }
         let mtime = facts.modified.unwrap_or(self.link_mtime);
         let body = unread(&path, &here, facts)?;
@@ -99,7 +99,7 @@ impl Below<'_> {
     }
 }
 
-impl Listing for Below<'_> {
+impl ListingSink for Below<'_> {
     fn begin(&mut self) {
         self.sorter = Sorter::new(self.folder);
     }
@@ -120,9 +120,9 @@ impl Linker {
     /// checksums of those that are read.
     pub(super) fn refer(
         &self,
-        link: Item,
+        link: TreeItem,
         target: &[u8],
-        visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+        visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
     ) -> Result<(), CommitError> {
         let at = |path: &TreePath, error| CommitError::Reference { path: path.clone(), error };
         let text = std::str::from_utf8(target).map_err(|_| {
@@ -149,24 +149,25 @@ impl Linker {
             return Err(error);
         }
         match described.map_err(|e| at(&link.path, e))? {
-            source::Described::Object(facts) => {
+            source::DescribedUri::Object(facts) => {
                 let mtime = facts.modified.unwrap_or(link.mtime);
                 let (body, mtime) = self.proved(&link.path, unread(&link.path, &uri, facts)?, mtime)?;
                 self.described().add(&question, &link.path, &body)?;
                 visit(item(link.path, body, mtime))
             }
-            source::Described::Prefix => self.refer_below(&link, &prefix, sorter, visit),
+            source::DescribedUri::Prefix => self.refer_below(&link, &prefix, sorter, visit),
         }
     }
 
     fn refer_below(
         &self,
-        link: &Item,
+        link: &TreeItem,
         prefix: &Uri,
         sorter: Sorter,
-        visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+        visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
     ) -> Result<(), CommitError> {
-        let directory = |path| Item { path, executable: false, mtime: link.mtime, what: What::Directory };
+        let directory =
+            |path| TreeItem { path, executable: false, mtime: link.mtime, what: ItemBody::Directory };
         visit(directory(link.path.clone()))?;
         let (mut above, mut last): (Vec<TreePath>, Option<TreePath>) = (vec![], None);
         sorter.each(&mut |found| {
@@ -190,7 +191,7 @@ impl Linker {
             }
             last = Some(path.clone());
             match body {
-                Body::Reference(body) => {
+                EntryBody::Reference(body) => {
                     let (body, mtime) = self.proved(&path, *body, mtime)?;
                     visit(item(path, body, mtime))
                 }
@@ -202,7 +203,7 @@ impl Linker {
         })
     }
 
-    fn described(&self) -> std::sync::MutexGuard<'_, Described> {
+    fn described(&self) -> std::sync::MutexGuard<'_, DescribedObjects> {
         self.described.lock().expect("no holder of this lock panics")
     }
 
@@ -293,10 +294,10 @@ fn unread(path: &TreePath, at: &Uri, facts: Facts) -> Result<ReferenceBody, Comm
 }
 
 fn entry(path: TreePath, body: ReferenceBody, mtime: Mtime) -> Entry {
-    Entry { path, executable: false, mtime, body: Body::Reference(Box::new(body)) }
+    Entry { path, executable: false, mtime, body: EntryBody::Reference(Box::new(body)) }
 }
 
-fn item(path: TreePath, body: ReferenceBody, mtime: Mtime) -> Item {
-    let what = What::Known(Box::new(entry(path.clone(), body, mtime)), None);
-    Item { path, executable: false, mtime, what }
+fn item(path: TreePath, body: ReferenceBody, mtime: Mtime) -> TreeItem {
+    let what = ItemBody::Known(Box::new(entry(path.clone(), body, mtime)), None);
+    TreeItem { path, executable: false, mtime, what }
 }

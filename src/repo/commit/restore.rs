@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{CommitError, Committer, Prepared};
-use crate::format::entry::{ChunkRef, Place};
+use crate::format::entry::{ChunkLocation, ChunkRef};
 use crate::format::id::{ChunkId, PackId};
 use crate::repo::view::MAX_MOVES;
 use crate::store::{Key, StoreError};
@@ -91,7 +91,7 @@ impl Committer {
     /// Lets the tables of moves of the packs that chunks were lost from lead to where they are stored again. Cost: two
     /// requests for each of these packs.
     pub(super) async fn lead_to_restored(&self, prepared: &Prepared) -> Result<(), CommitError> {
-        let mut tables: BTreeMap<PackId, BTreeMap<ChunkId, Place>> = BTreeMap::new();
+        let mut tables: BTreeMap<PackId, BTreeMap<ChunkId, ChunkLocation>> = BTreeMap::new();
         let mut restored: Vec<ChunkRef> = vec![];
         for (id, packs) in &prepared.restored {
             let Some(chunk) = prepared.new_chunks.find(id)? else { continue };

@@ -11,14 +11,14 @@ use super::CommitError;
 use super::chunks::aside;
 use crate::format::entry::Entry;
 use crate::format::path;
-use crate::host::spill::{Records, Scratch};
+use crate::host::spill::{Records, SpillFile};
 
 /// Bytes of entries that are sorted in memory.
 const RUN_BYTES: usize = 16 << 20;
 
 /// Takes entries in.
 pub(super) struct Sorter {
-    runs: Scratch,
+    runs: SpillFile,
     /// Where the runs end.
     ends: Vec<u64>,
     /// Records of the run in hand, and where each begins.
@@ -28,12 +28,12 @@ pub(super) struct Sorter {
 }
 
 /// Path length u16 | path | the entry by itself.
-struct Record<'a> {
+struct SortedRecord<'a> {
     path: &'a [u8],
     entry: &'a [u8],
 }
 
-impl<'a> Record<'a> {
+impl<'a> SortedRecord<'a> {
     fn of(bytes: &'a [u8]) -> Option<Self> {
         let (len, rest) = bytes.split_first_chunk()?;
         let (path, entry) = rest.split_at_checked(u16::from_le_bytes(*len).into())?;
@@ -42,42 +42,42 @@ impl<'a> Record<'a> {
 }
 
 /// The next entry of a run.
-struct Head {
+struct RunHead {
     record: Vec<u8>,
     run: usize,
 }
 
-impl Head {
+impl RunHead {
     fn path(&self) -> &[u8] {
-        Record::of(&self.record).map_or(&[], |record| record.path)
+        SortedRecord::of(&self.record).map_or(&[], |record| record.path)
     }
 }
 
 /// The first path is the greatest: a heap gives the greatest.
-impl Ord for Head {
+impl Ord for RunHead {
     fn cmp(&self, other: &Self) -> Ordering {
         path::compare(other.path(), self.path()).then(other.run.cmp(&self.run))
     }
 }
 
-impl PartialOrd for Head {
+impl PartialOrd for RunHead {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Head {
+impl PartialEq for RunHead {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Head {}
+impl Eq for RunHead {}
 
 impl Sorter {
     /// An empty one that puts aside in this folder.
     pub fn new(folder: Option<&Path>) -> Self {
-        let runs = Scratch::new(folder);
+        let runs = SpillFile::new(folder);
         Self { runs, ends: vec![], bytes: vec![], starts: vec![], run_bytes: RUN_BYTES }
     }
 
@@ -95,7 +95,7 @@ impl Sorter {
         let ends = self.starts.iter().skip(1).copied().chain([self.bytes.len()]);
         let mut records: Vec<&[u8]> =
             self.starts.iter().zip(ends).map(|(start, end)| &self.bytes[*start..end]).collect();
-        let path = |record: &[u8]| Record::of(record).map_or(0..0, |record| 2..2 + record.path.len());
+        let path = |record: &[u8]| SortedRecord::of(record).map_or(0..0, |record| 2..2 + record.path.len());
         records.sort_by(|a, b| path::compare(&a[path(a)], &b[path(b)]));
         records.iter().try_for_each(|record| self.runs.push(record)).map_err(aside)?;
         self.starts.clear();
@@ -116,7 +116,7 @@ impl Sorter {
         let mut heads = BinaryHeap::new();
         let mut next = |run: usize| {
             let record = readers[run].next_record().map_err(aside)?;
-            Ok::<_, CommitError>(record.map(|record| Head { record: record.to_vec(), run }))
+            Ok::<_, CommitError>(record.map(|record| RunHead { record: record.to_vec(), run }))
         };
         for run in 0..self.ends.len() {
             heads.extend(next(run)?);
@@ -124,7 +124,7 @@ impl Sorter {
         while let Some(head) = heads.pop() {
             heads.extend(next(head.run)?);
             let own = |problem: String| CommitError::Own(problem);
-            let record = Record::of(&head.record).ok_or_else(|| own("a short record".into()))?;
+            let record = SortedRecord::of(&head.record).ok_or_else(|| own("a short record".into()))?;
             visit(Entry::decode_alone(record.entry).map_err(|e| own(e.to_string()))?)?;
         }
         Ok(())
@@ -134,7 +134,7 @@ impl Sorter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::entry::{Body, Mtime};
+    use crate::format::entry::{EntryBody, Mtime};
     use crate::format::path::TreePath;
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         for run_bytes in [RUN_BYTES, 1000] {
             let mut sorter = Sorter { run_bytes, ..Sorter::new(Some(dir.path())) };
             for path in &paths {
-                let (path, body) = (path.clone(), Body::Directory);
+                let (path, body) = (path.clone(), EntryBody::Directory);
                 let entry = Entry { path, executable: false, mtime: Mtime::default(), body };
                 sorter.push(&entry).unwrap();
             }

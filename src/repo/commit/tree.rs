@@ -4,21 +4,21 @@ use std::collections::HashSet;
 
 use super::CommitError;
 use super::blocks::{BlockWriter, index_row};
-use super::chunks::{ChunkWriter, Written, aside};
-use super::ingest::{Head, HeadKind};
-use super::lists::{ListReader, Lists, ListsEnd};
-use super::stretch::{Stretch, Stretches};
-use crate::format::chunk::Rule;
+use super::chunk_lists::{ListReader, Lists, ListsEnd};
+use super::chunks::{ChunkWriter, WrittenChunks, aside};
+use super::ingest::{EntryHead, HeadKind};
+use super::unchanged_range::{Stretch, Stretches};
+use crate::format::chunk::ChunkRule;
 use crate::format::clock::Env;
 use crate::format::codec::Codec;
 use crate::format::entry::{
-    Body, ChunkRef, Content, Entry, FileBody, MAX_INLINE_BYTES, MAX_INLINE_REFS, Mtime, Place,
+    ChunkLocation, ChunkRef, Entry, EntryBody, FileBody, FileBytes, MAX_INLINE_BYTES, MAX_INLINE_REFS, Mtime,
 };
 use crate::format::id::{ChunkId, FileHash, ManifestId, PackId, Sha256};
 use crate::format::listing::ListingHasher;
 use crate::format::manifest::Root;
 use crate::format::path::TreePath;
-use crate::host::spill::{Records, Scratch};
+use crate::host::spill::{Records, SpillFile};
 
 /// Takes the ordered results of reading and becomes a manifest. Memory does not grow with them, but for what
 /// [`ChunkWriter`] and [`BlockWriter`] say.
@@ -29,14 +29,14 @@ pub(super) struct TreeBuilder<'a> {
     lists: Lists,
     /// Whether files get a SHA-256, too.
     with_sha256: bool,
-    file: Option<OpenFile>,
+    file: Option<TreeFile>,
 }
 
-struct OpenFile {
+struct TreeFile {
     path: TreePath,
     executable: bool,
     mtime: Mtime,
-    rule: Rule,
+    rule: ChunkRule,
     size: u64,
     hole_bytes: u64,
     hasher: blake3::Hasher,
@@ -50,25 +50,25 @@ struct OpenFile {
 }
 
 /// A tree whose content and blocks are in packs, and whose root is not in the store.
-pub(super) struct Tree {
+pub(super) struct CommitTree {
     pub root: Root,
     pub id: ManifestId,
     /// The root as an object.
     pub bytes: Vec<u8>,
-    pub written: Written,
+    pub written: WrittenChunks,
     pub gathered: Gathered,
 }
 
 /// The entries of a tree, put aside in path order.
 pub(super) struct Gathered {
-    entries: Scratch,
+    entries: SpillFile,
     stretches: Stretches,
-    pub carried: Carried,
+    pub carried: CarriedSummary,
 }
 
 /// What was carried over unread from versions, in short.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
+pub(super) struct CarriedSummary {
     /// Packs that hold chunks of files.
     pub packs: HashSet<PackId>,
     /// Whether anything else was carried over: lists of chunks, versions.
@@ -77,13 +77,13 @@ pub(super) struct Carried {
 
 /// What was put aside.
 pub(super) enum Gathering {
-    Entry(State, Entry),
+    Entry(DeferredState, Entry),
     Unchanged(Stretch),
 }
 
 /// How far an entry is that was put aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum DeferredState {
     /// It was not read, and is as it was.
     Carried = 0,
     /// The places of its chunks are to be settled.
@@ -92,13 +92,15 @@ pub(super) enum State {
     Listed = 2,
 }
 
-/// Stands for a [`State`] where a stretch was put aside.
+/// Stands for a [`DeferredState`] where a stretch was put aside.
 const UNCHANGED: u8 = 3;
 
-impl State {
+impl DeferredState {
     /// The state that stands in a record; none for a stretch.
     fn of_record(byte: u8) -> Option<Self> {
-        [State::Carried, State::Read, State::Listed].into_iter().find(|state| *state as u8 == byte)
+        [DeferredState::Carried, DeferredState::Read, DeferredState::Listed]
+            .into_iter()
+            .find(|state| *state as u8 == byte)
     }
 }
 
@@ -106,26 +108,26 @@ impl<'a> TreeBuilder<'a> {
     /// `with_sha256`: whether files get a SHA-256.
     pub fn new(chunks: ChunkWriter<'a>, with_sha256: bool) -> Self {
         let gathered = Gathered {
-            entries: Scratch::new(chunks.folder()),
+            entries: SpillFile::new(chunks.folder()),
             stretches: Stretches::default(),
-            carried: Carried::default(),
+            carried: CarriedSummary::default(),
         };
         let lists = Lists::new(chunks.folder());
         Self { chunks, gathered, lists, with_sha256, file: None }
     }
 
     /// Takes an entry; a file's chunks follow, then [`TreeBuilder::end`].
-    pub fn begin(&mut self, head: Head) -> Result<(), CommitError> {
-        let Head { path, executable, mtime, what } = head;
+    pub fn begin(&mut self, head: EntryHead) -> Result<(), CommitError> {
+        let EntryHead { path, executable, mtime, what } = head;
         match what {
             HeadKind::Ready(body) => {
-                self.gathered.push(State::Carried, &Entry { path, executable, mtime, body })
+                self.gathered.push(DeferredState::Carried, &Entry { path, executable, mtime, body })
             }
             HeadKind::Unchanged(stretch) => self.gathered.push_stretch(&stretch),
             HeadKind::File(rule) => {
                 let sha256 =
                     self.with_sha256.then(|| aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
-                self.file = Some(OpenFile {
+                self.file = Some(TreeFile {
                     path,
                     executable,
                     mtime,
@@ -161,7 +163,7 @@ impl<'a> TreeBuilder<'a> {
         }
         let raw_len = raw.len() as u32;
         file.chunks.push(match codec {
-            Codec::Zero => ChunkRef { id, span: raw.len() as u64, raw_len, place: Place::zero() },
+            Codec::Zero => ChunkRef { id, span: raw.len() as u64, raw_len, place: ChunkLocation::zero() },
             _ => self.chunks.chunk(id, raw_len, codec, stored)?,
         });
         if file.chunks.len() > MAX_INLINE_REFS {
@@ -181,7 +183,7 @@ impl<'a> TreeBuilder<'a> {
 
     pub fn end(&mut self) -> Result<(), CommitError> {
         let file = self.file.take().expect("a file ends after it began");
-        let OpenFile {
+        let TreeFile {
             path,
             executable,
             mtime,
@@ -197,21 +199,21 @@ impl<'a> TreeBuilder<'a> {
         } = file;
         let hash = FileHash::from_hash(hasher.finalize());
         let sha256 = sha256.map(Sha256::finish);
-        let mut state = State::Read;
+        let mut state = DeferredState::Read;
         // A short list says itself what is a hole.
         let hole_bytes = if is_listed { hole_bytes } else { 0 };
         let content = if is_listed {
             self.lists.push_data(chunks.into_iter(), true)?;
-            state = State::Listed;
+            state = DeferredState::Listed;
             // A stand-in for the lists.
-            let (id, place) = (ChunkId::of(b""), Place::zero());
-            Content::Chunks { level: 0, refs: vec![ChunkRef { id, span: size, raw_len: 0, place }] }
+            let (id, place) = (ChunkId::of(b""), ChunkLocation::zero());
+            FileBytes::Chunks { level: 0, refs: vec![ChunkRef { id, span: size, raw_len: 0, place }] }
         } else if chunks.is_empty() {
-            Content::Inline(inline.into())
+            FileBytes::Inline(inline.into())
         } else {
-            Content::Chunks { level: 0, refs: chunks }
+            FileBytes::Chunks { level: 0, refs: chunks }
         };
-        let body = Body::File(FileBody { size, hash, sha256, hole_bytes, rule, content });
+        let body = EntryBody::File(FileBody { size, hash, sha256, hole_bytes, rule, content });
         self.gathered.push(state, &Entry { path, executable, mtime, body })
     }
 
@@ -219,7 +221,7 @@ impl<'a> TreeBuilder<'a> {
     ///
     /// # Errors
     /// [`CommitError::Empty`] if there is no entry.
-    pub fn finish(mut self, env: &Env) -> Result<Tree, CommitError> {
+    pub fn finish(mut self, env: &Env) -> Result<CommitTree, CommitError> {
         if self.gathered.entries.is_empty() {
             return Err(CommitError::Empty);
         }
@@ -238,10 +240,10 @@ impl<'a> TreeBuilder<'a> {
                     continue;
                 }
             };
-            if state == State::Listed {
+            if state == DeferredState::Listed {
                 list(&mut entry, &mut lists)?;
             }
-            if state != State::Carried {
+            if state != DeferredState::Carried {
                 self.chunks.settle_entry(&mut entry);
             }
             whole.note(&entry)?;
@@ -252,7 +254,7 @@ impl<'a> TreeBuilder<'a> {
         let (depth, top) = blocks.finish(&mut self.chunks)?;
         let root = Root { digest: listing.digest(), entries, files, bytes, depth, top };
         let (id, bytes) = root.encode(env.random16(), self.chunks.encoder());
-        Ok(Tree { root, id, bytes, written: self.chunks.finish()?, gathered: self.gathered })
+        Ok(CommitTree { root, id, bytes, written: self.chunks.finish()?, gathered: self.gathered })
     }
 }
 
@@ -280,7 +282,7 @@ impl Whole {
         if is_apart || self.last.as_ref().is_some_and(|last| last >= path) {
             return Err(CommitError::Own(format!("{path} is there twice, or in no directory")));
         }
-        if matches!(entry.body, Body::Directory) {
+        if matches!(entry.body, EntryBody::Directory) {
             self.parents.push(path.clone());
         }
         self.last = Some(path.clone());
@@ -296,7 +298,7 @@ impl Whole {
     fn take(
         &mut self,
         stretch: &Stretch,
-        carried: &mut Carried,
+        carried: &mut CarriedSummary,
         chunks: &mut ChunkWriter<'_>,
     ) -> Result<(), CommitError> {
         let mut leaves = stretch.leaves();
@@ -322,31 +324,34 @@ impl Whole {
 
 /// Puts a file's lists where their stand-in is.
 fn list(entry: &mut Entry, lists: &mut ListReader<'_>) -> Result<(), CommitError> {
-    if let Body::File(file) = &mut entry.body {
+    if let EntryBody::File(file) = &mut entry.body {
         let (level, refs) = lists.next_file()?;
-        file.content = Content::Chunks { level, refs };
+        file.content = FileBytes::Chunks { level, refs };
     }
     Ok(())
 }
 
-impl Carried {
-    fn note(&mut self, body: &Body) {
+impl CarriedSummary {
+    fn note(&mut self, body: &EntryBody) {
         match body {
-            Body::File(FileBody { content: Content::Chunks { level: 0, refs }, .. }) => {
+            EntryBody::File(FileBody { content: FileBytes::Chunks { level: 0, refs }, .. }) => {
                 let stored = refs.iter().filter(|chunk| chunk.place.codec != Codec::Zero);
                 self.packs.extend(stored.map(|chunk| chunk.place.pack));
             }
-            Body::File(FileBody { content: Content::Chunks { .. }, .. }) | Body::Contained(_) => {
+            EntryBody::File(FileBody { content: FileBytes::Chunks { .. }, .. }) | EntryBody::Contained(_) => {
                 self.has_more = true;
             }
-            Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+            EntryBody::File(_)
+            | EntryBody::Directory
+            | EntryBody::Symlink { .. }
+            | EntryBody::Reference(_) => {}
         }
     }
 }
 
 impl Gathered {
-    fn push(&mut self, state: State, entry: &Entry) -> Result<(), CommitError> {
-        if state == State::Carried {
+    fn push(&mut self, state: DeferredState, entry: &Entry) -> Result<(), CommitError> {
+        if state == DeferredState::Carried {
             self.carried.note(&entry.body);
         }
         let mut record = entry.encode_alone();
@@ -378,7 +383,7 @@ impl GatheredReader<'_> {
         let Some(record) = self.records.next_record().map_err(aside)? else { return Ok(None) };
         let own = |problem: &str| CommitError::Own(problem.to_owned());
         let (state, record) = record.split_last().ok_or_else(|| own("an empty record"))?;
-        let Some(state) = State::of_record(*state) else {
+        let Some(state) = DeferredState::of_record(*state) else {
             let stretch = self.stretches.decode(record);
             return stretch.map(|s| Some(Gathering::Unchanged(s))).ok_or_else(|| own("no stretch"));
         };

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{Change, Kind, npy, parquet, safetensors, table, text};
-use crate::format::chunk::Rule;
-use crate::format::entry::{Body, FileBody};
+use super::{ChangeKind, DiffEntry, npy, parquet, safetensors, table, text};
+use crate::format::chunk::ChunkRule;
+use crate::format::entry::{EntryBody, FileBody};
 use crate::repo::view::{FileContent, ReadError, WholeView};
 
 pub use super::table::TableChange;
@@ -90,14 +90,14 @@ pub(super) struct Files {
 /// Cost: headers of tensors and of Parquet, and the bytes of tensors as far as chunks do not prove them equal; all
 /// bytes of text and tables, up to a limit.
 pub async fn inside(
-    change: &Change,
+    change: &DiffEntry,
     old: &Arc<WholeView>,
     new: &Arc<WholeView>,
 ) -> Result<Option<Inside>, ReadError> {
-    let (Kind::Changed, Some(before), Some(after)) = (change.kind(), &change.old, &change.new) else {
+    let (ChangeKind::Changed, Some(before), Some(after)) = (change.kind(), &change.old, &change.new) else {
         return Ok(None);
     };
-    let (Body::File(a), Body::File(b)) = (&before.body, &after.body) else { return Ok(None) };
+    let (EntryBody::File(a), EntryBody::File(b)) = (&before.body, &after.body) else { return Ok(None) };
     if (a.hash, a.size) == (b.hash, b.size) {
         return Ok(None);
     }
@@ -145,7 +145,7 @@ async fn short_lines(files: &Files, is_text: bool) -> Result<Option<LinesChange>
 
 /// Whether both are cut as text is; that was decided by name and first bytes when they were committed.
 fn is_text(a: &FileBody, b: &FileBody) -> bool {
-    a.rule == Rule::Text && b.rule == Rule::Text
+    a.rule == ChunkRule::Text && b.rule == ChunkRule::Text
 }
 
 fn form(name: &[u8]) -> Form {

@@ -17,9 +17,9 @@ mod text;
 
 use std::sync::Arc;
 
-use crate::format::entry::{Body, Content, Entry};
+use crate::format::entry::{Entry, EntryBody, FileBytes};
 use crate::format::path::TreePath;
-use crate::repo::view::{Common, Differences, ReadError, Seen, WholeView};
+use crate::repo::view::{Common, Differences, DifferingPath, ReadError, WholeView};
 
 /// Differences that are kept one by one, some 100 MB of memory as a rule. Of more than these only numbers are told.
 pub const MAX_LISTED: usize = 100_000;
@@ -28,7 +28,7 @@ const MAX_LISTED_BYTES: usize = 256 << 20;
 
 /// What happened to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChangeKind {
     /// It is new.
     Added,
     /// It is gone.
@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// One difference: an entry on each side where there is one, with the path that it is seen at.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct DiffEntry {
     /// In the first version.
     pub old: Option<Entry>,
     /// In the second.
@@ -81,7 +81,7 @@ pub struct Bytes {
 #[derive(Debug, Default)]
 pub struct Difference {
     /// In the order of paths; that of a rename is its new one.
-    pub changes: Vec<Change>,
+    pub changes: Vec<DiffEntry>,
     /// All of them, those not listed too.
     pub counts: Counts,
     /// How many differences are not in `changes`. Among these, renames count as removed and added.
@@ -94,14 +94,14 @@ pub struct Difference {
     pub common_entries: u64,
 }
 
-impl Change {
+impl DiffEntry {
     /// What happened.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ChangeKind {
         match (&self.old, &self.new) {
-            (None, _) => Kind::Added,
-            (_, None) => Kind::Removed,
-            (Some(old), Some(new)) if old.path == new.path => Kind::Changed,
-            (Some(_), Some(_)) => Kind::Renamed,
+            (None, _) => ChangeKind::Added,
+            (_, None) => ChangeKind::Removed,
+            (Some(old), Some(new)) if old.path == new.path => ChangeKind::Changed,
+            (Some(_), Some(_)) => ChangeKind::Renamed,
         }
     }
 
@@ -142,7 +142,7 @@ pub async fn compare(
 }
 
 impl Difference {
-    fn add(&mut self, Seen { old, new }: Seen) {
+    fn add(&mut self, DifferingPath { old, new }: DifferingPath) {
         let [old, new] = [old, new].map(|side| side.map(|found| found.entry));
         let is_directory =
             |side: &Option<Entry>| side.as_ref().is_some_and(|entry| entry.body.is_directory());
@@ -157,7 +157,7 @@ impl Difference {
         self.bytes.new = self.bytes.new.saturating_add(new.as_ref().map_or(0, file_bytes));
         if self.changes.len() < MAX_LISTED && self.listed_bytes < MAX_LISTED_BYTES {
             self.listed_bytes += [&old, &new].into_iter().flatten().map(held_bytes).sum::<usize>();
-            self.changes.push(Change { old, new, shared_bytes: 0 });
+            self.changes.push(DiffEntry { old, new, shared_bytes: 0 });
         } else {
             self.unlisted += 1;
         }
@@ -167,16 +167,16 @@ impl Difference {
 /// Bytes in memory that an entry has beside its own size.
 fn held_bytes(entry: &Entry) -> usize {
     let body = match &entry.body {
-        Body::Directory => 0,
-        Body::Symlink { target } => target.len(),
-        Body::File(file) => match &file.content {
-            Content::Inline(bytes) => bytes.len(),
-            Content::Chunks { refs, .. } => size_of_val(&refs[..]),
+        EntryBody::Directory => 0,
+        EntryBody::Symlink { target } => target.len(),
+        EntryBody::File(file) => match &file.content {
+            FileBytes::Inline(bytes) => bytes.len(),
+            FileBytes::Chunks { refs, .. } => size_of_val(&refs[..]),
         },
-        Body::Reference(reference) => {
+        EntryBody::Reference(reference) => {
             size_of_val(&**reference) + reference.uri.len() + reference.proof().len()
         }
-        Body::Contained(contained) => {
+        EntryBody::Contained(contained) => {
             size_of_val(&**contained) + contained.path.as_ref().map_or(0, |path| path.as_bytes().len())
         }
     };
@@ -186,7 +186,7 @@ fn held_bytes(entry: &Entry) -> usize {
 /// The bytes of a file or a reference. Those of a contained version are those of the files in it.
 fn file_bytes(entry: &Entry) -> u64 {
     match &entry.body {
-        Body::File(_) | Body::Reference(_) => entry.size(),
-        Body::Directory | Body::Symlink { .. } | Body::Contained(_) => 0,
+        EntryBody::File(_) | EntryBody::Reference(_) => entry.size(),
+        EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => 0,
     }
 }

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::content::{Files, Trouble};
-use super::table::{MAX_COLUMNS, Table, TableChange};
+use super::table::{DataTable, MAX_COLUMNS, TableChange};
 use crate::repo::view::FileContent;
 
 const MAGIC: &[u8] = b"PAR1";
@@ -27,7 +27,7 @@ pub(super) async fn compare(files: &Files) -> Result<TableChange, Trouble> {
     Ok(TableChange::of(&table(&files.old).await?, &table(&files.new).await?))
 }
 
-async fn table(content: &Arc<FileContent>) -> Result<Table, Trouble> {
+async fn table(content: &Arc<FileContent>) -> Result<DataTable, Trouble> {
     let room = content.size().checked_sub(TAIL_BYTES).ok_or_else(|| wrong("it is too short"))?;
     let tail = content.read(room, TAIL_BYTES as usize).await?;
     let Some((length, MAGIC)) = tail.split_first_chunk::<4>() else {
@@ -42,7 +42,7 @@ async fn table(content: &Arc<FileContent>) -> Result<Table, Trouble> {
 }
 
 /// What a footer says of rows and columns.
-pub(super) fn of_footer(footer: &[u8]) -> Option<Table> {
+pub(super) fn of_footer(footer: &[u8]) -> Option<DataTable> {
     metadata(&mut Thrift { rest: footer })
 }
 
@@ -57,7 +57,7 @@ struct Element {
     children: u64,
 }
 
-fn metadata(thrift: &mut Thrift<'_>) -> Option<Table> {
+fn metadata(thrift: &mut Thrift<'_>) -> Option<DataTable> {
     let (mut schema, mut rows) = (None, None);
     let mut field = 0;
     while let Some(kind) = thrift.field(&mut field)? {
@@ -68,7 +68,7 @@ fn metadata(thrift: &mut Thrift<'_>) -> Option<Table> {
         }
         // What stands behind is long: every column of every row group.
         if let (Some(schema), Some(rows)) = (&schema, rows) {
-            return Some(Table { rows, columns: leaves(schema)? });
+            return Some(DataTable { rows, columns: leaves(schema)? });
         }
     }
     None
@@ -260,7 +260,10 @@ mod tests {
     fn rows_and_columns_stand_in_the_footer() {
         let bytes = footer();
         let table = metadata(&mut Thrift { rest: &bytes }).unwrap();
-        assert_eq!(table, Table { rows: 1000, columns: ["id", "p.x", "p.y"].map(str::to_owned).to_vec() });
+        assert_eq!(
+            table,
+            DataTable { rows: 1000, columns: ["id", "p.x", "p.y"].map(str::to_owned).to_vec() }
+        );
     }
 
     #[test]

@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::{Change, Difference, Kind};
-use crate::format::entry::{Body, Entry};
+use super::{ChangeKind, DiffEntry, Difference};
+use crate::format::entry::{Entry, EntryBody};
 use crate::format::id::FileHash;
 
 /// Takes each removed file and an added one of the same content together. Of several, one of the same name comes
 /// first, then the first in order. A reference has the content of another if it is one to the same object as it was then.
 /// Empty files are all alike, and none is taken for another.
 pub(super) fn find(difference: &mut Difference) {
-    let mut gone: HashMap<Content, Vec<usize>> = HashMap::new();
+    let mut gone: HashMap<RenameKey, Vec<usize>> = HashMap::new();
     for (i, change) in difference.changes.iter().enumerate() {
-        if change.kind() == Kind::Removed
-            && let Some(content) = change.entry().and_then(Content::of)
+        if change.kind() == ChangeKind::Removed
+            && let Some(content) = change.entry().and_then(RenameKey::of)
         {
             gone.entry(content).or_default().push(i);
         }
@@ -24,11 +24,11 @@ pub(super) fn find(difference: &mut Difference) {
     // Lists are taken from at their ends.
     gone.values_mut().for_each(|list| list.reverse());
     for i in 0..difference.changes.len() {
-        if difference.changes[i].kind() != Kind::Added {
+        if difference.changes[i].kind() != ChangeKind::Added {
             continue;
         }
         let Some(entry) = difference.changes[i].entry() else { continue };
-        let Some(list) = Content::of(entry).and_then(|content| gone.get_mut(&content)) else { continue };
+        let Some(list) = RenameKey::of(entry).and_then(|content| gone.get_mut(&content)) else { continue };
         let has_name = |at: &usize| name(&difference.changes[*at]) == Some(entry.path.file_name());
         let recent = list.len().saturating_sub(MAX_LOOKED_AT);
         let same_name = list[recent..].iter().rposition(has_name).map(|at| recent + at);
@@ -50,25 +50,28 @@ const MAX_LOOKED_AT: usize = 64;
 
 /// What tells that two entries have the same bytes.
 #[derive(PartialEq, Eq, Hash)]
-enum Content {
+enum RenameKey {
     Stored { hash: FileHash, size: u64 },
     Outside { uri: String, size: u64, proof: String },
 }
 
-impl Content {
+impl RenameKey {
     /// None of what is empty, or has no bytes.
     fn of(entry: &Entry) -> Option<Self> {
         match &entry.body {
-            Body::File(file) if file.size > 0 => Some(Self::Stored { hash: file.hash, size: file.size }),
-            Body::Reference(reference) => {
+            EntryBody::File(file) if file.size > 0 => Some(Self::Stored { hash: file.hash, size: file.size }),
+            EntryBody::Reference(reference) => {
                 let (uri, size, proof) = (reference.uri.clone(), reference.size, reference.proof());
                 Some(Self::Outside { uri, size, proof })
             }
-            Body::File(_) | Body::Directory | Body::Symlink { .. } | Body::Contained(_) => None,
+            EntryBody::File(_)
+            | EntryBody::Directory
+            | EntryBody::Symlink { .. }
+            | EntryBody::Contained(_) => None,
         }
     }
 }
 
-fn name(change: &Change) -> Option<&[u8]> {
+fn name(change: &DiffEntry) -> Option<&[u8]> {
     change.entry().map(|entry| entry.path.file_name())
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
-use super::{Change, Difference, Kind};
-use crate::format::entry::{Body, ChunkRef, Content, Entry};
+use super::{ChangeKind, DiffEntry, Difference};
+use crate::format::entry::{ChunkRef, Entry, EntryBody, FileBytes};
 use crate::repo::view::{ReadError, WholeView};
 
 /// Files whose lists of chunks are read at once.
@@ -24,7 +24,7 @@ pub(super) async fn count(
     old: &Arc<WholeView>,
     new: &Arc<WholeView>,
 ) -> Result<(), ReadError> {
-    let changed = difference.changes.iter().enumerate().filter(|(_, c)| c.kind() == Kind::Changed);
+    let changed = difference.changes.iter().enumerate().filter(|(_, c)| c.kind() == ChangeKind::Changed);
     let turns = &Semaphore::new(PARALLEL_LISTS);
     let counted: Vec<(usize, u64)> = stream::iter(changed)
         .map(|(i, change)| async move {
@@ -42,16 +42,16 @@ pub(super) async fn count(
     Ok(())
 }
 
-fn turns_of(change: &Change) -> u32 {
+fn turns_of(change: &DiffEntry) -> u32 {
     let sides = [&change.old, &change.new].into_iter().flatten();
     let bytes = sides.map(|entry| entry.body.sums().1).filter(|size| *size <= MAX_COMPARED_BYTES).max();
     let turns = bytes.unwrap_or(0).div_ceil(TURN_BYTES).clamp(1, PARALLEL_LISTS as u64);
     u32::try_from(turns).unwrap_or(1)
 }
 
-async fn of(change: &Change, old: &Arc<WholeView>, new: &Arc<WholeView>) -> Result<u64, ReadError> {
+async fn of(change: &DiffEntry, old: &Arc<WholeView>, new: &Arc<WholeView>) -> Result<u64, ReadError> {
     let (Some(before), Some(after)) = (&change.old, &change.new) else { return Ok(0) };
-    if let (Body::File(a), Body::File(b)) = (&before.body, &after.body)
+    if let (EntryBody::File(a), EntryBody::File(b)) = (&before.body, &after.body)
         && (a.hash, a.size) == (b.hash, b.size)
     {
         return Ok(b.size);
@@ -66,19 +66,19 @@ async fn of(change: &Change, old: &Arc<WholeView>, new: &Arc<WholeView>) -> Resu
 
 /// The chunks of a file; none of what is no file, lies in the manifest, or is too large.
 async fn chunks(view: &Arc<WholeView>, entry: &Entry) -> Result<Vec<ChunkRef>, ReadError> {
-    let Body::File(body) = &entry.body else { return Ok(vec![]) };
+    let EntryBody::File(body) = &entry.body else { return Ok(vec![]) };
     match &body.content {
-        Content::Inline(_) => Ok(vec![]),
-        Content::Chunks { level: 0, refs } => Ok(refs.clone()),
-        Content::Chunks { .. } if body.size > MAX_COMPARED_BYTES => Ok(vec![]),
-        Content::Chunks { .. } => view.open_file(&entry.path, body).await?.chunks().await,
+        FileBytes::Inline(_) => Ok(vec![]),
+        FileBytes::Chunks { level: 0, refs } => Ok(refs.clone()),
+        FileBytes::Chunks { .. } if body.size > MAX_COMPARED_BYTES => Ok(vec![]),
+        FileBytes::Chunks { .. } => view.open_file(&entry.path, body).await?.chunks().await,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::chunk::Rule;
+    use crate::format::chunk::ChunkRule;
     use crate::format::entry::{FileBody, Mtime};
     use crate::format::id::FileHash;
     use crate::format::path::TreePath;
@@ -86,14 +86,20 @@ mod tests {
     #[test]
     fn the_largest_files_are_compared_one_at_a_time() {
         let file = |size| {
-            let (hash, content) = (FileHash::of(b"x"), Content::Inline((*b"").into()));
-            let body =
-                Body::File(FileBody { size, hash, sha256: None, hole_bytes: 0, rule: Rule::Binary, content });
+            let (hash, content) = (FileHash::of(b"x"), FileBytes::Inline((*b"").into()));
+            let body = EntryBody::File(FileBody {
+                size,
+                hash,
+                sha256: None,
+                hole_bytes: 0,
+                rule: ChunkRule::Binary,
+                content,
+            });
             let path = TreePath::new(*b"x").expect("a path");
             Entry { path, executable: false, mtime: Mtime::default(), body }
         };
         let turns = |old, new| {
-            turns_of(&Change { old: Some(file(old)), new: Some(file(new)), shared_bytes: 0 }) as usize
+            turns_of(&DiffEntry { old: Some(file(old)), new: Some(file(new)), shared_bytes: 0 }) as usize
         };
         assert_eq!((turns(0, 0), turns(1, TURN_BYTES)), (1, 1));
         assert_eq!((turns(TURN_BYTES + 1, 1), turns(1, MAX_COMPARED_BYTES)), (2, PARALLEL_LISTS));

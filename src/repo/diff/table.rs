@@ -10,7 +10,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use super::content::{Files, Trouble};
 use super::text::check_length;
-use crate::repo::view::{FileContent, Source};
+use crate::repo::view::{ByteSource, FileContent};
 
 /// The longest first record of a CSV file, and the longest JSON line, in bytes.
 const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -36,14 +36,14 @@ pub struct TableChange {
 
 /// One table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Table {
+pub(super) struct DataTable {
     pub rows: u64,
     pub columns: Vec<String>,
 }
 
 impl TableChange {
-    pub(super) fn of(old: &Table, new: &Table) -> Self {
-        let only = |a: &Table, b: &Table| {
+    pub(super) fn of(old: &DataTable, new: &DataTable) -> Self {
+        let only = |a: &DataTable, b: &DataTable| {
             let known: BTreeSet<&String> = b.columns.iter().collect();
             a.columns.iter().filter(|name| !known.contains(name)).cloned().collect()
         };
@@ -83,7 +83,7 @@ async fn each_part(
     mut take: impl FnMut(&[u8]) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
     check_length(content)?;
-    let mut parts = std::pin::pin!(content.parts(Source::Any));
+    let mut parts = std::pin::pin!(content.parts(ByteSource::Any));
     while let Some(part) = parts.next().await {
         take(&part?)?;
     }
@@ -92,7 +92,7 @@ async fn each_part(
 
 /// Where in a record the next byte is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
+enum RecordState {
     FieldStart,
     Plain,
     Quoted,
@@ -104,7 +104,7 @@ enum At {
 #[derive(Debug)]
 pub(super) struct Delimited {
     separator: u8,
-    at: At,
+    at: RecordState,
     /// Whether the record has any byte yet. An empty line is no record.
     is_begun: bool,
     records: u64,
@@ -117,7 +117,15 @@ pub(super) struct Delimited {
 impl Delimited {
     pub(super) fn new(separator: u8) -> Self {
         let (names, name) = (vec![], vec![]);
-        Self { separator, at: At::FieldStart, is_begun: false, records: 0, names, name, name_bytes: 0 }
+        Self {
+            separator,
+            at: RecordState::FieldStart,
+            is_begun: false,
+            records: 0,
+            names,
+            name,
+            name_bytes: 0,
+        }
     }
 
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
@@ -128,20 +136,22 @@ impl Delimited {
     }
 
     fn take_byte(&mut self, byte: u8) -> Result<(), Trouble> {
-        if byte == b'\n' && self.at != At::Quoted {
+        if byte == b'\n' && self.at != RecordState::Quoted {
             return self.end_record();
         }
         self.is_begun |= byte != b'\r';
         let (at, is_text) = match (self.at, byte) {
-            (At::Quoted, b'"') => (At::Quote, false),
-            (At::Quoted, _) => (At::Quoted, true),
-            (At::Quote, b'"') => (At::Quoted, true),
-            (At::FieldStart, b'"') => (At::Quoted, false),
+            (RecordState::Quoted, b'"') => (RecordState::Quote, false),
+            (RecordState::Quoted, _) => (RecordState::Quoted, true),
+            (RecordState::Quote, b'"') => (RecordState::Quoted, true),
+            (RecordState::FieldStart, b'"') => (RecordState::Quoted, false),
             (_, byte) if byte == self.separator => {
                 self.end_name()?;
-                (At::FieldStart, false)
+                (RecordState::FieldStart, false)
             }
-            (At::FieldStart | At::Plain | At::Quote, _) => (At::Plain, true),
+            (RecordState::FieldStart | RecordState::Plain | RecordState::Quote, _) => {
+                (RecordState::Plain, true)
+            }
         };
         self.at = at;
         if is_text && self.records == 0 {
@@ -169,7 +179,7 @@ impl Delimited {
     }
 
     fn end_record(&mut self) -> Result<(), Trouble> {
-        self.at = At::FieldStart;
+        self.at = RecordState::FieldStart;
         if std::mem::take(&mut self.is_begun) {
             self.end_name()?;
             self.records += 1;
@@ -179,9 +189,9 @@ impl Delimited {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<Table, Trouble> {
+    pub(super) fn finish(mut self) -> Result<DataTable, Trouble> {
         self.end_record()?;
-        Ok(Table { rows: self.records.saturating_sub(1), columns: self.names })
+        Ok(DataTable { rows: self.records.saturating_sub(1), columns: self.names })
     }
 }
 
@@ -214,7 +224,7 @@ impl JsonLines {
         }
         self.rows += 1;
         let wrong = |e| Trouble::content(format!("row {} of it is no JSON: {e}", self.rows));
-        let names = serde_json::Deserializer::from_slice(&line).deserialize_any(Names(&mut self.names));
+        let names = serde_json::Deserializer::from_slice(&line).deserialize_any(KeyNames(&mut self.names));
         names.map_err(wrong)?;
         if self.names.len() > MAX_COLUMNS {
             return Err(Trouble::content(format!("more than {MAX_COLUMNS} columns")));
@@ -222,16 +232,16 @@ impl JsonLines {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<Table, Trouble> {
+    pub(super) fn finish(mut self) -> Result<DataTable, Trouble> {
         self.end_line()?;
-        Ok(Table { rows: self.rows, columns: self.names.into_iter().collect() })
+        Ok(DataTable { rows: self.rows, columns: self.names.into_iter().collect() })
     }
 }
 
 /// Takes the names of an object and passes over all values.
-struct Names<'a>(&'a mut BTreeSet<String>);
+struct KeyNames<'a>(&'a mut BTreeSet<String>);
 
-impl<'de> Visitor<'de> for Names<'_> {
+impl<'de> Visitor<'de> for KeyNames<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -253,7 +263,7 @@ impl<'de> Visitor<'de> for Names<'_> {
 mod tests {
     use super::*;
 
-    fn delimited(text: &str, step: usize) -> Table {
+    fn delimited(text: &str, step: usize) -> DataTable {
         let mut table = Delimited::new(b',');
         text.as_bytes().chunks(step).for_each(|part| table.take(part).unwrap());
         table.finish().unwrap()
@@ -262,12 +272,12 @@ mod tests {
     #[test]
     fn records_are_counted_wherever_the_parts_end() {
         let text = "\u{feff}id,\"a \"\"b\"\", c\",x\r\n1,\"two\nlines\",3\r\n\r\n2,,\n3,5\",\"";
-        let want = Table { rows: 3, columns: ["id", "a \"b\", c", "x"].map(str::to_owned).to_vec() };
+        let want = DataTable { rows: 3, columns: ["id", "a \"b\", c", "x"].map(str::to_owned).to_vec() };
         for step in [1, 2, 3, 7, 1000] {
             assert_eq!(delimited(text, step), want, "parts of {step}");
         }
-        assert_eq!(delimited("", 1), Table::default());
-        assert_eq!(delimited("a\n", 1), Table { rows: 0, columns: vec!["a".into()] });
+        assert_eq!(delimited("", 1), DataTable::default());
+        assert_eq!(delimited("a\n", 1), DataTable { rows: 0, columns: vec!["a".into()] });
     }
 
     #[test]
@@ -276,8 +286,8 @@ mod tests {
         let text = "{\"a\":1,\"b\":[1,{\"c\":2}]}\n\n{\"d\":null}";
         text.as_bytes().chunks(5).for_each(|part| table.take(part).unwrap());
         let table = table.finish().unwrap();
-        assert_eq!(table, Table { rows: 2, columns: ["a", "b", "d"].map(str::to_owned).to_vec() });
-        let change = TableChange::of(&Table { rows: 1, columns: vec!["a".into(), "z".into()] }, &table);
+        assert_eq!(table, DataTable { rows: 2, columns: ["a", "b", "d"].map(str::to_owned).to_vec() });
+        let change = TableChange::of(&DataTable { rows: 1, columns: vec!["a".into(), "z".into()] }, &table);
         assert_eq!((change.added, change.removed), (vec!["b".into(), "d".into()], vec!["z".into()]));
     }
 

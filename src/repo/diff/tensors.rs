@@ -96,8 +96,10 @@ pub(super) async fn compare(files: &Files, old: Header, new: Header) -> Result<T
         let old = gone.remove(&name);
         let is_equal = match &old {
             Some(old) if old.shape == new.shape => {
-                let (a, b) =
-                    (Part { map: &old_map, range: &old.bytes }, Part { map: &new_map, range: &new.bytes });
+                let (a, b) = (
+                    FilePart { map: &old_map, range: &old.bytes },
+                    FilePart { map: &new_map, range: &new.bytes },
+                );
                 is_same(files, &a, &b).await?
             }
             _ => false,
@@ -141,13 +143,13 @@ impl Map {
 }
 
 /// A part of a file.
-struct Part<'a> {
+struct FilePart<'a> {
     map: &'a Map,
     range: &'a Range<u64>,
 }
 
 /// Whether two parts have the same bytes.
-async fn is_same(files: &Files, old: &Part<'_>, new: &Part<'_>) -> Result<bool, Trouble> {
+async fn is_same(files: &Files, old: &FilePart<'_>, new: &FilePart<'_>) -> Result<bool, Trouble> {
     let len = old.range.end.saturating_sub(old.range.start);
     if len != new.range.end.saturating_sub(new.range.start) {
         return Ok(false);

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use similar::{ChangeTag, TextDiff};
 
 use super::content::{Files, Trouble};
-use crate::repo::view::{FileContent, Source};
+use crate::repo::view::{ByteSource, FileContent};
 
 /// The longest text whose lines are compared, in bytes.
 const MAX_SHORT_BYTES: u64 = 1 << 20;
@@ -73,7 +73,7 @@ fn lines(old: &str, new: &str) -> LinesChange {
 async fn count_lines(content: &Arc<FileContent>) -> Result<u64, Trouble> {
     check_length(content)?;
     let (mut lines, mut last) = (0, b'\n');
-    let mut parts = std::pin::pin!(content.parts(Source::Any));
+    let mut parts = std::pin::pin!(content.parts(ByteSource::Any));
     while let Some(part) = parts.next().await {
         let part = part?;
         lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;

@@ -13,15 +13,15 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
 use super::tree;
-use super::{ExportError, Foreign, Progress};
-use crate::format::entry::{Body, Mtime};
+use super::{ExportError, ExportProgress, ForeignFiles};
+use crate::format::entry::{EntryBody, Mtime};
 use crate::format::id::FileHash;
 use crate::format::path::TreePath;
 use crate::host::durable::Unfinished;
 use crate::host::steady;
 use crate::mount::staging::sys;
 use crate::repo::cache::hash_all;
-use crate::repo::view::{ReadError, Source, VersionView};
+use crate::repo::view::{ByteSource, ReadError, VersionView};
 
 /// Bytes of a file that become a hole where they are all zeros.
 const HOLE_BYTES: usize = 64 << 10;
@@ -35,14 +35,14 @@ pub(super) struct FileJob {
     /// Its path in the version.
     pub source: TreePath,
     /// A file or a reference.
-    pub body: Body,
+    pub body: EntryBody,
     pub executable: bool,
     pub mtime: Mtime,
     pub parent: Arc<OwnedFd>,
     pub name: Vec<u8>,
     pub shown: PathBuf,
-    pub foreign: Foreign,
-    pub progress: Arc<Progress>,
+    pub foreign: ForeignFiles,
+    pub progress: Arc<ExportProgress>,
 }
 
 impl FileJob {
@@ -81,23 +81,23 @@ impl FileJob {
     /// What its content must hash to; none of a reference without a checksum, which its source alone vouches for.
     fn hash(&self) -> Option<FileHash> {
         match &self.body {
-            Body::File(file) => Some(file.hash),
-            Body::Reference(reference) => reference.hash,
-            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => None,
+            EntryBody::File(file) => Some(file.hash),
+            EntryBody::Reference(reference) => reference.hash,
+            EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => None,
         }
     }
 
     /// Its bytes, in parts.
     async fn parts(&self) -> Result<BoxStream<'static, Result<Bytes, ReadError>>, ReadError> {
         match &self.body {
-            Body::Reference(reference) => {
+            EntryBody::Reference(reference) => {
                 Ok(self.view.open_reference(&self.source, reference).parts().boxed())
             }
-            Body::File(file) => {
+            EntryBody::File(file) => {
                 let content = self.view.open_file(self.ordinal, &self.source, file).await?;
-                Ok(content.parts(Source::Any).boxed())
+                Ok(content.parts(ByteSource::Any).boxed())
             }
-            Body::Directory | Body::Symlink { .. } | Body::Contained(_) => {
+            EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => {
                 Ok(futures::stream::empty().boxed())
             }
         }
@@ -175,8 +175,8 @@ impl FileJob {
     async fn publish(&self, unfinished: &mut Unfinished<Arc<OwnedFd>>) -> Result<bool, ExportError> {
         for _ in 0..MAX_RACES {
             let published = match self.foreign {
-                Foreign::Keep => unfinished.publish_new(&self.name),
-                Foreign::Replace => unfinished.publish_over(&self.name),
+                ForeignFiles::Keep => unfinished.publish_new(&self.name),
+                ForeignFiles::Replace => unfinished.publish_over(&self.name),
             };
             match published {
                 Ok(()) => return Ok(true),

@@ -20,12 +20,12 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use self::file::FileJob;
-use self::tree::{Occupied, Tree};
-use crate::format::entry::{Body, Mtime};
+use self::tree::{ExportTree, Occupied};
+use crate::format::entry::{EntryBody, Mtime};
 use crate::format::id::{Digest, FileHash};
 use crate::format::listing::ListingHasher;
 use crate::format::path::TreePath;
-use crate::repo::view::{Found, ReadError, VersionView, Walk, WholeView};
+use crate::repo::view::{NestedEntry, NestedWalk, ReadError, VersionView, WholeView};
 
 /// Files written at once.
 const FILES_AT_ONCE: usize = 16;
@@ -90,7 +90,7 @@ impl ExportError {
 
 /// What to do with foreign things that stand where the version has an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Foreign {
+pub enum ForeignFiles {
     /// Fail and name them.
     Keep,
     /// Replace files and symbolic links; fail for directories.
@@ -99,7 +99,7 @@ pub enum Foreign {
 
 /// What is exported, and how.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct ExportRequest {
     /// The version.
     pub view: Arc<VersionView>,
     /// Its digest by the log.
@@ -107,19 +107,19 @@ pub struct Request {
     /// Only what is at or below this path; a directory's content goes directly into the target.
     pub prefix: Option<TreePath>,
     /// See there.
-    pub foreign: Foreign,
+    pub foreign: ForeignFiles,
 }
 
 /// Counters of an export at work.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct ExportProgress {
     bytes: AtomicU64,
     written_files: AtomicU64,
     kept_files: AtomicU64,
     written_bytes: AtomicU64,
 }
 
-impl Progress {
+impl ExportProgress {
     /// Bytes written or found to be right.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -132,7 +132,7 @@ impl Progress {
 
 /// What an export came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct ExportReport {
     /// Files written.
     pub written_files: u64,
     /// Their bytes.
@@ -146,11 +146,11 @@ pub struct Report {
 /// Cost: that of reading every file once, small ones with their neighbours, and of hashing files that are there
 /// already.
 pub async fn export(
-    request: &Request,
-    tree: Arc<Tree>,
-    progress: &Arc<Progress>,
+    request: &ExportRequest,
+    tree: Arc<ExportTree>,
+    progress: &Arc<ExportProgress>,
     stop: impl Future<Output = ()>,
-) -> Result<Report, ExportError> {
+) -> Result<ExportReport, ExportError> {
     let mut export = Export { request, tree, progress, jobs: JoinSet::new(), directories: vec![], at: None };
     let done = tokio::select! {
         done = export.run() => done,
@@ -160,7 +160,7 @@ pub async fn export(
     export.jobs.shutdown().await;
     done?;
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Ok(Report {
+    Ok(ExportReport {
         written_files: read(&progress.written_files),
         written_bytes: read(&progress.written_bytes),
         kept_files: read(&progress.kept_files),
@@ -168,9 +168,9 @@ pub async fn export(
 }
 
 struct Export<'a> {
-    request: &'a Request,
-    tree: Arc<Tree>,
-    progress: &'a Arc<Progress>,
+    request: &'a ExportRequest,
+    tree: Arc<ExportTree>,
+    progress: &'a Arc<ExportProgress>,
     jobs: JoinSet<Result<(), ExportError>>,
     /// Directories and their times, to be set when nothing is written into them any more.
     directories: Vec<(TreePath, Mtime)>,
@@ -223,9 +223,9 @@ impl Export<'_> {
     /// Takes all entries, the first `skip` bytes of whose paths are left out in the tree.
     async fn all(
         &mut self,
-        entries: &mut Walk,
+        entries: &mut NestedWalk,
         skip: usize,
-        mut note: impl FnMut(&Found),
+        mut note: impl FnMut(&NestedEntry),
     ) -> Result<(), ExportError> {
         loop {
             let batch = entries.next_batch().await?;
@@ -241,23 +241,23 @@ impl Export<'_> {
         }
     }
 
-    async fn take(&mut self, found: Found, at: TreePath) -> Result<(), ExportError> {
-        let Found { view, ordinal, entry, .. } = found;
+    async fn take(&mut self, found: NestedEntry, at: TreePath) -> Result<(), ExportError> {
+        let NestedEntry { view, ordinal, entry, .. } = found;
         let parent = self.parent(&at)?;
         let shown = self.tree.shown(&at);
         let foreign = self.request.foreign;
         match entry.body {
-            Body::Directory | Body::Contained(_) => {
+            EntryBody::Directory | EntryBody::Contained(_) => {
                 let made = tree::make_directory(&parent, at.file_name(), foreign);
                 let made = made.map_err(|e| e.at(shown, "a directory"))?;
                 self.directories.push((at.clone(), entry.mtime));
                 self.at = Some((Some(at), Arc::new(made)));
             }
-            Body::Symlink { ref target } => {
+            EntryBody::Symlink { ref target } => {
                 tree::make_symlink(&parent, at.file_name(), target, entry.mtime, foreign)
                     .map_err(|e| e.at(shown, "another symbolic link"))?;
             }
-            Body::File(_) | Body::Reference(_) => {
+            EntryBody::File(_) | EntryBody::Reference(_) => {
                 if self.jobs.len() >= FILES_AT_ONCE {
                     self.join_one().await?;
                 }

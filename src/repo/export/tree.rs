@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{Foreign, os};
+use super::{ForeignFiles, os};
 use crate::format::entry::Mtime;
 use crate::format::path::TreePath;
 use crate::host::durable;
@@ -34,12 +34,12 @@ impl From<io::Error> for Occupied {
 
 /// The directory.
 #[derive(Debug)]
-pub struct Tree {
+pub struct ExportTree {
     root: OwnedFd,
     path: PathBuf,
 }
 
-impl Tree {
+impl ExportTree {
     /// Opens a directory, made with its parents if it is not there. The path itself is the user's and may have
     /// symbolic links in it.
     pub fn create(path: &Path) -> io::Result<Self> {
@@ -105,16 +105,24 @@ fn kind_of(stat: &sys::Stat) -> &'static str {
 }
 
 /// Refuses what stands at a name, or lets it be replaced.
-pub(super) fn check_foreign(stat: &sys::Stat, is: &'static str, foreign: Foreign) -> Result<(), Occupied> {
+pub(super) fn check_foreign(
+    stat: &sys::Stat,
+    is: &'static str,
+    foreign: ForeignFiles,
+) -> Result<(), Occupied> {
     let replaceable = !stat.is_dir();
     match foreign {
-        Foreign::Replace if replaceable => Ok(()),
-        Foreign::Replace | Foreign::Keep => Err(Occupied::By { is, replaceable }),
+        ForeignFiles::Replace if replaceable => Ok(()),
+        ForeignFiles::Replace | ForeignFiles::Keep => Err(Occupied::By { is, replaceable }),
     }
 }
 
 /// Makes and opens a directory; one that is there will do.
-pub(super) fn make_directory(parent: &OwnedFd, name: &[u8], foreign: Foreign) -> Result<OwnedFd, Occupied> {
+pub(super) fn make_directory(
+    parent: &OwnedFd,
+    name: &[u8],
+    foreign: ForeignFiles,
+) -> Result<OwnedFd, Occupied> {
     let fd = parent.as_raw_fd();
     for _ in 0..MAX_ATTEMPTS {
         let was_there = match sys::mkdir_at(fd, name, 0o755) {
@@ -146,7 +154,7 @@ pub(super) fn make_symlink(
     name: &[u8],
     target: &[u8],
     mtime: Mtime,
-    foreign: Foreign,
+    foreign: ForeignFiles,
 ) -> Result<(), Occupied> {
     let fd = parent.as_raw_fd();
     for _ in 0..MAX_ATTEMPTS {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listing::Now;
-use super::marks::{Listed, Marks, PackNumber, PackUse};
+use super::marks::{ListedObject, Marks, PackNumber, PackUse};
 use super::{Condemnation, GcError};
 use crate::format::clock::Timestamp;
 use crate::format::collection::{Collection, CondemnedArtifact, MAX_RECORD_BYTES, PackFate};
@@ -31,7 +31,7 @@ pub(super) struct Old {
 }
 
 impl Old {
-    fn is_old(&self, object: Listed) -> bool {
+    fn is_old(&self, object: ListedObject) -> bool {
         self.now.is_past(object.modified, self.grace)
             && self.leased.is_none_or(|since| object.modified < since)
     }
@@ -58,13 +58,13 @@ impl Choice<'_> {
         self.room >= ROW_BYTES
     }
 
-    fn take(&mut self, bytes: usize, object: Listed) {
+    fn take(&mut self, bytes: usize, object: ListedObject) {
         self.room -= bytes;
         self.made.objects += 1;
         self.made.bytes += object.size;
     }
 
-    fn take_pack(&mut self, id: PackId, fate: PackFate, object: Listed) {
+    fn take_pack(&mut self, id: PackId, fate: PackFate, object: ListedObject) {
         self.record.packs.push((id, fate));
         self.take(33, object);
     }

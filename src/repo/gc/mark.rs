@@ -10,10 +10,10 @@ use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::GcError;
-use super::marks::{Found, Marks};
+use super::marks::{ChunkFate, Marks};
 use crate::format::codec::Codec;
 use crate::format::contained::Contained;
-use crate::format::entry::{Body, ChunkRef, Content, FileBody};
+use crate::format::entry::{ChunkRef, EntryBody, FileBody, FileBytes};
 use crate::format::id::ManifestId;
 use crate::format::manifest::{Block, BlockKind, Root};
 use crate::format::name::ArtifactKey;
@@ -46,25 +46,25 @@ impl InUseVersion {
 }
 
 /// Blocks of one kind to be read, one after the other.
-struct Pending {
-    kind: Kind,
+struct PendingBlocks {
+    kind: MarkedKind,
     blocks: Vec<ChunkRef>,
     next: usize,
 }
 
 /// What a block is, by its height: leaves and lists of data chunks are the lowest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum MarkedKind {
     Tree(u8),
     List(u8),
 }
 
-impl Kind {
+impl MarkedKind {
     fn of_block(self) -> BlockKind {
         match self {
-            Kind::Tree(0) => BlockKind::Leaf,
-            Kind::Tree(_) => BlockKind::Index,
-            Kind::List(_) => BlockKind::List,
+            MarkedKind::Tree(0) => BlockKind::Leaf,
+            MarkedKind::Tree(_) => BlockKind::Index,
+            MarkedKind::List(_) => BlockKind::List,
         }
     }
 }
@@ -177,7 +177,7 @@ impl Marker<'_> {
 
     async fn mark_tree(&mut self, label: &str, root: Root) -> Result<(), GcError> {
         let mut open = vec![];
-        self.take(label, Kind::Tree(root.depth), &root.top, &mut open).await?;
+        self.take(label, MarkedKind::Tree(root.depth), &root.top, &mut open).await?;
         while let Some(pending) = open.last_mut() {
             let Some(block) = pending.blocks.get(pending.next).cloned() else {
                 open.pop();
@@ -197,30 +197,30 @@ impl Marker<'_> {
     async fn take(
         &mut self,
         label: &str,
-        kind: Kind,
+        kind: MarkedKind,
         block: &Block,
-        open: &mut Vec<Pending>,
+        open: &mut Vec<PendingBlocks>,
     ) -> Result<(), GcError> {
         let damaged = |e: crate::format::FormatError| ReadError::Corrupt {
             what: label.to_owned(),
             problem: e.to_string(),
         };
-        let mut below: Vec<(Kind, ChunkRef)> = vec![];
+        let mut below: Vec<(MarkedKind, ChunkRef)> = vec![];
         for i in 0..block.len() {
             match kind {
-                Kind::Tree(0) => match block.entry(i).map_err(damaged)?.body {
-                    Body::File(file) => self.take_file(&file, &mut below).await?,
-                    Body::Contained(contained) => self.within.add(*contained),
-                    Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+                MarkedKind::Tree(0) => match block.entry(i).map_err(damaged)?.body {
+                    EntryBody::File(file) => self.take_file(&file, &mut below).await?,
+                    EntryBody::Contained(contained) => self.within.add(*contained),
+                    EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Reference(_) => {}
                 },
-                Kind::Tree(height) => {
+                MarkedKind::Tree(height) => {
                     let row = block.index_row(i).map_err(damaged)?;
-                    self.refer(Kind::Tree(height - 1), row.block, &mut below).await?;
+                    self.refer(MarkedKind::Tree(height - 1), row.block, &mut below).await?;
                 }
-                Kind::List(0 | 1) => self.mark_chunk(&block.chunk(i).map_err(damaged)?).await?,
-                Kind::List(height) => {
+                MarkedKind::List(0 | 1) => self.mark_chunk(&block.chunk(i).map_err(damaged)?).await?,
+                MarkedKind::List(height) => {
                     let list = block.chunk(i).map_err(damaged)?;
-                    self.refer(Kind::List(height - 1), list, &mut below).await?;
+                    self.refer(MarkedKind::List(height - 1), list, &mut below).await?;
                 }
             }
         }
@@ -229,17 +229,21 @@ impl Marker<'_> {
             let (same, others) = below.into_iter().partition(|(other, _)| *other == kind);
             below = others;
             let blocks = Vec::into_iter(same).map(|(_, block)| block).collect();
-            open.push(Pending { kind, blocks, next: 0 });
+            open.push(PendingBlocks { kind, blocks, next: 0 });
         }
         Ok(())
     }
 
-    async fn take_file(&mut self, file: &FileBody, below: &mut Vec<(Kind, ChunkRef)>) -> Result<(), GcError> {
-        let Content::Chunks { level, refs } = &file.content else { return Ok(()) };
+    async fn take_file(
+        &mut self,
+        file: &FileBody,
+        below: &mut Vec<(MarkedKind, ChunkRef)>,
+    ) -> Result<(), GcError> {
+        let FileBytes::Chunks { level, refs } = &file.content else { return Ok(()) };
         for chunk in refs {
             match level {
                 0 => self.mark_chunk(chunk).await?,
-                level => self.refer(Kind::List(*level), chunk.clone(), below).await?,
+                level => self.refer(MarkedKind::List(*level), chunk.clone(), below).await?,
             }
         }
         Ok(())
@@ -248,9 +252,9 @@ impl Marker<'_> {
     /// Marks a block, which is to be read if it is named for the first time.
     async fn refer(
         &mut self,
-        kind: Kind,
+        kind: MarkedKind,
         block: ChunkRef,
-        below: &mut Vec<(Kind, ChunkRef)>,
+        below: &mut Vec<(MarkedKind, ChunkRef)>,
     ) -> Result<(), GcError> {
         self.mark_chunk(&block).await?;
         if self.marks.is_new_block(&block.id)? {
@@ -271,7 +275,7 @@ impl Marker<'_> {
             let pack = self.marks.number(&place.pack)?;
             self.marks.mark(pack, place.offset, place.stored_len)?;
             if self.marks.is_listed(pack) && self.condemned.fate(&place.pack).is_none() {
-                through.drain(..).for_each(|table| self.marks.need_table(table, Found::Yes));
+                through.drain(..).for_each(|table| self.marks.need_table(table, ChunkFate::Yes));
             }
             if !self.marks.has_table(pack) {
                 break;
@@ -282,7 +286,7 @@ impl Marker<'_> {
                 None => break,
             }
         }
-        through.iter().for_each(|table| self.marks.need_table(*table, Found::No));
+        through.iter().for_each(|table| self.marks.need_table(*table, ChunkFate::No));
         Ok(())
     }
 }

@@ -39,14 +39,14 @@ pub(super) type PackNumber = u32;
 
 /// An object of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Listed {
+pub(super) struct ListedObject {
     pub size: u64,
     pub modified: Timestamp,
 }
 
 /// Whether a table of moves leads to where a chunk is and stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ChunkFate {
     Yes,
     No,
 }
@@ -57,9 +57,9 @@ pub(super) struct PackUse {
     pub number: PackNumber,
     pub id: PackId,
     /// None if it is not in the store.
-    pub pack: Option<Listed>,
+    pub pack: Option<ListedObject>,
     /// Its table of moves.
-    pub table: Option<Listed>,
+    pub table: Option<ListedObject>,
     /// Stored bytes of its chunks that are in use.
     pub live_bytes: u64,
 }
@@ -178,7 +178,7 @@ impl Marks {
     /// Shows all objects of artifacts that are not in use, in the order of their names, until `show` says enough.
     pub fn unused_objects(
         &self,
-        mut show: impl FnMut(&str, Listed) -> Result<bool, GcError>,
+        mut show: impl FnMut(&str, ListedObject) -> Result<bool, GcError>,
     ) -> Result<(), GcError> {
         let sql = "SELECT path, size, modified FROM objects WHERE kept = 0 ORDER BY path";
         let db = self.db();
@@ -215,9 +215,9 @@ impl Marks {
     }
 
     /// Something in use needs a table of moves.
-    pub fn need_table(&mut self, pack: PackNumber, found: Found) {
+    pub fn need_table(&mut self, pack: PackNumber, found: ChunkFate) {
         self.live_tables.insert(pack);
-        if found == Found::No {
+        if found == ChunkFate::No {
             self.uncovered.insert(pack);
         }
     }
@@ -281,8 +281,8 @@ impl Marks {
     }
 }
 
-fn listed(size: i64, modified: i64) -> Listed {
-    Listed { size: size as u64, modified: Timestamp::from_unix_millis(modified) }
+fn listed(size: i64, modified: i64) -> ListedObject {
+    ListedObject { size: size as u64, modified: Timestamp::from_unix_millis(modified) }
 }
 
 fn pack_use(row: &rusqlite::Row<'_>) -> rusqlite::Result<PackUse> {
@@ -359,9 +359,9 @@ mod tests {
                 && !marks.is_new_block(&ChunkId::of(b"x")).unwrap()
         );
         assert!(marks.is_covered(&b) && !marks.is_covered(&a) && !marks.is_table_live(&b));
-        marks.need_table(nb, Found::Yes);
+        marks.need_table(nb, ChunkFate::Yes);
         assert!(marks.is_covered(&b) && marks.is_table_live(&b));
-        marks.need_table(nb, Found::No);
+        marks.need_table(nb, ChunkFate::No);
         assert!(!marks.is_covered(&b));
         for path in ["p/1", "p/2", "p/3"] {
             marks.add_object(&info(path, 3)).unwrap();

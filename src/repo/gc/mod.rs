@@ -14,13 +14,13 @@
 //! dies anywhere is finished by the next. Ages are told by the store's clock alone.
 
 mod choose;
+mod create_once;
 mod lease;
 mod listing;
 mod mark;
 mod marks;
-mod moved;
+mod relocated;
 mod repack;
-mod settle;
 mod sweep;
 
 use std::path::{Path, PathBuf};
@@ -31,18 +31,19 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
+use self::create_once::{Settled, settle};
 use self::listing::{Epochs, Now};
 pub use self::mark::InUseVersion;
 use self::mark::{Marker, Within};
 use self::marks::Marks;
-use self::settle::{Settled, settle};
 use crate::format::clock::Timestamp;
 use crate::format::collection::Collection;
-use crate::format::event::{Body, Fence};
+use crate::format::event::{EventBody, Fence};
 use crate::format::id::EventId;
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::repo::catalog::{
-    Actor, ArtifactState, Catalog, CatalogError, EditError, Inputs, Scope, Step, VersionRecord, expired,
+    Actor, AppendStep, ArtifactState, Catalog, CatalogError, EditError, Inputs, SyncScope, VersionRecord,
+    expired,
 };
 use crate::repo::tombstones::{Condemned, read_record};
 use crate::repo::view::{ReadContext, ReadError};
@@ -113,7 +114,7 @@ pub enum Mode {
 
 /// How a run is to go.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct GcOptions {
     /// Whether anything is changed.
     pub mode: Mode,
     /// How old an unused object must be to be condemned, and how long it stays then.
@@ -126,7 +127,7 @@ pub struct Options {
 
 /// What a run did, or would do.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Report {
+pub struct GcReport {
     /// Versions whose time was over.
     pub expired: Vec<Expired>,
     /// Collections that were finished.
@@ -134,7 +135,7 @@ pub struct Report {
     /// What was condemned by this run.
     pub condemned: Option<Condemnation>,
     /// Collections whose time has not come.
-    pub pending: Vec<Pending>,
+    pub pending: Vec<PendingCollection>,
     /// Objects deleted, and their bytes.
     pub freed_objects: u64,
     /// See `freed_objects`.
@@ -143,7 +144,7 @@ pub struct Report {
     pub next: Option<Timestamp>,
 }
 
-impl Report {
+impl GcReport {
     fn add(&mut self, finished: Finished) {
         self.freed_objects += finished.objects;
         self.freed_bytes += finished.bytes;
@@ -190,7 +191,7 @@ pub struct Condemnation {
 
 /// A collection whose grace period is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Pending {
+pub struct PendingCollection {
     /// Its number.
     pub epoch: u64,
     /// Objects that it condemned.
@@ -199,7 +200,7 @@ pub struct Pending {
     pub deletable: Timestamp,
 }
 
-impl Pending {
+impl PendingCollection {
     /// Of a record that was written at `made`.
     fn of(record: &Collection, made: Timestamp, grace: Duration) -> Self {
         Self { epoch: record.epoch, objects: record.len() as u64, deletable: made.after(grace) }
@@ -237,9 +238,9 @@ impl Collector {
     /// Any number of runs on any hosts may be at work at once. Cost: a listing of the whole store, a request for each
     /// artifact, manifest and block that is not in the cache, an event for each artifact, and a request for each object
     /// that is deleted.
-    pub fn run<'a>(&'a self, options: &'a Options) -> BoxFuture<'a, Result<Report, GcError>> {
+    pub fn run<'a>(&'a self, options: &'a GcOptions) -> BoxFuture<'a, Result<GcReport, GcError>> {
         Box::pin(async move {
-            let mut report = Report::default();
+            let mut report = GcReport::default();
             for _ in 0..MAX_LOST_RACES {
                 if let Some(done) = self.attempt(options, &mut report).await? {
                     return Ok(done);
@@ -250,7 +251,7 @@ impl Collector {
     }
 
     /// One attempt; none if another run took the number. What was done is in `report` all the same.
-    async fn attempt(&self, options: &Options, report: &mut Report) -> Result<Option<Report>, GcError> {
+    async fn attempt(&self, options: &GcOptions, report: &mut GcReport) -> Result<Option<GcReport>, GcError> {
         let (epochs, now) = Epochs::read(self.store(), options.mode).await?;
         self.condemned.read_to(epochs.newest).await?;
         let states = self.expire(options, &now, report).await?;
@@ -270,7 +271,7 @@ impl Collector {
         for epoch in epochs.pending(|_| true) {
             let record = read_record(self.store(), epoch).await?;
             if let Some(made) = epochs.made(epoch).filter(|made| !now.is_past(*made, options.grace)) {
-                report.pending.push(Pending::of(&record, made, options.grace));
+                report.pending.push(PendingCollection::of(&record, made, options.grace));
             }
             named.push(record);
         }
@@ -286,7 +287,7 @@ impl Collector {
         if !record.is_empty() {
             match options.mode {
                 Mode::Look => {
-                    report.pending.push(Pending::of(&record, old.now.at, options.grace));
+                    report.pending.push(PendingCollection::of(&record, old.now.at, options.grace));
                 }
                 Mode::Collect => {
                     let (key, bytes) = (Key::Collection(record.epoch), record.encode().into());
@@ -297,7 +298,7 @@ impl Collector {
                         Some(finished) => report.add(finished),
                         None => {
                             let written = self.store().stat(&Key::Collection(record.epoch)).await?.modified;
-                            report.pending.push(Pending::of(&record, written, options.grace));
+                            report.pending.push(PendingCollection::of(&record, written, options.grace));
                         }
                     }
                 }
@@ -309,7 +310,7 @@ impl Collector {
     }
 
     /// Fences a collection that was just condemned; without a grace period also marks again and deletes.
-    async fn begin(&self, record: &Collection, options: &Options) -> Result<Option<Finished>, GcError> {
+    async fn begin(&self, record: &Collection, options: &GcOptions) -> Result<Option<Finished>, GcError> {
         let states = self.fence(record.epoch, options).await?;
         self.condemned.read_to(record.epoch).await?;
         if !options.grace.is_zero() {
@@ -322,9 +323,9 @@ impl Collector {
     /// Deletes versions whose time is over; gives the newest states of all artifacts.
     async fn expire(
         &self,
-        options: &Options,
+        options: &GcOptions,
         now: &Now,
-        report: &mut Report,
+        report: &mut GcReport,
     ) -> Result<Vec<Arc<ArtifactState>>, GcError> {
         let mut states = self.states().await?;
         let mut inputs = Inputs::default();
@@ -355,14 +356,14 @@ impl Collector {
 
     /// The states of all artifacts, as the store has them now.
     async fn states(&self) -> Result<Vec<Arc<ArtifactState>>, GcError> {
-        let synced = self.catalog.sync(&Scope::All, |_, _| {}).await?;
+        let synced = self.catalog.sync(&SyncScope::All, |_, _| {}).await?;
         let state = |key| self.catalog.known(key).ok_or_else(|| CatalogError::NoArtifact(key.clone()).into());
         synced.iter().map(|synced| state(&synced.artifact)).collect()
     }
 
     /// Makes sure that every log has a fence of `epoch` or a later one; gives all states behind them. Artifacts that
     /// begin from now on need none: their first writer looks for collections when the log is there.
-    async fn fence(&self, epoch: u64, options: &Options) -> Result<Vec<Arc<ArtifactState>>, GcError> {
+    async fn fence(&self, epoch: u64, options: &GcOptions) -> Result<Vec<Arc<ArtifactState>>, GcError> {
         let states = self.states().await?;
         let fenced = stream::iter(states).map(|state| async move {
             if state.epoch() >= epoch {
@@ -371,8 +372,8 @@ impl Collector {
             let id = EventId::from_bytes(self.store().env().random16());
             let plan = |state: &ArtifactState| {
                 Ok::<_, CatalogError>(match state.epoch() < epoch {
-                    true => Step::Append(Body::Fence(Fence { epoch })),
-                    false => Step::Nothing,
+                    true => AppendStep::Append(EventBody::Fence(Fence { epoch })),
+                    false => AppendStep::Nothing,
                 })
             };
             let appended = self.catalog.append(state.key(), id, &options.actor, plan).await?;
@@ -382,7 +383,7 @@ impl Collector {
     }
 
     /// Lists the store and marks what is in use.
-    async fn mark(&self, states: &[Arc<ArtifactState>], options: &Options) -> Result<Marks, GcError> {
+    async fn mark(&self, states: &[Arc<ArtifactState>], options: &GcOptions) -> Result<Marks, GcError> {
         let mut marks = Marks::new(&self.scratch, self.store().env().random16())?;
         // Tables of moves are listed before references are followed through them.
         listing::list_all(self.store(), &mut marks).await?;

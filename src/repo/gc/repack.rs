@@ -10,15 +10,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::choose::Sparse;
+use super::create_once::{Settled, settle};
 use super::marks::{Marks, PackNumber};
-use super::settle::{Settled, settle};
-use super::{Collector, Condemnation, GcError, Mode, Options};
+use super::{Collector, Condemnation, GcError, GcOptions, Mode};
 use crate::format::codec;
 use crate::format::collection::{Collection, PackFate};
-use crate::format::entry::Place;
+use crate::format::entry::ChunkLocation;
 use crate::format::id::{ChunkId, PackId};
-use crate::format::moves::encode_moves;
 use crate::format::pack::{PACK_FOOTER_BYTES, PACK_TARGET_BYTES, PackRow, decode_footer, decode_table, seal};
+use crate::format::relocation::encode_moves;
 use crate::store::{Key, Store, StoreError};
 
 /// Bytes at a pack's end that are read at once; most tables fit.
@@ -34,7 +34,7 @@ const MAX_OPEN_CHUNKS: usize = 200_000;
 #[derive(Debug, Clone, Copy)]
 struct NewPlace {
     slot: usize,
-    place: Place,
+    place: ChunkLocation,
 }
 
 /// An old pack, and where its chunks went.
@@ -64,7 +64,7 @@ impl NewPacks {
         let row = PackRow { offset: self.len, ..row.clone() };
         // The pack's id is known when it is sealed.
         let pack = PackId::from_bytes([0; 32]);
-        let place = Place { pack, offset: row.offset, stored_len: row.stored_len, codec: row.codec };
+        let place = ChunkLocation { pack, offset: row.offset, stored_len: row.stored_len, codec: row.codec };
         self.len += stored.len() as u64;
         self.rows.push(row);
         self.pieces.push(stored);
@@ -92,7 +92,7 @@ impl Collector {
         &self,
         marks: &mut Marks,
         sparse: Vec<Sparse>,
-        options: &Options,
+        options: &GcOptions,
         record: &mut Collection,
         made: &mut Condemnation,
     ) -> Result<(), GcError> {
@@ -112,10 +112,10 @@ impl Collector {
             }
             match self.copy(&sparse, marks, &mut new).await {
                 Ok(chunks) => open.push(Copied { sparse, chunks }),
-                Err(CopyError::Damaged(problem)) => {
+                Err(RepackError::Damaged(problem)) => {
                     tracing::error!(pack = %sparse.id, problem, "a pack cannot be rewritten and stays");
                 }
-                Err(CopyError::Gc(error)) => return Err(error),
+                Err(RepackError::Gc(error)) => return Err(error),
             }
             if open.iter().map(|copied| copied.chunks.len()).sum::<usize>() >= MAX_OPEN_CHUNKS {
                 self.write_tables(&mut new, &mut open, record, made).await?;
@@ -133,7 +133,8 @@ impl Collector {
     ) -> Result<(), GcError> {
         new.seal().await?;
         for Copied { sparse, chunks } in open.drain(..) {
-            let placed = |new_place: &NewPlace| Place { pack: new.sealed[new_place.slot], ..new_place.place };
+            let placed =
+                |new_place: &NewPlace| ChunkLocation { pack: new.sealed[new_place.slot], ..new_place.place };
             let moves = chunks.iter().map(|(id, place)| (*id, placed(place))).collect();
             let table = encode_moves(&sparse.id, &moves).into();
             // If another run rewrites it, too, that one's table is as good, and this pack is left to it.
@@ -152,7 +153,7 @@ impl Collector {
         sparse: &Sparse,
         marks: &Marks,
         new: &mut NewPacks,
-    ) -> Result<BTreeMap<ChunkId, NewPlace>, CopyError> {
+    ) -> Result<BTreeMap<ChunkId, NewPlace>, RepackError> {
         let rows = self.live_rows(sparse.number, &sparse.id, sparse.size, marks).await?;
         let key = Key::Pack(sparse.id);
         let mut copied = BTreeMap::new();
@@ -174,7 +175,7 @@ impl Collector {
         pack: &PackId,
         size: u64,
         marks: &Marks,
-    ) -> Result<Vec<PackRow>, CopyError> {
+    ) -> Result<Vec<PackRow>, RepackError> {
         let table = self.table(pack, size).await?;
         let mut rows = vec![];
         for (offset, len) in marks.live_chunks(number)? {
@@ -189,7 +190,7 @@ impl Collector {
     }
 
     /// The table at a pack's end, in the order of offsets.
-    async fn table(&self, pack: &PackId, size: u64) -> Result<Vec<PackRow>, CopyError> {
+    async fn table(&self, pack: &PackId, size: u64) -> Result<Vec<PackRow>, RepackError> {
         let key = Key::Pack(*pack);
         let start = size.saturating_sub(TAIL_BYTES);
         let mut tail = self.store().get_range(&key, start..size).await.map_err(of_store)?;
@@ -208,31 +209,31 @@ impl Collector {
     }
 }
 
-pub(super) enum CopyError {
+pub(super) enum RepackError {
     /// The pack is not as it should be.
     Damaged(String),
     Gc(GcError),
 }
 
-impl From<GcError> for CopyError {
+impl From<GcError> for RepackError {
     fn from(e: GcError) -> Self {
-        CopyError::Gc(e)
+        RepackError::Gc(e)
     }
 }
 
-pub(super) fn damaged(problem: impl Into<String>) -> CopyError {
-    CopyError::Damaged(problem.into())
+pub(super) fn damaged(problem: impl Into<String>) -> RepackError {
+    RepackError::Damaged(problem.into())
 }
 
-pub(super) fn of_store(e: StoreError) -> CopyError {
+pub(super) fn of_store(e: StoreError) -> RepackError {
     match e {
         StoreError::NotFound { .. } | StoreError::Corrupt { .. } => damaged(e.to_string()),
-        other => CopyError::Gc(other.into()),
+        other => RepackError::Gc(other.into()),
     }
 }
 
 /// The stored form of a chunk, from a piece of its pack that begins at `start`, if it has the chunk's hash.
-pub(super) fn proved(row: &PackRow, piece: &Bytes, start: u64) -> Result<Bytes, CopyError> {
+pub(super) fn proved(row: &PackRow, piece: &Bytes, start: u64) -> Result<Bytes, RepackError> {
     let at = (row.offset - start) as usize;
     let end = at.saturating_add(row.stored_len as usize);
     let stored = piece.get(at..end).ok_or_else(|| damaged(format!("it ends before chunk {}", row.id)))?;

@@ -3,9 +3,9 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::choose::keys_of;
+use super::create_once::settle;
 use super::marks::Marks;
-use super::settle::settle;
-use super::{Collector, Finished, GcError, Mode, Options};
+use super::{Collector, Finished, GcError, GcOptions, Mode};
 use crate::format::collection::{CollectionEnd, PackFate};
 use crate::format::id::PackId;
 use crate::repo::tombstones::read_record;
@@ -22,7 +22,7 @@ impl Collector {
         &self,
         epoch: u64,
         marks: &Marks,
-        options: &Options,
+        options: &GcOptions,
     ) -> Result<Finished, GcError> {
         let record = read_record(self.store(), epoch).await?;
         let mut finished = Finished { epoch, ..Finished::default() };

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::index::{Edge, Index, Node};
+use super::index::{Edge, Index, LineageNode};
 use crate::format::clock::Timestamp;
 use crate::format::name::{ArtifactKey, VersionNumber};
-use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, Scope, VersionRecord};
+use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, SyncScope, VersionRecord};
 
 /// Versions that one answer has; what lies behind them is left out, and the answer says so.
 pub const MAX_NODES: usize = 300_000;
@@ -30,11 +30,11 @@ impl Extent {
 
 /// A version, what it came from and what came of it.
 #[derive(Debug, Clone, Serialize)]
-pub struct Graph {
+pub struct LineageGraph {
     /// The version that was asked for.
     pub root: String,
     /// It, and all that is linked to it.
-    pub nodes: Vec<Described>,
+    pub nodes: Vec<DescribedNode>,
     /// From inputs to what was made.
     pub edges: Vec<Link>,
     /// Whether there is more than an answer has.
@@ -45,7 +45,7 @@ pub struct Graph {
 
 /// A node of a graph.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Described {
+pub struct DescribedNode {
     /// Its name: `project/name:v7`, or a text that names no version.
     pub name: String,
     /// The artifact; none if it is no version.
@@ -91,9 +91,9 @@ pub struct Link {
 /// All logs of a store as they are now, or as they are known while it cannot be reached. Cost: a listing for the store
 /// and each project, a request for each artifact; 16 at once.
 pub async fn all_states(catalog: &Catalog) -> Result<Vec<Arc<ArtifactState>>, CatalogError> {
-    let keys: Vec<ArtifactKey> = match catalog.sync(&Scope::All, |_, _| {}).await {
+    let keys: Vec<ArtifactKey> = match catalog.sync(&SyncScope::All, |_, _| {}).await {
         Ok(synced) => synced.into_iter().map(|synced| synced.artifact).collect(),
-        Err(CatalogError::Store(e)) if e.may_pass() => {
+        Err(CatalogError::Store(e)) if e.is_transient() => {
             tracing::warn!("{e}: only what is known on this host is shown");
             catalog.kept()
         }
@@ -103,7 +103,7 @@ pub async fn all_states(catalog: &Catalog) -> Result<Vec<Arc<ArtifactState>>, Ca
     for key in keys {
         match catalog.state(&key, Duration::MAX).await {
             Ok(state) => states.extend(state),
-            Err(CatalogError::Store(e)) if e.may_pass() => {}
+            Err(CatalogError::Store(e)) if e.is_transient() => {}
             Err(e) => return Err(e),
         }
     }
@@ -117,9 +117,9 @@ pub fn around(
     artifact: &ArtifactKey,
     version: VersionNumber,
     extent: Extent,
-) -> rusqlite::Result<Graph> {
-    let root = Node::Version(artifact.clone(), version);
-    let mut walk = Walk {
+) -> rusqlite::Result<LineageGraph> {
+    let root = LineageNode::Version(artifact.clone(), version);
+    let mut walk = LineageWalk {
         index,
         distances: BTreeMap::from([(root.clone(), 0)]),
         edges: vec![],
@@ -137,7 +137,7 @@ pub fn around(
         files: edge.read.map(|read| read.0),
         bytes: edge.read.map(|read| read.1),
     };
-    Ok(Graph {
+    Ok(LineageGraph {
         root: root.to_string(),
         nodes,
         edges: walk.edges.into_iter().map(link).collect(),
@@ -152,22 +152,22 @@ enum Way {
     Down,
 }
 
-struct Walk<'a> {
+struct LineageWalk<'a> {
     index: &'a Index,
-    distances: BTreeMap<Node, i64>,
+    distances: BTreeMap<LineageNode, i64>,
     edges: Vec<Edge>,
-    seen: HashSet<(Node, Node)>,
+    seen: HashSet<(LineageNode, LineageNode)>,
     rows: u64,
     truncated: bool,
 }
 
-impl Walk<'_> {
+impl LineageWalk<'_> {
     /// Goes on from a node, each node once, nearest first.
-    fn follow(&mut self, root: &Node, limit: Option<usize>, way: Way) -> rusqlite::Result<()> {
+    fn follow(&mut self, root: &LineageNode, limit: Option<usize>, way: Way) -> rusqlite::Result<()> {
         let mut queue = VecDeque::from([(root.clone(), 0_usize)]);
         let mut visited = HashSet::from([root.clone()]);
         while let Some((node, steps)) = queue.pop_front() {
-            let Node::Version(artifact, version) = &node else { continue };
+            let LineageNode::Version(artifact, version) = &node else { continue };
             if limit.is_some_and(|limit| steps >= limit) {
                 continue;
             }
@@ -200,8 +200,12 @@ impl Walk<'_> {
     }
 }
 
-fn describe(node: &Node, distance: i64, states: &HashMap<&ArtifactKey, &Arc<ArtifactState>>) -> Described {
-    let bare = Described {
+fn describe(
+    node: &LineageNode,
+    distance: i64,
+    states: &HashMap<&ArtifactKey, &Arc<ArtifactState>>,
+) -> DescribedNode {
+    let bare = DescribedNode {
         name: node.to_string(),
         artifact: None,
         version: None,
@@ -212,12 +216,12 @@ fn describe(node: &Node, distance: i64, states: &HashMap<&ArtifactKey, &Arc<Arti
         deleted: false,
         distance,
     };
-    let Node::Version(artifact, version) = node else { return bare };
-    let bare = Described { artifact: Some(artifact.clone()), version: Some(*version), ..bare };
+    let LineageNode::Version(artifact, version) = node else { return bare };
+    let bare = DescribedNode { artifact: Some(artifact.clone()), version: Some(*version), ..bare };
     let Some(state) = states.get(artifact) else { return bare };
     let record: Option<&VersionRecord> = state.record(*version);
     let Some(record) = record else { return bare };
-    Described {
+    DescribedNode {
         digest: Some(record.digest.to_string()),
         artifact_type: record.artifact_type.clone(),
         created: Some(record.created),

@@ -31,18 +31,18 @@ const NO_VERSION: i64 = -1;
 
 /// A version, or a text that names no version of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Node {
+pub enum LineageNode {
     /// A version.
     Version(ArtifactKey, VersionNumber),
     /// What a committer gave as an input.
     External(String),
 }
 
-impl std::fmt::Display for Node {
+impl std::fmt::Display for LineageNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Node::Version(artifact, version) => write!(f, "{artifact}:{version}"),
-            Node::External(text) => f.write_str(text),
+            LineageNode::Version(artifact, version) => write!(f, "{artifact}:{version}"),
+            LineageNode::External(text) => f.write_str(text),
         }
     }
 }
@@ -51,9 +51,9 @@ impl std::fmt::Display for Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// The input.
-    pub input: Node,
+    pub input: LineageNode,
     /// The version that was made.
-    pub made: Node,
+    pub made: LineageNode,
     /// What was read of the input, files and bytes; none if it was only said to be one.
     pub read: Option<(u64, u64)>,
 }
@@ -85,7 +85,7 @@ impl Index {
 
     /// Takes in what logs say that was not taken in yet. Gives the number of rows written. Cost: for a log that has
     /// grown, a look at each of its versions.
-    pub fn take_in(&self, states: &[Arc<ArtifactState>]) -> rusqlite::Result<u64> {
+    pub fn index_logs(&self, states: &[Arc<ArtifactState>]) -> rusqlite::Result<u64> {
         let by_key: HashMap<&ArtifactKey, &Arc<ArtifactState>> =
             states.iter().map(|s| (s.key(), s)).collect();
         let mut database = self.database();
@@ -155,7 +155,7 @@ impl Index {
         let mut query = database.prepare_cached(
             "SELECT input, used, files, bytes FROM lineage WHERE store = ? AND maker = ? AND made = ? ORDER BY input, used",
         )?;
-        let made = Node::Version(artifact.clone(), version);
+        let made = LineageNode::Version(artifact.clone(), version);
         let rows = query.query_map(params![self.store, artifact.to_string(), version.0 as i64], |row| {
             let (input, used): (String, i64) = (row.get(0)?, row.get(1)?);
             Ok(Edge { input: node(input, used), made: made.clone(), read: read_of(row)? })
@@ -169,7 +169,7 @@ impl Index {
         let mut query = database.prepare_cached(
             "SELECT maker, made, files, bytes FROM lineage WHERE store = ? AND input = ? AND used = ? ORDER BY maker, made",
         )?;
-        let input = Node::Version(artifact.clone(), version);
+        let input = LineageNode::Version(artifact.clone(), version);
         let rows = query.query_map(params![self.store, artifact.to_string(), version.0 as i64], |row| {
             let (maker, made): (String, i64) = (row.get(0)?, row.get(1)?);
             Ok(Edge { input: input.clone(), made: node(maker, made), read: read_of(row)? })
@@ -183,10 +183,10 @@ fn read_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<(u64, u64)>> {
     Ok(files.zip(bytes).map(|(files, bytes)| (files as u64, bytes as u64)))
 }
 
-fn node(text: String, version: i64) -> Node {
+fn node(text: String, version: i64) -> LineageNode {
     match (text.parse(), u64::try_from(version)) {
-        (Ok(artifact), Ok(version)) => Node::Version(artifact, VersionNumber(version)),
-        _ => Node::External(text),
+        (Ok(artifact), Ok(version)) => LineageNode::Version(artifact, VersionNumber(version)),
+        _ => LineageNode::External(text),
     }
 }
 

@@ -14,7 +14,7 @@ const VERSIONS: &str = "v*";
 
 /// One rule: names that are served only if they are signed by somebody with one of these roles.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct TrustRule {
     name: Covered,
     roles: Vec<String>,
 }
@@ -45,7 +45,7 @@ pub struct Floor {
     pub hash: EventHash,
 }
 
-impl FromStr for Rule {
+impl FromStr for TrustRule {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -68,7 +68,7 @@ impl FromStr for Rule {
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for TrustRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.name {
             Covered::Latest => f.write_str("latest")?,
@@ -79,18 +79,18 @@ impl fmt::Display for Rule {
     }
 }
 
-impl Rule {
+impl TrustRule {
     /// The principals of whom one must have signed.
     pub fn roles(&self) -> &[String] {
         &self.roles
     }
 }
 
-impl FromIterator<Rule> for Rules {
+impl FromIterator<TrustRule> for Rules {
     /// Of two for the same name, the last holds.
-    fn from_iter<I: IntoIterator<Item = Rule>>(rules: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = TrustRule>>(rules: I) -> Self {
         let mut all = Self::default();
-        for Rule { name, roles } in rules {
+        for TrustRule { name, roles } in rules {
             match name {
                 Covered::Latest => all.latest = Some(roles),
                 Covered::Versions => all.versions = Some(roles),
@@ -148,11 +148,11 @@ mod tests {
     #[test]
     fn rules_are_read_as_they_are_printed() {
         for text in ["production=release|ci@*", "latest=*", "v*=trainer"] {
-            assert_eq!(text.parse::<Rule>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<TrustRule>().unwrap().to_string(), text);
         }
-        assert_eq!("production".parse::<Rule>().unwrap().to_string(), "production=*");
+        assert_eq!("production".parse::<TrustRule>().unwrap().to_string(), "production=*");
         for bad in ["", "v7", "staging=x", "production=", "production=a||b", "a b"] {
-            assert!(bad.parse::<Rule>().is_err(), "{bad}");
+            assert!(bad.parse::<TrustRule>().is_err(), "{bad}");
         }
         let floor = format!("proj/bert=17:{}", EventHash::of(b"x"));
         assert_eq!(floor.parse::<Floor>().unwrap().to_string(), floor);
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn covering_latest_covers_the_versions_that_it_could_be() {
         let rules =
-            |texts: &[&str]| texts.iter().map(|text| text.parse::<Rule>().unwrap()).collect::<Rules>();
+            |texts: &[&str]| texts.iter().map(|text| text.parse::<TrustRule>().unwrap()).collect::<Rules>();
         assert_eq!(rules(&["production=a"]).versions(), None);
         assert_eq!(rules(&["latest=a"]).versions(), Some(&["a".to_owned()][..]));
         assert_eq!(rules(&["latest=a", "v*=b"]).versions(), Some(&["b".to_owned()][..]));

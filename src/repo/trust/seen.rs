@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::event::{Body, Event};
+use crate::format::event::{Event, EventBody};
 use crate::format::id::{EventHash, StoreId};
 use crate::format::name::{AliasName, ArtifactKey, VersionNumber};
 use crate::host::durable;
@@ -26,7 +26,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// The marks of one store's logs.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct LogMarks {
     folder: PathBuf,
     store: StoreId,
     /// What is in the files, and was checked against the log in this process.
@@ -36,7 +36,7 @@ pub(super) struct Seen {
 
 /// A state of a log, as far as names rest on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mark {
+pub(super) struct LogMark {
     store: StoreId,
     artifact: ArtifactKey,
     /// The last event.
@@ -44,18 +44,18 @@ pub(super) struct Mark {
     /// Its hash.
     pub hash: EventHash,
     /// What the names were.
-    pub names: Names,
+    pub names: NameMarks,
 }
 
 /// What names were: the events that set the aliases, and the number of the next version. A checkpoint that somebody
 /// made up can say otherwise; the events since the mark cannot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Names {
+pub(super) struct NameMarks {
     next_version: u64,
     aliases: BTreeMap<AliasName, u64>,
 }
 
-impl Names {
+impl NameMarks {
     /// Those of a state.
     pub fn of(state: &ArtifactState) -> Self {
         let aliases = state.aliases().map(|(alias, record)| (alias.clone(), record.seq)).collect();
@@ -65,13 +65,13 @@ impl Names {
     /// Takes in the next event.
     pub fn follow(&mut self, event: &Event) {
         let is_set = match &event.body {
-            Body::Commit(commit) => {
+            EventBody::Commit(commit) => {
                 self.next_version = commit.version.0.saturating_add(1);
                 true
             }
-            Body::Recommit(_) => true,
-            Body::Alias(change) => change.to.is_some(),
-            Body::Delete(_) => false,
+            EventBody::Recommit(_) => true,
+            EventBody::Alias(change) => change.to.is_some(),
+            EventBody::Delete(_) => false,
             // The others name no alias that they move.
             _ => return,
         };
@@ -100,7 +100,7 @@ impl Names {
     }
 }
 
-impl Seen {
+impl LogMarks {
     pub fn new(state_folder: &Path, store: StoreId) -> Self {
         let folder = state_folder.join("seen");
         Self { folder, store, checked: Mutex::default(), turns: Mutex::default() }
@@ -122,7 +122,7 @@ impl Seen {
     ///
     /// # Errors
     /// The file is there and cannot be read: what was seen is not known.
-    pub fn mark(&self, artifact: &ArtifactKey) -> io::Result<Option<Mark>> {
+    pub fn mark(&self, artifact: &ArtifactKey) -> io::Result<Option<LogMark>> {
         let path = self.file(artifact);
         let damaged = |problem: String| {
             let file = path.display();
@@ -132,7 +132,7 @@ impl Seen {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes?,
         };
-        let mark: Mark = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let mark: LogMark = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
         if mark.store != self.store || mark.artifact != *artifact {
             return Err(damaged("it is of another log".to_owned()));
         }
@@ -142,12 +142,12 @@ impl Seen {
     /// Keeps a state that goes on from the mark; a newer one that another process has kept since stays.
     pub async fn keep(&self, state: &ArtifactState) -> io::Result<()> {
         let (artifact, seq, hash) = (state.key().clone(), state.seq(), state.head());
-        let mark = Mark { store: self.store, artifact, seq, hash, names: Names::of(state) };
+        let mark = LogMark { store: self.store, artifact, seq, hash, names: NameMarks::of(state) };
         let (folder, file) = (self.folder.clone(), self.file(state.key()));
         let write = move || {
             durable::create_private_directory(&folder)?;
             let _turn = lock(&folder.join("lock"))?;
-            let kept: Option<Mark> =
+            let kept: Option<LogMark> =
                 durable::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
             if kept.is_some_and(|kept| kept.store == mark.store && kept.seq > seq) {
                 return Ok(());
@@ -204,7 +204,7 @@ mod tests {
             actor: "ann".into(),
             host: "h".into(),
             checkpoint: None,
-            body: Body::Create,
+            body: EventBody::Create,
         };
         let hash = EventHash::of(&event.encode());
         ArtifactState::begin(event.store, &"p/a".parse().unwrap(), &event, hash).unwrap()
@@ -214,17 +214,20 @@ mod tests {
     async fn a_mark_outlives_the_process_and_a_damaged_one_is_no_mark() {
         let folder = tempfile::tempdir().unwrap();
         let (store, state) = (StoreId::from_bytes([1; 16]), state());
-        let seen = Seen::new(folder.path(), store);
+        let seen = LogMarks::new(folder.path(), store);
         assert_eq!(seen.mark(state.key()).unwrap(), None);
         seen.keep(&state).await.unwrap();
         assert!(seen.is_at(&state));
-        let again = Seen::new(folder.path(), store);
+        let again = LogMarks::new(folder.path(), store);
         let mark = again.mark(state.key()).unwrap().unwrap();
-        assert_eq!((mark.seq, mark.hash, mark.names), (0, state.head(), Names::of(&state)));
+        assert_eq!((mark.seq, mark.hash, mark.names), (0, state.head(), NameMarks::of(&state)));
         assert!(!again.is_at(&state), "not checked in this process yet");
-        assert_eq!(Seen::new(folder.path(), StoreId::from_bytes([2; 16])).mark(state.key()).unwrap(), None);
+        assert_eq!(
+            LogMarks::new(folder.path(), StoreId::from_bytes([2; 16])).mark(state.key()).unwrap(),
+            None
+        );
         // A process that has seen less does not take it back.
-        let newer = Mark { seq: 7, ..again.mark(state.key()).unwrap().unwrap() };
+        let newer = LogMark { seq: 7, ..again.mark(state.key()).unwrap().unwrap() };
         std::fs::write(seen.file(state.key()), serde_json::to_vec(&newer).unwrap()).unwrap();
         again.keep(&state).await.unwrap();
         assert_eq!(again.mark(state.key()).unwrap().unwrap().seq, 7);

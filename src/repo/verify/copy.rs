@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Finding, Problem, Progress, local};
+use super::{Finding, Problem, VerifyProgress, local};
 use crate::format::contained::MAX_LEVELS;
 use crate::format::id::{Digest, FileHash};
-use crate::format::listed::{Listed, What};
+use crate::format::listed::{ListedNode, ListingLine};
 use crate::format::path::TreePath;
 use crate::host::durable;
 use crate::repo::view::{ReadError, VersionView, WholeView};
@@ -23,7 +23,7 @@ const FILES_AT_ONCE: usize = 4;
 
 /// Why the comparison ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum CopyError {
+pub enum CopyCheckError {
     /// The version cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -37,9 +37,9 @@ pub enum CopyError {
     },
 }
 
-impl CopyError {
+impl CopyCheckError {
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
-        CopyError::Io { path: path.to_owned(), source }
+        CopyCheckError::Io { path: path.to_owned(), source }
     }
 }
 
@@ -49,8 +49,8 @@ impl CopyError {
 pub async fn copy(
     view: &Arc<VersionView>,
     directory: &Path,
-    progress: &Arc<Progress>,
-) -> Result<Vec<Finding>, CopyError> {
+    progress: &Arc<VerifyProgress>,
+) -> Result<Vec<Finding>, CopyCheckError> {
     let mut comparison = Comparison::new(directory, progress)?;
     let mut entries = WholeView::new(view.clone()).walk();
     loop {
@@ -71,11 +71,11 @@ pub async fn copy(
 /// # Errors
 /// The directory cannot be read.
 pub async fn listed_copy(
-    listing: Vec<Listed>,
-    others: &HashMap<Digest, Vec<Listed>>,
+    listing: Vec<ListingLine>,
+    others: &HashMap<Digest, Vec<ListingLine>>,
     directory: &Path,
-    progress: &Arc<Progress>,
-) -> Result<Vec<Finding>, CopyError> {
+    progress: &Arc<VerifyProgress>,
+) -> Result<Vec<Finding>, CopyCheckError> {
     let mut comparison = Comparison::new(directory, progress)?;
     // The lines to come, those of the innermost version on top.
     let mut open = vec![listing.into_iter()];
@@ -90,7 +90,7 @@ pub async fn listed_copy(
         let what = line.what.clone();
         let path = line.path.clone();
         comparison.take(line).await?;
-        let What::Contained { digest, directory } = what else { continue };
+        let ListedNode::Contained { digest, directory } = what else { continue };
         match others.get(&digest) {
             Some(lines) if open.len() <= usize::from(MAX_LEVELS) => {
                 open.push(below(lines, directory.as_ref(), &path).into_iter());
@@ -102,7 +102,7 @@ pub async fn listed_copy(
 }
 
 /// The lines of what is in a directory (none: of all), at the paths that they are seen at.
-fn below(lines: &[Listed], directory: Option<&TreePath>, seen_at: &TreePath) -> Vec<Listed> {
+fn below(lines: &[ListingLine], directory: Option<&TreePath>, seen_at: &TreePath) -> Vec<ListingLine> {
     let shown = lines.iter().filter_map(|line| {
         let path = match directory {
             None => line.path.clone(),
@@ -112,7 +112,7 @@ fn below(lines: &[Listed], directory: Option<&TreePath>, seen_at: &TreePath) -> 
             Some(_) => return None,
         };
         // A path that is too long cannot be in a directory either; its digest shows that something is wrong.
-        Some(Listed { path: seen_at.append(&path).ok()?, ..line.clone() })
+        Some(ListingLine { path: seen_at.append(&path).ok()?, ..line.clone() })
     });
     shown.collect()
 }
@@ -122,7 +122,10 @@ fn below(lines: &[Listed], directory: Option<&TreePath>, seen_at: &TreePath) -> 
 ///
 /// # Errors
 /// The directory cannot be read, or holds what no version does.
-pub async fn digest_of(directory: &Path, progress: &Arc<Progress>) -> Result<(Digest, u64, u64), CopyError> {
+pub async fn digest_of(
+    directory: &Path,
+    progress: &Arc<VerifyProgress>,
+) -> Result<(Digest, u64, u64), CopyCheckError> {
     let (root, progress) = (directory.to_owned(), progress.clone());
     let done = tokio::task::spawn_blocking(move || local::digest(&root, &progress)).await;
     match done {
@@ -133,25 +136,25 @@ pub async fn digest_of(directory: &Path, progress: &Arc<Progress>) -> Result<(Di
 }
 
 /// What is in the directory, first path on top.
-struct Local {
+struct LocalCopy {
     root: PathBuf,
     stack: Vec<TreePath>,
 }
 
 struct Comparison<'a> {
-    progress: &'a Arc<Progress>,
-    here: Local,
+    progress: &'a Arc<VerifyProgress>,
+    here: LocalCopy,
     findings: Vec<Finding>,
-    jobs: JoinSet<Result<Option<Finding>, CopyError>>,
+    jobs: JoinSet<Result<Option<Finding>, CopyCheckError>>,
     /// A directory of the version that is not one here.
     absent: Option<TreePath>,
 }
 
 impl<'a> Comparison<'a> {
-    fn new(directory: &Path, progress: &'a Arc<Progress>) -> Result<Self, CopyError> {
+    fn new(directory: &Path, progress: &'a Arc<VerifyProgress>) -> Result<Self, CopyCheckError> {
         let mut comparison = Self {
             progress,
-            here: Local { root: directory.to_owned(), stack: vec![] },
+            here: LocalCopy { root: directory.to_owned(), stack: vec![] },
             findings: vec![],
             jobs: JoinSet::new(),
             absent: None,
@@ -179,14 +182,14 @@ impl<'a> Comparison<'a> {
     }
 
     /// Puts what is in a directory on the stack.
-    fn descend(&mut self, directory: Option<&TreePath>) -> Result<(), CopyError> {
+    fn descend(&mut self, directory: Option<&TreePath>) -> Result<(), CopyCheckError> {
         let local = directory.map_or_else(|| self.here.root.clone(), |path| self.local(path));
         let names = fs::read_dir(&local)
             .and_then(|names| names.map(|name| Ok(name?.file_name().into_vec())).collect())
             .map(|names: Vec<Vec<u8>>| {
                 names.into_iter().filter(|name| !durable::is_temporary(name)).collect()
             });
-        let mut names: Vec<Vec<u8>> = names.map_err(|e| CopyError::io(&local, e))?;
+        let mut names: Vec<Vec<u8>> = names.map_err(|e| CopyCheckError::io(&local, e))?;
         names.sort_unstable_by(|a, b| b.cmp(a));
         for name in names {
             let path = directory.map_or_else(|| TreePath::new(&name[..]), |dir| dir.join(&name));
@@ -202,8 +205,8 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    async fn take(&mut self, line: Listed) -> Result<(), CopyError> {
-        let Listed { path, executable, what } = line;
+    async fn take(&mut self, line: ListingLine) -> Result<(), CopyCheckError> {
+        let ListingLine { path, executable, what } = line;
         if self.absent.as_ref().is_some_and(|dir| path.is_below(dir)) {
             return Ok(());
         }
@@ -216,18 +219,20 @@ impl<'a> Comparison<'a> {
             return Ok(());
         }
         let local = self.local(&path);
-        let meta = fs::symlink_metadata(&local).map_err(|e| CopyError::io(&local, e))?;
+        let meta = fs::symlink_metadata(&local).map_err(|e| CopyCheckError::io(&local, e))?;
         match what {
-            What::Directory | What::Contained { .. } if meta.is_dir() => self.descend(Some(&path))?,
-            What::Symlink { target } if meta.is_symlink() => {
-                let found = fs::read_link(&local).map_err(|e| CopyError::io(&local, e))?;
+            ListedNode::Directory | ListedNode::Contained { .. } if meta.is_dir() => {
+                self.descend(Some(&path))?
+            }
+            ListedNode::Symlink { target } if meta.is_symlink() => {
+                let found = fs::read_link(&local).map_err(|e| CopyCheckError::io(&local, e))?;
                 if found.as_os_str().as_bytes() != &target[..] {
                     let target = String::from_utf8_lossy(&target);
                     let detail = format!("it points to {}, and to {target} in the version", found.display());
                     self.find(&path, Problem::Different, &detail);
                 }
             }
-            What::File { size, hash } if meta.is_file() => {
+            ListedNode::File { size, hash } if meta.is_file() => {
                 if (meta.mode() & 0o100 != 0) != executable {
                     let detail = match executable {
                         true => "it is not executable, and is in the version",
@@ -258,7 +263,7 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    async fn join_one(&mut self) -> Result<(), CopyError> {
+    async fn join_one(&mut self) -> Result<(), CopyCheckError> {
         match self.jobs.join_next().await {
             None => Ok(()),
             Some(Ok(found)) => {
@@ -270,7 +275,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    async fn end(mut self) -> Result<Vec<Finding>, CopyError> {
+    async fn end(mut self) -> Result<Vec<Finding>, CopyCheckError> {
         while let Some(extra) = self.here.stack.pop() {
             self.find(&extra, Problem::Extra, "the version does not have it");
         }
@@ -282,11 +287,11 @@ impl<'a> Comparison<'a> {
     }
 }
 
-fn kind(what: &What) -> &'static str {
+fn kind(what: &ListedNode) -> &'static str {
     match what {
-        What::Directory | What::Contained { .. } => "a directory",
-        What::Symlink { .. } => "a symbolic link",
-        What::File { .. } => "a file",
+        ListedNode::Directory | ListedNode::Contained { .. } => "a directory",
+        ListedNode::Symlink { .. } => "a symbolic link",
+        ListedNode::File { .. } => "a file",
     }
 }
 
@@ -303,8 +308,8 @@ fn compare_file(
     local: &Path,
     path: &TreePath,
     expected: FileHash,
-    progress: &Progress,
-) -> Result<Option<Finding>, CopyError> {
+    progress: &VerifyProgress,
+) -> Result<Option<Finding>, CopyCheckError> {
     let found = local::hash(local, progress)?;
     Ok((found != expected).then(|| Finding {
         path: path.to_string(),

@@ -6,10 +6,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::Progress;
-use super::copy::CopyError;
-use crate::format::chunk::Rule;
-use crate::format::entry::{Body, Content, Entry, FileBody, Mtime};
+use super::VerifyProgress;
+use super::copy::CopyCheckError;
+use crate::format::chunk::ChunkRule;
+use crate::format::entry::{Entry, EntryBody, FileBody, FileBytes, Mtime};
 use crate::format::id::{Digest, FileHash};
 use crate::format::listing::ListingHasher;
 use crate::format::path::TreePath;
@@ -20,14 +20,14 @@ use crate::host::steady;
 const READ_BYTES: usize = 1 << 20;
 
 /// The hash of a local file, which is no link.
-pub(super) fn hash(local: &Path, progress: &Progress) -> Result<FileHash, CopyError> {
-    let failed = |e| CopyError::io(local, e);
+pub(super) fn hash(local: &Path, progress: &VerifyProgress) -> Result<FileHash, CopyCheckError> {
+    let failed = |e| CopyCheckError::io(local, e);
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let open = || File::options().read(true).custom_flags(flags).open(local);
     steady::read(open, |bytes| hash_once(bytes, progress)).map_err(failed)
 }
 
-fn hash_once(bytes: &mut impl Read, progress: &Progress) -> io::Result<FileHash> {
+fn hash_once(bytes: &mut impl Read, progress: &VerifyProgress) -> io::Result<FileHash> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -44,35 +44,35 @@ fn hash_once(bytes: &mut impl Read, progress: &Progress) -> io::Result<FileHash>
 }
 
 /// Digest, number of files and sum of their sizes of a directory.
-pub(super) fn digest(root: &Path, progress: &Progress) -> Result<(Digest, u64, u64), CopyError> {
+pub(super) fn digest(root: &Path, progress: &VerifyProgress) -> Result<(Digest, u64, u64), CopyCheckError> {
     let mut listing = ListingHasher::default();
     let (mut files, mut bytes) = (0, 0);
     // Paths to come, the first one last.
     let mut stack = names_in(root, None)?;
     while let Some(path) = stack.pop() {
         let local = root.join(std::ffi::OsStr::from_bytes(path.as_bytes()));
-        let failed = |e| CopyError::io(&local, e);
+        let failed = |e| CopyCheckError::io(&local, e);
         let meta = fs::symlink_metadata(&local).map_err(failed)?;
         let body = match meta.file_type() {
             kind if kind.is_dir() => {
                 stack.extend(names_in(&local, Some(&path))?);
-                Body::Directory
+                EntryBody::Directory
             }
             kind if kind.is_symlink() => {
                 let target = fs::read_link(&local).map_err(failed)?;
-                Body::Symlink { target: target.into_os_string().into_vec().into() }
+                EntryBody::Symlink { target: target.into_os_string().into_vec().into() }
             }
             kind if kind.is_file() => {
                 files += 1;
                 bytes += meta.len();
                 // A listing does not tell how a file is stored.
-                let (hash, content) = (hash(&local, progress)?, Content::Inline((*b"").into()));
-                Body::File(FileBody {
+                let (hash, content) = (hash(&local, progress)?, FileBytes::Inline((*b"").into()));
+                EntryBody::File(FileBody {
                     size: meta.len(),
                     hash,
                     sha256: None,
                     hole_bytes: 0,
-                    rule: Rule::Binary,
+                    rule: ChunkRule::Binary,
                     content,
                 })
             }
@@ -85,8 +85,8 @@ pub(super) fn digest(root: &Path, progress: &Progress) -> Result<(Digest, u64, u
 }
 
 /// The paths of what is in a directory, the first one last.
-fn names_in(local: &Path, directory: Option<&TreePath>) -> Result<Vec<TreePath>, CopyError> {
-    let failed = |e| CopyError::io(local, e);
+fn names_in(local: &Path, directory: Option<&TreePath>) -> Result<Vec<TreePath>, CopyCheckError> {
+    let failed = |e| CopyCheckError::io(local, e);
     let mut paths = vec![];
     for entry in fs::read_dir(local).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().into_vec();

@@ -18,19 +18,19 @@ use futures::StreamExt;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-pub use self::copy::{CopyError, copy, digest_of, listed_copy};
+pub use self::copy::{CopyCheckError, copy, digest_of, listed_copy};
 pub use self::details::details;
 pub use self::repair::{Copies, RepairError, Repaired, repair};
 pub use self::signatures::{EventFinding, SignedBy, signatures, signed_by};
 use crate::format::codec::Codec;
 use crate::format::contained::Contained;
-use crate::format::entry::{Body, ChunkRef, Content, Entry, FileBody};
+use crate::format::entry::{ChunkRef, Entry, EntryBody, FileBody, FileBytes};
 use crate::format::id::{FileHash, PackId, Sha256};
 use crate::format::listing::ListingHasher;
 use crate::format::path::TreePath;
 use crate::format::reference::ReferenceBody;
 use crate::repo::catalog::VersionRecord;
-use crate::repo::view::{ReadError, ReferenceContent, Source, Totals, VersionView};
+use crate::repo::view::{ByteSource, ReadError, ReferenceContent, Totals, VersionView};
 
 /// Files checked at once.
 const FILES_AT_ONCE: usize = 16;
@@ -83,9 +83,9 @@ pub enum References {
 
 /// Bytes looked at so far.
 #[derive(Debug, Default)]
-pub struct Progress(AtomicU64);
+pub struct VerifyProgress(AtomicU64);
 
-impl Progress {
+impl VerifyProgress {
     /// Reads it.
     pub fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -128,7 +128,7 @@ pub async fn stored(
     view: &Arc<VersionView>,
     recorded: &VersionRecord,
     references: References,
-    progress: &Arc<Progress>,
+    progress: &Arc<VerifyProgress>,
 ) -> Result<Vec<Finding>, ReadError> {
     let version = recorded.version.to_string();
     let logged = Totals {
@@ -140,7 +140,7 @@ pub async fn stored(
     let mut findings = BTreeSet::new();
     let mut packs = BTreeSet::new();
     let mut seen = HashSet::from([view.manifest()]);
-    let check = Check::new(view, references, progress, None, &mut packs);
+    let check = VersionCheck::new(view, references, progress, None, &mut packs);
     let mut open = check.run(&version, "the log", logged, &mut findings).await?;
     while let Some((path, contained)) = open.pop() {
         if !seen.insert(contained.manifest) {
@@ -156,7 +156,7 @@ pub async fn stored(
         };
         let logged = Totals { digest: contained.digest, ..inner.totals() };
         let shown = path.to_string();
-        let check = Check::new(&inner, references, progress, Some(path), &mut packs);
+        let check = VersionCheck::new(&inner, references, progress, Some(path), &mut packs);
         open.extend(check.run(&shown, "the version that contains it", logged, &mut findings).await?);
     }
     check_packs(view, packs, &mut findings).await?;
@@ -188,10 +188,10 @@ async fn check_packs(
     Ok(())
 }
 
-struct Check<'a> {
+struct VersionCheck<'a> {
     view: &'a Arc<VersionView>,
     references: References,
-    progress: &'a Arc<Progress>,
+    progress: &'a Arc<VerifyProgress>,
     /// The packs that anything of it is in.
     packs: &'a mut BTreeSet<PackId>,
     jobs: JoinSet<Result<CheckedFile, ReadError>>,
@@ -207,11 +207,11 @@ struct Check<'a> {
     contained: Vec<(TreePath, Contained)>,
 }
 
-impl<'a> Check<'a> {
+impl<'a> VersionCheck<'a> {
     fn new(
         view: &'a Arc<VersionView>,
         references: References,
-        progress: &'a Arc<Progress>,
+        progress: &'a Arc<VerifyProgress>,
         at: Option<TreePath>,
         packs: &'a mut BTreeSet<PackId>,
     ) -> Self {
@@ -277,14 +277,14 @@ impl<'a> Check<'a> {
         let (files, bytes) = entry.body.sums();
         self.files = self.files.saturating_add(files);
         self.bytes = self.bytes.saturating_add(bytes);
-        if let Body::Contained(contained) = entry.body {
+        if let EntryBody::Contained(contained) = entry.body {
             let seen_at = match &self.at {
                 None => entry.path,
                 // Of a long path the end is enough to be found by.
                 Some(at) => at.append(&entry.path).unwrap_or(entry.path),
             };
             self.contained.push((seen_at, *contained));
-        } else if let Body::Reference(reference) = entry.body {
+        } else if let EntryBody::Reference(reference) = entry.body {
             if self.references == References::PassedOver {
                 return Ok(());
             }
@@ -297,7 +297,7 @@ impl<'a> Check<'a> {
                 let findings = check_reference(&content, &entry.path, &reference, &progress).await?;
                 Ok(CheckedFile { findings, packs: BTreeSet::new() })
             });
-        } else if let Body::File(body) = entry.body {
+        } else if let EntryBody::File(body) = entry.body {
             if self.jobs.len() >= FILES_AT_ONCE {
                 self.join_one().await?;
             }
@@ -421,7 +421,7 @@ async fn check_reference(
     content: &Arc<ReferenceContent>,
     path: &TreePath,
     reference: &ReferenceBody,
-    progress: &Progress,
+    progress: &VerifyProgress,
 ) -> Result<Vec<Finding>, ReadError> {
     let read = async {
         content.check().await?;
@@ -459,10 +459,10 @@ async fn check_file(
     ordinal: u64,
     path: &TreePath,
     body: &FileBody,
-    progress: &Progress,
+    progress: &VerifyProgress,
 ) -> Result<CheckedFile, ReadError> {
     let CheckedFile { mut findings, mut packs } = CheckedFile::default();
-    if let Content::Chunks { refs, .. } = &body.content {
+    if let FileBytes::Chunks { refs, .. } = &body.content {
         packs.extend(refs.iter().filter_map(stored_in));
     }
     let mut note = |error: ReadError| {
@@ -488,7 +488,7 @@ async fn check_file(
     }
     let mut hasher = blake3::Hasher::new();
     let mut sha256 = body.sha256.map(|_| Context::new(&SHA256));
-    let mut parts = Box::pin(content.parts(Source::Store));
+    let mut parts = Box::pin(content.parts(ByteSource::Store));
     while let Some(part) = parts.next().await {
         match part {
             Ok(bytes) => {

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::{damage, is_damage};
 use crate::format::codec::{Codec, Encoder};
 use crate::format::contained::Contained;
-use crate::format::entry::{Body, ChunkRef, FileBody, Place};
+use crate::format::entry::{ChunkLocation, ChunkRef, EntryBody, FileBody};
 use crate::format::id::{ChunkId, ManifestId, PackId};
 use crate::format::name::ArtifactKey;
 use crate::format::pack::{PACK_TARGET_BYTES, PackRow, seal};
@@ -139,7 +139,7 @@ struct Repair<'a> {
     /// Whether the table of a pack is damaged, of those that were looked at.
     damaged: HashMap<PackId, bool>,
     new: NewPack,
-    tables: BTreeMap<PackId, BTreeMap<ChunkId, Place>>,
+    tables: BTreeMap<PackId, BTreeMap<ChunkId, ChunkLocation>>,
     /// What was looked at: chunks stand in many files.
     seen: HashSet<(ChunkId, PackId)>,
     report: Repaired,
@@ -156,7 +156,7 @@ struct NewPack {
 }
 
 /// Where the bytes of some chunks may be.
-enum Sources<'a> {
+enum RepairSources<'a> {
     Blocks,
     File { file: &'a FileBody, seen_at: &'a TreePath, offsets: Vec<u64> },
 }
@@ -188,7 +188,7 @@ impl Repair<'_> {
         at: Option<&TreePath>,
     ) -> Result<Vec<(TreePath, Contained)>, RepairError> {
         self.view = view.clone();
-        self.chunks(&view.blocks().await?, &Sources::Blocks).await?;
+        self.chunks(&view.blocks().await?, &RepairSources::Blocks).await?;
         let mut contained = vec![];
         let mut entries = view.entries(0);
         loop {
@@ -202,7 +202,7 @@ impl Repair<'_> {
                     Some(at) => at.append(&entry.path).unwrap_or_else(|_| entry.path.clone()),
                 };
                 match entry.body {
-                    Body::File(file) => {
+                    EntryBody::File(file) => {
                         let worked = self.file(view, ordinal, &entry.path, &seen_at, &file).await;
                         match worked {
                             Err(RepairError::Read(error)) if is_damage(&error) => {
@@ -211,8 +211,8 @@ impl Repair<'_> {
                             worked => worked?,
                         }
                     }
-                    Body::Contained(inner) => contained.push((seen_at, *inner)),
-                    Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+                    EntryBody::Contained(inner) => contained.push((seen_at, *inner)),
+                    EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Reference(_) => {}
                 }
             }
         }
@@ -227,7 +227,7 @@ impl Repair<'_> {
         file: &FileBody,
     ) -> Result<(), RepairError> {
         let content = view.open_file(ordinal, path, file).await?;
-        self.chunks(&content.lists().await?, &Sources::Blocks).await?;
+        self.chunks(&content.lists().await?, &RepairSources::Blocks).await?;
         let (mut at, mut from, mut bytes) = (0u64, 0, 0u64);
         let chunks = content.chunks().await?;
         let mut offsets = Vec::with_capacity(chunks.len());
@@ -237,7 +237,7 @@ impl Repair<'_> {
             bytes += u64::from(chunk.raw_len);
             if bytes >= BATCH_BYTES || i + 1 == chunks.len() {
                 let offsets = offsets[from..].to_vec();
-                self.chunks(&chunks[from..=i], &Sources::File { file, seen_at, offsets }).await?;
+                self.chunks(&chunks[from..=i], &RepairSources::File { file, seen_at, offsets }).await?;
                 (from, bytes) = (i + 1, 0);
             }
         }
@@ -245,7 +245,7 @@ impl Repair<'_> {
     }
 
     /// Looks whether the store has these chunks, and stores again what it has not.
-    async fn chunks(&mut self, chunks: &[ChunkRef], sources: &Sources<'_>) -> Result<(), RepairError> {
+    async fn chunks(&mut self, chunks: &[ChunkRef], sources: &RepairSources<'_>) -> Result<(), RepairError> {
         let stored = |chunk: &&ChunkRef| chunk.place.codec != Codec::Zero;
         let mut wanted: Vec<(usize, ChunkRef)> = vec![];
         for (i, chunk) in chunks.iter().enumerate().filter(|(_, chunk)| stored(chunk)) {
@@ -267,8 +267,8 @@ impl Repair<'_> {
                         Some(bytes) => self.restore(chunk, &bytes).await?,
                         None => {
                             let path = match sources {
-                                Sources::Blocks => LABEL.to_owned(),
-                                Sources::File { seen_at, .. } => seen_at.to_string(),
+                                RepairSources::Blocks => LABEL.to_owned(),
+                                RepairSources::File { seen_at, .. } => seen_at.to_string(),
                             };
                             self.report.left.push(damage(path, &error));
                         }
@@ -294,9 +294,9 @@ impl Repair<'_> {
     }
 
     /// The bytes of a chunk, from the cache or a copy.
-    async fn local(&self, i: usize, chunk: &ChunkRef, sources: &Sources<'_>) -> Option<Bytes> {
+    async fn local(&self, i: usize, chunk: &ChunkRef, sources: &RepairSources<'_>) -> Option<Bytes> {
         let (cache, chunk) = (self.cache().clone(), chunk.clone());
-        let Sources::File { file, seen_at, offsets } = sources else {
+        let RepairSources::File { file, seen_at, offsets } = sources else {
             return cache.block(&chunk.id).map(|block| block.bytes().clone());
         };
         let (hash, size, offset) = (file.hash, file.size, *offsets.get(i)?);
@@ -355,7 +355,8 @@ impl Repair<'_> {
         let (pack, pieces) = seal(store.env().random16(), &rows, pieces);
         store.put(&Key::Pack(pack), pieces).await?;
         for (row, old) in rows.iter().zip(old) {
-            let place = Place { pack, offset: row.offset, stored_len: row.stored_len, codec: row.codec };
+            let place =
+                ChunkLocation { pack, offset: row.offset, stored_len: row.stored_len, codec: row.codec };
             self.tables.entry(old).or_default().insert(row.id, place);
             let span = u64::from(row.raw_len);
             self.report.restored.push(ChunkRef { id: row.id, span, raw_len: row.raw_len, place });

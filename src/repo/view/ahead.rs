@@ -32,7 +32,7 @@ pub(super) enum Ahead {
 
 /// A walk by look-ups through the blocks below one index block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Walk {
+struct LookupWalk {
     /// The index block; none is the top one.
     index: Option<ChunkId>,
     /// Rows of it that are asked for.
@@ -43,7 +43,7 @@ struct Walk {
 
 /// The walks of one version, the latest last.
 #[derive(Debug, Default)]
-pub(super) struct BlockWalks(VecDeque<Walk>);
+pub(super) struct BlockWalks(VecDeque<LookupWalk>);
 
 impl BlockWalks {
     /// Notes that a block was missing. Gives the rows to fetch, which begin with its own.
@@ -60,13 +60,13 @@ impl BlockWalks {
         if self.0.len() == MAX_WALKS {
             self.0.pop_front();
         }
-        self.0.push_back(Walk { index, asked: asked.clone(), window });
+        self.0.push_back(LookupWalk { index, asked: asked.clone(), window });
         asked
     }
 
     /// Notes that a block was there. Gives the rows that the walk it belongs to will need.
     fn hit(&mut self, index: Option<ChunkId>, row: usize) -> Range<usize> {
-        let belongs = |walk: &&mut Walk| walk.index == index && walk.asked.contains(&row);
+        let belongs = |walk: &&mut LookupWalk| walk.index == index && walk.asked.contains(&row);
         match self.0.iter_mut().rev().find(belongs) {
             // Half of a window in hand is enough.
             Some(walk) if walk.window > FEW_BLOCKS && walk.asked.end - row <= walk.window / 2 => {
@@ -80,7 +80,7 @@ impl BlockWalks {
     }
 }
 
-impl Walk {
+impl LookupWalk {
     fn grown(&self) -> usize {
         (self.window * 2).min(MOST_BLOCKS)
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
+use super::coalesce::{RangeRequest, group_up_to};
 use super::error::{Origin, ReadError};
-use super::fetch::{Fetched, Fetcher, Memory, Urgency};
-use super::flight::{Departure, Landing, flight};
-use super::group::{Group, group_up_to};
+use super::fetch::{Fetched, Fetcher, MemoryShare, Urgency};
+use super::single_flight::{Departure, Landing, flight};
 use crate::format::codec::Codec;
 use crate::format::entry::ChunkRef;
 use crate::format::id::ChunkId;
@@ -25,13 +25,13 @@ const REQUESTS: usize = 4;
 type BlockLanding = Landing<Result<Block, ReadError>>;
 
 /// The right to fetch a block; gives it back when dropped.
-struct Claim {
+struct BlockClaim {
     fetcher: Arc<Fetcher>,
     id: ChunkId,
     departure: Option<Departure<Result<Block, ReadError>>>,
 }
 
-impl Claim {
+impl BlockClaim {
     fn land(mut self, result: Result<Block, ReadError>) {
         let departure = self.departure.take();
         // Out of the map first: who comes now looks into the cache.
@@ -42,7 +42,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for BlockClaim {
     fn drop(&mut self) {
         self.fetcher.block_flights.lock().expect("no holder panics").remove(&self.id);
     }
@@ -111,7 +111,7 @@ impl Fetcher {
                 let (departure, found) = flight();
                 flights.insert(chunk.id, found.clone());
                 landing = landing.or(Some(found));
-                claims.push(Claim { fetcher: self.clone(), id: chunk.id, departure: Some(departure) });
+                claims.push(BlockClaim { fetcher: self.clone(), id: chunk.id, departure: Some(departure) });
                 wanted.push(chunk.clone());
             }
         }
@@ -121,7 +121,7 @@ impl Fetcher {
     }
 
     /// Keeps blocks, and begins to write them to the disk: nobody waits for that but a shutdown.
-    fn keep_blocks(&self, blocks: Vec<(ChunkId, Block)>, memory: Memory) {
+    fn keep_blocks(&self, blocks: Vec<(ChunkId, Block)>, memory: MemoryShare) {
         blocks.iter().for_each(|(id, block)| self.cache.remember_block(id, block));
         let cache = self.cache.clone();
         self.begin_blocking(move || {
@@ -134,10 +134,10 @@ impl Fetcher {
         self: Arc<Self>,
         origin: &Origin,
         wanted: Vec<ChunkRef>,
-        claims: Vec<Claim>,
+        claims: Vec<BlockClaim>,
         urgency: Urgency,
     ) {
-        let mut claims: Vec<Option<Claim>> = claims.into_iter().map(Some).collect();
+        let mut claims: Vec<Option<BlockClaim>> = claims.into_iter().map(Some).collect();
         let places: Vec<_> = wanted.iter().map(|c| c.place).collect();
         // It may have landed between the look into the cache and the claim.
         if let Some(block) = wanted.first().and_then(|first| self.cache.block(&first.id))
@@ -154,7 +154,7 @@ impl Fetcher {
                 claim.land(Err(origin.contradiction(problem)));
             }
         }
-        let mut jobs: Vec<(Group, Vec<(usize, Claim)>)> = vec![];
+        let mut jobs: Vec<(RangeRequest, Vec<(usize, BlockClaim)>)> = vec![];
         for mut group in group_up_to(&places, REQUEST_BYTES) {
             group.members.retain(|i| claims[*i].is_some());
             let taken: Vec<_> = group.members.iter().filter_map(|i| Some((*i, claims[*i].take()?))).collect();

@@ -9,7 +9,7 @@ use lru::LruCache;
 
 use super::error::{Origin, ReadError};
 use super::fetch::Fetcher;
-use crate::format::entry::{ChunkRef, Content, FileBody};
+use crate::format::entry::{ChunkRef, FileBody, FileBytes};
 use crate::format::id::ChunkId;
 use crate::format::manifest::BlockKind;
 
@@ -50,8 +50,8 @@ pub(super) struct ChunkMap {
 impl ChunkMap {
     pub fn new(body: &FileBody) -> Self {
         let (level, refs) = match &body.content {
-            Content::Inline(_) => (0, vec![]),
-            Content::Chunks { level, refs } => (*level, with_offsets(refs.clone())),
+            FileBytes::Inline(_) => (0, vec![]),
+            FileBytes::Chunks { level, refs } => (*level, with_offsets(refs.clone())),
         };
         let lists = Mutex::new(LruCache::new(MAX_LISTS));
         Self { level, size: body.size, min_chunk: body.rule.sizes().min as u64, refs: Arc::new(refs), lists }

@@ -13,7 +13,7 @@ use super::ahead::MANY_BLOCKS;
 use super::cursor::check_row;
 use super::error::ReadError;
 use super::version::{BEHIND_SUBTREE, VersionView};
-use crate::format::entry::{Body, ChunkRef, Entry};
+use crate::format::entry::{ChunkRef, Entry, EntryBody};
 use crate::format::id::ChunkId;
 use crate::format::manifest::{Block, BlockKind, IndexRow};
 use crate::format::path::{self, TreePath};
@@ -49,14 +49,14 @@ impl std::ops::Add for Common {
 /// version's digest.
 #[derive(Debug)]
 pub(super) struct Pairs {
-    old: Side,
-    new: Side,
+    old: CompareSide,
+    new: CompareSide,
     common: Common,
 }
 
 /// The part of a manifest that is compared. What is below two directories is compared by the paths below them.
 #[derive(Debug, Clone)]
-pub(super) enum Part {
+pub(super) enum ManifestPart {
     /// None of it.
     Nothing,
     /// All of it.
@@ -77,12 +77,12 @@ struct Range {
 }
 
 #[derive(Debug)]
-struct Side {
+struct CompareSide {
     view: Arc<VersionView>,
     /// None: everything is compared.
     range: Option<Range>,
     /// From the top block down to where this side stands. Empty: behind the last entry.
-    levels: Vec<Level>,
+    levels: Vec<CompareLevel>,
     /// The number of the next entry.
     ordinal: u64,
     /// The last path that was passed.
@@ -97,11 +97,11 @@ pub(super) enum Which {
 }
 
 impl Range {
-    fn of(part: &Part) -> Option<Self> {
+    fn of(part: &ManifestPart) -> Option<Self> {
         let (path, below) = match part {
-            Part::Nothing | Part::All => return None,
-            Part::At(path) => (path.as_bytes(), &[][..]),
-            Part::Below(path) => (path.as_bytes(), &b"/"[..]),
+            ManifestPart::Nothing | ManifestPart::All => return None,
+            ManifestPart::At(path) => (path.as_bytes(), &[][..]),
+            ManifestPart::Below(path) => (path.as_bytes(), &b"/"[..]),
         };
         let from = [path, below].concat();
         Some(Self { to: [path, &[BEHIND_SUBTREE]].concat(), skip: from.len(), from })
@@ -109,7 +109,7 @@ impl Range {
 }
 
 #[derive(Debug)]
-struct Level {
+struct CompareLevel {
     block: Block,
     row: usize,
     /// All below is before this path; none: there is no bound.
@@ -120,8 +120,12 @@ struct Level {
 
 impl Pairs {
     /// The differences of two parts. Sends nothing.
-    pub fn new(old: (&Arc<VersionView>, Part), new: (&Arc<VersionView>, Part)) -> Self {
-        Self { old: Side::new(old.0, old.1), new: Side::new(new.0, new.1), common: Common::default() }
+    pub fn new(old: (&Arc<VersionView>, ManifestPart), new: (&Arc<VersionView>, ManifestPart)) -> Self {
+        Self {
+            old: CompareSide::new(old.0, old.1),
+            new: CompareSide::new(new.0, new.1),
+            common: Common::default(),
+        }
     }
 
     /// What was the same up to here.
@@ -194,11 +198,11 @@ impl Pairs {
     }
 }
 
-impl Side {
-    fn new(view: &Arc<VersionView>, part: Part) -> Self {
+impl CompareSide {
+    fn new(view: &Arc<VersionView>, part: ManifestPart) -> Self {
         let block = view.root.top.clone();
-        let is_empty = block.is_empty() || matches!(part, Part::Nothing);
-        let levels = if is_empty { vec![] } else { vec![Level::new(block, None)] };
+        let is_empty = block.is_empty() || matches!(part, ManifestPart::Nothing);
+        let levels = if is_empty { vec![] } else { vec![CompareLevel::new(block, None)] };
         Self { view: view.clone(), range: Range::of(&part), levels, ordinal: 0, passed: vec![] }
     }
 
@@ -273,7 +277,7 @@ impl Side {
     }
 
     /// Blocks behind the one here that the other side does not have, to be fetched with it.
-    fn following(&self, other: &Side) -> Vec<ChunkRef> {
+    fn following(&self, other: &CompareSide) -> Vec<ChunkRef> {
         let Some(level) = self.levels.last() else { return vec![] };
         let is_new = |block: &ChunkRef| !other.levels.iter().any(|level| level.names.contains(&block.id));
         let rows = (level.row + 1..level.block.len()).map_while(|i| level.block.index_row(i).ok());
@@ -295,7 +299,7 @@ impl Side {
         if !first.is_empty() && !self.passed.is_empty() && path::compare(&self.passed, first).is_ge() {
             return Err(view.origin.contradiction("its paths are not in order"));
         }
-        self.levels.push(Level::new(block, end));
+        self.levels.push(CompareLevel::new(block, end));
         Ok(())
     }
 
@@ -337,7 +341,7 @@ impl Side {
     }
 }
 
-impl Level {
+impl CompareLevel {
     fn new(block: Block, end: Option<Vec<u8>>) -> Self {
         let rows = if block.kind() == BlockKind::Index { block.len() } else { 0 };
         let names = (0..rows).filter_map(|i| Some(block.index_row(i).ok()?.block.id)).collect();
@@ -348,15 +352,15 @@ impl Level {
 /// Whether two entries of one path are the same to a listing.
 fn is_same(old: &Entry, new: &Entry) -> bool {
     match (&old.body, &new.body) {
-        (Body::File(a), Body::File(b)) => {
+        (EntryBody::File(a), EntryBody::File(b)) => {
             (a.size, a.hash, old.executable) == (b.size, b.hash, new.executable)
         }
-        (Body::Symlink { target: a }, Body::Symlink { target: b }) => a == b,
-        (Body::Directory, Body::Directory) => true,
-        (Body::Reference(a), Body::Reference(b)) => {
+        (EntryBody::Symlink { target: a }, EntryBody::Symlink { target: b }) => a == b,
+        (EntryBody::Directory, EntryBody::Directory) => true,
+        (EntryBody::Reference(a), EntryBody::Reference(b)) => {
             (&a.uri, a.size, a.proof()) == (&b.uri, b.size, b.proof())
         }
-        (Body::Contained(a), Body::Contained(b)) => (a.digest, &a.path) == (b.digest, &b.path),
+        (EntryBody::Contained(a), EntryBody::Contained(b)) => (a.digest, &a.path) == (b.digest, &b.path),
         _ => false,
     }
 }

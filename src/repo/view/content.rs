@@ -14,12 +14,12 @@ use tokio::sync::OnceCell;
 
 use super::chunks::{ChunkMap, Piece};
 use super::error::{Origin, ReadError};
-use super::fetch::{Fetcher, Memory, Urgency};
-use super::flight::Landing;
+use super::fetch::{Fetcher, MemoryShare, Urgency};
+use super::prefetch_buffer::Unread;
 use super::readahead::Streams;
-use super::unread::Unread;
+use super::single_flight::Landing;
 use super::version::VersionView;
-use crate::format::entry::{Content, FileBody};
+use crate::format::entry::{FileBody, FileBytes};
 use crate::format::id::FileHash;
 use crate::repo::cache::{ChunkState, Lookup, PartialFile, WholeFile};
 
@@ -71,7 +71,7 @@ pub struct FileContent {
     pub(super) home: Mutex<Option<(Weak<VersionView>, u64)>>,
     tier: Mutex<Tier>,
     /// Kept with bytes in memory, if they are many.
-    memory: Mutex<Option<Memory>>,
+    memory: Mutex<Option<MemoryShare>>,
     /// Chunks on their way, with their lengths, by offset.
     pub(super) flights: Mutex<HashMap<u64, (u32, ChunkLanding)>>,
     streams: Mutex<Streams>,
@@ -122,7 +122,7 @@ impl FileContent {
     }
 
     async fn prepare(&self) -> Result<(), ReadError> {
-        if let Content::Inline(bytes) = &self.body.content {
+        if let FileBytes::Inline(bytes) = &self.body.content {
             if FileHash::of(bytes) != self.body.hash {
                 return Err(self.origin.contradiction("the bytes in its manifest have another hash"));
             }
@@ -504,7 +504,7 @@ impl Drop for FileContent {
 
 pub(super) fn content_key(body: &FileBody) -> ContentKey {
     let mut hasher = blake3::Hasher::new();
-    if let Content::Chunks { level, refs } = &body.content {
+    if let FileBytes::Chunks { level, refs } = &body.content {
         hasher.update(&[*level]);
         for chunk in refs {
             hasher.update(chunk.id.as_bytes());

@@ -14,7 +14,7 @@ use crate::format::manifest::{Block, BlockKind, IndexRow};
 use crate::format::path;
 
 #[derive(Debug)]
-struct Level {
+struct CursorLevel {
     block: Block,
     /// Which block this is, for its running counts; none is the top one.
     id: Option<ChunkId>,
@@ -27,23 +27,23 @@ struct Level {
 
 /// See the module's text. Behind the last entry it has no path.
 #[derive(Debug)]
-pub(super) struct Cursor {
+pub(super) struct TreeCursor {
     /// From the top block down to a leaf.
-    levels: Vec<Level>,
+    levels: Vec<CursorLevel>,
     ahead: Ahead,
 }
 
-enum Target<'a> {
+enum SeekTarget<'a> {
     Path(&'a [u8]),
     Ordinal(u64),
     First,
 }
 
-impl Cursor {
+impl TreeCursor {
     /// At the first entry that is not before `path`.
     pub async fn at_path(view: &VersionView, path: &[u8], ahead: Ahead) -> Result<Self, ReadError> {
         let mut cursor = Self::top(view, ahead)?;
-        cursor.descend(view, Target::Path(path)).await?;
+        cursor.descend(view, SeekTarget::Path(path)).await?;
         cursor.settle(view).await?;
         Ok(cursor)
     }
@@ -54,21 +54,26 @@ impl Cursor {
         if ordinal >= view.root.entries {
             cursor.end();
         } else {
-            cursor.descend(view, Target::Ordinal(ordinal)).await?;
+            cursor.descend(view, SeekTarget::Ordinal(ordinal)).await?;
         }
         Ok(cursor)
     }
 
     fn top(view: &VersionView, ahead: Ahead) -> Result<Self, ReadError> {
-        let top =
-            Level { block: view.root.top.clone(), id: None, entries: view.root.entries, first: 0, row: 0 };
+        let top = CursorLevel {
+            block: view.root.top.clone(),
+            id: None,
+            entries: view.root.entries,
+            first: 0,
+            row: 0,
+        };
         if view.root.depth == 0 && top.block.len() as u64 != top.entries {
             return Err(view.origin.contradiction("its root states another number of entries than it has"));
         }
         Ok(Self { levels: vec![top], ahead })
     }
 
-    fn last(&self) -> Option<&Level> {
+    fn last(&self) -> Option<&CursorLevel> {
         self.levels.last()
     }
 
@@ -161,7 +166,7 @@ impl Cursor {
         while let Some(index) = self.levels.last_mut() {
             index.row += 1;
             if index.row < index.block.len() {
-                self.descend(view, Target::First).await?;
+                self.descend(view, SeekTarget::First).await?;
                 if self.path(view)?.is_some_and(|first| path::compare(&last_path, first).is_ge()) {
                     return Err(view.origin.contradiction("its paths are not in order"));
                 }
@@ -172,33 +177,33 @@ impl Cursor {
         Ok(())
     }
 
-    /// From the lowest block here down to a leaf. With [`Target::First`] the row here is chosen already.
-    async fn descend(&mut self, view: &VersionView, target: Target<'_>) -> Result<(), ReadError> {
+    /// From the lowest block here down to a leaf. With [`SeekTarget::First`] the row here is chosen already.
+    async fn descend(&mut self, view: &VersionView, target: SeekTarget<'_>) -> Result<(), ReadError> {
         let damaged = |e| view.origin.damaged(&e);
         let depth = usize::from(view.root.depth);
-        let mut is_chosen = matches!(target, Target::First);
+        let mut is_chosen = matches!(target, SeekTarget::First);
         loop {
             let below = (depth + 1).saturating_sub(self.levels.len());
             let Some(level) = self.levels.last_mut() else { return Ok(()) };
             if below == 0 {
                 match target {
-                    Target::Path(path) => level.row = level.block.lower_bound(path).map_err(damaged)?,
-                    Target::Ordinal(ordinal) => level.row = (ordinal - level.first) as usize,
-                    Target::First => level.row = 0,
+                    SeekTarget::Path(path) => level.row = level.block.lower_bound(path).map_err(damaged)?,
+                    SeekTarget::Ordinal(ordinal) => level.row = (ordinal - level.first) as usize,
+                    SeekTarget::First => level.row = 0,
                 }
                 return Ok(());
             }
             let sums = view.sums_of(level.id, &level.block, level.entries)?;
             if !std::mem::take(&mut is_chosen) {
                 level.row = match target {
-                    Target::Path(path) => {
+                    SeekTarget::Path(path) => {
                         let at = level.block.lower_bound(path).map_err(damaged)?;
                         let is_exact =
                             at < level.block.len() && level.block.path(at).map_err(damaged)? == path;
                         if is_exact { at } else { at.saturating_sub(1) }
                     }
-                    Target::Ordinal(ordinal) => sums.partition_point(|sum| *sum <= ordinal - level.first),
-                    Target::First => 0,
+                    SeekTarget::Ordinal(ordinal) => sums.partition_point(|sum| *sum <= ordinal - level.first),
+                    SeekTarget::First => 0,
                 };
             }
             let row = level.block.index_row(level.row).map_err(damaged)?;
@@ -210,7 +215,13 @@ impl Cursor {
             if self.ahead == Ahead::Few {
                 view.fetch_ahead(&level.block, level.id, level.row);
             }
-            self.levels.push(Level { block, id: Some(row.block.id), entries: row.entries, first, row: 0 });
+            self.levels.push(CursorLevel {
+                block,
+                id: Some(row.block.id),
+                entries: row.entries,
+                first,
+                row: 0,
+            });
         }
     }
 }

@@ -76,7 +76,7 @@ pub enum ReadError {
 
 impl ReadError {
     /// Whether the same read may succeed later.
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             ReadError::Unavailable { .. } | ReadError::Local { .. } | ReadError::Exhausted { .. } => true,
             ReadError::Source { error, .. } => matches!(error, SourceError::Unavailable { .. }),

@@ -15,11 +15,11 @@ use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use super::coalesce::{RangeRequest, group};
 use super::content::{ContentKey, FileContent};
 use super::error::{Origin, ReadError};
-use super::flight::Landing;
-use super::group::{Group, group};
-use super::moved::Tables;
+use super::relocated::RelocationTables;
+use super::single_flight::Landing;
 use super::small::SmallLanding;
 use crate::format::codec::{self, Codec};
 use crate::format::entry::ChunkRef;
@@ -85,7 +85,7 @@ pub(super) struct Fetcher {
     condemned: Mutex<LruCache<ContentKey, ReadError>>,
     pub(super) block_flights: Mutex<HashMap<ChunkId, Landing<Result<Block, ReadError>>>>,
     pub(super) small_flights: Mutex<HashMap<ContentKey, SmallLanding>>,
-    pub(super) tables: Mutex<Tables>,
+    pub(super) tables: Mutex<RelocationTables>,
     /// Where references may be read from; nothing until it is set.
     sources: OnceLock<Arc<Sources>>,
     /// Who is told of chunks that the store does not have as they should be.
@@ -110,12 +110,12 @@ impl std::fmt::Debug for Fetcher {
 pub(super) struct Fetched {
     /// In the order of the group's members.
     pub chunks: Vec<Result<Bytes, ReadError>>,
-    pub memory: Memory,
+    pub memory: MemoryShare,
 }
 
 /// A part of the memory budget.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct MemoryShare {
     _all: OwnedSemaphorePermit,
     _background: Option<OwnedSemaphorePermit>,
 }
@@ -231,7 +231,7 @@ impl Fetcher {
         });
     }
 
-    async fn reserve(&self, bytes: u64, urgency: Urgency) -> Memory {
+    async fn reserve(&self, bytes: u64, urgency: Urgency) -> MemoryShare {
         const OPEN: &str = "the semaphores are never closed";
         let background = match urgency {
             Urgency::Now => None,
@@ -244,7 +244,7 @@ impl Fetcher {
         let most = units(self.limits.memory_bytes).max(1);
         // One oversized group may pass alone rather than never.
         let all = self.memory.clone().acquire_many_owned(units(bytes).min(most)).await.expect(OPEN);
-        Memory { _all: all, _background: background }
+        MemoryShare { _all: all, _background: background }
     }
 
     async fn range(
@@ -265,9 +265,9 @@ impl Fetcher {
     }
 
     /// A part of the budget if it is free now.
-    pub fn try_reserve(&self, bytes: u64) -> Option<Memory> {
+    pub fn try_reserve(&self, bytes: u64) -> Option<MemoryShare> {
         let all = self.memory.clone().try_acquire_many_owned(units(bytes)).ok()?;
-        Some(Memory { _all: all, _background: None })
+        Some(MemoryShare { _all: all, _background: None })
     }
 
     /// Room for chunks that are to wait in memory, and their place in the order of all that do. Without room, what was
@@ -304,7 +304,7 @@ impl Fetcher {
     pub async fn fetch(
         &self,
         origin: &Origin,
-        group: &Group,
+        group: &RangeRequest,
         chunks: &[ChunkRef],
         urgency: Urgency,
     ) -> Fetched {
@@ -333,7 +333,7 @@ impl Fetcher {
     async fn fetch_unbudgeted(
         &self,
         origin: &Origin,
-        group: &Group,
+        group: &RangeRequest,
         chunks: &[ChunkRef],
         urgency: Urgency,
     ) -> Vec<Result<Bytes, ReadError>> {
@@ -365,7 +365,7 @@ impl Fetcher {
     pub(super) async fn fetch_range(
         &self,
         origin: &Origin,
-        group: &Group,
+        group: &RangeRequest,
         members: Vec<ChunkRef>,
         urgency: Urgency,
     ) -> Result<Vec<Result<Bytes, ReadError>>, StoreError> {
@@ -425,7 +425,7 @@ impl Fetcher {
 }
 
 /// The memory that a group takes: as stored and as decoded.
-fn cost(group: &Group, chunks: &[ChunkRef]) -> u64 {
+fn cost(group: &RangeRequest, chunks: &[ChunkRef]) -> u64 {
     let raw: u64 = group.members.iter().map(|i| u64::from(chunks[*i].raw_len)).sum();
     group.range.end - group.range.start + raw
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use super::ReadContext;
 use super::error::{Origin, ReadError};
 use super::fetch::Fetcher;
-use crate::format::entry::{ChunkRef, Place};
+use crate::format::entry::{ChunkLocation, ChunkRef};
 use crate::format::id::{ChunkId, ManifestId, PackId};
 use crate::format::inline_root::InlineRoot;
 use crate::format::manifest::{Block, BlockKind, Root};
-use crate::format::moves::{Moves, encode_moves};
 use crate::format::name::ArtifactKey;
+use crate::format::relocation::{Moves, encode_moves};
 use crate::store::{Key, StoreError};
 
 impl Fetcher {
@@ -76,7 +76,11 @@ impl ReadContext {
     ///
     /// Two hosts that do so for one pack at once may leave the table of one of them: what the other stored is not found
     /// then, and can be stored once more.
-    pub async fn add_moves(&self, pack: &PackId, places: BTreeMap<ChunkId, Place>) -> Result<(), StoreError> {
+    pub async fn add_moves(
+        &self,
+        pack: &PackId,
+        places: BTreeMap<ChunkId, ChunkLocation>,
+    ) -> Result<(), StoreError> {
         let (fetcher, key) = (&self.fetcher, Key::Moves(*pack));
         let mut all = match fetcher.store.get(&key).await {
             Ok(bytes) => Moves::decode(pack, &bytes).map(|table| table.places()).unwrap_or_default(),

@@ -31,7 +31,7 @@ struct Stream {
 
 /// What to fetch for one read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Plan {
+pub(super) struct ReadPlan {
     /// Together with what was asked for; holds it.
     pub now: Range<u64>,
     /// In the background.
@@ -44,7 +44,7 @@ pub(super) struct Streams(Vec<Stream>);
 
 impl Streams {
     /// Notes a read of these bytes in a file of `size` bytes. `window_limit` bounds the window.
-    pub fn plan(&mut self, read: Range<u64>, size: u64, window_limit: u64) -> Plan {
+    pub fn plan(&mut self, read: Range<u64>, size: u64, window_limit: u64) -> ReadPlan {
         let belongs = |s: &Stream| {
             read.start >= s.next.saturating_sub(SLACK) && read.start <= s.next.saturating_add(SLACK)
         };
@@ -68,12 +68,12 @@ impl Streams {
             stream.ahead..stream.ahead
         };
         self.0.push(stream);
-        Plan { now: read, ahead }
+        ReadPlan { now: read, ahead }
     }
 
     /// A first read at the file's start is taken for the start of a scan; anywhere else only what was asked for
     /// is fetched, and as much again if it may be part of a longer read.
-    fn begin(&mut self, read: Range<u64>, size: u64) -> Plan {
+    fn begin(&mut self, read: Range<u64>, size: u64) -> ReadPlan {
         let window = if read.start == 0 { FIRST_WINDOW } else { 0 };
         let now = read.start..read.end.max(read.start.saturating_add(window).min(size));
         let len = read.end - read.start;
@@ -83,7 +83,7 @@ impl Streams {
             self.0.remove(0);
         }
         self.0.push(Stream { begin: read.start, next: read.end, ahead: ahead.end, window });
-        Plan { ahead, now }
+        ReadPlan { ahead, now }
     }
 }
 

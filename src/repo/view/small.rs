@@ -9,16 +9,16 @@ use bytes::{Bytes, BytesMut};
 
 use super::ahead::Ahead;
 use super::chunks::ChunkMap;
+use super::coalesce::GAP_BYTES;
 use super::content::{ContentKey, FileContent, SMALL_FILE_BYTES, content_key};
-use super::cursor::Cursor;
+use super::cursor::TreeCursor;
 use super::error::{Origin, ReadError};
 use super::fetch::{Fetcher, Urgency};
-use super::flight::{Departure, Landing, flight};
-use super::group::GAP_BYTES;
+use super::single_flight::{Departure, Landing, flight};
 use super::version::VersionView;
 use super::walk::{WalkId, Walks};
 use crate::format::codec::Codec;
-use crate::format::entry::{Body, ChunkRef, Content, FileBody};
+use crate::format::entry::{ChunkRef, EntryBody, FileBody, FileBytes};
 use crate::format::id::{FileHash, PackId};
 use crate::repo::cache::Cache;
 
@@ -29,7 +29,7 @@ const MAX_ROUNDS: usize = 3;
 
 /// How the fetch of a small file ended.
 #[derive(Debug, Clone)]
-pub(super) enum Outcome {
+pub(super) enum SmallFetch {
     /// It is in the cache.
     Cached,
     /// The cache could not take it.
@@ -37,7 +37,7 @@ pub(super) enum Outcome {
     Failed(ReadError),
 }
 
-pub(super) type SmallLanding = Landing<Outcome>;
+pub(super) type SmallLanding = Landing<SmallFetch>;
 
 /// One small file to fetch, and the right to; given back when dropped.
 struct Wanted {
@@ -47,7 +47,7 @@ struct Wanted {
     hash: FileHash,
     size: u64,
     chunks: Vec<ChunkRef>,
-    departure: Option<Departure<Outcome>>,
+    departure: Option<Departure<SmallFetch>>,
 }
 
 impl Wanted {
@@ -70,7 +70,7 @@ impl Wanted {
         Ok((wanted, landing))
     }
 
-    fn land(mut self, outcome: Outcome) {
+    fn land(mut self, outcome: SmallFetch) {
         let departure = self.departure.take();
         // Out of the map first: who comes now looks into the cache.
         drop(self);
@@ -80,12 +80,12 @@ impl Wanted {
     }
 
     /// Puts the file together, proves it and puts it into the cache. Blocks.
-    fn store(&self, cache: &Cache, parts: &[Result<Bytes, ReadError>]) -> Outcome {
+    fn store(&self, cache: &Cache, parts: &[Result<Bytes, ReadError>]) -> SmallFetch {
         let mut whole = BytesMut::with_capacity(self.size as usize);
         for part in parts {
             match part {
                 Ok(bytes) => whole.extend_from_slice(bytes),
-                Err(error) => return Outcome::Failed(error.clone()),
+                Err(error) => return SmallFetch::Failed(error.clone()),
             }
         }
         let whole = whole.freeze();
@@ -94,13 +94,13 @@ impl Wanted {
                 format!("its chunks are as committed, but the whole has not the hash {}", self.hash);
             let error = self.origin.contradiction(problem);
             self.fetcher.condemn(self.key, error.clone());
-            return Outcome::Failed(error);
+            return SmallFetch::Failed(error);
         }
         match cache.put_file(&self.hash, &whole) {
-            Ok(()) => Outcome::Cached,
+            Ok(()) => SmallFetch::Cached,
             Err(error) => {
                 tracing::warn!(file = %self.origin, %error, "a file was not kept in the cache");
-                Outcome::Loose(whole)
+                SmallFetch::Loose(whole)
             }
         }
     }
@@ -126,12 +126,12 @@ impl FileContent {
                 return Err(ReadError::Stopped);
             }
             match self.request_small().wait().await {
-                Some(Outcome::Loose(bytes)) => {
+                Some(SmallFetch::Loose(bytes)) => {
                     self.keep_in_memory(bytes.clone());
                     return Ok(Some(bytes));
                 }
-                Some(Outcome::Failed(error)) => return Err(error),
-                Some(Outcome::Cached) | None => {}
+                Some(SmallFetch::Failed(error)) => return Err(error),
+                Some(SmallFetch::Cached) | None => {}
             }
         }
         let pieces = self.map.locate(&self.fetcher, &self.origin, 0..self.body.size).await?;
@@ -155,15 +155,15 @@ impl FileContent {
             let mut first = first;
             // It may have landed between the look into the cache and the claim.
             if content.fetcher.cache.has(&content.body.hash) {
-                return first.land(Outcome::Cached);
+                return first.land(SmallFetch::Cached);
             }
             let pieces = content.map.locate(&content.fetcher, &content.origin, 0..content.body.size).await;
             match pieces {
                 Ok(pieces) => first.chunks = pieces.into_iter().map(|p| p.chunk).collect(),
-                Err(error) => return first.land(Outcome::Failed(error)),
+                Err(error) => return first.land(SmallFetch::Failed(error)),
             }
             let home = content.home.lock().expect("no holder panics").clone();
-            let mut batch = Batch::new(first);
+            let mut batch = SmallFileBatch::new(first);
             if let Some((view, ordinal)) =
                 home.and_then(|(view, ordinal)| Some((Weak::upgrade(&view)?, ordinal)))
             {
@@ -195,7 +195,7 @@ impl VersionView {
         self.fetcher.spawn(async move {
             loop {
                 let Some((from, window)) = view.walks().next_batch(walk) else { return };
-                let mut batch = Batch { files: vec![], stored: None };
+                let mut batch = SmallFileBatch { files: vec![], stored: None };
                 let end = batch.add_from(&view, from, window).await;
                 view.walks().extended(walk, from, end);
                 let fetcher = view.fetcher.clone();
@@ -206,13 +206,13 @@ impl VersionView {
 }
 
 /// Small files that lie together.
-struct Batch {
+struct SmallFileBatch {
     files: Vec<Wanted>,
     /// Where their stored bytes lie.
     stored: Option<(PackId, u64, u64)>,
 }
 
-impl Batch {
+impl SmallFileBatch {
     fn new(first: Wanted) -> Self {
         // It is fetched wherever it lies; the others must follow its last chunk.
         let last = first.chunks.iter().rev().map(|c| c.place).find(|p| p.codec != Codec::Zero);
@@ -235,14 +235,14 @@ impl Batch {
     /// Adds small files from an ordinal on while they lie together; gives the ordinal of the first that does not.
     async fn add_from(&mut self, view: &Arc<VersionView>, from: u64, window: u64) -> u64 {
         // Trouble here is met again by whoever opens those files.
-        let Ok(mut cursor) = Cursor::at_ordinal(view, from, Ahead::Few).await else { return from };
+        let Ok(mut cursor) = TreeCursor::at_ordinal(view, from, Ahead::Few).await else { return from };
         for _ in 0..MAX_LOOKED_AT {
             let here = cursor.ordinal();
             // Behind the last entry there is none to ask for.
             let Ok(Some(_)) = cursor.path(view) else { return here };
             let Ok(entry) = cursor.entry(view) else { return here };
-            if let Body::File(body) = &entry.body
-                && let Content::Chunks { .. } = &body.content
+            if let EntryBody::File(body) = &entry.body
+                && let FileBytes::Chunks { .. } = &body.content
                 && !view.fetcher.cache.has(&body.hash)
             {
                 if body.size > SMALL_FILE_BYTES || body.size == 0 {
@@ -303,7 +303,7 @@ impl Batch {
                     rest = others;
                     match file.store(&cache, parts) {
                         // Who waits for a neighbour fetches it alone and hears of it by its own name.
-                        Outcome::Failed(error) if i > 0 => {
+                        SmallFetch::Failed(error) if i > 0 => {
                             tracing::debug!(file = %file.origin, %error, "a neighbour was left out");
                         }
                         outcome => file.land(outcome),

@@ -10,7 +10,7 @@ use super::chunks::Piece;
 use super::content::{FileContent, SMALL_FILE_BYTES, Tier, slice};
 use super::error::ReadError;
 use super::fetch::Urgency;
-use crate::format::entry::Content;
+use crate::format::entry::FileBytes;
 
 /// About this many bytes come in one part.
 const PART_BYTES: u64 = 4 << 20;
@@ -19,7 +19,7 @@ const PARTS_AHEAD: usize = 4;
 
 /// Where the bytes may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum ByteSource {
     /// From what is local, and from the store what is not.
     Any,
     /// Every chunk from the store, whatever is local.
@@ -27,7 +27,7 @@ pub enum Source {
 }
 
 /// What one part is made of.
-enum Part {
+enum StreamPart {
     Range(Range<u64>),
     Chunks(Vec<Piece>),
 }
@@ -39,7 +39,7 @@ impl FileContent {
     /// are stretches of packs, several at once.
     pub fn parts(
         self: &Arc<Self>,
-        from: Source,
+        from: ByteSource,
     ) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + use<> {
         let located = stream::try_unfold((self.clone(), 0), move |(content, at)| async move {
             let next = content.next_part(from, at).await?;
@@ -53,16 +53,20 @@ impl FileContent {
     }
 
     /// The part that begins at `at`, and where it ends; none at the file's end.
-    async fn next_part(self: &Arc<Self>, from: Source, at: u64) -> Result<Option<(Part, u64)>, ReadError> {
+    async fn next_part(
+        self: &Arc<Self>,
+        from: ByteSource,
+        at: u64,
+    ) -> Result<Option<(StreamPart, u64)>, ReadError> {
         let size = self.body.size;
         if at >= size {
             return Ok(None);
         }
         let end = at.saturating_add(PART_BYTES).min(size);
-        let is_inline = matches!(self.body.content, Content::Inline(_));
-        let is_plain = from == Source::Any && (self.is_whole() || size <= SMALL_FILE_BYTES);
+        let is_inline = matches!(self.body.content, FileBytes::Inline(_));
+        let is_plain = from == ByteSource::Any && (self.is_whole() || size <= SMALL_FILE_BYTES);
         if is_inline || is_plain {
-            return Ok(Some((Part::Range(at..end), end)));
+            return Ok(Some((StreamPart::Range(at..end), end)));
         }
         let mut pieces = self.map.locate(&self.fetcher, &self.origin, at..end).await?;
         // A part ends where a chunk does, so that no chunk is fetched twice.
@@ -71,22 +75,22 @@ impl FileContent {
         if end <= at {
             return Err(self.origin.contradiction(format!("it has no chunk at byte {at}")));
         }
-        Ok(Some((Part::Chunks(pieces), end)))
+        Ok(Some((StreamPart::Chunks(pieces), end)))
     }
 
-    async fn part(self: Arc<Self>, part: Part, from: Source) -> Result<Bytes, ReadError> {
+    async fn part(self: Arc<Self>, part: StreamPart, from: ByteSource) -> Result<Bytes, ReadError> {
         match part {
-            Part::Range(range) => {
+            StreamPart::Range(range) => {
                 let len = (range.end - range.start) as usize;
                 match (from, self.tier()) {
-                    (Source::Any, _) => self.read(range.start, len).await,
-                    (Source::Store, Tier::Memory(bytes)) => Ok(slice(&bytes, &range)),
-                    (Source::Store, _) => Err(ReadError::Stopped),
+                    (ByteSource::Any, _) => self.read(range.start, len).await,
+                    (ByteSource::Store, Tier::Memory(bytes)) => Ok(slice(&bytes, &range)),
+                    (ByteSource::Store, _) => Err(ReadError::Stopped),
                 }
             }
-            Part::Chunks(pieces) => {
+            StreamPart::Chunks(pieces) => {
                 let range = pieces.first().map_or(0, |p| p.offset)..pieces.last().map_or(0, Piece::end);
-                if from == Source::Any
+                if from == ByteSource::Any
                     && let Tier::Whole(whole) = self.tier()
                 {
                     let mut out = vec![0; (range.end - range.start) as usize];

@@ -16,11 +16,11 @@ use object_store::{
 use tempfile::TempDir;
 
 use super::{ReadContext, ReadLimits, VersionView};
-use crate::format::chunk::Rule;
+use crate::format::chunk::ChunkRule;
 use crate::format::clock;
 use crate::format::codec::{Codec, Encoder};
 use crate::format::entry::{
-    Body, ChunkRef, Content, Entry, FileBody, MAX_INLINE_BYTES, MAX_INLINE_REFS, Mtime, Place,
+    ChunkLocation, ChunkRef, Entry, EntryBody, FileBody, FileBytes, MAX_INLINE_BYTES, MAX_INLINE_REFS, Mtime,
 };
 use crate::format::id::{ChunkId, Digest, FileHash, ManifestId, PackId};
 use crate::format::manifest::{self, Block, IndexRow, Root};
@@ -66,7 +66,7 @@ impl Default for Cut {
     }
 }
 
-pub enum Node {
+pub enum TestNode {
     File(Vec<u8>),
     Symlink(&'static str),
     Directory,
@@ -78,7 +78,7 @@ struct PackMaker {
     data: Vec<u8>,
     rows: Vec<PackRow>,
     /// Chunks of the pack being made get its id only at its end.
-    done: BTreeMap<ChunkId, Place>,
+    done: BTreeMap<ChunkId, ChunkLocation>,
     packs: Vec<(PackId, Vec<u8>)>,
     encoder: Encoder,
 }
@@ -96,7 +96,7 @@ impl PackMaker {
         }
         let (codec, stored) = self.encoder.encode(raw);
         if codec == Codec::Zero {
-            self.done.insert(id, Place::zero());
+            self.done.insert(id, ChunkLocation::zero());
             return id;
         }
         let row = PackRow {
@@ -120,7 +120,8 @@ impl PackMaker {
         }
         let (pack, table) = pack::encode_table([self.packs.len() as u8; 16], &self.rows);
         for row in self.rows.drain(..) {
-            let place = Place { pack, offset: row.offset, stored_len: row.stored_len, codec: row.codec };
+            let place =
+                ChunkLocation { pack, offset: row.offset, stored_len: row.stored_len, codec: row.codec };
             self.done.insert(row.id, place);
         }
         let mut bytes = std::mem::take(&mut self.data);
@@ -142,7 +143,7 @@ impl PackMaker {
 }
 
 /// A version in the store.
-pub struct Version {
+pub struct TestVersion {
     pub manifest: ManifestId,
     pub entries: Vec<Entry>,
     pub contents: BTreeMap<TreePath, Vec<u8>>,
@@ -151,10 +152,10 @@ pub struct Version {
     pub block_packs: Vec<PackId>,
 }
 
-impl Version {
+impl TestVersion {
     pub fn body(&self, at: &str) -> &FileBody {
         match &self.entries[self.ordinal(at) as usize].body {
-            Body::File(body) => body,
+            EntryBody::File(body) => body,
             _ => panic!("{at} is no file"),
         }
     }
@@ -201,7 +202,7 @@ impl Fixture {
         ReadContext::new(self.store().await, self.cache(), ReadLimits::default())
     }
 
-    pub async fn view(&self, context: &ReadContext, version: &Version) -> Arc<VersionView> {
+    pub async fn view(&self, context: &ReadContext, version: &TestVersion) -> Arc<VersionView> {
         VersionView::open(context, &artifact(), version.manifest, "p/a:v7").await.unwrap()
     }
 
@@ -220,13 +221,13 @@ impl Fixture {
     }
 
     /// Makes a version of these nodes; directories on the way are added.
-    pub async fn version(&self, cut: Cut, nodes: Vec<(String, Node)>) -> Version {
-        let mut all: BTreeMap<TreePath, Node> = BTreeMap::new();
+    pub async fn version(&self, cut: Cut, nodes: Vec<(String, TestNode)>) -> TestVersion {
+        let mut all: BTreeMap<TreePath, TestNode> = BTreeMap::new();
         for (at, node) in nodes {
             let mut up = path(&at).parent();
             while let Some(dir) = up {
                 up = dir.parent();
-                all.entry(dir).or_insert(Node::Directory);
+                all.entry(dir).or_insert(TestNode::Directory);
             }
             all.insert(path(&at), node);
         }
@@ -234,7 +235,7 @@ impl Fixture {
         let mut blocks = PackMaker::new(cut.pack_bytes);
         let chunked = |bytes: &[u8]| bytes.chunks(cut.chunk_bytes).map(<[u8]>::to_vec).collect::<Vec<_>>();
         for node in all.values() {
-            if let Node::File(bytes) = node
+            if let TestNode::File(bytes) = node
                 && bytes.len() > MAX_INLINE_BYTES
             {
                 for chunk in chunked(bytes) {
@@ -247,11 +248,11 @@ impl Fixture {
         let mut contents = BTreeMap::new();
         for (path, node) in all {
             let body = match node {
-                Node::Directory => Body::Directory,
-                Node::Symlink(target) => Body::Symlink { target: target.as_bytes().into() },
-                Node::File(bytes) => {
+                TestNode::Directory => EntryBody::Directory,
+                TestNode::Symlink(target) => EntryBody::Symlink { target: target.as_bytes().into() },
+                TestNode::File(bytes) => {
                     let content = if bytes.len() <= MAX_INLINE_BYTES {
-                        Content::Inline(bytes.as_slice().into())
+                        FileBytes::Inline(bytes.as_slice().into())
                     } else {
                         let ids: Vec<_> = chunked(&bytes)
                             .iter()
@@ -261,12 +262,12 @@ impl Fixture {
                     };
                     let (size, hash) = (bytes.len() as u64, FileHash::of(&bytes));
                     contents.insert(path.clone(), bytes);
-                    Body::File(FileBody {
+                    EntryBody::File(FileBody {
                         size,
                         hash,
                         sha256: None,
                         hole_bytes: 0,
-                        rule: Rule::Binary,
+                        rule: ChunkRule::Binary,
                         content,
                     })
                 }
@@ -276,7 +277,7 @@ impl Fixture {
         let manifest = self.manifest(cut, &mut blocks, &entries).await;
         let ids = |maker: &PackMaker| maker.packs.iter().map(|(id, _)| *id).collect();
         let version =
-            Version { manifest, entries, contents, data_packs: ids(&data), block_packs: ids(&blocks) };
+            TestVersion { manifest, entries, contents, data_packs: ids(&data), block_packs: ids(&blocks) };
         for (id, bytes) in data.packs.into_iter().chain(blocks.packs) {
             self.put(&Key::Pack(id), bytes).await;
         }
@@ -294,9 +295,9 @@ impl Fixture {
     }
 
     async fn manifest(&self, cut: Cut, blocks: &mut PackMaker, entries: &[Entry]) -> ManifestId {
-        let files = || entries.iter().filter(|e| matches!(e.body, Body::File(_)));
+        let files = || entries.iter().filter(|e| matches!(e.body, EntryBody::File(_)));
         let bytes_of = |entries: &[Entry]| {
-            entries.iter().filter(|e| matches!(e.body, Body::File(_))).map(Entry::size).sum::<u64>()
+            entries.iter().filter(|e| matches!(e.body, EntryBody::File(_))).map(Entry::size).sum::<u64>()
         };
         // Level by level: encoded block, first path, entries, bytes.
         let mut level: Vec<(Vec<u8>, Vec<u8>, u64, u64)> = entries
@@ -349,7 +350,7 @@ impl Fixture {
 }
 
 /// References for an entry: themselves if few, else list blocks of them.
-fn lists(cut: Cut, blocks: &mut PackMaker, mut refs: Vec<ChunkRef>) -> Content {
+fn lists(cut: Cut, blocks: &mut PackMaker, mut refs: Vec<ChunkRef>) -> FileBytes {
     let mut level = 0;
     while refs.len() > MAX_INLINE_REFS {
         let ids: Vec<_> = refs
@@ -363,7 +364,7 @@ fn lists(cut: Cut, blocks: &mut PackMaker, mut refs: Vec<ChunkRef>) -> Content {
         refs = blocks.refs(&ids);
         level += 1;
     }
-    Content::Chunks { level, refs }
+    FileBytes::Chunks { level, refs }
 }
 
 /// A backend that can be told to flip a bit in its next answer from a pack.

@@ -8,12 +8,12 @@ use lru::LruCache;
 use super::ReadContext;
 use super::ahead::{Ahead, BlockWalks};
 use super::content::{FileContent, SMALL_FILE_BYTES};
-use super::cursor::Cursor;
+use super::cursor::TreeCursor;
 use super::error::{Origin, ReadError};
 use super::fetch::Fetcher;
 use super::walk::Walks;
 use crate::format::contained::Contained;
-use crate::format::entry::{Body, Entry, FileBody};
+use crate::format::entry::{Entry, EntryBody, FileBody};
 use crate::format::id::{ChunkId, Digest, ManifestId};
 use crate::format::manifest::Root;
 use crate::format::name::ArtifactKey;
@@ -129,7 +129,7 @@ impl VersionView {
 
     /// The entry at a path. Cost: a block for each level that is not in the cache.
     pub async fn find(&self, path: &TreePath) -> Result<Option<(u64, Entry)>, ReadError> {
-        let cursor = Cursor::at_path(self, path.as_bytes(), Ahead::Few).await?;
+        let cursor = TreeCursor::at_path(self, path.as_bytes(), Ahead::Few).await?;
         match cursor.path(self)? {
             Some(found) if found == path.as_bytes() => Ok(Some((cursor.ordinal(), cursor.entry(self)?))),
             _ => Ok(None),
@@ -138,7 +138,7 @@ impl VersionView {
 
     /// The entry of a number; none behind the last.
     pub async fn entry_at(&self, ordinal: u64) -> Result<Option<Entry>, ReadError> {
-        let cursor = Cursor::at_ordinal(self, ordinal, Ahead::Few).await?;
+        let cursor = TreeCursor::at_ordinal(self, ordinal, Ahead::Few).await?;
         if cursor.path(self)?.is_none() { Ok(None) } else { cursor.entry(self).map(Some) }
     }
 
@@ -160,7 +160,7 @@ impl VersionView {
             start.extend_from_slice(name);
             start.push(BEHIND_SUBTREE);
         }
-        let mut cursor = Cursor::at_path(self, &start, Ahead::Few).await?;
+        let mut cursor = TreeCursor::at_path(self, &start, Ahead::Few).await?;
         let mut out = vec![];
         while out.len() < limit {
             let Some(path) = cursor.path(self)? else { break };
@@ -172,7 +172,7 @@ impl VersionView {
                 return Err(self.origin.contradiction(format!("{shown:?} is not in any directory")));
             }
             let entry = cursor.entry(self)?;
-            let is_directory = matches!(entry.body, Body::Directory);
+            let is_directory = matches!(entry.body, EntryBody::Directory);
             let path = entry.path.clone();
             out.push((cursor.ordinal(), entry));
             cursor.advance(self).await?;
@@ -188,13 +188,13 @@ impl VersionView {
     /// a directory that came before it.
     pub fn entries(self: &Arc<Self>, from: u64) -> Entries {
         let parents = (from == 0).then(Vec::new);
-        Entries { view: self.clone(), start: Start::Ordinal(from), cursor: None, below: None, parents }
+        Entries { view: self.clone(), start: LookupStart::Ordinal(from), cursor: None, below: None, parents }
     }
 
     /// All entries below a directory, at any depth, in order, checked to be a tree.
     pub fn subtree(self: &Arc<Self>, directory: &TreePath) -> Entries {
         let below = Some(directory.clone());
-        let start = Start::Path([directory.as_bytes(), b"/"].concat());
+        let start = LookupStart::Path([directory.as_bytes(), b"/"].concat());
         Entries { view: self.clone(), start, cursor: None, below, parents: Some(vec![directory.clone()]) }
     }
 
@@ -237,7 +237,7 @@ impl VersionView {
 }
 
 #[derive(Debug)]
-enum Start {
+enum LookupStart {
     Ordinal(u64),
     Path(Vec<u8>),
 }
@@ -246,8 +246,8 @@ enum Start {
 #[derive(Debug)]
 pub struct Entries {
     view: Arc<VersionView>,
-    start: Start,
-    cursor: Option<Cursor>,
+    start: LookupStart,
+    cursor: Option<TreeCursor>,
     below: Option<TreePath>,
     /// The directories on the way to the last entry, when the tree is checked.
     parents: Option<Vec<TreePath>>,
@@ -260,8 +260,8 @@ impl Entries {
         let mut cursor = match self.cursor.take() {
             Some(cursor) => cursor,
             None => match &self.start {
-                Start::Ordinal(ordinal) => Cursor::at_ordinal(&view, *ordinal, Ahead::Many).await?,
-                Start::Path(path) => Cursor::at_path(&view, path, Ahead::Many).await?,
+                LookupStart::Ordinal(ordinal) => TreeCursor::at_ordinal(&view, *ordinal, Ahead::Many).await?,
+                LookupStart::Path(path) => TreeCursor::at_path(&view, path, Ahead::Many).await?,
             },
         };
         let mut out = vec![];
@@ -296,7 +296,7 @@ impl Entries {
             let problem = format!("{:?} is not in any directory", entry.path);
             return Err(self.view.origin.contradiction(problem));
         }
-        if matches!(entry.body, Body::Directory) {
+        if matches!(entry.body, EntryBody::Directory) {
             parents.push(entry.path.clone());
         }
         Ok(())

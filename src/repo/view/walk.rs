@@ -19,12 +19,12 @@ const SLACK: u64 = 64;
 /// The walks through one version, the latest used last.
 #[derive(Debug, Default)]
 pub(super) struct Walks {
-    walks: Vec<Walk>,
+    walks: Vec<ManifestWalk>,
     ids: u64,
 }
 
 #[derive(Debug)]
-struct Walk {
+struct ManifestWalk {
     id: u64,
     /// Behind the last entry that was fetched or asked for.
     end: u64,
@@ -42,7 +42,7 @@ pub(super) struct WalkId(u64);
 impl Walks {
     /// Notes that the file of this ordinal must be fetched, and says how many stored bytes to fetch with it.
     pub fn missed(&mut self, ordinal: u64) -> (WalkId, u64) {
-        let follows = |walk: &Walk| {
+        let follows = |walk: &ManifestWalk| {
             let from = walk.ahead.front().copied().unwrap_or(walk.end);
             (from..=walk.end.saturating_add(SLACK)).contains(&ordinal)
         };
@@ -50,12 +50,19 @@ impl Walks {
             Some(i) => {
                 let walk = self.walks.remove(i);
                 let (depth, window) = (walk.depth.max(FIRST_DEPTH), (walk.window * 2).min(MAX_WINDOW));
-                Walk { ahead: VecDeque::new(), depth, window, ..walk }
+                ManifestWalk { ahead: VecDeque::new(), depth, window, ..walk }
             }
             None => {
                 self.ids += 1;
                 let (id, window) = (self.ids, FIRST_WINDOW);
-                Walk { id, end: ordinal, ahead: VecDeque::new(), depth: 0, window, is_extending: false }
+                ManifestWalk {
+                    id,
+                    end: ordinal,
+                    ahead: VecDeque::new(),
+                    depth: 0,
+                    window,
+                    is_extending: false,
+                }
             }
         };
         if self.walks.len() == MAX_WALKS {
@@ -75,8 +82,9 @@ impl Walks {
 
     /// Notes that a small file was opened; gives the walk for which to fetch more, which the caller must do.
     pub fn opened(&mut self, ordinal: u64) -> Option<WalkId> {
-        let is_on =
-            |walk: &&mut Walk| walk.ahead.front().is_some_and(|first| (*first..walk.end).contains(&ordinal));
+        let is_on = |walk: &&mut ManifestWalk| {
+            walk.ahead.front().is_some_and(|first| (*first..walk.end).contains(&ordinal))
+        };
         let walk = self.walks.iter_mut().rfind(is_on)?;
         while walk.ahead.front().is_some_and(|first| *first <= ordinal) {
             walk.ahead.pop_front();
@@ -113,7 +121,7 @@ impl Walks {
         }
     }
 
-    fn find(&mut self, id: WalkId) -> Option<&mut Walk> {
+    fn find(&mut self, id: WalkId) -> Option<&mut ManifestWalk> {
         self.walks.iter_mut().find(|walk| walk.id == id.0)
     }
 }

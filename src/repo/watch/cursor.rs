@@ -57,7 +57,7 @@ struct Positions {
 
 /// The positions of a watch. One watch at a time has a file: it holds the lock of `<file>.lock` for its life.
 #[derive(Debug)]
-pub struct Cursor {
+pub struct WatchCursor {
     positions: Positions,
     file: Option<PathBuf>,
     /// What the file holds; none before it was written.
@@ -65,7 +65,7 @@ pub struct Cursor {
     _lock: Option<File>,
 }
 
-impl Cursor {
+impl WatchCursor {
     /// Reads a cursor's file, if it is there; none: in memory only.
     pub fn open(file: Option<&Path>, store: StoreId) -> Result<Self, CursorError> {
         let mut positions = Positions { store, begun: false, next: BTreeMap::new() };

@@ -43,7 +43,7 @@ impl Exec {
             .process_group(0);
         limits::give_back(command.as_std_mut());
         let mut child = command.spawn().map_err(|e| format!("it cannot be started: {e}"))?;
-        let group = Group(child.id());
+        let group = ProcessGroup(child.id());
         let line = format!("{}\n", notice.json);
         let ended = tokio::time::timeout(self.limit, feed_and_wait(&mut child, line.as_bytes())).await;
         match ended {
@@ -71,16 +71,16 @@ async fn feed_and_wait(child: &mut Child, line: &[u8]) -> std::io::Result<std::p
 }
 
 /// A process group, killed when this is dropped: a shell alone would leave behind what it started.
-struct Group(Option<u32>);
+struct ProcessGroup(Option<u32>);
 
-impl Group {
+impl ProcessGroup {
     /// Its leader has ended: what it left running is meant to.
     fn let_be(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(pid) = self.0.and_then(|pid| i32::try_from(pid).ok()) {
             // SAFETY: a call with numbers only. The leader was not waited for, so the number is still its own.

@@ -17,11 +17,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 
-pub use self::cursor::{Cursor, CursorError};
+pub use self::cursor::{CursorError, WatchCursor};
 pub use self::exec::Exec;
 pub use self::hook::{Hook, HookError, Retries};
 pub use self::webhook::Webhook;
-use crate::format::event::{Body, Event};
+use crate::format::event::{Event, EventBody};
 use crate::format::name::{AliasName, ArtifactKey, ProjectName, VersionNumber};
 use crate::repo::catalog::{ArtifactState, Catalog, CatalogError};
 
@@ -32,7 +32,7 @@ const LOGS_AT_ONCE: usize = 16;
 
 /// Which artifacts are followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
+pub enum WatchScope {
     /// All of the store.
     All,
     /// Those of a project.
@@ -162,19 +162,19 @@ fn reference(artifact: &ArtifactKey, version: Option<VersionNumber>) -> String {
 }
 
 /// The version that an event is about, and the aliases that it moves.
-fn about(body: &Body) -> (Option<VersionNumber>, Vec<AliasName>) {
+fn about(body: &EventBody) -> (Option<VersionNumber>, Vec<AliasName>) {
     match body {
-        Body::Commit(commit) => (Some(commit.version), commit.settings.aliases.clone()),
-        Body::Recommit(again) => (Some(again.version), again.settings.aliases.clone()),
-        Body::Alias(change) => {
+        EventBody::Commit(commit) => (Some(commit.version), commit.settings.aliases.clone()),
+        EventBody::Recommit(again) => (Some(again.version), again.settings.aliases.clone()),
+        EventBody::Alias(change) => {
             let to = change.to.as_ref().map(|to| to.version);
             (to.or(change.from), vec![change.alias.clone()])
         }
-        Body::Tag(change) => (Some(change.version), vec![]),
-        Body::Meta(change) => (Some(change.version), vec![]),
-        Body::Ttl(change) => (Some(change.version), vec![]),
-        Body::Message(change) => (Some(change.version), vec![]),
-        Body::Delete(deletion) => match deletion.versions[..] {
+        EventBody::Tag(change) => (Some(change.version), vec![]),
+        EventBody::Meta(change) => (Some(change.version), vec![]),
+        EventBody::Ttl(change) => (Some(change.version), vec![]),
+        EventBody::Message(change) => (Some(change.version), vec![]),
+        EventBody::Delete(deletion) => match deletion.versions[..] {
             [one] => (Some(one), deletion.aliases.clone()),
             _ => (None, deletion.aliases.clone()),
         },
@@ -184,9 +184,9 @@ fn about(body: &Body) -> (Option<VersionNumber>, Vec<AliasName>) {
 
 /// What to follow, and how.
 #[derive(Debug)]
-pub struct Options {
+pub struct FollowOptions {
     /// Which artifacts.
-    pub scope: Scope,
+    pub scope: WatchScope,
     /// Kinds of events; empty: all.
     pub kinds: BTreeSet<String>,
     /// Where to begin.
@@ -202,20 +202,20 @@ pub struct Options {
 }
 
 /// A watch.
-pub struct Watch {
+pub struct EventWatch {
     catalog: Arc<Catalog>,
-    options: Options,
+    options: FollowOptions,
     hooks: Vec<Hook>,
-    cursor: Cursor,
+    cursor: WatchCursor,
 }
 
-impl Watch {
+impl EventWatch {
     /// A watch that gives every event to every hook, in their order. Reads the cursor's file.
     ///
     /// # Errors
     /// A cursor's file that another watch uses, that is of another store, or that cannot be read.
-    pub fn new(catalog: Arc<Catalog>, options: Options, hooks: Vec<Hook>) -> Result<Self, WatchError> {
-        let cursor = Cursor::open(options.cursor.as_deref(), catalog.store().id())?;
+    pub fn new(catalog: Arc<Catalog>, options: FollowOptions, hooks: Vec<Hook>) -> Result<Self, WatchError> {
+        let cursor = WatchCursor::open(options.cursor.as_deref(), catalog.store().id())?;
         Ok(Self { catalog, options, hooks, cursor })
     }
 
@@ -229,7 +229,7 @@ impl Watch {
     pub async fn follow(&mut self) -> Result<(), WatchError> {
         loop {
             match self.round(LIST_INTERVAL).await {
-                Err(WatchError::Catalog(CatalogError::Store(error))) if error.may_pass() => {
+                Err(WatchError::Catalog(CatalogError::Store(error))) if error.is_transient() => {
                     tracing::warn!("the store does not answer, trying on: {error}");
                 }
                 done => done?,
@@ -291,9 +291,9 @@ impl Watch {
     fn check_absent(&self) -> Result<(), WatchError> {
         let (what, name) = match &self.options.scope {
             _ if self.options.on_absent == OnAbsent::Wait => return Ok(()),
-            Scope::All => return Ok(()),
-            Scope::Project(project) => ("project", project.to_string()),
-            Scope::Artifact(artifact) => ("artifact", artifact.to_string()),
+            WatchScope::All => return Ok(()),
+            WatchScope::Project(project) => ("project", project.to_string()),
+            WatchScope::Artifact(artifact) => ("artifact", artifact.to_string()),
         };
         Err(WatchError::Absent { what, name, store: self.catalog.store().url().to_string() })
     }
@@ -311,7 +311,7 @@ impl Watch {
 
     /// Gets past what is wrong with one log, if that is wished.
     fn pass(&self, error: WatchError) -> Result<(), WatchError> {
-        let waits = matches!(&error, WatchError::Catalog(CatalogError::Store(e)) if e.may_pass());
+        let waits = matches!(&error, WatchError::Catalog(CatalogError::Store(e)) if e.is_transient());
         match self.options.on_failure {
             OnFailure::Skip if !waits => {
                 tracing::error!("{error}");
@@ -367,9 +367,9 @@ impl Watch {
 
     async fn artifacts(&self, max_age: Duration) -> Result<Vec<ArtifactKey>, CatalogError> {
         let projects = match &self.options.scope {
-            Scope::Artifact(key) => return Ok(vec![key.clone()]),
-            Scope::Project(project) => vec![project.clone()],
-            Scope::All => self.catalog.projects(max_age).await?,
+            WatchScope::Artifact(key) => return Ok(vec![key.clone()]),
+            WatchScope::Project(project) => vec![project.clone()],
+            WatchScope::All => self.catalog.projects(max_age).await?,
         };
         let mut keys = vec![];
         for project in projects {

@@ -18,7 +18,7 @@ use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt
 
 use super::client::ForBuckets;
 use super::uri::Uri;
-use super::{Backend, Facts, Listing, Result, SourceError, compare};
+use super::{Facts, ListingSink, Result, SourceBackend, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{ReferenceBody, Validator};
 use crate::host::variables;
@@ -69,7 +69,7 @@ fn check_variables(uri: &Uri) -> Result<()> {
 }
 
 #[async_trait]
-impl Backend for Bucket {
+impl SourceBackend for Bucket {
     async fn stat(&self, uri: &Uri) -> Result<Option<Facts>> {
         match self.0.head(&key(uri)?).await {
             Ok(meta) => Ok(Some(facts(&meta))),
@@ -78,7 +78,7 @@ impl Backend for Bucket {
         }
     }
 
-    async fn list(&self, uri: &Uri, listing: &mut dyn Listing) -> Result<bool> {
+    async fn list(&self, uri: &Uri, listing: &mut dyn ListingSink) -> Result<bool> {
         let prefix = key(uri)?;
         let mut objects = self.0.list(Some(&prefix));
         let above = uri.path().len();

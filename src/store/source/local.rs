@@ -17,9 +17,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::uri::{Allowed, Uri};
-use super::{Backend, Facts, Listing, Result, SourceError, compare};
+use super::{Facts, ListingSink, Result, SourceBackend, SourceError, compare};
 use crate::format::entry::Mtime;
-use crate::format::path::Names;
+use crate::format::path::NameList;
 use crate::format::reference::{ReferenceBody, Validator};
 use crate::host::steady::{StatIdentity, Steady};
 
@@ -27,16 +27,16 @@ use crate::host::steady::{StatIdentity, Steady};
 const BATCH: usize = 1000;
 const BATCHES: usize = 2;
 
-type Batch = Vec<(String, Facts)>;
+type ListBatch = Vec<(String, Facts)>;
 
 #[derive(Debug, Clone)]
-pub(super) struct Local {
+pub(super) struct LocalSource {
     /// Without symbolic links.
     allowed: Vec<PathBuf>,
     own: Option<PathBuf>,
 }
 
-impl Local {
+impl LocalSource {
     pub fn new(allowed: &Allowed, own: Option<PathBuf>) -> Self {
         let prefixes = allowed.prefixes().filter(|prefix| prefix.scheme() == "file").map(path);
         // A prefix that is not there yet is taken as it is written.
@@ -122,10 +122,10 @@ impl Local {
 
     /// Sends all files below a directory in batches, until nobody takes them; false if there is no such directory.
     /// Memory: the names in the directories on the way down.
-    fn list_now(&self, uri: &Uri, out: &Sender<Batch>) -> Result<bool> {
+    fn list_now(&self, uri: &Uri, out: &Sender<ListBatch>) -> Result<bool> {
         let root = path(uri);
         self.check_own(uri, &root)?;
-        let mut batch = Batch::new();
+        let mut batch = ListBatch::new();
         let Some(names) = Self::names(uri, &root)? else { return Ok(false) };
         let mut levels = vec![(String::new(), names)];
         while let Some((directory, names)) = levels.last_mut() {
@@ -163,9 +163,10 @@ impl Local {
     }
 
     /// The names in a directory, if it is there.
-    fn names(uri: &Uri, at: &Path) -> Result<Option<Names>> {
-        let names = std::fs::read_dir(at)
-            .and_then(|names| Names::sorted(names.map(|name| name.map(|name| name.file_name().into_vec()))));
+    fn names(uri: &Uri, at: &Path) -> Result<Option<NameList>> {
+        let names = std::fs::read_dir(at).and_then(|names| {
+            NameList::sorted(names.map(|name| name.map(|name| name.file_name().into_vec())))
+        });
         match names {
             Ok(names) => Ok(Some(names)),
             Err(e) if is_absent(&e) => Ok(None),
@@ -176,7 +177,7 @@ impl Local {
     async fn blocking<T: Send + 'static>(
         &self,
         uri: &Uri,
-        work: impl FnOnce(&Local, &Uri) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&LocalSource, &Uri) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (this, at) = (self.clone(), uri.clone());
         let done = tokio::task::spawn_blocking(move || work(&this, &at)).await;
@@ -189,16 +190,16 @@ impl Local {
 }
 
 #[async_trait]
-impl Backend for Local {
+impl SourceBackend for LocalSource {
     async fn stat(&self, uri: &Uri) -> Result<Option<Facts>> {
-        let stat = |this: &Local, uri: &Uri| {
+        let stat = |this: &LocalSource, uri: &Uri| {
             let opened = this.open(uri)?;
             opened.map(|(file, _)| Self::lasting_facts(uri, file)).transpose()
         };
         self.blocking(uri, stat).await
     }
 
-    async fn list(&self, uri: &Uri, listing: &mut dyn Listing) -> Result<bool> {
+    async fn list(&self, uri: &Uri, listing: &mut dyn ListingSink) -> Result<bool> {
         let (out, mut batches) = channel(BATCHES);
         let walk = self.blocking(uri, move |this, uri| this.list_now(uri, &out));
         let take = async {

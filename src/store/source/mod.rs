@@ -122,7 +122,7 @@ pub struct Facts {
 
 /// What is at a URI.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Described {
+pub enum DescribedUri {
     /// One object.
     Object(Facts),
     /// Objects below it, which were listed.
@@ -130,7 +130,7 @@ pub enum Described {
 }
 
 /// Takes in the objects below a prefix as a source lists them.
-pub trait Listing: Send {
+pub trait ListingSink: Send {
     /// Forgets what was taken: the listing begins, perhaps anew.
     fn begin(&mut self);
     /// Takes an object by its relative path, which may be none of a tree. One that ends with a slash is a folder
@@ -138,7 +138,7 @@ pub trait Listing: Send {
     fn take(&mut self, relative: &str, facts: Facts) -> ControlFlow<()>;
 }
 
-impl Listing for Vec<(String, Facts)> {
+impl ListingSink for Vec<(String, Facts)> {
     fn begin(&mut self) {
         self.clear();
     }
@@ -151,11 +151,11 @@ impl Listing for Vec<(String, Facts)> {
 
 /// Counts what a listing takes.
 struct Counted<'a> {
-    listing: &'a mut dyn Listing,
+    listing: &'a mut dyn ListingSink,
     count: usize,
 }
 
-impl Listing for Counted<'_> {
+impl ListingSink for Counted<'_> {
     fn begin(&mut self) {
         self.count = 0;
         self.listing.begin();
@@ -169,7 +169,7 @@ impl Listing for Counted<'_> {
 
 /// One bucket, server or file system.
 #[async_trait]
-trait Backend: Send + Sync + std::fmt::Debug {
+trait SourceBackend: Send + Sync + std::fmt::Debug {
     /// What is said of one object; none if there is none.
     async fn stat(&self, uri: &Uri) -> Result<Option<Facts>>;
     /// Whether it can be asked what is below a prefix.
@@ -177,7 +177,7 @@ trait Backend: Send + Sync + std::fmt::Debug {
         true
     }
     /// Gives all objects below a prefix. False if it is known that there is no such prefix.
-    async fn list(&self, uri: &Uri, listing: &mut dyn Listing) -> Result<bool>;
+    async fn list(&self, uri: &Uri, listing: &mut dyn ListingSink) -> Result<bool>;
     /// The bytes of a range that is within the object, which must be as recorded.
     async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes>;
 }
@@ -192,7 +192,7 @@ pub struct Sources {
     /// A directory that is not read, because reading would wait for this very process.
     own: Option<PathBuf>,
     /// By scheme and authority. The lock is held for look-ups only.
-    backends: Mutex<HashMap<Authority, Arc<dyn Backend>>>,
+    backends: Mutex<HashMap<Authority, Arc<dyn SourceBackend>>>,
     in_flight: Semaphore,
     stall_limit: Duration,
 }
@@ -217,13 +217,13 @@ impl Sources {
 
     /// What is at a URI now. What ends with a slash is a prefix; of all others that have no object the same is asked
     /// with a slash. What is below a prefix is given to `listing`, which holds a whole listing only if this returns
-    /// [`Described::Prefix`]. Cost: one request, or a listing.
-    pub async fn describe(&self, uri: &Uri, listing: &mut dyn Listing) -> Result<Described> {
+    /// [`DescribedUri::Prefix`]. Cost: one request, or a listing.
+    pub async fn describe(&self, uri: &Uri, listing: &mut dyn ListingSink) -> Result<DescribedUri> {
         let backend = self.backend(uri)?;
         if !uri.is_prefix()
             && let Some(facts) = self.attempt(|| backend.stat(uri)).await?
         {
-            return Ok(Described::Object(facts));
+            return Ok(DescribedUri::Object(facts));
         }
         if !uri.is_prefix() && !backend.has_listings() {
             return Err(SourceError::Missing { uri: uri.to_string() });
@@ -244,7 +244,7 @@ impl Sources {
                 let problem = format!("more than {MAX_LISTED} objects are below it");
                 Err(SourceError::Denied { uri: prefix.to_string(), problem })
             }
-            _ => Ok(Described::Prefix),
+            _ => Ok(DescribedUri::Prefix),
         }
     }
 
@@ -279,7 +279,7 @@ impl Sources {
     }
 
     /// The backend of an allowed URI.
-    fn backend(&self, uri: &Uri) -> Result<Arc<dyn Backend>> {
+    fn backend(&self, uri: &Uri) -> Result<Arc<dyn SourceBackend>> {
         if !self.allowed.allows(uri) {
             return Err(SourceError::NotAllowed { uri: uri.to_string() });
         }
@@ -288,8 +288,8 @@ impl Sources {
         if let Some(known) = backends.get(&key) {
             return Ok(known.clone());
         }
-        let made: Arc<dyn Backend> = match uri.scheme() {
-            "file" => Arc::new(local::Local::new(&self.allowed, self.own.clone())),
+        let made: Arc<dyn SourceBackend> = match uri.scheme() {
+            "file" => Arc::new(local::LocalSource::new(&self.allowed, self.own.clone())),
             "http" | "https" => Arc::new(web::Web::new(uri, self.stall_limit)?),
             _ => Arc::new(bucket::Bucket::new(uri, self.stall_limit)?),
         };

@@ -14,7 +14,7 @@ use reqwest::{Method, Response, StatusCode};
 
 use super::client;
 use super::uri::Uri;
-use super::{Backend, Facts, Listing, Result, SourceError, compare};
+use super::{Facts, ListingSink, Result, SourceBackend, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{MAX_VALIDATOR_BYTES, ReferenceBody, Validator};
 
@@ -69,7 +69,7 @@ impl Web {
 }
 
 #[async_trait]
-impl Backend for Web {
+impl SourceBackend for Web {
     async fn stat(&self, uri: &Uri) -> Result<Option<Facts>> {
         let response = match self.send(uri, Method::HEAD, &[]).await {
             Err(SourceError::Missing { .. }) => return Ok(None),
@@ -88,7 +88,7 @@ impl Backend for Web {
         false
     }
 
-    async fn list(&self, uri: &Uri, _: &mut dyn Listing) -> Result<bool> {
+    async fn list(&self, uri: &Uri, _: &mut dyn ListingSink) -> Result<bool> {
         let problem = "it ends with a slash, which means all files below it, and a web server has no listings: link to \
             single files, or to a bucket"
             .to_owned();

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use artfs::format::event::{Body, Deletion, DeletionCause};
+use artfs::format::event::{Deletion, DeletionCause, EventBody};
 use artfs::format::id::EventId;
 use artfs::format::name::VersionNumber;
-use artfs::repo::catalog::{ArtifactState, CatalogError, EditError, Step, VersionRecord};
-use artfs::repo::gc::{GcError, Mode, Options, Report};
+use artfs::repo::catalog::{AppendStep, ArtifactState, CatalogError, EditError, VersionRecord};
+use artfs::repo::gc::{GcError, GcOptions, GcReport, Mode};
 use artfs::store::StoreError;
 
 use super::host::Process;
@@ -30,8 +30,8 @@ impl Collection {
 }
 
 impl Process {
-    pub fn collection(&self, grace: Duration, mode: Mode) -> Options {
-        Options { mode, grace, in_use: vec![], actor: self.actor() }
+    pub fn collection(&self, grace: Duration, mode: Mode) -> GcOptions {
+        GcOptions { mode, grace, in_use: vec![], actor: self.actor() }
     }
 
     pub async fn collect(&self, collection: &Collection) {
@@ -96,10 +96,10 @@ impl Process {
                     }
                 };
                 let found = state.versions().find(|record| is_meant(record));
-                Ok::<_, CatalogError>(found.map_or(Step::Nothing, |record| {
+                Ok::<_, CatalogError>(found.map_or(AppendStep::Nothing, |record| {
                     let (versions, cause) = (vec![record.version], DeletionCause::Expired);
                     let aliases = state.aliases_of(record.version).cloned().collect();
-                    Step::Append(Body::Delete(Deletion { versions, cause, aliases }))
+                    AppendStep::Append(EventBody::Delete(Deletion { versions, cause, aliases }))
                 }))
             };
             if self.catalog.known(key).is_some() {
@@ -109,7 +109,7 @@ impl Process {
         }
     }
 
-    fn collected(&self, report: &Report) {
+    fn collected(&self, report: &GcReport) {
         self.world.tally("collections", 1);
         let expired = report.expired.iter().map(|expired| expired.versions.len() as u64).sum();
         self.world.tally("versions expired", expired);

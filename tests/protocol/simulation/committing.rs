@@ -5,7 +5,7 @@ use std::sync::Arc;
 use artfs::format::id::EventId;
 use artfs::format::name::VersionNumber;
 use artfs::repo::catalog::CatalogError;
-use artfs::repo::commit::{CommitError, Outcome as Committed, Request, Settings};
+use artfs::repo::commit::{CommitError, Committed, NewVersion, Settings};
 
 use super::history::{Outcome, RecordId};
 use super::host::Process;
@@ -23,7 +23,7 @@ pub struct Unfinished {
     record: RecordId,
     artifact: usize,
     content: u32,
-    request: Request,
+    request: NewVersion,
     /// The event's id, durable before the event is written.
     event: Option<EventId>,
     /// An earlier attempt may have happened, or may still.
@@ -50,7 +50,7 @@ impl Process {
             ttl_seconds,
             ..Settings::default()
         };
-        let request = Request {
+        let request = NewVersion {
             artifact: self.key(artifact).clone(),
             origin: self.origin(),
             actor: self.actor(),

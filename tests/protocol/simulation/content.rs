@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use artfs::format::entry::Mtime;
 use artfs::format::id::Digest;
 use artfs::format::path::TreePath;
-use artfs::repo::commit::{CommitError, Item, OwnBytes, What};
+use artfs::repo::commit::{CommitError, ItemBody, OwnBytes, TreeItem};
 use bytes::Bytes;
 
 use crate::support::environment::noise;
@@ -95,17 +95,19 @@ impl Content {
     pub fn walk(
         &self,
         folder: PathBuf,
-    ) -> impl Fn(&mut dyn FnMut(Item) -> Result<(), CommitError>) -> Result<(), CommitError> + Send + Sync + 'static
-    {
+    ) -> impl Fn(&mut dyn FnMut(TreeItem) -> Result<(), CommitError>) -> Result<(), CommitError>
+    + Send
+    + Sync
+    + 'static {
         let content = self.clone();
         move |visit| {
             for path in content.paths() {
                 let what = match content.files.get(&path) {
-                    Some(bytes) => What::File(OwnBytes::of(nameless_file(&folder, bytes))),
-                    None => What::Directory,
+                    Some(bytes) => ItemBody::File(OwnBytes::of(nameless_file(&folder, bytes))),
+                    None => ItemBody::Directory,
                 };
                 let mtime = content.tree[path.as_bytes()].mtime;
-                visit(Item { path, executable: false, mtime, what })?;
+                visit(TreeItem { path, executable: false, mtime, what })?;
             }
             Ok(())
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use artfs::format::event::{Body, DeletionCause, Event, NEVER_SECONDS};
+use artfs::format::event::{DeletionCause, Event, EventBody, NEVER_SECONDS};
 use artfs::format::name::VersionNumber;
 use artfs::store::Key;
 
@@ -35,13 +35,13 @@ impl Lives {
     ) -> Result<(), String> {
         let tick = tick_of(world, artifact, event);
         match &event.body {
-            Body::Policy(policy) => self.default = policy.ttl_seconds,
-            Body::Commit(commit) => {
+            EventBody::Policy(policy) => self.default = policy.ttl_seconds,
+            EventBody::Commit(commit) => {
                 self.versions.insert(commit.version, (tick, commit.settings.ttl_seconds));
             }
-            Body::Recommit(again) => self.set(again.version, again.settings.ttl_seconds, Keep::IfNone),
-            Body::Ttl(change) => self.set(change.version, change.ttl_seconds, Keep::Never),
-            Body::Delete(deletion) if deletion.cause == DeletionCause::Expired => {
+            EventBody::Recommit(again) => self.set(again.version, again.settings.ttl_seconds, Keep::IfNone),
+            EventBody::Ttl(change) => self.set(change.version, change.ttl_seconds, Keep::Never),
+            EventBody::Delete(deletion) if deletion.cause == DeletionCause::Expired => {
                 for version in &deletion.versions {
                     self.check_over(*version, tick, before)?;
                 }
@@ -85,7 +85,7 @@ enum Keep {
 /// The deletions of versions whose time was over, as calls of nobody in the instants of their events.
 pub fn records(world: &World, artifact: usize, log: &[Event]) -> Vec<Record> {
     let record = |event: &Event| {
-        let Body::Delete(deletion) = &event.body else { return None };
+        let EventBody::Delete(deletion) = &event.body else { return None };
         let versions: Vec<u64> = deletion.versions.iter().map(|number| number.0).collect();
         let tick = tick_of(world, artifact, event);
         let (call, answer) =

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use artfs::format::entry::Body;
+use artfs::format::entry::EntryBody;
 use artfs::format::event::NEVER_SECONDS;
 use artfs::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
 use artfs::repo::catalog::{AliasPrecondition, ArtifactState, CatalogError, EditError, InUse, Inputs};
@@ -484,7 +484,7 @@ impl Process {
                 if !left.remove(&entry.path) {
                     return Err(Difference::Content(format!("{} was not committed", entry.path)));
                 }
-                let Body::File(file) = &entry.body else { continue };
+                let EntryBody::File(file) = &entry.body else { continue };
                 let opened = view.open_file(ordinal, &entry.path, file).await?;
                 let bytes = opened.read(0, file.size as usize).await?;
                 if content.file(&entry.path) != Some(&bytes) {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::format::event::{Body, DeletionCause, Event};
+use artfs::format::event::{DeletionCause, Event, EventBody};
 use artfs::format::id::EventId;
-use artfs::format::moves::Moves;
 use artfs::format::name::{ArtifactKey, VersionNumber};
+use artfs::format::relocation::Moves;
 use artfs::repo::gc::Mode;
 use artfs::store::Key;
 use object_store::ObjectStoreExt as _;
@@ -146,13 +146,13 @@ fn fold(world: &World, artifact: usize, log: &[Event]) -> Result<State, String> 
 
 fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), String> {
     let settings = match &event.body {
-        Body::Create if event.seq == 0 => return Ok(()),
-        Body::Policy(_) => return Ok(()),
-        Body::Ttl(change) => {
+        EventBody::Create if event.seq == 0 => return Ok(()),
+        EventBody::Policy(_) => return Ok(()),
+        EventBody::Ttl(change) => {
             living(state, change.version).ok_or("no such version")?;
             None
         }
-        Body::Commit(commit) => {
+        EventBody::Commit(commit) => {
             let content = world.contents.number(&commit.digest).ok_or("nobody committed this")?;
             if commit.version.0 != state.versions.len() as u64 {
                 return Err(format!("{} is not the next version", commit.version));
@@ -160,14 +160,14 @@ fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), Strin
             state.versions.push(Some(Version { content, tags: BTreeSet::new() }));
             Some((commit.version.0, &commit.settings))
         }
-        Body::Recommit(again) => {
+        EventBody::Recommit(again) => {
             let content = world.contents.number(&again.digest).ok_or("nobody committed this")?;
             if living(state, again.version).map(|v| v.content) != Some(content) {
                 return Err(format!("{} has another content", again.version));
             }
             Some((again.version.0, &again.settings))
         }
-        Body::Alias(change) => {
+        EventBody::Alias(change) => {
             let alias = change.alias.to_string();
             let to = change.to.as_ref().map(|to| to.version.0);
             if state.aliases.get(&alias).copied() != change.from.map(|from| from.0) {
@@ -182,13 +182,13 @@ fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), Strin
             };
             None
         }
-        Body::Tag(change) => {
+        EventBody::Tag(change) => {
             let version = living(state, change.version).ok_or("no such version")?;
             version.tags.retain(|tag| !change.remove.contains(tag));
             version.tags.extend(change.add.iter().cloned());
             None
         }
-        Body::Delete(deletion) => {
+        EventBody::Delete(deletion) => {
             for number in &deletion.versions {
                 living(state, *number).ok_or("it deletes what does not live")?;
                 state.versions[number.0 as usize] = None;
@@ -206,7 +206,7 @@ fn fold_one(world: &World, state: &mut State, event: &Event) -> Result<(), Strin
             }
             None
         }
-        Body::Fence(_) => None,
+        EventBody::Fence(_) => None,
         other => return Err(format!("nobody asked for a {}", other.kind())),
     };
     if let Some((version, said)) = settings {
@@ -226,7 +226,7 @@ fn living(state: &mut State, number: VersionNumber) -> Option<&mut Version> {
 fn check_once(world: &World, artifact: usize, log: &[Event]) {
     let records: Vec<Record> =
         world.history.records().into_iter().filter(|r| r.artifact == artifact).collect();
-    let of_commit = |event: &&Event| matches!(event.body, Body::Commit(_) | Body::Recommit(_));
+    let of_commit = |event: &&Event| matches!(event.body, EventBody::Commit(_) | EventBody::Recommit(_));
     let made: Vec<EventId> = log.iter().filter(of_commit).map(|event| event.id).collect();
     for event in log.iter().filter(of_commit) {
         if !records.iter().any(|record| record.events.contains(&event.id)) {
@@ -250,7 +250,7 @@ fn check_once(world: &World, artifact: usize, log: &[Event]) {
         };
         let Call::Commit { content, .. } = record.call else { continue };
         let stored = log.iter().find_map(|event| match &event.body {
-            Body::Commit(commit) if commit.version.0 == version => Some(commit.digest),
+            EventBody::Commit(commit) if commit.version.0 == version => Some(commit.digest),
             _ => None,
         });
         if stored != Some(world.contents.get(content).digest) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use artfs::format::event::{Body, Policy};
+use artfs::format::event::{ArtifactPolicy, EventBody};
 use artfs::format::id::{Digest, EventHash, StoreId};
 use artfs::format::name::{ArtifactKey, VersionNumber};
 use artfs::repo::catalog::ArtifactState;
@@ -172,7 +172,7 @@ impl World {
         for key in &self.artifacts {
             let mut log = LogWriter::new(&objects, store.id(), key).await;
             for _ in 0..random.within(45, 66) {
-                log.event(Body::Policy(Policy { ttl_seconds: None }), None).await;
+                log.event(EventBody::Policy(ArtifactPolicy { ttl_seconds: None }), None).await;
             }
         }
     }

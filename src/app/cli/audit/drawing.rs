@@ -1,9 +1,9 @@
 //! The lineage graph as an inline SVG: what was made on the left, what it was made from to the right of it, a column a
 //! step.
 
-use super::page::Page;
+use super::page::HtmlPage;
 use crate::app::cli::output;
-use crate::repo::audit::{Graph, MAX_DEPTH, Node, Standing};
+use crate::repo::audit::{AuditGraph, AuditNode, MAX_DEPTH, Standing};
 
 const BOX_WIDTH: usize = 250;
 const BOX_HEIGHT: usize = 44;
@@ -14,7 +14,7 @@ const MARGIN: usize = 10;
 const LABEL_CHARS: usize = 32;
 
 /// Draws a graph; says so if there is nothing but the version itself.
-pub(super) fn draw(page: &mut Page, graph: &Graph) {
+pub(super) fn draw(page: &mut HtmlPage, graph: &AuditGraph) {
     if graph.edges.is_empty() {
         page.raw("<p>No inputs were recorded.</p>\n");
         note_left_out(page, graph);
@@ -38,7 +38,7 @@ pub(super) fn draw(page: &mut Page, graph: &Graph) {
     note_left_out(page, graph);
 }
 
-fn note_left_out(page: &mut Page, graph: &Graph) {
+fn note_left_out(page: &mut HtmlPage, graph: &AuditGraph) {
     if graph.left_out > 0 {
         let more = output::count(graph.left_out, "more input");
         let note = format!(
@@ -50,9 +50,9 @@ fn note_left_out(page: &mut Page, graph: &Graph) {
 }
 
 /// Column and row of each node: columns by depth, rows in the order in which they were found.
-fn places(graph: &Graph) -> Vec<(usize, usize)> {
+fn places(graph: &AuditGraph) -> Vec<(usize, usize)> {
     let mut used = [0; MAX_DEPTH + 2];
-    let place = |node: &Node| {
+    let place = |node: &AuditNode| {
         let column = node.depth.min(MAX_DEPTH + 1);
         let row = used[column];
         used[column] += 1;
@@ -65,7 +65,7 @@ fn corner((column, row): (usize, usize)) -> (usize, usize) {
     (MARGIN + column * COLUMN, MARGIN + row * ROW)
 }
 
-fn edge(page: &mut Page, from: (usize, usize), to: (usize, usize)) {
+fn edge(page: &mut HtmlPage, from: (usize, usize), to: (usize, usize)) {
     let ((x1, y1), (x2, y2)) = (corner(from), corner(to));
     let (x1, y1, y2) = (x1 + BOX_WIDTH, y1 + BOX_HEIGHT / 2, y2 + BOX_HEIGHT / 2);
     let bend = (COLUMN - BOX_WIDTH) / 2;
@@ -74,7 +74,7 @@ fn edge(page: &mut Page, from: (usize, usize), to: (usize, usize)) {
     page.raw(" ").number(x2).raw(" ").number(y2).raw("\"/>\n");
 }
 
-fn draw_node(page: &mut Page, node: &Node, place: (usize, usize), is_own: bool) {
+fn draw_node(page: &mut HtmlPage, node: &AuditNode, place: (usize, usize), is_own: bool) {
     let (x, y) = corner(place);
     let class = match node.standing {
         _ if is_own => "own",

@@ -10,11 +10,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::Context;
-use super::error::{CliError, Outcome};
+use super::error::{CliError, CommandOutcome};
 use super::output::{self, Format};
 use crate::format::name::Reference;
 use crate::host::durable::Wrote;
-use crate::repo::audit::{self, Report};
+use crate::repo::audit::{self, AuditReport};
 
 /// Tell everything about a version: what, who, from what, and all that was changed since
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ pub struct AuditArgs {
 }
 
 /// Runs it.
-pub fn run(context: &Context, args: &AuditArgs) -> Result<Outcome, CliError> {
+pub fn run(context: &Context, args: &AuditArgs) -> Result<CommandOutcome, CliError> {
     let opened = context.open()?;
     let Reference { artifact, selector } = &args.reference;
     let report = opened.runtime.block_on(async {
@@ -63,16 +63,16 @@ pub fn run(context: &Context, args: &AuditArgs) -> Result<Outcome, CliError> {
             Format::Text => output::print(&text::render(&report))?,
         },
     }
-    Ok(Outcome::Done)
+    Ok(CommandOutcome::Done)
 }
 
 /// `project/name:v7`.
-fn name(report: &Report) -> String {
+fn name(report: &AuditReport) -> String {
     format!("{}:{}", report.record.artifact, report.record.version)
 }
 
 /// Commands that check the version, each with what it proves. They need no artfs but for getting the files.
-fn checks(report: &Report) -> Vec<(String, &'static str)> {
+fn checks(report: &AuditReport) -> Vec<(String, &'static str)> {
     let record = &report.record;
     let (artifact, version, digest) = (&record.artifact, record.version, record.digest);
     let control = format!("/artifacts/{artifact}/.artfs");

@@ -1,12 +1,12 @@
 //! The report as one HTML file: no scripts, nothing loaded, readable in light and dark, printable.
 //!
-//! Markup can only be a literal of this program, and everything else goes through [`Page::text`], which leaves nothing
+//! Markup can only be a literal of this program, and everything else goes through [`HtmlPage::text`], which leaves nothing
 //! that a browser would take for markup, or that would turn the direction of what is read. Should that have a hole, the
 //! page's own policy forbids scripts and every connection.
 
 use super::{checks, drawing, name, plain, text};
 use crate::app::cli::output;
-use crate::repo::audit::Report;
+use crate::repo::audit::AuditReport;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en">
@@ -40,8 +40,8 @@ svg rect.own { fill: var(--own); } svg rect.gone { stroke-dasharray: 4 3; } svg 
 "#;
 
 /// The page of a report.
-pub(super) fn render(report: &Report) -> String {
-    let mut page = Page::default();
+pub(super) fn render(report: &AuditReport) -> String {
+    let mut page = HtmlPage::default();
     page.raw(HEAD).raw("<title>").text(&name(report)).raw("</title>\n</head>\n<body>\n");
     page.raw("<h1>").text(&name(report)).raw("</h1>\n");
     page.raw("<table>\n");
@@ -60,7 +60,7 @@ pub(super) fn render(report: &Report) -> String {
     page.0
 }
 
-fn how_to_check(page: &mut Page, report: &Report) {
+fn how_to_check(page: &mut HtmlPage, report: &AuditReport) {
     page.raw("<h2>How to check it</h2>\n");
     page.raw("<p>The digest is the BLAKE3 hash of the version’s listing. Where the store is mounted on ");
     page.raw("<code>/artifacts</code>, stock tools check it without artfs being trusted:</p>\n");
@@ -69,7 +69,7 @@ fn how_to_check(page: &mut Page, report: &Report) {
     }
 }
 
-fn run(page: &mut Page, report: &Report) {
+fn run(page: &mut HtmlPage, report: &AuditReport) {
     page.raw("<h2>Run and environment</h2>\n");
     match &report.record.run {
         Some(run) => {
@@ -80,7 +80,7 @@ fn run(page: &mut Page, report: &Report) {
     }
 }
 
-fn aliases(page: &mut Page, report: &Report) {
+fn aliases(page: &mut HtmlPage, report: &AuditReport) {
     page.raw("<h2>Names that pointed to it</h2>\n");
     page.header(&["Name", "From", "Event", "By", "Signed by", "Until", "By", "Then"]);
     for held in &report.history.aliases {
@@ -98,7 +98,7 @@ fn aliases(page: &mut Page, report: &Report) {
     page.raw("</tbody></table>\n");
 }
 
-fn changes(page: &mut Page, report: &Report) {
+fn changes(page: &mut HtmlPage, report: &AuditReport) {
     page.raw("<h2>Changes of what is said of it</h2>\n");
     if report.history.changes.is_empty() {
         page.raw("<p>None.</p>\n");
@@ -112,7 +112,7 @@ fn changes(page: &mut Page, report: &Report) {
     page.raw("</tbody></table>\n");
 }
 
-fn producers(page: &mut Page, report: &Report) {
+fn producers(page: &mut HtmlPage, report: &AuditReport) {
     if report.made_again.is_empty() {
         return;
     }
@@ -137,9 +137,9 @@ fn producers(page: &mut Page, report: &Report) {
 
 /// HTML being written.
 #[derive(Default)]
-pub(super) struct Page(String);
+pub(super) struct HtmlPage(String);
 
-impl Page {
+impl HtmlPage {
     /// Markup: a literal of this program, never anything that came from outside.
     pub fn raw(&mut self, markup: &'static str) -> &mut Self {
         self.0.push_str(markup);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn text_is_never_markup() {
-        let mut page = Page::default();
+        let mut page = HtmlPage::default();
         page.text("<script>'x'&\"\u{202e}\u{7}\n");
         assert_eq!(page.0, "&lt;script&gt;&#39;x&#39;&amp;&quot;\\u{202e}\\u{7}\n");
     }

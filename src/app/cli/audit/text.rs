@@ -1,13 +1,13 @@
 //! The report for a terminal or a text file.
 
 use super::{checks, name, plain, ttl};
-use crate::app::cli::output::{self, Align, Table};
+use crate::app::cli::output::{self, Align, TextTable};
 use crate::app::cli::show;
 use crate::format::run::VersionRead;
-use crate::repo::audit::{Checked, Graph, Kept, MadeAgain, Report, Standing};
+use crate::repo::audit::{AuditGraph, AuditReport, Checked, MadeAgain, Standing, VersionPresence};
 
 /// The whole report.
-pub(super) fn render(report: &Report) -> String {
+pub(super) fn render(report: &AuditReport) -> String {
     let mut text = output::fields(&facts(report));
     let mut section = |title: &str, body: String| {
         if !body.is_empty() {
@@ -24,7 +24,7 @@ pub(super) fn render(report: &Report) -> String {
 }
 
 /// The facts of the first section, by name.
-pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
+pub(super) fn facts(report: &AuditReport) -> Vec<(&'static str, String)> {
     let (record, retention) = (&report.record, &report.retention);
     let mut facts = vec![
         ("version", name(report)),
@@ -53,7 +53,7 @@ pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     if let Some(deleted) = &record.deleted {
         optional("deleted", format!("{} by {}", deleted.time, deleted.actor));
     }
-    if retention.state == Kept::Living {
+    if retention.state == VersionPresence::Living {
         optional("time to live", ttl(retention.ttl_seconds));
         optional("until", retention.until.map(|until| until.to_string()).unwrap_or_default());
         optional("kept by", retention.kept_by.join(", "));
@@ -80,18 +80,18 @@ fn checked(checked: &Checked) -> String {
     }
 }
 
-fn events(report: &Report) -> String {
+fn events(report: &AuditReport) -> String {
     output::count(report.head.seq + 1, "event")
 }
 
-fn how_to_check(report: &Report) -> String {
+fn how_to_check(report: &AuditReport) -> String {
     checks(report)
         .into_iter()
         .map(|(command, proves)| format!("  {}\n    {proves}\n", output::clean(&command)))
         .collect()
 }
 
-fn lineage(graph: &Graph) -> String {
+fn lineage(graph: &AuditGraph) -> String {
     let mut text = String::new();
     for (from, to) in &graph.edges {
         let (Some(made), Some(input)) = (graph.nodes.get(*from), graph.nodes.get(*to)) else { continue };
@@ -113,13 +113,13 @@ fn lineage(graph: &Graph) -> String {
     text
 }
 
-fn run(report: &Report) -> String {
+fn run(report: &AuditReport) -> String {
     let Some(run) = &report.record.run else { return String::new() };
     let pretty = serde_json::to_string_pretty(run).unwrap_or_default();
     pretty.lines().map(|line| format!("  {}\n", output::clean(line))).collect()
 }
 
-fn producers(report: &Report) -> String {
+fn producers(report: &AuditReport) -> String {
     let again = |again: &MadeAgain| {
         let message = again.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
         let head = format!("{} {}, event {}{message}", again.time, again.by, again.seq);
@@ -145,8 +145,8 @@ fn read(read: &VersionRead) -> String {
     format!("{}:{} ({files}, {})", read.artifact(), read.version, output::size(read.bytes))
 }
 
-fn aliases(report: &Report) -> String {
-    let mut table = Table::new(&[
+fn aliases(report: &AuditReport) -> String {
+    let mut table = TextTable::new(&[
         ("NAME", Align::Left),
         ("FROM (UTC)", Align::Left),
         ("BY", Align::Left),
@@ -169,11 +169,11 @@ fn aliases(report: &Report) -> String {
     table.to_text()
 }
 
-fn changes(report: &Report) -> String {
+fn changes(report: &AuditReport) -> String {
     if report.history.changes.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         ("EVENT", Align::Right),
         ("TIME (UTC)", Align::Left),
         ("BY", Align::Left),

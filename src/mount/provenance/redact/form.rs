@@ -149,7 +149,7 @@ const EXTENSIONS: [&str; 81] = [
 
 /// How much is known of the place where a word stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum WordContext {
     /// Its name, or the lack of one, says that words and numbers are harmless there.
     Harmless,
     /// Nothing: only what cannot be a secret by its form is shown.
@@ -157,7 +157,7 @@ pub enum Place {
 }
 
 /// A word as it may be recorded: itself, itself with parts hidden, or [`HIDDEN`].
-pub fn shown(word: &str, place: Place) -> String {
+pub fn shown(word: &str, place: WordContext) -> String {
     if word.len() > MAX_BYTES {
         return HIDDEN.to_owned();
     }
@@ -171,14 +171,14 @@ pub fn shown(word: &str, place: Place) -> String {
         return path;
     }
     let is_listed = |part: &str| match place {
-        Place::Harmless => is_words(part, MAX_JOINED) || is_number(part, place) || is_relative(part),
-        Place::Unknown => is_number(part, place),
+        WordContext::Harmless => is_words(part, MAX_JOINED) || is_number(part, place) || is_relative(part),
+        WordContext::Unknown => is_number(part, place),
     };
     // Several of a kind: `0,1,2`, `a,b`, `v1+v2`, `16:8`.
     if word.split([',', '+']).all(|part| is_listed(part) || is_ratio(part, place)) {
         return word.to_owned();
     }
-    if place == Place::Harmless && is_reference(word) {
+    if place == WordContext::Harmless && is_reference(word) {
         return word.to_owned();
     }
     HIDDEN.to_owned()
@@ -206,7 +206,7 @@ pub fn url(text: &str) -> Option<String> {
     }
     Some(match path {
         None => format!("{scheme}://{host}"),
-        Some(path) => format!("{scheme}://{host}/{}", names(path, Temporary::Hidden)),
+        Some(path) => format!("{scheme}://{host}/{}", names(path, TemporaryNames::Hidden)),
     })
 }
 
@@ -232,22 +232,22 @@ pub fn is_path(word: &str) -> bool {
 fn path(word: &str) -> Option<String> {
     let is_rooted = ["/", "./", "../", "~/"].iter().any(|start| word.starts_with(start));
     if is_rooted || [".", "..", "~"].contains(&word) {
-        return Some(names(word, Temporary::Shown));
+        return Some(names(word, TemporaryNames::Shown));
     }
     let (stem, extension) = word.rsplit_once('.')?;
     let is_known = EXTENSIONS.binary_search(&extension.to_ascii_lowercase().as_str()).is_ok();
-    (is_known && !stem.is_empty() && !word.contains([':', '@'])).then(|| names(word, Temporary::Hidden))
+    (is_known && !stem.is_empty() && !word.contains([':', '@'])).then(|| names(word, TemporaryNames::Hidden))
 }
 
 /// Whether short random names, of temporary folders, are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Temporary {
+enum TemporaryNames {
     Shown,
     Hidden,
 }
 
 /// The names of a path, those that may be secret hidden.
-fn names(path: &str, temporary: Temporary) -> String {
+fn names(path: &str, temporary: TemporaryNames) -> String {
     let all: Vec<&str> = path.split('/').collect();
     let is_plain = |name: &str| {
         let name = name.trim_matches(['*', '{', '}']);
@@ -257,7 +257,7 @@ fn names(path: &str, temporary: Temporary) -> String {
         |name: &str| name.len() <= MAX_TEMPORARY && name.bytes().all(is_name_byte) && !has_key_prefix(name);
     // Bytes in base64 have slashes as well: beside a long random part a short one is of the same kind.
     let may_be_random =
-        temporary == Temporary::Shown && all.iter().all(|name| is_plain(name) || is_short(name));
+        temporary == TemporaryNames::Shown && all.iter().all(|name| is_plain(name) || is_short(name));
     let shown = all.iter().map(|name| if is_plain(name) || may_be_random { *name } else { HIDDEN });
     shown.collect::<Vec<_>>().join("/")
 }
@@ -284,18 +284,18 @@ fn is_relative(word: &str) -> bool {
     !word.is_empty() && word.split('/').all(|part| is_words(part, MAX_JOINED))
 }
 
-fn is_ratio(word: &str, place: Place) -> bool {
+fn is_ratio(word: &str, place: WordContext) -> bool {
     let mut sides = word.split([':', 'x', 'X', '*']);
     word.len() > 1 && sides.all(|side| is_number(side, place) && !side.contains('e') || side.is_empty())
 }
 
 /// Whether a word is a number that is none of a card, an account or the like.
-fn is_number(word: &str, place: Place) -> bool {
+fn is_number(word: &str, place: WordContext) -> bool {
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let plain = word.trim_start_matches(['-', '+']).replace('_', "");
     let is_float = plain.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
     let is_whole = plain.bytes().all(|b| b.is_ascii_digit());
-    let most = if place == Place::Unknown && is_whole { MAX_SMALL_DIGITS } else { MAX_DIGITS };
+    let most = if place == WordContext::Unknown && is_whole { MAX_SMALL_DIGITS } else { MAX_DIGITS };
     // `0.30000000000000004` is one that a program printed.
     let most = if plain.starts_with("0.") { 2 * MAX_DIGITS } else { most };
     digits > 0 && digits <= most && is_float && plain.parse::<f64>().is_ok()
@@ -488,7 +488,7 @@ mod tests {
             "sgd",
             "a,b,c",
         ] {
-            assert_eq!(shown(word, Place::Harmless), word);
+            assert_eq!(shown(word, WordContext::Harmless), word);
         }
         for word in [
             "0123456789abcdef0123456789abcdef01234567",
@@ -508,13 +508,13 @@ mod tests {
             "a=b",
             "{}",
         ] {
-            assert_eq!(shown(word, Place::Harmless), HIDDEN, "{word}");
+            assert_eq!(shown(word, WordContext::Harmless), HIDDEN, "{word}");
         }
         for word in ["rosebud", "123456", "user/rosebud", "a,b"] {
-            assert_eq!(shown(word, Place::Unknown), HIDDEN, "{word}");
+            assert_eq!(shown(word, WordContext::Unknown), HIDDEN, "{word}");
         }
         for word in ["3", "0.1", "1e-3", "-1", "true", "./x", "train.py", "data/x.csv", "cuda", "0,1,2"] {
-            assert_eq!(shown(word, Place::Unknown), word);
+            assert_eq!(shown(word, WordContext::Unknown), word);
         }
     }
 
@@ -535,7 +535,7 @@ mod tests {
             ("postgres://u:p/q@h/db".to_owned(), "***"),
             ("file:///data/x.csv".to_owned(), "file:///data/x.csv"),
         ] {
-            assert_eq!(shown(&given, Place::Unknown), want, "{given}");
+            assert_eq!(shown(&given, WordContext::Unknown), want, "{given}");
         }
         assert_eq!(folder(&format!("/home/ann/{key}/x y")), "/home/ann/***/x y");
     }

@@ -16,7 +16,7 @@ fn held(ino: u64) -> usize {
     fds.filter(|fd| fd.as_ref().is_ok_and(|fd| of(fd.path()))).count()
 }
 
-fn create(at: &Session, name: &[u8], len: usize) -> (u64, OpenFile) {
+fn create(at: &Session, name: &[u8], len: usize) -> (u64, StagedFile) {
     let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
     let (attr, open) = at.create(ME, at.root(), name, 0o644, 0, flags).unwrap();
     assert_eq!(at.write(open.handle, 0, &vec![1; len]).unwrap(), len);
@@ -25,7 +25,7 @@ fn create(at: &Session, name: &[u8], len: usize) -> (u64, OpenFile) {
 
 #[test]
 fn a_large_file_is_freed_by_the_closing_thread_while_the_session_goes_on() {
-    type Removal = fn(&Session, u64, OpenFile);
+    type Removal = fn(&Session, u64, StagedFile);
     let ways: [(&str, Removal); 5] = [
         ("closed, then unlinked", |s, node, open| {
             s.release(open.handle).unwrap();
@@ -106,7 +106,7 @@ fn small_files_are_freed_at_once_and_what_waits_is_bounded() {
     let (_, open) = create(&fixture, b"f", LARGE);
     let node = fixture.at("f").unwrap();
     assert!(fixture.is_large(node));
-    let many: Vec<OpenFile> = (0..300).map(|_| fixture.open(node, libc::O_RDONLY).unwrap()).collect();
+    let many: Vec<StagedFile> = (0..300).map(|_| fixture.open(node, libc::O_RDONLY).unwrap()).collect();
     for opened in &many[..10] {
         fixture.release(opened.handle).unwrap();
     }

@@ -113,7 +113,7 @@ fn a_scan_tells_everything_in_order_and_its_files_can_be_read_while_unchanged() 
     assert_eq!(f.scanned(), expected.map(|(p, s)| (p.to_owned(), s)));
     let mut found = None;
     f.scan(&mut |staged| {
-        if let Source::Local(file) = &staged.source
+        if let ContentSource::Local(file) = &staged.source
             && staged.executable
         {
             found = Some((staged.path.clone(), file.clone()));
@@ -158,7 +158,7 @@ fn a_clone_is_known_until_it_may_be_changed() {
         .into();
     assert_eq!(f.scanned(), expected);
     f.scan(&mut |staged| {
-        if let Source::Known(entry, _) = &staged.source {
+        if let ContentSource::Known(entry, _) = &staged.source {
             assert_eq!((&entry.path, entry.mtime), (&staged.path, staged.mtime));
             assert_eq!(entry.body, file_entry("x", b"cloned").body);
         }

@@ -18,9 +18,11 @@ use std::sync::atomic::AtomicU64;
 use tempfile::TempDir;
 
 use super::*;
-use crate::format::chunk::Rule;
+use crate::format::chunk::ChunkRule;
 use crate::format::codec::Codec;
-use crate::format::entry::{Body, ChunkRef, Content as Place, Entry, FileBody, Mtime, Place as At};
+use crate::format::entry::{
+    ChunkLocation as At, ChunkRef, Entry, EntryBody, FileBody, FileBytes as Place, Mtime,
+};
 use crate::format::id::{FileHash, PackId};
 use crate::format::path::TreePath;
 
@@ -50,10 +52,10 @@ pub(super) fn file_entry(name: &str, data: &[u8]) -> Entry {
         hash,
         sha256: None,
         hole_bytes: 0,
-        rule: Rule::from_byte(0).or(Rule::from_byte(1)).unwrap(),
+        rule: ChunkRule::from_byte(0).or(ChunkRule::from_byte(1)).unwrap(),
         content: Place::Chunks { level: 0, refs },
     };
-    Entry { path: path(name), executable: false, mtime: OLD, body: Body::File(body) }
+    Entry { path: path(name), executable: false, mtime: OLD, body: EntryBody::File(body) }
 }
 
 impl Version {
@@ -65,13 +67,13 @@ impl Version {
     }
 
     pub fn dir(mut self, name: &str) -> Self {
-        let entry = Entry { path: path(name), executable: false, mtime: OLD, body: Body::Directory };
+        let entry = Entry { path: path(name), executable: false, mtime: OLD, body: EntryBody::Directory };
         self.entries.insert(entry.path.clone(), entry);
         self
     }
 
     pub fn link(mut self, name: &str, target: &str) -> Self {
-        let body = Body::Symlink { target: target.as_bytes().into() };
+        let body = EntryBody::Symlink { target: target.as_bytes().into() };
         let entry = Entry { path: path(name), executable: false, mtime: OLD, body };
         self.entries.insert(entry.path.clone(), entry);
         self
@@ -96,12 +98,12 @@ impl Lower for Version {
 
 impl Version {
     fn bytes_of(&self, entry: &Entry) -> io::Result<&Vec<u8>> {
-        let Body::File(file) = &entry.body else { return Err(io::Error::other("no file")) };
+        let EntryBody::File(file) = &entry.body else { return Err(io::Error::other("no file")) };
         self.bytes.get(&file.hash).ok_or_else(|| io::Error::other("no such content"))
     }
 }
 
-impl Content for Version {
+impl LowerContent for Version {
     fn copy_out(&self, file: &Entry, dest: &File) -> io::Result<()> {
         let bytes = self.bytes_of(file)?;
         dest.write_all_at(bytes, 0)
@@ -182,9 +184,9 @@ impl Fixture {
     /// The node of a path; an intermediate link is taken as dangling.
     pub fn at(&self, path: &str) -> Result<u64> {
         let mut node = self.root();
-        let mut kind = Kind::Directory;
+        let mut kind = FileKind::Directory;
         for part in path.split('/').filter(|p| !p.is_empty()) {
-            if kind == Kind::Symlink {
+            if kind == FileKind::Symlink {
                 return Err(StagingError::new(libc::ENOENT));
             }
             let attr = self.lookup(node, part.as_bytes())?;
@@ -198,8 +200,8 @@ impl Fixture {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
         let node = self.at(dir)?;
         match self.getattr(node)?.kind {
-            Kind::Directory => Ok((node, name.as_bytes())),
-            Kind::Symlink => Err(StagingError::new(libc::ENOENT)),
+            FileKind::Directory => Ok((node, name.as_bytes())),
+            FileKind::Symlink => Err(StagingError::new(libc::ENOENT)),
             _ => Err(StagingError::new(libc::ENOTDIR)),
         }
     }
@@ -281,12 +283,12 @@ impl Fixture {
                 let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
                 let attr = self.attr(&path);
                 let what = match attr.kind {
-                    Kind::File => Shown::File(self.get(&path).unwrap(), attr.perm, attr.nlink),
-                    Kind::Directory => {
+                    FileKind::File => Shown::File(self.get(&path).unwrap(), attr.perm, attr.nlink),
+                    FileKind::Directory => {
                         queue.push(path.clone());
                         Shown::Directory
                     }
-                    Kind::Symlink => Shown::Link(self.readlink(attr.ino).unwrap()),
+                    FileKind::Symlink => Shown::Link(self.readlink(attr.ino).unwrap()),
                     other => panic!("{path}: {other:?}"),
                 };
                 shown.insert(path, what);
@@ -312,11 +314,11 @@ impl Fixture {
         let mut seen = Vec::new();
         self.scan(&mut |staged| {
             let source = match &staged.source {
-                Source::Directory => "directory",
-                Source::Symlink(_) => "link",
-                Source::Local(_) => "local",
-                Source::Known(Entry { body: Body::Symlink { .. }, .. }, _) => "link",
-                Source::Known(..) => "known",
+                ContentSource::Directory => "directory",
+                ContentSource::Symlink(_) => "link",
+                ContentSource::Local(_) => "local",
+                ContentSource::Known(Entry { body: EntryBody::Symlink { .. }, .. }, _) => "link",
+                ContentSource::Known(..) => "known",
             };
             seen.push((staged.path.to_string(), source));
             Ok(())

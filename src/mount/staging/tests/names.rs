@@ -146,10 +146,10 @@ fn special_files_can_be_made_and_a_commit_s_scan_names_them() {
     let root = f.root();
     let fifo = f.mknod(ME, root, b"fifo", libc::S_IFIFO | 0o600, 0, 0).unwrap();
     let socket = f.mknod(ME, root, b"sock", libc::S_IFSOCK | 0o600, 0, 0).unwrap();
-    assert_eq!((fifo.kind, socket.kind), (Kind::Fifo, Kind::Socket));
+    assert_eq!((fifo.kind, socket.kind), (FileKind::Fifo, FileKind::Socket));
     if f.own.0 == 0 {
         let null = f.mknod(ME, root, b"null", libc::S_IFCHR | 0o600, 0, 0x103).unwrap();
-        assert_eq!((null.kind, null.rdev), (Kind::CharDevice, 0x103));
+        assert_eq!((null.kind, null.rdev), (FileKind::CharDevice, 0x103));
         f.rm("null").unwrap();
     }
     assert_eq!(errno(f.mknod(ME, root, b"d", libc::S_IFDIR | 0o600, 0, 0)), libc::EINVAL);
@@ -178,7 +178,7 @@ fn links_inside_the_tree_are_never_followed() {
     assert_eq!(errno(f.mkdir(ME, link, b"x", 0o755, 0)), libc::ENOTDIR);
     f.chmod("out", 0o600).unwrap();
     f.ln("out", "out2").unwrap();
-    assert_eq!(f.attr("out2").kind, Kind::Symlink);
+    assert_eq!(f.attr("out2").kind, FileKind::Symlink);
     assert_eq!(f.attr("out2").nlink, 2);
     f.discard().unwrap();
     assert!(outside.path().join("secret").exists());

@@ -239,7 +239,7 @@ fn files_and_directories_without_permissions_are_staged_like_others() {
     assert_eq!(f.get("top").unwrap(), b"top file");
     let mut seen = Vec::new();
     f.scan(&mut |staged| {
-        if let Source::Local(file) = &staged.source {
+        if let ContentSource::Local(file) = &staged.source {
             seen.push((
                 staged.path.to_string(),
                 f.open_staged(&staged.path, &file.identity)?.metadata()?.len(),

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::VersionView;
-use super::super::compare::{Common, Pair, Pairs, Part};
-use super::super::testing::{Cut, Fixture, Node, Version, artifact, noise, path};
-use crate::format::entry::{Body, Entry};
+use super::super::compare::{Common, ManifestPart, Pair, Pairs};
+use super::super::testing::{Cut, Fixture, TestNode, TestVersion, artifact, noise, path};
+use crate::format::entry::{Entry, EntryBody};
 use crate::format::path::TreePath;
 
 const CUTS: [Cut; 3] = [
@@ -28,7 +28,7 @@ const CUTS: [Cut; 3] = [
 ];
 
 /// A tree of some hundred entries; the seed decides over one in `one_in` of them.
-fn tree(seed: u64, one_in: u8) -> Vec<(String, Node)> {
+fn tree(seed: u64, one_in: u8) -> Vec<(String, TestNode)> {
     let dice = noise(seed, 4_000);
     let mut nodes = vec![];
     for i in 0..600usize {
@@ -42,9 +42,9 @@ fn tree(seed: u64, one_in: u8) -> Vec<(String, Node)> {
             _ => ((i % 4) as u8, 0),
         };
         match kind {
-            0 | 1 => nodes.push((at, Node::File(vec![content; i % 9]))),
-            2 => nodes.push((at, Node::Symlink(if content % 2 == 0 { "x" } else { "y" }))),
-            3 => nodes.push((at, Node::Directory)),
+            0 | 1 => nodes.push((at, TestNode::File(vec![content; i % 9]))),
+            2 => nodes.push((at, TestNode::Symlink(if content % 2 == 0 { "x" } else { "y" }))),
+            3 => nodes.push((at, TestNode::Directory)),
             _ => {}
         }
     }
@@ -52,13 +52,13 @@ fn tree(seed: u64, one_in: u8) -> Vec<(String, Node)> {
 }
 
 fn pairs_of(old: &Arc<VersionView>, new: &Arc<VersionView>, only: Option<&TreePath>) -> Pairs {
-    let part = || only.cloned().map_or(Part::All, Part::At);
+    let part = || only.cloned().map_or(ManifestPart::All, ManifestPart::At);
     Pairs::new((old, part()), (new, part()))
 }
 
 /// What the two versions differ in, by their lists of entries.
-fn naive(old: &Version, new: &Version, only: Option<&TreePath>) -> (Vec<Pair>, Common) {
-    let listed = |version: &Version| -> BTreeMap<TreePath, (u64, Entry)> {
+fn naive(old: &TestVersion, new: &TestVersion, only: Option<&TreePath>) -> (Vec<Pair>, Common) {
+    let listed = |version: &TestVersion| -> BTreeMap<TreePath, (u64, Entry)> {
         let entries = (0..).zip(version.entries.iter().cloned());
         let is_asked = |e: &Entry| only.is_none_or(|only| e.path == *only || e.path.is_below(only));
         entries.filter(|(_, e)| is_asked(e)).map(|(i, e)| (e.path.clone(), (i, e))).collect()
@@ -71,7 +71,7 @@ fn naive(old: &Version, new: &Version, only: Option<&TreePath>) -> (Vec<Pair>, C
         match (&pair.old, &pair.new) {
             (Some((_, a)), Some((_, b))) if a.body == b.body => {
                 common.entries += 1;
-                common.bytes += if matches!(b.body, Body::File(_)) { b.size() } else { 0 };
+                common.bytes += if matches!(b.body, EntryBody::File(_)) { b.size() } else { 0 };
             }
             _ => pairs.push(pair),
         }
@@ -129,7 +129,7 @@ async fn a_version_of_nothing_differs_in_everything_from_another() {
 async fn entries_out_of_order_between_blocks_are_damage() {
     let fixture = Fixture::new();
     let cut = Cut { rows_in_leaf: 2, ..CUTS[0] };
-    let sound = fixture.version(cut, (0..6).map(|i| (format!("f{i}"), Node::Directory)).collect()).await;
+    let sound = fixture.version(cut, (0..6).map(|i| (format!("f{i}"), TestNode::Directory)).collect()).await;
     // The blocks are sound, and the rows that name them; only together they go back.
     let mut entries = sound.entries.clone();
     entries[3].path = path("z");

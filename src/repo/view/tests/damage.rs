@@ -5,10 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::super::testing::{Cut, Fixture, FlippingBackend, Node, Version, artifact, noise, path};
+use super::super::testing::{Cut, Fixture, FlippingBackend, TestNode, TestVersion, artifact, noise, path};
 use super::super::{ReadContext, ReadError, ReadLimits, VersionView};
 use crate::format::codec::Encoder;
-use crate::format::entry::{Body, Content, Entry, Place};
+use crate::format::entry::{ChunkLocation, Entry, EntryBody, FileBytes};
 use crate::format::id::FileHash;
 use crate::format::manifest::{Block, Root, encode_index};
 use crate::format::path::TreePath;
@@ -17,25 +17,25 @@ use crate::store::Key;
 const CUT: Cut =
     Cut { chunk_bytes: 64 << 10, rows_in_list: 4, rows_in_leaf: 4, rows_in_index: 4, pack_bytes: 512 << 10 };
 
-pub async fn sample(fixture: &Fixture) -> Version {
-    let mut nodes: Vec<(String, Node)> =
-        (0..40u64).map(|i| (format!("small/{i:02}"), Node::File(noise(i, 2000)))).collect();
-    nodes.push(("big".into(), Node::File(noise(77, 1_500_000))));
-    nodes.push(("mid".into(), Node::File(noise(78, 700_000))));
+pub async fn sample(fixture: &Fixture) -> TestVersion {
+    let mut nodes: Vec<(String, TestNode)> =
+        (0..40u64).map(|i| (format!("small/{i:02}"), TestNode::File(noise(i, 2000)))).collect();
+    nodes.push(("big".into(), TestNode::File(noise(77, 1_500_000))));
+    nodes.push(("mid".into(), TestNode::File(noise(78, 700_000))));
     fixture.version(CUT, nodes).await
 }
 
 /// Reads all of a version: for each file its bytes or its error.
 pub async fn read_all(
     context: &ReadContext,
-    version: &Version,
+    version: &TestVersion,
 ) -> Result<BTreeMap<TreePath, Result<Vec<u8>, ReadError>>, ReadError> {
     let view = VersionView::open(context, &artifact(), version.manifest, "p/a:v7").await?;
     let mut out = BTreeMap::new();
     for (at, want) in &version.contents {
         let read = async {
             let Some((ordinal, entry)) = view.find(at).await? else { panic!("{at} is denied silently") };
-            let Body::File(body) = &entry.body else { panic!("{at} is no file") };
+            let EntryBody::File(body) = &entry.body else { panic!("{at} is no file") };
             let content = view.open_file(ordinal, at, body).await?;
             // A few bytes first: once a file is complete, its own hash would find what this must not show.
             let at_47 = want.len() * 47 / 100;
@@ -50,7 +50,7 @@ pub async fn read_all(
     Ok(out)
 }
 
-pub fn check(version: &Version, read: &BTreeMap<TreePath, Result<Vec<u8>, ReadError>>) -> Vec<ReadError> {
+pub fn check(version: &TestVersion, read: &BTreeMap<TreePath, Result<Vec<u8>, ReadError>>) -> Vec<ReadError> {
     assert_eq!(read.len(), version.contents.len());
     let mut errors = vec![];
     for (at, result) in read {
@@ -115,8 +115,8 @@ async fn damage_in_the_store_is_named_and_never_served() {
 async fn a_wrong_chunk_is_named_with_its_pack_and_its_neighbours_are_still_read() {
     let fixture = Fixture::new();
     let version = sample(&fixture).await;
-    let Content::Chunks { refs, .. } = &version.body("small/03").content else { panic!() };
-    let (id, Place { pack, offset, .. }) = (refs[0].id, refs[0].place);
+    let FileBytes::Chunks { refs, .. } = &version.body("small/03").content else { panic!() };
+    let (id, ChunkLocation { pack, offset, .. }) = (refs[0].id, refs[0].place);
     let mut bytes = fixture.get(&Key::Pack(pack)).await;
     bytes[offset as usize] ^= 1;
     fixture.put(&Key::Pack(pack), bytes).await;
@@ -157,7 +157,7 @@ async fn a_file_whose_whole_has_another_hash_is_condemned() {
     for at in ["small/01", "big"] {
         let mut body = version.body(at).clone();
         // An entry for a single chunk has the chunk's hash by its form, so the forged one is of two.
-        if let Content::Chunks { level: 0, refs } = &mut body.content {
+        if let FileBytes::Chunks { level: 0, refs } = &mut body.content {
             refs.push(refs[0].clone());
             body.size *= 2;
         }
@@ -177,10 +177,10 @@ async fn zeros_that_are_not_what_was_committed_are_refused() {
     let context = fixture.context().await;
     for at in ["small/01", "big"] {
         let mut body = version.body(at).clone();
-        let Content::Chunks { level, refs } = &mut body.content else { panic!() };
+        let FileBytes::Chunks { level, refs } = &mut body.content else { panic!() };
         *level = 0;
         for chunk in refs {
-            chunk.place = Place::zero();
+            chunk.place = ChunkLocation::zero();
             chunk.raw_len = chunk.span as u32;
         }
         let content = context.open_file(&body, "p/a:v7", &path(at)).await.unwrap();
@@ -193,7 +193,7 @@ async fn chunks_shorter_than_the_format_cuts_them_are_refused() {
     for (chunk_bytes, len) in [(1, 100_000), (1000, 3500), (1000, 200_000), (65_535, 400_000)] {
         let fixture = Fixture::new();
         let cut = Cut { chunk_bytes, rows_in_list: 4096, ..Cut::default() };
-        let version = fixture.version(cut, vec![("dense".into(), Node::File(noise(5, len)))]).await;
+        let version = fixture.version(cut, vec![("dense".into(), TestNode::File(noise(5, len)))]).await;
         let context = fixture.context().await;
         let read = read_all(&context, &version).await.unwrap();
         let errors = check(&version, &read);
@@ -202,7 +202,7 @@ async fn chunks_shorter_than_the_format_cuts_them_are_refused() {
     // The last one is as long as it is.
     let fixture = Fixture::new();
     let cut = Cut { chunk_bytes: 64 << 10, ..Cut::default() };
-    let version = fixture.version(cut, vec![("fine".into(), Node::File(noise(5, (10 << 16) + 1)))]).await;
+    let version = fixture.version(cut, vec![("fine".into(), TestNode::File(noise(5, (10 << 16) + 1)))]).await;
     let read = read_all(&fixture.context().await, &version).await.unwrap();
     assert_eq!(check(&version, &read).len(), 0);
 }
@@ -228,7 +228,7 @@ async fn index_rows_that_lie_are_found_out() {
         lies.push(with(&|r| r[i].entries = u64::MAX));
         lies.push(with(&|r| r[i].first_path.push(b'!')));
         lies.push(with(&|r| r[i].block = rows[(i + 1) % rows.len()].block.clone()));
-        lies.push(with(&|r| r[i].block.place = Place::zero()));
+        lies.push(with(&|r| r[i].block.place = ChunkLocation::zero()));
         lies.push(with(&|r| drop(r.remove(i))));
     }
     let mut roots: Vec<Root> = lies

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::testing::{Cut, Fixture, Node, Version, artifact, noise, path};
+use super::super::testing::{Cut, Fixture, TestNode, TestVersion, artifact, noise, path};
 use super::super::{ReadError, VersionView};
-use crate::format::entry::{Body, Entry, Mtime};
+use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::path::TreePath;
 
 const SMALL_BLOCKS: Cut = Cut {
@@ -16,7 +16,7 @@ const SMALL_BLOCKS: Cut = Cut {
 };
 
 /// About 5,000 entries: wide and deep directories, names around `/` in byte order, empty directories.
-async fn big_tree(fixture: &Fixture) -> Version {
+async fn big_tree(fixture: &Fixture) -> TestVersion {
     let mut nodes = vec![];
     for i in 0..4000u64 {
         let at = match i % 4 {
@@ -25,12 +25,12 @@ async fn big_tree(fixture: &Fixture) -> Version {
             2 => format!("data/shard{:02}.idx/{i}", i % 11),
             _ => format!("d{}/e/f/g/h{i}", i % 5),
         };
-        nodes.push((at, Node::File(noise(i, (i % 7) as usize))));
+        nodes.push((at, TestNode::File(noise(i, (i % 7) as usize))));
     }
     for i in 0..500u64 {
-        nodes.push((format!("empty/{i}"), Node::Directory));
-        nodes.push((format!("link{i}"), Node::Symlink("wide")));
-        nodes.push((format!("wide-{i}"), Node::File(vec![])));
+        nodes.push((format!("empty/{i}"), TestNode::Directory));
+        nodes.push((format!("link{i}"), TestNode::Symlink("wide")));
+        nodes.push((format!("wide-{i}"), TestNode::File(vec![])));
     }
     fixture.version(SMALL_BLOCKS, nodes).await
 }
@@ -63,7 +63,7 @@ async fn directories_list_their_own_children_in_pages_of_any_size() {
     let version = big_tree(&fixture).await;
     let context = fixture.context().await;
     let view = fixture.view(&context, &version).await;
-    let directories = version.entries.iter().filter(|e| matches!(e.body, Body::Directory));
+    let directories = version.entries.iter().filter(|e| matches!(e.body, EntryBody::Directory));
     let all: Vec<Option<TreePath>> =
         std::iter::once(None).chain(directories.map(|e| Some(e.path.clone()))).collect();
     for dir in all.iter().filter(|d| d.as_ref().is_none_or(|d| !d.is_below(&path("empty")))) {
@@ -122,7 +122,7 @@ async fn listing_a_directory_skips_the_blocks_of_what_lies_below_it() {
     let mut nodes = vec![];
     for dir in 0..4 {
         for i in 0..5000 {
-            nodes.push((format!("d{dir}/f{i:06}"), Node::File(vec![])));
+            nodes.push((format!("d{dir}/f{i:06}"), TestNode::File(vec![])));
         }
     }
     let version = fixture.version(Cut { rows_in_leaf: 50, pack_bytes: 1, ..SMALL_BLOCKS }, nodes).await;
@@ -154,7 +154,7 @@ async fn a_second_process_walks_the_tree_without_a_request() {
 async fn a_walk_by_listings_fetches_ever_more_blocks_at_once() {
     let fixture = Fixture::new();
     let files = (0..100).flat_map(|dir| (0..200).map(move |i| format!("d{dir:02}/f{i:03}")));
-    let nodes = files.map(|path| (path, Node::File(vec![]))).collect();
+    let nodes = files.map(|path| (path, TestNode::File(vec![]))).collect();
     let cut = Cut { rows_in_index: 256, pack_bytes: 32 << 20, ..SMALL_BLOCKS };
     let version = fixture.version(cut, nodes).await;
     let context = fixture.context().await;
@@ -182,18 +182,18 @@ async fn an_empty_version_has_nothing_in_it() {
     view.check_tree().await.unwrap();
 }
 
-fn bare(at: &str, body: Body) -> Entry {
+fn bare(at: &str, body: EntryBody) -> Entry {
     Entry { path: path(at), executable: false, mtime: Mtime::default(), body }
 }
 
 #[tokio::test]
 async fn entries_outside_of_any_directory_are_refused() {
     let fixture = Fixture::new();
-    let link = || Body::Symlink { target: (*b"x").into() };
+    let link = || EntryBody::Symlink { target: (*b"x").into() };
     let cases = [
         vec![bare("a/b", link())],
         vec![bare("a", link()), bare("a/b", link())],
-        vec![bare("a", Body::Directory), bare("a/b/c", link())],
+        vec![bare("a", EntryBody::Directory), bare("a/b/c", link())],
     ];
     let context = fixture.context().await;
     for entries in cases {

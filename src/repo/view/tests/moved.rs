@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::super::ReadError;
 use super::super::testing::Fixture;
 use super::damage::{check, read_all, sample};
-use crate::format::entry::Place;
+use crate::format::entry::ChunkLocation;
 use crate::format::id::{ChunkId, PackId};
-use crate::format::moves::encode_moves;
 use crate::format::pack::{
     PACK_FOOTER_BYTES, PackRow, decode_footer, decode_table, encode_footer, encode_table,
 };
+use crate::format::relocation::encode_moves;
 use crate::store::Key;
 
 fn rows_of(pack: &PackId, bytes: &[u8]) -> Vec<PackRow> {
@@ -19,7 +19,7 @@ fn rows_of(pack: &PackId, bytes: &[u8]) -> Vec<PackRow> {
 }
 
 /// Writes the chunks of a pack, turned round, into a new one with a table of moves, and deletes the old one.
-async fn rewrite(fixture: &Fixture, pack: PackId, random: u8) -> (PackId, BTreeMap<ChunkId, Place>) {
+async fn rewrite(fixture: &Fixture, pack: PackId, random: u8) -> (PackId, BTreeMap<ChunkId, ChunkLocation>) {
     let old = fixture.get(&Key::Pack(pack)).await;
     let (mut data, mut rows) = (vec![b'#'; 100], vec![]);
     let filler = PackRow {
@@ -38,9 +38,13 @@ async fn rewrite(fixture: &Fixture, pack: PackId, random: u8) -> (PackId, BTreeM
     let (id, table) = encode_table([random; 16], &rows);
     data.extend_from_slice(&table);
     data.extend_from_slice(&encode_footer(table.len()));
-    let place =
-        |row: &PackRow| Place { pack: id, offset: row.offset, stored_len: row.stored_len, codec: row.codec };
-    let moves: BTreeMap<ChunkId, Place> = rows[1..].iter().map(|row| (row.id, place(row))).collect();
+    let place = |row: &PackRow| ChunkLocation {
+        pack: id,
+        offset: row.offset,
+        stored_len: row.stored_len,
+        codec: row.codec,
+    };
+    let moves: BTreeMap<ChunkId, ChunkLocation> = rows[1..].iter().map(|row| (row.id, place(row))).collect();
     fixture.put(&Key::Pack(id), data).await;
     fixture.put(&Key::Moves(pack), encode_moves(&pack, &moves)).await;
     fixture.delete(&Key::Pack(pack)).await;
@@ -94,8 +98,8 @@ async fn tables_that_lie_or_lead_in_a_circle_are_found_out() {
     let pack = version.data_packs[0];
     let (new, moves) = rewrite(&fixture, pack, 1).await;
     // Every place is one byte off.
-    let wrong: BTreeMap<ChunkId, Place> =
-        moves.iter().map(|(id, place)| (*id, Place { offset: place.offset - 1, ..*place })).collect();
+    let wrong: BTreeMap<ChunkId, ChunkLocation> =
+        moves.iter().map(|(id, place)| (*id, ChunkLocation { offset: place.offset - 1, ..*place })).collect();
     fixture.put(&Key::Moves(pack), encode_moves(&pack, &wrong)).await;
     let errors = check(&version, &read_all(&fixture.context().await, &version).await.unwrap());
     assert!(
@@ -110,7 +114,8 @@ async fn tables_that_lie_or_lead_in_a_circle_are_found_out() {
         "{errors:?}"
     );
     // The new pack is gone, and its table leads back.
-    let back: BTreeMap<ChunkId, Place> = moves.iter().map(|(id, p)| (*id, Place { pack, ..*p })).collect();
+    let back: BTreeMap<ChunkId, ChunkLocation> =
+        moves.iter().map(|(id, p)| (*id, ChunkLocation { pack, ..*p })).collect();
     fixture.put(&Key::Moves(pack), encode_moves(&pack, &moves)).await;
     fixture.put(&Key::Moves(new), encode_moves(&new, &back)).await;
     fixture.delete(&Key::Pack(new)).await;

@@ -3,10 +3,10 @@
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 
-use super::super::testing::{Cut, Fixture, Node, Version, noise, path};
+use super::super::testing::{Cut, Fixture, TestNode, TestVersion, noise, path};
 use super::super::{ReadContext, ReadError, ReadLimits};
 use crate::format::codec::Codec;
-use crate::format::entry::{ChunkRef, Content, FileBody, Place};
+use crate::format::entry::{ChunkLocation, ChunkRef, FileBody, FileBytes};
 use crate::format::id::{ChunkId, FileHash};
 use crate::format::manifest::encode_list;
 use crate::format::pack;
@@ -16,17 +16,17 @@ const CHUNK: usize = 64 << 10;
 const CUT: Cut =
     Cut { chunk_bytes: CHUNK, rows_in_list: 16, rows_in_leaf: 512, rows_in_index: 256, pack_bytes: 4 << 20 };
 
-async fn one_big(fixture: &Fixture, len: usize) -> Version {
+async fn one_big(fixture: &Fixture, len: usize) -> TestVersion {
     let mut bytes = noise(1, len);
     // A hole, and text that compresses.
     bytes[3 * CHUNK..7 * CHUNK].fill(0);
     for (i, b) in bytes[10 * CHUNK..14 * CHUNK].iter_mut().enumerate() {
         *b = b"some text, "[i % 11];
     }
-    fixture.version(CUT, vec![("big.bin".into(), Node::File(bytes))]).await
+    fixture.version(CUT, vec![("big.bin".into(), TestNode::File(bytes))]).await
 }
 
-async fn get_all(context: &ReadContext, version: &Version, at: &str) -> Vec<u8> {
+async fn get_all(context: &ReadContext, version: &TestVersion, at: &str) -> Vec<u8> {
     let content = context.open_file(version.body(at), "p/a:v7", &path(at)).await.unwrap();
     let mut file = content.materialize().await.unwrap();
     let mut out = vec![];
@@ -115,7 +115,7 @@ async fn what_was_read_once_costs_no_request_again_not_even_after_a_restart() {
 async fn readers_of_one_range_share_one_request() {
     let fixture = Fixture::new();
     let version = fixture
-        .version(Cut::default(), vec![("m.bin".into(), Node::File(noise(5, 1_040_000 + (40 << 10))))])
+        .version(Cut::default(), vec![("m.bin".into(), TestNode::File(noise(5, 1_040_000 + (40 << 10))))])
         .await;
     let context = fixture.context().await;
     let body = version.body("m.bin");
@@ -133,7 +133,7 @@ async fn readers_of_one_range_share_one_request() {
 #[tokio::test]
 async fn a_walk_over_small_files_costs_a_request_for_each_stretch_of_the_pack() {
     let fixture = Fixture::new();
-    let nodes = (0..300u64).map(|i| (format!("d/{i:03}"), Node::File(noise(i, 3000 + i as usize * 30))));
+    let nodes = (0..300u64).map(|i| (format!("d/{i:03}"), TestNode::File(noise(i, 3000 + i as usize * 30))));
     let version = fixture.version(Cut { pack_bytes: 32 << 20, ..CUT }, nodes.collect()).await;
     let context = fixture.context().await;
     let view = fixture.view(&context, &version).await;
@@ -172,7 +172,7 @@ async fn the_next_version_downloads_only_what_changed() {
     let old = one_big(&fixture, 8 << 20).await;
     let mut bytes = old.contents[&path("big.bin")].clone();
     bytes[20 * CHUNK + 5] ^= 1;
-    let new = fixture.version(CUT, vec![("big.bin".into(), Node::File(bytes.clone()))]).await;
+    let new = fixture.version(CUT, vec![("big.bin".into(), TestNode::File(bytes.clone()))]).await;
     let context = fixture.context().await;
     get_all(&context, &old, "big.bin").await;
     let before = context.store().counts().bytes_fetched;
@@ -184,7 +184,7 @@ async fn the_next_version_downloads_only_what_changed() {
 #[tokio::test]
 async fn files_in_the_manifest_and_empty_ones_need_no_request() {
     let fixture = Fixture::new();
-    let nodes = vec![("a".into(), Node::File(b"abc".to_vec())), ("e".into(), Node::File(vec![]))];
+    let nodes = vec![("a".into(), TestNode::File(b"abc".to_vec())), ("e".into(), TestNode::File(vec![]))];
     let version = fixture.version(CUT, nodes).await;
     let context = fixture.context().await;
     let before = context.store().counts();
@@ -285,7 +285,7 @@ async fn a_file_of_five_tebibytes_costs_only_the_lists_it_is_read_through() {
         id,
         span: 1 << 20,
         raw_len: 1 << 20,
-        place: Place { pack: pack_id, offset: 0, stored_len: 1 << 20, codec: Codec::Raw },
+        place: ChunkLocation { pack: pack_id, offset: 0, stored_len: 1 << 20, codec: Codec::Raw },
     };
     for level in 0..3u8 {
         let block = encode_list(&vec![one.clone(); 128]);
@@ -294,20 +294,20 @@ async fn a_file_of_five_tebibytes_costs_only_the_lists_it_is_read_through() {
         let (next, table) = pack::encode_table([level + 1; 16], &[row]);
         pack_id = next;
         fixture.put(&Key::Pack(pack_id), [block, table].concat()).await;
-        let place = Place { pack: pack_id, offset: 0, stored_len: len, codec: Codec::Raw };
+        let place = ChunkLocation { pack: pack_id, offset: 0, stored_len: len, codec: Codec::Raw };
         one = ChunkRef { id: block_id, span: one.span * 128, raw_len: len, place };
     }
     let refs = vec![one.clone(), one.clone(), one];
     let size = refs.iter().map(|r| r.span).sum::<u64>();
     assert!(size >= 5 << 40);
-    let content = Content::Chunks { level: 3, refs };
+    let content = FileBytes::Chunks { level: 3, refs };
     let hash = FileHash::of(b"nobody has hashed it");
     let body = FileBody {
         size,
         hash,
         sha256: None,
         hole_bytes: 0,
-        rule: crate::format::chunk::Rule::Binary,
+        rule: crate::format::chunk::ChunkRule::Binary,
         content,
     };
     let context = fixture.context().await;
@@ -324,9 +324,11 @@ async fn a_file_of_five_tebibytes_costs_only_the_lists_it_is_read_through() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_readers_at_once_in_a_cache_that_is_too_small_all_get_the_committed_bytes() {
     let fixture = Fixture { limit: 3 << 20, ..Fixture::new() };
-    let mut nodes: Vec<(String, Node)> =
-        (0..60u64).map(|i| (format!("s/{i:02}"), Node::File(noise(i, 30_000 + i as usize * 100)))).collect();
-    nodes.extend((0..3u64).map(|i| (format!("b{i}"), Node::File(noise(100 + i, (2 << 20) + i as usize)))));
+    let mut nodes: Vec<(String, TestNode)> = (0..60u64)
+        .map(|i| (format!("s/{i:02}"), TestNode::File(noise(i, 30_000 + i as usize * 100))))
+        .collect();
+    nodes
+        .extend((0..3u64).map(|i| (format!("b{i}"), TestNode::File(noise(100 + i, (2 << 20) + i as usize)))));
     let version = std::sync::Arc::new(fixture.version(CUT, nodes).await);
     let limits = ReadLimits { memory_bytes: 2 << 20, unread_bytes: 1 << 20, requests: 4 };
     let context = ReadContext::new(fixture.store().await, fixture.cache(), limits);
@@ -341,7 +343,7 @@ async fn many_readers_at_once_in_a_cache_that_is_too_small_all_get_the_committed
                 let stride = if reader % 2 == 0 { 1 } else { 17 };
                 let at = &names[((reader * 5 + step * stride) % names.len() as u64) as usize];
                 let Some((ordinal, entry)) = view.find(at).await.unwrap() else { panic!("{at}") };
-                let crate::format::entry::Body::File(body) = &entry.body else { panic!("{at}") };
+                let crate::format::entry::EntryBody::File(body) = &entry.body else { panic!("{at}") };
                 let content = view.open_file(ordinal, at, body).await.unwrap();
                 let want = &version.contents[at];
                 let mut got = vec![];

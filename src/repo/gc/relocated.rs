@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::marks::Marks;
-use super::repack::{CopyError, damaged, of_store, proved, stretches};
+use super::repack::{RepackError, damaged, of_store, proved, stretches};
 use super::{Collector, GcError};
 use crate::format::id::PackId;
 use crate::format::pack::PackRow;
@@ -19,15 +19,15 @@ impl Collector {
     pub(super) async fn is_moved(&self, pack: &PackId, size: u64, marks: &Marks) -> Result<bool, GcError> {
         match self.prove_moves(pack, size, marks).await {
             Ok(()) => Ok(true),
-            Err(CopyError::Damaged(problem)) => {
+            Err(RepackError::Damaged(problem)) => {
                 tracing::error!(%pack, problem, "a pack stays: not all of it is where its table of moves says");
                 Ok(false)
             }
-            Err(CopyError::Gc(error)) => Err(error),
+            Err(RepackError::Gc(error)) => Err(error),
         }
     }
 
-    async fn prove_moves(&self, pack: &PackId, size: u64, marks: &Marks) -> Result<(), CopyError> {
+    async fn prove_moves(&self, pack: &PackId, size: u64, marks: &Marks) -> Result<(), RepackError> {
         let number = marks.number_of(pack).ok_or_else(|| damaged("it was not listed"))?;
         let mut moved: BTreeMap<PackId, Vec<PackRow>> = BTreeMap::new();
         for row in self.live_rows(number, pack, size, marks).await? {
@@ -52,7 +52,7 @@ impl Collector {
         pack: &PackId,
         row: PackRow,
         marks: &Marks,
-    ) -> Result<(PackId, PackRow), CopyError> {
+    ) -> Result<(PackId, PackRow), RepackError> {
         let mut at = *pack;
         for _ in 0..MAX_MOVES {
             let table = self.context.moves(&at).await.map_err(GcError::from)?;

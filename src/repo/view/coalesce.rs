@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::format::entry::Place;
+use crate::format::entry::ChunkLocation;
 use crate::format::id::PackId;
 
 /// Bytes between two wanted chunks that are fetched and thrown away rather than paid with another request.
@@ -12,7 +12,7 @@ pub(super) const REQUEST_BYTES: u64 = 4 << 20;
 
 /// One range request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Group {
+pub(super) struct RangeRequest {
     pub pack: PackId,
     pub range: Range<u64>,
     /// Which of the places lie in it.
@@ -20,15 +20,15 @@ pub(super) struct Group {
 }
 
 /// Groups places (none of them a chunk of zeros) into as few requests as the limits allow.
-pub(super) fn group(places: &[Place]) -> Vec<Group> {
+pub(super) fn group(places: &[ChunkLocation]) -> Vec<RangeRequest> {
     group_up_to(places, REQUEST_BYTES)
 }
 
 /// The same with requests of at most so many bytes, unless a single chunk is longer.
-pub(super) fn group_up_to(places: &[Place], request_bytes: u64) -> Vec<Group> {
+pub(super) fn group_up_to(places: &[ChunkLocation], request_bytes: u64) -> Vec<RangeRequest> {
     let mut order: Vec<usize> = (0..places.len()).collect();
     order.sort_by_key(|i| (places[*i].pack, places[*i].offset, *i));
-    let mut groups: Vec<Group> = vec![];
+    let mut groups: Vec<RangeRequest> = vec![];
     for i in order {
         let place = &places[i];
         let end = place.offset + u64::from(place.stored_len);
@@ -40,7 +40,7 @@ pub(super) fn group_up_to(places: &[Place], request_bytes: u64) -> Vec<Group> {
             last.range.end = last.range.end.max(end);
             last.members.push(i);
         } else {
-            groups.push(Group { pack: place.pack, range: place.offset..end, members: vec![i] });
+            groups.push(RangeRequest { pack: place.pack, range: place.offset..end, members: vec![i] });
         }
     }
     groups
@@ -51,8 +51,8 @@ mod tests {
     use super::*;
     use crate::format::codec::Codec;
 
-    fn place(pack: u8, offset: u64, stored_len: u32) -> Place {
-        Place { pack: PackId::from_bytes([pack; 32]), offset, stored_len, codec: Codec::Raw }
+    fn place(pack: u8, offset: u64, stored_len: u32) -> ChunkLocation {
+        ChunkLocation { pack: PackId::from_bytes([pack; 32]), offset, stored_len, codec: Codec::Raw }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use super::FormatError;
 use super::codec::Codec;
 use super::collection::checked_body;
-use super::entry::{PackNames, Place, decode_place, encode_place};
-use super::wire::Reader;
+use super::entry::{ChunkLocation, PackNames, decode_place, encode_place};
+use super::wire::WireReader;
 use crate::format::id::{ChunkId, PackId};
 
 const MAGIC: &[u8; 8] = b"artfsmv1";
@@ -29,7 +29,7 @@ pub struct Moves {
 }
 
 /// Encodes the table of a pack's moves.
-pub fn encode_moves(pack: &PackId, moves: &BTreeMap<ChunkId, Place>) -> Vec<u8> {
+pub fn encode_moves(pack: &PackId, moves: &BTreeMap<ChunkId, ChunkLocation>) -> Vec<u8> {
     let mut packs = PackNames::default();
     let mut rows = Vec::with_capacity(moves.len() * ROW_BYTES);
     for (chunk, place) in moves {
@@ -51,7 +51,7 @@ pub fn encode_moves(pack: &PackId, moves: &BTreeMap<ChunkId, Place>) -> Vec<u8> 
 impl Moves {
     /// Reads the table of this pack. Cost: linear in the rows.
     pub fn decode(pack: &PackId, bytes: &Bytes) -> Result<Self, FormatError> {
-        let mut r = Reader::new(WHAT, checked_body(WHAT, bytes)?);
+        let mut r = WireReader::new(WHAT, checked_body(WHAT, bytes)?);
         if r.bytes(MAGIC.len())? != MAGIC {
             return Err(r.error("it does not begin as tables of this format do"));
         }
@@ -88,9 +88,9 @@ impl Moves {
         Ok(())
     }
 
-    fn row(&self, i: usize) -> Result<(ChunkId, Place), FormatError> {
+    fn row(&self, i: usize) -> Result<(ChunkId, ChunkLocation), FormatError> {
         let row = self.rows.get(i * ROW_BYTES..(i + 1) * ROW_BYTES);
-        let mut r = Reader::new(WHAT, row.ok_or_else(|| FormatError::new(WHAT, format!("no row {i}")))?);
+        let mut r = WireReader::new(WHAT, row.ok_or_else(|| FormatError::new(WHAT, format!("no row {i}")))?);
         let chunk = ChunkId::from_bytes(r.array()?);
         let place = decode_place(&mut r, &|n| self.packs.get(usize::from(n)).copied())?;
         Ok((chunk, place))
@@ -121,12 +121,12 @@ impl Moves {
     }
 
     /// All chunks that were moved, and where they are.
-    pub fn places(&self) -> BTreeMap<ChunkId, Place> {
+    pub fn places(&self) -> BTreeMap<ChunkId, ChunkLocation> {
         (0..self.len()).filter_map(|i| self.row(i).ok()).collect()
     }
 
     /// Where a chunk is now; none if it was not moved. Cost: a search in memory.
-    pub fn find(&self, chunk: &ChunkId) -> Option<Place> {
+    pub fn find(&self, chunk: &ChunkId) -> Option<ChunkLocation> {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -149,9 +149,14 @@ mod tests {
         ChunkId::of(&n.to_le_bytes())
     }
 
-    fn place(n: u64) -> Place {
+    fn place(n: u64) -> ChunkLocation {
         let codec = if n.is_multiple_of(2) { Codec::Raw } else { Codec::Zstd };
-        Place { pack: PackId::of(&[(n % 3) as u8]), offset: n * 1000, stored_len: n as u32 + 1, codec }
+        ChunkLocation {
+            pack: PackId::of(&[(n % 3) as u8]),
+            offset: n * 1000,
+            stored_len: n as u32 + 1,
+            codec,
+        }
     }
 
     fn encoded(count: u64) -> Bytes {

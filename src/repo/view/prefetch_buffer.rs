@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// What came together.
 #[derive(Debug)]
-struct Batch {
+struct PrefetchBatch {
     /// By offset.
     chunks: Vec<(u64, Bytes)>,
     /// Bytes that nobody has read.
@@ -25,7 +25,7 @@ struct Batch {
 /// The chunks of one file that wait, those that came last at the end.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    batches: VecDeque<Batch>,
+    batches: VecDeque<PrefetchBatch>,
     /// Bytes of the file's beginning that are hashed.
     hashed: u64,
 }
@@ -34,7 +34,7 @@ impl Unread {
     /// Lets chunks, in the order of their offsets, wait. `serial` grows from one batch to the next, of any file.
     pub fn keep(&mut self, chunks: &[(u64, Bytes)], serial: u64, room: OwnedSemaphorePermit) {
         let unread = chunks.iter().map(|(_, bytes)| bytes.len() as u64).sum();
-        self.batches.push_back(Batch { chunks: chunks.to_vec(), unread, serial, _room: room });
+        self.batches.push_back(PrefetchBatch { chunks: chunks.to_vec(), unread, serial, _room: room });
     }
 
     /// The chunk that begins at an offset, if it waits.
@@ -80,7 +80,7 @@ impl Unread {
 
     fn drop_done(&mut self) {
         let hashed = self.hashed;
-        let ends_within = |batch: &Batch| batch.chunks.last().is_none_or(|(at, _)| *at < hashed);
+        let ends_within = |batch: &PrefetchBatch| batch.chunks.last().is_none_or(|(at, _)| *at < hashed);
         self.batches.retain(|batch| batch.unread > 0 || !ends_within(batch));
     }
 
@@ -102,7 +102,7 @@ impl Unread {
     }
 }
 
-impl Batch {
+impl PrefetchBatch {
     fn find(&self, offset: u64) -> Option<usize> {
         self.chunks.binary_search_by_key(&offset, |(at, _)| *at).ok()
     }

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::vet::{Carried, Vetter};
+use super::revalidate::{CarriedFiles, Vetter};
 use crate::format::contained::Contained;
-use crate::format::entry::{Body, ChunkRef};
+use crate::format::entry::{ChunkRef, EntryBody};
 use crate::format::id::ManifestId;
 use crate::format::manifest::{Block, BlockKind, Root};
 use crate::repo::view::ReadError;
@@ -87,12 +87,12 @@ impl Vetter {
         leaf: &Block,
         contained: &mut Vec<Contained>,
     ) -> Result<bool, ReadError> {
-        let mut carried = Carried::default();
+        let mut carried = CarriedFiles::default();
         for i in 0..leaf.len() {
             match leaf.entry(i).map_err(|e| damaged(label, &e))?.body {
-                Body::File(file) => carried.add(&file),
-                Body::Contained(version) => contained.push(*version),
-                Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+                EntryBody::File(file) => carried.add(&file),
+                EntryBody::Contained(version) => contained.push(*version),
+                EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Reference(_) => {}
             }
         }
         self.chunks_hold(&carried).await

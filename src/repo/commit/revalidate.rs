@@ -13,10 +13,10 @@ use tokio::runtime::Handle;
 use super::CommitError;
 use super::ingest::Renewal;
 use super::item::OwnBytes;
-use super::tree::{Gathered, Gathering, State};
+use super::tree::{DeferredState, Gathered, Gathering};
 use crate::format::codec::Codec;
 use crate::format::contained::Contained;
-use crate::format::entry::{Body, ChunkRef, Content, Entry, FileBody};
+use crate::format::entry::{ChunkRef, Entry, EntryBody, FileBody, FileBytes};
 use crate::format::id::{ChunkId, ManifestId, PackId};
 use crate::format::manifest::{Block, BlockKind};
 use crate::format::path::TreePath;
@@ -34,26 +34,26 @@ const LABEL: &str = "a file carried over from a version";
 
 /// Some files that were carried over, by what their entries refer to.
 #[derive(Debug, Default)]
-pub(super) struct Carried {
+pub(super) struct CarriedFiles {
     chunks: Vec<(PackId, ChunkId)>,
     lists: Vec<(u8, ChunkRef)>,
 }
 
-impl Carried {
+impl CarriedFiles {
     /// Takes note of an entry that is carried over; of versions each once.
     fn add_entry(&mut self, entry: &Entry, versions: &mut HashMap<ManifestId, Contained>) {
         match &entry.body {
-            Body::File(file) => self.add(file),
-            Body::Contained(version) => {
+            EntryBody::File(file) => self.add(file),
+            EntryBody::Contained(version) => {
                 versions.entry(version.manifest).or_insert_with(|| Contained::clone(version));
             }
-            Body::Directory | Body::Symlink { .. } | Body::Reference(_) => {}
+            EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Reference(_) => {}
         }
     }
 
     /// Takes note of a file whose entry is carried over.
     pub fn add(&mut self, file: &FileBody) {
-        let Content::Chunks { level, refs } = &file.content else { return };
+        let FileBytes::Chunks { level, refs } = &file.content else { return };
         for chunk in refs.iter().filter(|chunk| chunk.place.codec != Codec::Zero) {
             match level {
                 0 => self.chunks.push((chunk.place.pack, chunk.id)),
@@ -84,12 +84,12 @@ impl Vetter {
         if self.condemned.epoch() == 0 || !tree.carried.has_more && self.packs_hold(&tree.carried.packs) {
             return Ok(true);
         }
-        let (mut carried, mut versions) = (Carried::default(), HashMap::new());
+        let (mut carried, mut versions) = (CarriedFiles::default(), HashMap::new());
         let mut gathered = tree.read();
         while let Some(next) = gathered.next()? {
             match next {
-                Gathering::Entry(State::Carried, entry) => carried.add_entry(&entry, &mut versions),
-                Gathering::Entry(State::Read | State::Listed, _) => {}
+                Gathering::Entry(DeferredState::Carried, entry) => carried.add_entry(&entry, &mut versions),
+                Gathering::Entry(DeferredState::Read | DeferredState::Listed, _) => {}
                 Gathering::Unchanged(stretch) => {
                     let mut leaves = stretch.leaves();
                     while let Some(leaf) = leaves.fetch().await? {
@@ -112,7 +112,7 @@ impl Vetter {
     }
 
     /// Whether all chunks and lists hold.
-    pub(super) async fn chunks_hold(&self, carried: &Carried) -> Result<bool, ReadError> {
+    pub(super) async fn chunks_hold(&self, carried: &CarriedFiles) -> Result<bool, ReadError> {
         for (pack, id) in &carried.chunks {
             if !self.holds(*pack, id).await? {
                 return Ok(false);
@@ -129,7 +129,7 @@ impl Vetter {
     }
 
     async fn file_holds(&self, file: &FileBody) -> Result<bool, ReadError> {
-        let mut carried = Carried::default();
+        let mut carried = CarriedFiles::default();
         carried.add(file);
         self.chunks_hold(&carried).await
     }
@@ -206,8 +206,8 @@ impl Renewer {
         own: Option<OwnBytes>,
     ) -> Result<Renewal, CommitError> {
         let file = match &entry.body {
-            Body::File(file) => file,
-            Body::Contained(contained) => {
+            EntryBody::File(file) => file,
+            EntryBody::Contained(contained) => {
                 let (vetter, runtime) = (&self.vetter, &self.runtime);
                 return match runtime.block_on(vetter.version_holds(contained))? {
                     true => Ok(Renewal::NotNeeded),
@@ -216,7 +216,9 @@ impl Renewer {
                     }
                 };
             }
-            Body::Directory | Body::Symlink { .. } | Body::Reference(_) => return Ok(Renewal::NotNeeded),
+            EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Reference(_) => {
+                return Ok(Renewal::NotNeeded);
+            }
         };
         if self.runtime.block_on(self.vetter.file_holds(file))? {
             return Ok(Renewal::NotNeeded);

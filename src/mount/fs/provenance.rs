@@ -6,14 +6,14 @@ use super::Fs;
 use super::inode::VersionNode;
 use super::sessions::{Live, OpenSession};
 use crate::format::name::{ArtifactKey, RunId, VersionNumber};
-use crate::format::run::{MAX_READS, Run, Source, VersionRead};
-use crate::mount::provenance::{LedgerError, Published, Watch, WatchCounts};
+use crate::format::run::{MAX_READS, Run, RunSource, VersionRead};
+use crate::mount::provenance::{LedgerError, OpenWatch, Published, WatchCounts};
 use crate::mount::staging::Caller;
 use crate::repo::commit::Settings;
 
 /// What a commit records of the run that made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lineage {
+pub enum RecordedLineage {
     /// Nothing.
     Omit,
     /// The runs that wrote what is staged, and this one that asks for the commit.
@@ -22,14 +22,14 @@ pub enum Lineage {
 
 /// What was found of the runs behind a commit.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(super) struct ProducingRuns {
     /// The runs whose reads are taken in.
     pub runs: Vec<RunId>,
     run: Option<Run>,
     reads: Vec<VersionRead>,
 }
 
-impl Made {
+impl ProducingRuns {
     /// Adds it to what the committer says.
     pub fn add_to(&self, settings: &mut Settings) {
         settings.run = self.run.clone().map(Box::new);
@@ -72,9 +72,9 @@ impl Fs {
     }
 
     /// The runs behind what is staged. A failure is logged: no commit fails for want of it.
-    pub(super) async fn runs_behind(&self, lineage: &Lineage, live: &Arc<Live>) -> Made {
-        let (Some(watch), Lineage::Record(committer)) = (self.watch.clone(), lineage.clone()) else {
-            return Made::default();
+    pub(super) async fn runs_behind(&self, lineage: &RecordedLineage, live: &Arc<Live>) -> ProducingRuns {
+        let (Some(watch), RecordedLineage::Record(committer)) = (self.watch.clone(), lineage.clone()) else {
+            return ProducingRuns::default();
         };
         let session = live.id.to_string();
         let found = self.runtime.spawn_blocking(move || find(&watch, &session, committer)).await;
@@ -82,9 +82,9 @@ impl Fs {
             Ok(Ok(made)) => made,
             Ok(Err(e)) => {
                 tracing::warn!("the run is not recorded: {e}");
-                Made::default()
+                ProducingRuns::default()
             }
-            Err(_) => Made::default(),
+            Err(_) => ProducingRuns::default(),
         }
     }
 
@@ -93,7 +93,7 @@ impl Fs {
         &self,
         artifact: &ArtifactKey,
         version: VersionNumber,
-        made: &Made,
+        made: &ProducingRuns,
         live: &Arc<Live>,
     ) {
         let Some(watch) = &self.watch else { return };
@@ -108,14 +108,18 @@ impl Fs {
     }
 }
 
-fn find(watch: &Arc<Watch>, session: &str, committer: Option<RunId>) -> Result<Made, LedgerError> {
+fn find(
+    watch: &Arc<OpenWatch>,
+    session: &str,
+    committer: Option<RunId>,
+) -> Result<ProducingRuns, LedgerError> {
     watch.flush()?;
     let ledger = watch.ledger();
     let mut runs = ledger.writers_of(session)?;
     if let Some(committer) = committer.filter(|run| !runs.contains(run)) {
         // A `mv` by itself says nothing of where the content came from.
         let is_mute = !runs.is_empty()
-            && ledger.run(&committer)?.is_some_and(|run| run.source == Source::Process)
+            && ledger.run(&committer)?.is_some_and(|run| run.source == RunSource::Process)
             && ledger.reads_of(std::slice::from_ref(&committer), watch.store())?.is_empty();
         if !is_mute {
             runs.push(committer);
@@ -128,12 +132,12 @@ fn find(watch: &Arc<Watch>, session: &str, committer: Option<RunId>) -> Result<M
     // The one that people named counts before the last one that wrote, and one that read before one that did not.
     let mut best = None;
     for (at, record) in records.iter().enumerate() {
-        let is_named = record.source == Source::Declared;
+        let is_named = record.source == RunSource::Declared;
         let id: Vec<RunId> = record.id.iter().cloned().collect();
         let has_read = !ledger.reads_of(&id, watch.store())?.is_empty();
         let rank = (is_named, has_read, std::cmp::Reverse(at));
         best = best.max(Some((rank, at)));
     }
     let run = best.map(|(_, at)| records.swap_remove(at));
-    Ok(Made { runs, run, reads })
+    Ok(ProducingRuns { runs, run, reads })
 }

@@ -2,7 +2,7 @@
 
 use super::error::ReadError;
 use super::version::VersionView;
-use crate::format::entry::{ChunkRef, Content, FileBody};
+use crate::format::entry::{ChunkRef, FileBody, FileBytes};
 use crate::format::id::ChunkId;
 use crate::format::manifest::{Block, BlockKind};
 
@@ -24,7 +24,7 @@ impl ListBlocks {
     pub fn of<'a>(files: impl Iterator<Item = &'a FileBody>) -> Self {
         let mut levels: Vec<Vec<ChunkRef>> = vec![];
         for file in files {
-            let Content::Chunks { level, refs } = &file.content else { continue };
+            let FileBytes::Chunks { level, refs } = &file.content else { continue };
             let level = usize::from(*level);
             levels.resize(levels.len().max(level + 1), vec![]);
             levels[level].extend(refs.iter().cloned());

@@ -16,26 +16,26 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl Fs {
     pub(super) async fn admit_version(&self, state: &ArtifactState, version: &VersionRecord) -> Result<()> {
         let Some(admission) = &self.admission else { return Ok(()) };
-        self.told(admission.version(state, version).await)
+        self.to_errno(admission.version(state, version).await)
     }
 
     pub(super) async fn admit_latest(&self, state: &ArtifactState) -> Result<()> {
         let Some(admission) = &self.admission else { return Ok(()) };
-        self.told(admission.latest(state).await)
+        self.to_errno(admission.latest(state).await)
     }
 
     pub(super) async fn admit_alias(&self, state: &ArtifactState, alias: &AliasName) -> Result<()> {
         let Some(admission) = &self.admission else { return Ok(()) };
-        self.told(admission.alias(state, alias).await)
+        self.to_errno(admission.alias(state, alias).await)
     }
 
     /// EACCES for a move that this very mount would not serve.
     pub(super) fn may_move(&self, artifact: &ArtifactKey, alias: &AliasName) -> Result<()> {
         let Some(admission) = &self.admission else { return Ok(()) };
-        self.told(admission.may_move(artifact, alias))
+        self.to_errno(admission.may_move(artifact, alias))
     }
 
-    fn told(&self, admitted: std::result::Result<(), Refusal>) -> Result<()> {
+    fn to_errno(&self, admitted: std::result::Result<(), Refusal>) -> Result<()> {
         admitted.map_err(|refusal| {
             if let Some(admission) = &self.admission {
                 admission.tell(&refusal);
@@ -52,7 +52,7 @@ impl Fs {
         content: &Arc<FileContent>,
     ) -> Result<()> {
         let is_demanded =
-            |admission: &Arc<crate::repo::trust::Admission>| admission.whole_only(version.manifest());
+            |admission: &Arc<crate::repo::trust::TrustGate>| admission.whole_only(version.manifest());
         if !self.admission.as_ref().is_some_and(is_demanded) {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! A version together with the versions that it contains, as its users see it: one tree.
 //!
 //! Each manifest is read by a [`VersionView`] of its own; here paths go from one to the next. A contained version's
-//! own entry is given as such ([`Body::Contained`]), and what is in it follows as if it stood there. Nothing loops:
+//! own entry is given as such ([`EntryBody::Contained`]), and what is in it follows as if it stood there. Nothing loops:
 //! a manifest names others by their hash, and [`MAX_LEVELS`] bounds how deep they may stand.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use super::content::FileContent;
 use super::error::ReadError;
 use super::version::{Entries, VersionView};
 use crate::format::contained::{Contained, MAX_LEVELS};
-use crate::format::entry::{Body, Entry, FileBody};
+use crate::format::entry::{Entry, EntryBody, FileBody};
 use crate::format::id::ManifestId;
 use crate::format::path::TreePath;
 
@@ -27,7 +27,7 @@ pub(super) const MAX_SHOWN: u64 = 1 << 30;
 
 /// An entry as it is seen, and where it stands.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct NestedEntry {
     /// The version whose manifest it is in.
     pub view: Arc<VersionView>,
     /// Its number there.
@@ -42,7 +42,7 @@ pub struct Found {
     pub entry: Entry,
 }
 
-impl Found {
+impl NestedEntry {
     /// The contained version that it is in; none for an entry of the version itself.
     pub fn within(&self) -> Option<&Contained> {
         self.within.as_deref()
@@ -63,7 +63,7 @@ pub struct WholeView {
 
 /// A directory of one manifest, and the directory it is seen as; none are the roots.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct NestedDirectory {
     pub view: Arc<VersionView>,
     level: u8,
     within: Option<Arc<Contained>>,
@@ -71,18 +71,18 @@ pub(super) struct Place {
     outer: Option<TreePath>,
 }
 
-impl Place {
-    pub fn found(&self, ordinal: u64, entry: Entry) -> Result<Found, ReadError> {
+impl NestedDirectory {
+    pub fn found(&self, ordinal: u64, entry: Entry) -> Result<NestedEntry, ReadError> {
         let inner = entry.path.clone();
         let path = if self.level == 0 { inner.clone() } else { self.outside(&inner)? };
         let entry = Entry { path, ..entry };
         let (view, within) = (self.view.clone(), self.within.clone());
-        Ok(Found { view, ordinal, level: self.level, within, inner, entry })
+        Ok(NestedEntry { view, ordinal, level: self.level, within, inner, entry })
     }
 
     /// A directory of the manifest that it is in.
-    pub fn directory(found: Found) -> Self {
-        let Found { view, level, within, inner, entry, .. } = found;
+    pub fn directory(found: NestedEntry) -> Self {
+        let NestedEntry { view, level, within, inner, entry, .. } = found;
         Self { view, level, within, inner: Some(inner), outer: Some(entry.path) }
     }
 
@@ -113,12 +113,16 @@ impl WholeView {
         &self.top
     }
 
-    pub(super) fn root(&self) -> Place {
-        Place { view: self.top.clone(), level: 0, within: None, inner: None, outer: None }
+    pub(super) fn root(&self) -> NestedDirectory {
+        NestedDirectory { view: self.top.clone(), level: 0, within: None, inner: None, outer: None }
     }
 
     /// What a contained version shows. Cost: its manifest's root, where it is not in the cache.
-    pub(super) async fn enter(&self, found: &Found, contained: &Contained) -> Result<Place, ReadError> {
+    pub(super) async fn enter(
+        &self,
+        found: &NestedEntry,
+        contained: &Contained,
+    ) -> Result<NestedDirectory, ReadError> {
         let level = found.level + 1;
         if level > MAX_LEVELS {
             let problem = format!("{}: versions stand in it more than {MAX_LEVELS} deep", found.entry.path);
@@ -135,12 +139,12 @@ impl WholeView {
         };
         view.check_is(contained)?;
         let (within, outer) = (Some(Arc::new(contained.clone())), Some(found.entry.path.clone()));
-        Ok(Place { view, level, within, inner: contained.path.clone(), outer })
+        Ok(NestedDirectory { view, level, within, inner: contained.path.clone(), outer })
     }
 
     /// What is seen at a path. Cost: a block for each level that is not in the cache, for each manifest on the way; for
     /// what is not there, the same for each directory above it up to the first that is.
-    pub async fn find(&self, path: &TreePath) -> Result<Option<Found>, ReadError> {
+    pub async fn find(&self, path: &TreePath) -> Result<Option<NestedEntry>, ReadError> {
         match self.locate(path).await? {
             Some((place, ordinal, entry)) => place.found(ordinal, entry).map(Some),
             None => Ok(None),
@@ -148,7 +152,10 @@ impl WholeView {
     }
 
     /// The same, as an entry of a manifest, and where the directory that shows it stands.
-    pub(super) async fn locate(&self, path: &TreePath) -> Result<Option<(Place, u64, Entry)>, ReadError> {
+    pub(super) async fn locate(
+        &self,
+        path: &TreePath,
+    ) -> Result<Option<(NestedDirectory, u64, Entry)>, ReadError> {
         let (mut place, mut inner) = (self.root(), path.clone());
         loop {
             if let Some((ordinal, entry)) = place.view.find(&inner).await? {
@@ -175,14 +182,14 @@ impl WholeView {
     /// The contained version that a path leads into, if the first directory above it that is there is one.
     async fn contained_above(
         &self,
-        place: &Place,
+        place: &NestedDirectory,
         path: &TreePath,
-    ) -> Result<Option<(Found, Box<Contained>)>, ReadError> {
+    ) -> Result<Option<(NestedEntry, Box<Contained>)>, ReadError> {
         let mut above = path.parent();
         while let Some(directory) = above.filter(|directory| place.inner.as_ref() != Some(directory)) {
             match place.view.find(&directory).await? {
                 Some((ordinal, entry)) => {
-                    let Body::Contained(contained) = &entry.body else { return Ok(None) };
+                    let EntryBody::Contained(contained) = &entry.body else { return Ok(None) };
                     let contained = contained.clone();
                     return Ok(Some((place.found(ordinal, entry)?, contained)));
                 }
@@ -193,13 +200,13 @@ impl WholeView {
     }
 
     /// The directory seen at a path; none if there is none.
-    async fn directory(&self, path: Option<&TreePath>) -> Result<Option<Place>, ReadError> {
+    async fn directory(&self, path: Option<&TreePath>) -> Result<Option<NestedDirectory>, ReadError> {
         let Some(path) = path else { return Ok(Some(self.root())) };
         let Some(found) = self.find(path).await? else { return Ok(None) };
         match &found.entry.body {
-            Body::Contained(contained) => self.enter(&found, contained).await.map(Some),
-            Body::Directory => Ok(Some(Place::directory(found))),
-            Body::File(_) | Body::Symlink { .. } | Body::Reference(_) => Ok(None),
+            EntryBody::Contained(contained) => self.enter(&found, contained).await.map(Some),
+            EntryBody::Directory => Ok(Some(NestedDirectory::directory(found))),
+            EntryBody::File(_) | EntryBody::Symlink { .. } | EntryBody::Reference(_) => Ok(None),
         }
     }
 
@@ -210,35 +217,40 @@ impl WholeView {
         directory: Option<&TreePath>,
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<Found>, ReadError> {
+    ) -> Result<Vec<NestedEntry>, ReadError> {
         let Some(place) = self.directory(directory).await? else { return Ok(vec![]) };
         let children = place.view.children(place.inner.as_ref(), after, limit).await?;
         children.into_iter().map(|(ordinal, entry)| place.found(ordinal, entry)).collect()
     }
 
     /// Everything, in order of the paths that are seen, checked to be a tree.
-    pub fn walk(self: &Arc<Self>) -> Walk {
-        let begin = Level { entries: self.top.entries(0), place: self.root(), waiting: VecDeque::new() };
-        Walk { whole: self.clone(), levels: vec![begin], shown: 0 }
+    pub fn walk(self: &Arc<Self>) -> NestedWalk {
+        let begin =
+            NestedLevel { entries: self.top.entries(0), place: self.root(), waiting: VecDeque::new() };
+        NestedWalk { whole: self.clone(), levels: vec![begin], shown: 0 }
     }
 
     /// Everything below a directory; nothing if there is none at the path.
-    pub async fn walk_below(self: &Arc<Self>, directory: &TreePath) -> Result<Walk, ReadError> {
+    pub async fn walk_below(self: &Arc<Self>, directory: &TreePath) -> Result<NestedWalk, ReadError> {
         let place = self.directory(Some(directory)).await?;
-        Ok(Walk { whole: self.clone(), levels: place.map(Level::new).into_iter().collect(), shown: 0 })
+        Ok(NestedWalk {
+            whole: self.clone(),
+            levels: place.map(NestedLevel::new).into_iter().collect(),
+            shown: 0,
+        })
     }
 }
 
 /// A manifest of which some was given.
 #[derive(Debug)]
-struct Level {
+struct NestedLevel {
     entries: Entries,
-    place: Place,
+    place: NestedDirectory,
     waiting: VecDeque<(u64, Entry)>,
 }
 
-impl Level {
-    fn new(place: Place) -> Self {
+impl NestedLevel {
+    fn new(place: NestedDirectory) -> Self {
         let entries = match &place.inner {
             None => place.view.entries(0),
             Some(directory) => place.view.subtree(directory),
@@ -249,15 +261,15 @@ impl Level {
 
 /// The entries of a whole version in order, in batches.
 #[derive(Debug)]
-pub struct Walk {
+pub struct NestedWalk {
     whole: Arc<WholeView>,
-    levels: Vec<Level>,
+    levels: Vec<NestedLevel>,
     shown: u64,
 }
 
-impl Walk {
+impl NestedWalk {
     /// The next entries, as many as one block holds at the most; none at the end.
-    pub async fn next_batch(&mut self) -> Result<Vec<Found>, ReadError> {
+    pub async fn next_batch(&mut self) -> Result<Vec<NestedEntry>, ReadError> {
         while let Some(level) = self.levels.last_mut() {
             if level.waiting.is_empty() {
                 level.waiting = level.entries.next_batch().await?.into();
@@ -270,7 +282,7 @@ impl Walk {
             while let Some((ordinal, entry)) = level.waiting.pop_front() {
                 let found = level.place.found(ordinal, entry)?;
                 let contained = match &found.entry.body {
-                    Body::Contained(contained) => Some(contained.clone()),
+                    EntryBody::Contained(contained) => Some(contained.clone()),
                     _ => None,
                 };
                 if let Some(contained) = contained {
@@ -278,7 +290,7 @@ impl Walk {
                     self.check_shown(contained.entries)?;
                     let below = self.whole.enter(&found, &contained).await?;
                     out.push(found);
-                    self.levels.push(Level::new(below));
+                    self.levels.push(NestedLevel::new(below));
                     break;
                 }
                 out.push(found);

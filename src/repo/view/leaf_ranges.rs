@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ahead::Ahead;
-use super::cursor::Cursor;
+use super::cursor::TreeCursor;
 use super::error::ReadError;
 use super::version::{BEHIND_SUBTREE, VersionView};
 use crate::format::entry::Entry;
@@ -75,7 +75,7 @@ pub struct Leaves {
     view: Arc<VersionView>,
     from: Bound,
     to: Option<Bound>,
-    cursor: Option<Cursor>,
+    cursor: Option<TreeCursor>,
 }
 
 impl VersionView {
@@ -86,7 +86,7 @@ impl VersionView {
 
     /// The path of the first entry that is not before a place. Cost: as of [`VersionView::find`].
     pub async fn first_from(&self, from: &Bound) -> Result<Option<TreePath>, ReadError> {
-        let cursor = Cursor::at_path(self, &from.0, Ahead::Few).await?;
+        let cursor = TreeCursor::at_path(self, &from.0, Ahead::Few).await?;
         match cursor.path(self)? {
             None => Ok(None),
             Some(_) => cursor.entry(self).map(|entry| Some(entry.path)),
@@ -101,7 +101,7 @@ impl Leaves {
         let view = &self.view;
         let mut cursor = match self.cursor.take() {
             Some(cursor) => cursor,
-            None => Cursor::at_path(view, &self.from.0, Ahead::Many).await?,
+            None => TreeCursor::at_path(view, &self.from.0, Ahead::Many).await?,
         };
         let Some((block, first, row)) = cursor.leaf(view)? else { return Ok(None) };
         let end = match &self.to {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::chunks::Piece;
+use super::coalesce::REQUEST_BYTES;
 use super::content::{ChunkLanding, FileContent, Loose};
 use super::error::ReadError;
 use super::fetch::Urgency;
-use super::flight::{Departure, flight};
-use super::group::REQUEST_BYTES;
+use super::single_flight::{Departure, flight};
 use crate::format::codec::Codec;
 use crate::format::id::ChunkId;
 use crate::repo::cache::{Cache, ChunkState, Finish, Pages, PartialFile};
@@ -23,14 +23,14 @@ const WALK_BYTES: u64 = 256 << 20;
 const MIN_UNREAD_BYTES: u64 = 1 << 20;
 
 /// The right to fetch some chunks of a file; gives it back when dropped.
-struct Claim {
+struct ChunkClaim {
     content: Arc<FileContent>,
     offsets: Vec<u64>,
     fetched: Departure<Loose>,
     written: Departure<Result<bool, ReadError>>,
 }
 
-impl Claim {
+impl ChunkClaim {
     fn new(content: &Arc<FileContent>) -> (Self, ChunkLanding) {
         let ((fetched, on_fetched), (written, on_written)) = (flight(), flight());
         let claim = Self { content: content.clone(), offsets: vec![], fetched, written };
@@ -38,7 +38,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for ChunkClaim {
     fn drop(&mut self) {
         // Out of the map before the waiters of an abandoned flight hear of it.
         let mut flights = self.content.flights.lock().expect("no holder panics");
@@ -55,7 +55,7 @@ impl FileContent {
         urgency: Urgency,
     ) -> Vec<(u64, ChunkLanding)> {
         let mut landings = vec![];
-        let mut batches: Vec<(Claim, Vec<Piece>)> = vec![];
+        let mut batches: Vec<(ChunkClaim, Vec<Piece>)> = vec![];
         {
             let mut flights = self.flights.lock().expect("no holder panics");
             let mut batch_bytes = 0u64;
@@ -76,7 +76,7 @@ impl FileContent {
                     Some(landing) => landing,
                     None => {
                         batch_bytes = stored;
-                        let (claim, landing) = Claim::new(self);
+                        let (claim, landing) = ChunkClaim::new(self);
                         batches.push((claim, vec![]));
                         current.insert(landing).clone()
                     }
@@ -111,7 +111,7 @@ impl FileContent {
         partial: Option<&Arc<PartialFile>>,
         pieces: Vec<Piece>,
         urgency: Urgency,
-        claim: Claim,
+        claim: ChunkClaim,
     ) {
         let missing = match partial {
             None => pieces,

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{by, decode};
 use crate::format::clock::Timestamp;
-use crate::format::event::Body;
+use crate::format::event::EventBody;
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::format::run::VersionRead;
 use crate::repo::catalog::{CatalogError, ProducerRecord};
@@ -42,7 +42,7 @@ pub(super) fn of(
     for (seq, line) in (0..).zip(lines) {
         let event = decode(artifact, seq, line)?;
         let by = by(&event);
-        let Body::Recommit(again) = event.body else { continue };
+        let EventBody::Recommit(again) = event.body else { continue };
         if again.version != version {
             continue;
         }

@@ -9,11 +9,11 @@ use super::CommitError;
 use super::chunks::{ChunkWriter, aside};
 use crate::format::entry::{ChunkRef, MAX_INLINE_REFS};
 use crate::format::manifest::{encode_list, ends_list_block};
-use crate::host::spill::{Records, Scratch};
+use crate::host::spill::{Records, SpillFile};
 
 /// The references of many files.
 pub(super) struct Lists {
-    refs: Scratch,
+    refs: SpillFile,
     /// Whether a file has more of them than an entry holds.
     is_long: bool,
 }
@@ -25,7 +25,7 @@ pub(super) struct ListsEnd {
 }
 
 /// One of a file's references, of which this may be the last. They are to data (level 0) or to lists below.
-pub(super) struct Listed {
+pub(super) struct ListedReference {
     pub level: u8,
     pub chunk: ChunkRef,
     pub is_last: bool,
@@ -33,11 +33,11 @@ pub(super) struct Listed {
 
 impl Lists {
     pub fn new(folder: Option<&Path>) -> Self {
-        Self { refs: Scratch::new(folder), is_long: false }
+        Self { refs: SpillFile::new(folder), is_long: false }
     }
 
     /// Adds a reference; all of one file come one after the other.
-    pub fn push(&mut self, listed: &Listed) -> Result<(), CommitError> {
+    pub fn push(&mut self, listed: &ListedReference) -> Result<(), CommitError> {
         let mut record = vec![listed.level, listed.is_last.into()];
         record.extend_from_slice(&listed.chunk.encode_alone());
         self.refs.push(&record).map_err(aside)
@@ -52,7 +52,7 @@ impl Lists {
         self.is_long = true;
         let count = chunks.len();
         for (i, chunk) in chunks.enumerate() {
-            self.push(&Listed { level: 0, chunk, is_last: is_end && i + 1 == count })?;
+            self.push(&ListedReference { level: 0, chunk, is_last: is_end && i + 1 == count })?;
         }
         Ok(())
     }
@@ -89,14 +89,14 @@ impl Lists {
         let mut reader = self.read();
         // What is gathered of a block, and how many blocks the file has.
         let (mut rows, mut blocks) = (Vec::new(), 0);
-        while let Some(Listed { level, mut chunk, is_last }) = reader.next()? {
+        while let Some(ListedReference { level, mut chunk, is_last }) = reader.next()? {
             chunks.settle(&mut chunk);
             let id = chunk.id;
             rows.push(chunk);
             if is_last && blocks == 0 && rows.len() <= MAX_INLINE_REFS {
                 let count = rows.len();
                 for (i, chunk) in rows.drain(..).enumerate() {
-                    above.push(&Listed { level, chunk, is_last: i + 1 == count })?;
+                    above.push(&ListedReference { level, chunk, is_last: i + 1 == count })?;
                 }
             } else if is_last || ends_list_block(rows.len(), &id) {
                 // A list stands for the file bytes below it.
@@ -105,7 +105,11 @@ impl Lists {
                 rows.clear();
                 blocks += 1;
                 above.is_long |= blocks > MAX_INLINE_REFS;
-                above.push(&Listed { level: level + 1, chunk: ChunkRef { span, ..block }, is_last })?;
+                above.push(&ListedReference {
+                    level: level + 1,
+                    chunk: ChunkRef { span, ..block },
+                    is_last,
+                })?;
             }
             if is_last {
                 blocks = 0;
@@ -119,18 +123,18 @@ impl Lists {
 pub(super) struct ListReader<'a>(Records<'a>);
 
 impl ListReader<'_> {
-    fn next(&mut self) -> Result<Option<Listed>, CommitError> {
+    fn next(&mut self) -> Result<Option<ListedReference>, CommitError> {
         let Some(record) = self.0.next_record().map_err(aside)? else { return Ok(None) };
         let own = |problem: String| CommitError::Own(problem);
         let [level, is_last, chunk @ ..] = record else { return Err(own("a short reference".into())) };
         let chunk = ChunkRef::decode_alone(chunk).map_err(|e| own(e.to_string()))?;
-        Ok(Some(Listed { level: *level, chunk, is_last: *is_last != 0 }))
+        Ok(Some(ListedReference { level: *level, chunk, is_last: *is_last != 0 }))
     }
 
     /// Level and references of the next file.
     pub fn next_file(&mut self) -> Result<(u8, Vec<ChunkRef>), CommitError> {
         let mut refs = Vec::with_capacity(MAX_INLINE_REFS);
-        while let Some(Listed { level, chunk, is_last }) = self.next()? {
+        while let Some(ListedReference { level, chunk, is_last }) = self.next()? {
             refs.push(chunk);
             if is_last {
                 return Ok((level, refs));

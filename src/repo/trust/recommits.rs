@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 
-use crate::format::event::{Body, Event};
+use crate::format::event::{Event, EventBody};
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::format::signed::SignedEvent;
 use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord};
@@ -20,10 +20,10 @@ const MAX_VERSIONS: usize = 100_000;
 
 /// Where the commits of versions' content stand. The lock is held for look-ups only.
 #[derive(Debug, Default)]
-pub(super) struct Again(Mutex<HashMap<(ArtifactKey, VersionNumber), Found>>);
+pub(super) struct Again(Mutex<HashMap<(ArtifactKey, VersionNumber), FoundRecommit>>);
 
 #[derive(Debug, Clone)]
-struct Found {
+struct FoundRecommit {
     /// The last event that was looked at.
     upto: u64,
     /// The events that commit the content again and have a signature, whosever; the newest last.
@@ -32,7 +32,7 @@ struct Found {
 
 /// Whether an event commits a version's content again.
 pub(super) fn commits_again(event: &Event, version: &VersionRecord) -> bool {
-    matches!(&event.body, Body::Recommit(again)
+    matches!(&event.body, EventBody::Recommit(again)
         if (again.version, again.digest) == (version.version, version.digest))
 }
 
@@ -50,7 +50,7 @@ impl Again {
         }
         let key = (state.key().clone(), version.version);
         let known = self.0.lock().expect("no holder of this lock panics").get(&key).cloned();
-        let mut found = known.unwrap_or(Found { upto: version.seq, seqs: vec![] });
+        let mut found = known.unwrap_or(FoundRecommit { upto: version.seq, seqs: vec![] });
         if found.upto < state.seq()
             && let Some((_, events)) = catalog.events_behind(state, found.upto).await?
         {

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lru::LruCache;
 
+use super::coalesce::group;
 use super::error::{Origin, ReadError};
 use super::fetch::{Fetcher, Urgency, is_lost};
-use super::group::group;
 use crate::format::entry::ChunkRef;
 use crate::format::id::PackId;
-use crate::format::moves::Moves;
+use crate::format::relocation::Moves;
 use crate::store::{Key, StoreError};
 
 /// How often a chunk can have been moved; more is a circle.
@@ -27,18 +27,18 @@ const MAX_TABLE_BYTES: usize = 16 << 20;
 /// Tables of moves, least recently used first to go. One that gets more rows later is stale, and costs an error
 /// for what is only in those until the next start.
 #[derive(Debug)]
-pub(super) struct Tables {
+pub(super) struct RelocationTables {
     tables: LruCache<PackId, Arc<Moves>>,
     bytes: usize,
 }
 
-impl Default for Tables {
+impl Default for RelocationTables {
     fn default() -> Self {
         Self { tables: LruCache::new(MAX_TABLES), bytes: 0 }
     }
 }
 
-impl Tables {
+impl RelocationTables {
     fn get(&mut self, pack: &PackId) -> Option<Arc<Moves>> {
         self.tables.get(pack).cloned()
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use lru::LruCache;
 
-use super::inode::{Node, Resolved};
+use super::inode::{GeneratedNode, Resolved};
 use super::{Errno, Fs, OpenVersionFile, Result};
 use crate::mount::staging::Caller;
 
@@ -51,7 +51,7 @@ impl Fs {
 
     async fn file_of(self: &Arc<Self>, caller: Caller, ino: u64) -> Result<OpenVersionFile> {
         match self.resolve(ino)? {
-            Resolved::Node(Node::Generated(file)) => {
+            Resolved::Node(GeneratedNode::Generated(file)) => {
                 Ok(OpenVersionFile::Generated(self.generated_content(caller, ino, &file).await?))
             }
             Resolved::Version(version, Some(ordinal)) => self.version_file(&version, ordinal).await,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::ChunkIndex;
 use crate::format::id::{ChunkId, PackId};
-use crate::format::moves::Moves;
+use crate::format::relocation::Moves;
 use crate::repo::tombstones::{Condemned, newest_epoch};
 use crate::store::{Key, ObjectInfo, PACKS_PREFIX, Store, StoreError};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{CommitError, Item, What};
-use crate::format::entry::{Body, Entry};
+use super::{CommitError, ItemBody, TreeItem};
+use crate::format::entry::{Entry, EntryBody};
 use crate::format::path::TreePath;
 use crate::repo::view::{Bound, Leaf, Leaves, VersionView};
 
@@ -44,10 +44,10 @@ impl Stretch {
     }
 
     /// What stands for it in a walk; none if there is no entry in it.
-    pub fn item(self) -> Result<Option<Item>, CommitError> {
+    pub fn item(self) -> Result<Option<TreeItem>, CommitError> {
         let Some(entry) = self.leaves().next_entry()? else { return Ok(None) };
         let Entry { path, executable, mtime, .. } = entry;
-        Ok(Some(Item { path, executable, mtime, what: What::Unchanged(self) }))
+        Ok(Some(TreeItem { path, executable, mtime, what: ItemBody::Unchanged(self) }))
     }
 
     pub(super) fn leaves(&self) -> StretchLeaves<'_> {
@@ -57,27 +57,27 @@ impl Stretch {
     /// Gives its entries one by one.
     pub(super) fn items(
         &self,
-        visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+        visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
     ) -> Result<(), CommitError> {
         self.leaves().entries(&mut |entry| {
             let (path, executable, mtime) = (entry.path.clone(), entry.executable, entry.mtime);
             let what = match entry.body {
-                Body::Directory => What::Directory,
-                _ => What::Known(Box::new(entry), None),
+                EntryBody::Directory => ItemBody::Directory,
+                _ => ItemBody::Known(Box::new(entry), None),
             };
-            visit(Item { path, executable, mtime, what })
+            visit(TreeItem { path, executable, mtime, what })
         })
     }
 }
 
 /// Gives the entries of stretches one by one, and other items as they are.
 pub(super) fn expand(
-    item: Item,
-    visit: &mut dyn FnMut(Item) -> Result<(), CommitError>,
+    item: TreeItem,
+    visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
 ) -> Result<(), CommitError> {
     match &item.what {
-        What::Unchanged(stretch) => stretch.items(visit),
-        What::Directory | What::Symlink(_) | What::File(_) | What::Known(..) => visit(item),
+        ItemBody::Unchanged(stretch) => stretch.items(visit),
+        ItemBody::Directory | ItemBody::Symlink(_) | ItemBody::File(_) | ItemBody::Known(..) => visit(item),
     }
 }
 

@@ -6,19 +6,19 @@
 
 use std::sync::Arc;
 
-use super::compare::{Common, Pair, Pairs, Part, Which};
+use super::compare::{Common, ManifestPart, Pair, Pairs, Which};
 use super::error::ReadError;
-use super::whole::{Found, MAX_SHOWN, Place, WholeView};
-use crate::format::entry::Body;
+use super::nested::{MAX_SHOWN, NestedDirectory, NestedEntry, WholeView};
+use crate::format::entry::EntryBody;
 use crate::format::path::TreePath;
 
 /// What is seen at one path of two versions that differ there; of one side, or of both.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct DifferingPath {
     /// In the first version.
-    pub old: Option<Found>,
+    pub old: Option<NestedEntry>,
     /// In the second.
-    pub new: Option<Found>,
+    pub new: Option<NestedEntry>,
 }
 
 /// The differences of two versions in order of the paths that are seen. Times are not compared.
@@ -26,25 +26,28 @@ pub struct Seen {
 pub struct Differences {
     old: Arc<WholeView>,
     new: Arc<WholeView>,
-    levels: Vec<Level>,
+    levels: Vec<NestedCompareLevel>,
     common: Common,
     given: u64,
 }
 
 /// Two manifests that are gone through, and what they are seen as. None: that side has nothing there.
 #[derive(Debug)]
-struct Level {
+struct NestedCompareLevel {
     pairs: Pairs,
-    old: Option<Place>,
-    new: Option<Place>,
+    old: Option<NestedDirectory>,
+    new: Option<NestedDirectory>,
 }
 
-impl Level {
-    fn new(old: Option<(Place, Part)>, new: Option<(Place, Part)>) -> Option<Self> {
+impl NestedCompareLevel {
+    fn new(
+        old: Option<(NestedDirectory, ManifestPart)>,
+        new: Option<(NestedDirectory, ManifestPart)>,
+    ) -> Option<Self> {
         let view = old.as_ref().or(new.as_ref()).map(|(place, _)| place.view.clone())?;
-        let split = |side: Option<(Place, Part)>| match side {
+        let split = |side: Option<(NestedDirectory, ManifestPart)>| match side {
             Some((place, part)) => (place.view.clone(), part, Some(place)),
-            None => (view.clone(), Part::Nothing, None),
+            None => (view.clone(), ManifestPart::Nothing, None),
         };
         let (old_view, old_part, old) = split(old);
         let (new_view, new_part, new) = split(new);
@@ -60,7 +63,7 @@ impl Differences {
         only: Option<&TreePath>,
     ) -> Result<Self, ReadError> {
         let (from, to) = tokio::join!(begin(old, only), begin(new, only));
-        let levels = Level::new(from?, to?).into_iter().collect();
+        let levels = NestedCompareLevel::new(from?, to?).into_iter().collect();
         Ok(Self { old: old.clone(), new: new.clone(), levels, common: Common::default(), given: 0 })
     }
 
@@ -71,7 +74,7 @@ impl Differences {
 
     /// The next difference; none at the end. A contained version comes before what differs in it. Cost: the blocks that
     /// only one side has, for each two manifests that differ; the roots of contained versions that differ.
-    pub async fn next(&mut self) -> Result<Option<Seen>, ReadError> {
+    pub async fn next(&mut self) -> Result<Option<DifferingPath>, ReadError> {
         while let Some(level) = self.levels.last_mut() {
             let Some(pair) = level.pairs.next().await? else {
                 self.common = self.common + level.pairs.common();
@@ -84,7 +87,7 @@ impl Differences {
                 return Err(self.new.top().contradiction(problem));
             }
             let Pair { old, new } = pair;
-            let seen = Seen { old: found(&level.old, old)?, new: found(&level.new, new)? };
+            let seen = DifferingPath { old: found(&level.old, old)?, new: found(&level.new, new)? };
             self.enter(&seen).await?;
             return Ok(Some(seen));
         }
@@ -92,50 +95,56 @@ impl Differences {
     }
 
     /// Goes on with what is shown by contained versions, if one of the two is one.
-    async fn enter(&mut self, seen: &Seen) -> Result<(), ReadError> {
+    async fn enter(&mut self, seen: &DifferingPath) -> Result<(), ReadError> {
         if !is_contained(&seen.old) && !is_contained(&seen.new) {
             return Ok(());
         }
         let Some(level) = self.levels.last_mut() else { return Ok(()) };
         // The directory's own manifest would give what is below it once more.
         for (which, side) in [(Which::Old, &seen.old), (Which::New, &seen.new)] {
-            if let Some(found) = side.as_ref().filter(|found| found.entry.body == Body::Directory) {
+            if let Some(found) = side.as_ref().filter(|found| found.entry.body == EntryBody::Directory) {
                 level.pairs.pass_over(which, found.inner_path()).await?;
             }
         }
         let (old, new) = tokio::join!(below(&self.old, &seen.old), below(&self.new, &seen.new));
-        self.levels.extend(Level::new(old?, new?));
+        self.levels.extend(NestedCompareLevel::new(old?, new?));
         Ok(())
     }
 }
 
 fn found(
-    place: &Option<Place>,
+    place: &Option<NestedDirectory>,
     side: Option<(u64, crate::format::entry::Entry)>,
-) -> Result<Option<Found>, ReadError> {
+) -> Result<Option<NestedEntry>, ReadError> {
     let both = place.as_ref().zip(side);
     both.map(|(place, (ordinal, entry))| place.found(ordinal, entry)).transpose()
 }
 
-fn is_contained(side: &Option<Found>) -> bool {
-    side.as_ref().is_some_and(|found| matches!(found.entry.body, Body::Contained(_)))
+fn is_contained(side: &Option<NestedEntry>) -> bool {
+    side.as_ref().is_some_and(|found| matches!(found.entry.body, EntryBody::Contained(_)))
 }
 
 /// Where a comparison begins; none if there is nothing at the path.
-async fn begin(whole: &Arc<WholeView>, only: Option<&TreePath>) -> Result<Option<(Place, Part)>, ReadError> {
-    let Some(path) = only else { return Ok(Some((whole.root(), Part::All))) };
+async fn begin(
+    whole: &Arc<WholeView>,
+    only: Option<&TreePath>,
+) -> Result<Option<(NestedDirectory, ManifestPart)>, ReadError> {
+    let Some(path) = only else { return Ok(Some((whole.root(), ManifestPart::All))) };
     let located = whole.locate(path).await?;
-    Ok(located.map(|(place, _, entry)| (place, Part::At(entry.path))))
+    Ok(located.map(|(place, _, entry)| (place, ManifestPart::At(entry.path))))
 }
 
 /// What is shown below an entry; none of what is no directory.
-async fn below(whole: &Arc<WholeView>, side: &Option<Found>) -> Result<Option<(Place, Part)>, ReadError> {
+async fn below(
+    whole: &Arc<WholeView>,
+    side: &Option<NestedEntry>,
+) -> Result<Option<(NestedDirectory, ManifestPart)>, ReadError> {
     let Some(found) = side else { return Ok(None) };
     let place = match &found.entry.body {
-        Body::Contained(contained) => whole.enter(found, contained).await?,
-        Body::Directory => Place::directory(found.clone()),
-        Body::File(_) | Body::Symlink { .. } | Body::Reference(_) => return Ok(None),
+        EntryBody::Contained(contained) => whole.enter(found, contained).await?,
+        EntryBody::Directory => NestedDirectory::directory(found.clone()),
+        EntryBody::File(_) | EntryBody::Symlink { .. } | EntryBody::Reference(_) => return Ok(None),
     };
-    let part = place.inner.clone().map_or(Part::All, Part::Below);
+    let part = place.inner.clone().map_or(ManifestPart::All, ManifestPart::Below);
     Ok(Some((place, part)))
 }
