@@ -5,10 +5,11 @@
 //! repeat goes on where it stopped. Memory: some 50 bytes for each file and block of the version, besides the reading
 //! context's own limits.
 
+use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -68,14 +69,14 @@ pub struct PinProgress {
 impl PinProgress {
     /// Bytes of files that are local or on their way, and bytes of all files once that is known.
     pub fn bytes(&self, cache: &Cache) -> (u64, Option<u64>) {
-        let under_way = self.under_way.lock().expect("no holder of this lock panics").clone();
+        let under_way = self.under_way.lock().clone();
         let partly: u64 = under_way.iter().map(|hash| cache.partial_bytes(hash)).sum();
         let total = self.total.load(Ordering::Relaxed);
         (self.done.load(Ordering::Relaxed).saturating_add(partly).min(total), (total > 0).then_some(total))
     }
 
     fn begin(&self, hash: FileHash) -> UnderWay<'_> {
-        self.under_way.lock().expect("no holder of this lock panics").push(hash);
+        self.under_way.lock().push(hash);
         UnderWay { progress: self, hash }
     }
 }
@@ -88,7 +89,7 @@ struct UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.progress.under_way.lock().expect("no holder of this lock panics").retain(|h| *h != self.hash);
+        self.progress.under_way.lock().retain(|h| *h != self.hash);
     }
 }
 

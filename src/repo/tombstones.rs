@@ -4,9 +4,10 @@
 //! time, and everything is read again then. It is synced before it says that a record was read, unlike the caches:
 //! half of what is known would be worse than nothing.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -75,7 +76,7 @@ impl Condemned {
     }
 
     fn known(&self) -> MutexGuard<'_, TombstoneStorage> {
-        self.known.lock().expect("no holder of this lock panics")
+        self.known.lock()
     }
 
     /// Asks the database, or memory if there is none. A database that fails is given up: nothing is known then, and

@@ -8,8 +8,9 @@ mod recommits;
 mod rules;
 mod seen;
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -189,7 +190,7 @@ impl TrustGate {
     /// Whether files of a manifest are served only once they are whole: those of versions that were proved, and of what
     /// they contain.
     pub fn whole_only(&self, manifest: ManifestId) -> bool {
-        self.proved.lock().expect("no holder of this lock panics").contains(&manifest)
+        self.proved.lock().contains(&manifest)
     }
 
     /// Whether a move of an alias by this host would be served here.
@@ -210,7 +211,7 @@ impl TrustGate {
     /// Tells of a refusal in the log, once.
     pub fn tell(&self, refusal: &Refusal) {
         let text = refusal.to_string();
-        let mut told = self.told.lock().expect("no holder of this lock panics");
+        let mut told = self.told.lock();
         if told.len() >= MAX_REMEMBERED {
             told.clear();
         }
@@ -384,7 +385,7 @@ impl TrustGate {
                 let view = VersionView::open(&this.context, &artifact, version.manifest, &label).await?;
                 match manifests(view, version.digest).await? {
                     Ok(manifests) => {
-                        this.proved.lock().expect("no holder of this lock panics").extend(manifests);
+                        this.proved.lock().extend(manifests);
                         Ok(())
                     }
                     Err(reason) => Err(Refusal::Forbidden { name: shown, reason }),
@@ -399,17 +400,17 @@ impl TrustGate {
         }
     }
 
-    fn proofs(&self) -> std::sync::MutexGuard<'_, HashMap<Proved, Arc<OnceCell<()>>>> {
-        self.proofs.lock().expect("no holder of this lock panics")
+    fn proofs(&self) -> parking_lot::MutexGuard<'_, HashMap<Proved, Arc<OnceCell<()>>>> {
+        self.proofs.lock()
     }
 
     fn is_admitted(&self, state: &ArtifactState, name: &str, seq: u64) -> bool {
-        let admitted = self.admitted.lock().expect("no holder of this lock panics");
+        let admitted = self.admitted.lock();
         admitted.contains(&(state.key().clone(), name.to_owned(), seq))
     }
 
     fn admit(&self, state: &ArtifactState, name: &str, seq: u64) {
-        let mut admitted = self.admitted.lock().expect("no holder of this lock panics");
+        let mut admitted = self.admitted.lock();
         if admitted.len() >= MAX_REMEMBERED {
             admitted.clear();
         }

@@ -6,8 +6,9 @@
 //!
 //! Not everything that answers is the store: a login page or a proxy's own error page is no answer.
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -85,8 +86,8 @@ impl Connections {
         self.0.generation.load(Ordering::Relaxed)
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, ConnectionsState> {
-        self.0.state.lock().expect("no holder of this lock panics")
+    fn state(&self) -> parking_lot::MutexGuard<'_, ConnectionsState> {
+        self.0.state.lock()
     }
 
     fn heed(&self, status: StatusCode, headers: &HeaderMap) {
@@ -130,7 +131,7 @@ struct Pool {
 impl Pool {
     fn client(&self) -> HttpClient {
         let generation = self.connections.generation();
-        let mut current = self.current.lock().expect("no holder of this lock panics");
+        let mut current = self.current.lock();
         if current.0 != generation
             && let Ok(client) = ReqwestConnector::default().connect(&self.options)
         {

@@ -19,10 +19,11 @@ pub mod source;
 pub(crate) mod stand_in;
 mod url;
 
+use parking_lot::Mutex;
 use std::fmt::Display;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -433,7 +434,7 @@ impl Store {
                 seen += 1;
                 patience.note_names(seen);
                 if stand_in::original(meta.location.as_ref()).is_none() {
-                    visit.lock().expect("no visitor panics")(meta.into());
+                    visit.lock()(meta.into());
                 }
             }
             Ok(true)

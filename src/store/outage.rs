@@ -5,9 +5,10 @@
 //! gives it. It begins to ask as soon as a request has waited for half of its time. A store that refuses its header,
 //! or a place that gives another header, none, or something else, is away like one that is silent.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Shared as SharedFuture};
@@ -194,7 +195,7 @@ impl Drop for Outage {
 
 impl OutageShared {
     fn state(&self) -> MutexGuard<'_, OutageState> {
-        self.state.lock().expect("no holder of this lock panics")
+        self.state.lock()
     }
 
     fn error(&self, key: &dyn Display, away: &Away) -> StoreError {
@@ -235,7 +236,7 @@ impl OutageShared {
 
     /// The question that is under way, or a new one.
     fn join(self: &Arc<Self>) -> (Question, bool) {
-        let mut current = self.question.lock().expect("no holder of this lock panics");
+        let mut current = self.question.lock();
         match &*current {
             Some(question) if question.peek().is_none() => (question.clone(), false),
             _ => {

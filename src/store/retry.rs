@@ -6,9 +6,9 @@
 //! more over new ones. At the end the store is away if nobody has had a good answer since the request began; else
 //! the trouble is that of one object.
 
+use parking_lot::Mutex;
 use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -95,8 +95,8 @@ impl Patience {
         self.progress().at
     }
 
-    fn progress(&self) -> std::sync::MutexGuard<'_, BodyProgress> {
-        self.progress.lock().expect("no holder of this lock panics")
+    fn progress(&self) -> parking_lot::MutexGuard<'_, BodyProgress> {
+        self.progress.lock()
     }
 }
 

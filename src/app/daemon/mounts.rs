@@ -1,12 +1,13 @@
 //! The mount table, and whether a directory can become a mount point.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use super::sys::{self, Detach};
@@ -144,7 +145,7 @@ impl StoreMounts {
         if own.is_some_and(|own| own.device == entry.device) {
             return true;
         }
-        let mut same = self.same.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut same = self.same.lock();
         *same.entry(entry.device.clone()).or_insert_with(|| {
             // A daemon other than this one: it can be asked without waiting for oneself.
             let top = table.iter().find(|top| top.device == entry.device && top.root == Path::new("/"));
@@ -296,7 +297,7 @@ mod tests {
         let told = Arc::new(Mutex::new(told));
         let silent = (0..2).map(|_| {
             let told = told.clone();
-            move || told.lock().map(|told| told.recv().is_ok()).unwrap_or(false)
+            move || told.lock().recv().is_ok()
         });
         assert_eq!(ask_all(silent, Duration::from_millis(10)), [None, None]);
         drop(never);

@@ -5,11 +5,12 @@
 //! somebody has a file open are taken up to [`RESERVED_FILES`] below the limit only ([`is_scarce`]), so that the store,
 //! the databases and short work always find some.
 
+use parking_lot::Mutex;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// No more than this is asked for: nobody needs it, and tables of that size cost memory.
@@ -101,7 +102,7 @@ pub fn give_back(command: &mut Command) {
 
 /// What is open and what may be, for messages; none within 5 s of the last time.
 pub fn open_files_hint() -> Option<String> {
-    let mut last = LAST_TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut last = LAST_TOLD.lock();
     if last.is_some_and(|at| at.elapsed() < TOLD_EVERY) {
         return None;
     }

@@ -1,7 +1,8 @@
 //! Symbolic links in an artifact's directory: aliases, and the temporaries that `ln -f` makes on the way.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inode::{GeneratedNode, NodeKey};
@@ -28,8 +29,8 @@ pub(super) struct TemporaryAlias {
 }
 
 impl Temporaries {
-    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<(ArtifactKey, Vec<u8>), TemporaryAlias>> {
-        self.0.lock().expect("no holder of the temporaries' lock panics")
+    fn table(&self) -> parking_lot::MutexGuard<'_, HashMap<(ArtifactKey, Vec<u8>), TemporaryAlias>> {
+        self.0.lock()
     }
 
     pub fn get(&self, artifact: &ArtifactKey, name: &[u8]) -> Option<TemporaryAlias> {

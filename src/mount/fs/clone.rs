@@ -3,8 +3,8 @@
 //! The parts make a clone only if nothing else touched the file in between. Each part ends by giving the file an mtime
 //! that any write changes, and the next begins by looking whether it is still there.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::id::FileHash;
@@ -31,8 +31,8 @@ impl CopiedPart {
 pub(super) struct Clones(Mutex<HashMap<u64, CopiedPart>>);
 
 impl Clones {
-    fn table(&self) -> std::sync::MutexGuard<'_, HashMap<u64, CopiedPart>> {
-        self.0.lock().expect("no holder of the clones' lock panics")
+    fn table(&self) -> parking_lot::MutexGuard<'_, HashMap<u64, CopiedPart>> {
+        self.0.lock()
     }
 
     /// The copy that a part of `entry` goes on with, or begins; none if it is no copy of the whole from the front.

@@ -172,7 +172,7 @@ impl Fs {
             }
             Err(e) => return Err(Arc::new(StagingError::new(e.0).into())),
         };
-        let mut committing = live.committing.lock().expect("no holder of this lock panics");
+        let mut committing = live.committing.lock();
         let mut before = None;
         if let Some((running, progress)) = &*committing
             && running.clone().now_or_never().is_none()
@@ -288,7 +288,7 @@ impl Fs {
         let folder = self.committer.index().folder().map(Path::to_owned);
         let walk = move |visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>| {
             let read = scan(&scanned, reader.as_ref(), SpillFile::new(folder.as_deref()), visit)?;
-            *scanned.hashed.lock().expect("no holder of this lock panics") = read;
+            *scanned.hashed.lock() = read;
             Ok(())
         };
         let committer = self.committer.with_quota(quota_bytes).with_links(place);
@@ -337,8 +337,7 @@ impl Fs {
         let view = VersionView::open(&self.context, artifact, record.manifest, &label).await?;
         let tree = self.registry.directory(live.id).join("tree");
         let empty = SpillFile::new(None);
-        let hashed =
-            std::mem::replace(&mut *live.hashed.lock().expect("no holder of this lock panics"), empty);
+        let hashed = std::mem::replace(&mut *live.hashed.lock(), empty);
         let mut read = hashed.records();
         let mut next = read.next_record()?.and_then(read_of);
         let mut entries = view.entries(0);

@@ -3,7 +3,8 @@
 //! A version's directory never changes, so it needs no snapshot: it is read page by page, and an entry's place in
 //! the listing is its place in the manifest.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
@@ -122,7 +123,7 @@ impl DirectoryHandle {
     }
 
     fn page(&self) -> MutexGuard<'_, NamePage> {
-        self.page.lock().expect("no holder of a page's lock panics")
+        self.page.lock()
     }
 }
 
@@ -169,28 +170,24 @@ impl Fs {
         };
         let keep = matches!(handle.of, OpenDirectory::Version(_));
         let number = self.inodes.next();
-        self.directories
-            .lock()
-            .expect("no holder of the directories' lock panics")
-            .insert(number, Arc::new(handle));
+        self.directories.lock().insert(number, Arc::new(handle));
         Ok((number, keep))
     }
 
     /// Closes a directory.
     pub fn releasedir(&self, handle: u64) {
-        self.directories.lock().expect("no holder of the directories' lock panics").remove(&handle);
+        self.directories.lock().remove(&handle);
     }
 
     /// Names from `offset` on, as many as are at hand at once; none at the end.
     pub async fn readdir(self: &Arc<Self>, handle: u64, offset: u64) -> Result<DirectoryNames> {
-        let open =
-            self.directories.lock().expect("no holder of the directories' lock panics").get(&handle).cloned();
+        let open = self.directories.lock().get(&handle).cloned();
         let open = open.ok_or(Errno(libc::EBADF))?;
         if let Some(names) = open.page().from(offset) {
             return Ok(names);
         }
         let OpenDirectory::Version(place) = &open.of else { return Err(Errno::INVALID) };
-        let ahead = open.ahead.lock().expect("no holder of this lock panics").take();
+        let ahead = open.ahead.lock().take();
         let ahead = match ahead.filter(|(begin, _)| *begin == offset) {
             Some((_, page)) => page.await.ok().and_then(Result::ok),
             None => None,
@@ -204,7 +201,7 @@ impl Fs {
             // Made while the kernel takes in this one.
             let (fs, place, begin) = (self.clone(), place.clone(), last.next_offset);
             let next = self.runtime.spawn(async move { fs.version_page(&place, begin).await });
-            *open.ahead.lock().expect("no holder of this lock panics") = Some((begin, next));
+            *open.ahead.lock() = Some((begin, next));
         }
         *open.page() = page.clone();
         Ok(DirectoryNames { page: page.names, from: 0 })

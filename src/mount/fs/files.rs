@@ -109,14 +109,14 @@ impl Fs {
     pub async fn release(self: &Arc<Self>, ino: u64, handle: u64) -> Result<()> {
         if let Resolved::Session(session) = self.resolve(ino)? {
             self.clones.keep(handle, None);
-            self.lower_files.lock().expect("no holder of this lock panics").remove(&handle);
+            self.lower_files.lock().remove(&handle);
             if let Some(live) = session.live_now() {
                 live.session.release(handle)?;
                 session.close_if_idle();
             }
             return Ok(());
         }
-        let closed = self.files.lock().expect("no holder of the files' lock panics").remove(&handle);
+        let closed = self.files.lock().remove(&handle);
         if let Some(closed) = closed {
             self.let_go(closed);
         }
@@ -141,7 +141,7 @@ impl Fs {
             };
             return Ok(self.in_session(&session, read).await?.into());
         }
-        let open = self.files.lock().expect("no holder of the files' lock panics").get(&handle).cloned();
+        let open = self.files.lock().get(&handle).cloned();
         let open = open.ok_or(Errno(libc::EBADF))?;
         let bytes = open.read(offset, len).await?;
         if matches!(open, OpenVersionFile::Content(..)) && open.size() >= PASSTHROUGH_MIN_BYTES {

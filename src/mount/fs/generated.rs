@@ -3,12 +3,13 @@
 //! A generated file is true of one event of the log and has a number of its own for each: what was opened does
 //! not change under its reader.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -119,25 +120,25 @@ impl Default for GeneratedFiles {
 
 impl GeneratedFiles {
     pub fn set_last_commit(&self, artifact: &ArtifactKey, note: Value) {
-        let mut notes = self.last_commits.lock().expect("no holder of this lock panics");
+        let mut notes = self.last_commits.lock();
         let serial = notes.get(artifact).map_or(1, |(serial, _)| serial + 1);
         notes.insert(artifact.clone(), (serial, note));
     }
 
     fn last_commit(&self, artifact: &ArtifactKey) -> Option<(u64, Value)> {
-        self.last_commits.lock().expect("no holder of this lock panics").get(artifact).cloned()
+        self.last_commits.lock().get(artifact).cloned()
     }
 
     /// Takes in a new file's key and gives one that is to be forgotten.
     fn add_recent(&self, key: NodeKey) -> Option<NodeKey> {
-        let mut recent = self.recent.lock().expect("no holder of this lock panics");
+        let mut recent = self.recent.lock();
         recent.push_back(key);
         if recent.len() > REMEMBERED { recent.pop_front() } else { None }
     }
 
     fn keep(&self, ino: u64, file: Arc<File>) {
         let size = file.metadata().map_or(0, |meta| meta.len());
-        let mut contents = self.contents.lock().expect("no holder of this lock panics");
+        let mut contents = self.contents.lock();
         contents.put(ino, (file, size));
         while contents.len() > 1 && contents.iter().map(|(_, (_, size))| size).sum::<u64>() > MAX_KEPT_BYTES {
             contents.pop_lru();
@@ -145,7 +146,7 @@ impl GeneratedFiles {
     }
 
     fn get(&self, ino: u64) -> Option<Arc<File>> {
-        self.contents.lock().expect("no holder of this lock panics").get(&ino).map(|(file, _)| file.clone())
+        self.contents.lock().get(&ino).map(|(file, _)| file.clone())
     }
 }
 
@@ -296,7 +297,7 @@ impl Fs {
         let mut out = Output { file: BufWriter::new(file), bytes: 0 };
         match (artifact, what) {
             (None, _) | (_, GeneratedFile::Status) => {
-                let status = (self.status.lock().expect("no holder of this lock panics"))();
+                let status = (self.status.lock())();
                 out.add(&pretty(&status))?;
                 out.add(b"\n")?;
             }
@@ -419,7 +420,7 @@ impl Fs {
         let content = self.generated_content(caller, ino, file).await?;
         let handle = self.inodes.next();
         let open = OpenVersionFile::Generated(content);
-        self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
+        self.files.lock().insert(handle, open);
         Ok(OpenedFile { handle, mode: OpenMode::Direct })
     }
 

@@ -5,9 +5,10 @@
 //! follows from its place and takes no memory. Every staging session has a slot of its own, and so has every place
 //! where a version stands in another one, from when it is first looked at. No number is used twice within a mount.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tokio::sync::OnceCell;
 
@@ -175,8 +176,8 @@ impl Inodes {
         Self { next: AtomicU64::new(ROOT + 1), tables: Mutex::new(tables) }
     }
 
-    fn tables(&self) -> std::sync::MutexGuard<'_, InodeTables> {
-        self.tables.lock().expect("no holder of the inode tables' lock panics")
+    fn tables(&self) -> parking_lot::MutexGuard<'_, InodeTables> {
+        self.tables.lock()
     }
 
     /// A number for a handle.

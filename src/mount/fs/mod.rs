@@ -21,11 +21,12 @@ mod trust;
 mod version;
 mod xattr;
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -274,7 +275,7 @@ impl Fs {
 
     /// Says what `.artfs/status.json` shows.
     pub fn set_status(&self, status: impl Fn() -> serde_json::Value + Send + 'static) {
-        *self.status.lock().expect("no holder of this lock panics") = Box::new(status);
+        *self.status.lock() = Box::new(status);
     }
 
     /// Counts a request of the kernel.

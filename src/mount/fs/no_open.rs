@@ -1,7 +1,8 @@
 //! Reading what nobody opened: on mounts where the kernel opens files by itself, a read names the inode alone.
 
+use parking_lot::Mutex;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -32,12 +33,12 @@ impl Fs {
         offset: u64,
         len: u32,
     ) -> Result<Bytes> {
-        let known = self.unopened.0.lock().expect("no holder of this lock panics").get(&ino).cloned();
+        let known = self.unopened.0.lock().get(&ino).cloned();
         let file = match known {
             Some(file) => file,
             None => {
                 let file = self.file_of(caller, ino).await?;
-                let mut held = self.unopened.0.lock().expect("no holder of this lock panics");
+                let mut held = self.unopened.0.lock();
                 let last = held.push(ino, file.clone());
                 drop(held);
                 if let Some((_, last)) = last {

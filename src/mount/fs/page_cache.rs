@@ -4,8 +4,8 @@
 //! Handing that file to the kernel right after it became whole would have everything read from the disk, while the
 //! kernel has it all under the mounted name. So such a file is opened as before until the kernel reads it again.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 /// Bytes that the kernel has read of each inode since it knows it. Memory: for each large file that was read through
 /// the daemon, until the kernel forgets it.
@@ -15,20 +15,20 @@ pub(super) struct Paged(Mutex<HashMap<u64, u64>>);
 impl Paged {
     /// Notes that the kernel read some bytes.
     pub fn note_read(&self, ino: u64, bytes: u64) {
-        *self.0.lock().expect("no holder panics").entry(ino).or_default() += bytes;
+        *self.0.lock().entry(ino).or_default() += bytes;
     }
 
     /// Whether the kernel read nearly all of a file of `size` bytes, and nearly all of that once: what it reads again
     /// it had dropped.
     pub fn has(&self, ino: u64, size: u64) -> bool {
-        let read = self.0.lock().expect("no holder panics").get(&ino).copied().unwrap_or(0);
+        let read = self.0.lock().get(&ino).copied().unwrap_or(0);
         let slack = size / 8;
         (size - slack..=size + slack).contains(&read)
     }
 
     /// The kernel has dropped the inode, and its pages.
     pub fn forget(&self, ino: u64) {
-        self.0.lock().expect("no holder panics").remove(&ino);
+        self.0.lock().remove(&ino);
     }
 }
 

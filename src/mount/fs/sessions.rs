@@ -1,7 +1,8 @@
 //! The staging sessions of a mount: which stands where, opened when first used.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -52,12 +53,12 @@ pub(super) struct Live {
 impl OpenSession {
     /// The session, if it was opened.
     pub fn live_now(&self) -> Option<Arc<Live>> {
-        self.live.lock().expect("no holder of this lock panics").clone()
+        self.live.lock().clone()
     }
 
     /// Closes a session that is over, once nothing is open in it: its descriptors would add up otherwise.
     pub fn close_if_idle(&self) {
-        let mut live = self.live.lock().expect("no holder of this lock panics");
+        let mut live = self.live.lock();
         if live.as_ref().is_some_and(|live| live.session.has_ended() && live.session.open_files() == 0) {
             *live = None;
         }
@@ -74,12 +75,12 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub fn keep_untold(&self, artifact: &ArtifactKey, name: Option<&SessionName>, running: RunningCommit) {
-        let mut untold = self.untold.lock().expect("no holder of this lock panics");
+        let mut untold = self.untold.lock();
         untold.insert((artifact.clone(), name.cloned()), running);
     }
 
     pub fn take_untold(&self, artifact: &ArtifactKey, name: Option<&SessionName>) -> Option<RunningCommit> {
-        let mut untold = self.untold.lock().expect("no holder of this lock panics");
+        let mut untold = self.untold.lock();
         untold.remove(&(artifact.clone(), name.cloned()))
     }
 }
@@ -136,7 +137,7 @@ pub enum StageError {
 impl Fs {
     /// The current session under a name, whether anything is in it or not.
     pub(super) fn session(&self, artifact: &ArtifactKey, name: Option<&SessionName>) -> Arc<OpenSession> {
-        let mut current = self.sessions.current.lock().expect("no holder of the sessions' lock panics");
+        let mut current = self.sessions.current.lock();
         let key = (artifact.clone(), name.cloned());
         let make = || {
             self.inodes.add_session(|base| OpenSession {
@@ -152,7 +153,7 @@ impl Fs {
 
     /// Takes a session out of its place: the next look-up finds a new, empty one.
     pub(super) fn detach_session(&self, session: &OpenSession) {
-        let mut current = self.sessions.current.lock().expect("no holder of the sessions' lock panics");
+        let mut current = self.sessions.current.lock();
         let key = (session.artifact.clone(), session.name.clone());
         if current.get(&key).is_some_and(|s| s.base == session.base) {
             current.remove(&key);
@@ -163,7 +164,7 @@ impl Fs {
     }
 
     fn is_current(&self, session: &OpenSession) -> bool {
-        let current = self.sessions.current.lock().expect("no holder of the sessions' lock panics");
+        let current = self.sessions.current.lock();
         let key = (session.artifact.clone(), session.name.clone());
         current.get(&key).is_some_and(|s| s.base == session.base)
     }
@@ -173,7 +174,7 @@ impl Fs {
         if let Some(live) = session.live_now() {
             return Ok(Some(live));
         }
-        let _opening = session.opening.lock().expect("no holder of a session's opening lock panics");
+        let _opening = session.opening.lock();
         if let Some(live) = session.live_now() {
             return Ok(Some(live));
         }
@@ -191,7 +192,7 @@ impl Fs {
             None => return Ok(None),
         };
         let live = Arc::new(self.open_record(&record, session.base)?);
-        *session.live.lock().expect("no holder of this lock panics") = Some(live.clone());
+        *session.live.lock() = Some(live.clone());
         Ok(Some(live))
     }
 

@@ -174,7 +174,7 @@ impl Fs {
         };
         self.note_read(caller, version, ordinal, open.size()).await;
         let handle = self.inodes.next();
-        self.files.lock().expect("no holder of the files' lock panics").insert(handle, open);
+        self.files.lock().insert(handle, open);
         Ok(OpenedFile { handle, mode })
     }
 
@@ -189,11 +189,11 @@ impl Fs {
     pub fn open_versions(&self) -> Vec<(ArtifactKey, ManifestId)> {
         let name = |version: &Arc<VersionNode>| (version.artifact.clone(), version.manifest());
         let mut open: Vec<(ArtifactKey, ManifestId)> = vec![];
-        let files = self.files.lock().expect("no holder of the files' lock panics");
+        let files = self.files.lock();
         let versions = files.values().filter_map(OpenVersionFile::version);
         open.extend(versions.map(name));
         drop(files);
-        let directories = self.directories.lock().expect("no holder of the directories' lock panics");
+        let directories = self.directories.lock();
         open.extend(directories.values().filter_map(|directory| directory.version().map(name)));
         open.sort_unstable();
         open.dedup();

@@ -4,10 +4,11 @@
 //! second backing for one inode. So the kind is chosen at the first open, kept until the last release, and the one
 //! backing is shared by all. A closed file that is still mapped counts as open: its release comes later.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use fuser::{BackingId, FileHandle, FopenFlags, ReplyCreate, ReplyOpen};
 
@@ -92,7 +93,7 @@ impl Backings {
     /// Answers an open in the kind that the inode is open in, or chooses one.
     pub fn answer(&self, ino: u64, handle: u64, mode: &OpenMode, extra: FopenFlags, reply: impl OpenReply) {
         let handle = FileHandle(handle);
-        let mut inodes = self.inodes.lock().expect("no holder of the backings' lock panics");
+        let mut inodes = self.inodes.lock();
         let kind = match inodes.get_mut(&ino) {
             Some(open) => {
                 open.opens += 1;
@@ -140,7 +141,7 @@ impl Backings {
     /// Counts a release. The backing of a version's file is returned with the last: the kernel may hold what left the
     /// cache by nothing else, and frees it when that is dropped. Staged files are held by their handles still.
     pub fn release(&self, ino: u64) -> Option<impl Send + use<>> {
-        let mut inodes = self.inodes.lock().expect("no holder of the backings' lock panics");
+        let mut inodes = self.inodes.lock();
         let open = inodes.get_mut(&ino)?;
         open.opens -= 1;
         if open.opens > 0 {

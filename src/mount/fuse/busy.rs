@@ -4,8 +4,9 @@
 //! listing there holds until it is answered. A daemon killed while one of its threads waits so cannot end, because
 //! the caller waits for it and it for the caller: the mount would hang until someone aborts the connection.
 
+use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a notification waits for a directory to be idle at the most; names then live out their short lifetime.
@@ -28,7 +29,7 @@ pub(super) struct BusyRequest {
 impl BusyDirectories {
     /// Counts a request that names a directory, or two of them.
     pub fn enter(self: &Arc<Self>, ino: u64, other: u64) -> BusyRequest {
-        let mut counts = self.counts.lock().expect("no holder of the counts' lock panics");
+        let mut counts = self.counts.lock();
         for ino in [ino, other] {
             *counts.entry(ino).or_default() += 1;
         }
@@ -37,16 +38,15 @@ impl BusyDirectories {
 
     /// Waits until nothing is under way in a directory; false if that took too long.
     pub fn wait_idle(&self, ino: u64) -> bool {
-        let counts = self.counts.lock().expect("no holder of the counts' lock panics");
-        let waited = self.idle.wait_timeout_while(counts, MAX_WAIT, |counts| counts.contains_key(&ino));
-        let (_counts, timeout) = waited.expect("no holder of the counts' lock panics");
-        !timeout.timed_out()
+        let mut counts = self.counts.lock();
+        let waited = self.idle.wait_while_for(&mut counts, |counts| counts.contains_key(&ino), MAX_WAIT);
+        !waited.timed_out()
     }
 }
 
 impl Drop for BusyRequest {
     fn drop(&mut self) {
-        let mut counts = self.directories.counts.lock().expect("no holder of the counts' lock panics");
+        let mut counts = self.directories.counts.lock();
         for ino in self.inos {
             if let Some(count) = counts.get_mut(&ino) {
                 *count -= 1;
@@ -76,6 +76,6 @@ mod tests {
         });
         drop(second);
         assert!(waiter.join().unwrap());
-        assert!(busy.counts.lock().unwrap().is_empty());
+        assert!(busy.counts.lock().is_empty());
     }
 }

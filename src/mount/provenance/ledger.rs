@@ -2,9 +2,10 @@
 //!
 //! The daemon and commands use it at once, each through a connection of its own; every call is one transaction.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -157,7 +158,7 @@ impl RunLedger {
     }
 
     fn with<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
-        let mut database = self.database.lock().expect("no holder of the ledger's lock panics");
+        let mut database = self.database.lock();
         let work = || {
             let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = work(&transaction)?;

@@ -4,11 +4,12 @@
 //! after its open is answered; further opens of the same process cost a look-up in memory. What was seen reaches the
 //! ledger within [`FLUSH_INTERVAL`], and before a commit asks for it.
 
+use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -184,21 +185,17 @@ impl ProcessTree for Remembering<'_> {
     }
 
     fn variables(&self, process: ProcessKey, names: &[&str]) -> Vec<(String, String)> {
-        if let Some(known) = lock(&self.0.marks).get(&process) {
+        if let Some(known) = self.0.marks.lock().get(&process) {
             return known.clone();
         }
         let read = Proc.variables(process, names);
-        lock(&self.0.marks).put(process, read.clone());
+        self.0.marks.lock().put(process, read.clone());
         read
     }
 
     fn container(&self, process: ProcessKey) -> Option<String> {
         Proc.container(process)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("no holder of a watch's lock panics")
 }
 
 impl OpenWatch {
@@ -224,15 +221,15 @@ impl OpenWatch {
         });
         let this = watch.clone();
         let thread = std::thread::Builder::new().name("runs".into()).spawn(move || this.keep_flushing())?;
-        *lock(&watch.flusher) = Some(thread);
+        *watch.flusher.lock() = Some(thread);
         Ok(watch)
     }
 
     /// Ends the thread and writes what is left.
     pub fn close(&self) {
-        lock(&self.pending).closing = true;
+        self.pending.lock().closing = true;
         self.wake.notify_all();
-        if let Some(thread) = lock(&self.flusher).take() {
+        if let Some(thread) = self.flusher.lock().take() {
             let _ = thread.join();
         }
         self.flush_or_warn();
@@ -256,17 +253,17 @@ impl OpenWatch {
 
     /// The run of a thread, if it was looked at lately. Cost: a look-up in memory, and one small read once a second.
     pub fn known(&self, thread: u32) -> Option<Arc<RunId>> {
-        let seen = lock(&self.threads).get(&thread).cloned()?;
+        let seen = self.threads.lock().get(&thread).cloned()?;
         if seen.checked.elapsed() < RECHECK {
             return Some(seen.run);
         }
         // The number may have been given to another.
         if Proc.process(thread)?.key != seen.key {
-            lock(&self.threads).pop(&thread);
+            self.threads.lock().pop(&thread);
             return None;
         }
         let run = seen.run.clone();
-        lock(&self.threads).put(thread, SeenThread { checked: Instant::now(), ..seen });
+        self.threads.lock().put(thread, SeenThread { checked: Instant::now(), ..seen });
         Some(run)
     }
 
@@ -305,13 +302,13 @@ impl OpenWatch {
         let key = Proc.process(thread)?.key;
         let pid = Proc.process_of(thread)?;
         let process = if pid == thread { key } else { Proc.process(pid)?.key };
-        let known = lock(&self.processes).get(&process).cloned();
+        let known = self.processes.lock().get(&process).cloned();
         let run = match known {
             Some(run) => {
                 // Its program waits for this. The lock is given back before the look.
-                let is_shell = lock(&self.shells).contains(&process);
+                let is_shell = self.shells.lock().contains(&process);
                 if is_shell && self.look_again(&run, process) {
-                    lock(&self.shells).remove(&process);
+                    self.shells.lock().remove(&process);
                 }
                 run
             }
@@ -320,12 +317,12 @@ impl OpenWatch {
                 self.tell_refused_name(process);
                 let run = Arc::new(found.id.clone());
                 self.record(&found);
-                lock(&self.processes).put(process, run.clone());
+                self.processes.lock().put(process, run.clone());
                 run
             }
         };
-        if !lock(&self.shells).contains(&process) {
-            lock(&self.threads).put(thread, SeenThread { key, checked: Instant::now(), run: run.clone() });
+        if !self.shells.lock().contains(&process) {
+            self.threads.lock().put(thread, SeenThread { key, checked: Instant::now(), run: run.clone() });
         }
         Some(run)
     }
@@ -333,14 +330,14 @@ impl OpenWatch {
     /// Tells once of a name for a run that is none: its processes are of another run then.
     fn tell_refused_name(&self, process: ProcessKey) {
         let Some((value, error)) = rule::refused_name(&Remembering(self), process) else { return };
-        if lock(&self.refused).put(value, ()).is_none() {
+        if self.refused.lock().put(value, ()).is_none() {
             tracing::warn!(pid = process.pid, "${} is not taken: {error}", rule::RUN_VARIABLE);
         }
     }
 
     /// Takes what is recorded of a run, unless that is known.
     fn record(self: &Arc<Self>, found: &rule::ProcessRun) {
-        if lock(&self.pending).runs.contains_key(&found.id) {
+        if self.pending.lock().runs.contains_key(&found.id) {
             return;
         }
         match self.ledger.run(&found.id) {
@@ -350,8 +347,8 @@ impl OpenWatch {
         }
         let run = capture::of_process(found, &self.options.names, self.options.env.now());
         let uid = Proc.user(found.root.pid);
-        lock(&self.pending).runs.insert(found.id.clone(), run.clone());
-        lock(&self.roots).put(found.id.clone(), found.root);
+        self.pending.lock().runs.insert(found.id.clone(), run.clone());
+        self.roots.lock().put(found.id.clone(), found.root);
         let below = |folder: &PathBuf| {
             run.directory.as_ref().is_some_and(|at| std::path::Path::new(at).starts_with(folder))
         };
@@ -369,11 +366,11 @@ impl OpenWatch {
     /// Adds to a record what takes longer: the program that `shell` becomes, and the code if it may be looked at.
     fn complete_later(self: &Arc<Self>, mut run: Run, trust: Option<Trust>, shell: Option<ProcessKey>) {
         let (this, Some(id)) = (self.clone(), run.id.clone()) else { return };
-        lock(&self.shells).extend(shell);
+        self.shells.lock().extend(shell);
         let is_begun = self.capture(id.clone(), move || {
             if let Some(shell) = shell {
                 this.wait_for_exec(&id, shell, &run.command);
-                lock(&this.shells).remove(&shell);
+                this.shells.lock().remove(&shell);
             }
             if let Some(trust) = trust {
                 capture::add_code(&mut run, trust);
@@ -388,7 +385,7 @@ impl OpenWatch {
             }
         });
         if !is_begun && let Some(shell) = shell {
-            lock(&self.shells).remove(&shell);
+            self.shells.lock().remove(&shell);
         }
     }
 
@@ -416,21 +413,21 @@ impl OpenWatch {
     /// Changes the record of a run, if `change` says so.
     fn amend(&self, id: &RunId, change: impl FnOnce(&mut Run) -> bool) -> bool {
         // While this is held nothing is on its way to the ledger: the newest is pending, or else there.
-        let _flushed = lock(&self.opened);
-        let pending = lock(&self.pending).runs.get(id).cloned();
+        let _flushed = self.opened.lock();
+        let pending = self.pending.lock().runs.get(id).cloned();
         let newest = pending.map_or_else(|| self.ledger.run(id), |run| Ok(Some(run)));
         let newest = newest.inspect_err(|e| tracing::warn!("{e}")).ok().flatten();
         let Some(mut run) = newest else { return false };
         let is_changed = change(&mut run);
         if is_changed {
-            lock(&self.pending).runs.insert(id.clone(), run);
+            self.pending.lock().runs.insert(id.clone(), run);
         }
         is_changed
     }
 
     fn look_again_later(self: &Arc<Self>, id: &RunId) {
-        let is_at_work = lock(&self.captures).get(id).is_some_and(|thread| !thread.is_finished());
-        let root = lock(&self.roots).get(id).copied().filter(|_| !is_at_work);
+        let is_at_work = self.captures.lock().get(id).is_some_and(|thread| !thread.is_finished());
+        let root = self.roots.lock().get(id).copied().filter(|_| !is_at_work);
         let (this, named) = (self.clone(), id.clone());
         if let Some(root) = root {
             self.capture(id.clone(), move || {
@@ -441,7 +438,7 @@ impl OpenWatch {
 
     /// Begins work on the record of a run in a thread of its own; tells whether it could.
     fn capture(&self, id: RunId, work: impl FnOnce() + Send + 'static) -> bool {
-        let mut captures = lock(&self.captures);
+        let mut captures = self.captures.lock();
         captures.retain(|_, thread| !thread.is_finished());
         if captures.len() >= MAX_CAPTURES {
             tracing::debug!("not all of a run is recorded: too many are looked at already");
@@ -462,7 +459,7 @@ impl OpenWatch {
         bytes: u64,
     ) {
         self.opens.fetch_add(1, Ordering::Relaxed);
-        let mut pending = lock(&self.pending);
+        let mut pending = self.pending.lock();
         if pending.files >= MAX_PENDING {
             pending.missed += 1;
             return;
@@ -487,17 +484,14 @@ impl OpenWatch {
     /// A run changes a session.
     pub fn wrote(&self, run: &RunId, session: &str) {
         let write = SessionWrite { session: session.to_owned(), run: run.clone() };
-        lock(&self.pending).writes.insert(write);
+        self.pending.lock().writes.insert(write);
     }
 
     fn keep_flushing(&self) {
         loop {
-            let pending = lock(&self.pending);
+            let mut pending = self.pending.lock();
             let wait = |p: &mut PendingOpens| !p.closing && p.files < MAX_PENDING / 2;
-            let (pending, _) = self
-                .wake
-                .wait_timeout_while(pending, FLUSH_INTERVAL, wait)
-                .expect("no holder of a watch's lock panics");
+            self.wake.wait_while_for(&mut pending, wait, FLUSH_INTERVAL);
             if pending.closing {
                 return;
             }
@@ -514,9 +508,9 @@ impl OpenWatch {
 
     /// Writes to the ledger what was seen up to now. Blocks. What cannot be written is kept for the next time.
     pub fn flush(&self) -> Result<(), LedgerError> {
-        let mut opened = lock(&self.opened);
+        let mut opened = self.opened.lock();
         let (runs, openings, writes) = {
-            let mut pending = lock(&self.pending);
+            let mut pending = self.pending.lock();
             if pending.missed > 0 {
                 tracing::warn!("{} opens came too fast to be counted", pending.missed);
                 pending.missed = 0;
@@ -536,7 +530,7 @@ impl OpenWatch {
         let now = self.options.env.now();
         let done = self.ledger.add(&all_runs, &openings, &all_writes, &mut opened, self.options.store, now);
         if done.is_err() {
-            let mut pending = lock(&self.pending);
+            let mut pending = self.pending.lock();
             for (id, run) in runs {
                 pending.runs.entry(id).or_insert(run);
             }
@@ -564,7 +558,7 @@ impl OpenWatch {
 
     fn wait_for_captures(&self, runs: &[RunId], begun: Instant) {
         let is_at_work =
-            || runs.iter().any(|run| lock(&self.captures).get(run).is_some_and(|t| !t.is_finished()));
+            || runs.iter().any(|run| self.captures.lock().get(run).is_some_and(|t| !t.is_finished()));
         while is_at_work() && begun.elapsed() < CAPTURE_LIMIT {
             std::thread::sleep(Duration::from_millis(1));
         }

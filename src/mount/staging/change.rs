@@ -7,7 +7,7 @@ use super::closer;
 use super::error::{Result, StagingError};
 use super::handle::file_state;
 use super::marks::{self, Identity};
-use super::nodes::{FileState, NodeLocation, lock};
+use super::nodes::{FileState, NodeLocation};
 use super::session::Session;
 use super::sys::{self, insist};
 use crate::format::entry::{Entry, EntryBody, Mtime};
@@ -84,7 +84,7 @@ impl Session {
             (state, self.node_fd(&mut tree, node)?)
         };
         let at = fd.as_raw_fd();
-        *lock(&state.candidate) = None;
+        *state.candidate.lock() = None;
         if self.marks {
             insist(at, || marks::remove_identity(at))?;
         }
@@ -106,7 +106,7 @@ impl Session {
         };
         let before = sys::stat_fd(at)?;
         let identity = marks::identity(at)?.filter(|i| i.holds(&before));
-        let mut candidate = lock(&state.candidate);
+        let mut candidate = state.candidate.lock();
         *candidate = candidate.take().filter(|c| c.holds(&before));
         if identity.is_some() {
             // Off while the mtime changes, so that it never vouches for what it was not made for.

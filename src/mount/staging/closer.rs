@@ -4,15 +4,15 @@
 //! does cutting one off. Whoever answers the kernel, or holds a lock that others need, must not do that. So descriptors
 //! of staged files are [`DeferredClose`]: dropped anywhere, that of a large deleted file is closed by a thread of its own.
 
+use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use super::nodes::lock;
 use super::sys;
 
 /// A file that takes less room is freed in microseconds: it has 256 pieces at the most.
@@ -70,7 +70,7 @@ impl Closer {
 impl Drop for Closer {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = lock(&self.thread).take() {
+        if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
     }

@@ -11,7 +11,7 @@ use super::attr::TimeChange;
 use super::closer::{self, DeferredClose};
 use super::error::{Result, StagingError};
 use super::marks;
-use super::nodes::{FileState, NodeLocation, StagedTree, lock};
+use super::nodes::{FileState, NodeLocation, StagedTree};
 use super::session::{Session, child_path};
 use super::sys::{self, insist};
 use crate::format::entry::{Entry, EntryBody, Mtime};
@@ -100,13 +100,13 @@ impl Session {
     /// Handles opened before its content was local read the upper file from now on.
     fn serve_locally(&self, state: &FileState, fd: &OwnedFd) -> Result<()> {
         let reader = insist(fd.as_raw_fd(), || sys::reopen(fd.as_raw_fd(), libc::O_RDONLY))?;
-        *lock(&state.reader) = Some(DeferredClose::new(File::from(reader), &self.closer));
+        *state.reader.lock() = Some(DeferredClose::new(File::from(reader), &self.closer));
         Ok(())
     }
 
     /// Brings a stub's content; nothing to do for other files. Not called with the tree locked.
     pub(super) fn copy_up(&self, state: &FileState, fd: &OwnedFd) -> Result<()> {
-        let _one_copier = lock(&state.copying);
+        let _one_copier = state.copying.lock();
         let Some(entry) = state.remote() else { return Ok(()) };
         check_file(&entry)?;
         let at = fd.as_raw_fd();
@@ -131,7 +131,7 @@ impl Session {
 
     /// Makes a file of any kind empty.
     pub(super) fn empty(&self, state: &FileState, fd: &OwnedFd) -> Result<()> {
-        let _one_copier = lock(&state.copying);
+        let _one_copier = state.copying.lock();
         let at = fd.as_raw_fd();
         closer::check_thread(at);
         sys::truncate_fd(at, 0)?;

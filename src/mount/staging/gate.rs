@@ -2,11 +2,10 @@
 //!
 //! Order in `staging`: a pass through the gate, then the tree's lock, then leaves. The gate's own lock is a leaf.
 
-use std::sync::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use super::error::{Result, StagingError};
-use super::nodes::lock;
 
 /// How long a freeze waits for writers that are just closing.
 const MAX_SETTLE: Duration = Duration::from_secs(2);
@@ -31,7 +30,7 @@ pub(super) struct ChangeGuard<'a>(&'a Gate);
 
 impl Drop for ChangeGuard<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).changes -= 1;
+        self.0.state.lock().changes -= 1;
         self.0.settled.notify_all();
     }
 }
@@ -39,7 +38,7 @@ impl Drop for ChangeGuard<'_> {
 impl Gate {
     /// Lets a change begin: EBUSY while frozen, ESTALE once retired.
     pub fn change(&self) -> Result<ChangeGuard<'_>> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.retired {
             return Err(StagingError::new(libc::ESTALE));
         }
@@ -52,23 +51,23 @@ impl Gate {
 
     /// ESTALE once retired.
     pub fn check_alive(&self) -> Result<()> {
-        if lock(&self.state).retired { Err(StagingError::new(libc::ESTALE)) } else { Ok(()) }
+        if self.state.lock().retired { Err(StagingError::new(libc::ESTALE)) } else { Ok(()) }
     }
 
     /// Counts a writer; only during a change.
     pub fn add_writer(&self) {
-        lock(&self.state).writers += 1;
+        self.state.lock().writers += 1;
     }
 
     pub fn remove_writer(&self) {
-        lock(&self.state).writers -= 1;
+        self.state.lock().writers -= 1;
         self.settled.notify_all();
     }
 
     /// Shuts changes out; false (and open again) if there are still writers after [`MAX_SETTLE`], or if it is shut.
     pub fn freeze(&self) -> Result<bool> {
         let deadline = Instant::now() + MAX_SETTLE;
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.retired {
             return Err(StagingError::new(libc::ESTALE));
         }
@@ -85,18 +84,15 @@ impl Gate {
                 state.frozen = false;
                 return Ok(false);
             }
-            state = match self.settled.wait_timeout(state, left) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            self.settled.wait_for(&mut state, left);
         }
     }
 
     pub fn thaw(&self) {
-        lock(&self.state).frozen = false;
+        self.state.lock().frozen = false;
     }
 
     pub fn retire(&self) {
-        lock(&self.state).retired = true;
+        self.state.lock().retired = true;
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::attr::{FileKind, TimeChange, without_set_id};
 use super::closer::DeferredClose;
@@ -13,7 +13,7 @@ use super::copy::RangeCopy;
 use super::copyup::check_file;
 use super::error::{Result, StagingError};
 use super::marks::{self, Identity};
-use super::nodes::{FileState, lock};
+use super::nodes::FileState;
 use super::session::Session;
 use super::sys::{self, insist};
 use crate::format::entry::{Entry, Mtime, Sought};
@@ -122,7 +122,7 @@ impl Session {
         if !is_write(flags) {
             return Ok(reopen(libc::O_RDONLY)?.into());
         }
-        *lock(&state.candidate) = None;
+        *state.candidate.lock() = None;
         if self.marks {
             insist(at, || marks::remove_identity(at))?;
         }
@@ -168,7 +168,7 @@ impl Session {
             (None, Some(entry)) => OpenContent::Lower(entry),
             // A writer came since: the handle reads the upper file, but has none of its own.
             (None, None) => {
-                let reader = lock(&state.reader).clone();
+                let reader = state.reader.lock().clone();
                 OpenContent::Local(
                     reader.expect("this open was counted before the bytes came, so a reader was kept"),
                 )
@@ -177,18 +177,18 @@ impl Session {
         let handle = self.next_id();
         let entry =
             Handle { node, state, file, is_writer: is_write(flags), appends: flags & libc::O_APPEND != 0 };
-        self.handles.write().unwrap_or_else(PoisonError::into_inner).insert(handle, Arc::new(entry));
+        self.handles.write().insert(handle, Arc::new(entry));
         StagedFile { handle, content }
     }
 
     pub(super) fn handle(&self, handle: u64) -> Result<Arc<Handle>> {
-        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        let handles = self.handles.read();
         handles.get(&handle).cloned().ok_or_else(|| StagingError::new(libc::EBADF))
     }
 
     /// Closes a handle. With the last writer of a clone its identity is recorded.
     pub fn release(&self, handle: u64) -> Result<()> {
-        let removed = self.handles.write().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+        let removed = self.handles.write().remove(&handle);
         let removed = removed.ok_or_else(|| StagingError::new(libc::EBADF))?;
         self.close(
             removed.node,
@@ -201,12 +201,12 @@ impl Session {
 
     /// How many files are open.
     pub fn open_files(&self) -> usize {
-        self.handles.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.handles.read().len()
     }
 
     /// The local file of some open handle of a node.
     pub(super) fn open_file_of(&self, node: u64) -> Option<Arc<DeferredClose<File>>> {
-        let handles = self.handles.read().unwrap_or_else(PoisonError::into_inner);
+        let handles = self.handles.read();
         handles.values().find(|h| h.node == node).and_then(|h| h.file.clone())
     }
 
@@ -216,10 +216,10 @@ impl Session {
             known.opens -= 1;
             known.writers -= u32::from(is_writer);
             if known.opens == 0 {
-                *lock(&state.reader) = None;
+                *state.reader.lock() = None;
             }
             if is_writer && known.writers == 0 {
-                let candidate = lock(&state.candidate).take();
+                let candidate = state.candidate.lock().take();
                 if let (Some(candidate), Some(file)) = (candidate, file) {
                     // Without its mark the file is hashed at commit: no error of the close.
                     let _ = record_identity(file, &candidate);
@@ -257,8 +257,8 @@ impl Session {
     pub fn write(&self, handle: u64, offset: u64, data: &[u8]) -> Result<usize> {
         let handle = self.handle(handle)?;
         let file = handle.writable()?;
-        *lock(&handle.state.candidate) = None;
-        let _appending = handle.appends.then(|| lock(&handle.state.copying));
+        *handle.state.candidate.lock() = None;
+        let _appending = handle.appends.then(|| handle.state.copying.lock());
         let offset = if handle.appends { file.metadata()?.len() } else { offset };
         let mut done = 0;
         while done < data.len() {
@@ -314,7 +314,7 @@ impl Session {
     pub fn fallocate(&self, handle: u64, mode: i32, offset: u64, len: u64) -> Result<()> {
         let handle = self.handle(handle)?;
         let file = handle.writable()?;
-        *lock(&handle.state.candidate) = None;
+        *handle.state.candidate.lock() = None;
         Ok(sys::fallocate(file, mode, offset, len)?)
     }
 
@@ -347,7 +347,7 @@ impl Session {
     ) -> Result<u64> {
         let handle = self.handle(handle)?;
         let to = handle.writable()?;
-        *lock(&handle.state.candidate) = None;
+        *handle.state.candidate.lock() = None;
         if handle.appends {
             return Err(StagingError::new(libc::EBADF));
         }
@@ -379,7 +379,7 @@ impl Session {
         sys::utimens_fd(file.as_raw_fd(), TimeChange::Keep, TimeChange::To(seconds, nanos))?;
         let (seconds, nanos) = sys::stat_fd(file.as_raw_fd())?.mtime();
         let mtime = Mtime { seconds, nanos };
-        *lock(&handle.state.candidate) =
+        *handle.state.candidate.lock() =
             Some(Identity { entry: marks::pathless(entry), size: before.size(), mtime });
         Ok(true)
     }
@@ -413,7 +413,7 @@ impl Handle {
 
     /// The upper file, whose bytes are there.
     pub(super) fn local(&self) -> Result<Arc<DeferredClose<File>>> {
-        let file = self.file.clone().or_else(|| lock(&self.state.reader).clone());
+        let file = self.file.clone().or_else(|| self.state.reader.lock().clone());
         file.ok_or_else(|| StagingError::with(libc::EIO, "an open staged file has lost its local bytes"))
     }
 

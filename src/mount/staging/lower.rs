@@ -1,13 +1,13 @@
 //! What a session stands on: an immutable version below it, and the bytes of that version's files.
 
+use parking_lot::Mutex;
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::nodes::lock;
 use crate::format::entry::{Entry, Sought};
 use crate::format::path::TreePath;
 
@@ -75,22 +75,22 @@ impl RememberedLower {
     }
 
     pub fn find(&self, path: &TreePath) -> io::Result<Option<Entry>> {
-        if let Some(known) = lock(&self.found).get(path) {
+        if let Some(known) = self.found.lock().get(path) {
             return Ok(known.clone());
         }
         let answer = self.lower.find(path)?;
-        lock(&self.found).put(path.clone(), answer.clone());
+        self.found.lock().put(path.clone(), answer.clone());
         Ok(answer)
     }
 
     pub fn children(&self, directory: Option<&TreePath>) -> io::Result<Arc<Vec<Entry>>> {
         let key = directory.cloned();
-        if let Some(known) = lock(&self.listed).get(&key) {
+        if let Some(known) = self.listed.lock().get(&key) {
             return Ok(known.clone());
         }
         let answer = Arc::new(self.lower.children(directory)?);
         if answer.len() <= MAX_LISTING {
-            lock(&self.listed).put(key, answer.clone());
+            self.listed.lock().put(key, answer.clone());
         }
         Ok(answer)
     }

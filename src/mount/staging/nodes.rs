@@ -5,11 +5,12 @@
 //! all below it along. A node lives as long as it is looked up, open, or has living children; the number of a
 //! backing inode is remembered as long as its file exists, so that a forgotten file comes back with its number.
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
 use lru::LruCache;
 
@@ -25,11 +26,6 @@ use crate::host::process::limits;
 const MAX_KEPT_DIRS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 /// Descriptors kept of removed objects that the kernel still knows but nobody has open.
 const MAX_IDLE_PINS: usize = 256;
-
-/// Takes a lock; a panic elsewhere leaves plain data that is still consistent enough to read.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Where an object is.
 #[derive(Clone)]
@@ -59,16 +55,16 @@ impl FileState {
     }
 
     pub fn remote(&self) -> Option<Arc<Entry>> {
-        self.remote.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.remote.read().clone()
     }
 
     pub fn set_remote(&self, entry: Option<Arc<Entry>>) {
-        *self.remote.write().unwrap_or_else(PoisonError::into_inner) = entry;
+        *self.remote.write() = entry;
     }
 
     /// Ends being remote by `act`, unless it is not remote (any more): nobody reads or changes the entry meanwhile.
     pub fn settle(&self, act: impl FnOnce(&Entry) -> io::Result<()>) -> io::Result<()> {
-        let mut remote = self.remote.write().unwrap_or_else(PoisonError::into_inner);
+        let mut remote = self.remote.write();
         if let Some(entry) = remote.as_deref() {
             act(entry)?;
             *remote = None;
@@ -83,7 +79,7 @@ impl FileState {
         set: impl FnOnce() -> io::Result<Mtime>,
         mark: impl FnOnce(&Entry) -> io::Result<()>,
     ) -> io::Result<Mtime> {
-        let mut remote = self.remote.write().unwrap_or_else(PoisonError::into_inner);
+        let mut remote = self.remote.write();
         let mtime = set()?;
         if let Some(entry) = remote.as_deref() {
             let entry = Entry { mtime, ..entry.clone() };

@@ -5,19 +5,18 @@
 //! `adopt`). A directory with its record is made before its row, and marked as over after its row went. The database
 //! is durable (synchronous, written ahead); damage is an error.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::adopt::set_aside_folder;
-use super::nodes::lock;
 use super::record::{self, Beside, LowerVersion, SessionId, SessionRecord, Stored};
 use crate::format::clock::Env;
 use crate::format::id::EventId;
@@ -179,7 +178,7 @@ impl SessionRegistry {
 
     /// Every session.
     pub fn list(&self) -> Result<Vec<SessionRecord>> {
-        let database = lock(&self.database);
+        let database = self.database.lock();
         let query = format!("SELECT {COLUMNS} FROM sessions ORDER BY project, artifact, name");
         let mut query = database.prepare_cached(&query).map_err(|e| self.error(e))?;
         let rows = query.query_map([], |row| Ok(from_row(row))).map_err(|e| self.error(e))?;
@@ -239,7 +238,9 @@ impl SessionRegistry {
     /// Adds a session's row; false if its name or id is taken.
     pub(super) fn add_row(&self, record: &SessionRecord) -> Result<bool> {
         let settings = serde_json::to_string(&record.settings).map_err(|e| self.damaged(e))?;
-        let added = lock(&self.database)
+        let added = self
+            .database
+            .lock()
             .execute(
                 "INSERT INTO sessions
                      (id, project, artifact, name, lower_manifest, lower_version, commit_id, settings)
@@ -261,7 +262,7 @@ impl SessionRegistry {
 
     /// Removes a session's row, if there is one.
     pub(super) fn remove_row(&self, id: SessionId) -> Result<bool> {
-        let removed = lock(&self.database).execute("DELETE FROM sessions WHERE id = ?1", [id.to_string()]);
+        let removed = self.database.lock().execute("DELETE FROM sessions WHERE id = ?1", [id.to_string()]);
         Ok(removed.map_err(|e| self.error(e))? > 0)
     }
 
@@ -329,7 +330,7 @@ impl SessionRegistry {
     /// Changes what is known of a session, in its row and beside its files.
     fn change(&self, id: SessionId, change: impl FnOnce(&mut SessionRecord)) -> Result<()> {
         // One change at a time: of the record beside the files as well.
-        let mut database = lock(&self.database);
+        let mut database = self.database.lock();
         let transaction = database
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(|e| self.error(e))?;
@@ -381,13 +382,13 @@ impl SessionRegistry {
         artifact: Option<&ArtifactName>,
     ) -> Result<()> {
         let artifact = artifact.map_or("", |a| a.as_str());
-        lock(&self.database).execute(sql, params![project.as_str(), artifact]).map_err(|e| self.error(e))?;
+        self.database.lock().execute(sql, params![project.as_str(), artifact]).map_err(|e| self.error(e))?;
         Ok(())
     }
 
     /// All of them; an artifact is none for the project itself.
     pub fn local_names(&self) -> Result<Vec<(ProjectName, Option<ArtifactName>)>> {
-        let database = lock(&self.database);
+        let database = self.database.lock();
         let mut query = database
             .prepare_cached("SELECT project, artifact FROM local_names ORDER BY project, artifact")
             .map_err(|e| self.error(e))?;
@@ -407,14 +408,16 @@ impl SessionRegistry {
     }
 
     fn one(&self, query: &str, params: &[&dyn rusqlite::ToSql]) -> Result<Option<SessionRecord>> {
-        let database = lock(&self.database);
+        let database = self.database.lock();
         let found = database.query_row(query, params, |row| Ok(from_row(row))).optional();
         found.map_err(|e| self.error(e))?.transpose().map_err(|e| self.damaged(e))
     }
 
     /// Whether rows were written by a program that made a directory with a record for each.
     pub(super) fn rows_have_records(&self) -> Result<bool> {
-        let form: i64 = lock(&self.database)
+        let form: i64 = self
+            .database
+            .lock()
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(|e| self.error(e))?;
         Ok(form >= FORM)
@@ -422,7 +425,7 @@ impl SessionRegistry {
 
     /// From now on they were.
     pub(super) fn set_rows_have_records(&self) -> Result<()> {
-        lock(&self.database).pragma_update(None, "user_version", FORM).map_err(|e| self.error(e))
+        self.database.lock().pragma_update(None, "user_version", FORM).map_err(|e| self.error(e))
     }
 
     fn error(&self, error: rusqlite::Error) -> RegistryError {

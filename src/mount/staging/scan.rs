@@ -13,7 +13,6 @@ use super::attr::FileKind;
 use super::error::{Result, StagingError};
 use super::lower::RememberedLower;
 use super::marks;
-use super::nodes::lock;
 use super::session::{Session, child_path};
 use super::sys::{self, insist};
 use crate::format::entry::{Entry, EntryBody, Mtime};
@@ -324,7 +323,7 @@ impl Session {
     pub fn stat_identity(&self, node: u64) -> Result<Option<StatIdentity>> {
         let mut tree = self.tree();
         let state = super::handle::file_state(&tree, node)?;
-        if state.remote().is_some() || lock(&state.candidate).is_some() {
+        if state.remote().is_some() || state.candidate.lock().is_some() {
             return Ok(None);
         }
         let fd = self.node_fd(&mut tree, node)?;

@@ -4,14 +4,15 @@
 //! directory holds `tree/` (the upper tree), `tmp/` (what is being made; emptied at open), `intent` (see `rename`)
 //! and `overlaid` (there has been a lower version, so there may be whiteouts).
 
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::attr::{Attr, FileKind, FsStat};
 use super::closer::{self, Closer, DeferredClose};
@@ -21,7 +22,7 @@ use super::gate::Gate;
 use super::handle::Handle;
 use super::lower::{Lower, LowerContent, RememberedLower};
 use super::marks;
-use super::nodes::{FileState, Locked, NodeLocation, StagedTree, lock};
+use super::nodes::{FileState, Locked, NodeLocation, StagedTree};
 use super::sys;
 use crate::format::entry::{Entry, EntryBody};
 use crate::format::path::{PathError, TreePath, check_component};
@@ -151,15 +152,15 @@ impl Session {
     }
 
     pub(super) fn tree(&self) -> Locked<'_> {
-        Locked(lock(&self.tree))
+        Locked(self.tree.lock())
     }
 
     pub(super) fn lower(&self) -> Option<Arc<RememberedLower>> {
-        self.lower.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lower.read().clone()
     }
 
     pub(super) fn drop_lower(&self) {
-        *self.lower.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.lower.write() = None;
     }
 
     pub(super) fn next_id(&self) -> u64 {

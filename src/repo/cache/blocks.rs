@@ -47,25 +47,25 @@ impl BlockMemory {
 impl Cache {
     /// A manifest block, from memory or from disk (proved by its hash).
     pub fn block(&self, id: &ChunkId) -> Option<Block> {
-        if let Some(block) = self.memory.lock().expect("no holder panics").blocks.get(id) {
+        if let Some(block) = self.memory.lock().blocks.get(id) {
             return Some(block.clone());
         }
         let bytes = self.read_proved((ItemKind::Block, *id.as_bytes()))?;
         // Bytes with the right hash that are no block are the store's fault, found again when it is asked.
         let block = Block::parse(bytes).ok()?;
-        self.memory.lock().expect("no holder panics").insert(*id, block.clone());
+        self.memory.lock().insert(*id, block.clone());
         Some(block)
     }
 
     /// Whether a block may be here; proves nothing.
     pub fn may_have_block(&self, id: &ChunkId) -> bool {
-        self.memory.lock().expect("no holder panics").blocks.contains(id)
+        self.memory.lock().blocks.contains(id)
             || self.shared.ledger().get(&(ItemKind::Block, *id.as_bytes())).is_some()
     }
 
     /// Keeps a block, whose bytes the caller has proved, in memory.
     pub fn remember_block(&self, id: &ChunkId, block: &Block) {
-        self.memory.lock().expect("no holder panics").insert(*id, block.clone());
+        self.memory.lock().insert(*id, block.clone());
     }
 
     /// Keeps a block, whose bytes the caller has proved, on disk. Trouble with that is no failure.

@@ -1,10 +1,10 @@
 //! Writing into a file past the page cache, from chunks that begin and end anywhere.
 
+use parking_lot::Mutex;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::Mutex;
 
 use bytes::Bytes;
 
@@ -43,7 +43,7 @@ pub(super) fn write_run(
     let end = run.last().map_or(0, |(at, bytes)| at + bytes.len() as u64);
     let first = begin.next_multiple_of(page).min(end);
     let last = (end / page * page).max(first);
-    let mut gather = gather.0.lock().expect("no holder panics");
+    let mut gather = gather.0.lock();
     let buffer = gather.get_or_insert_with(|| AlignedBuffer::new(GATHERED_BYTES));
     buffer.clear();
     let mut written = first;

@@ -1,10 +1,11 @@
 //! The cache's background thread: writes the index, holds the limit and, after an unclean end, looks at the disk
 //! for files that the index does not know.
 
+use parking_lot::{Condvar, Mutex};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ledger::{ContentProof, ItemKey, ItemKind};
@@ -40,28 +41,28 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub fn wake(&self) {
-        self.state.lock().expect("no holder panics").asked += 1;
+        self.state.lock().asked += 1;
         self.changed.notify_all();
     }
 
     pub fn stop(&self) {
-        self.state.lock().expect("no holder panics").stopped = true;
+        self.state.lock().stopped = true;
         self.changed.notify_all();
     }
 
     fn is_stopped(&self) -> bool {
-        self.state.lock().expect("no holder panics").stopped
+        self.state.lock().stopped
     }
 
     /// Asks for a round and waits for its end.
     pub fn settle(&self) {
-        let mut state = self.state.lock().expect("no holder panics");
+        let mut state = self.state.lock();
         state.asked += 1;
         state.is_awaited = true;
         let mine = state.asked;
         self.changed.notify_all();
         let unfinished = |s: &mut KeeperState| s.done < mine && !s.stopped;
-        drop(self.changed.wait_while(state, unfinished).expect("no holder panics"));
+        self.changed.wait_while(&mut state, unfinished);
     }
 }
 
@@ -74,10 +75,9 @@ pub(super) fn start(shared: Arc<CacheShared>, scan: Scan) -> std::thread::JoinHa
         loop {
             let (round, is_awaited, stopped) = {
                 let keeper = &shared.keeper;
-                let state = keeper.state.lock().expect("no holder panics");
+                let mut state = keeper.state.lock();
                 let idle = |s: &mut KeeperState| s.asked == s.done && !s.stopped;
-                let waited = keeper.changed.wait_timeout_while(state, FLUSH_INTERVAL, idle);
-                let (mut state, _) = waited.expect("no holder panics");
+                keeper.changed.wait_while_for(&mut state, idle, FLUSH_INTERVAL);
                 (state.asked, std::mem::take(&mut state.is_awaited), state.stopped)
             };
             // All in use: looking again at every write would only hold the lock.
@@ -88,7 +88,7 @@ pub(super) fn start(shared: Arc<CacheShared>, scan: Scan) -> std::thread::JoinHa
                 fruitless = (shared.ledger().bytes() >= bytes).then(Instant::now);
             }
             shared.flush();
-            shared.keeper.state.lock().expect("no holder panics").done = round;
+            shared.keeper.state.lock().done = round;
             shared.keeper.changed.notify_all();
             if stopped {
                 return;

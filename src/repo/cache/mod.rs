@@ -31,11 +31,12 @@ mod sys;
 #[cfg(test)]
 mod tests;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::Connection;
 use serde::Serialize;
@@ -207,7 +208,7 @@ impl Cache {
 
     fn stop_thread(&self) {
         self.shared.keeper.stop();
-        let thread = self.thread.lock().expect("no holder panics").take();
+        let thread = self.thread.lock().take();
         if thread.is_some_and(|t| t.join().is_err()) {
             tracing::error!("the cache's background thread panicked");
         }
@@ -274,11 +275,11 @@ impl Drop for Cache {
 
 impl CacheShared {
     fn ledger(&self) -> MutexGuard<'_, CacheLedger> {
-        self.ledger.lock().expect("no holder panics")
+        self.ledger.lock()
     }
 
     fn database(&self) -> MutexGuard<'_, Connection> {
-        self.database.lock().expect("no holder panics")
+        self.database.lock()
     }
 
     fn now(&self) -> u64 {

@@ -5,12 +5,13 @@
 //! says so. Bytes are read under the same lock under which chunks are dropped, so a reader never takes a fresh
 //! hole for content.
 
+use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -203,7 +204,7 @@ impl PartialFile {
     }
 
     fn take_claims(&self, records: Vec<JournalRecord>) {
-        let mut state = self.state.write().expect("no holder panics");
+        let mut state = self.state.write();
         state.has_foreign_bytes = !records.is_empty();
         for JournalRecord { offset, len, mark } in records {
             if let Some(old) = state.chunks.remove(&offset) {
@@ -221,8 +222,8 @@ impl PartialFile {
     /// Begins anew with nothing but a hole.
     pub fn reset(&self) -> io::Result<()> {
         // In the order in which who hashes takes them.
-        let mut prefix = self.prefix.lock().expect("no holder panics");
-        let mut state = self.state.write().expect("no holder panics");
+        let mut prefix = self.prefix.lock();
+        let mut state = self.state.write();
         if state.is_finished {
             return Ok(());
         }
@@ -247,7 +248,7 @@ impl PartialFile {
 
     /// Whether the chunk of this place is there.
     pub fn chunk(&self, offset: u64, len: u32) -> ChunkState {
-        let state = self.state.read().expect("no holder panics");
+        let state = self.state.read();
         match state.chunks.get(&offset) {
             Some(held) if held.len == len && held.is_proved => ChunkState::Present,
             Some(held) if held.len == len => ChunkState::Claimed,
@@ -260,7 +261,7 @@ impl PartialFile {
         let mut bytes = vec![0; len as usize];
         let right = {
             // Under the lock, so that the chunk is not dropped between reading and marking.
-            let mut state = self.state.write().expect("no holder panics");
+            let mut state = self.state.write();
             let right = self.data.read_exact_at(&mut bytes, offset).is_ok() && ChunkId::of(&bytes) == *id;
             match state.chunks.get_mut(&offset) {
                 Some(held) if held.len == len && right => held.is_proved = true,
@@ -280,7 +281,7 @@ impl PartialFile {
 
     /// Bytes `offset..offset + len` if all these chunks (offset, length) are there and proved.
     pub fn read(&self, chunks: &[(u64, u32)], offset: u64, len: usize) -> io::Result<Option<Bytes>> {
-        let state = self.state.read().expect("no holder panics");
+        let state = self.state.read();
         let there = |(at, len): &(u64, u32)| {
             state.chunks.get(at).is_some_and(|held| held.len == *len && held.is_proved)
         };
@@ -299,7 +300,7 @@ impl PartialFile {
     /// Trouble with the local disk; none of the chunks counts as there then.
     pub fn write(&self, chunks: &[(u64, Bytes)], pages: Pages) -> io::Result<()> {
         // The kernel lets one in at a time too, but has the others spin.
-        let writing = self.writing.lock().expect("no holder panics");
+        let writing = self.writing.lock();
         for run in chunks.chunk_by(|(at, bytes), (next, _)| at + bytes.len() as u64 == *next) {
             let mut written = self.write_run(run, pages);
             if written.as_ref().is_err_and(is_full) {
@@ -328,7 +329,7 @@ impl PartialFile {
 
     /// Takes in chunks of zeros, which stay holes.
     pub fn write_zeros(&self, chunks: &[(u64, u32)]) -> io::Result<()> {
-        if self.state.read().expect("no holder panics").has_foreign_bytes {
+        if self.state.read().has_foreign_bytes {
             for (offset, len) in chunks {
                 sys::punch_hole(&self.data, *offset, (*len).into())?;
             }
@@ -341,7 +342,7 @@ impl PartialFile {
         let mut records = Vec::new();
         let mut added = 0i64;
         {
-            let mut state = self.state.write().expect("no holder panics");
+            let mut state = self.state.write();
             for (offset, len) in chunks {
                 let old = state.chunks.insert(offset, HeldChunks { len, is_proved: true, is_hole });
                 state.bytes += u64::from(len);
@@ -370,23 +371,23 @@ impl PartialFile {
 
     /// Whether every byte of the file is there, if the journal is right.
     pub fn is_complete(&self) -> bool {
-        self.state.read().expect("no holder panics").bytes >= self.size
+        self.state.read().bytes >= self.size
     }
 
     /// How many bytes of the file are not there, if the journal is right.
     pub fn missing_bytes(&self) -> u64 {
-        self.size.saturating_sub(self.state.read().expect("no holder panics").bytes)
+        self.size.saturating_sub(self.state.read().bytes)
     }
 
     /// Keeps all chunks from being dropped until `Retained` is.
     pub fn retain(self: &Arc<Self>) -> Retained {
-        self.state.write().expect("no holder panics").keepers += 1;
+        self.state.write().keepers += 1;
         Retained(self.clone())
     }
 
     /// Drops the oldest chunks until about `bytes` are free; tells how many that are.
     pub(super) fn shed(&self, bytes: u64) -> u64 {
-        let mut state = self.state.write().expect("no holder panics");
+        let mut state = self.state.write();
         if state.is_finished || state.keepers > 0 {
             return 0;
         }
@@ -415,7 +416,7 @@ impl PartialFile {
     /// `in_memory` gives chunks by offset, as far as they need not be read again.
     /// Tells how far that is, unless another does it at this time.
     pub fn hash_ahead(&self, in_memory: impl Fn(u64) -> Option<Bytes>) -> Option<u64> {
-        let mut prefix = self.prefix.try_lock().ok()?;
+        let mut prefix = self.prefix.try_lock()?;
         let _ = self.advance(&mut prefix, in_memory);
         Some(prefix.bytes)
     }
@@ -423,7 +424,7 @@ impl PartialFile {
     fn advance(&self, prefix: &mut Prefix, in_memory: impl Fn(u64) -> Option<Bytes>) -> io::Result<()> {
         let mut buffer = vec![];
         loop {
-            let state = self.state.read().expect("no holder panics");
+            let state = self.state.read();
             let Some(held) = state.chunks.get(&prefix.bytes).copied().filter(|h| h.is_proved) else {
                 return Ok(());
             };
@@ -460,13 +461,13 @@ impl PartialFile {
     /// Proves the whole file by its hash and gives it its name among the whole files. Reads what was not hashed
     /// on the way.
     pub fn finish(&self) -> io::Result<Finish> {
-        if self.state.read().expect("no holder panics").is_finished {
+        if self.state.read().is_finished {
             return Ok(Finish::Whole);
         }
-        let mut prefix = self.prefix.lock().expect("no holder panics");
+        let mut prefix = self.prefix.lock();
         self.advance(&mut prefix, |_| None)?;
         {
-            let mut state = self.state.write().expect("no holder panics");
+            let mut state = self.state.write();
             if state.is_finished {
                 return Ok(Finish::Whole);
             }
@@ -477,7 +478,7 @@ impl PartialFile {
             state.keepers += 1;
         }
         let hashed = self.hash_rest(&mut prefix);
-        let mut state = self.state.write().expect("no holder panics");
+        let mut state = self.state.write();
         state.keepers -= 1;
         hashed?;
         let found = FileHash::from_hash(prefix.hasher.finalize());
@@ -517,7 +518,7 @@ pub struct Retained(Arc<PartialFile>);
 
 impl Drop for Retained {
     fn drop(&mut self) {
-        let mut state = self.0.state.write().expect("no holder panics");
+        let mut state = self.0.state.write();
         state.keepers -= 1;
         drop(state);
         self.0.shared.check_limit();

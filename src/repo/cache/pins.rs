@@ -187,7 +187,7 @@ impl Cache {
 impl CacheShared {
     /// Takes in what this process changed; times of folders are coarse.
     fn pins_changed(&self) {
-        self.pins_seen.lock().expect("no holder panics").changed = None;
+        self.pins_seen.lock().changed = None;
         self.refresh_pins();
     }
 
@@ -195,7 +195,7 @@ impl CacheShared {
     /// read nothing that was pinned is let go.
     pub(super) fn refresh_pins(&self) {
         let changed = fs::metadata(&self.pins).and_then(|meta| meta.modified()).ok();
-        let mut seen = self.pins_seen.lock().expect("no holder panics");
+        let mut seen = self.pins_seen.lock();
         if changed.is_none() || seen.changed == changed {
             return;
         }

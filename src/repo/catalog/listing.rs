@@ -102,7 +102,7 @@ impl Catalog {
 
     /// What is in memory of a project's artifacts.
     fn known_of(&self, project: &ProjectName) -> KnownOf {
-        let cells = self.cells.lock().expect("no holder of the cells' lock panics");
+        let cells = self.cells.lock();
         let of_project = cells.iter().filter(|(key, _)| key.project == *project);
         let mut known = KnownOf::Nothing;
         for state in of_project.filter_map(|(_, cell)| cell.known().state) {
@@ -173,7 +173,7 @@ impl Catalog {
 
     /// Whether the last look at a project's logs is old enough for another one.
     fn begin_looking(&self, project: &ProjectName, max_age: Duration) -> bool {
-        let mut looks = self.looks.lock().expect("no holder of this lock panics");
+        let mut looks = self.looks.lock();
         let is_due = looks.get(project).is_none_or(|at| at.elapsed() >= max_age);
         if is_due {
             looks.insert(project.clone(), Instant::now());

@@ -1,8 +1,8 @@
 //! The local copy of the logs: what was read once need not be read again, and is there without the store.
 
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Mutex;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -52,14 +52,14 @@ impl Mirror {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
-        let mut db = self.db.lock().expect("no holder of the mirror's lock panics");
+        let mut db = self.db.lock();
         let result = work(db.as_mut()?);
         result.inspect_err(|e| tracing::warn!(error = %e, "the local copy of the logs failed")).ok()
     }
 
     /// Whether there is a database.
     pub fn is_open(&self) -> bool {
-        self.db.lock().expect("no holder of the mirror's lock panics").is_some()
+        self.db.lock().is_some()
     }
 
     /// The events of an artifact from number `from` on, oldest first; some may be lacking.

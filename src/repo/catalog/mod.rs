@@ -19,10 +19,11 @@ mod state;
 mod sync;
 mod usage;
 
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -198,11 +199,11 @@ struct FolderListing {
 
 impl Cell {
     fn known(&self) -> KnownLogs {
-        self.known.lock().expect("no holder of a cell's lock panics").clone()
+        self.known.lock().clone()
     }
 
     fn set(&self, known: KnownLogs) {
-        *self.known.lock().expect("no holder of a cell's lock panics") = known;
+        *self.known.lock() = known;
     }
 }
 
@@ -232,12 +233,7 @@ impl Catalog {
     }
 
     fn cell(&self, key: &ArtifactKey) -> Arc<Cell> {
-        self.cells
-            .lock()
-            .expect("no holder of the cells' lock panics")
-            .entry(key.clone())
-            .or_default()
-            .clone()
+        self.cells.lock().entry(key.clone()).or_default().clone()
     }
 
     /// How long ago the store was asked for an artifact's log; none if it never was.
@@ -358,7 +354,7 @@ impl Catalog {
     /// Whether an artifact of the project is known here that was not deleted when its log was last read. Sends
     /// nothing.
     pub fn knows_project(&self, project: &ProjectName) -> bool {
-        let cells = self.cells.lock().expect("no holder of the cells' lock panics");
+        let cells = self.cells.lock();
         let is_alive = |cell: &Cell| cell.known().state.is_some_and(|state| !state.is_removed());
         cells.iter().any(|(key, cell)| key.project == *project && is_alive(cell))
     }
@@ -374,7 +370,7 @@ impl Catalog {
 
     async fn listing(&self, prefix: &str, max_age: Duration) -> Result<FolderListing, CatalogError> {
         let cell = {
-            let mut listings = self.listings.lock().expect("no holder of the listings' lock panics");
+            let mut listings = self.listings.lock();
             listings.entry(prefix.to_owned()).or_default().clone()
         };
         let mut listed = cell.lock().await;
@@ -427,7 +423,7 @@ impl Catalog {
 
     /// Forgets listings, so that names made by this host are seen at once.
     fn forget_listings(&self) {
-        self.listings.lock().expect("no holder of the listings' lock panics").clear();
+        self.listings.lock().clear();
     }
 
     /// A details object. Cost: one request the first time.

@@ -1,8 +1,9 @@
 //! Which chunks the store holds already, and where: a local index of the chunks of living versions.
 
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -68,7 +69,7 @@ impl ChunkIndex {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Option<T> {
-        let mut db = self.db.lock().expect("no holder of the index's lock panics");
+        let mut db = self.db.lock();
         work(db.as_mut()?)
             .inspect_err(|e| tracing::warn!(error = %e, "the index of stored chunks failed"))
             .ok()
@@ -86,7 +87,7 @@ impl ChunkIndex {
 
     /// Forgets that a chunk is in this pack.
     fn forget(&self, id: &ChunkId, pack: &PackId) {
-        self.own.lock().expect("no holder of this lock panics").remove(id);
+        self.own.lock().remove(id);
         self.with(|db| {
             let mut delete =
                 db.prepare_cached("DELETE FROM chunks WHERE store = ? AND id = ? AND pack = ?")?;
@@ -102,7 +103,7 @@ impl ChunkIndex {
             insert.execute(params![self.store, &id.as_bytes()[..], &pack.as_bytes()[..]])
         });
         if noted.is_none() {
-            self.own_lost.lock().expect("no holder of this lock panics").insert((*id, *pack));
+            self.own_lost.lock().insert((*id, *pack));
         }
     }
 
@@ -114,7 +115,7 @@ impl ChunkIndex {
             rows.map(|row| row.map(|(id, pack)| (ChunkId::from_bytes(id), PackId::from_bytes(pack))))
                 .collect::<rusqlite::Result<Vec<_>>>()
         });
-        let own = || self.own_lost.lock().expect("no holder of this lock panics").iter().copied().collect();
+        let own = || self.own_lost.lock().iter().copied().collect();
         let mut lost: HashMap<ChunkId, Vec<PackId>> = HashMap::new();
         rows.unwrap_or_else(own).into_iter().for_each(|(id, pack)| lost.entry(id).or_default().push(pack));
         lost
@@ -123,8 +124,8 @@ impl ChunkIndex {
     /// Notes that lost chunks are stored again, and where; tables of moves lead there.
     pub fn restore(&self, chunks: &[ChunkRef]) {
         for chunk in chunks {
-            self.own_lost.lock().expect("no holder of this lock panics").retain(|(id, _)| *id != chunk.id);
-            self.own.lock().expect("no holder of this lock panics").remove(&chunk.id);
+            self.own_lost.lock().retain(|(id, _)| *id != chunk.id);
+            self.own.lock().remove(&chunk.id);
             self.with(|db| {
                 let key = params![self.store, &chunk.id.as_bytes()[..]];
                 db.execute("DELETE FROM lost_chunks WHERE store = ? AND id = ?", key)?;
@@ -141,7 +142,7 @@ impl ChunkIndex {
             let rows = query.query_map(params![self.store, &pack.as_bytes()[..]], |row| row.get(0))?;
             rows.map(|id| id.map(ChunkId::from_bytes)).collect::<rusqlite::Result<Vec<_>>>()
         });
-        let own = self.own.lock().expect("no holder of this lock panics");
+        let own = self.own.lock();
         let own = own.values().filter(|chunk| chunk.place.pack == *pack).map(|chunk| chunk.id);
         rows.unwrap_or_default().into_iter().chain(own).collect()
     }
@@ -157,7 +158,7 @@ impl ChunkIndex {
                 .collect::<rusqlite::Result<HashMap<_, _>>>()
         });
         let mut ends = rows.unwrap_or_default();
-        for ChunkRef { place, .. } in self.own.lock().expect("no holder of this lock panics").values() {
+        for ChunkRef { place, .. } in self.own.lock().values() {
             let end = ends.entry(place.pack).or_default();
             *end = place.offset.saturating_add(place.stored_len.into()).max(*end);
         }
@@ -172,7 +173,7 @@ impl ChunkIndex {
             )?;
             query.exists(params![self.store, &pack.as_bytes()[..], SEEN.as_secs() as i64])
         });
-        found.unwrap_or_else(|| self.own_seen.lock().expect("no holder of this lock panics").contains(pack))
+        found.unwrap_or_else(|| self.own_seen.lock().contains(pack))
     }
 
     /// Notes that packs are in the store; by the database's clock, since nobody else asks for the time.
@@ -193,13 +194,13 @@ impl ChunkIndex {
             tx.commit()
         });
         if noted.is_none() {
-            self.own_seen.lock().expect("no holder of this lock panics").extend(packs);
+            self.own_seen.lock().extend(packs);
         }
     }
 
     /// Where a chunk is stored, if it is known to be. Whether it may be relied on is not asked.
     pub fn find(&self, id: &ChunkId) -> Option<ChunkRef> {
-        if let Some(found) = self.own.lock().expect("no holder of this lock panics").get(id) {
+        if let Some(found) = self.own.lock().get(id) {
             return Some(found.clone());
         }
         let row = self.with(|db| {
@@ -226,8 +227,7 @@ impl ChunkIndex {
                 db.prepare_cached("SELECT 1 FROM indexed_manifests WHERE store = ? AND id = ?")?;
             query.exists(params![self.store, &id.as_bytes()[..]])
         });
-        found
-            .unwrap_or_else(|| self.own_manifests.lock().expect("no holder of this lock panics").contains(id))
+        found.unwrap_or_else(|| self.own_manifests.lock().contains(id))
     }
 
     /// Notes that the chunks of a living version were added by [`ChunkIndex::add_chunks`].
@@ -239,7 +239,7 @@ impl ChunkIndex {
             )
         });
         if added.is_none() {
-            self.own_manifests.lock().expect("no holder of this lock panics").insert(*id);
+            self.own_manifests.lock().insert(*id);
         }
     }
 
@@ -267,8 +267,8 @@ impl ChunkIndex {
             tx.commit()
         });
         if added.is_none() {
-            let mut own = self.own.lock().expect("no holder of this lock panics");
-            let lost = self.own_lost.lock().expect("no holder of this lock panics");
+            let mut own = self.own.lock();
+            let lost = self.own_lost.lock();
             let held = chunks.iter().filter(|c| !lost.contains(&(c.id, c.place.pack)));
             own.extend(held.map(|c| (c.id, c.clone())));
         }

@@ -5,6 +5,7 @@
 //! ```
 //! Every queue is bounded by [`IN_FLIGHT`] batches, so memory does not grow with the input.
 
+use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -12,8 +13,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex};
 
 use super::item::{ItemBody, OwnBytes, TreeItem, Writers};
 use super::unchanged_range::Stretch;
@@ -146,7 +147,7 @@ fn work(
         }
     };
     loop {
-        let next = batches.lock().expect("no holder of the queue's lock panics").recv();
+        let next = batches.lock().recv();
         let Ok((number, batch)) = next else { return };
         let ranges = batch.steps.iter().filter_map(|step| match step {
             ReadStep::Chunk(range) => Some(range.clone()),

@@ -5,9 +5,10 @@
 //! the tree itself is made relative, one to anything else in the mount is refused: a version must not change with what
 //! is staged. A link whose target is a URI becomes references (`reference.rs`). All other links stay as they are.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -98,12 +99,12 @@ impl Linker {
             Leads::Elsewhere(place) => return Err(refused(place)),
             Leads::Version(target) => target,
         };
-        let known = self.known.lock().expect("no holder of this lock panics").get(&target).cloned();
+        let known = self.known.lock().get(&target).cloned();
         let found = match known {
             Some(found) => found,
             None => {
                 let found = self.runtime.block_on(self.find(&item.path, &target))?;
-                let mut known = self.known.lock().expect("no holder of this lock panics");
+                let mut known = self.known.lock();
                 known.insert(target.clone(), found.clone());
                 found
             }

@@ -4,8 +4,9 @@
 //! which [`FinalPackNames::settle`] replaces. That packs are in the store is waited for once, at the end, and not by the
 //! thread that makes them.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -204,7 +205,7 @@ struct Spare(Mutex<Vec<AlignedBuffer>>);
 
 impl Spare {
     fn get(&self) -> AlignedBuffer {
-        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let used = self.0.lock().pop();
         used.unwrap_or_else(|| AlignedBuffer::new(PIECE_BYTES))
     }
 }
@@ -225,7 +226,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(mut buffer) = self.buffer.take() {
             buffer.clear();
-            self.home.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+            self.home.0.lock().push(buffer);
         }
     }
 }

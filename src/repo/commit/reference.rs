@@ -203,8 +203,8 @@ impl Linker {
         })
     }
 
-    fn described(&self) -> std::sync::MutexGuard<'_, DescribedObjects> {
-        self.described.lock().expect("no holder of this lock panics")
+    fn described(&self) -> parking_lot::MutexGuard<'_, DescribedObjects> {
+        self.described.lock()
     }
 
     /// The same with the hash of its bytes if checksums are wanted: they are read then, anew if they change meanwhile.

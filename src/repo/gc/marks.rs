@@ -4,9 +4,9 @@
 //! references come in the order of packs as a rule, so that rows go to the end of the tree and the page cache can be
 //! small. The file is deleted at the end, and a crash leaves one that the next run deletes.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -108,7 +108,7 @@ impl Marks {
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
-        self.db.lock().expect("no holder of this lock panics")
+        self.db.lock()
     }
 
     fn failed(&self, source: rusqlite::Error) -> GcError {

@@ -3,9 +3,10 @@
 //! A row for each pair of a version and one of its inputs, found from either end by an index. Logs are taken in as far
 //! as they have grown since. Rows of deleted versions stay, as their records do.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -79,8 +80,8 @@ impl Index {
         Ok(Self { store: store.to_string(), database: Mutex::new(database) })
     }
 
-    fn database(&self) -> std::sync::MutexGuard<'_, Connection> {
-        self.database.lock().expect("no holder of the index's lock panics")
+    fn database(&self) -> parking_lot::MutexGuard<'_, Connection> {
+        self.database.lock()
     }
 
     /// Takes in what logs say that was not taken in yet. Gives the number of rows written. Cost: for a log that has

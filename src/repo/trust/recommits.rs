@@ -3,8 +3,8 @@
 //! Such an event names number and digest, not the manifest; the proof of the digest, which every covered version has to
 //! pass, stands for that.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 use bytes::Bytes;
 
@@ -49,7 +49,7 @@ impl Again {
             return Ok(vec![]);
         }
         let key = (state.key().clone(), version.version);
-        let known = self.0.lock().expect("no holder of this lock panics").get(&key).cloned();
+        let known = self.0.lock().get(&key).cloned();
         let mut found = known.unwrap_or(FoundRecommit { upto: version.seq, seqs: vec![] });
         if found.upto < state.seq()
             && let Some((_, events)) = catalog.events_behind(state, found.upto).await?
@@ -60,7 +60,7 @@ impl Again {
             found.seqs.extend(decoded.filter(|event| commits_again(event, version)).map(|event| event.seq));
             found.seqs.drain(..found.seqs.len().saturating_sub(MAX_AGAIN));
             found.upto = state.seq();
-            let mut all = self.0.lock().expect("no holder of this lock panics");
+            let mut all = self.0.lock();
             if all.len() >= MAX_VERSIONS {
                 all.clear();
             }

@@ -3,11 +3,12 @@
 //! A mark is durable before what it stands for is served, and only ever moves on. It is not rebuilt when it is lost:
 //! a host without marks knows nothing, and can be told what to demand.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -108,13 +109,13 @@ impl LogMarks {
 
     /// What whoever checks and moves an artifact's mark holds meanwhile.
     pub fn turn(&self, artifact: &ArtifactKey) -> Arc<tokio::sync::Mutex<()>> {
-        let mut turns = self.turns.lock().expect("no holder of this lock panics");
+        let mut turns = self.turns.lock();
         turns.entry(artifact.clone()).or_default().clone()
     }
 
     /// Whether this very state was checked and kept.
     pub fn is_at(&self, state: &ArtifactState) -> bool {
-        let checked = self.checked.lock().expect("no holder of this lock panics");
+        let checked = self.checked.lock();
         checked.get(state.key()) == Some(&(state.seq(), state.head()))
     }
 
@@ -155,7 +156,7 @@ impl LogMarks {
             durable::write_atomically(&file, &serde_json::to_vec(&mark).expect("plain data"))
         };
         tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
-        let mut checked = self.checked.lock().expect("no holder of this lock panics");
+        let mut checked = self.checked.lock();
         checked.insert(state.key().clone(), (seq, hash));
         Ok(())
     }

@@ -97,7 +97,7 @@ impl VersionView {
     ) -> Vec<ChunkRef> {
         let rows = match ahead {
             Ahead::Many => row..row + MANY_BLOCKS,
-            Ahead::Few => self.block_walks.lock().expect("no holder panics").miss(id, row),
+            Ahead::Few => self.block_walks.lock().miss(id, row),
         };
         let mut blocks = neighbours(index, rows, ahead);
         if !blocks.is_empty() {
@@ -108,7 +108,7 @@ impl VersionView {
 
     /// Fetches what a walk will need that goes on behind the block at `row` of an index block.
     pub(super) fn fetch_ahead(&self, index: &Block, id: Option<ChunkId>, row: usize) {
-        let rows = self.block_walks.lock().expect("no holder panics").hit(id, row);
+        let rows = self.block_walks.lock().hit(id, row);
         let mut blocks = neighbours(index, rows, Ahead::Few);
         blocks.retain(|block| !self.fetcher.has_or_fetches(&block.id));
         if let Some((first, others)) = blocks.split_first() {

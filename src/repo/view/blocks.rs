@@ -44,7 +44,7 @@ impl BlockClaim {
 
 impl Drop for BlockClaim {
     fn drop(&mut self) {
-        self.fetcher.block_flights.lock().expect("no holder panics").remove(&self.id);
+        self.fetcher.block_flights.lock().remove(&self.id);
     }
 }
 
@@ -82,7 +82,7 @@ impl Fetcher {
 
     /// Whether a block may be here, or is on its way.
     pub(super) fn has_or_fetches(&self, id: &ChunkId) -> bool {
-        self.block_flights.lock().expect("no holder panics").contains_key(id) || self.cache.may_have_block(id)
+        self.block_flights.lock().contains_key(id) || self.cache.may_have_block(id)
     }
 
     /// Begins to fetch these blocks, as far as they are not there and nobody does.
@@ -97,7 +97,7 @@ impl Fetcher {
         let mut wanted = vec![];
         let mut landing = None;
         {
-            let mut flights = self.block_flights.lock().expect("no holder panics");
+            let mut flights = self.block_flights.lock();
             for (i, chunk) in std::iter::once(first).chain(siblings).enumerate() {
                 if let Some(found) = flights.get(&chunk.id) {
                     if i == 0 {

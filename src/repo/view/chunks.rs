@@ -1,9 +1,10 @@
 //! Where a file's bytes are: its chunk references, with list blocks read only where they are needed.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use lru::LruCache;
 
@@ -124,7 +125,7 @@ impl ChunkMap {
         origin: &Origin,
         chunk: &ChunkRef,
     ) -> Result<List, ReadError> {
-        let known = self.lists.lock().expect("no holder panics").get(&chunk.id).cloned();
+        let known = self.lists.lock().get(&chunk.id).cloned();
         if let Some(list) = known {
             let span = list.last().map_or(0, |(at, r)| at + r.span);
             if span == chunk.span {
@@ -141,7 +142,7 @@ impl ChunkMap {
             return Err(origin.contradiction(format!("list {} has a reference to nothing", chunk.id)));
         }
         let list = Arc::new(with_offsets(refs));
-        self.lists.lock().expect("no holder panics").put(chunk.id, list.clone());
+        self.lists.lock().put(chunk.id, list.clone());
         Ok(list)
     }
 }

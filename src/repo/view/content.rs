@@ -4,10 +4,11 @@
 //! the reader goes on in sequence (`readahead.rs`); fetched chunks go into the partly fetched file, and when all
 //! are there the file is proved by its own hash and becomes whole.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OnceCell;
@@ -92,7 +93,7 @@ impl FileContent {
             return Err(error);
         }
         let content = {
-            let mut files = fetcher.files.lock().expect("no holder panics");
+            let mut files = fetcher.files.lock();
             match files.get(&key).and_then(Weak::upgrade) {
                 Some(content) => content,
                 None => {
@@ -140,26 +141,26 @@ impl FileContent {
     }
 
     pub(super) fn set_home(&self, view: &Arc<VersionView>, ordinal: u64) {
-        *self.home.lock().expect("no holder panics") = Some((Arc::downgrade(view), ordinal));
+        *self.home.lock() = Some((Arc::downgrade(view), ordinal));
     }
 
     /// What waits in memory for its readers. Held for look-ups and copies of some pages only.
     pub(super) fn unread(&self) -> MutexGuard<'_, Unread> {
-        self.unread.lock().expect("no holder panics")
+        self.unread.lock()
     }
 
     pub(super) fn tier(&self) -> Tier {
-        self.tier.lock().expect("no holder panics").clone()
+        self.tier.lock().clone()
     }
 
     pub(super) fn set_tier(&self, tier: Tier) {
-        *self.tier.lock().expect("no holder panics") = tier;
+        *self.tier.lock() = tier;
     }
 
     /// Keeps bytes that the cache could not take, if the memory budget has room.
     pub(super) fn keep_in_memory(&self, bytes: Bytes) {
         if let Some(memory) = self.fetcher.try_reserve(bytes.len() as u64) {
-            *self.memory.lock().expect("no holder panics") = Some(memory);
+            *self.memory.lock() = Some(memory);
             self.set_tier(Tier::Memory(bytes));
         }
     }
@@ -257,7 +258,7 @@ impl FileContent {
         let partial = partial.inspect_err(|error| {
             tracing::warn!(file = %self.origin, %error, "a file is read without the cache");
         });
-        let mut tier = self.tier.lock().expect("no holder panics");
+        let mut tier = self.tier.lock();
         if matches!(*tier, Tier::Unread) {
             *tier = Tier::Chunks(partial.ok());
         }
@@ -271,7 +272,7 @@ impl FileContent {
         let plan = {
             let window = if partial.is_some() { self.fetcher.window_bytes() } else { 0 };
             let limit = window.min(super::readahead::MAX_WINDOW);
-            self.streams.lock().expect("no holder panics").plan(range.clone(), self.body.size, limit)
+            self.streams.lock().plan(range.clone(), self.body.size, limit)
         };
         let now = if partial.is_some() { plan.now } else { range.clone() };
         let pieces = self.map.locate(&self.fetcher, &self.origin, now).await?;
@@ -335,7 +336,7 @@ impl FileContent {
 
     /// What is on its way, if that is all that is missing, and this read is at the file's end or nothing else is read.
     fn last_flights(&self, partial: &PartialFile, range: &Range<u64>) -> Vec<ChunkLanding> {
-        let flights = self.flights.lock().expect("no holder panics");
+        let flights = self.flights.lock();
         let is_read = |at: &u64, len: u32| *at < range.end && at.saturating_add(len.into()) > range.start;
         if range.end < self.body.size && !flights.iter().all(|(at, (len, _))| is_read(at, *len)) {
             return vec![];
@@ -495,7 +496,7 @@ impl FileContent {
 
 impl Drop for FileContent {
     fn drop(&mut self) {
-        let mut files = self.fetcher.files.lock().expect("no holder panics");
+        let mut files = self.fetcher.files.lock();
         if files.get(&self.key).is_some_and(|content| content.strong_count() == 0) {
             files.remove(&self.key);
         }

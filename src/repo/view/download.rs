@@ -41,7 +41,7 @@ impl ChunkClaim {
 impl Drop for ChunkClaim {
     fn drop(&mut self) {
         // Out of the map before the waiters of an abandoned flight hear of it.
-        let mut flights = self.content.flights.lock().expect("no holder panics");
+        let mut flights = self.content.flights.lock();
         self.offsets.iter().for_each(|offset| drop(flights.remove(offset)));
     }
 }
@@ -57,7 +57,7 @@ impl FileContent {
         let mut landings = vec![];
         let mut batches: Vec<(ChunkClaim, Vec<Piece>)> = vec![];
         {
-            let mut flights = self.flights.lock().expect("no holder panics");
+            let mut flights = self.flights.lock();
             let mut batch_bytes = 0u64;
             let mut current = None;
             for piece in pieces {

@@ -3,11 +3,12 @@
 //! Every chunk is decoded and hashed before it leaves this file. One whose bytes are wrong is fetched once more
 //! by itself. Background fetches never take the last requests and memory, so that a reader who waits is served.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -149,12 +150,12 @@ impl Fetcher {
 
     /// Why nothing of a file is given out; none if nothing is known against it.
     pub fn condemned(&self, key: &ContentKey) -> Option<ReadError> {
-        self.condemned.lock().expect("no holder panics").get(key).cloned()
+        self.condemned.lock().get(key).cloned()
     }
 
     /// Gives out nothing of a file from now on.
     pub fn condemn(&self, key: ContentKey, error: ReadError) {
-        self.condemned.lock().expect("no holder panics").put(key, error);
+        self.condemned.lock().put(key, error);
     }
 
     /// Where references may be read from.
@@ -181,7 +182,7 @@ impl Fetcher {
 
     /// Runs a task until it ends or the context is shut down.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.tasks.lock().expect("no holder panics");
+        let mut tasks = self.tasks.lock();
         while tasks.try_join_next().is_some() {}
         // Checked under the lock, so that no task is added after they were aborted.
         if !self.is_stopped() {
@@ -195,7 +196,7 @@ impl Fetcher {
 
     /// Stops all tasks; waiters fail with [`ReadError::Stopped`].
     pub fn stop(&self) -> JoinSet<()> {
-        let mut tasks = self.tasks.lock().expect("no holder panics");
+        let mut tasks = self.tasks.lock();
         self.is_stopped.store(true, Ordering::Release);
         tasks.abort_all();
         std::mem::take(&mut tasks)
@@ -279,8 +280,7 @@ impl Fetcher {
         if let Some(room) = room() {
             return Some(place(room));
         }
-        let live: Vec<Arc<FileContent>> =
-            self.files.lock().expect("no holder panics").values().filter_map(Weak::upgrade).collect();
+        let live: Vec<Arc<FileContent>> = self.files.lock().values().filter_map(Weak::upgrade).collect();
         let dropped = live.iter().filter(|content| content.unread().drop_read()).count();
         if dropped > 0
             && let Some(room) = room()

@@ -89,7 +89,7 @@ impl ReadContext {
         };
         all.extend(places);
         fetcher.store.put(&key, vec![encode_moves(pack, &all).into()]).await?;
-        fetcher.tables.lock().expect("no holder panics").forget(pack);
+        fetcher.tables.lock().forget(pack);
         Ok(())
     }
 

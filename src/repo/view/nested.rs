@@ -4,9 +4,10 @@
 //! own entry is given as such ([`EntryBody::Contained`]), and what is in it follows as if it stood there. Nothing loops:
 //! a manifest names others by their hash, and [`MAX_LEVELS`] bounds how deep they may stand.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use lru::LruCache;
 
@@ -128,12 +129,12 @@ impl WholeView {
             let problem = format!("{}: versions stand in it more than {MAX_LEVELS} deep", found.entry.path);
             return Err(self.top.contradiction(problem));
         }
-        let known = self.open.lock().expect("no holder panics").get(&contained.manifest).cloned();
+        let known = self.open.lock().get(&contained.manifest).cloned();
         let view = match known {
             Some(view) => view,
             None => {
                 let view = found.view.open_contained(contained).await?;
-                self.open.lock().expect("no holder panics").put(contained.manifest, view.clone());
+                self.open.lock().put(contained.manifest, view.clone());
                 view
             }
         };

@@ -65,7 +65,7 @@ impl RelocationTables {
 impl Fetcher {
     /// The table of a pack's moves; none if it has none. Cost: one request if it is not in memory.
     pub async fn moves(&self, pack: &PackId) -> Result<Option<Arc<Moves>>, StoreError> {
-        if let Some(known) = self.tables.lock().expect("no holder panics").get(pack) {
+        if let Some(known) = self.tables.lock().get(pack) {
             return Ok(Some(known));
         }
         let key = Key::Moves(*pack);
@@ -77,7 +77,7 @@ impl Fetcher {
         let moves = Moves::decode(pack, &bytes)
             .map_err(|e| StoreError::Corrupt { key: key.to_string(), problem: e.problem })?;
         let moves = Arc::new(moves);
-        self.tables.lock().expect("no holder panics").put(*pack, moves.clone());
+        self.tables.lock().put(*pack, moves.clone());
         Ok(Some(moves))
     }
 

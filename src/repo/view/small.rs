@@ -3,7 +3,8 @@
 //! Packs hold chunks in path order, so one range request brings many small files. How many, and how many more are
 //! fetched ahead, depends on whether the tree is being walked (`walk.rs`).
 
-use std::sync::{Arc, MutexGuard, Weak};
+use parking_lot::MutexGuard;
+use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 
@@ -58,7 +59,7 @@ impl Wanted {
         origin: Origin,
     ) -> Result<(Self, SmallLanding), SmallLanding> {
         let key = content_key(body);
-        let mut flights = fetcher.small_flights.lock().expect("no holder panics");
+        let mut flights = fetcher.small_flights.lock();
         if let Some(landing) = flights.get(&key) {
             return Err(landing.clone());
         }
@@ -108,7 +109,7 @@ impl Wanted {
 
 impl Drop for Wanted {
     fn drop(&mut self) {
-        self.fetcher.small_flights.lock().expect("no holder panics").remove(&self.key);
+        self.fetcher.small_flights.lock().remove(&self.key);
     }
 }
 
@@ -162,7 +163,7 @@ impl FileContent {
                 Ok(pieces) => first.chunks = pieces.into_iter().map(|p| p.chunk).collect(),
                 Err(error) => return first.land(SmallFetch::Failed(error)),
             }
-            let home = content.home.lock().expect("no holder panics").clone();
+            let home = content.home.lock().clone();
             let mut batch = SmallFileBatch::new(first);
             if let Some((view, ordinal)) =
                 home.and_then(|(view, ordinal)| Some((Weak::upgrade(&view)?, ordinal)))
@@ -177,7 +178,7 @@ impl FileContent {
 
 impl VersionView {
     fn walks(&self) -> MutexGuard<'_, Walks> {
-        self.walks.lock().expect("no holder panics")
+        self.walks.lock()
     }
 
     /// Notes that a small file was opened, and fetches ahead if that continues a walk. Cost: no request that is

@@ -1,7 +1,8 @@
 //! One version: its entries by path, by number and by directory, block by block as they are asked for.
 
+use parking_lot::Mutex;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use lru::LruCache;
 

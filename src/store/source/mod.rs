@@ -10,10 +10,11 @@ mod local;
 mod uri;
 mod web;
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -284,7 +285,7 @@ impl Sources {
             return Err(SourceError::NotAllowed { uri: uri.to_string() });
         }
         let key = (uri.scheme(), uri.authority().to_owned());
-        let mut backends = self.backends.lock().expect("no holder of this lock panics");
+        let mut backends = self.backends.lock();
         if let Some(known) = backends.get(&key) {
             return Ok(known.clone());
         }
