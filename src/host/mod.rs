@@ -11,4 +11,5 @@ pub mod signing;
 pub mod spill;
 pub mod sqlite;
 pub mod steady;
+pub mod sys;
 pub mod variables;

@@ -1,8 +1,8 @@
 //! What callers give and get: who asks, what an object is like, what is to change.
 
-use super::sys::Stat;
-pub use super::sys::{FsStat, TimeChange};
 use crate::format::entry::{Entry, EntryBody, Mtime};
+use crate::host::sys::Stat;
+pub use crate::host::sys::{FsStat, TimeChange};
 
 /// Who makes a call; new objects are theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use super::handle::file_state;
 use super::marks::{self, Identity};
 use super::nodes::{FileState, NodeLocation};
 use super::session::Session;
-use super::sys::{self, insist};
 use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::host::steady::StatIdentity;
+use crate::host::sys::{self, insist};
 
 impl Session {
     /// The attributes of a node, which may be unlinked if a handle or the kernel still holds it. Of an

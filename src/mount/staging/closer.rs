@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use super::sys;
+use crate::host::sys;
 
 /// A file that takes less room is freed in microseconds: it has 256 pieces at the most.
 pub(super) const LARGE_BYTES: u64 = 1 << 20;

@@ -6,7 +6,7 @@ use super::delete::remove_tree;
 use super::error::{Result, StagingError};
 use super::readdir::list_upper;
 use super::session::Session;
-use super::sys;
+use crate::host::sys;
 
 /// Why a session could not be frozen.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::disk::{next_data, next_hole};
-use super::sys;
+use crate::host::sys::{self, next_data, next_hole};
 
 /// Bytes asked of the kernel at a time.
 const KERNEL_STEP_BYTES: usize = 1 << 30;

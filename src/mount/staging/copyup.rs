@@ -13,8 +13,8 @@ use super::error::{Result, StagingError};
 use super::marks;
 use super::nodes::{FileState, NodeLocation, StagedTree};
 use super::session::{Session, child_path};
-use super::sys::{self, insist};
 use crate::format::entry::{Entry, EntryBody, Mtime};
+use crate::host::sys::{self, insist};
 
 /// Entries that a rename of a directory may have to make stubs for; beyond, the caller copies.
 const MAX_MOVED_ENTRIES: usize = 200_000;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::sys;
+use crate::host::sys;
 
 /// How the names of what is being deleted begin.
 pub(super) const DEAD: &str = "dead-";

@@ -10,8 +10,8 @@ use super::attr::{FsStat, TimeChange};
 use super::closer::DeferredClose;
 use super::error::{Result, StagingError};
 use super::session::Session;
-use super::sys;
 use crate::format::entry::Mtime;
+use crate::host::sys;
 
 /// The file system that a path is on.
 pub fn disk(path: &Path) -> io::Result<FsStat> {
@@ -52,27 +52,5 @@ impl Session {
             return Err(StagingError::new(libc::EXDEV));
         }
         handle.local()
-    }
-}
-
-/// Where the next data of a file lies at or after `offset`; its end if only a hole follows. Where the file system
-/// does not tell, that is `offset`. Moves the file's position.
-pub fn next_data(file: &File, offset: u64) -> io::Result<u64> {
-    let at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    match sys::lseek(file, at, libc::SEEK_DATA) {
-        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => Ok(file.metadata()?.len().max(offset)),
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(offset),
-        other => other,
-    }
-}
-
-/// Where the next hole begins at or after `offset`: at the file's end, if not before. What cannot be asked has none.
-pub(super) fn next_hole(file: &File, offset: u64) -> io::Result<u64> {
-    let at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    match sys::lseek(file, at, libc::SEEK_HOLE) {
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ENXIO | libc::EINVAL)) => {
-            Ok(file.metadata()?.len().max(offset))
-        }
-        other => other,
     }
 }

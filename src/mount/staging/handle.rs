@@ -15,9 +15,9 @@ use super::error::{Result, StagingError};
 use super::marks::{self, Identity};
 use super::nodes::FileState;
 use super::session::Session;
-use super::sys::{self, insist};
 use crate::format::entry::{Entry, Mtime, Sought};
 use crate::host::process::limits;
+use crate::host::sys::{self, insist};
 
 /// An open file.
 #[derive(Debug)]

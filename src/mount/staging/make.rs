@@ -13,9 +13,9 @@ use super::handle::StagedFile;
 use super::marks;
 use super::nodes::StagedTree;
 use super::session::Session;
-use super::sys::{self, insist};
 use crate::format::entry::MAX_TARGET_BYTES;
 use crate::host::process::limits;
+use crate::host::sys::{self, insist};
 
 /// What a new object shall be like. None for links to an existing one, which stay as they are.
 struct Dress {

@@ -13,10 +13,10 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 
-use super::sys;
 use crate::format::entry::{Entry, Mtime};
 use crate::format::path::TreePath;
 use crate::host::sqlite;
+use crate::host::sys;
 
 pub(super) const PREFIX: &[u8] = b"user.artfs.";
 const STUB: &[u8] = b"user.artfs.stub";

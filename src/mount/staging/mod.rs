@@ -27,7 +27,6 @@ mod remove;
 mod rename;
 mod scan;
 mod session;
-pub(crate) mod sys;
 mod xattr;
 
 #[cfg(test)]
@@ -38,7 +37,7 @@ pub use attr::{Attr, Caller, DirEntry, FileKind, FsStat, SetAttr, TimeChange, UN
 pub use closer::{Closer, DeferredClose, answering};
 pub use commit::{FreezeError, FreezeGuard};
 pub use copy::copy_file;
-pub use disk::{disk, is_overlayfs, next_data, sync_disk};
+pub use disk::{disk, is_overlayfs, sync_disk};
 pub use error::{Result, StagingError};
 pub use handle::{CopySource, OpenContent, StagedFile};
 pub use lower::{Lower, LowerContent};

@@ -8,8 +8,8 @@ use super::error::Result;
 use super::marks;
 use super::nodes::{NodeLocation, StagedTree};
 use super::session::{Session, child_path};
-use super::sys::{self, insist};
 use crate::format::path::TreePath;
+use crate::host::sys::{self, insist};
 
 impl Session {
     /// A snapshot of a directory without `.` and `..`, in name order. Entries are not counted as looked up.

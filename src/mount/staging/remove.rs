@@ -9,7 +9,7 @@ use super::marks;
 use super::nodes::{NodeLocation, StagedTree};
 use super::readdir::list_upper;
 use super::session::{Fd, Session};
-use super::sys::{self, insist};
+use crate::host::sys::{self, insist};
 
 impl Session {
     /// Removes a name that is not a directory's.

@@ -12,7 +12,7 @@ use super::attr::FileKind;
 use super::error::{Result, StagingError};
 use super::nodes::{NodeLocation, StagedTree};
 use super::session::Session;
-use super::sys;
+use crate::host::sys;
 
 const INTENT: &[u8] = b"intent";
 /// Ends an intent that was written whole.

@@ -14,10 +14,10 @@ use super::error::{Result, StagingError};
 use super::lower::RememberedLower;
 use super::marks;
 use super::session::{Session, child_path};
-use super::sys::{self, insist};
 use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::path::{NameList, TreePath};
 use crate::host::steady::StatIdentity;
+use crate::host::sys::{self, insist};
 
 /// Special files that an error names; the others are counted.
 const MAX_NAMED: usize = 10;

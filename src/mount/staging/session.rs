@@ -23,10 +23,10 @@ use super::handle::Handle;
 use super::lower::{Lower, LowerContent, RememberedLower};
 use super::marks;
 use super::nodes::{FileState, Locked, NodeLocation, StagedTree};
-use super::sys;
 use crate::format::entry::{Entry, EntryBody};
 use crate::format::path::{PathError, TreePath, check_component};
 use crate::host::process::limits;
+use crate::host::sys;
 
 const TREE: &[u8] = b"tree";
 const TMP: &[u8] = b"tmp";

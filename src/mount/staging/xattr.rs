@@ -7,7 +7,7 @@ use super::error::{Result, StagingError};
 use super::marks::PREFIX;
 use super::nodes::NodeLocation;
 use super::session::Session;
-use super::sys;
+use crate::host::sys;
 
 fn fail<T>(errno: i32) -> Result<T> {
     Err(StagingError::new(errno))

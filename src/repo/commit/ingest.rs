@@ -25,7 +25,7 @@ use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::id::ChunkId;
 use crate::format::path::TreePath;
 use crate::host::steady::{Changing, Reads};
-use crate::mount::staging::next_data;
+use crate::host::sys::next_data;
 
 /// Bytes of file content in one batch.
 const BATCH_BYTES: usize = 4 << 20;

@@ -19,7 +19,7 @@ use crate::format::id::FileHash;
 use crate::format::path::TreePath;
 use crate::host::durable::Unfinished;
 use crate::host::steady;
-use crate::mount::staging::sys;
+use crate::host::sys;
 use crate::repo::cache::hash_all;
 use crate::repo::view::{ByteSource, ReadError, VersionView};
 

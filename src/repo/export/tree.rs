@@ -10,7 +10,7 @@ use super::{ForeignFiles, os};
 use crate::format::entry::Mtime;
 use crate::format::path::TreePath;
 use crate::host::durable;
-use crate::mount::staging::{TimeChange, sys};
+use crate::host::sys::{self, TimeChange};
 
 /// Opens a directory as a place to step on from; a symbolic link is not one.
 const STEP: libc::c_int = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;

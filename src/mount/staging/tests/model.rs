@@ -191,13 +191,7 @@ fn apply_plain(root: &Path, op: &Op) -> io::Result<()> {
             let here = open(root)?;
             use std::os::fd::AsRawFd;
             let fd = here.as_raw_fd();
-            crate::mount::staging::sys::rename_at(
-                fd,
-                from.as_bytes(),
-                fd,
-                to.as_bytes(),
-                libc::RENAME_NOREPLACE,
-            )
+            crate::host::sys::rename_at(fd, from.as_bytes(), fd, to.as_bytes(), libc::RENAME_NOREPLACE)
         }
         Op::Unlink(path) => fs::remove_file(root.join(path)),
         Op::Mkdir(path) => fs::create_dir(root.join(path)),

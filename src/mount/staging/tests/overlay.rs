@@ -1,3 +1,4 @@
+use crate::host::sys;
 use std::os::fd::AsRawFd;
 
 use super::*;

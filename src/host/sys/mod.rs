@@ -1,4 +1,4 @@
-//! The system calls that the overlay needs and `std` does not give: all `unsafe` of `staging` is here.
+//! The system calls that the standard library lacks.
 //!
 //! Every call names its object by a directory descriptor and one component, or by a descriptor alone; none follows
 //! a symbolic link. Descriptors opened with `O_PATH` are named to path-taking calls as `/proc/self/fd/<n>`.
@@ -393,6 +393,28 @@ pub fn lseek(file: &File, offset: i64, whence: libc::c_int) -> io::Result<u64> {
     // SAFETY: the descriptor is open for the call and nothing is passed by address.
     let at = unsafe { libc::lseek64(file.as_raw_fd(), offset, whence) };
     u64::try_from(at).map_err(|_| io::Error::last_os_error())
+}
+
+/// Where the next data of a file lies at or after `offset`; its end if only a hole follows. Where the file system
+/// does not tell, that is `offset`. Moves the file's position.
+pub fn next_data(file: &File, offset: u64) -> io::Result<u64> {
+    let at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    match lseek(file, at, libc::SEEK_DATA) {
+        Err(e) if e.raw_os_error() == Some(libc::ENXIO) => Ok(file.metadata()?.len().max(offset)),
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(offset),
+        other => other,
+    }
+}
+
+/// Where the next hole begins at or after `offset`: at the file's end, if not before. What cannot be asked has none.
+pub fn next_hole(file: &File, offset: u64) -> io::Result<u64> {
+    let at = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    match lseek(file, at, libc::SEEK_HOLE) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENXIO | libc::EINVAL)) => {
+            Ok(file.metadata()?.len().max(offset))
+        }
+        other => other,
+    }
 }
 
 /// One `copy_file_range`.
