@@ -19,7 +19,7 @@ use crate::host::process;
 use crate::mount::fs::{Fs, FsOptions, RecordedLineage, SessionCommit, SessionCommitError, StageError};
 use crate::mount::fuse::{self, MountOptions};
 use crate::mount::provenance::{self, OpenWatch, OpenWatchOptions, RunLedger, capture::HostNames};
-use crate::mount::staging::{self, Closer, SessionRegistry};
+use crate::mount::staging::{self, Closer, SessionRecord, SessionRegistry};
 use crate::repo::cache::{Cache, CacheOptions, Pin, PinnedVersion};
 use crate::repo::catalog::{Actor, Catalog, SyncScope};
 use crate::repo::commit::{ChunkIndex, CommitError, CommitProgress, Committer, OtherMounts, Settings};
@@ -227,7 +227,7 @@ impl MountControl {
         let open = self.fs.open_versions().into_iter();
         let open = open.map(|(artifact, manifest)| InUseVersion { artifact, manifest });
         let staged = self.fs.session_records().map_err(|e| WireError::new(e.to_string()))?;
-        let staged = staged.into_iter().filter_map(InUseVersion::of_session);
+        let staged = staged.iter().filter_map(SessionRecord::in_use);
         Ok(json!(open.chain(staged).collect::<Vec<_>>()))
     }
 

@@ -16,7 +16,7 @@ use super::output::{self, Format};
 use super::progress::with_line;
 use crate::app::daemon::wire::ControlRequest;
 use crate::format::name::VersionNumber;
-use crate::mount::staging::SessionRegistry;
+use crate::mount::staging::{SessionRecord, SessionRegistry};
 use crate::repo::gc::{Collector, DEFAULT_GRACE, Finished, GcError, GcOptions, GcReport, InUseVersion, Mode};
 use crate::repo::tombstones::{self, Condemned};
 use crate::store::OnMissing;
@@ -99,7 +99,7 @@ fn in_use(context: &Context) -> Result<Vec<InUseVersion>, CliError> {
     }
     let state = context.state_path()?;
     let sessions = SessionRegistry::look(&state).map_err(|e| CliError::failed(e.to_string()))?;
-    versions.extend(sessions.into_iter().filter_map(InUseVersion::of_session));
+    versions.extend(sessions.iter().filter_map(SessionRecord::in_use));
     Ok(versions.into_iter().collect())
 }
 

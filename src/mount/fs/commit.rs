@@ -25,8 +25,8 @@ use crate::mount::staging::{
 use crate::repo::cache::Insertion;
 use crate::repo::catalog::Actor;
 use crate::repo::commit::{
-    CommitError, CommitProgress, Committed, ItemBody, NewVersion, OwnBytes, Settings, TreeItem, TreeLocation,
-    Writers,
+    CommitError, CommitProgress, Committed, ItemBody, NewVersion, OwnBytes, Settings, TreeError, TreeItem,
+    TreeLocation, Writers,
 };
 use crate::repo::view::VersionView;
 
@@ -57,13 +57,26 @@ pub enum SessionCommitError {
     },
     /// The commit failed.
     #[error(transparent)]
-    Commit(#[from] CommitError),
+    Commit(CommitError),
     /// The session failed.
     #[error(transparent)]
     Staging(#[from] StagingError),
     /// The state folder failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+}
+
+impl From<CommitError> for SessionCommitError {
+    /// A session that cannot be read is the session's failure.
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Tree(error) => match error.downcast() {
+                Ok(staging) => SessionCommitError::Staging(staging),
+                Err(error) => SessionCommitError::Commit(error.into()),
+            },
+            error => SessionCommitError::Commit(error),
+        }
+    }
 }
 
 impl SessionCommitError {
@@ -462,7 +475,7 @@ fn scan(
     });
     match (failed, scanned) {
         (Some(e), _) => Err(e),
-        (None, Err(e)) => Err(CommitError::Staged(e)),
+        (None, Err(e)) => Err(TreeError::new(e).into()),
         (None, Ok(())) => Ok(read),
     }
 }
@@ -475,7 +488,7 @@ fn check_readable(staged: &Staged, reader: Option<&Credentials>) -> std::result:
                 "{} may not be read by who commits it: its owner, or who mounted, can commit it or let others read it",
                 staged.path
             );
-            Err(CommitError::Staged(StagingError::with(libc::EACCES, message)))
+            Err(TreeError::new(StagingError::with(libc::EACCES, message)).into())
         }
         _ => Ok(()),
     }
@@ -506,7 +519,7 @@ fn give_unchanged(
     read: &mut SpillFile,
     visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>,
 ) -> std::result::Result<(), CommitError> {
-    let failed = |e: std::io::Error| CommitError::Staged(e.into());
+    let failed = |e: std::io::Error| TreeError::new(StagingError::from(e));
     let stretch = live.lower.as_ref().map(|lower| lower.stretch(unchanged)).transpose().map_err(failed)?;
     if let Some(stretch) = stretch.flatten() {
         return stretch.item()?.map_or(Ok(()), visit);
@@ -520,7 +533,7 @@ fn give_unchanged(
     });
     match failed {
         Some(e) => Err(e),
-        None => given.map_err(CommitError::Staged),
+        None => Ok(given.map_err(TreeError::new)?),
     }
 }
 
@@ -545,5 +558,5 @@ fn item_of(live: &Arc<Live>, staged: Staged) -> std::result::Result<TreeItem, Co
 }
 
 fn open(session: &Session, path: &TreePath, file: &LocalFile) -> std::result::Result<File, CommitError> {
-    session.open_staged(path, &file.identity).map_err(CommitError::Staged)
+    Ok(session.open_staged(path, &file.identity).map_err(TreeError::new)?)
 }

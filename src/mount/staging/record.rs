@@ -19,6 +19,7 @@ use super::delete::{DEAD, remove_tree};
 use crate::format::id::{EventId, ManifestId};
 use crate::format::name::{ArtifactKey, SessionName, VersionNumber};
 use crate::host::durable;
+use crate::repo::gc::InUseVersion;
 
 const RECORD: &str = "session.json";
 const OVER: &str = "retired";
@@ -87,6 +88,14 @@ pub struct SessionRecord {
     pub commit_id: Option<EventId>,
     /// `user.artfs.next.*` set on its root: full attribute name to value.
     pub settings: BTreeMap<String, Vec<u8>>,
+}
+
+impl SessionRecord {
+    /// Returns the version that the session stands on; none if it began empty.
+    pub fn in_use(&self) -> Option<InUseVersion> {
+        let manifest = self.lower.as_ref()?.manifest;
+        Some(InUseVersion { artifact: self.artifact.clone(), manifest })
+    }
 }
 
 /// A record as it is written, in a row and beside the files; nothing in it is checked yet.

@@ -3,8 +3,8 @@
 //! A block of an earlier version is taken as it is where it would come out the same: it begins and ends where one is
 //! cut. Memory: the entries of one leaf block, and a row for each leaf block.
 
-use super::CommitError;
 use super::chunks::ChunkWriter;
+use super::error::CommitError;
 use crate::format::entry::{ChunkRef, Entry};
 use crate::format::manifest::{Block, IndexRow, Splitter, encode_index, encode_leaf};
 

@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use super::CommitError;
 use super::chunks::{ChunkWriter, aside};
+use super::error::CommitError;
 use crate::format::entry::{ChunkRef, MAX_INLINE_REFS};
 use crate::format::manifest::{encode_list, ends_list_block};
 use crate::host::spill::{Records, SpillFile};

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
-use super::CommitError;
 use super::dedup::{ChunkIndex, StoredChunks};
+use super::error::CommitError;
 use super::packs::{FinalPackNames, PackWriter, Uploads};
 use crate::format::codec::{Codec, Encoder};
 use crate::format::entry::{ChunkRef, Entry, EntryBody, FileBytes};

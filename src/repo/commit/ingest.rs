@@ -16,9 +16,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
+use super::error::CommitError;
 use super::item::{ItemBody, OwnBytes, TreeItem, Writers};
+use super::progress::CommitProgress;
 use super::unchanged_range::Stretch;
-use super::{CommitError, CommitProgress};
 use crate::format::chunk::{ChunkRule, Chunker, HEAD_BYTES};
 use crate::format::codec::{Codec, Encoder};
 use crate::format::entry::{Entry, EntryBody, Mtime};

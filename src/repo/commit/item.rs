@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::CommitError;
+use super::error::CommitError;
 use super::unchanged_range::Stretch;
 use crate::format::entry::{Entry, MAX_TARGET_BYTES, Mtime};
 use crate::format::path::{NameList, TreePath};

@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{CommitError, CommitProgress};
+use super::error::CommitError;
+use super::progress::CommitProgress;
 use crate::format::clock::Env;
 use crate::format::codec::Codec;
 use crate::format::entry::ChunkLocation;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::CommitError;
+use super::error::CommitError;
 
 /// Counters of a commit at work. All methods may be called from any thread.
 #[derive(Debug, Default)]

@@ -10,9 +10,10 @@ use aws_lc_rs::digest::{Context, SHA256};
 use futures::TryStreamExt;
 
 use super::chunks::aside;
+use super::error::CommitError;
+use super::item::{ItemBody, TreeItem};
 use super::link::Linker;
 use super::sorted::Sorter;
-use super::{CommitError, ItemBody, TreeItem};
 use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::id::{FileHash, Sha256};
 use crate::format::path::TreePath;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::CommitError;
+use super::error::CommitError;
 use super::ingest::Renewal;
 use super::item::OwnBytes;
 use super::tree::{DeferredState, Gathered, Gathering};

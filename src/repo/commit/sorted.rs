@@ -7,8 +7,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::path::Path;
 
-use super::CommitError;
 use super::chunks::aside;
+use super::error::CommitError;
 use crate::format::entry::Entry;
 use crate::format::path;
 use crate::host::spill::{Records, SpillFile};

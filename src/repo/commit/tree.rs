@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::CommitError;
 use super::blocks::{BlockWriter, index_row};
 use super::chunk_lists::{ListReader, Lists, ListsEnd};
 use super::chunks::{ChunkWriter, WrittenChunks, aside};
+use super::error::CommitError;
 use super::ingest::{EntryHead, HeadKind};
 use super::unchanged_range::{Stretch, Stretches};
 use crate::format::chunk::ChunkRule;

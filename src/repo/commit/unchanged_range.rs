@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{CommitError, ItemBody, TreeItem};
+use super::error::CommitError;
+use super::item::{ItemBody, TreeItem};
 use crate::format::entry::{Entry, EntryBody};
 use crate::format::path::TreePath;
 use crate::repo::view::{Bound, Leaf, Leaves, VersionView};

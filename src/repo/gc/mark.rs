@@ -17,7 +17,6 @@ use crate::format::entry::{ChunkRef, EntryBody, FileBody, FileBytes};
 use crate::format::id::ManifestId;
 use crate::format::manifest::{Block, BlockKind, Root};
 use crate::format::name::ArtifactKey;
-use crate::mount::staging::SessionRecord;
 use crate::repo::catalog::{ArtifactState, VersionRecord};
 use crate::repo::tombstones::Condemned;
 use crate::repo::view::{MAX_MOVES, ReadContext, ReadError};
@@ -35,14 +34,6 @@ pub struct InUseVersion {
     pub artifact: ArtifactKey,
     /// Its manifest's root.
     pub manifest: ManifestId,
-}
-
-impl InUseVersion {
-    /// The version that a staging session stands on; none if it began empty.
-    pub fn of_session(session: SessionRecord) -> Option<Self> {
-        let manifest = session.lower?.manifest;
-        Some(Self { artifact: session.artifact, manifest })
-    }
 }
 
 /// Blocks of one kind to be read, one after the other.
