@@ -28,7 +28,7 @@ use artfs::format::sshsig::{PublicKey, SshSignature};
 use artfs::format::units;
 use artfs::mount::staging;
 use artfs::repo::cache;
-use artfs::repo::diff::outside;
+use artfs::repo::diff::content::decoders;
 use artfs::repo::trust::{Floor, TrustRule};
 use artfs::store::source::Uri;
 use artfs::store::{Key, StoreUrl};
@@ -336,23 +336,23 @@ pub fn identity(bytes: &[u8]) {
 }
 
 pub fn safetensors(bytes: &[u8]) {
-    let _ = outside::safetensors(bytes);
+    let _ = decoders::safetensors(bytes);
 }
 
 pub fn npy(bytes: &[u8]) {
-    let _ = outside::npy(bytes);
+    let _ = decoders::npy(bytes);
 }
 
 pub fn parquet(bytes: &[u8]) {
-    let _ = outside::parquet(bytes);
+    let _ = decoders::parquet(bytes);
 }
 
 pub fn delimited(bytes: &[u8]) {
-    let _ = (outside::delimited(bytes, b','), outside::delimited(bytes, b'\t'));
+    let _ = (decoders::delimited(bytes, b','), decoders::delimited(bytes, b'\t'));
 }
 
 pub fn json_lines(bytes: &[u8]) {
-    let _ = outside::json_lines(bytes);
+    let _ = decoders::json_lines(bytes);
 }
 
 fn hashed(body: &[u8]) -> Vec<u8> {

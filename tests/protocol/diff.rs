@@ -7,7 +7,7 @@ use artfs::format::entry::Mtime;
 use artfs::format::path::TreePath;
 use artfs::repo::catalog::{Catalog, VersionRecord};
 use artfs::repo::commit::{CommitProgress, Committed, ItemBody, Settings, TreeItem};
-use artfs::repo::diff::content::{Inside, inside};
+use artfs::repo::diff::content::{self, ContentChange};
 use artfs::repo::diff::{ChangeKind, Difference, compare};
 use artfs::repo::view::{VersionView, WholeView};
 use artfs::store::{OnMissing, Store};
@@ -195,8 +195,8 @@ async fn tensors_that_chunks_prove_equal_are_not_read() {
     let reader = versions(&[("m.safetensors", old)], &[("m.safetensors", new)]).await;
     let found = difference(&reader).await;
     let before = reader.store.counts().bytes_fetched;
-    let inside = inside(&found.changes[0], &reader.old, &reader.new).await.expect("it can be read");
-    let Some(Inside::Tensors(tensors)) = inside else { panic!("{inside:?}") };
+    let inside = content::compare(&found.changes[0], &reader.old, &reader.new).await.expect("it can be read");
+    let Some(ContentChange::Tensors(tensors)) = inside else { panic!("{inside:?}") };
     assert_eq!(tensors.equal, 2);
     assert!(!tensors.is_rest_equal);
     let names: Vec<_> =
@@ -253,15 +253,15 @@ async fn files_are_looked_into_by_their_names_and_what_is_wrong_is_a_note() {
     let found = difference(&reader).await;
     let mut told = vec![];
     for change in &found.changes {
-        let inside = inside(change, &reader.old, &reader.new).await.expect("it can be read");
+        let inside = content::compare(change, &reader.old, &reader.new).await.expect("it can be read");
         told.push(match inside {
             None => "nothing".to_owned(),
-            Some(Inside::Note(note)) => note,
-            Some(Inside::Tensors(t)) => format!("{} equal, {} not", t.equal, t.changed.len()),
-            Some(Inside::Lines(l)) => {
+            Some(ContentChange::Note(note)) => note,
+            Some(ContentChange::Tensors(t)) => format!("{} equal, {} not", t.equal, t.changed.len()),
+            Some(ContentChange::Lines(l)) => {
                 format!("{} -> {} lines, {}", l.old_lines, l.new_lines, l.detail.is_some())
             }
-            Some(Inside::Table(t, _)) => {
+            Some(ContentChange::Table(t, _)) => {
                 let (rows, columns) = ((t.old_rows, t.new_rows), (t.old_columns, t.new_columns));
                 format!("rows {rows:?}, columns {columns:?}, +{:?} -{:?}", t.added, t.removed)
             }

@@ -12,7 +12,7 @@ use artfs::format::entry::EntryBody;
 use artfs::format::path::TreePath;
 use artfs::repo::catalog::Catalog;
 use artfs::repo::commit::{CommitProgress, NewVersion, Settings, TreeLocation, roots, walk};
-use artfs::repo::diff::content::{Inside, inside};
+use artfs::repo::diff::content::{self, ContentChange};
 use artfs::repo::diff::{ChangeKind, compare};
 use artfs::repo::view::{Differences, ReadContext, VersionView, WholeView};
 use artfs::store::{OnMissing, Store};
@@ -214,8 +214,8 @@ async fn what_changed_in_a_contained_version_is_told_by_its_path_and_looked_into
     ];
     assert_eq!(told, want.map(|(kind, path)| (kind, path.to_owned())));
     assert_eq!((found.counts.changed, found.counts.renamed, found.bytes.shared), (2, 1, 5));
-    let lines = inside(&found.changes[2], &old, &new).await.expect("it can be read");
-    let Some(Inside::Lines(lines)) = lines else { panic!("{lines:?}") };
+    let lines = content::compare(&found.changes[2], &old, &new).await.expect("it can be read");
+    let Some(ContentChange::Lines(lines)) = lines else { panic!("{lines:?}") };
     assert!(lines.detail.expect("a short text").unified.ends_with("-two\n+2\n"));
 }
 

@@ -16,7 +16,7 @@ use super::{diff_json, diff_text};
 use crate::format::name::Reference;
 use crate::format::path::TreePath;
 use crate::repo::catalog::VersionRecord;
-use crate::repo::diff::content::{Inside, inside};
+use crate::repo::diff::content::{self, ContentChange};
 use crate::repo::diff::{DiffEntry, Difference, compare};
 use crate::repo::view::WholeView;
 use crate::store::OnMissing;
@@ -194,14 +194,14 @@ struct Looks {
 }
 
 impl Looks {
-    async fn at(&mut self, found: &Findings, change: &DiffEntry) -> Result<Option<Inside>, CliError> {
+    async fn at(&mut self, found: &Findings, change: &DiffEntry) -> Result<Option<ContentChange>, CliError> {
         if self.looked_into == MAX_LOOKED_INTO || self.told_bytes > MAX_TOLD_BYTES {
             self.passed_over += u64::from(change.kind() == crate::repo::diff::ChangeKind::Changed);
             return Ok(None);
         }
-        let inside = inside(change, &found.from.view, &found.to.view).await?;
+        let inside = content::compare(change, &found.from.view, &found.to.view).await?;
         self.looked_into += u64::from(inside.is_some());
-        self.told_bytes += inside.as_ref().map_or(0, Inside::held_bytes);
+        self.told_bytes += inside.as_ref().map_or(0, ContentChange::held_bytes);
         Ok(inside)
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::diff::{DiffSide, Findings, Said};
 use super::files::entry_json;
 use crate::format::entry::Entry;
-use crate::repo::diff::content::{Inside, LinesChange, Shape, TableChange, TensorsChange};
+use crate::repo::diff::content::{ContentChange, LinesChange, Shape, TableChange, TensorsChange};
 use crate::repo::diff::{ChangeKind, DiffEntry};
 
 /// The whole answer.
@@ -51,7 +51,7 @@ fn side(side: &DiffSide) -> Value {
 }
 
 /// One difference.
-pub(super) fn file(change: &DiffEntry, inside: Option<&Inside>) -> Value {
+pub(super) fn file(change: &DiffEntry, inside: Option<&ContentChange>) -> Value {
     let kind = match change.kind() {
         ChangeKind::Added => "added",
         ChangeKind::Removed => "removed",
@@ -72,13 +72,13 @@ pub(super) fn file(change: &DiffEntry, inside: Option<&Inside>) -> Value {
     json
 }
 
-fn content(inside: &Inside) -> Value {
+fn content(inside: &ContentChange) -> Value {
     match inside {
-        Inside::Lines(change) => json!({ "lines": lines(change) }),
-        Inside::Tensors(change) => json!({ "tensors": tensors(change) }),
-        Inside::Table(change, None) => json!({ "table": table(change) }),
-        Inside::Table(change, Some(text)) => json!({ "table": table(change), "lines": lines(text) }),
-        Inside::Note(note) => json!({ "note": note }),
+        ContentChange::Lines(change) => json!({ "lines": lines(change) }),
+        ContentChange::Tensors(change) => json!({ "tensors": tensors(change) }),
+        ContentChange::Table(change, None) => json!({ "table": table(change) }),
+        ContentChange::Table(change, Some(text)) => json!({ "table": table(change), "lines": lines(text) }),
+        ContentChange::Note(note) => json!({ "note": note }),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::diff::Findings;
 use super::output::{self, Align, TextTable};
 use crate::format::entry::{Entry, EntryBody};
-use crate::repo::diff::content::{Equal, Inside, LinesChange, TableChange, TensorsChange};
+use crate::repo::diff::content::{ContentChange, Equal, LinesChange, TableChange, TensorsChange};
 use crate::repo::diff::{ChangeKind, DiffEntry, Difference};
 
 /// Tensors shown of one file, and names of columns; --json has all.
@@ -157,14 +157,14 @@ fn summary(found: &Findings) -> String {
 }
 
 /// What changed inside of one file.
-pub(super) fn inside(found: &Findings, change: &DiffEntry, inside: &Inside) -> String {
+pub(super) fn inside(found: &Findings, change: &DiffEntry, inside: &ContentChange) -> String {
     let path = change.entry().map_or_else(String::new, |entry| output::clean(&entry.path.to_string_lossy()));
     let body = match inside {
-        Inside::Lines(change) => lines(found, &path, change),
-        Inside::Tensors(change) => tensors(&path, change),
-        Inside::Table(change, None) => table(&path, change),
-        Inside::Table(change, Some(text)) => table(&path, change) + &lines(found, &path, text),
-        Inside::Note(note) => format!("{path}: {}\n", output::clean(note)),
+        ContentChange::Lines(change) => lines(found, &path, change),
+        ContentChange::Tensors(change) => tensors(&path, change),
+        ContentChange::Table(change, None) => table(&path, change),
+        ContentChange::Table(change, Some(text)) => table(&path, change) + &lines(found, &path, text),
+        ContentChange::Note(note) => format!("{path}: {}\n", output::clean(note)),
     };
     format!("\n{body}")
 }

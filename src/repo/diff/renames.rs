@@ -1,14 +1,14 @@
-//! Renames: a file or reference that is gone and one that is new, of one content.
+//! Renames: a removed file or reference and an added one with the same content.
 
 use std::collections::HashMap;
 
-use super::{ChangeKind, DiffEntry, Difference};
+use super::difference::{ChangeKind, DiffEntry, Difference};
 use crate::format::entry::{Entry, EntryBody};
 use crate::format::id::FileHash;
 
-/// Takes each removed file and an added one of the same content together. Of several, one of the same name comes
-/// first, then the first in order. A reference has the content of another if it is one to the same object as it was then.
-/// Empty files are all alike, and none is taken for another.
+/// Pairs each added file with a removed one of the same content: if there are several, with one of the same name, or else
+/// with the first in order. References have the same content if they name the same object in the same state. Empty files
+/// are never paired.
 pub(super) fn find(difference: &mut Difference) {
     let mut gone: HashMap<RenameKey, Vec<usize>> = HashMap::new();
     for (i, change) in difference.changes.iter().enumerate() {
@@ -21,7 +21,7 @@ pub(super) fn find(difference: &mut Difference) {
     if gone.is_empty() {
         return;
     }
-    // Lists are taken from at their ends.
+    // Reversed, because files are taken from the ends of the lists.
     gone.values_mut().for_each(|list| list.reverse());
     for i in 0..difference.changes.len() {
         if difference.changes[i].kind() != ChangeKind::Added {
@@ -45,10 +45,10 @@ pub(super) fn find(difference: &mut Difference) {
     difference.changes.retain(|change| change.entry().is_some());
 }
 
-/// Files of one content that are looked at for the same name.
+/// How many files of one content are searched for the same name.
 const MAX_LOOKED_AT: usize = 64;
 
-/// What tells that two entries have the same bytes.
+/// Equal for two entries with the same bytes.
 #[derive(PartialEq, Eq, Hash)]
 enum RenameKey {
     Stored { hash: FileHash, size: u64 },
@@ -56,7 +56,7 @@ enum RenameKey {
 }
 
 impl RenameKey {
-    /// None of what is empty, or has no bytes.
+    /// Returns `None` for an entry without bytes.
     fn of(entry: &Entry) -> Option<Self> {
         match &entry.body {
             EntryBody::File(file) if file.size > 0 => Some(Self::Stored { hash: file.hash, size: file.size }),

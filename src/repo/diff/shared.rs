@@ -6,19 +6,19 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 
-use super::{ChangeKind, DiffEntry, Difference};
+use super::difference::{ChangeKind, DiffEntry, Difference};
 use crate::format::entry::{ChunkRef, Entry, EntryBody, FileBytes};
 use crate::repo::view::{ReadError, WholeView};
 
 /// Files whose lists of chunks are read at once.
 const PARALLEL_LISTS: usize = 16;
-/// File bytes that one of [`PARALLEL_LISTS`] turns stands for: larger files take several, so that the lists in memory at
+/// File bytes covered by one of the [`PARALLEL_LISTS`] turns. Larger files take several, so that the lists in memory at
 /// once are never longer than that of one file of [`MAX_COMPARED_BYTES`].
 const TURN_BYTES: u64 = MAX_COMPARED_BYTES / PARALLEL_LISTS as u64;
-/// Beyond this size lists are not read, and the file counts as new: a million chunks take some 100 MB.
+/// The largest file whose chunk list is read; beyond, it counts as new. A million chunks take some 100 MB.
 pub(super) const MAX_COMPARED_BYTES: u64 = 256 << 30;
 
-/// Counts them, for each changed file and altogether.
+/// Counts the shared bytes of each changed file, and their sum.
 pub(super) async fn count(
     difference: &mut Difference,
     old: &Arc<WholeView>,
@@ -64,7 +64,7 @@ async fn of(change: &DiffEntry, old: &Arc<WholeView>, new: &Arc<WholeView>) -> R
     Ok(after.iter().filter(|chunk| known.contains(&chunk.id)).map(|chunk| chunk.span).sum())
 }
 
-/// The chunks of a file; none of what is no file, lies in the manifest, or is too large.
+/// Returns the chunks of a file: empty for anything else, a file kept in the manifest, or one that is too large.
 async fn chunks(view: &Arc<WholeView>, entry: &Entry) -> Result<Vec<ChunkRef>, ReadError> {
     let EntryBody::File(body) = &entry.body else { return Ok(vec![]) };
     match &body.content {

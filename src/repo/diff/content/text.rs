@@ -6,15 +6,16 @@ use std::time::Duration;
 use futures::StreamExt;
 use similar::{ChangeTag, TextDiff};
 
-use super::content::{Files, Trouble};
+use super::error::ContentError;
+use super::file_pair::FilePair;
 use crate::repo::view::{ByteSource, FileContent};
 
 /// The longest text whose lines are compared, in bytes.
 const MAX_SHORT_BYTES: u64 = 1 << 20;
-/// The longest file that is read to count in it, in bytes.
-pub(super) const MAX_COUNTED_BYTES: u64 = 1 << 30;
-/// After this long the shortest difference is no longer looked for, and the one found so far is taken: texts made for
-/// it could keep the search busy for minutes.
+/// The longest file that is read as a whole to count lines or rows, in bytes.
+const MAX_COUNTED_BYTES: u64 = 1 << 30;
+/// After this long the search for the shortest difference ends with the best so far: hostile texts could keep it busy for
+/// minutes.
 const SEARCH_LIMIT: Duration = Duration::from_secs(2);
 /// Lines shown around a difference.
 const CONTEXT_LINES: usize = 3;
@@ -22,11 +23,11 @@ const CONTEXT_LINES: usize = 3;
 /// The lines of two texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinesChange {
-    /// How many the first has.
+    /// Lines of the first text.
     pub old_lines: u64,
-    /// How many the second has.
+    /// Lines of the second text.
     pub new_lines: u64,
-    /// What differs; none where a text is too long.
+    /// What differs; `None` if either text is too long to compare.
     pub detail: Option<LinesDetail>,
 }
 
@@ -41,20 +42,20 @@ pub struct LinesDetail {
     pub unified: String,
 }
 
-/// Whether the lines of both can be compared.
-pub(super) fn is_short(files: &Files) -> bool {
+/// Returns whether both are short enough to compare line by line.
+pub(super) fn is_short(files: &FilePair) -> bool {
     files.old.size().max(files.new.size()) <= MAX_SHORT_BYTES
 }
 
 /// Compares two texts.
-pub(super) async fn compare(files: &Files) -> Result<LinesChange, Trouble> {
+pub(super) async fn compare(files: &FilePair) -> Result<LinesChange, ContentError> {
     if !is_short(files) {
         let (old_lines, new_lines) = (count_lines(&files.old).await?, count_lines(&files.new).await?);
         return Ok(LinesChange { old_lines, new_lines, detail: None });
     }
     let old = files.old.read(0, files.old.size() as usize).await?;
     let new = files.new.read(0, files.new.size() as usize).await?;
-    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Trouble::content("not UTF-8 text"));
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| ContentError::NotText);
     Ok(lines(text(&old)?, text(&new)?))
 }
 
@@ -70,7 +71,7 @@ fn lines(old: &str, new: &str) -> LinesChange {
     LinesChange { old_lines, new_lines, detail: Some(detail) }
 }
 
-async fn count_lines(content: &Arc<FileContent>) -> Result<u64, Trouble> {
+async fn count_lines(content: &Arc<FileContent>) -> Result<u64, ContentError> {
     check_length(content)?;
     let (mut lines, mut last) = (0, b'\n');
     let mut parts = std::pin::pin!(content.parts(ByteSource::Any));
@@ -82,10 +83,10 @@ async fn count_lines(content: &Arc<FileContent>) -> Result<u64, Trouble> {
     Ok(lines + u64::from(last != b'\n'))
 }
 
-/// Whether a file may be read as a whole to count in it.
-pub(super) fn check_length(content: &Arc<FileContent>) -> Result<(), Trouble> {
+/// Checks that a file is short enough to be read as a whole.
+pub(super) fn check_length(content: &Arc<FileContent>) -> Result<(), ContentError> {
     if content.size() > MAX_COUNTED_BYTES {
-        return Err(Trouble::content("longer than 1 GiB, not read"));
+        return Err(ContentError::Limit("longer than 1 GiB, not read"));
     }
     Ok(())
 }
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_told_as_a_unified_diff() {
+    fn lines_are_shown_as_a_unified_diff() {
         let change = lines("a\nb\nc\n", "a\nB\nc\nd");
         assert_eq!((change.old_lines, change.new_lines), (3, 4));
         let detail = change.detail.unwrap();

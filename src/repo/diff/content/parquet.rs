@@ -5,13 +5,15 @@
 //! FileMetaData  = 1: version i32, 2: schema list<SchemaElement>, 3: num_rows i64, …
 //! SchemaElement = 4: name string, 5: num_children i32, …
 //! ```
-//! The schema is a tree, written parents first; its leaves are the columns. Of Thrift only what is needed to pass over
-//! all other fields is read here: a whole reader of Parquet would be the largest dependency of this program.
+//! The schema is a tree, written parents first; its leaves are the columns. Fields of Thrift are read by hand: a whole
+//! reader of Parquet would be the largest dependency of this program.
 
 use std::sync::Arc;
 
-use super::content::{Files, Trouble};
+use super::error::{ContentError, Malformation};
+use super::file_pair::FilePair;
 use super::table::{DataTable, MAX_COLUMNS, TableChange};
+use super::thrift::{BINARY, I32, I64, LIST, MAX_DEPTH, STRUCT, Thrift};
 use crate::repo::view::FileContent;
 
 const MAGIC: &[u8] = b"PAR1";
@@ -19,15 +21,13 @@ const MAGIC: &[u8] = b"PAR1";
 const TAIL_BYTES: u64 = 8;
 /// The longest footer in bytes; real ones have some 100 bytes a column and row group.
 const MAX_FOOTER_BYTES: u64 = 64 << 20;
-/// Structures in structures that are passed over.
-const MAX_DEPTH: usize = 32;
 
 /// Compares two files.
-pub(super) async fn compare(files: &Files) -> Result<TableChange, Trouble> {
+pub(super) async fn compare(files: &FilePair) -> Result<TableChange, ContentError> {
     Ok(TableChange::of(&table(&files.old).await?, &table(&files.new).await?))
 }
 
-async fn table(content: &Arc<FileContent>) -> Result<DataTable, Trouble> {
+async fn table(content: &Arc<FileContent>) -> Result<DataTable, ContentError> {
     let room = content.size().checked_sub(TAIL_BYTES).ok_or_else(|| wrong("it is too short"))?;
     let tail = content.read(room, TAIL_BYTES as usize).await?;
     let Some((length, MAGIC)) = tail.split_first_chunk::<4>() else {
@@ -35,19 +35,23 @@ async fn table(content: &Arc<FileContent>) -> Result<DataTable, Trouble> {
     };
     let length = u64::from(u32::from_le_bytes(*length));
     if length > room || length > MAX_FOOTER_BYTES {
-        return Err(wrong(&format!("its footer would have {length} bytes")));
+        return Err(malformed(Malformation::FooterLength(length)));
     }
     let footer = content.read(room - length, length as usize).await?;
     of_footer(&footer).ok_or_else(|| wrong("its footer is damaged"))
 }
 
-/// What a footer says of rows and columns.
+/// Reads rows and columns from a footer.
 pub(super) fn of_footer(footer: &[u8]) -> Option<DataTable> {
-    metadata(&mut Thrift { rest: footer })
+    metadata(&mut Thrift::new(footer))
 }
 
-fn wrong(problem: &str) -> Trouble {
-    Trouble::content(format!("not a Parquet file: {problem}"))
+fn wrong(problem: &'static str) -> ContentError {
+    malformed(Malformation::Form(problem))
+}
+
+fn malformed(problem: Malformation) -> ContentError {
+    ContentError::Malformed { format: "a Parquet file", problem }
 }
 
 /// An element of the schema.
@@ -64,9 +68,9 @@ fn metadata(thrift: &mut Thrift<'_>) -> Option<DataTable> {
         match (field, kind) {
             (2, LIST) => schema = Some(elements(thrift)?),
             (3, I64) => rows = Some(u64::try_from(thrift.integer()?).ok()?),
-            _ => thrift.skip(kind, MAX_DEPTH)?,
+            _ => thrift.skip(kind)?,
         }
-        // What stands behind is long: every column of every row group.
+        // The rest is long: every column of every row group.
         if let (Some(schema), Some(rows)) = (&schema, rows) {
             return Some(DataTable { rows, columns: leaves(schema)? });
         }
@@ -89,13 +93,13 @@ fn element(thrift: &mut Thrift<'_>) -> Option<Element> {
         match (field, kind) {
             (4, BINARY) => element.name = String::from_utf8_lossy(thrift.binary()?).into_owned(),
             (5, I32) => element.children = u64::try_from(thrift.integer()?).ok()?,
-            _ => thrift.skip(kind, MAX_DEPTH)?,
+            _ => thrift.skip(kind)?,
         }
     }
     Some(element)
 }
 
-/// The names of the leaves, with those of their parents: `a.b`.
+/// Returns the names of the leaves, each with those of its parents: `a.b`.
 fn leaves(schema: &[Element]) -> Option<Vec<String>> {
     let mut out = vec![];
     // For each open parent, how many children are still to come, and its name.
@@ -126,117 +130,6 @@ fn leaves(schema: &[Element]) -> Option<Vec<String>> {
     open.is_empty().then_some(out)
 }
 
-const BOOLEANS: [u8; 2] = [1, 2];
-const I8: u8 = 3;
-const I16: u8 = 4;
-const I32: u8 = 5;
-const I64: u8 = 6;
-const DOUBLE: u8 = 7;
-const BINARY: u8 = 8;
-const LIST: u8 = 9;
-const SET: u8 = 10;
-const MAP: u8 = 11;
-const STRUCT: u8 = 12;
-
-/// Thrift's compact protocol. Everything is none where the bytes end or make no sense.
-struct Thrift<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Thrift<'a> {
-    fn byte(&mut self) -> Option<u8> {
-        let (byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(*byte)
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    /// A number in zigzag form.
-    fn integer(&mut self) -> Option<i64> {
-        let value = self.varint()?;
-        Some((value >> 1) as i64 ^ -((value & 1) as i64))
-    }
-
-    fn binary(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.varint()?).ok()?;
-        let (bytes, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        Some(bytes)
-    }
-
-    /// The next field's type, with its number put into `field`; none inside at the end of the structure.
-    fn field(&mut self, field: &mut i64) -> Option<Option<u8>> {
-        let head = self.byte()?;
-        if head == 0 {
-            return Some(None);
-        }
-        *field = match head >> 4 {
-            0 => self.integer()?,
-            step => field.checked_add(i64::from(step))?,
-        };
-        Some(Some(head & 0x0f))
-    }
-
-    /// A list's length and the type of its elements.
-    fn list(&mut self) -> Option<(u64, u8)> {
-        let head = self.byte()?;
-        let count = match head >> 4 {
-            15 => self.varint()?,
-            count => u64::from(count),
-        };
-        Some((count, head & 0x0f))
-    }
-
-    fn skip(&mut self, kind: u8, depth: usize) -> Option<()> {
-        match kind {
-            kind if BOOLEANS.contains(&kind) => Some(()),
-            I8 => self.byte().map(drop),
-            I16 | I32 | I64 => self.varint().map(drop),
-            DOUBLE => {
-                self.rest = self.rest.get(8..)?;
-                Some(())
-            }
-            BINARY => self.binary().map(drop),
-            LIST | SET => {
-                let (count, kind) = self.list()?;
-                (0..count).try_for_each(|_| self.skip_element(kind, depth))
-            }
-            MAP => {
-                let count = self.varint()?;
-                let kinds = if count == 0 { 0 } else { self.byte()? };
-                (0..count).try_for_each(|_| {
-                    self.skip_element(kinds >> 4, depth)?;
-                    self.skip_element(kinds & 0x0f, depth)
-                })
-            }
-            STRUCT => {
-                let (depth, mut field) = (depth.checked_sub(1)?, 0);
-                while let Some(kind) = self.field(&mut field)? {
-                    self.skip(kind, depth)?;
-                }
-                Some(())
-            }
-            _ => None,
-        }
-    }
-
-    /// Like a field, but that a boolean takes a byte; so none takes nothing, and no count is too long for its bytes.
-    fn skip_element(&mut self, kind: u8, depth: usize) -> Option<()> {
-        if BOOLEANS.contains(&kind) { self.byte().map(drop) } else { self.skip(kind, depth.checked_sub(1)?) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,7 +152,7 @@ mod tests {
     #[test]
     fn rows_and_columns_stand_in_the_footer() {
         let bytes = footer();
-        let table = metadata(&mut Thrift { rest: &bytes }).unwrap();
+        let table = metadata(&mut Thrift::new(&bytes)).unwrap();
         assert_eq!(
             table,
             DataTable { rows: 1000, columns: ["id", "p.x", "p.y"].map(str::to_owned).to_vec() }
@@ -274,35 +167,35 @@ mod tests {
         let rest = footer();
         // From here on field numbers count from 12 on, so the schema's is written in full.
         let bytes = [&before[..], &more, &[0x09, 0x04], &rest[3..]].concat();
-        assert_eq!(metadata(&mut Thrift { rest: &bytes }).unwrap().rows, 1000);
+        assert_eq!(metadata(&mut Thrift::new(&bytes)).unwrap().rows, 1000);
     }
 
     #[test]
     fn damaged_and_hostile_footers_are_none() {
         let bytes = footer();
         for end in 0..bytes.len() - 3 {
-            assert_eq!(metadata(&mut Thrift { rest: &bytes[..end] }), None, "cut at {end}");
+            assert_eq!(metadata(&mut Thrift::new(&bytes[..end])), None, "cut at {end}");
         }
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut flipped = bytes.clone();
                 flipped[at] ^= 1 << bit;
                 // Whatever comes out, it ends and does not panic.
-                let _ = metadata(&mut Thrift { rest: &flipped });
+                let _ = metadata(&mut Thrift::new(&flipped));
             }
         }
         let deep = [0x1c].repeat(100_000);
-        assert_eq!(metadata(&mut Thrift { rest: &deep }), None);
+        assert_eq!(metadata(&mut Thrift::new(&deep)), None);
         let long_list = [&[0x59, 0xf1][..], &[0xff; 9], &[0x01]].concat();
-        assert_eq!(metadata(&mut Thrift { rest: &long_list }), None);
+        assert_eq!(metadata(&mut Thrift::new(&long_list)), None);
         let many = [0x29, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x0f];
-        assert_eq!(metadata(&mut Thrift { rest: &many }), None);
+        assert_eq!(metadata(&mut Thrift::new(&many)), None);
     }
 
     proptest::proptest! {
         #[test]
         fn no_footer_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
-            let _ = metadata(&mut Thrift { rest: &bytes });
+            let _ = metadata(&mut Thrift::new(&bytes));
         }
     }
 }

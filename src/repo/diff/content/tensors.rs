@@ -1,16 +1,17 @@
 //! Tensors of two files by name: kind of numbers, shape, and whether their bytes are the same.
 //!
-//! Bytes that both files have in one chunk at one place are equal without being read; only what chunks do not prove
-//! is, and no further than to the first difference.
+//! Bytes that both files have in the same chunk at the same offset are equal without being read. The rest is read, up to
+//! the first difference.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::content::{Files, Trouble};
-use super::shared::MAX_COMPARED_BYTES;
+use super::error::ContentError;
+use super::file_pair::FilePair;
 use crate::format::entry::ChunkRef;
+use crate::repo::diff::shared::MAX_COMPARED_BYTES;
 use crate::repo::view::FileContent;
 
 /// How much of each file is read at once to compare bytes.
@@ -35,11 +36,11 @@ impl fmt::Display for Shape {
 /// Whether two tensors of one name are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Equal {
-    /// In everything.
+    /// Shape and numbers are equal.
     Yes,
-    /// Their shapes are, their numbers are not.
+    /// Only the shapes are equal.
     Shape,
-    /// Not even their shapes.
+    /// Not even the shapes are equal.
     No,
 }
 
@@ -48,9 +49,9 @@ pub enum Equal {
 pub struct TensorChange {
     /// Its name.
     pub name: String,
-    /// In the first file; none: it is new.
+    /// In the first file; `None`: the tensor is new.
     pub old: Option<Shape>,
-    /// In the second; none: it is gone.
+    /// In the second file; `None`: the tensor is gone.
     pub new: Option<Shape>,
 }
 
@@ -66,7 +67,7 @@ pub struct TensorsChange {
 }
 
 impl TensorChange {
-    /// How much of it is the same.
+    /// Returns how much of it is the same.
     pub fn equal(&self) -> Equal {
         if self.old.is_some() && self.old == self.new { Equal::Shape } else { Equal::No }
     }
@@ -88,8 +89,12 @@ pub(super) struct Header {
 }
 
 /// Compares what two headers name.
-pub(super) async fn compare(files: &Files, old: Header, new: Header) -> Result<TensorsChange, Trouble> {
-    let (old_map, new_map) = (Map::of(&files.old).await?, Map::of(&files.new).await?);
+pub(super) async fn compare(
+    files: &FilePair,
+    old: Header,
+    new: Header,
+) -> Result<TensorsChange, ContentError> {
+    let (old_map, new_map) = (ChunkMap::of(&files.old).await?, ChunkMap::of(&files.new).await?);
     let mut change = TensorsChange { equal: 0, changed: vec![], is_rest_equal: old.notes == new.notes };
     let mut gone = old.tensors;
     for (name, new) in new.tensors {
@@ -117,12 +122,12 @@ pub(super) async fn compare(files: &Files, old: Header, new: Header) -> Result<T
 }
 
 /// Where the chunks of a file begin.
-struct Map(Vec<(u64, ChunkRef)>);
+struct ChunkMap(Vec<(u64, ChunkRef)>);
 
-impl Map {
-    async fn of(content: &Arc<FileContent>) -> Result<Self, Trouble> {
+impl ChunkMap {
+    async fn of(content: &Arc<FileContent>) -> Result<Self, ContentError> {
         if content.size() > MAX_COMPARED_BYTES {
-            return Err(Trouble::content("larger than 256 GiB, its tensors are not compared"));
+            return Err(ContentError::Limit("larger than 256 GiB: its tensors are not compared"));
         }
         let mut at = 0u64;
         let place = |chunk: ChunkRef| {
@@ -133,7 +138,7 @@ impl Map {
         Ok(Self(content.chunks().await?.into_iter().map(place).collect()))
     }
 
-    /// The chunk with this byte of the file, and where in it the byte is; none for a file kept in the manifest.
+    /// Returns the chunk that holds this byte of the file, and the offset in it; `None` for a file kept in the manifest.
     fn find(&self, at: u64) -> Option<(&ChunkRef, u64)> {
         let next = self.0.partition_point(|(begin, _)| *begin <= at);
         let (begin, chunk) = self.0.get(next.checked_sub(1)?)?;
@@ -144,12 +149,12 @@ impl Map {
 
 /// A part of a file.
 struct FilePart<'a> {
-    map: &'a Map,
+    map: &'a ChunkMap,
     range: &'a Range<u64>,
 }
 
-/// Whether two parts have the same bytes.
-async fn is_same(files: &Files, old: &FilePart<'_>, new: &FilePart<'_>) -> Result<bool, Trouble> {
+/// Returns whether two parts have the same bytes.
+async fn is_same(files: &FilePair, old: &FilePart<'_>, new: &FilePart<'_>) -> Result<bool, ContentError> {
     let len = old.range.end.saturating_sub(old.range.start);
     if len != new.range.end.saturating_sub(new.range.start) {
         return Ok(false);

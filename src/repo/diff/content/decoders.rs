@@ -1,6 +1,8 @@
-//! The decoders of files' content by themselves, for tests that give them bytes of all kinds (`tests/fuzz`).
+//! Entrances to the decoders for fuzz tests (`tests/fuzz`).
 
-use super::table::{Delimited, JsonLines};
+use super::delimited::Delimited;
+use super::json_lines::JsonLines;
+use super::table::TableReader;
 use super::{npy, parquet, safetensors};
 
 /// The tensors of a safetensors file, by its first bytes.

@@ -8,25 +8,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::content::{Files, Trouble};
+use super::error::{ContentError, Malformation};
+use super::file_pair::FilePair;
 use super::tensors::{self, Header, Shape, Tensor, TensorsChange};
 use crate::repo::view::FileContent;
 
 /// The longest header that is read, in bytes. NumPy itself stops at 10,000 by default.
 const MAX_HEADER_BYTES: usize = 64 << 10;
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// The longest beginning with the header's length.
+/// The longest prefix that ends with the length of the header.
 const PREFIX_BYTES: usize = 12;
-/// The name under which a file's one array is told.
+/// The name that reports give to the only array of a file.
 const NAME: &str = "array";
 
-/// The arrays of two files.
-pub(super) async fn compare(files: &Files) -> Result<TensorsChange, Trouble> {
+/// Compares the arrays of two files.
+pub(super) async fn compare(files: &FilePair) -> Result<TensorsChange, ContentError> {
     let (old, new) = (header(&files.old).await?, header(&files.new).await?);
     tensors::compare(files, old, new).await
 }
 
-async fn header(content: &Arc<FileContent>) -> Result<Header, Trouble> {
+async fn header(content: &Arc<FileContent>) -> Result<Header, ContentError> {
     let prefix = content.read(0, PREFIX_BYTES).await?;
     let (begin, length) = header_place(&prefix)?;
     let text = content.read(begin as u64, length).await?;
@@ -40,8 +41,8 @@ async fn header(content: &Arc<FileContent>) -> Result<Header, Trouble> {
     Ok(Header { tensors, notes: BTreeMap::from([("fortran_order".to_owned(), order)]) })
 }
 
-/// Where the header's text begins, and its length.
-pub(super) fn header_place(prefix: &[u8]) -> Result<(usize, usize), Trouble> {
+/// Returns where the text of the header begins, and its length.
+pub(super) fn header_place(prefix: &[u8]) -> Result<(usize, usize), ContentError> {
     let rest = prefix.strip_prefix(MAGIC).ok_or_else(|| wrong("it begins otherwise"))?;
     let (begin, length) = match rest {
         [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([*a, *b]))),
@@ -49,12 +50,12 @@ pub(super) fn header_place(prefix: &[u8]) -> Result<(usize, usize), Trouble> {
         _ => return Err(wrong("its version is not known")),
     };
     if length > MAX_HEADER_BYTES {
-        return Err(wrong(&format!("its header would have {length} bytes")));
+        return Err(malformed(Malformation::HeaderLength(length as u64)));
     }
     Ok((begin, length))
 }
 
-/// Shape and order of a header. The type of records is kept as it is written.
+/// Returns shape and order of a header. The type of records is kept verbatim.
 pub(super) fn parse(text: &str) -> Option<(Shape, String)> {
     let dtype = value(text, "'descr'")?;
     let dtype = match dtype.strip_prefix('\'') {
@@ -72,14 +73,18 @@ pub(super) fn parse(text: &str) -> Option<(Shape, String)> {
     Some((Shape { dtype, dimensions }, order.to_owned()))
 }
 
-/// What stands behind a key.
+/// Returns the text after a key and its colon.
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(key)?;
     Some(rest.trim_start().strip_prefix(':')?.trim_start())
 }
 
-fn wrong(problem: &str) -> Trouble {
-    Trouble::content(format!("not an npy file: {problem}"))
+fn wrong(problem: &'static str) -> ContentError {
+    malformed(Malformation::Form(problem))
+}
+
+fn malformed(problem: Malformation) -> ContentError {
+    ContentError::Malformed { format: "an npy file", problem }
 }
 
 #[cfg(test)]
@@ -100,14 +105,14 @@ mod tests {
     }
 
     #[test]
-    fn wrong_headers_are_told() {
+    fn wrong_headers_are_refused() {
         for prefix in [
             &b""[..],
             b"\x93NUMPX\x01\x00\x76\x00{'",
             b"\x93NUMPY\x04\x00\x76\x00\x00\x00",
             b"\x93NUMPY\x02\x00\xff\xff\xff\xff",
         ] {
-            assert!(matches!(header_place(prefix), Err(Trouble::Content(_))), "{prefix:?}");
+            assert!(matches!(header_place(prefix), Err(ContentError::Malformed { .. })), "{prefix:?}");
         }
         for text in [
             "",

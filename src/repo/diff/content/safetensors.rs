@@ -15,7 +15,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::content::{Files, Trouble};
+use super::error::{ContentError, Malformation};
+use super::file_pair::FilePair;
 use super::tensors::{self, Header, Shape, Tensor, TensorsChange};
 use crate::repo::view::FileContent;
 
@@ -46,36 +47,35 @@ impl<'de> Deserialize<'de> for Member {
     }
 }
 
-/// The tensors of two files, side by side.
-pub(super) async fn compare(files: &Files) -> Result<TensorsChange, Trouble> {
+/// Compares the tensors of two files.
+pub(super) async fn compare(files: &FilePair) -> Result<TensorsChange, ContentError> {
     let (old, new) = (header(&files.old).await?, header(&files.new).await?);
     tensors::compare(files, old, new).await
 }
 
-async fn header(content: &Arc<FileContent>) -> Result<Header, Trouble> {
+async fn header(content: &Arc<FileContent>) -> Result<Header, ContentError> {
     let length = content.read(0, LENGTH_BYTES as usize).await?;
     let length: Result<[u8; 8], _> = length.as_ref().try_into();
     let length = u64::from_le_bytes(length.map_err(|_| wrong("it has no header"))?);
     let room = content.size().saturating_sub(LENGTH_BYTES);
     if length > MAX_HEADER_BYTES || length > room {
-        return Err(wrong(&format!("its header would have {length} bytes")));
+        return Err(malformed(Malformation::HeaderLength(length)));
     }
     let text = content.read(LENGTH_BYTES, length as usize).await?;
     parse(&text, LENGTH_BYTES + length, room - length)
 }
 
-/// The tensors of a header that ends at byte `end`, with `data_bytes` behind it.
-pub(super) fn parse(text: &[u8], end: u64, data_bytes: u64) -> Result<Header, Trouble> {
-    let members: BTreeMap<String, Member> =
-        serde_json::from_slice(text).map_err(|e| wrong(&format!("its header is no list of tensors: {e}")))?;
+/// Parses a header that ends at byte `end`, with `data_bytes` after it.
+pub(super) fn parse(text: &[u8], end: u64, data_bytes: u64) -> Result<Header, ContentError> {
+    let members: BTreeMap<String, Member> = serde_json::from_slice(text).map_err(|e| malformed(e.into()))?;
     let mut header = Header::default();
     for (name, member) in members {
         match member {
             Member::Notes(notes) if name == "__metadata__" => header.notes = notes,
-            Member::Notes(_) => return Err(wrong(&format!("{name:?} in its header is no tensor"))),
+            Member::Notes(_) => return Err(malformed(Malformation::NotATensor(name))),
             Member::Tensor { dtype, shape, data_offsets: (begin, last) } => {
                 if begin > last || last > data_bytes {
-                    return Err(wrong(&format!("tensor {name:?} is not inside of it")));
+                    return Err(malformed(Malformation::OutsideFile(name)));
                 }
                 let bytes = end + begin..end + last;
                 header.tensors.insert(name, Tensor { shape: Shape { dtype, dimensions: shape }, bytes });
@@ -90,8 +90,12 @@ pub(super) fn parse(text: &[u8], end: u64, data_bytes: u64) -> Result<Header, Tr
     Ok(header)
 }
 
-fn wrong(problem: &str) -> Trouble {
-    Trouble::content(format!("not a safetensors file: {problem}"))
+fn wrong(problem: &'static str) -> ContentError {
+    malformed(Malformation::Form(problem))
+}
+
+fn malformed(problem: Malformation) -> ContentError {
+    ContentError::Malformed { format: "a safetensors file", problem }
 }
 
 #[cfg(test)]
@@ -100,8 +104,8 @@ mod tests {
 
     fn problem(text: &str, data_bytes: u64) -> String {
         match parse(text.as_bytes(), 100, data_bytes) {
-            Err(Trouble::Content(problem)) => problem,
-            other => panic!("{other:?}"),
+            Err(error) => error.to_string(),
+            Ok(header) => panic!("{header:?}"),
         }
     }
 
@@ -118,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_headers_are_told_and_never_followed() {
+    fn wrong_headers_are_refused_and_never_followed() {
         let tensor = |name: &str, from: u64, to: u64| {
             format!(r#""{name}":{{"dtype":"F32","shape":[1],"data_offsets":[{from},{to}]}}"#)
         };
@@ -128,9 +132,11 @@ mod tests {
         assert!(problem(&one(u64::MAX, u64::MAX), 8).contains("not inside"));
         let both = format!("{{{},{}}}", tensor("a", 0, 8), tensor("b", 4, 8));
         assert!(problem(&both, 8).contains("overlap"));
-        assert!(problem("[]", 8).contains("no list of tensors"));
-        assert!(problem(r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#, 8).contains("no list"));
-        assert!(problem(r#"{"a":{"x":"y"}}"#, 8).contains("no tensor"));
-        assert!(problem(&"[".repeat(100_000), 8).contains("no list"));
+        assert!(problem("[]", 8).contains("not a list of tensors"));
+        assert!(
+            problem(r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#, 8).contains("not a list")
+        );
+        assert!(problem(r#"{"a":{"x":"y"}}"#, 8).contains("not a tensor"));
+        assert!(problem(&"[".repeat(100_000), 8).contains("not a list"));
     }
 }
