@@ -1,9 +1,8 @@
-//! Pinning: a version made local as a whole, and kept so.
+//! Pinning: making a version local as a whole, and keeping it so.
 //!
-//! First the manifest is read, then the pin is written ([`Cache::pin`]), which keeps from eviction whatever the
-//! version needs, then what is missing is fetched. So an attempt that ends early, however it does, loses nothing: a
-//! repeat goes on where it stopped. Memory: some 50 bytes for each file and block of the version, besides the reading
-//! context's own limits.
+//! The manifest is read first. Then the pin is written ([`Cache::pin`]), which protects whatever the version needs from
+//! eviction, and what is missing is fetched. An attempt that ends early loses nothing: the next one continues from there.
+//! Memory: some 50 bytes for each file and block of the version, besides the limits of the reading context.
 
 use parking_lot::Mutex;
 use std::collections::HashSet;
@@ -21,21 +20,21 @@ use crate::repo::cache::{Cache, Pin, PinFileError, PinnedItem, PinnedVersion};
 use crate::repo::catalog::{Catalog, CatalogError, VersionRecord};
 use crate::repo::view::{Entries, ListBlocks, ReadContext, ReadError, VersionView};
 
-/// Files fetched at once; each fetches several ranges at once itself.
+/// Files fetched concurrently; each fetches several ranges concurrently.
 const PARALLEL_FILES: usize = 4;
-/// Rounds of looking for what is missing and fetching it, before the local disk is blamed.
+/// Rounds of fetching what is missing before giving up: by then something removes it again.
 const MAX_ROUNDS: usize = 3;
 
-/// Why a version is not pinned, or not whole yet.
+/// Why a version is not pinned, or not completely local yet.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
-    /// Which version is meant is not known.
+    /// The reference cannot be resolved.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// It cannot be read. What was fetched stays; a repeat goes on from there.
+    /// The version cannot be read. What was fetched stays; a repeat continues from there.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// It does not fit, or the pin cannot be written.
+    /// The version does not fit, or the pin cannot be written.
     #[error("{name} is not pinned: {source}")]
     Cache {
         /// The version.
@@ -43,9 +42,9 @@ pub enum PinError {
         /// Why.
         source: PinFileError,
     },
-    /// What was fetched is gone again.
+    /// Fetched bytes disappeared again.
     #[error(
-        "{name} is pinned, but {missing} bytes of it did not stay in the cache: is something removed there by hand?"
+        "{name} is pinned, but {missing} bytes of it did not stay in the cache: does something else delete files there?"
     )]
     Missing {
         /// The version.
@@ -53,12 +52,12 @@ pub enum PinError {
         /// How many bytes.
         missing: u64,
     },
-    /// The pin cannot be removed, or the cache not be made durable.
+    /// The pin cannot be removed, or the cache cannot be synced.
     #[error("the local disk failed: {0}")]
     Local(#[from] io::Error),
 }
 
-/// How far pinning is. Shared with who shows it.
+/// How far pinning is. Shared with whoever displays it.
 #[derive(Debug, Default)]
 pub struct PinProgress {
     done: AtomicU64,
@@ -67,7 +66,7 @@ pub struct PinProgress {
 }
 
 impl PinProgress {
-    /// Bytes of files that are local or on their way, and bytes of all files once that is known.
+    /// Returns the bytes of files that are local or being fetched, and of all files once that is known.
     pub fn bytes(&self, cache: &Cache) -> (u64, Option<u64>) {
         let under_way = self.under_way.lock().clone();
         let partly: u64 = under_way.iter().map(|hash| cache.partial_bytes(hash)).sum();
@@ -93,17 +92,20 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// A version that is pinned and whole.
+/// A version that is pinned and completely local.
 #[derive(Debug, Clone)]
 pub struct Pinned {
-    /// Which.
+    /// The version.
     pub version: PinnedVersion,
-    /// Bytes of it that were not here before.
+    /// Bytes of it that were not local before.
     pub fetched_bytes: u64,
 }
 
-/// Pins the version that `reference` means now and fetches what is missing of it. Cost: as reading all of it; none
-/// of the content is asked for if all is here.
+/// Pins the version that `reference` names now and fetches what is missing of it. Cost: that of reading all of it; no
+/// content is requested if everything is local.
+///
+/// # Errors
+/// The reference cannot be resolved, the version cannot be read or does not fit the cache, or the local disk fails.
 pub async fn pin(
     catalog: &Catalog,
     reader: &ReadContext,
@@ -113,7 +115,7 @@ pub async fn pin(
     let artifact = &reference.artifact;
     let record = catalog.resolve(reference).await?;
     let name = format!("{artifact}:{}", record.version);
-    // What `show` and the attributes tell is wanted without the store, too.
+    // `show` and the attributes must work without the store, too.
     if let Some(state) = catalog.known(artifact) {
         catalog.record(&state, &record).await?;
     }
@@ -135,7 +137,10 @@ pub async fn pin(
     Err(PinError::Missing { name, missing: cache.missing_bytes(&pin) })
 }
 
-/// Lets a pinned version go; none if it was not pinned. A number needs no store.
+/// Removes the pin of a version, and returns its number and whether it was pinned. A reference by number needs no store.
+///
+/// # Errors
+/// The reference cannot be resolved, or the pin cannot be removed.
 pub async fn unpin(
     catalog: &Catalog,
     cache: &Cache,
@@ -157,7 +162,7 @@ async fn open(
     VersionView::open(reader, artifact, record.manifest, &label).await
 }
 
-/// Everything that reading the version needs.
+/// Lists everything that reading the version needs.
 async fn describe(
     catalog: &Catalog,
     reader: &ReadContext,
@@ -166,7 +171,7 @@ async fn describe(
 ) -> Result<Pin, ReadError> {
     let mut items = vec![];
     let mut open = vec![PinPart::of(open(reader, artifact, record).await?)];
-    // A version that stands in many places is gone through once.
+    // A version contained in many places is visited once.
     let mut seen = HashSet::new();
     while let Some(PinPart { view, path }) = open.pop() {
         if !seen.insert((view.manifest(), path.clone())) {
@@ -203,7 +208,7 @@ async fn describe(
     Ok(Pin { version, items })
 }
 
-/// The file of an entry, if its bytes are a file of their own in the cache.
+/// Returns the file of an entry, if the cache keeps its bytes as a file.
 fn stored_file(entry: &Entry) -> Option<&FileBody> {
     match &entry.body {
         EntryBody::File(file) if file.size > 0 && !matches!(file.content, FileBytes::Inline(_)) => Some(file),
@@ -233,7 +238,7 @@ async fn fetch(
     Ok(())
 }
 
-/// Makes one manifest's part local, and gives those that it contains.
+/// Makes one part local, and returns the parts that it contains.
 async fn fetch_part(
     PinPart { view, path }: &PinPart,
     progress: &PinProgress,
@@ -262,7 +267,7 @@ async fn fetch_part(
     }
 }
 
-/// A manifest that the version is made of, and the directory of it that is shown; none is all of it.
+/// A manifest of which the version is made, and the directory of it that is visible; `None`: all of it.
 #[derive(Debug)]
 struct PinPart {
     view: Arc<VersionView>,
@@ -279,7 +284,7 @@ fn part_entries(view: &Arc<VersionView>, path: Option<&TreePath>) -> Entries {
     path.map_or_else(|| view.entries(0), |directory| view.subtree(directory))
 }
 
-/// The parts that some entries contain.
+/// Returns the parts that some entries contain.
 async fn parts_within(view: &VersionView, batch: &[(u64, Entry)]) -> Result<Vec<PinPart>, ReadError> {
     let mut parts = vec![];
     for (_, entry) in batch {

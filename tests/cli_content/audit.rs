@@ -630,7 +630,7 @@ fn a_cursor_behind_a_link_stays_behind_it_and_is_locked_by_either_name() {
     assert!(Command::new("mkfifo").arg(host.path("pipe")).status().unwrap().success());
     let (code, said) = host.say(&["watch", "--once", "--cursor", "pipe"]);
     assert_eq!(code, Some(1));
-    assert!(said.contains("no regular file"), "{said}");
+    assert!(said.contains("not a regular file"), "{said}");
     assert!(!host.path("pipe.lock").exists());
     assert!(fs::symlink_metadata(host.path("pipe")).unwrap().file_type().is_fifo());
 }

@@ -163,7 +163,7 @@ fn hooks(args: &WatchArgs) -> Result<Vec<Hook>, CliError> {
     }
     if let Some(url) = args.webhook.as_deref().filter(|url| !url.is_empty()) {
         let webhook = Webhook::new(url, args.time_limit);
-        let webhook = webhook.map_err(|problem| CliError::usage(format!("--webhook: {problem}")))?;
+        let webhook = webhook.map_err(|error| CliError::usage(format!("--webhook: {error}")))?;
         hooks.push(Hook::Webhook(webhook, retries));
     }
     if hooks.is_empty() {

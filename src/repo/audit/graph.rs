@@ -1,4 +1,4 @@
-//! What a version was made from, and what that was made from, as far as the logs of this store say.
+//! What a version was made from, recursively, as far as the logs of this store say.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,23 +11,23 @@ use crate::format::name::{ArtifactKey, Reference, Selector, VersionNumber};
 use crate::format::run::VersionRead;
 use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, FullRecord, VersionRecord};
 
-/// Versions in one graph; more are counted.
+/// The most versions in one graph; further ones are only counted.
 pub const MAX_NODES: usize = 64;
-/// Steps from the version; what is behind is counted.
+/// The most steps from the version; inputs beyond are only counted.
 pub const MAX_DEPTH: usize = 8;
 
-/// Versions and what they were made from. The first is the one that was asked for.
+/// Versions and what they were made from, starting from the version of the report.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditGraph {
-    /// The versions, those nearer to the first one first.
+    /// The versions, nearest first; the first is the version of the report.
     pub nodes: Vec<AuditNode>,
-    /// From what was made to what it was made from, as places in `nodes`.
+    /// From each version to its inputs, as indexes into `nodes`.
     pub edges: Vec<(usize, usize)>,
-    /// Inputs that are left out, because the graph would be too large.
+    /// How many inputs the limits leave out.
     pub left_out: u64,
 }
 
-/// A version in a graph, or what somebody named as an input.
+/// A version in a graph, or a named input that is not one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditNode {
     /// The version, or the input as it was written.
@@ -40,7 +40,7 @@ pub struct AuditNode {
     pub digest: Option<String>,
     /// When it was committed.
     pub created: Option<Timestamp>,
-    /// By whom.
+    /// Who committed it.
     pub actor: Option<String>,
 }
 
@@ -48,17 +48,20 @@ pub struct AuditNode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// It is there.
+    /// It exists.
     Living,
     /// It was deleted.
     Deleted,
-    /// It was named by an alias or as the latest: this is what that means now.
+    /// It was named by an alias or as `latest`; shown is where that points now.
     Moving,
-    /// It is no version of this store, or its log cannot be read.
+    /// It is not a version of this store, or its log cannot be read.
     Unknown,
 }
 
-/// The graph of a version. Cost: the state of each artifact in it once.
+/// Builds the graph of a version. Cost: reads the state of each artifact in it once.
+///
+/// # Errors
+/// Never for an artifact other than the version's own: an unreadable input is [`Standing::Unknown`].
 pub(super) async fn of(
     catalog: &Catalog,
     artifact: &ArtifactKey,
@@ -125,7 +128,7 @@ impl Builder<'_> {
         }
     }
 
-    /// What an input means, and what that was made from.
+    /// Resolves an input, and returns its own inputs.
     async fn resolve(
         &mut self,
         input: String,
@@ -153,7 +156,7 @@ impl Builder<'_> {
             created: Some(record.created),
             actor: Some(record.actor.clone()),
         };
-        // What an alias means now says nothing of what was read then.
+        // Where an alias points now says nothing about what was read then.
         let inputs =
             if standing == Standing::Moving { vec![] } else { made_from(&record.inputs, &record.reads) };
         Ok((node, inputs))
@@ -165,7 +168,7 @@ impl Builder<'_> {
         }
         let state = match self.catalog.state(artifact, Duration::ZERO).await {
             Ok(state) => state,
-            // The report is about another artifact: this one's trouble is shown as not known.
+            // The report is about another artifact: this one is shown as unknown.
             Err(error) => {
                 tracing::warn!("the log of {artifact} cannot be read: {error}");
                 None
@@ -176,7 +179,7 @@ impl Builder<'_> {
     }
 }
 
-/// What was named as inputs, and what the runs read.
+/// Returns the named inputs and what the runs read.
 fn made_from(inputs: &[String], reads: &[VersionRead]) -> Vec<String> {
     let read = reads.iter().map(|read| format!("{}:{}", read.artifact(), read.version));
     inputs.iter().cloned().chain(read).collect()

@@ -1,7 +1,7 @@
-//! A version's past: which names pointed to it from when to when, and what was changed of what is said of it.
+//! The history of a version: which names pointed to it from when to when, and the edits to its tags and metadata.
 //!
-//! The log is folded event by event, and what differs between two states is the change; so an event of any kind is told
-//! by what it did, and `latest`, which has no events of its own, is told like every other name.
+//! The log is folded event by event, and the difference between two states is the change. So an event of any kind is
+//! reported by its effect, and `latest`, which has no events of its own, is reported like any other name.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{by, decode, signer};
+use super::stored_event::{by, decode, signer};
 use crate::format::clock::Timestamp;
 use crate::format::details::DetailsRef;
 use crate::format::event::{DeletionCause, Event};
@@ -21,9 +21,9 @@ use crate::store::StoreError;
 /// What happened to a version and to the names that point to it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct VersionHistory {
-    /// Every span of time for which a name pointed to it, in the order in which they began.
+    /// Every period in which a name pointed to it, ordered by their starts.
     pub aliases: Vec<AliasPeriod>,
-    /// Every change of what is said of it, in the order of the log.
+    /// Every edit to its tags and metadata, in the order of the log.
     pub changes: Vec<RecordEdit>,
 }
 
@@ -32,49 +32,53 @@ pub struct VersionHistory {
 pub struct AliasPeriod {
     /// The name.
     pub alias: String,
-    /// Since when.
+    /// When it began.
     pub from: Timestamp,
-    /// By which event.
+    /// The event that began it.
     pub from_seq: u64,
-    /// By whom: user and host.
+    /// Who made that event: user and host.
     pub by: String,
-    /// The fingerprint of the key that signed that event, `WRONG` if the signature is not over it; none if nobody did.
+    /// The fingerprint of the key that signed that event, `WRONG` if the signature does not match, `None` if unsigned.
     pub signed_by: Option<String>,
-    /// The end; none if it points there now.
+    /// How it ended; `None` if the name still points there.
     pub until: Option<Ending>,
 }
 
-/// How a name ceased to point to a version.
+/// How a name stopped pointing to a version.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ending {
     /// When.
     pub time: Timestamp,
-    /// By which event.
+    /// The event that ended it.
     pub seq: u64,
-    /// By whom: user and host.
+    /// Who made that event: user and host.
     pub by: String,
-    /// Where it points since; none if it was removed.
+    /// Where the name points since; `None` if it was removed.
     pub to: Option<VersionNumber>,
 }
 
-/// A change of what is said of a version.
+/// An edit to the tags or metadata of a version.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RecordEdit {
     /// Its event.
     pub seq: u64,
     /// When.
     pub time: Timestamp,
-    /// By whom: user and host.
+    /// Who made it: user and host.
     pub by: String,
-    /// What was changed: `message`, `type`, `tags`, `meta.<name>`, `ttl`, `default ttl`, `deleted`.
+    /// What was edited: `message`, `type`, `tags`, `meta.<name>`, `ttl`, `default ttl`, `deleted`.
     pub what: String,
-    /// What it was before; null if it was not.
+    /// The value before; null if there was none.
     pub old: Value,
-    /// What it is since; null if it is not.
+    /// The value after; null if it was removed.
     pub new: Value,
 }
 
-/// The history of a version by the lines of its artifact's log. Cost: a request for each message that this host lacks.
+/// Returns the history of a version from the lines of its artifact's log. Cost: a request for each message that this host
+/// lacks.
+///
+/// # Errors
+/// A line does not continue the log, or a message cannot be read.
 pub(super) async fn of(
     catalog: &Catalog,
     artifact: &ArtifactKey,
@@ -105,7 +109,7 @@ pub(super) async fn of(
     Ok(history)
 }
 
-/// Puts the texts of messages where their ids stand.
+/// Replaces the ids of messages by their texts.
 async fn fill_in(
     catalog: &Catalog,
     artifact: &ArtifactKey,
@@ -137,13 +141,13 @@ const MESSAGE: &str = "message";
 struct Fold {
     version: VersionNumber,
     history: VersionHistory,
-    /// What was said after the event before.
+    /// Tags and metadata after the previous event.
     said: BTreeMap<String, Value>,
-    /// The last record that was compared; most events leave it as it is.
+    /// The last record compared; most events do not change it.
     record: Option<VersionRecord>,
     default_ttl_seconds: Option<u64>,
     is_deleted: bool,
-    /// Index of the open span of each name.
+    /// The index of the open period of each name.
     open: BTreeMap<String, usize>,
     messages: HashMap<DetailsId, DetailsRef>,
 }
@@ -162,7 +166,7 @@ impl Fold {
         }
     }
 
-    /// Takes an event in, with the state behind it, and its stored line.
+    /// Adds an event, with the state after it, and its stored line.
     fn take(&mut self, state: &ArtifactState, event: &Event, line: &[u8]) {
         let Some(record) = state.record(self.version) else {
             self.default_ttl_seconds = state.default_ttl_seconds();
@@ -170,7 +174,7 @@ impl Fold {
         };
         if self.record.as_ref() != Some(record) {
             let said = self.say(record);
-            // What its own commit said is no change.
+            // What its own commit set is not an edit.
             if self.record.is_some() {
                 self.compare(event, &said);
             }
@@ -195,7 +199,7 @@ impl Fold {
         self.name(state, event, line);
     }
 
-    /// What is said of a version besides its content, by names for people.
+    /// Returns the tags and metadata of a version, by names for people.
     fn say(&mut self, record: &VersionRecord) -> BTreeMap<String, Value> {
         let mut said = BTreeMap::new();
         if let Some(reference) = record.newer_message.or(record.details) {

@@ -1,9 +1,9 @@
-//! Later commits of the very same content: they made no new version, and each says by itself what it was made from.
+//! Later commits of identical content: they make no new version, but each records its own inputs.
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{by, decode};
+use super::stored_event::{by, decode};
 use crate::format::clock::Timestamp;
 use crate::format::event::EventBody;
 use crate::format::name::{ArtifactKey, VersionNumber};
@@ -15,23 +15,26 @@ use crate::repo::catalog::{CatalogError, ProducerRecord};
 pub struct MadeAgain {
     /// Its event.
     pub seq: u64,
-    /// When.
+    /// When it was committed.
     pub time: Timestamp,
-    /// By whom: user and host.
+    /// Who committed it: user and host.
     pub by: String,
-    /// What they said.
+    /// Its message.
     pub message: Option<String>,
-    /// The run; none if none was recorded, or it was erased.
+    /// Its run; `None` if none was recorded, or it was erased.
     pub run: Option<serde_json::Value>,
-    /// What they named as inputs.
+    /// The inputs that the committer named.
     pub inputs: Vec<String>,
-    /// The versions that the run read.
+    /// The versions that its run read.
     pub reads: Vec<VersionRead>,
-    /// Further versions that it read.
+    /// How many versions it read besides.
     pub more_reads: u64,
 }
 
-/// All of them, in the order of the log, of which these are the lines. `producers` has their messages and runs.
+/// Finds the recommits of a version in the lines of its log, in their order. `producers` has their messages and runs.
+///
+/// # Errors
+/// A line is not an event.
 pub(super) fn of(
     artifact: &ArtifactKey,
     version: VersionNumber,
@@ -46,7 +49,7 @@ pub(super) fn of(
         if again.version != version {
             continue;
         }
-        // A state has one producer for each of these events, in the same order.
+        // A state has one producer for each recommit, in the same order.
         let said = producers.get(made.len());
         made.push(MadeAgain {
             seq,

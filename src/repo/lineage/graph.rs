@@ -1,4 +1,4 @@
-//! Following what versions were made from, and what was made from them, through any depth.
+//! Following what versions were made from, and what was made from them, to any depth.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,50 +11,50 @@ use crate::format::clock::Timestamp;
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, SyncScope, VersionRecord};
 
-/// Versions that one answer has; what lies behind them is left out, and the answer says so.
+/// The most versions in one answer; if there are more, [`LineageGraph::truncated`] is set.
 pub const MAX_NODES: usize = 300_000;
 
-/// Which way to go, and how far.
+/// How far to follow lineage in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
-    /// Steps towards inputs; none: all.
+    /// Steps towards inputs; `None`: all.
     pub up: Option<usize>,
-    /// Steps towards what was made; none: all.
+    /// Steps towards what was made; `None`: all.
     pub down: Option<usize>,
 }
 
 impl Extent {
-    /// As far as there is something.
+    /// All the way in both directions.
     pub const ALL: Extent = Extent { up: None, down: None };
 }
 
-/// A version, what it came from and what came of it.
+/// A version, what it was made from, and what was made from it.
 #[derive(Debug, Clone, Serialize)]
 pub struct LineageGraph {
-    /// The version that was asked for.
+    /// The version in the middle.
     pub root: String,
-    /// It, and all that is linked to it.
+    /// The root, and everything linked to it.
     pub nodes: Vec<DescribedNode>,
-    /// From inputs to what was made.
+    /// From inputs to the versions made from them.
     pub edges: Vec<Link>,
-    /// Whether there is more than an answer has.
+    /// Whether [`MAX_NODES`] cut it short.
     pub truncated: bool,
-    /// Rows of the index that were read.
+    /// How many rows of the index were read.
     pub rows_read: u64,
 }
 
 /// A node of a graph.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DescribedNode {
-    /// Its name: `project/name:v7`, or a text that names no version.
+    /// `project/name:v7`, or a text that names no version.
     pub name: String,
-    /// The artifact; none if it is no version.
+    /// The artifact; `None` if this is not a version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactKey>,
-    /// The number.
+    /// The version number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionNumber>,
-    /// The digest of its content, where its log is known.
+    /// The digest of its content; `None` if its log is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// `model`, `dataset`, ….
@@ -63,7 +63,7 @@ pub struct DescribedNode {
     /// When it was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
-    /// By whom.
+    /// Who made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
     /// Whether it was deleted.
@@ -73,14 +73,14 @@ pub struct DescribedNode {
     pub distance: i64,
 }
 
-/// That a version was made from another.
+/// An edge: a version was made from another.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Link {
     /// The input.
     pub input: String,
     /// What was made.
     pub made: String,
-    /// Files of the input that were opened; none if it was only said to be one.
+    /// Files of the input that were opened; `None` if it was only named as an input.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<u64>,
     /// Sum of their sizes.
@@ -88,13 +88,16 @@ pub struct Link {
     pub bytes: Option<u64>,
 }
 
-/// All logs of a store as they are now, or as they are known while it cannot be reached. Cost: a listing for the store
-/// and each project, a request for each artifact; 16 at once.
+/// Reads the state of all artifacts of a store: from this host's copies while the store cannot be reached. Cost: a listing
+/// for the store and for each project, and a request for each artifact, 16 at once.
+///
+/// # Errors
+/// A log is damaged, or the store refuses a request.
 pub async fn all_states(catalog: &Catalog) -> Result<Vec<Arc<ArtifactState>>, CatalogError> {
     let keys: Vec<ArtifactKey> = match catalog.sync(&SyncScope::All, |_, _| {}).await {
         Ok(synced) => synced.into_iter().map(|synced| synced.artifact).collect(),
         Err(CatalogError::Store(e)) if e.is_transient() => {
-            tracing::warn!("{e}: only what is known on this host is shown");
+            tracing::warn!("{e}: showing only what this host knows");
             catalog.kept()
         }
         Err(e) => return Err(e),
@@ -110,7 +113,10 @@ pub async fn all_states(catalog: &Catalog) -> Result<Vec<Arc<ArtifactState>>, Ca
     Ok(states)
 }
 
-/// The graph around a version. Cost: two look-ups in the index for each version in it, no request.
+/// Returns the graph around a version. Cost: two look-ups in the index for each version in it, no request.
+///
+/// # Errors
+/// The database cannot be read.
 pub fn around(
     index: &Index,
     states: &[Arc<ArtifactState>],
@@ -162,7 +168,7 @@ struct LineageWalk<'a> {
 }
 
 impl LineageWalk<'_> {
-    /// Goes on from a node, each node once, nearest first.
+    /// Follows edges from a node, breadth first, visiting each node once.
     fn follow(&mut self, root: &LineageNode, limit: Option<usize>, way: Way) -> rusqlite::Result<()> {
         let mut queue = VecDeque::from([(root.clone(), 0_usize)]);
         let mut visited = HashSet::from([root.clone()]);

@@ -1,7 +1,7 @@
 //! Which version was made from which, in `cache.db`: rebuilt from the logs when it is lost.
 //!
-//! A row for each pair of a version and one of its inputs, found from either end by an index. Logs are taken in as far
-//! as they have grown since. Rows of deleted versions stay, as their records do.
+//! There is a row for each pair of a version and one of its inputs, indexed from both ends. Indexing a log again reads only
+//! what it has grown by. Rows of deleted versions stay, as their records do.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS lineage_read (
     PRIMARY KEY (store, artifact)
 ) WITHOUT ROWID;
 ";
-/// In place of a number: the input is no version that is known.
+/// In place of a number: the input is not a known version.
 const NO_VERSION: i64 = -1;
 
 /// A version, or a text that names no version of the store.
@@ -35,7 +35,7 @@ const NO_VERSION: i64 = -1;
 pub enum LineageNode {
     /// A version.
     Version(ArtifactKey, VersionNumber),
-    /// What a committer gave as an input.
+    /// An input as the committer wrote it.
     External(String),
 }
 
@@ -48,18 +48,18 @@ impl std::fmt::Display for LineageNode {
     }
 }
 
-/// That a version was made from another.
+/// An edge: a version was made from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edge {
     /// The input.
     pub input: LineageNode,
     /// The version that was made.
     pub made: LineageNode,
-    /// What was read of the input, files and bytes; none if it was only said to be one.
+    /// Files and bytes read from the input; `None` if it was only named as an input.
     pub read: Option<(u64, u64)>,
 }
 
-/// The index of one store. The lock is held for single statements, but while logs are taken in.
+/// The index of one store. The lock is held for single statements, and while logs are being indexed.
 #[derive(Debug)]
 pub struct Index {
     store: String,
@@ -67,7 +67,10 @@ pub struct Index {
 }
 
 impl Index {
-    /// Opens it in the database at `path`; without one in memory.
+    /// Opens the index in the database at `path`, or in memory.
+    ///
+    /// # Errors
+    /// The database cannot be opened.
     pub fn open(path: Option<&Path>, store: StoreId) -> rusqlite::Result<Self> {
         let database = match path {
             Some(path) => sqlite::open_rebuildable(path, SCHEMA)?,
@@ -84,8 +87,11 @@ impl Index {
         self.database.lock()
     }
 
-    /// Takes in what logs say that was not taken in yet. Gives the number of rows written. Cost: for a log that has
+    /// Indexes logs as far as they are not indexed yet, and returns the number of rows written. Cost: for a log that has
     /// grown, a look at each of its versions.
+    ///
+    /// # Errors
+    /// The database cannot be written.
     pub fn index_logs(&self, states: &[Arc<ArtifactState>]) -> rusqlite::Result<u64> {
         let by_key: HashMap<&ArtifactKey, &Arc<ArtifactState>> =
             states.iter().map(|s| (s.key(), s)).collect();
@@ -150,7 +156,10 @@ impl Index {
         Ok(written)
     }
 
-    /// What a version was made from.
+    /// Returns what a version was made from.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub fn inputs_of(&self, artifact: &ArtifactKey, version: VersionNumber) -> rusqlite::Result<Vec<Edge>> {
         let database = self.database();
         let mut query = database.prepare_cached(
@@ -164,7 +173,10 @@ impl Index {
         rows.collect()
     }
 
-    /// What was made from a version.
+    /// Returns what was made from a version.
+    ///
+    /// # Errors
+    /// The database cannot be read.
     pub fn made_from(&self, artifact: &ArtifactKey, version: VersionNumber) -> rusqlite::Result<Vec<Edge>> {
         let database = self.database();
         let mut query = database.prepare_cached(
@@ -191,7 +203,7 @@ fn node(text: String, version: i64) -> LineageNode {
     }
 }
 
-/// The version that an input means for good; none for other texts, and for names that may mean another one tomorrow.
+/// Returns the version that an input names permanently; `None` for aliases, which may move, and for other texts.
 fn meant(
     text: &str,
     states: &HashMap<&ArtifactKey, &Arc<ArtifactState>>,

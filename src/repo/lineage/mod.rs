@@ -1,7 +1,7 @@
-//! Where versions came from and what was made of them, across all artifacts of a store.
+//! Where versions came from and what was made from them, across all artifacts of a store.
 //!
-//! The logs say it; [`index`] keeps what they say in a form that can be followed both ways; [`graph`] follows it;
-//! [`uses`] tells of runs that read versions and made none.
+//! The logs record it; [`index`] keeps that in a form that can be followed both ways; [`graph`] follows it; [`uses`]
+//! records runs that read versions and made none; [`openlineage`] reports runs to other systems.
 
 pub mod graph;
 pub mod index;

@@ -1,7 +1,7 @@
-//! Runs that read a version and made none of it: an object for each in the store, so that all hosts know.
+//! Runs that read a version and made none from it: each is an object in the store, visible to all hosts.
 //!
-//! `artfs run` writes them when its run has ended. They are not part of the log: they may come late, or never, and one
-//! may be deleted without harm.
+//! `artfs run` writes them after its run has ended. They are not part of the log: they may come late or never, and may be
+//! deleted without harm.
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -10,16 +10,20 @@ use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::format::run::{Run, Use, VersionRead};
 use crate::store::{Key, Store, StoreError, uses_prefix};
 
-/// Objects written or read at once.
+/// Objects written or read concurrently.
 const PARALLEL: usize = 8;
-/// Versions of which one run is told as a user.
+/// The most versions that one run is recorded as a user of.
 const MAX_PUBLISHED: usize = 1024;
-/// Uses of one version that are read.
+/// The most uses read for one version.
 pub const MAX_USES: usize = 10_000;
-/// The longest use that is taken in.
+/// The longest object that is decoded.
 const MAX_USE_BYTES: usize = 1 << 20;
 
-/// Tells the store that a run read these versions; may be repeated. Gives how many are told. Cost: a request for each.
+/// Records in the store that a run read these versions, and returns how many are recorded. May be repeated. Cost: a request
+/// for each version.
+///
+/// # Errors
+/// The store does not take an object.
 pub async fn publish(store: &Store, run: &Run, reads: &[VersionRead]) -> Result<usize, StoreError> {
     let Some(id) = &run.id else { return Ok(0) };
     let put = |read: &VersionRead| {
@@ -33,8 +37,11 @@ pub async fn publish(store: &Store, run: &Run, reads: &[VersionRead]) -> Result<
     Ok(reads.len())
 }
 
-/// The runs that are told as users of a version, the newest first. Objects that make no sense are left out. Cost: a
-/// listing, and a request for each run.
+/// Returns the recorded users of a version, newest first, without objects that do not decode. Cost: a listing, and a
+/// request for each run.
+///
+/// # Errors
+/// The store cannot be listed, or an object cannot be read.
 pub async fn of_version(
     store: &Store,
     artifact: &ArtifactKey,
@@ -60,13 +67,13 @@ fn decode(key: &Key, bytes: &[u8]) -> Option<Use> {
         Ok(used) if used.format <= FORMAT_VERSION => Some(used),
         Ok(used) => {
             tracing::warn!(
-                "{key} is of format {}, which is newer than this version of artfs reads",
+                "{key} has format {}, which is newer than this version of artfs can read",
                 used.format
             );
             None
         }
         Err(e) => {
-            tracing::warn!("{key} is damaged and left out: {e}");
+            tracing::warn!("{key} is damaged and is skipped: {e}");
             None
         }
     }

@@ -1,4 +1,4 @@
-//! Where a watch got to in each log, in a file that is old or new and never between.
+//! The position of a watch in each log, kept in a file that is replaced atomically.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -11,10 +11,10 @@ use crate::format::id::StoreId;
 use crate::format::name::ArtifactKey;
 use crate::host::durable;
 
-/// Why a position cannot be read or kept.
+/// Why a position cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum CursorError {
-    /// The file, or its lock, cannot be used.
+    /// The file or its lock cannot be used.
     #[error("cannot use the cursor {}: {source}", path.display())]
     Io {
         /// The file.
@@ -22,18 +22,21 @@ pub enum CursorError {
         /// Why.
         source: io::Error,
     },
-    /// Another watch has it.
+    /// Another watch holds its lock.
     #[error("the cursor {} is used by another `artfs watch`: give each its own", .0.display())]
     Busy(PathBuf),
-    /// It is not what a watch writes.
-    #[error("{} is not a cursor of `artfs watch` ({problem}): name another file, or remove it", path.display())]
+    /// The file is not what a watch writes.
+    #[error("{} is not a cursor of `artfs watch` ({source}): name another file, or remove it", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        problem: String,
+        source: serde_json::Error,
     },
-    /// It is of another store.
+    /// The path names a folder or a device.
+    #[error("{} is not a cursor of `artfs watch` (not a regular file): name another file", .0.display())]
+    NotAFile(PathBuf),
+    /// The file belongs to another store.
     #[error("the cursor {} belongs to store {found}, not to this one ({expected}): name another file", path.display())]
     OtherStore {
         /// The file.
@@ -49,37 +52,40 @@ pub enum CursorError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Positions {
     store: StoreId,
-    /// Whether all artifacts that were there at first are in it: others are new.
+    /// Whether every artifact of the first round is listed: all others are new.
     begun: bool,
     /// The next event of each artifact.
     next: BTreeMap<String, u64>,
 }
 
-/// The positions of a watch. One watch at a time has a file: it holds the lock of `<file>.lock` for its life.
+/// The positions of a watch. A file has one watch at a time, which holds the lock of `<file>.lock` as long as it lives.
 #[derive(Debug)]
 pub struct WatchCursor {
     positions: Positions,
     file: Option<PathBuf>,
-    /// What the file holds; none before it was written.
+    /// What the file holds; `None` until it is written.
     kept: Option<Positions>,
     _lock: Option<File>,
 }
 
 impl WatchCursor {
-    /// Reads a cursor's file, if it is there; none: in memory only.
+    /// Reads a cursor's file if it exists. Without a file, positions are kept in memory only.
+    ///
+    /// # Errors
+    /// The file cannot be read, is used by another watch, was not written by a watch, or belongs to another store.
     pub fn open(file: Option<&Path>, store: StoreId) -> Result<Self, CursorError> {
         let mut positions = Positions { store, begun: false, next: BTreeMap::new() };
         let Some(path) = file else {
             return Ok(Self { positions, file: None, kept: None, _lock: None });
         };
-        // Watches that name one file differently share its lock.
+        // Behind links, so that watches that name one file differently contend for one lock.
         let path = &resolved(path)?;
         let lock = lock(path)?;
         let mut kept = None;
         match fs::read(path) {
             Ok(bytes) => {
                 let found: Positions = serde_json::from_slice(&bytes)
-                    .map_err(|e| CursorError::Damaged { path: path.to_owned(), problem: e.to_string() })?;
+                    .map_err(|source| CursorError::Damaged { path: path.to_owned(), source })?;
                 if found.store != store {
                     let (path, found) = (path.to_owned(), found.store);
                     return Err(CursorError::OtherStore { path, found, expected: store });
@@ -93,28 +99,34 @@ impl WatchCursor {
         Ok(Self { positions, file: Some(path.to_owned()), kept, _lock: Some(lock) })
     }
 
-    /// Whether no round over all artifacts has ended yet.
+    /// Returns whether no round over all artifacts has ended yet.
     pub fn is_new(&self) -> bool {
         !self.positions.begun
     }
 
-    /// The next event of an artifact; none if nothing is known of it.
+    /// Returns the next event of an artifact; `None` if the artifact is not listed.
     pub fn next(&self, artifact: &ArtifactKey) -> Option<u64> {
         self.positions.next.get(&artifact.to_string()).copied()
     }
 
-    /// Moves on, in memory.
+    /// Sets the next event of an artifact, in memory.
     pub fn set(&mut self, artifact: &ArtifactKey, next: u64) {
         self.positions.next.insert(artifact.to_string(), next);
     }
 
-    /// Ends the first round over all artifacts: what is not known from now on is a new artifact.
+    /// Ends the first round over all artifacts: from now on, an unlisted artifact is a new one.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn begun(&mut self) -> Result<(), CursorError> {
         self.positions.begun = true;
         self.keep()
     }
 
-    /// Makes the positions durable.
+    /// Writes the positions durably.
+    ///
+    /// # Errors
+    /// The file cannot be written.
     pub fn keep(&mut self) -> Result<(), CursorError> {
         let Some(path) = &self.file else { return Ok(()) };
         if self.kept.as_ref() == Some(&self.positions) {
@@ -129,15 +141,12 @@ impl WatchCursor {
     }
 }
 
-/// The file behind all links.
+/// Resolves links, and refuses what is not a regular file.
 fn resolved(path: &Path) -> Result<PathBuf, CursorError> {
     let failed = |source| CursorError::Io { path: path.to_owned(), source };
     let behind = durable::behind_links(path).map_err(failed)?;
     match fs::metadata(&behind) {
-        Ok(meta) if !meta.is_file() => {
-            let problem = "it is no regular file, so no position can be read from it".to_owned();
-            Err(CursorError::Damaged { path: path.to_owned(), problem })
-        }
+        Ok(meta) if !meta.is_file() => Err(CursorError::NotAFile(path.to_owned())),
         _ => Ok(behind),
     }
 }

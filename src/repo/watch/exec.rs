@@ -1,14 +1,32 @@
 //! A shell command that is run for each event.
 
-use std::process::Stdio;
+use std::io;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
-use super::Notice;
+use super::notice::Notice;
 use crate::format::name::AliasName;
 use crate::host::process::limits;
+
+/// Why a command did not take an event.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The shell cannot be started.
+    #[error("it cannot be started: {0}")]
+    Start(#[source] io::Error),
+    /// The shell cannot be waited for.
+    #[error("its end cannot be waited for: {0}")]
+    Wait(#[source] io::Error),
+    /// It exceeded the limit and was killed.
+    #[error("it took longer than {0:?}")]
+    TimedOut(Duration),
+    /// It ended with a status other than 0.
+    #[error("it ended with {0}")]
+    Status(ExitStatus),
+}
 
 /// A command line, given to `sh -c`, and how long it may take.
 #[derive(Debug, Clone)]
@@ -18,17 +36,17 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// A command that may take as long as `limit` for one event.
+    /// Creates a command that may take as long as `limit` for one event.
     pub fn new(command: String, limit: Duration) -> Self {
         Self { command, limit }
     }
 
-    /// Runs it with the event on its standard input. It and what it started are killed when the time is over, or when
-    /// this is dropped.
+    /// Runs it with the event on its standard input. When its time is over, or this future is dropped, the command and
+    /// all processes that it started are killed.
     ///
     /// # Errors
-    /// What happened, in words: it cannot be started, it ended with another status than 0, its time was over.
-    pub(super) async fn run(&self, notice: &Notice) -> Result<(), String> {
+    /// The command cannot be started, takes too long, or ends with a status other than 0.
+    pub(super) async fn run(&self, notice: &Notice) -> Result<(), ExecError> {
         let aliases: Vec<&str> = notice.aliases.iter().map(AliasName::as_str).collect();
         let mut command = Command::new("/bin/sh");
         command
@@ -42,25 +60,25 @@ impl Exec {
             .stdin(Stdio::piped())
             .process_group(0);
         limits::give_back(command.as_std_mut());
-        let mut child = command.spawn().map_err(|e| format!("it cannot be started: {e}"))?;
+        let mut child = command.spawn().map_err(ExecError::Start)?;
         let group = ProcessGroup(child.id());
         let line = format!("{}\n", notice.json);
         let ended = tokio::time::timeout(self.limit, feed_and_wait(&mut child, line.as_bytes())).await;
         match ended {
-            Err(_) => Err(format!("it took longer than {:?}", self.limit)),
-            Ok(Err(e)) => Err(format!("its end cannot be waited for: {e}")),
+            Err(_) => Err(ExecError::TimedOut(self.limit)),
+            Ok(Err(e)) => Err(ExecError::Wait(e)),
             Ok(Ok(status)) => {
                 group.let_be();
-                if status.success() { Ok(()) } else { Err(format!("it ended with {status}")) }
+                if status.success() { Ok(()) } else { Err(ExecError::Status(status)) }
             }
         }
     }
 }
 
-async fn feed_and_wait(child: &mut Child, line: &[u8]) -> std::io::Result<std::process::ExitStatus> {
+async fn feed_and_wait(child: &mut Child, line: &[u8]) -> io::Result<ExitStatus> {
     if let Some(mut stdin) = child.stdin.take() {
         let feed = async {
-            // Who does not read its input is told by the variables.
+            // A command may ignore its input and use the variables.
             let _ = stdin.write_all(line).await;
             drop(stdin);
         };
@@ -70,11 +88,11 @@ async fn feed_and_wait(child: &mut Child, line: &[u8]) -> std::io::Result<std::p
     child.wait().await
 }
 
-/// A process group, killed when this is dropped: a shell alone would leave behind what it started.
+/// A process group that is killed on drop: killing the shell alone would leave its children running.
 struct ProcessGroup(Option<u32>);
 
 impl ProcessGroup {
-    /// Its leader has ended: what it left running is meant to.
+    /// Keeps the group alive: its leader has ended, and what it left in the background is meant to run.
     fn let_be(mut self) {
         self.0 = None;
     }

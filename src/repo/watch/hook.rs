@@ -1,9 +1,11 @@
-//! Giving one event to one receiver, again if it fails.
+//! Delivering one event to one receiver, with retries.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::{Exec, Notice, Webhook};
+use super::exec::{Exec, ExecError};
+use super::notice::Notice;
+use super::webhook::{PostError, Webhook};
 use crate::format::clock::Env;
 
 /// The longest pause between two attempts.
@@ -12,27 +14,38 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Why an event was not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// The receiver failed as often as it is tried.
-    #[error("{hook} failed {tries} times, the last time because {problem}")]
+    /// The receiver failed at every attempt.
+    #[error("{hook} failed {tries} times, the last time because {source}")]
     Failed {
-        /// Which.
+        /// The receiver.
         hook: String,
-        /// How often it was tried.
+        /// The number of attempts.
         tries: u32,
-        /// What happened the last time.
-        problem: String,
+        /// Why the last one failed.
+        source: DeliveryError,
     },
-    /// Standard output is gone.
+    /// Standard output is closed, or fails.
     #[error(transparent)]
     Output(io::Error),
 }
 
-/// How often a receiver is tried.
+/// Why one attempt failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The command failed.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The webhook failed.
+    #[error(transparent)]
+    Post(#[from] PostError),
+}
+
+/// How often delivery is tried.
 #[derive(Debug, Clone, Copy)]
 pub struct Retries {
-    /// Attempts, 1 at least.
+    /// Attempts, at least 1.
     pub tries: u32,
-    /// The pause behind the first failure; it doubles up to a minute, and half of it is random.
+    /// The pause after the first failure; it doubles up to a minute, and half of it is random.
     pub pause: Duration,
 }
 
@@ -48,10 +61,10 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// Gives it an event. Every attempt has a time limit.
+    /// Delivers an event. Every attempt has a time limit.
     ///
     /// # Errors
-    /// It failed as often as it may be tried.
+    /// [`HookError::Failed`] if every attempt failed, [`HookError::Output`] if standard output is gone.
     pub async fn deliver(&self, notice: &Notice, env: &Env) -> Result<(), HookError> {
         let retries = match self {
             Hook::Print => return print(notice).map_err(HookError::Output),
@@ -61,15 +74,15 @@ impl Hook {
         loop {
             let done = match self {
                 Hook::Print => return Ok(()),
-                Hook::Exec(exec, _) => exec.run(notice).await,
-                Hook::Webhook(webhook, _) => webhook.post(notice).await,
+                Hook::Exec(exec, _) => exec.run(notice).await.map_err(DeliveryError::from),
+                Hook::Webhook(webhook, _) => webhook.post(notice).await.map_err(DeliveryError::from),
             };
-            let Err(problem) = done else { return Ok(()) };
+            let Err(source) = done else { return Ok(()) };
             tried += 1;
             if tried >= retries.tries.max(1) {
-                return Err(HookError::Failed { hook: self.to_string(), tries: tried, problem });
+                return Err(HookError::Failed { hook: self.to_string(), tries: tried, source });
             }
-            tracing::warn!("{self}: event {} of {}: {problem}; trying again", notice.seq, notice.artifact);
+            tracing::warn!("{self}: event {} of {}: {source}; trying again", notice.seq, notice.artifact);
             tokio::time::sleep(pause / 2 + env.part_of(pause / 2)).await;
             pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         }

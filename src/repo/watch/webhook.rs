@@ -1,17 +1,44 @@
-//! A web server that is told of each event by a POST.
+//! A web server that gets each event by POST.
 //!
-//! Its address often holds a secret, in its path or its user information, and is never shown: only its host is.
+//! Its address often holds a secret, in the path or the user information, so only its host is ever shown.
 
+use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
-use reqwest::Url;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
+use reqwest::{StatusCode, Url};
 
-use super::Notice;
+use super::notice::Notice;
 
 /// A connection is made within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why an address cannot be used. Does not show the address.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// It does not parse.
+    #[error("not a URL: {0}")]
+    Url(#[from] url::ParseError),
+    /// It is not `http` or `https`, or has no host.
+    #[error("write it as https://host/path")]
+    Form,
+    /// The HTTP client cannot be set up.
+    #[error("cannot set up an HTTP client: {0}")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Why a server did not take an event. Does not show its address.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// There was no answer.
+    #[error("{}", WithCauses(.0))]
+    NoAnswer(#[source] reqwest::Error),
+    /// The answer was not 2xx.
+    #[error("the server says {0}")]
+    Status(StatusCode),
+}
 
 /// An address that events are posted to.
 #[derive(Clone)]
@@ -20,41 +47,42 @@ pub struct Webhook {
     client: reqwest::Client,
 }
 
-impl std::fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhook").field("host", &self.host()).finish_non_exhaustive()
     }
 }
 
 impl Webhook {
-    /// An address (`http` or `https`) that answers within `limit`.
+    /// Creates a webhook for an `http` or `https` address, which has `limit` to answer.
     ///
     /// # Errors
-    /// What is wrong with the address, in words that do not show it.
-    pub fn new(url: &str, limit: Duration) -> Result<Self, String> {
-        let url: Url = url.parse().map_err(|e| format!("it is no URL: {e}"))?;
+    /// The address is not a URL of that form, or no HTTP client can be set up.
+    pub fn new(url: &str, limit: Duration) -> Result<Self, WebhookError> {
+        let url: Url = url.parse()?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err("write it as https://host/path".to_owned());
+            return Err(WebhookError::Form);
         }
         let agent = concat!("artfs/", env!("CARGO_PKG_VERSION"));
-        // A redirect would turn the POST into a GET, or take it where nobody meant it to go.
+        // A redirect would turn the POST into a GET, or send it to an address that nobody chose.
         let builder = reqwest::Client::builder().redirect(Policy::none()).user_agent(agent);
         let client = builder.timeout(limit).connect_timeout(CONNECT_TIMEOUT).build();
-        let client = client.map_err(|e| format!("no client can be made: {e}"))?;
+        let client = client.map_err(WebhookError::Client)?;
         Ok(Self { url, client })
     }
 
-    /// The host, and the port if it is not the usual one.
+    /// Returns the host, and the port if it is not the default one.
     pub fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
-    /// Posts the event. `Artfs-Event` has its kind, `Artfs-Delivery` its id, by which a receiver tells a repetition.
+    /// Posts the event. The header `Artfs-Event` has its kind, and `Artfs-Delivery` its id, by which a receiver recognizes
+    /// a repeated delivery.
     ///
     /// # Errors
-    /// What happened, in words: no answer in time, or another status than 2xx.
-    pub(super) async fn post(&self, notice: &Notice) -> Result<(), String> {
+    /// No answer in time, or a status other than 2xx.
+    pub(super) async fn post(&self, notice: &Notice) -> Result<(), PostError> {
         let request = self
             .client
             .post(self.url.clone())
@@ -62,21 +90,25 @@ impl Webhook {
             .header("artfs-event", &notice.kind)
             .header("artfs-delivery", &notice.id)
             .body(notice.json.clone());
-        let answer = request.send().await.map_err(|e| problem(&e.without_url()))?;
+        let answer = request.send().await.map_err(|e| PostError::NoAnswer(e.without_url()))?;
         match answer.status() {
             status if status.is_success() => Ok(()),
-            status => Err(format!("the server says {status}")),
+            status => Err(PostError::Status(status)),
         }
     }
 }
 
-/// An error with its causes.
-fn problem(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
+/// Shows an error of `reqwest` with its causes: its own text leaves them out.
+struct WithCauses<'a>(&'a reqwest::Error);
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
-    text
 }

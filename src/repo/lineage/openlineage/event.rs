@@ -1,12 +1,4 @@
-//! Events for other systems that follow lineage: run events of OpenLineage (openlineage.io), version 2-0-2 of its
-//! specification. A dataset is an artifact, named in the namespace of its store; its version is a facet of it.
-
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
+//! A run event: a run, the versions that it read, and those that it made.
 
 use serde_json::{Map, Value, json};
 
@@ -16,19 +8,17 @@ use crate::format::run::{Run, VersionRead};
 
 const PRODUCER: &str = concat!("https://github.com/artfs/artfs/v", env!("CARGO_PKG_VERSION"));
 const SCHEMA: &str = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent";
-/// What of the specification describes the facets that are used.
+/// Where the specification describes the facets used here.
 const FACETS: &str = "https://openlineage.io/spec/facets";
-/// How long a server may take to take an event.
-const SEND_LIMIT: Duration = Duration::from_secs(10);
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// It begins.
+    /// It starts.
     Start,
-    /// It ended well.
+    /// It ended with success.
     Complete,
-    /// It ended otherwise.
+    /// It ended without success.
     Fail,
 }
 
@@ -42,7 +32,7 @@ impl Stage {
     }
 }
 
-/// What a run made.
+/// A version that a run made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionMade {
     /// The artifact.
@@ -51,7 +41,7 @@ pub struct VersionMade {
     pub version: VersionNumber,
 }
 
-/// One event. `namespace` is that of the datasets: the store's URL.
+/// Returns one event. `namespace` is that of the datasets: the URL of the store.
 pub fn event(
     stage: Stage,
     at: Timestamp,
@@ -89,7 +79,7 @@ fn dataset(namespace: &str, artifact: &ArtifactKey, version: VersionNumber) -> V
     json!({ "namespace": namespace, "name": artifact, "facets": { "version": version } })
 }
 
-/// A facet of the specification: the members that all have, and its own without those that are null.
+/// Returns a facet of the specification: the members that all facets have, and its own that are not null.
 fn facet(schema: &str, members: Value) -> Value {
     let name = schema.rsplit('/').next().unwrap_or(schema);
     let mut all = Map::new();
@@ -136,89 +126,13 @@ fn job_name(run: &Run) -> String {
     name.filter(|name| !name.is_empty()).unwrap_or_else(|| "run".to_owned())
 }
 
-/// The name of a run in the form that OpenLineage wants; the same for the same run.
+/// Returns the UUID of a run, which OpenLineage requires; always the same for the same run.
 fn uuid(id: Option<&RunId>) -> String {
     let text = id.map_or("", RunId::as_str);
     let is_hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
     let hex =
         if is_hex { text.to_lowercase() } else { blake3::hash(text.as_bytes()).to_hex()[..32].to_owned() };
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
-/// Where events go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sink {
-    /// A file, to which each event is added as a line.
-    File(PathBuf),
-    /// A server that takes each event by POST.
-    Url(String),
-}
-
-impl FromStr for Sink {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once("://") {
-            _ if text.is_empty() => Err("name a file or a URL".into()),
-            Some(("http" | "https", _)) => match url::Url::parse(text) {
-                Ok(url) => Ok(Sink::Url(url.into())),
-                Err(e) => Err(format!("this is no URL: {e}")),
-            },
-            Some((scheme, _)) => {
-                Err(format!("{scheme}:// is not known here; use a file, http:// or https://"))
-            }
-            None => Ok(Sink::File(text.into())),
-        }
-    }
-}
-
-/// Why an event did not get there.
-#[derive(Debug, thiserror::Error)]
-#[error("the OpenLineage event was not taken by {sink}: {problem}")]
-pub struct SendError {
-    sink: String,
-    problem: String,
-}
-
-impl Sink {
-    /// Sends one event. Cost: a line of a file, or a request with 10 s to be answered.
-    pub async fn send(&self, event: &Value) -> Result<(), SendError> {
-        match self {
-            Sink::File(path) => add_line(path, event)
-                .map_err(|e| SendError { sink: path.display().to_string(), problem: e.to_string() }),
-            Sink::Url(url) => {
-                post(url, event).await.map_err(|problem| SendError { sink: shown(url), problem })
-            }
-        }
-    }
-}
-
-fn add_line(path: &PathBuf, event: &Value) -> io::Result<()> {
-    let mut line = event.to_string();
-    line.push('\n');
-    // In one write, so that lines of several processes do not mix.
-    OpenOptions::new().append(true).create(true).mode(0o644).open(path)?.write_all(line.as_bytes())
-}
-
-async fn post(url: &str, event: &Value) -> Result<(), String> {
-    let client = reqwest::Client::builder().timeout(SEND_LIMIT).build().map_err(|e| e.to_string())?;
-    let sent =
-        client.post(url).header("content-type", "application/json").body(event.to_string()).send().await;
-    let answer = sent.map_err(|e| e.without_url().to_string())?;
-    if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
-}
-
-/// A URL without what may be secret in it.
-fn shown(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut url) => {
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
-            url.set_query(None);
-            url.into()
-        }
-        Err(_) => "the server".to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -250,7 +164,7 @@ mod tests {
         event(Stage::Fail, Timestamp::from_unix_millis(1_767_323_096_789), "s3://b/x", &run, &[read], &[made])
     }
 
-    /// The members that the published schema requires, and their forms.
+    /// Checks the members that the published schema requires, and their forms.
     fn check(event: &Value) {
         let uri = |value: &Value| assert!(url::Url::parse(value.as_str().unwrap()).is_ok(), "{value}");
         let text = |value: &Value| assert!(value.as_str().is_some_and(|text| !text.is_empty()), "{value}");
@@ -301,18 +215,5 @@ mod tests {
         assert_eq!(uuid(Some(&id)), "01234567-89ab-cdef-0123-456789abcdef");
         let job: RunId = "slurm-77".parse().unwrap();
         assert_eq!(uuid(Some(&job)), uuid(Some(&job)));
-    }
-
-    #[test]
-    fn sinks_are_files_and_servers() {
-        assert_eq!("events.jsonl".parse(), Ok(Sink::File("events.jsonl".into())));
-        assert_eq!(
-            "http://h:5000/api/v1/lineage".parse(),
-            Ok(Sink::Url("http://h:5000/api/v1/lineage".into()))
-        );
-        for bad in ["", "ftp://h/x", "http://"] {
-            assert!(bad.parse::<Sink>().is_err(), "{bad}");
-        }
-        assert_eq!(shown("https://ann:pw@h/x?key=1"), "https://h/x");
     }
 }
