@@ -85,6 +85,7 @@ pub trait Environment: Send + Sync + fmt::Debug {
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemEnvironment;
 
+#[expect(clippy::disallowed_methods, reason = "this is the one door to the clock and to randomness")]
 impl Environment for SystemEnvironment {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_millis(unix_millis(SystemTime::now()))
@@ -128,6 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the clock itself is tested")]
     fn a_clock_that_cannot_be_worked_with_is_told_and_read_without_a_panic() {
         let day = Duration::from_secs(86_400);
         assert_eq!(unix_millis(UNIX_EPOCH - day), -86_400_000);

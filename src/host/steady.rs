@@ -84,6 +84,7 @@ impl StatIdentity {
     }
 
     /// Whether its last change is at least a tick ago. One in the future was timed by another clock.
+    #[expect(clippy::disallowed_methods, reason = "times of files are those of the machine")]
     fn is_past(&self) -> bool {
         let Ok(seconds) = u64::try_from(self.ctime.0) else { return true };
         let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, self.ctime.1));

@@ -103,6 +103,7 @@ impl Connections {
 }
 
 /// `Retry-After`, in seconds or as a date.
+#[expect(clippy::disallowed_methods, reason = "a server names a moment of the real day")]
 fn retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));

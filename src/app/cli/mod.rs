@@ -210,6 +210,7 @@ fn tell(error: &WireError) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+#[expect(clippy::disallowed_methods, reason = "the clock itself is looked at")]
 fn command_line(start: StartMount) -> ExitCode {
     crate::app::daemon::sys::keep_heap();
     if let Err(problem) = clock::check(SystemTime::now()) {

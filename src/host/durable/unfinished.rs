@@ -32,6 +32,7 @@ fn check_of(random: &[u8]) -> String {
     hash.to_hex()[..HALF].to_owned()
 }
 
+#[expect(clippy::disallowed_methods, reason = "names of temporary files never reach a store")]
 fn temporary_name() -> io::Result<Vec<u8>> {
     let mut random = [0; HALF / 2];
     getrandom::fill(&mut random).map_err(io::Error::from)?;
