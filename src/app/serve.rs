@@ -13,9 +13,10 @@ use crate::app::daemon::wire::{
     self, CommitOutcome, CommitReply, CommitRequest, ControlRequest, PinListed, PinReply, StageAction,
     StageRequest, UnpinReply, VersionSettings, WireError, WorkProgress,
 };
-use crate::app::daemon::{self, DaemonServices, Handler, MountedFs, Peer, ProgressSender, sys};
+use crate::app::daemon::{self, DaemonServices, Handler, MountedFs, Peer, ProgressSender};
 use crate::format::name::{Reference, Selector, session_directory};
 use crate::host::process;
+use crate::host::sys;
 use crate::mount::fs::{Fs, FsOptions, RecordedLineage, SessionCommit, SessionCommitError, StageError};
 use crate::mount::fuse::{self, MountOptions};
 use crate::mount::provenance::{self, OpenWatch, OpenWatchOptions, RunLedger, capture::HostNames};

@@ -67,6 +67,7 @@ use self::error::{CliError, CommandOutcome};
 use crate::app::daemon::StartMount;
 use crate::app::daemon::wire::WireError;
 use crate::format::clock;
+use crate::host::sys::{FreedMemory, tune_allocator};
 use crate::host::variables::{self, BadVariable, VariableKind};
 
 /// Versioned artifacts as plain files: a mounted tree of immutable versions, aliases and staging areas.
@@ -212,7 +213,7 @@ fn tell(error: &WireError) {
 
 #[expect(clippy::disallowed_methods, reason = "the clock itself is looked at")]
 fn command_line(start: StartMount) -> ExitCode {
-    crate::app::daemon::sys::keep_heap();
+    tune_allocator(FreedMemory::Kept);
     if let Err(problem) = clock::check(SystemTime::now()) {
         tell(&WireError::new(problem).with_hint("set the clock: `timedatectl set-ntp true`, or `date -s`"));
         return ExitCode::FAILURE;

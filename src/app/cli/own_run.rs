@@ -1,12 +1,12 @@
 //! The run that this command is of: for commands that read or make versions without a mount.
 
 use super::context::Context;
-use crate::app::daemon::sys;
 use crate::format::clock;
 use crate::format::id::StoreId;
 use crate::format::name::{ArtifactKey, RunId, VersionNumber};
 use crate::format::run::{MAX_READS, VersionRead};
 use crate::host::process::{Proc, rule};
+use crate::host::sys;
 use crate::mount::provenance::capture::{self, HostNames, Trust};
 use crate::mount::provenance::{LedgerError, Published, RunLedger, own};
 use crate::repo::catalog::VersionRecord;

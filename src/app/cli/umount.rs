@@ -12,9 +12,9 @@ use super::output::{self, Format};
 use crate::app::daemon::holder;
 use crate::app::daemon::lock::{self, LockState};
 use crate::app::daemon::mounts::{self, MountEntry};
-use crate::app::daemon::sys::{self, Detach};
 use crate::app::daemon::unmount_error;
 use crate::app::daemon::wire::ControlRequest;
+use crate::host::sys::{self, Detach};
 
 /// How long the daemon may take to end after its mount is gone.
 const END_LIMIT: Duration = Duration::from_secs(60);

@@ -10,8 +10,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::socket::Address;
-use super::sys;
 use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WireError, WorkProgress, to_line};
+use crate::host::sys;
 
 /// How long a daemon may say nothing before it is asked whether it is there.
 const SILENCE: Duration = Duration::from_secs(5);

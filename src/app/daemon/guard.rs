@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::mounts::{self, MountEntry};
-use super::sys::{self, Detach};
+use crate::host::sys::{self, Detach};
 
 /// How long a daemon that has lost its main thread may take to end by itself.
 const ENDING: Duration = Duration::from_millis(300);

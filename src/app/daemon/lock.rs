@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::client;
 use super::holder;
 use super::mounts::{self, MountHealth};
-use super::sys::{self, Detach};
+use crate::host::sys::{self, Detach};
 
 /// How long a lock without an answering daemon may stay: a daemon that starts answers only when it serves.
 const GRACE: Duration = Duration::from_secs(5);

@@ -15,7 +15,6 @@ mod server;
 pub mod signals;
 mod socket;
 pub mod spawn;
-pub mod sys;
 pub mod wire;
 
 use std::io::{self, IsTerminal};
@@ -36,10 +35,10 @@ use self::server::Server;
 pub use self::server::{Handler, Peer, ProgressSender};
 use self::signals::{Asked, WaitedSignals};
 use self::spawn::Ready;
-use self::sys::Detach;
 use self::wire::{ControlRequest, WireError};
 use crate::format::clock::Timestamp;
 use crate::host::process::limits;
+use crate::host::sys::{self, Detach, FreedMemory};
 use crate::repo::catalog::{Actor, Catalog};
 use crate::repo::commit::Quotas;
 use crate::repo::trust::TrustPolicy;
@@ -118,7 +117,7 @@ pub fn run(
     start: StartMount,
     ready: Ready,
 ) -> Result<(), WireError> {
-    sys::return_large_buffers();
+    sys::tune_allocator(FreedMemory::Returned);
     match begin(options, actor, runtime, open, start) {
         Ok(life) => life.live(guard, runtime, ready),
         Err(error) => {

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use super::sys::{self, Detach};
 use super::wire::WireError;
+use crate::host::sys::{self, Detach};
 
 /// The source of our mounts in the mount table; the file system is mounted under this name.
 pub const FS_NAME: &str = "artfs";

@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::socket::{self, Address};
-use super::sys;
 use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WireError, WorkProgress, to_line};
+use crate::host::sys;
 
 /// Connections served at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;

@@ -13,10 +13,10 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::sys;
 use super::wire::{Reply, WireError, to_line};
 use crate::host::durable;
 use crate::host::process::limits;
+use crate::host::sys;
 use crate::store::Away;
 
 /// A log longer than this is set aside when the next daemon starts.

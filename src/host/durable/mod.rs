@@ -1,7 +1,6 @@
 //! Local files that are whole or not there: temporary file, fsync, rename, fsync of the directory.
 
 mod output;
-mod sys;
 mod unfinished;
 
 use std::fs::{self, File, OpenOptions};

@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
-use super::sys;
+use crate::host::sys;
 
 const PREFIX: &[u8] = b".artfs-tmp-";
 /// Hexadecimal digits of each half of a temporary name.
@@ -51,7 +51,7 @@ pub fn remove_dead(directory: &OwnedFd, names: impl IntoIterator<Item = Vec<u8>>
 }
 
 fn remove_if_dead(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
-    let file = sys::open_at(dir, name, libc::O_RDONLY | libc::O_NONBLOCK, 0)?;
+    let file = File::from(sys::open_at(dir, name, libc::O_RDONLY | libc::O_NONBLOCK, 0)?);
     if !file.metadata()?.is_file() {
         return Ok(());
     }
@@ -74,7 +74,7 @@ pub struct Unfinished<D: AsFd> {
 impl<D: AsFd> Unfinished<D> {
     /// Makes one in a directory.
     pub fn create(directory: D, mode: u32) -> io::Result<Self> {
-        match sys::open_unnamed(directory.as_fd(), mode) {
+        match sys::open_unnamed(&directory, mode) {
             Ok(file) => {
                 // It has a temporary name for a moment when it replaces another file.
                 file.lock()?;
@@ -89,7 +89,7 @@ impl<D: AsFd> Unfinished<D> {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
         for _ in 0..MAX_ATTEMPTS {
             let name = temporary_name()?;
-            let file = sys::open_at(directory.as_fd(), &name, flags, mode)?;
+            let file = File::from(sys::open_at(&directory, &name, flags, mode)?);
             // It may have been taken for dead by one who has its lock, or who had it and removed the file.
             match file.try_lock() {
                 Ok(()) if file.metadata()?.nlink() > 0 => {
@@ -100,7 +100,7 @@ impl<D: AsFd> Unfinished<D> {
                     return Ok(Self { file, directory, name: Some(name) });
                 }
                 Err(TryLockError::Error(e)) => {
-                    let _ = sys::unlink_at(directory.as_fd(), &name);
+                    let _ = sys::unlink_at(&directory, &name);
                     return Err(e);
                 }
             }
@@ -121,7 +121,7 @@ impl<D: AsFd> Unfinished<D> {
         let dir = self.directory.as_fd();
         match &self.name {
             None => sys::link_unnamed(&self.file, dir, name)?,
-            Some(temporary) => match sys::rename_at(dir, temporary, name, libc::RENAME_NOREPLACE) {
+            Some(temporary) => match sys::rename_at(dir, temporary, dir, name, libc::RENAME_NOREPLACE) {
                 // Not every file system can refuse to replace.
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
                     match sys::open_at(dir, name, libc::O_PATH, 0) {
@@ -129,7 +129,7 @@ impl<D: AsFd> Unfinished<D> {
                         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                         Err(e) => return Err(e),
                     }
-                    sys::rename_at(dir, temporary, name, 0)?;
+                    sys::rename_at(dir, temporary, dir, name, 0)?;
                 }
                 other => other?,
             },
@@ -151,7 +151,7 @@ impl<D: AsFd> Unfinished<D> {
             self.name = Some(temporary);
         }
         if let Some(temporary) = &self.name {
-            sys::rename_at(dir, temporary, name, 0)?;
+            sys::rename_at(dir, temporary, dir, name, 0)?;
         }
         self.name = None;
         Ok(())
@@ -161,7 +161,7 @@ impl<D: AsFd> Unfinished<D> {
 impl<D: AsFd> Drop for Unfinished<D> {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            let _ = sys::unlink_at(self.directory.as_fd(), name);
+            let _ = sys::unlink_at(&self.directory, name);
         }
     }
 }

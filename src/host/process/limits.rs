@@ -8,10 +8,11 @@
 use parking_lot::Mutex;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use crate::host::sys;
 
 /// No more than this is asked for: nobody needs it, and tables of that size cost memory.
 const MAX_FILES: u64 = 1 << 20;
@@ -38,11 +39,9 @@ pub struct Limit {
 /// Lifts the soft limit of open files as far as the hard one lets it. To be called once, before there are threads.
 pub fn raise() -> Limit {
     *LIMIT.get_or_init(|| {
-        let Ok((given, hard)) = get() else {
-            return Limit { given: MAX_FILES, now: MAX_FILES, hard: MAX_FILES };
-        };
+        let (given, hard) = sys::max_files();
         let wanted = hard.min(MAX_FILES).max(given);
-        let now = if set(wanted, hard).is_ok() { wanted } else { given };
+        let now = if sys::set_max_files(wanted, hard).is_ok() { wanted } else { given };
         Limit { given, now, hard }
     })
 }
@@ -96,8 +95,7 @@ impl Limit {
 /// Starts `command` with the limit that this process was given.
 pub fn give_back(command: &mut Command) {
     let Some(limit) = LIMIT.get().copied().filter(|limit| limit.now != limit.given) else { return };
-    // SAFETY: setrlimit may be called between fork and exec, and the closure allocates nothing.
-    unsafe { command.pre_exec(move || set(limit.given, limit.hard)) };
+    sys::limit_files_of(command, limit.given, limit.hard);
 }
 
 /// What is open and what may be, for messages; none within 5 s of the last time.
@@ -113,24 +111,6 @@ pub fn open_files_hint() -> Option<String> {
         "{} files are open in this process, and {limit} may be: its hard limit (`ulimit -Hn`, LimitNOFILE= of systemd)",
         open_files()
     ))
-}
-
-fn get() -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is to a live value of the type that the call fills.
-    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
-        0 => Ok((limit.rlim_cur, limit.rlim_max)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-fn set(soft: u64, hard: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: the pointer is to a live value, which is only read.
-    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 #[cfg(test)]

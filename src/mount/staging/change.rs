@@ -1,6 +1,6 @@
 //! Attributes: getattr, setattr, readlink; and the identity that setting times must not break.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::attr::{Attr, FileKind, SetAttr, TimeChange};
 use super::closer;
@@ -24,7 +24,7 @@ impl Session {
             && let Some(file) = self.open_file_of(node)
         {
             // Its name may have been moved away since.
-            return Ok(Attr::of_stat(node, &sys::stat_fd(file.as_raw_fd())?));
+            return Ok(Attr::of_stat(node, &sys::stat_fd(file.as_fd())?));
         }
         self.attr_of(&mut tree, node)
     }
@@ -43,7 +43,7 @@ impl Session {
             return Ok(target.to_vec());
         }
         let fd = self.node_fd(&mut tree, node)?;
-        Ok(sys::readlink_at(fd.as_raw_fd(), b"")?)
+        Ok(sys::readlink_at(fd.as_fd(), b"")?)
     }
 
     /// Changes attributes, in the order size, owner, mode, times. With `handle` (of `ftruncate`) the size is changed
@@ -57,7 +57,7 @@ impl Session {
         let mut tree = self.tree();
         self.ensure_upper(&mut tree, node)?;
         let fd = self.node_fd(&mut tree, node)?;
-        let at = fd.as_raw_fd();
+        let at = fd.as_fd();
         if set.uid.is_some() || set.gid.is_some() {
             sys::chown_at(at, b"", set.uid, set.gid)?;
         }
@@ -83,7 +83,7 @@ impl Session {
             self.ensure_upper(&mut tree, node)?;
             (state, self.node_fd(&mut tree, node)?)
         };
-        let at = fd.as_raw_fd();
+        let at = fd.as_fd();
         *state.candidate.lock() = None;
         if self.marks {
             insist(at, || marks::remove_identity(at))?;
@@ -100,7 +100,7 @@ impl Session {
     }
 
     fn set_times(&self, state: Option<&FileState>, fd: &OwnedFd, set: &SetAttr) -> Result<()> {
-        let at = fd.as_raw_fd();
+        let at = fd.as_fd();
         let Some(state) = state.filter(|_| set.mtime != TimeChange::Keep && self.marks) else {
             return Ok(sys::utimens_fd(at, set.atime, set.mtime)?);
         };
@@ -136,7 +136,7 @@ impl Session {
             return Ok(false);
         }
         let fd = self.node_fd(&mut tree, node)?;
-        let at = fd.as_raw_fd();
+        let at = fd.as_fd();
         let stat = sys::stat_fd(at)?;
         if StatIdentity::of(&stat) != *read_as || entry.size() != stat.size() {
             return Ok(false);

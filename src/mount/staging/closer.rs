@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -56,7 +56,7 @@ impl Closer {
 
     fn close(&self, fd: OwnedFd) {
         // What has a name is not freed by this close; a commit that asks for open writers must not find it waiting.
-        let stat = sys::stat_fd(fd.as_raw_fd());
+        let stat = sys::stat_fd(fd.as_fd());
         let is_slow = stat.is_ok_and(|stat| stat.nlink() == 0 && is_large(&stat));
         let Some(queue) = self.queue.as_ref().filter(|_| is_slow) else { return };
         self.waiting.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +90,7 @@ pub fn answering<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Before a file is cut: a large one must not be on a thread that answers the kernel.
-pub(super) fn check_thread(fd: RawFd) {
+pub(super) fn check_thread(fd: BorrowedFd<'_>) {
     if cfg!(debug_assertions) && ANSWERING.get() {
         let is_large = sys::stat_fd(fd).is_ok_and(|stat| is_large(&stat));
         assert!(!is_large, "a large file is cut on a thread that answers the kernel");

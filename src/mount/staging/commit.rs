@@ -1,6 +1,6 @@
 //! What a commit does to a session besides reading it: freeze, retire, discard.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 use super::delete::remove_tree;
 use super::error::{Result, StagingError};
@@ -98,9 +98,9 @@ impl Session {
         tree.cut_lower(self.root);
         sys::mkdir_at(self.tmp(), doomed, 0o700)?;
         let into = sys::open_at(self.tmp(), doomed, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-        let top = self.tree_fd.as_raw_fd();
+        let top = self.tree_fd.as_fd();
         for entry in list_upper(&self.tree_fd)? {
-            sys::rename_at(top, &entry.name, into.as_raw_fd(), &entry.name, 0)?;
+            sys::rename_at(top, &entry.name, into.as_fd(), &entry.name, 0)?;
         }
         tree.clear();
         Ok(())

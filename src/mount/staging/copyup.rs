@@ -5,7 +5,7 @@
 //! hard links and names do not matter, and nothing but this file is locked meanwhile.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::attr::TimeChange;
 use super::closer::{self, DeferredClose};
@@ -64,7 +64,7 @@ impl Session {
     /// Puts the upper object of a lower entry in its place, invisibly: the directory keeps its times.
     fn make_upper(&self, tree: &mut StagedTree, parent: u64, name: &[u8], entry: &Entry) -> Result<u64> {
         let dir = self.dir_fd(tree, parent)?;
-        let dir = dir.as_raw_fd();
+        let dir = dir.as_fd();
         let before = sys::stat_fd(dir)?;
         let (tmp, made) = (self.tmp(), self.tmp_name());
         let object = match &entry.body {
@@ -81,16 +81,16 @@ impl Session {
                 let file = File::from(sys::open_at(tmp, &made, flags, 0o600)?);
                 if entry.size() > 0 {
                     file.set_len(entry.size())?;
-                    marks::set_stub(file.as_raw_fd(), entry)?;
+                    marks::set_stub(file.as_fd(), entry)?;
                 }
                 file.into()
             }
         };
         if !matches!(entry.body, EntryBody::Symlink { .. }) {
-            sys::chmod_fd(object.as_raw_fd(), entry.mode())?;
+            sys::chmod_fd(object.as_fd(), entry.mode())?;
         }
-        sys::utimens_fd(object.as_raw_fd(), exactly(entry.mtime), exactly(entry.mtime))?;
-        let ino = sys::stat_fd(object.as_raw_fd())?.ino();
+        sys::utimens_fd(object.as_fd(), exactly(entry.mtime), exactly(entry.mtime))?;
+        let ino = sys::stat_fd(object.as_fd())?.ino();
         sys::rename_at(tmp, &made, dir, name, libc::RENAME_NOREPLACE)?;
         let ((a, an), (m, mn)) = (before.atime(), before.mtime());
         sys::utimens_fd(dir, TimeChange::To(a, an), TimeChange::To(m, mn))?;
@@ -99,7 +99,7 @@ impl Session {
 
     /// Handles opened before its content was local read the upper file from now on.
     fn serve_locally(&self, state: &FileState, fd: &OwnedFd) -> Result<()> {
-        let reader = insist(fd.as_raw_fd(), || sys::reopen(fd.as_raw_fd(), libc::O_RDONLY))?;
+        let reader = insist(fd.as_fd(), || sys::reopen(fd.as_fd(), libc::O_RDONLY))?;
         *state.reader.lock() = Some(DeferredClose::new(File::from(reader), &self.closer));
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Session {
         let _one_copier = state.copying.lock();
         let Some(entry) = state.remote() else { return Ok(()) };
         check_file(&entry)?;
-        let at = fd.as_raw_fd();
+        let at = fd.as_fd();
         let (seconds, nanos) = sys::stat_fd(at)?.atime();
         let file = File::from(insist(at, || sys::reopen(at, libc::O_RDWR))?);
         file.set_len(0)?;
@@ -132,7 +132,7 @@ impl Session {
     /// Makes a file of any kind empty.
     pub(super) fn empty(&self, state: &FileState, fd: &OwnedFd) -> Result<()> {
         let _one_copier = state.copying.lock();
-        let at = fd.as_raw_fd();
+        let at = fd.as_fd();
         closer::check_thread(at);
         sys::truncate_fd(at, 0)?;
         if state.remote().is_some() {
@@ -161,7 +161,7 @@ impl Session {
             self.make_all_upper(tree, id)?;
         }
         let fd = self.dir_fd(tree, id)?;
-        insist(fd.as_raw_fd(), || marks::set_opaque(fd.as_raw_fd()))?;
+        insist(fd.as_fd(), || marks::set_opaque(fd.as_fd()))?;
         tree.cut_lower(id);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use crate::host::sys;
 
 /// The file system that a path is on.
 pub fn disk(path: &Path) -> io::Result<FsStat> {
-    sys::statfs(File::open(path)?.as_raw_fd())
+    sys::statfs(File::open(path)?.as_fd())
 }
 
 /// Whether a path is on an overlay file system, below which there is at least one more.
 pub fn is_overlayfs(path: &Path) -> io::Result<bool> {
     const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
-    Ok(sys::fs_magic(File::open(path)?.as_raw_fd())? == OVERLAYFS_MAGIC)
+    Ok(sys::fs_magic(File::open(path)?.as_fd())? == OVERLAYFS_MAGIC)
 }
 
 /// Writes everything on the file system that a path is on through to its disk.
 pub fn sync_disk(path: &Path) -> io::Result<()> {
-    sys::sync_fs(File::open(path)?.as_raw_fd())
+    sys::sync_fs(File::open(path)?.as_fd())
 }
 
 impl Session {
@@ -34,13 +34,13 @@ impl Session {
     pub fn stamp(&self, handle: u64) -> Result<Mtime> {
         let open = self.handle(handle)?;
         let (seconds, nanos) = sys::realtime();
-        sys::utimens_fd(open.writable()?.as_raw_fd(), TimeChange::Keep, TimeChange::To(seconds, nanos))?;
+        sys::utimens_fd(open.writable()?.as_fd(), TimeChange::Keep, TimeChange::To(seconds, nanos))?;
         self.stamp_of(handle)
     }
 
     /// The mtime of an open file.
     pub fn stamp_of(&self, handle: u64) -> Result<Mtime> {
-        let (seconds, nanos) = sys::stat_fd(self.handle(handle)?.writable()?.as_raw_fd())?.mtime();
+        let (seconds, nanos) = sys::stat_fd(self.handle(handle)?.writable()?.as_fd())?.mtime();
         Ok(Mtime { seconds, nanos })
     }
 

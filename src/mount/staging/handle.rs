@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
@@ -116,7 +116,7 @@ impl Session {
     }
 
     fn open_local(&self, state: &FileState, fd: &std::os::fd::OwnedFd, flags: i32) -> Result<File> {
-        let at = fd.as_raw_fd();
+        let at = fd.as_fd();
         let sync = flags & (libc::O_SYNC | libc::O_DSYNC);
         let reopen = |flags| sys::reopen(at, flags | sync);
         if !is_write(flags) {
@@ -279,7 +279,7 @@ impl Session {
         let perm = file.metadata()?.mode() & 0o7777;
         let without = without_set_id(perm);
         if without != perm {
-            sys::chmod_fd(file.as_raw_fd(), without)?;
+            sys::chmod_fd(file.as_fd(), without)?;
         }
         Ok(())
     }
@@ -305,7 +305,7 @@ impl Session {
             }
             self.dir_fd(&mut tree, directory)?
         };
-        let at = fd.as_raw_fd();
+        let at = fd.as_fd();
         let dir = insist(at, || sys::open_at(at, b".", libc::O_RDONLY | libc::O_DIRECTORY, 0))?;
         Ok(File::from(dir).sync_all()?)
     }
@@ -330,9 +330,11 @@ impl Session {
             let found = if offset < entry.size() { self.content.seek(&entry, offset, sought)? } else { None };
             return found.ok_or_else(|| StagingError::new(libc::ENXIO));
         }
-        let offset = i64::try_from(offset).map_err(|_| StagingError::new(libc::ENXIO))?;
         let file = handle.local()?;
-        Ok(sys::lseek(&file, offset, whence)?)
+        Ok(match sought {
+            Sought::Data => sys::seek_data(&file, offset)?,
+            Sought::Hole => sys::seek_hole(&file, offset)?,
+        })
     }
 
     /// Copies into an open file, in the kernel (sharing blocks where it can) if possible. Returns the bytes copied,
@@ -371,13 +373,13 @@ impl Session {
         let file = handle.writable()?;
         let tree = self.tree();
         let is_alone = tree.node(handle.node).is_ok_and(|n| n.opens == 1);
-        let before = sys::stat_fd(file.as_raw_fd())?;
+        let before = sys::stat_fd(file.as_fd())?;
         if !self.marks || !is_alone || before.size() != entry.size() {
             return Ok(false);
         }
         let (seconds, nanos) = sys::realtime();
-        sys::utimens_fd(file.as_raw_fd(), TimeChange::Keep, TimeChange::To(seconds, nanos))?;
-        let (seconds, nanos) = sys::stat_fd(file.as_raw_fd())?.mtime();
+        sys::utimens_fd(file.as_fd(), TimeChange::Keep, TimeChange::To(seconds, nanos))?;
+        let (seconds, nanos) = sys::stat_fd(file.as_fd())?.mtime();
         let mtime = Mtime { seconds, nanos };
         *handle.state.candidate.lock() =
             Some(Identity { entry: marks::pathless(entry), size: before.size(), mtime });
@@ -386,7 +388,7 @@ impl Session {
 }
 
 fn record_identity(file: &File, candidate: &Identity) -> io::Result<()> {
-    let fd = file.as_raw_fd();
+    let fd = file.as_fd();
     if !candidate.holds(&sys::stat_fd(fd)?) {
         return Ok(());
     }

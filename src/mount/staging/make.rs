@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::attr::{Attr, Caller, FileKind};
 use super::error::{Result, StagingError};
@@ -79,7 +79,7 @@ impl Session {
             self.ensure_upper(&mut tree, node)?;
             self.node_fd(&mut tree, node)?
         };
-        self.make_admitted(parent, name, None, |dir, name| sys::link_fd(fd.as_raw_fd(), dir, name))
+        self.make_admitted(parent, name, None, |dir, name| sys::link_fd(fd.as_fd(), dir, name))
     }
 
     /// Makes a regular file and opens it. With `O_EXCL` in `flags` it must not exist; without, one that exists is
@@ -131,7 +131,7 @@ impl Session {
         parent: u64,
         name: &[u8],
         dress: Option<Dress>,
-        build: impl Fn(RawFd, &[u8]) -> io::Result<()>,
+        build: impl Fn(BorrowedFd<'_>, &[u8]) -> io::Result<()>,
     ) -> Result<Attr> {
         let _change = self.gate.change()?;
         self.make_admitted(parent, name, dress, build)
@@ -143,7 +143,7 @@ impl Session {
         parent: u64,
         name: &[u8],
         dress: Option<Dress>,
-        build: impl Fn(RawFd, &[u8]) -> io::Result<()>,
+        build: impl Fn(BorrowedFd<'_>, &[u8]) -> io::Result<()>,
     ) -> Result<Attr> {
         self.warm(parent, name);
         let mut tree = self.tree();
@@ -155,7 +155,7 @@ impl Session {
         }
         self.ensure_upper(&mut tree, parent)?;
         let dir_fd = self.dir_fd(&mut tree, parent)?;
-        let dir = dir_fd.as_raw_fd();
+        let dir = dir_fd.as_fd();
         let parent_stat = sys::stat_fd(dir)?;
         // What is here and not visible is a whiteout.
         let is_hidden = self.overlaid && sys::stat_at(dir, name).is_ok();
@@ -165,7 +165,7 @@ impl Session {
             self.put_on(tmp, &made, dress.as_ref(), &parent_stat)?;
             if dress.as_ref().is_some_and(|d| d.is_dir) {
                 let fd = sys::open_at(tmp, &made, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-                insist(fd.as_raw_fd(), || marks::set_opaque(fd.as_raw_fd()))?;
+                insist(fd.as_fd(), || marks::set_opaque(fd.as_fd()))?;
                 sys::rename_at(tmp, &made, dir, name, libc::RENAME_EXCHANGE)?;
                 sys::unlink_at(tmp, &made)?;
             } else {
@@ -200,7 +200,13 @@ impl Session {
     }
 
     /// Gives a new object its owner and mode: the caller's, and the directory's group where that has the set-gid bit.
-    fn put_on(&self, dir: RawFd, name: &[u8], dress: Option<&Dress>, parent: &sys::Stat) -> Result<()> {
+    fn put_on(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
+        dress: Option<&Dress>,
+        parent: &sys::Stat,
+    ) -> Result<()> {
         let Some(dress) = dress else { return Ok(()) };
         let made = sys::stat_at(dir, name)?;
         let is_set_gid = parent.perm() & libc::S_ISGID != 0;
@@ -219,7 +225,7 @@ impl Session {
         }
         if sys::stat_at(dir, name)?.perm() != perm {
             let fd = sys::open_at(dir, name, libc::O_PATH, 0)?;
-            sys::chmod_fd(fd.as_raw_fd(), perm)?;
+            sys::chmod_fd(fd.as_fd(), perm)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@
 //! | `identity` | a regular file | it has exactly this entry's content as long as size, mtime and boot agree |
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 
 use crate::format::entry::{Entry, Mtime};
@@ -39,51 +39,51 @@ fn damaged(what: &str, error: impl std::fmt::Display) -> io::Error {
 }
 
 /// A mark of a name in a directory, of a file without read permission too.
-fn of_child(dir: RawFd, name: &[u8], mark: &[u8]) -> io::Result<Option<Vec<u8>>> {
+fn of_child(dir: BorrowedFd<'_>, name: &[u8], mark: &[u8]) -> io::Result<Option<Vec<u8>>> {
     match sys::xattr_of_child(dir, name, mark) {
         Err(e) if e.raw_os_error() == Some(libc::EACCES) => {
             let fd = sys::open_at(dir, name, libc::O_PATH, 0)?;
-            sys::insist(fd.as_raw_fd(), || sys::xattr(fd.as_raw_fd(), mark))
+            sys::insist(fd.as_fd(), || sys::xattr(fd.as_fd(), mark))
         }
         other => other,
     }
 }
 
-pub(super) fn stub_of_child(dir: RawFd, name: &[u8]) -> io::Result<Option<Entry>> {
+pub(super) fn stub_of_child(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Entry>> {
     let Some(bytes) = of_child(dir, name, STUB)? else { return Ok(None) };
     Entry::decode_alone(&bytes).map(Some).map_err(|e| damaged("stub", e))
 }
 
-pub(super) fn set_stub(fd: RawFd, entry: &Entry) -> io::Result<()> {
+pub(super) fn set_stub(fd: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
     sys::set_xattr(fd, STUB, &pathless(entry).encode_alone(), 0)
 }
 
-pub(super) fn remove_stub(fd: RawFd) -> io::Result<()> {
+pub(super) fn remove_stub(fd: BorrowedFd<'_>) -> io::Result<()> {
     sys::remove_xattr(fd, STUB)
 }
 
 /// A whiteout is told by its mark; size and mode spare the look at other files.
-pub(super) fn is_whiteout(dir: RawFd, name: &[u8], stat: &sys::Stat) -> io::Result<bool> {
+pub(super) fn is_whiteout(dir: BorrowedFd<'_>, name: &[u8], stat: &sys::Stat) -> io::Result<bool> {
     if !stat.is_file() || stat.size() != 0 || stat.perm() != WHITEOUT_PERM {
         return Ok(false);
     }
     Ok(of_child(dir, name, WHITEOUT)?.is_some())
 }
 
-pub(super) fn set_whiteout(fd: RawFd) -> io::Result<()> {
+pub(super) fn set_whiteout(fd: BorrowedFd<'_>) -> io::Result<()> {
     sys::set_xattr(fd, WHITEOUT, b"1", 0)
 }
 
-pub(super) fn is_opaque(dir: RawFd, name: &[u8]) -> io::Result<bool> {
+pub(super) fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
     Ok(of_child(dir, name, OPAQUE)?.is_some())
 }
 
-pub(super) fn set_opaque(fd: RawFd) -> io::Result<()> {
+pub(super) fn set_opaque(fd: BorrowedFd<'_>) -> io::Result<()> {
     sys::set_xattr(fd, OPAQUE, b"1", 0)
 }
 
 /// Whether the file system keeps user attributes on files and directories.
-pub(super) fn are_kept(fd: RawFd) -> bool {
+pub(super) fn are_kept(fd: BorrowedFd<'_>) -> bool {
     sys::set_xattr(fd, PROBE, b"1", 0).is_ok() && sys::remove_xattr(fd, PROBE).is_ok()
 }
 
@@ -110,7 +110,7 @@ fn boot_id() -> &'static [u8] {
     })
 }
 
-pub(super) fn set_identity(fd: RawFd, identity: &Identity) -> io::Result<()> {
+pub(super) fn set_identity(fd: BorrowedFd<'_>, identity: &Identity) -> io::Result<()> {
     let mut value = vec![IDENTITY_FORM];
     value.extend_from_slice(&identity.size.to_le_bytes());
     value.extend_from_slice(&identity.mtime.seconds.to_le_bytes());
@@ -122,7 +122,7 @@ pub(super) fn set_identity(fd: RawFd, identity: &Identity) -> io::Result<()> {
 }
 
 /// Removes the claim, if there is one.
-pub(super) fn remove_identity(fd: RawFd) -> io::Result<()> {
+pub(super) fn remove_identity(fd: BorrowedFd<'_>) -> io::Result<()> {
     match sys::remove_xattr(fd, IDENTITY) {
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENODATA | libc::EOPNOTSUPP)) => Ok(()),
         other => other,
@@ -130,11 +130,11 @@ pub(super) fn remove_identity(fd: RawFd) -> io::Result<()> {
 }
 
 /// The claim on a file, if it is of this boot. One that cannot be read is none: the file is hashed again.
-pub(super) fn identity(fd: RawFd) -> io::Result<Option<Identity>> {
+pub(super) fn identity(fd: BorrowedFd<'_>) -> io::Result<Option<Identity>> {
     Ok(sys::insist(fd, || sys::xattr(fd, IDENTITY))?.and_then(|bytes| decode_identity(&bytes)))
 }
 
-pub(super) fn identity_of_child(dir: RawFd, name: &[u8]) -> io::Result<Option<Identity>> {
+pub(super) fn identity_of_child(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Identity>> {
     Ok(of_child(dir, name, IDENTITY)?.and_then(|bytes| decode_identity(&bytes)))
 }
 

@@ -1,7 +1,7 @@
 //! Listings: what is in the upper directory and what shows through it.
 
 use std::collections::HashSet;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::attr::{DirEntry, FileKind, UNKNOWN_INO};
 use super::error::Result;
@@ -48,8 +48,8 @@ impl Session {
                     hidden.insert(entry.name.clone());
                 }
                 if entry.kind_bits == libc::S_IFREG && self.overlaid {
-                    let stat = sys::stat_at(fd.as_raw_fd(), &entry.name)?;
-                    if marks::is_whiteout(fd.as_raw_fd(), &entry.name, &stat)? {
+                    let stat = sys::stat_at(fd.as_fd(), &entry.name)?;
+                    if marks::is_whiteout(fd.as_fd(), &entry.name, &stat)? {
                         continue;
                     }
                 }
@@ -75,6 +75,6 @@ impl Session {
 
 /// The raw names of an upper directory given by an `O_PATH` descriptor.
 pub(super) fn list_upper(dir: &OwnedFd) -> Result<Vec<sys::RawEntry>> {
-    let at = dir.as_raw_fd();
+    let at = dir.as_fd();
     Ok(insist(at, || sys::list_dir(at))?)
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -240,7 +240,7 @@ pub(super) fn delete(sessions: &Path, id: SessionId) -> io::Result<()> {
 
 /// Deletes a directory under a name that says it is rubbish.
 pub(super) fn delete_dead(sessions: &Path, name: &str) -> io::Result<()> {
-    File::open(sessions).and_then(|dir| remove_tree(dir.as_raw_fd(), name.as_bytes()))
+    File::open(sessions).and_then(|dir| remove_tree(dir.as_fd(), name.as_bytes()))
 }
 
 /// The directories of sessions: those named by an id. None if there is no such folder.

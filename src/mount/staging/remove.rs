@@ -1,7 +1,7 @@
 //! Names that go: unlink and rmdir, and the whiteouts that keep a version's names hidden.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::attr::FileKind;
 use super::error::{Result, StagingError};
@@ -28,9 +28,9 @@ impl Session {
         let dir = self.dir_fd(&mut tree, parent)?;
         if shows_below {
             let whiteout = self.new_whiteout()?;
-            sys::rename_at(self.tmp(), &whiteout, dir.as_raw_fd(), name, 0)?;
+            sys::rename_at(self.tmp(), &whiteout, dir.as_fd(), name, 0)?;
         } else {
-            sys::unlink_at(dir.as_raw_fd(), name)?;
+            sys::unlink_at(dir.as_fd(), name)?;
         }
         self.after_removal(&mut tree, parent, name, id, is_last);
         Ok(())
@@ -55,7 +55,7 @@ impl Session {
         let shows_below = self.lower_at(&tree, parent, name)?.is_some();
         self.ensure_upper(&mut tree, parent)?;
         let dir = self.dir_fd(&mut tree, parent)?;
-        let dir = dir.as_raw_fd();
+        let dir = dir.as_fd();
         let is_upper = matches!(tree.node(id)?.place, NodeLocation::Upper(_));
         if is_upper {
             self.clear_whiteouts(&mut tree, id)?;
@@ -92,7 +92,7 @@ impl Session {
         let node = tree.node(id)?;
         let (is_held, names) = (node.lookups > 0 || node.opens > 0, node.names.len());
         let fd = self.node_fd(tree, id)?;
-        let links = sys::stat_fd(fd.as_raw_fd())?.nlink();
+        let links = sys::stat_fd(fd.as_fd())?.nlink();
         if is_held && names <= 1 {
             tree.pin(id, fd.clone());
         }
@@ -125,13 +125,13 @@ impl Session {
         let name = self.tmp_name();
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_WRONLY;
         let file = File::from(sys::open_at(self.tmp(), &name, flags, 0o600)?);
-        marks::set_whiteout(file.as_raw_fd())?;
-        sys::chmod_fd(file.as_raw_fd(), marks::WHITEOUT_PERM)?;
+        marks::set_whiteout(file.as_fd())?;
+        sys::chmod_fd(file.as_fd(), marks::WHITEOUT_PERM)?;
         Ok(name)
     }
 
     /// Puts a whiteout where no upper object is.
-    pub(super) fn white_out(&self, dir: RawFd, name: &[u8]) -> Result<()> {
+    pub(super) fn white_out(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
         let whiteout = self.new_whiteout()?;
         Ok(sys::rename_at(self.tmp(), &whiteout, dir, name, libc::RENAME_NOREPLACE)?)
     }
@@ -146,10 +146,10 @@ impl Session {
         if names.is_empty() {
             return Ok(());
         }
-        insist(fd.as_raw_fd(), || marks::set_opaque(fd.as_raw_fd()))?;
+        insist(fd.as_fd(), || marks::set_opaque(fd.as_fd()))?;
         tree.cut_lower(id);
         for entry in names {
-            insist(fd.as_raw_fd(), || sys::unlink_at(fd.as_raw_fd(), &entry.name))?;
+            insist(fd.as_fd(), || sys::unlink_at(fd.as_fd(), &entry.name))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 use super::attr::FileKind;
 use super::error::{Result, StagingError};
@@ -106,7 +106,7 @@ impl Session {
             }
         }
         let (from_fd, to_fd) = (self.dir_fd(tree, from.0)?, self.dir_fd(tree, to.0)?);
-        let (from_dir, to_dir) = (from_fd.as_raw_fd(), to_fd.as_raw_fd());
+        let (from_dir, to_dir) = (from_fd.as_fd(), to_fd.as_fd());
         let over_whiteout = self.overlaid && target.is_none() && sys::stat_at(to_dir, to.1).is_ok();
         if over_whiteout && (is_dir || shows_below) {
             sys::rename_at(from_dir, from.1, to_dir, to.1, libc::RENAME_EXCHANGE)?;
@@ -117,7 +117,7 @@ impl Session {
             self.write_intent(tree, from)?;
             sys::rename_at(from_dir, from.1, to_dir, to.1, 0)?;
             self.white_out(from_dir, from.1)?;
-            sys::unlink_at(self.session_fd.as_raw_fd(), INTENT)?;
+            sys::unlink_at(self.session_fd.as_fd(), INTENT)?;
         } else {
             sys::rename_at(from_dir, from.1, to_dir, to.1, 0)?;
         }
@@ -148,7 +148,7 @@ impl Session {
             }
         }
         let (a_dir, b_dir) = (self.dir_fd(tree, a.0)?, self.dir_fd(tree, b.0)?);
-        sys::rename_at(a_dir.as_raw_fd(), a.1, b_dir.as_raw_fd(), b.1, libc::RENAME_EXCHANGE)?;
+        sys::rename_at(a_dir.as_fd(), a.1, b_dir.as_fd(), b.1, libc::RENAME_EXCHANGE)?;
         tree.remove_name(a.2, a.0, a.1);
         tree.remove_name(b.2, b.0, b.1);
         tree.add_name(a.2, b.0, b.1);
@@ -159,14 +159,14 @@ impl Session {
     fn write_intent(&self, tree: &StagedTree, from: NameAt<'_>) -> Result<()> {
         let dir = tree.path(from.0).ok_or_else(|| StagingError::new(libc::ENOENT))?;
         let flags = libc::O_CREAT | libc::O_TRUNC | libc::O_WRONLY;
-        let mut file = File::from(sys::open_at(self.session_fd.as_raw_fd(), INTENT, flags, 0o600)?);
+        let mut file = File::from(sys::open_at(self.session_fd.as_fd(), INTENT, flags, 0o600)?);
         file.write_all(&[&dir, &b"\0"[..], from.1, INTENT_END].concat())?;
         Ok(file.sync_all()?)
     }
 
     /// Ends a rename that a crash interrupted.
     pub(super) fn finish_rename(&self) -> Result<()> {
-        let at = self.session_fd.as_raw_fd();
+        let at = self.session_fd.as_fd();
         let intent = match sys::open_at(at, INTENT, libc::O_RDONLY, 0) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => {
@@ -178,10 +178,10 @@ impl Session {
         // One that was not written whole was not acted upon.
         if let Some((dir, name)) = parse_intent(&intent) {
             let flags = libc::O_PATH | libc::O_DIRECTORY;
-            match sys::open_beneath(self.tree_fd.as_raw_fd(), dir, flags) {
-                Ok(dir) => match sys::stat_at(dir.as_raw_fd(), name) {
+            match sys::open_beneath(self.tree_fd.as_fd(), dir, flags) {
+                Ok(dir) => match sys::stat_at(dir.as_fd(), name) {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                        self.white_out(dir.as_raw_fd(), name)?;
+                        self.white_out(dir.as_fd(), name)?;
                     }
                     other => drop(other?),
                 },

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -240,8 +240,7 @@ impl Session {
                 continue;
             };
             if kind == FileKind::Directory {
-                let below =
-                    level.below && self.shows_below(&path)? && !marks::is_opaque(dir.as_raw_fd(), &name)?;
+                let below = level.below && self.shows_below(&path)? && !marks::is_opaque(dir.as_fd(), &name)?;
                 drop(dir);
                 visit(Scanned::Entry(Box::new(staged)))?;
                 levels.push(self.level(path.as_bytes().into(), below)?);
@@ -255,7 +254,7 @@ impl Session {
 
     fn open_level(&self, path: &[u8]) -> Result<OwnedFd> {
         let flags = libc::O_PATH | libc::O_DIRECTORY;
-        Ok(sys::open_beneath(self.tree_fd.as_raw_fd(), path, flags)?)
+        Ok(sys::open_beneath(self.tree_fd.as_fd(), path, flags)?)
     }
 
     /// Whether an upper name only hides one of the version.
@@ -263,8 +262,8 @@ impl Session {
         if !self.overlaid {
             return Ok(false);
         }
-        let stat = sys::stat_at(dir.as_raw_fd(), name)?;
-        Ok(marks::is_whiteout(dir.as_raw_fd(), name, &stat)?)
+        let stat = sys::stat_at(dir.as_fd(), name)?;
+        Ok(marks::is_whiteout(dir.as_fd(), name, &stat)?)
     }
 
     /// Whether the version has a directory at this path.
@@ -276,7 +275,7 @@ impl Session {
     /// Begins with one directory of the upper tree.
     fn level(&self, path: Box<[u8]>, below: bool) -> Result<ScanLevel> {
         let fd = self.open_level(&path)?;
-        let at = fd.as_raw_fd();
+        let at = fd.as_fd();
         let names = insist(at, || sys::names_in(at))?;
         Ok(ScanLevel { path, fd: Some(fd), below, names, last: None })
     }
@@ -302,11 +301,11 @@ impl Session {
     /// EBUSY if a program still has it mapped and can write to it: with passthrough such a mapping holds the local
     /// file alone, and no handle of ours tells of it.
     pub fn open_staged(&self, path: &TreePath, identity: &StatIdentity) -> Result<File> {
-        let fd = sys::open_beneath(self.tree_fd.as_raw_fd(), path.as_bytes(), libc::O_PATH)?;
-        if StatIdentity::of(&sys::stat_fd(fd.as_raw_fd())?) != *identity {
+        let fd = sys::open_beneath(self.tree_fd.as_fd(), path.as_bytes(), libc::O_PATH)?;
+        if StatIdentity::of(&sys::stat_fd(fd.as_fd())?) != *identity {
             return Err(StagingError::with(libc::ESTALE, format!("{path} has changed while it was read")));
         }
-        let file: File = insist(fd.as_raw_fd(), || sys::reopen(fd.as_raw_fd(), libc::O_RDONLY))?.into();
+        let file: File = insist(fd.as_fd(), || sys::reopen(fd.as_fd(), libc::O_RDONLY))?.into();
         // The kernel's own hold of a file that was just closed ends a moment after its release is told.
         let deadline = Instant::now() + MAX_CLOSING;
         while sys::has_writer(&file) {
@@ -327,7 +326,7 @@ impl Session {
             return Ok(None);
         }
         let fd = self.node_fd(&mut tree, node)?;
-        Ok(Some(StatIdentity::of(&sys::stat_fd(fd.as_raw_fd())?)))
+        Ok(Some(StatIdentity::of(&sys::stat_fd(fd.as_fd())?)))
     }
 }
 
@@ -345,7 +344,7 @@ fn of_entry(entry: Entry) -> Staged {
 
 /// What stands at a name of an upper directory; none for a special file.
 fn stage(dir: &OwnedFd, path: TreePath, has_marks: bool) -> Result<Option<(Staged, FileKind)>> {
-    let (at, name) = (dir.as_raw_fd(), path.file_name());
+    let (at, name) = (dir.as_fd(), path.file_name());
     let stat = sys::stat_at(at, name)?;
     let kind = FileKind::from_bits(stat.mode());
     let executable = kind == FileKind::File && stat.perm() & 0o100 != 0;

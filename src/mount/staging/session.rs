@@ -8,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,7 +90,7 @@ impl Session {
         let SessionOptions { directory, ids, content, lower, closer } = options;
         make_dir(&directory, 0o700)?;
         let session_fd = OwnedFd::from(File::open(&directory)?);
-        let at = session_fd.as_raw_fd();
+        let at = session_fd.as_fd();
         remove_tree(at, TMP)?;
         sys::mkdir_at(at, TMP, 0o700)?;
         match sys::mkdir_at(at, TREE, 0o755) {
@@ -100,7 +100,7 @@ impl Session {
         let tree_fd =
             DeferredClose::new(sys::open_at(at, TREE, libc::O_PATH | libc::O_DIRECTORY, 0)?, &closer);
         let tmp_fd = sys::open_at(at, TMP, libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
-        let kept = marks::are_kept(tmp_fd.as_raw_fd());
+        let kept = marks::are_kept(tmp_fd.as_fd());
         if lower.is_some() {
             if !kept {
                 return Err(StagingError::with(
@@ -125,7 +125,7 @@ impl Session {
             lower: RwLock::new(lower.map(|l| Arc::new(RememberedLower::new(l)))),
             overlaid,
             marks: kept,
-            own: sys::own_ids(),
+            own: (sys::effective_uid(), sys::effective_gid()),
             tmp_serial: AtomicU64::new(0),
             closer,
             tree: Mutex::new(StagedTree::new(root)),
@@ -139,7 +139,7 @@ impl Session {
     }
 
     fn know_root(&self) -> Result<()> {
-        let ino = sys::stat_fd(self.tree_fd.as_raw_fd())?.ino();
+        let ino = sys::stat_fd(self.tree_fd.as_fd())?.ino();
         let mut tree = self.tree();
         tree.insert(self.root, FileKind::Directory, NodeLocation::Upper(ino));
         tree.node_mut(self.root)?.lower = self.lower().map(|_| Box::default());
@@ -172,8 +172,8 @@ impl Session {
         format!("t{}", self.tmp_serial.fetch_add(1, Ordering::Relaxed)).into_bytes()
     }
 
-    pub(super) fn tmp(&self) -> RawFd {
-        self.tmp_fd.as_raw_fd()
+    pub(super) fn tmp(&self) -> BorrowedFd<'_> {
+        self.tmp_fd.as_fd()
     }
 
     /// Finds a name and counts a look-up of it.
@@ -203,7 +203,7 @@ impl Session {
 
     /// The file system below.
     pub fn statfs(&self) -> Result<FsStat> {
-        Ok(sys::statfs(self.tree_fd.as_raw_fd())?)
+        Ok(sys::statfs(self.tree_fd.as_fd())?)
     }
 
     /// How many nodes are held, for tests and statistics.
@@ -254,9 +254,9 @@ impl Session {
         }
         if let NodeLocation::Upper(_) = node.place {
             let dir = self.dir_fd(tree, parent)?;
-            match sys::stat_at(dir.as_raw_fd(), name) {
+            match sys::stat_at(dir.as_fd(), name) {
                 Ok(stat) => {
-                    if self.overlaid && marks::is_whiteout(dir.as_raw_fd(), name, &stat)? {
+                    if self.overlaid && marks::is_whiteout(dir.as_fd(), name, &stat)? {
                         return Err(StagingError::new(libc::ENOENT));
                     }
                     return self.adopt(tree, parent, name, &dir, &stat);
@@ -303,14 +303,14 @@ impl Session {
             let kind = FileKind::from_bits(stat.mode());
             let mut lower = None;
             let mut state = None;
-            if kind == FileKind::Directory && self.overlaid && !marks::is_opaque(dir.as_raw_fd(), name)? {
+            if kind == FileKind::Directory && self.overlaid && !marks::is_opaque(dir.as_fd(), name)? {
                 lower = self
                     .lower_at(tree, parent, name)?
                     .filter(|e| e.body.is_directory())
                     .map(|e| e.path.as_bytes().into());
             }
             if kind == FileKind::File {
-                let stub = if self.marks { marks::stub_of_child(dir.as_raw_fd(), name)? } else { None };
+                let stub = if self.marks { marks::stub_of_child(dir.as_fd(), name)? } else { None };
                 state = Some(FileState::new(stub.map(Arc::new)));
             }
             tree.insert(id, kind, NodeLocation::Upper(stat.ino()));
@@ -348,7 +348,7 @@ impl Session {
         };
         parts.reverse();
         let path = parts.join(&b'/');
-        let fd = sys::open_beneath(base.as_raw_fd(), &path, libc::O_PATH | libc::O_DIRECTORY)?;
+        let fd = sys::open_beneath(base.as_fd(), &path, libc::O_PATH | libc::O_DIRECTORY)?;
         let fd = DeferredClose::new(fd, &self.closer);
         if !limits::is_dispensable(&**fd) {
             tree.dirs.put(id, fd.clone());
@@ -368,7 +368,7 @@ impl Session {
         let name = node.names.first().cloned();
         let (parent, name) = name.ok_or_else(|| StagingError::new(libc::ESTALE))?;
         let dir = self.dir_fd(tree, parent)?;
-        Ok(DeferredClose::new(sys::open_at(dir.as_raw_fd(), &name, libc::O_PATH, 0)?, &self.closer))
+        Ok(DeferredClose::new(sys::open_at(dir.as_fd(), &name, libc::O_PATH, 0)?, &self.closer))
     }
 
     /// The attributes of a node.
@@ -380,12 +380,12 @@ impl Session {
             return Ok(if node.names.is_empty() { Attr { nlink: 0, ..attr } } else { attr });
         }
         let stat = match (node.names.first().cloned(), &node.pin) {
-            (_, Some(pin)) => sys::stat_fd(pin.as_raw_fd())?,
+            (_, Some(pin)) => sys::stat_fd(pin.as_fd())?,
             (Some((parent, name)), None) if node.kind != FileKind::Directory => {
                 let dir = self.dir_fd(tree, parent)?;
-                sys::stat_at(dir.as_raw_fd(), &name)?
+                sys::stat_at(dir.as_fd(), &name)?
             }
-            _ => sys::stat_fd(self.dir_fd(tree, id)?.as_raw_fd())?,
+            _ => sys::stat_fd(self.dir_fd(tree, id)?.as_fd())?,
         };
         let attr = Attr::of_stat(id, &stat);
         Ok(match remote {

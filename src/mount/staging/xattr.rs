@@ -1,6 +1,6 @@
 //! Extended attributes that users see: `user.*` on files and directories, without the overlay's own.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 use super::attr::FileKind;
 use super::error::{Result, StagingError};
@@ -29,7 +29,7 @@ impl Session {
             return fail(libc::ENODATA);
         }
         let fd = self.node_fd(&mut tree, node)?;
-        sys::xattr(fd.as_raw_fd(), name)?.ok_or_else(|| StagingError::new(libc::ENODATA))
+        sys::xattr(fd.as_fd(), name)?.ok_or_else(|| StagingError::new(libc::ENODATA))
     }
 
     /// The names of all attributes.
@@ -43,7 +43,7 @@ impl Session {
             return Ok(Vec::new());
         }
         let fd = self.node_fd(&mut tree, node)?;
-        let mut names = sys::list_xattrs(fd.as_raw_fd())?;
+        let mut names = sys::list_xattrs(fd.as_fd())?;
         names.retain(|n| n.starts_with(b"user.") && !n.starts_with(PREFIX));
         Ok(names)
     }
@@ -61,7 +61,7 @@ impl Session {
         }
         self.ensure_upper(&mut tree, node)?;
         let fd = self.node_fd(&mut tree, node)?;
-        Ok(sys::set_xattr(fd.as_raw_fd(), name, value, flags)?)
+        Ok(sys::set_xattr(fd.as_fd(), name, value, flags)?)
     }
 
     /// Removes an attribute; ENODATA if it is not there.
@@ -77,6 +77,6 @@ impl Session {
             return fail(libc::ENODATA);
         }
         let fd = self.node_fd(&mut tree, node)?;
-        Ok(sys::remove_xattr(fd.as_raw_fd(), name)?)
+        Ok(sys::remove_xattr(fd.as_fd(), name)?)
     }
 }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::ledger::{ContentProof, ItemKey, ItemKind, Stamp};
-use super::{Cache, CacheShared, UseCount, sys};
+use super::{Cache, CacheShared, UseCount};
 use crate::format::id::FileHash;
 use crate::host::process::limits;
 use crate::host::steady::StatIdentity;
+use crate::host::sys;
 use crate::store::is_full;
 
 /// A whole file, counted as in use for as long as this lives, and open unless so many files are open that it is opened

@@ -27,7 +27,6 @@ mod keeper;
 mod ledger;
 mod partial;
 mod pins;
-mod sys;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +59,7 @@ use crate::format::clock::Env;
 use crate::format::id::{ChunkId, FileHash};
 use crate::host::durable;
 use crate::host::sqlite;
+use crate::host::sys;
 
 /// Eviction goes on until this many hundredths of the limit are in use.
 const LOW_WATER_PERCENT: u64 = 90;
@@ -200,7 +200,7 @@ impl Cache {
     /// Makes everything in the cache durable, and proved for longer than this boot. Blocks for the sync of a file
     /// system.
     pub fn sync(&self) -> io::Result<()> {
-        fs::File::open(&self.shared.folder).and_then(|dir| sys::sync_file_system(&dir))?;
+        fs::File::open(&self.shared.folder).and_then(|dir| sys::sync_fs(&dir))?;
         self.shared.ledger().mark_synced();
         self.shared.flush();
         Ok(())

@@ -18,10 +18,11 @@ use bytes::Bytes;
 use super::direct::{self, Pages};
 use super::journal::{self, ChunkMark, JournalRecord};
 use super::ledger::{ContentProof, ItemKey, ItemKind};
-use super::{Cache, CacheShared, UseCount, files, sys};
+use super::{Cache, CacheShared, UseCount, files};
 use crate::format::id::{ChunkId, FileHash};
 use crate::host::durable;
 use crate::host::process::limits;
+use crate::host::sys;
 use crate::store::is_full;
 
 /// Attempts to lock a journal that others keep removing.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -110,7 +110,7 @@ impl FileJob {
         let (executable, mtime) = (self.executable, self.mtime);
         let checked = tokio::task::spawn_blocking(move || {
             let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-            let open = || sys::open_at(parent.as_raw_fd(), &name, flags, 0).map(File::from);
+            let open = || sys::open_at(parent.as_fd(), &name, flags, 0).map(File::from);
             let hashed = match hash {
                 Some(_) => steady::read(open, |bytes| {
                     let found = hash_all(bytes)?;
@@ -126,7 +126,7 @@ impl FileJob {
             };
             let is_proved = hash.map(|hash| found == Some(hash));
             let file = OwnedFd::from(file);
-            let stat = sys::stat_fd(file.as_raw_fd())?;
+            let stat = sys::stat_fd(file.as_fd())?;
             // A reference without a checksum is known by size and time, here as at its source.
             if !is_proved.unwrap_or_else(|| stat.mtime() == (mtime.seconds, mtime.nanos)) {
                 return Ok(false);
@@ -134,7 +134,7 @@ impl FileJob {
             if (stat.perm() & 0o100 != 0) != executable {
                 let readers = (stat.perm() & 0o444) >> 2;
                 let mode = if executable { stat.perm() | readers | 0o100 } else { stat.perm() & !0o111 };
-                sys::chmod_fd(file.as_raw_fd(), mode)?;
+                sys::chmod_fd(file.as_fd(), mode)?;
             }
             if stat.mtime() != (mtime.seconds, mtime.nanos) {
                 tree::set_mtime(&file, mtime)?;

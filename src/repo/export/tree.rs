@@ -2,7 +2,7 @@
 //! directory, and none follows a symbolic link.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ impl ExportTree {
     /// Opens a directory that is there.
     pub fn open(path: &Path) -> io::Result<Self> {
         let root = OwnedFd::from(std::fs::File::open(path)?);
-        if !sys::stat_fd(root.as_raw_fd())?.is_dir() {
+        if !sys::stat_fd(root.as_fd())?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         Ok(Self { root, path: path.to_owned() })
@@ -66,7 +66,7 @@ impl ExportTree {
         let mut at = self.root.try_clone()?;
         let components = path.map(|p| p.as_bytes().split(|b| *b == b'/'));
         for component in components.into_iter().flatten() {
-            at = sys::open_at(at.as_raw_fd(), component, STEP, 0)?;
+            at = sys::open_at(at.as_fd(), component, STEP, 0)?;
         }
         Ok(at)
     }
@@ -88,7 +88,7 @@ fn remove_dead(directory: &OwnedFd) {
 
 /// What stands at a name, in words; none if nothing does.
 pub(super) fn kind_at(directory: &OwnedFd, name: &[u8]) -> io::Result<Option<(sys::Stat, &'static str)>> {
-    match sys::stat_at(directory.as_raw_fd(), name) {
+    match sys::stat_at(directory.as_fd(), name) {
         Ok(stat) => Ok(Some((stat, kind_of(&stat)))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
@@ -123,7 +123,7 @@ pub(super) fn make_directory(
     name: &[u8],
     foreign: ForeignFiles,
 ) -> Result<OwnedFd, Occupied> {
-    let fd = parent.as_raw_fd();
+    let fd = parent.as_fd();
     for _ in 0..MAX_ATTEMPTS {
         let was_there = match sys::mkdir_at(fd, name, 0o755) {
             Ok(()) => false,
@@ -156,7 +156,7 @@ pub(super) fn make_symlink(
     mtime: Mtime,
     foreign: ForeignFiles,
 ) -> Result<(), Occupied> {
-    let fd = parent.as_raw_fd();
+    let fd = parent.as_fd();
     for _ in 0..MAX_ATTEMPTS {
         match sys::symlink_at(target, fd, name) {
             Ok(()) => {}
@@ -181,7 +181,7 @@ pub(super) fn make_symlink(
 }
 
 /// Removes what is to be replaced, unless somebody else did.
-fn unlink(directory: RawFd, name: &[u8]) -> io::Result<()> {
+fn unlink(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     match sys::unlink_at(directory, name) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -189,6 +189,6 @@ fn unlink(directory: RawFd, name: &[u8]) -> io::Result<()> {
 }
 
 /// Sets when something was modified, links not followed.
-pub(super) fn set_mtime(object: &impl AsRawFd, mtime: Mtime) -> io::Result<()> {
-    sys::utimens_fd(object.as_raw_fd(), TimeChange::Keep, TimeChange::To(mtime.seconds, mtime.nanos))
+pub(super) fn set_mtime(object: &impl AsFd, mtime: Mtime) -> io::Result<()> {
+    sys::utimens_fd(object.as_fd(), TimeChange::Keep, TimeChange::To(mtime.seconds, mtime.nanos))
 }

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use super::notice::Notice;
 use crate::format::name::AliasName;
 use crate::host::process::limits;
+use crate::host::sys;
 
 /// Why a command did not take an event.
 #[derive(Debug, thiserror::Error)]
@@ -100,9 +101,8 @@ impl ProcessGroup {
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
-        if let Some(pid) = self.0.and_then(|pid| i32::try_from(pid).ok()) {
-            // SAFETY: a call with numbers only. The leader was not waited for, so the number is still its own.
-            unsafe { libc::kill(-pid, libc::SIGKILL) };
+        if let Some(leader) = self.0 {
+            sys::kill_group(leader);
         }
     }
 }

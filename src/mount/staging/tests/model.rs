@@ -189,8 +189,8 @@ fn apply_plain(root: &Path, op: &Op) -> io::Result<()> {
         Op::RenameNoReplace(from, to) => {
             let open = |p: &Path| -> io::Result<fs::File> { fs::File::open(p) };
             let here = open(root)?;
-            use std::os::fd::AsRawFd;
-            let fd = here.as_raw_fd();
+            use std::os::fd::AsFd;
+            let fd = here.as_fd();
             crate::host::sys::rename_at(fd, from.as_bytes(), fd, to.as_bytes(), libc::RENAME_NOREPLACE)
         }
         Op::Unlink(path) => fs::remove_file(root.join(path)),

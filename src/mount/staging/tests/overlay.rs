@@ -1,5 +1,5 @@
 use crate::host::sys;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
 use super::*;
 
@@ -16,10 +16,10 @@ fn version() -> Version {
 
 fn is_stub(f: &Fixture, name: &str) -> bool {
     let dir = File::open(f.upper("")).unwrap();
-    let dir = dir.as_raw_fd();
+    let dir = dir.as_fd();
     let (parent, name) = name.rsplit_once('/').unwrap_or(("", name));
     let fd = sys::open_beneath(dir, parent.as_bytes(), libc::O_PATH).unwrap();
-    marks::stub_of_child(fd.as_raw_fd(), name.as_bytes()).unwrap().is_some()
+    marks::stub_of_child(fd.as_fd(), name.as_bytes()).unwrap().is_some()
 }
 
 fn upper_count(f: &Fixture) -> usize {
