@@ -285,19 +285,25 @@ hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one
 "
     );
     fs::create_dir(host.store()).unwrap();
-    assert_eq!(host.say(&["ls"]), "\
+    assert_eq!(
+        host.say(&["ls"]),
+        "\
 [stderr]
-error: file://$T/store is not an artfs store: there is nothing there yet; `artfs mount` or `artfs put` make one
+error: file://$T/store is not an artfs store: it is empty; `artfs mount` or `artfs put` makes a store there
 hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place
 [exit 1]
-");
+"
+    );
     fs::write(host.store().join("photo.jpg"), "x").unwrap();
-    assert_eq!(host.say(&["ls"]), "\
+    assert_eq!(
+        host.say(&["ls"]),
+        "\
 [stderr]
-error: file://$T/store is not an artfs store: there is no artfs.json in it, but other things are (photo.jpg, …)
+error: file://$T/store is not an artfs store: it has no artfs.json and holds other objects (photo.jpg, …)
 hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place
 [exit 1]
-");
+"
+    );
     fs::write(host.store().join("artfs.json"), "hello").unwrap();
     assert_eq!(
         host.say(&["ls"]),

@@ -176,9 +176,7 @@ async fn a_wrong_secret_and_a_missing_bucket_are_told_apart() {
     let server = S3Server::start().await;
     let mut host = Host::of(&server);
     let told = host.failure(&["ls"]);
-    assert!(
-        told.starts_with("error: s3://test-bucket/team is not an artfs store: there is nothing there yet")
-    );
+    assert!(told.starts_with("error: s3://test-bucket/team is not an artfs store: it is empty"));
     host.set("AWS_SECRET_ACCESS_KEY", "wrong");
     let told = host.failure(&["ls"]);
     assert!(told.contains("the store denies access to artfs.json"), "{told}");

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use crate::format::collection::{Collection, PackFate};
 use crate::format::id::{ArtifactId, DetailsId, ManifestId, PackId};
 use crate::host::sqlite;
-use crate::store::{COLLECTIONS_PREFIX, Key, Store, StoreError};
+use crate::store::{COLLECTIONS_PREFIX, CorruptCause, Key, Store, StoreError};
 
 /// The name of the database in a state folder.
 pub const DATABASE: &str = "condemned.db";
@@ -280,13 +280,10 @@ pub async fn newest_epoch(store: &Store, known: u64) -> Result<u64, StoreError> 
 pub async fn read_record(store: &Store, epoch: u64) -> Result<Collection, StoreError> {
     let key = Key::Collection(epoch);
     let bytes = store.get(&key).await.map_err(|e| match e {
-        StoreError::NotFound { key } => {
-            StoreError::Corrupt { key, problem: "it is missing, while later collections are there".into() }
-        }
+        StoreError::NotFound { key } => StoreError::corrupt(key, CorruptCause::Missing),
         other => other,
     })?;
-    Collection::decode(store.id(), epoch, &bytes)
-        .map_err(|e| StoreError::Corrupt { key: key.to_string(), problem: e.problem })
+    Collection::decode(store.id(), epoch, &bytes).map_err(|e| StoreError::corrupt(&key, e))
 }
 
 #[cfg(test)]

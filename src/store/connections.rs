@@ -1,10 +1,10 @@
-//! The connections to a bucket's server, and what its answers say beside their content.
+//! The connections to a bucket's server: replaced when they go silent, paused when the server asks for it.
 //!
-//! A cut that nobody is told of (a suspended host, a gateway that forgot, a server that failed over) leaves pooled
-//! connections that look open and never answer. So as soon as one of them is silent for too long, all are given up:
-//! what is asked from then on goes over new ones. What is under way keeps its own.
+//! A silent cut (a suspended host, a gateway that forgot, a server that failed over) leaves pooled connections that look
+//! open and never answer. So as soon as one of them is silent for too long, all are dropped from the pool: later requests
+//! use new ones, requests under way keep theirs.
 //!
-//! Not everything that answers is the store: a login page or a proxy's own error page is no answer.
+//! Not everything that answers is the store: a login page or a proxy's own error page counts as an error.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -13,41 +13,16 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use chrono::DateTime;
+use object_store::Result;
 use object_store::client::{
     ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
     HttpService, ReqwestConnector,
 };
-use object_store::{ObjectStore, Result};
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::stand_in::WithStandIns;
-
-/// The client of a place, and its connections if it has any.
-#[derive(Debug, Clone)]
-pub struct StoreBackend {
-    pub(super) objects: Arc<dyn ObjectStore>,
-    pub(super) connections: Connections,
-}
-
-impl From<Arc<dyn ObjectStore>> for StoreBackend {
-    fn from(objects: Arc<dyn ObjectStore>) -> Self {
-        Self { objects, connections: Connections::default() }
-    }
-}
-
-impl<T: ObjectStore> From<Arc<T>> for StoreBackend {
-    fn from(objects: Arc<T>) -> Self {
-        Self { objects, connections: Connections::default() }
-    }
-}
-
-impl From<StoreBackend> for Arc<dyn ObjectStore> {
-    fn from(backend: StoreBackend) -> Self {
-        backend.objects
-    }
-}
 
 /// Connects the clients of one bucket. Clones share everything.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +30,7 @@ pub(super) struct Connections(Arc<ConnectionsShared>);
 
 #[derive(Debug, Default)]
 struct ConnectionsShared {
-    /// Counts how often all connections were given up.
+    /// How often all connections were replaced.
     generation: AtomicU64,
     state: Mutex<ConnectionsState>,
 }
@@ -63,12 +38,12 @@ struct ConnectionsShared {
 #[derive(Debug, Default)]
 struct ConnectionsState {
     renewed: Option<Instant>,
-    /// The server asked for no requests before.
+    /// Until when the server wants no requests.
     pause: Option<Instant>,
 }
 
 impl Connections {
-    /// Gives up all connections that there were at `silent_since`: what is asked from now on goes over new ones.
+    /// Drops all connections that existed at `silent_since` from the pool: later requests use new ones.
     pub fn renew(&self, silent_since: Instant) {
         let mut state = self.state();
         if state.renewed.is_none_or(|renewed| renewed <= silent_since) {
@@ -77,7 +52,7 @@ impl Connections {
         }
     }
 
-    /// Until when the server wants to be left alone.
+    /// Returns until when the server wants no requests, if it does.
     pub fn pause(&self) -> Option<Instant> {
         self.state().pause.filter(|until| *until > Instant::now())
     }
@@ -90,6 +65,7 @@ impl Connections {
         self.0.state.lock()
     }
 
+    /// Takes note of a `Retry-After`.
     fn heed(&self, status: StatusCode, headers: &HeaderMap) {
         if !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             return;
@@ -102,7 +78,7 @@ impl Connections {
     }
 }
 
-/// `Retry-After`, in seconds or as a date.
+/// Parses `Retry-After`: seconds or a date.
 #[expect(clippy::disallowed_methods, reason = "a server names a moment of the real day")]
 fn retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
@@ -121,7 +97,7 @@ impl HttpConnector for Connections {
     }
 }
 
-/// One client; made anew when its connections were given up.
+/// A client that is replaced when its connections were dropped.
 #[derive(Debug)]
 struct Pool {
     connections: Connections,
@@ -150,14 +126,14 @@ impl HttpService for Pool {
         let (status, headers) = (response.status(), response.headers());
         self.connections.heed(status, headers);
         if is_foreign(&method, status, headers) {
-            return Err(HttpError::new(HttpErrorKind::Decode, ForeignBackend { status }));
+            return Err(HttpError::new(HttpErrorKind::Decode, NotTheStore { status }));
         }
         Ok(response)
     }
 }
 
-/// Whether an answer is none of an object store's: they tell a missing object in XML or JSON, and have no pages. Some call
-/// their empty answers to what is not read HTML, and name the object's tag there.
+/// Whether an answer is not an object store's. A store reports a missing object in XML or JSON and serves no pages; some
+/// label their empty answers to writes HTML, with the object's tag.
 fn is_foreign(method: &Method, status: StatusCode, headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.trim_start().to_ascii_lowercase();
@@ -165,19 +141,19 @@ fn is_foreign(method: &Method, status: StatusCode, headers: &HeaderMap) -> bool 
     let is_read = method == Method::GET;
     match status {
         StatusCode::NO_CONTENT => false,
-        // Whether what HEAD misses is missing, a GET tells.
+        // After a HEAD without a match, a GET finds out whether the object is missing.
         StatusCode::NOT_FOUND => (is_page || kind.starts_with("text/plain")) && method != Method::HEAD,
         _ if status.is_success() => is_page && (is_read || !headers.contains_key(ETAG)),
         _ => is_page && status.is_redirection(),
     }
 }
 
-/// What answered is not the store.
+/// Something else than the store answered.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "a web page came instead of a store's answer ({status}): is there a proxy or a login page in between?"
 )]
-struct ForeignBackend {
+struct NotTheStore {
     status: StatusCode,
 }
 

@@ -1,22 +1,20 @@
-//! Counting requests, by kind, and the bytes that they move.
+//! Counters of requests by kind, and of the bytes they move.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
-use super::Store;
-
 /// Requests and bytes since the store was opened.
 #[derive(Debug, Default)]
 pub(super) struct StoreCounters {
-    pub(super) gets: AtomicU64,
-    pub(super) range_gets: AtomicU64,
-    pub(super) puts: AtomicU64,
-    pub(super) creates: AtomicU64,
-    pub(super) lists: AtomicU64,
-    pub(super) deletes: AtomicU64,
-    pub(super) bytes_fetched: AtomicU64,
-    pub(super) bytes_written: AtomicU64,
+    pub gets: AtomicU64,
+    pub range_gets: AtomicU64,
+    pub puts: AtomicU64,
+    pub creates: AtomicU64,
+    pub lists: AtomicU64,
+    pub deletes: AtomicU64,
+    pub bytes_fetched: AtomicU64,
+    pub bytes_written: AtomicU64,
 }
 
 /// A reading of the request counters.
@@ -30,7 +28,7 @@ pub struct RequestCounts {
     pub put: u64,
     /// Objects written only if absent.
     pub create: u64,
-    /// Listings (a paged one counts once).
+    /// Listings; a paged one counts once.
     pub list: u64,
     /// Objects deleted.
     pub delete: u64,
@@ -40,20 +38,19 @@ pub struct RequestCounts {
     pub bytes_written: u64,
 }
 
-impl Store {
-    /// Requests so far.
-    pub fn counts(&self) -> RequestCounts {
-        let c = &self.counters;
+impl StoreCounters {
+    /// Returns the counts so far.
+    pub fn read(&self) -> RequestCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         RequestCounts {
-            get: read(&c.gets) + self.outage.questions(),
-            get_range: read(&c.range_gets),
-            put: read(&c.puts),
-            create: read(&c.creates),
-            list: read(&c.lists),
-            delete: read(&c.deletes),
-            bytes_fetched: read(&c.bytes_fetched),
-            bytes_written: read(&c.bytes_written),
+            get: read(&self.gets),
+            get_range: read(&self.range_gets),
+            put: read(&self.puts),
+            create: read(&self.creates),
+            list: read(&self.lists),
+            delete: read(&self.deletes),
+            bytes_fetched: read(&self.bytes_fetched),
+            bytes_written: read(&self.bytes_written),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! A directory as a backend: durable, and never made again where it has vanished.
+//! A directory as a backend: durable, and never recreated where it has vanished.
 //!
-//! A store on a disk of its own goes away with the disk. The directory's place is still there then, and a backend
-//! that makes missing directories as it writes would begin a second store in it, which is lost, with every commit
-//! to it, when the disk comes back. So nothing is written unless the store's header is still there.
+//! A store on a disk of its own goes away with the disk. Its mount point remains, and a backend that makes missing
+//! directories as it writes would begin a second store there, hidden with every commit to it when the disk comes back.
+//! So nothing is written unless the store's header is still there.
 
 use std::fmt;
 use std::ops::Range;
@@ -22,12 +22,12 @@ use object_store::{
     PutPayload, PutResult, Result,
 };
 
-use super::Key;
+use super::backend_error::io_error;
 use super::direct::{self, MIN_DIRECT_BYTES};
-use super::error::io_error;
 use super::files;
+use super::key::Key;
 
-/// The object that every store has from the beginning.
+/// The name of the object that every store has from the beginning.
 fn header() -> String {
     Key::Header.to_string()
 }
@@ -36,21 +36,21 @@ fn header() -> String {
 #[derive(Debug)]
 pub(super) struct StoreDirectory {
     path: PathBuf,
-    /// Set when the directory was there for the first time.
+    /// Set when the directory is first found.
     inner: OnceLock<LocalFileSystem>,
     /// Whether the header has been seen; before that its absence means a store that is yet to be made.
     was_there: AtomicBool,
 }
 
 impl StoreDirectory {
-    /// A directory that is there.
+    /// Opens a directory that exists.
     pub fn open(path: &FsPath) -> Result<Self> {
         let directory = Self::new(path, false);
         directory.inner()?;
         Ok(directory)
     }
 
-    /// The directory of a store that was there before and may be away now.
+    /// Returns the directory of a store that was there before and may be away now.
     pub fn awaited(path: &FsPath) -> Self {
         Self::new(path, true)
     }
@@ -64,29 +64,29 @@ impl StoreDirectory {
             return Ok(inner);
         }
         let opened = LocalFileSystem::new_with_prefix(&self.path);
-        let opened = opened.map_err(|e| there(&self.path).err().unwrap_or(e))?;
+        let opened = opened.map_err(|e| check_exists(&self.path).err().unwrap_or(e))?;
         Ok(self.inner.get_or_init(|| opened.with_fsync(true)))
     }
 
-    /// An error unless the store is there. Cost: one `stat`.
+    /// Fails unless the store is there. Cost: one `stat`.
     fn check_presence(&self) -> Result<()> {
-        there(&self.path.join(header()))?;
+        check_exists(&self.path.join(header()))?;
         self.was_there.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Before a write: only the header itself may be written to an empty place.
+    /// Checks before a write: only the header itself may be written to an empty place.
     fn check_write(&self, location: &Path) -> Result<()> {
         if location.as_ref() == header() { Ok(()) } else { self.check_presence() }
     }
 
-    /// When something was not found: nothing new in a store, and no store any more, must not look the same.
+    /// Checks after something was not found: a store without it and a vanished store must not look the same.
     fn check_read(&self) -> Result<()> {
         let present = self.check_presence();
         if self.was_there.load(Ordering::Relaxed) { present } else { Ok(()) }
     }
 
-    /// What is found below a folder, in order of the names, as buckets give it.
+    /// Lists the objects below a folder in name order, as buckets do.
     fn listing(&self, prefix: Option<&Path>, after: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let root = match self.check_read().and_then(|()| self.root()) {
             Ok(root) => root,
@@ -98,22 +98,20 @@ impl StoreDirectory {
             Some((batch.map(|batch| futures::stream::iter(batch.into_iter().map(Ok))), batches))
         });
         let place = self.was_there.load(Ordering::Relaxed).then(|| self.path.join(header()));
-        // It may have gone while it was listed, and what is not there is passed over.
-        let gone = async move { place.as_deref().map_or(Ok(()), there) };
+        // The store may have vanished while it was listed, and a listing skips what is gone.
+        let gone = async move { place.as_deref().map_or(Ok(()), check_exists) };
         let gone = futures::stream::once(gone).filter_map(async |checked: Result<()>| checked.err().map(Err));
         batches.try_flatten().chain(gone).boxed()
     }
 
-    /// The directory as it is named by the file system, once it was there.
+    /// Returns the directory, once it exists.
     fn root(&self) -> Result<PathBuf> {
         self.inner()?;
         Ok(self.path.clone())
     }
-}
 
-impl StoreDirectory {
-    /// The error of a creation, told as what it is where the file system cannot link. Who may not write is told so by
-    /// another number (EACCES).
+    /// Turns the error of a creation into [`object_store::Error::NotImplemented`] if the file system has no hard links. A
+    /// denied write has another number (EACCES).
     fn without_links(&self, error: object_store::Error) -> object_store::Error {
         let number = io_error(&error).and_then(std::io::Error::raw_os_error);
         if !matches!(number, Some(libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)) {
@@ -126,14 +124,14 @@ impl StoreDirectory {
     }
 }
 
-/// An error unless something is there: what cannot be looked at is no better than what is gone.
-fn there(what: &FsPath) -> Result<()> {
+/// Fails unless a path exists. One that cannot be looked at is no better than one that is gone.
+fn check_exists(what: &FsPath) -> Result<()> {
     let problem = match std::fs::metadata(what) {
         Ok(_) => return Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             format!("{} is gone: is its disk mounted?", what.display())
         }
-        Err(e) => format!("{} cannot be looked at: {e}", what.display()),
+        Err(e) => format!("{} cannot be accessed: {e}", what.display()),
     };
     Err(object_store::Error::Generic { store: "LocalFileSystem", source: problem.into() })
 }
@@ -226,7 +224,7 @@ impl ObjectStore for StoreDirectory {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        // Where the store has vanished nothing can be found, and that must not pass for "deleted before".
+        // Nothing is found in a vanished store, and that must not pass for "deleted before".
         match self.check_presence().and_then(|()| self.inner()) {
             Ok(inner) => inner.delete_stream(locations),
             Err(e) => failed(e),
@@ -251,7 +249,7 @@ impl ObjectStore for StoreDirectory {
         let found = tokio::task::spawn_blocking(move || files::folders(&root, &prefix)).await;
         let found =
             found.map_err(|e| object_store::Error::Generic { store: "Directory", source: e.into() })??;
-        // It may have gone while it was listed, and what is not there is passed over.
+        // The store may have vanished while it was listed, and a listing skips what is gone.
         self.check_read()?;
         let common_prefixes = found.into_iter().collect();
         Ok(ListResult { common_prefixes, objects: vec![], extensions: Extensions::default() })
@@ -266,7 +264,8 @@ impl ObjectStore for StoreDirectory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreError;
+    use crate::store::classify::classify_error;
+    use crate::store::error::StoreError;
 
     #[tokio::test]
     async fn a_store_that_vanished_is_not_begun_again() {
@@ -294,7 +293,7 @@ mod tests {
         let told = |number| {
             let source = Box::new(std::io::Error::from_raw_os_error(number));
             let error = object_store::Error::Generic { store: "LocalFileSystem", source };
-            StoreError::from_backend(&"log/0", backend.without_links(error))
+            classify_error(&"log/0", backend.without_links(error))
         };
         for number in [libc::EPERM, libc::EOPNOTSUPP] {
             let text = told(number).to_string();

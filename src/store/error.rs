@@ -1,100 +1,273 @@
-//! What can go wrong with a store, by what can be done about it.
+//! Why a request to a store failed, by what the caller can do about it.
 
-use std::error::Error;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::backend_error::BackendError;
 use super::files::NotAFile;
+use crate::format::FormatError;
+use crate::format::clock::Timestamp;
 use crate::format::header::HeaderError;
+use crate::format::id::StoreId;
 use crate::host::shortage::Shortage;
-use crate::host::variables::BadVariable;
 
-/// Characters of a server's answer that a message shows; some answer with pages of XML.
-const MAX_PROBLEM_CHARS: usize = 500;
-/// The vendors' codes for a bucket that is not there. As elements: an object's name has no `<`.
-const MISSING_BUCKET_CODES: [&str; 3] =
-    ["<Code>NoSuchBucket<", "<Code>ContainerNotFound<", "<Code>ContainerBeingDeleted<"];
-/// What a store says to a host whose clock is wrong: it refuses all requests, since their signatures have its time.
-const SKEWED_CLOCK_CODE: &str = "<Code>RequestTimeTooSkewed<";
-/// What stores say, beside `Retry-After`, to who asks too much.
-const THROTTLED: [&str; 4] =
-    ["429 Too Many Requests", "<Code>SlowDown<", "<Code>ServerBusy<", "TooManyRequests"];
-
-/// The status of a server that does not know a condition, as the client tells it.
-const NOT_IMPLEMENTED: &str = "501 Not Implemented";
-
-/// A request that failed, by what can be done about it.
+/// A request that failed, by what the caller can do about it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// There is no such object.
     #[error("{key} is not in the store")]
     NotFound {
-        /// Its name.
+        /// The object's name.
         key: String,
     },
-    /// The credentials do not allow it.
-    #[error("the store denies access to {key}: {problem}; check the credentials and the bucket's policy")]
+    /// The credentials do not allow the request.
+    #[error("the store denies access to {key}: {source}; check the credentials and the bucket's policy")]
     Denied {
-        /// The name asked for.
+        /// The object or folder asked for.
         key: String,
-        /// The store's answer.
-        problem: String,
+        /// Why.
+        source: DeniedCause,
     },
-    /// There is no such bucket, or no more.
-    #[error("the bucket that {key} is asked of does not exist: check its name, region and endpoint")]
+    /// The bucket does not exist.
+    #[error("the bucket does not exist (asked for {key}): check its name, region and endpoint")]
     NoBucket {
-        /// The name asked for.
+        /// The object or folder asked for.
         key: String,
     },
     /// The store's disk or quota is full.
     #[error("the store is full: {key} cannot be written")]
     Full {
-        /// The object that was written.
+        /// The object to write.
         key: String,
     },
-    /// Network or server trouble that may pass.
-    #[error("the store cannot be reached for {key}: {problem}")]
+    /// Network or server trouble that may pass: try again later.
+    #[error("the store cannot be reached for {key}: {source}")]
     Unavailable {
-        /// The name asked for.
+        /// The object or folder asked for.
         key: String,
         /// What happened.
-        problem: String,
+        source: UnavailableCause,
     },
-    /// This host has no more files or memory to ask with; the store has nothing to do with it.
-    #[error("{key} cannot be asked for: {shortage}")]
+    /// This host has no files or memory left to send the request with; the store was not asked.
+    #[error("{key} cannot be requested: {shortage}")]
     Exhausted {
-        /// The name asked for.
+        /// The object or folder asked for.
         key: String,
-        /// What there is no more of.
+        /// What this host is short of.
         shortage: Shortage,
     },
-    /// The store does not create an object only where there is none, so writers would destroy each other's events.
-    #[error("the store cannot be written to safely: {problem}")]
+    /// The store does not honour create-if-absent, so writers would destroy each other's events.
+    #[error("the store cannot be written to safely: {source}")]
     Unconditional {
         /// What it does instead.
-        problem: String,
+        source: UnconditionalCause,
     },
-    /// The store says that an object is there or being written, time and again, and it is not there.
+    /// The store keeps saying that an object exists or is being written, and it does not exist.
     #[error(
-        "the store refuses to create {key}, as if it were there or being written, but it is not there and nobody else writes it: {problem}"
+        "the store refuses to create {key}, as if it were there or being written, but it is not there and nobody else writes it: {source}"
     )]
     Conflict {
         /// The object.
         key: String,
         /// The store's answer.
-        problem: String,
+        source: BackendError,
     },
-    /// The object is not what it should be.
-    #[error("{key} in the store is damaged: {problem}")]
+    /// The object's bytes are not what was written.
+    #[error("{key} in the store is damaged: {source}")]
     Corrupt {
         /// The object's name.
         key: String,
         /// What is wrong with it.
-        problem: String,
+        source: CorruptCause,
     },
 }
 
+/// Why a request was denied.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DeniedCause {
+    /// The store's answer.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A write found no bucket or directory.
+    #[error("the bucket or directory no longer exists")]
+    NoPlace,
+    /// The client cannot put the credentials or the address into a request.
+    #[error("its client cannot use the credentials or addresses it was given")]
+    UnusableSettings,
+}
+
+/// What kept a request from an answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UnavailableCause {
+    /// The client's error: the network's trouble, or the server's answer.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The store refuses requests whose signed time is too far from its own.
+    #[error("this host's clock is wrong, set it to the right time: {0}")]
+    SkewedClock(#[source] BackendError),
+    /// Nothing came in time.
+    #[error("no answer in {} s", limit.as_secs_f64())]
+    NoAnswer {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The answer ended early.
+    #[error("bytes {}..{} were asked for, {received} came", range.start, range.end)]
+    ShortAnswer {
+        /// The bytes asked for.
+        range: Range<u64>,
+        /// How many came.
+        received: u64,
+    },
+    /// The store refused the request, and its header too: not the object is the trouble.
+    #[error(transparent)]
+    HeaderUnavailable(OutageCause),
+    /// The store is known to be away; the request was not sent, or given up.
+    #[error(transparent)]
+    Outage(Arc<Outage>),
+}
+
+/// A time without good answers from a store.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{url} has not answered since {since} ({cause})")]
+pub struct Outage {
+    /// The store.
+    pub url: String,
+    /// Since when it has not answered as it should.
+    pub since: Timestamp,
+    /// What happens instead.
+    #[source]
+    pub cause: OutageCause,
+}
+
+/// What a store does that counts as away.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OutageCause {
+    /// Its header cannot be read.
+    #[error("{}", Unnamed(.0))]
+    Request(#[source] Arc<StoreError>),
+    /// Its header is gone.
+    #[error("artfs.json no longer exists")]
+    NoHeader,
+    /// Something else answers, or the header is damaged.
+    #[error("the answer is not its artfs.json: {0}")]
+    NotAHeader(#[source] Arc<HeaderError>),
+    /// Another store is in its place.
+    #[error("another store is there now, {0}")]
+    OtherStore(StoreId),
+}
+
+impl From<StoreError> for OutageCause {
+    fn from(error: StoreError) -> Self {
+        Self::Request(Arc::new(error))
+    }
+}
+
+/// Shows an error without the name asked for.
+struct Unnamed<'a>(&'a StoreError);
+
+impl Display for Unnamed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            StoreError::Unavailable { source, .. } => source.fmt(f),
+            StoreError::Denied { source, .. } => {
+                write!(f, "the store denies access: {source}; check the credentials and the bucket's policy")
+            }
+            StoreError::NoBucket { .. } => {
+                f.write_str("its bucket does not exist: check its name, region and endpoint")
+            }
+            other => other.fmt(f),
+        }
+    }
+}
+
+/// What a store does where it should create an object only if it is absent.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UnconditionalCause {
+    /// It writes the object over the one that exists.
+    #[error(
+        "it overwrote {key} when told to create it only if it is absent (it ignores If-None-Match), so two hosts would destroy each other's commits"
+    )]
+    Overwrites {
+        /// The object.
+        key: String,
+    },
+    /// Its server answers that it does not know the condition.
+    #[error("it does not know how to create {key} only if it is absent: {source}")]
+    NotImplemented {
+        /// The object.
+        key: String,
+        /// The server's answer.
+        source: BackendError,
+    },
+    /// Its client, or the file system, cannot do it.
+    #[error("{}", unsupported(.0))]
+    Unsupported(#[source] BackendError),
+}
+
+fn unsupported(error: &BackendError) -> String {
+    match error.get() {
+        object_store::Error::NotImplemented { operation, implementer } => {
+            format!("{implementer} does not support {operation}")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// What is wrong with an object.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CorruptCause {
+    /// Its bytes do not decode.
+    #[error("{}", .0.problem)]
+    Format(Box<FormatError>),
+    /// It is longer than any object that is read whole.
+    #[error("{size} bytes are more than any such object has")]
+    TooLarge {
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// More bytes came than its length says.
+    #[error("more came than the {size} bytes that it has")]
+    TooMuch {
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// It ends before the range asked for does.
+    #[error("it has {size} bytes, bytes {}..{} were asked for", range.start, range.end)]
+    TooShort {
+        /// Its length in bytes.
+        size: u64,
+        /// The bytes asked for.
+        range: Range<u64>,
+    },
+    /// Something that is not a file is in its place.
+    #[error(transparent)]
+    NotAFile(#[from] NotAFile),
+    /// It is gone, and objects that are written after it exist.
+    #[error("it is missing, while later ones exist")]
+    Missing,
+}
+
+impl From<FormatError> for CorruptCause {
+    fn from(error: FormatError) -> Self {
+        Self::Format(Box::new(error))
+    }
+}
+
 impl StoreError {
+    /// The error of an object whose bytes are wrong.
+    pub fn corrupt(key: impl Display, cause: impl Into<CorruptCause>) -> Self {
+        StoreError::Corrupt { key: key.to_string(), source: cause.into() }
+    }
+
+    /// The error of a request that got no answer; `key` is what was asked for.
+    pub(super) fn unavailable(key: impl Display, cause: impl Into<UnavailableCause>) -> Self {
+        StoreError::Unavailable { key: key.to_string(), source: cause.into() }
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, StoreError::Unavailable { .. } | StoreError::Exhausted { .. })
@@ -105,229 +278,37 @@ impl StoreError {
         matches!(self, StoreError::Denied { .. } | StoreError::NoBucket { .. })
     }
 
-    /// Whether the store wants to be asked less.
-    pub(super) fn asks_for_less(&self) -> bool {
-        match self {
-            StoreError::Unavailable { problem, .. } => THROTTLED.iter().any(|word| problem.contains(word)),
-            _ => false,
-        }
-    }
-
-    /// The same as trouble that may pass, because `problem` holds for everything in the store.
-    pub(super) fn passing(self, problem: String) -> Self {
+    /// The refusal of one request as trouble of the whole store, which may pass.
+    pub(super) fn passing(self, cause: UnavailableCause) -> Self {
         match self {
             StoreError::Denied { key, .. } | StoreError::NoBucket { key } => {
-                StoreError::Unavailable { key, problem }
+                StoreError::Unavailable { key, source: cause }
             }
             other => other,
         }
     }
 
-    /// What happened, without the name asked for.
-    pub(super) fn problem(&self) -> String {
-        match self {
-            StoreError::Unavailable { problem, .. } => problem.clone(),
-            StoreError::Denied { problem, .. } => {
-                format!("the store denies access: {problem}; check the credentials and the bucket's policy")
-            }
-            StoreError::NoBucket { .. } => {
-                "its bucket does not exist: check its name, region and endpoint".to_owned()
-            }
-            other => other.to_string(),
-        }
-    }
-
-    /// The same of a write: a name that is missing can only mean a missing bucket.
+    /// The same error, of a write: a missing name can only mean a missing bucket or directory.
     pub(super) fn on_writing(self) -> Self {
         match self {
-            StoreError::NotFound { key } => {
-                StoreError::Denied { key, problem: "the bucket or directory is not there (any more)".into() }
-            }
+            StoreError::NotFound { key } => StoreError::Denied { key, source: DeniedCause::NoPlace },
             other => other,
-        }
-    }
-
-    /// Of a store that wrote an object over itself when it had to refuse that.
-    pub(super) fn overwritten(key: &dyn Display) -> Self {
-        let problem = format!(
-            "it overwrote {key} when told to create it only if it is absent (it ignores If-None-Match), so two hosts \
-             would destroy each other's commits"
-        );
-        StoreError::Unconditional { problem }
-    }
-
-    /// The same of a creation: a server that does not know the condition says so each time.
-    pub(super) fn on_creating(self) -> Self {
-        match self {
-            StoreError::Unavailable { key, problem } if problem.contains(NOT_IMPLEMENTED) => {
-                let problem = format!("it does not know how to create {key} only if it is absent: {problem}");
-                StoreError::Unconditional { problem }
-            }
-            other => other,
-        }
-    }
-
-    /// What an error of the client amounts to; `key` is what was asked for.
-    pub(super) fn from_backend(key: &dyn Display, error: object_store::Error) -> Self {
-        let (key, chain) = (key.to_string(), error_chain(&error));
-        if MISSING_BUCKET_CODES.iter().any(|code| chain.contains(code)) {
-            return StoreError::NoBucket { key };
-        }
-        if let Some(shortage) = io_error(&error).and_then(Shortage::of) {
-            return StoreError::Exhausted { key, shortage };
-        }
-        if let Some(not_a_file) = cause::<NotAFile>(&error) {
-            return StoreError::Corrupt { key, problem: not_a_file.to_string() };
-        }
-        let problem: String = chain.chars().take(MAX_PROBLEM_CHARS).collect();
-        if chain.contains(SKEWED_CLOCK_CODE) {
-            let problem = format!("this host's clock is wrong by the store's, set it: {problem}");
-            return StoreError::Unavailable { key, problem };
-        }
-        match error {
-            object_store::Error::NotFound { .. } => StoreError::NotFound { key },
-            object_store::Error::NotImplemented { operation, implementer } => {
-                StoreError::Unconditional { problem: format!("{implementer} does not support {operation}") }
-            }
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                StoreError::Denied { key, problem }
-            }
-            object_store::Error::Generic { ref source, .. } => match io_error(source.as_ref()) {
-                Some(e) if is_full(e) => StoreError::Full { key },
-                Some(e) if e.kind() == io::ErrorKind::PermissionDenied => StoreError::Denied { key, problem },
-                // A listing that is denied has no kind of its own; its status stands in the text only.
-                _ if ["401 Unauthorized", "403 Forbidden"].iter().any(|status| chain.contains(status)) => {
-                    StoreError::Denied { key, problem }
-                }
-                _ => StoreError::Unavailable { key, problem },
-            },
-            _ => StoreError::Unavailable { key, problem },
         }
     }
 }
 
-/// What a store said that refused to create an object because one is there, or because others are writing it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conflict(String);
+/// A store's refusal to create an object because it exists, or because others are writing it.
+#[derive(Debug, Clone)]
+pub struct Conflict(pub(super) BackendError);
 
 impl Conflict {
-    pub(super) fn of(error: &object_store::Error) -> Option<Self> {
-        use object_store::Error::{AlreadyExists, Precondition};
-        let is_conflict = matches!(error, AlreadyExists { .. } | Precondition { .. });
-        is_conflict.then(|| Self(error_chain(error).chars().take(MAX_PROBLEM_CHARS).collect()))
-    }
-
-    /// The error of who was told so time and again, found nothing there, and knows of no other writer.
+    /// The error to return when the store keeps refusing, and neither the object nor another writer shows up.
     pub fn refusing(self, key: &dyn Display) -> StoreError {
-        StoreError::Conflict { key: key.to_string(), problem: self.0 }
+        StoreError::Conflict { key: key.to_string(), source: self.0 }
     }
-}
-
-/// The whole chain of causes on one line.
-fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text.replace('\n', " ")
-}
-
-pub(super) fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
-    cause(error)
-}
-
-/// The first cause of a type.
-fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let mut at = Some(error);
-    while let Some(e) = at {
-        if let Some(found) = e.downcast_ref() {
-            return Some(found);
-        }
-        // An error of the system gives away its inner error's source, and not that error.
-        let inner = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        at = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| e.source());
-    }
-    None
 }
 
 /// Whether an error says that a disk, or the user's share of it, is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// Why a store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The URL makes no sense.
-    #[error("{url:?} is not the URL of a store: {problem}")]
-    Url {
-        /// As it was given.
-        url: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A variable of the environment, or the file that it names, cannot be used.
-    #[error(transparent)]
-    Variable(#[from] BadVariable),
-    /// The client cannot be set up, or the directory not be made.
-    #[error("cannot use the store {url}: {problem}")]
-    Connect {
-        /// The store.
-        url: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The bucket does not exist.
-    #[error("the bucket of {url} does not exist: make it first, or check its name, region and endpoint")]
-    NoBucket {
-        /// The store.
-        url: String,
-    },
-    /// There is something, but no artfs store.
-    #[error("{url} is not an artfs store: {problem}")]
-    NotAStore {
-        /// The place.
-        url: String,
-        /// What is there instead.
-        problem: String,
-    },
-    /// The header cannot be used.
-    #[error("cannot use the store {url}: {source}")]
-    Header {
-        /// The store.
-        url: String,
-        /// Why.
-        source: HeaderError,
-    },
-    /// The store did not answer as it should.
-    #[error("cannot open the store {url}: {source}")]
-    Store {
-        /// The store.
-        url: String,
-        /// Why.
-        source: StoreError,
-    },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_this_host_lacks_is_not_the_stores_trouble() {
-        for (errno, short) in
-            [(libc::EMFILE, true), (libc::ENFILE, true), (libc::ENOMEM, true), (libc::EIO, false)]
-        {
-            let source = Box::new(io::Error::from_raw_os_error(errno));
-            let error = object_store::Error::Generic { store: "x", source };
-            let error = StoreError::from_backend(&"artfs.json", error);
-            assert_eq!(matches!(error, StoreError::Exhausted { .. }), short, "{error}");
-            assert_eq!(matches!(error, StoreError::Unavailable { .. }), !short, "{error}");
-        }
-    }
 }

@@ -1,8 +1,8 @@
-//! The files of a directory store: opened without waiting, and listed as far as they can be objects.
+//! The files of a directory store: opened without blocking, and listed as objects.
 //!
-//! A FIFO, socket or device where an object should be would hang its reader, or do something; it is told for what it is
-//! and never opened. A listing leaves out what no object can be: such files, names that no key can have, and what other
-//! writers have not finished yet (`<name>#<number>`).
+//! Opening a FIFO, socket or device could hang the reader or trigger the device, so these are reported and never opened.
+//! A listing leaves out everything that cannot be an object: such files, names that no key can have, and unfinished
+//! files of other writers (`<name>#<number>`).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -17,14 +17,15 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Directories below each other that are listed; keys have six parts at the most.
 const MAX_DEPTH: usize = 16;
-/// Objects of a listing given at once, and how many such batches wait to be taken.
+/// Objects that a listing sends at once.
 const BATCH: usize = 1000;
+/// Batches that wait to be taken.
 const BATCHES: usize = 2;
 
-/// What is where an object should be, if it is no file.
-#[derive(Debug, thiserror::Error)]
+/// Something that is not a file, in the place of an object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it is {0}, where a file should be")]
-pub(super) struct NotAFile(&'static str);
+pub struct NotAFile(&'static str);
 
 impl NotAFile {
     fn of(meta: &Metadata) -> Option<Self> {
@@ -39,24 +40,25 @@ impl NotAFile {
     }
 }
 
-/// Opens a file. What is none is not opened, and nothing waits.
+/// Opens a file without blocking. Anything else is an error and is not opened.
 pub(super) fn open(path: &FsPath) -> io::Result<(File, Metadata)> {
     let check = |meta: &Metadata| NotAFile::of(meta).map_or(Ok(()), |other| Err(io::Error::other(other)));
     check(&fs::metadata(path)?)?;
-    // Between the two it may have been replaced.
+    // It may have been replaced in between.
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let meta = file.metadata()?;
     check(&meta)?;
     Ok((file, meta))
 }
 
-/// What is told of an object.
+/// The metadata of an object.
 pub(super) fn describe(location: Path, meta: &Metadata) -> ObjectMeta {
     let nanos = u32::try_from(meta.mtime_nsec()).unwrap_or(0);
     let last_modified = DateTime::from_timestamp(meta.mtime(), nanos).unwrap_or_default();
     ObjectMeta { location, last_modified, size: meta.len(), e_tag: None, version: None }
 }
 
+/// The client's error for one of the system.
 pub(super) fn failed(path: &FsPath, source: io::Error) -> Error {
     match source.kind() {
         io::ErrorKind::NotFound => {
@@ -66,7 +68,7 @@ pub(super) fn failed(path: &FsPath, source: io::Error) -> Error {
     }
 }
 
-/// The objects below a directory in order of their names, from behind `after` on.
+/// Lists the objects below a directory in name order, those after `after` only.
 pub(super) fn list(root: PathBuf, prefix: Path, after: Option<Path>) -> Receiver<Result<Vec<ObjectMeta>>> {
     let (out, batches) = channel(BATCHES);
     tokio::task::spawn_blocking(move || {
@@ -78,13 +80,13 @@ pub(super) fn list(root: PathBuf, prefix: Path, after: Option<Path>) -> Receiver
             Err(Stop::Failed(e)) => Err(e),
             Err(Stop::NobodyListens) => return,
         };
-        // Who takes no more needs no end.
+        // A receiver that is gone needs no last batch.
         let _ = walk.out.blocking_send(last);
     });
     batches
 }
 
-/// The names of the directories right below a directory.
+/// Returns the directories directly below a directory.
 pub(super) fn folders(root: &FsPath, prefix: &Path) -> Result<BTreeSet<Path>> {
     let at = root.join(prefix.as_ref());
     let mut found = BTreeSet::new();
@@ -108,10 +110,10 @@ struct FolderWalk {
 }
 
 impl FolderWalk {
-    /// `above` are the directories on the way down, so that links do not lead in a circle.
+    /// Walks a directory. `above` has the directories on the way down, so that links cannot loop.
     fn directory(&mut self, at: &FsPath, prefix: &str, above: &mut Vec<(u64, u64)>) -> Result<(), Stop> {
         let mut entries = entries(at).map_err(Stop::Failed)?;
-        // As whole names sort: a directory's with its slash.
+        // In the order of whole keys: a directory's name sorts with its slash.
         entries
             .sort_by_cached_key(|(name, meta)| if meta.is_dir() { format!("{name}/") } else { name.clone() });
         for (name, meta) in entries {
@@ -138,7 +140,7 @@ impl FolderWalk {
     }
 }
 
-/// What is in a directory, links followed; nothing if it is not there.
+/// Returns the entries of a directory, links followed; none if it does not exist.
 fn entries(at: &FsPath) -> Result<Vec<(String, Metadata)>> {
     let names = match fs::read_dir(at) {
         Ok(names) => names,
@@ -153,7 +155,7 @@ fn entries(at: &FsPath) -> Result<Vec<(String, Metadata)>> {
         let Ok(text) = name.file_name().into_string() else { continue };
         match fs::metadata(name.path()) {
             Ok(meta) => found.push((text, meta)),
-            // Gone meanwhile, or a link that leads nowhere.
+            // Removed meanwhile, or a dangling link.
             Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ELOOP) => {}
             Err(e) => return Err(failed(&name.path(), e)),
         }
@@ -161,7 +163,7 @@ fn entries(at: &FsPath) -> Result<Vec<(String, Metadata)>> {
     Ok(found)
 }
 
-/// The key of a name in a folder, if it can have one.
+/// Returns the key of a name in a folder, if it can be one.
 fn location(prefix: &str, name: &str) -> Option<Path> {
     let is_unfinished = name
         .rsplit_once('#')

@@ -1,21 +1,19 @@
-//! Opening a store: its header is read, made where there is nothing yet, or known from an earlier visit.
+//! Opening a store: its header is read, written to an empty place, or known from an earlier visit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
-use super::conditions::Conditions;
-use super::connections::StoreBackend;
-use super::counters::StoreCounters;
-use super::outage::Outage;
-use super::{Conflict, Created, Key, OpenError, Store, StoreError};
+use super::backend::StoreBackend;
+use super::error::{Conflict, OutageCause, StoreError};
+use super::key::Key;
+use super::objects::Created;
+use super::open_error::{NotAStore, OpenError};
+use super::opened::Store;
 use crate::format::clock::Env;
 use crate::format::header::{HeaderError, StoreHeader};
 use crate::format::id::StoreId;
 
-/// Requests in flight at once, of all kinds.
-const MAX_REQUESTS_IN_FLIGHT: usize = 64;
-/// A store that says nothing for this long counts as not answering, unless the user says otherwise.
+/// A store that is silent for this long counts as not answering, unless the user sets another limit.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether opening may make a new store.
@@ -30,9 +28,13 @@ pub enum OnMissing {
 }
 
 impl Store {
-    /// Opens the store behind `backend`, or makes it there if there is nothing yet. `url` is for messages.
+    /// Opens the store behind `backend`, or makes it if the place is empty. `url` is for messages.
     ///
     /// Hosts that open a new store at the same time agree on one header. Cost: one request; a new store three.
+    ///
+    /// # Errors
+    /// [`OpenError::NotAStore`] if there is something else, or nothing and none may be made; [`OpenError::Header`] if
+    /// this program cannot use the store; a request that failed.
     pub async fn open(
         backend: impl Into<StoreBackend>,
         url: impl Into<String>,
@@ -42,7 +44,10 @@ impl Store {
         Self::open_within(backend, url, on_missing, env, ANSWER_LIMIT).await
     }
 
-    /// The same; a store that says nothing for `answer_limit` counts as not answering.
+    /// [`Store::open`] with another limit for an answer than [`ANSWER_LIMIT`].
+    ///
+    /// # Errors
+    /// As [`Store::open`].
     pub async fn open_within(
         backend: impl Into<StoreBackend>,
         url: impl Into<String>,
@@ -61,7 +66,7 @@ impl Store {
         let bytes = match store.get(&Key::Header).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {
-                let conflict = store.make(on_missing).await.map_err(|e| e.into_open(&url))?;
+                let conflict = store.make(on_missing).await?;
                 match (store.get(&Key::Header).await, conflict) {
                     (Err(StoreError::NotFound { .. }), Some(conflict)) => {
                         return Err(failed(conflict.refusing(&Key::Header)));
@@ -73,15 +78,16 @@ impl Store {
         };
         store.header =
             StoreHeader::decode(&bytes).map_err(|source| OpenError::Header { url: url.clone(), source })?;
-        store.outage.expect(store.header.store);
+        store.objects.outage().expect(store.header.store);
         Ok(store)
     }
 
-    /// Opens a store that was here before, with this header. One that refuses it, or gives something else, is away like
-    /// one that is silent: it is opened as it was known, with an outage. In a runtime it is asked at intervals.
+    /// Opens a store that was here before, with this header. If the store is silent, refuses the header or serves
+    /// something else, it opens as it was known, with an outage, and is asked at intervals (in a runtime). Cost: one
+    /// request.
     ///
     /// # Errors
-    /// The place is empty, or holds a store that this program cannot use. Cost: one request.
+    /// [`OpenError::NotAStore`] if the place is empty; [`OpenError::Header`] if this program cannot use the store.
     pub async fn open_known(
         backend: impl Into<StoreBackend>,
         url: impl Into<String>,
@@ -92,15 +98,14 @@ impl Store {
         let (backend, url) = (backend.into(), url.into());
         let id = known.store;
         let mut store = Self::new(backend.clone(), url.clone(), known, env.clone(), answer_limit);
-        store.outage.expect(id);
+        store.objects.outage().expect(id);
         let bytes = match store.get(&Key::Header).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => {
-                let missing = store.make(OnMissing::Fail).await.map_err(|e| e.into_open(&url));
-                return missing.map(|_| store);
+                return store.make(OnMissing::Fail).await.map(|_| store);
             }
             Err(e) if e.is_transient() => {
-                store.outage.begin(e.problem());
+                store.objects.outage().begin(e.into());
                 return Ok(store);
             }
             Err(e) => return Err(not_opened(&url, e)),
@@ -109,17 +114,17 @@ impl Store {
             Ok(header) if header.store == id => store.header = header,
             Ok(header) => {
                 store = Self::new(backend, url, header, env, answer_limit);
-                store.outage.expect(store.header.store);
+                store.objects.outage().expect(store.header.store);
             }
             Err(e @ HeaderError::Format(_)) => {
-                store.outage.begin(format!("what comes is not its artfs.json: {e}"));
+                store.objects.outage().begin(OutageCause::NotAHeader(Arc::new(e)));
             }
             Err(source) => return Err(OpenError::Header { url, source }),
         }
         Ok(store)
     }
 
-    /// A store whose header is known from an earlier visit. Sends nothing.
+    /// Returns a store whose header is known from an earlier visit. Sends nothing.
     pub fn assume(
         backend: impl Into<StoreBackend>,
         url: impl Into<String>,
@@ -129,85 +134,40 @@ impl Store {
     ) -> Self {
         let id = header.store;
         let store = Self::new(backend.into(), url.into(), header, env, answer_limit);
-        store.outage.expect(id);
+        store.objects.outage().expect(id);
         store
     }
 
-    /// The same for a store that did not answer just now: requests fail at once until it does. In a runtime it
-    /// is asked at intervals.
-    pub fn assume_away(
-        backend: impl Into<StoreBackend>,
-        url: impl Into<String>,
-        header: StoreHeader,
-        env: Env,
-        answer_limit: Duration,
-        problem: String,
-    ) -> Self {
-        let store = Self::assume(backend, url, header, env, answer_limit);
-        store.outage.begin(problem);
-        store
-    }
-
-    fn new(
-        backend: StoreBackend,
-        url: String,
-        header: StoreHeader,
-        env: Env,
-        answer_limit: Duration,
-    ) -> Self {
-        Self {
-            outage: Outage::none(backend.clone(), url.clone(), env.clone(), answer_limit),
-            backend: backend.objects,
-            connections: backend.connections,
-            url,
-            header,
-            env,
-            counters: StoreCounters::default(),
-            in_flight: Semaphore::new(MAX_REQUESTS_IN_FLIGHT),
-            answer_limit,
-            conditions: Conditions::default(),
-        }
-    }
-
-    /// Creates the header. Gives what a store said that did not: another host was faster, or it refuses all.
-    async fn make(&self, on_missing: OnMissing) -> Result<Option<Conflict>, MakeError> {
-        let foreign = self.list_foreign(2).await.map_err(MakeError::Store)?;
+    /// Creates the header. Returns the store's answer if it did not: another host was faster, or the store refuses
+    /// everything.
+    async fn make(&self, on_missing: OnMissing) -> Result<Option<Conflict>, OpenError> {
+        let failed = |source| not_opened(self.url(), source);
+        let not_a_store = |source| OpenError::NotAStore { url: self.url().to_owned(), source };
+        let found = self.objects.list_foreign(2).await.map_err(failed)?;
         // Another host may have made the store since the header was looked for.
-        if foreign.iter().any(|name| name != &Key::Header.to_string()) && !self.exists(&Key::Header).await? {
-            let problem = format!("there is no artfs.json in it, but other things are ({}, …)", foreign[0]);
-            return Err(MakeError::NotAStore(problem));
+        if found.iter().any(|name| name != &Key::Header.to_string())
+            && !self.has_header().await.map_err(failed)?
+        {
+            return Err(not_a_store(NotAStore::OtherObjects { first: found[0].clone() }));
         }
         if on_missing == OnMissing::Fail {
-            return Err(MakeError::NotAStore(
-                "there is nothing there yet; `artfs mount` or `artfs put` make one".into(),
-            ));
+            return Err(not_a_store(NotAStore::Empty));
         }
-        match self.create_unproved(&Key::Header, self.header.encode().into()).await {
-            Ok(Created::Yes) => self.prove_new().await.map(|()| None).map_err(MakeError::Store),
+        let header = self.header.encode();
+        match self.objects.create(&Key::Header, header.clone().into()).await {
+            Ok(Created::Yes) => {
+                self.conditions.prove_new(&self.objects, header.into()).await.map(|()| None).map_err(failed)
+            }
             Ok(Created::Exists(conflict)) => Ok(Some(conflict)),
-            Ok(Created::Unknown(e)) | Err(e) => Err(MakeError::Store(e)),
+            Ok(Created::Unknown(e)) | Err(e) => Err(failed(e)),
         }
     }
 
-    async fn exists(&self, key: &Key) -> Result<bool, MakeError> {
-        match self.get(key).await {
+    async fn has_header(&self) -> Result<bool, StoreError> {
+        match self.get(&Key::Header).await {
             Ok(_) => Ok(true),
             Err(StoreError::NotFound { .. }) => Ok(false),
-            Err(e) => Err(MakeError::Store(e)),
-        }
-    }
-}
-
-enum MakeError {
-    NotAStore(String),
-    Store(StoreError),
-}
-
-impl MakeError {
-    fn into_open(self, url: &str) -> OpenError {
-        match self {
-            MakeError::NotAStore(problem) => OpenError::NotAStore { url: url.to_owned(), problem },
-            MakeError::Store(e) => not_opened(url, e),
+            Err(e) => Err(e),
         }
     }
 }
@@ -224,8 +184,6 @@ fn not_opened(url: &str, source: StoreError) -> OpenError {
 mod tests {
     use super::*;
     use crate::format::clock;
-    use std::sync::Arc;
-
     use object_store::memory::InMemory;
     use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -242,6 +200,8 @@ mod tests {
         let foreign: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         foreign.put(&"photos/1.jpg".into(), "x".into()).await.unwrap();
         let refused = Store::open(foreign, "memory", OnMissing::Create, clock::system()).await;
-        assert!(matches!(refused, Err(OpenError::NotAStore { problem, .. }) if problem.contains("photos")));
+        assert!(
+            matches!(refused, Err(OpenError::NotAStore { source: NotAStore::OtherObjects { first }, .. }) if first.contains("photos"))
+        );
     }
 }

@@ -1,115 +1,82 @@
-//! Trying again: the one place where requests are repeated, and only those that may be.
+//! Retries: the one place where requests are repeated, and only those that may be.
 //!
 //! One limit (`--store-timeout`) holds for every kind of trouble. A request is tried until it has gone that long
-//! without anything useful: no answer, only errors that may pass, or less than [`USEFUL_BYTES`] of a body. At half of
-//! it the store's header is asked for, connections that are silent are given up, and what hangs is asked for once
-//! more over new ones. At the end the store is away if nobody has had a good answer since the request began; else
-//! the trouble is that of one object.
+//! without progress: no answer, only errors that may pass, or a body that trickles (`patience.rs`). At half of the limit
+//! the store's header is asked for, silent connections are dropped, and a request that hangs is sent once more over new
+//! ones. At the end the store is declared away if nobody has had a good answer since the request began; else the trouble
+//! is that of one object.
 
-use parking_lot::Mutex;
 use std::fmt::Display;
-use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use super::outage::no_answer;
-use super::{Store, StoreError};
+use super::backend::{StoreBackend, without_panic};
+use super::classify::{classify_error, is_throttled};
+use super::connections::Connections;
+use super::error::{StoreError, UnavailableCause};
+use super::outage::OutageMonitor;
+use super::patience::{Patience, transfer_time};
 use crate::format::clock::Env;
 
+/// Requests in flight at once, of all kinds.
+const MAX_IN_FLIGHT: usize = 64;
 /// The wait before the second attempt; doubled for each further one.
 const FIRST_DELAY: Duration = Duration::from_millis(50);
 /// No single wait is longer, unless the store asks for it.
 const MAX_DELAY: Duration = Duration::from_secs(2);
-/// A store that asks for less is waited for as if so many attempts had failed before.
+/// A store that asks for fewer requests is waited for as if so many attempts had failed before.
 const THROTTLED_FAILURES: u32 = 3;
-/// Bytes of a body that have to come within the limit: one that trickles is no better than one that stands still.
-const USEFUL_BYTES: u64 = 64 << 10;
-/// Names of a listing that count as that: a page of them.
-const USEFUL_NAMES: u64 = 1000;
-/// The slowest upload that is waited for, and the slowest local disk: 256 KiB a second.
-const MIN_BYTES_PER_MILLI: u64 = 262;
-/// Larger uploads are not sent a second time while the first may still be on its way.
-const MAX_DOUBLED_BYTES: u64 = 1 << 20;
 
-/// How long the attempts at one request are waited for. They share it.
+/// Runs the requests to one store: so many at once, repeated while that helps, none during an outage.
 #[derive(Debug)]
-pub(super) struct Patience {
-    /// Beside the limit: what sending takes.
-    allowance: Duration,
-    /// Whether a second attempt may run beside a first one that hangs.
-    doubles: bool,
-    progress: Mutex<BodyProgress>,
+pub(super) struct RequestRunner {
+    pub env: Env,
+    /// How long one request is waited for.
+    pub answer_limit: Duration,
+    pub outage: OutageMonitor,
+    connections: Connections,
+    in_flight: Semaphore,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct BodyProgress {
-    /// When something useful came last.
-    at: Instant,
-    /// What any attempt has got, of that which counted.
-    counted: u64,
-}
-
-impl Patience {
-    /// For reading.
-    pub fn reading() -> Self {
-        let progress = BodyProgress { at: Instant::now(), counted: 0 };
-        Self { allowance: Duration::ZERO, doubles: true, progress: Mutex::new(progress) }
-    }
-
-    /// For sending `len` bytes.
-    pub fn sending(len: u64) -> Self {
-        let allowance = time_for(len);
-        Self { allowance, doubles: len <= MAX_DOUBLED_BYTES, ..Self::reading() }
-    }
-
-    /// An attempt has got `bytes` of its body so far.
-    pub fn note_bytes(&self, bytes: u64) {
-        self.note(bytes, USEFUL_BYTES);
-    }
-
-    /// An attempt has got so many names so far.
-    pub fn note_names(&self, names: u64) {
-        self.note(names, USEFUL_NAMES);
-    }
-
-    fn note(&self, got: u64, useful: u64) {
-        let mut progress = self.progress();
-        if got >= progress.counted.saturating_add(useful) {
-            *progress = BodyProgress { at: Instant::now(), counted: got };
+impl RequestRunner {
+    pub fn new(backend: &StoreBackend, url: &str, env: Env, answer_limit: Duration) -> Self {
+        Self {
+            outage: OutageMonitor::new(backend.clone(), url.to_owned(), env.clone(), answer_limit),
+            connections: backend.connections.clone(),
+            in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            env,
+            answer_limit,
         }
     }
 
-    /// A local disk is given time to read so many bytes.
-    pub fn allow_reading(&self, len: u64) {
-        self.progress().at += time_for(len);
+    /// Waits for a place among the requests in flight. Fails at once during an outage.
+    pub async fn admit(&self, key: &(dyn Display + Sync)) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.outage.check(key)?;
+        let permit = self.permit().await;
+        self.outage.check(key)?;
+        Ok(permit)
     }
 
-    fn begin(&self, now: Instant) {
-        *self.progress() = BodyProgress { at: now, counted: 0 };
+    async fn permit(&self) -> SemaphorePermit<'_> {
+        self.in_flight.acquire().await.expect("the semaphore is never closed")
     }
 
-    fn quiet_since(&self) -> Instant {
-        self.progress().at
+    /// Waits while the server wants no requests, for the limit at most.
+    pub async fn wait_for_pause(&self) {
+        if let Some(until) = self.connections.pause() {
+            tokio::time::sleep_until(until.min(Instant::now() + self.answer_limit)).await;
+        }
     }
 
-    fn progress(&self) -> parking_lot::MutexGuard<'_, BodyProgress> {
-        self.progress.lock()
-    }
-}
-
-fn time_for(len: u64) -> Duration {
-    Duration::from_millis(len / MIN_BYTES_PER_MILLI)
-}
-
-impl Store {
-    /// Runs `attempt` until it succeeds, fails for good, or `patience` is at its end. Fails at once during an outage,
-    /// also one that begins meanwhile.
+    /// Runs `attempt` until it succeeds, fails for good, or `patience` ends. Fails at once during an outage, including
+    /// one that begins meanwhile.
     ///
-    /// A refusal is believed if the store answers its header; else it is trouble that may pass.
-    pub(super) async fn retry<T, F>(
+    /// A refusal is final if the store still serves its header; else it counts as trouble that may pass.
+    pub async fn retry<T, F>(
         &self,
         key: &(dyn Display + Sync),
         patience: &Patience,
@@ -118,15 +85,13 @@ impl Store {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        self.outage.check(key)?;
-        let first = self.in_flight.acquire().await.expect("the semaphore is never closed");
-        self.outage.check(key)?;
+        let first = self.admit(key).await?;
         let mut launch = |permit| {
-            let (work, queue) = (attempt(), &self.in_flight);
+            let work = attempt();
             async move {
                 let _permit = match permit {
                     Some(permit) => permit,
-                    None => queue.acquire().await.expect("the semaphore is never closed"),
+                    None => self.permit().await,
                 };
                 without_panic(key, work).await
             }
@@ -140,7 +105,7 @@ impl Store {
             None => running.push(launch(Some(first))),
             Some(_) => drop(first),
         }
-        // The quiet that was looked into, and whether all was begun once more.
+        // The last quiet that was looked into, and whether everything was started over.
         let (mut doubted, mut is_second) = (None, patience.doubles);
         loop {
             let quiet = patience.quiet_since();
@@ -163,7 +128,7 @@ impl Store {
                     let again = self.next_attempt(&error, failures, end);
                     tracing::debug!(%error, failures, "request failed, trying again");
                     trouble = Some(error);
-                    // Another attempt may be on its way.
+                    // Another attempt may still be running.
                     next = running.is_empty().then_some(again);
                 }
                 () = until(next) => {
@@ -182,11 +147,10 @@ impl Store {
                     if patience.quiet_since() > quiet {
                         continue;
                     }
-                    let error = trouble.take().unwrap_or_else(|| StoreError::Unavailable {
-                        key: key.to_string(),
-                        problem: no_answer(limit),
-                    });
-                    // What this host lacks says nothing of the store.
+                    let error = trouble
+                        .take()
+                        .unwrap_or_else(|| StoreError::unavailable(key, UnavailableCause::NoAnswer { limit }));
+                    // What this host is short of says nothing about the store.
                     if matches!(error, StoreError::Exhausted { .. }) {
                         return Err(error);
                     }
@@ -194,7 +158,7 @@ impl Store {
                     if is_away || is_second {
                         return Err(self.outage.describe(key, error));
                     }
-                    // The store answers others: it may have been the connection.
+                    // The store answers others: it may be the connection.
                     self.connections.renew(begun);
                     is_second = true;
                     begun = Instant::now();
@@ -203,28 +167,28 @@ impl Store {
                     running.push(launch(None));
                 }
                 () = self.outage.begins() => {
-                    let error = StoreError::Unavailable { key: key.to_string(), problem: no_answer(limit) };
+                    let error = StoreError::unavailable(key, UnavailableCause::NoAnswer { limit });
                     return Err(self.outage.describe(key, trouble.unwrap_or(error)));
                 }
             }
         }
     }
 
-    /// A refusal as it stands, or the trouble that it is if the store refuses everything.
+    /// Returns a refusal as it is, or as trouble that may pass (`Err`) if the store refuses everything.
     async fn refused(&self, error: StoreError, end: Instant) -> Result<StoreError, StoreError> {
         let begun = Instant::now();
         match tokio::time::timeout_at(end, self.outage.refuses_all(begun)).await {
             Ok(None) => Ok(error),
-            Ok(Some(problem)) => Err(error.passing(problem)),
-            Err(_) => Err(error.passing(no_answer(self.answer_limit))),
+            Ok(Some(cause)) => Err(error.passing(UnavailableCause::HeaderUnavailable(cause))),
+            Err(_) => Err(error.passing(UnavailableCause::NoAnswer { limit: self.answer_limit })),
         }
     }
 
-    /// How long to wait before a write that was refused is tried again.
+    /// Returns how long to wait before a refused write is tried again.
     ///
     /// # Errors
-    /// The refusal, if the store gives its header; the outage, if it has not done so for the limit.
-    pub(super) async fn after_refusal(
+    /// The refusal, if the store serves its header; the outage, if it has not done so for the limit.
+    pub async fn after_refusal(
         &self,
         key: &(dyn Display + Sync),
         begun: Instant,
@@ -243,47 +207,33 @@ impl Store {
         Ok(self.next_attempt(&passing, failures, end).saturating_duration_since(Instant::now()))
     }
 
-    /// When to try again: later and later, with jitter, not before the store wants it, and once more before `end`.
+    /// Returns when to try again: later and later, with jitter, not before the store wants it, and once before `end`.
     fn next_attempt(&self, error: &StoreError, failures: u32, end: Instant) -> Instant {
         let now = Instant::now();
-        let failures = failures + if error.asks_for_less() { THROTTLED_FAILURES } else { 0 };
+        let failures = failures + if is_throttled(error) { THROTTLED_FAILURES } else { 0 };
         let left = end.saturating_duration_since(now) / 2;
         let wait = backoff(&self.env, failures).min(left.max(FIRST_DELAY));
         let pause = self.connections.pause().map(|until| until + self.env.part_of(FIRST_DELAY));
         pause.unwrap_or(now).max(now + wait)
     }
 
-    /// What `request` gives within the limit for an answer and the time that sending `len` bytes may take; for what is
-    /// never repeated here.
-    pub(super) async fn within<T>(
+    /// Runs a request once, with the limit for an answer and the time that sending `len` bytes may take.
+    pub async fn once<T>(
         &self,
         key: &(dyn Display + Sync),
         len: u64,
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
-        let (limit, begun) = (self.answer_limit + time_for(len), Instant::now());
-        let answer =
-            without_panic(key, async { request.await.map_err(|e| StoreError::from_backend(key, e)) });
+        let (limit, begun) = (self.answer_limit + transfer_time(len), Instant::now());
+        let answer = without_panic(key, async { request.await.map_err(|e| classify_error(key, e)) });
         tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| {
             self.connections.renew(begun);
-            Err(StoreError::Unavailable { key: key.to_string(), problem: no_answer(limit) })
+            Err(StoreError::unavailable(key, UnavailableCause::NoAnswer { limit }))
         })
     }
 }
 
-/// What `request` gives. The clients of the clouds panic over what they cannot put into a header, such as a token that
-/// was renewed.
-pub(super) async fn without_panic<T>(
-    key: &(dyn Display + Sync),
-    request: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    AssertUnwindSafe(request).catch_unwind().await.unwrap_or_else(|_| {
-        let problem = "its client cannot use the credentials or addresses that it was given".to_owned();
-        Err(StoreError::Denied { key: key.to_string(), problem })
-    })
-}
-
-/// Waits until then; without end where there is no such time.
+/// Waits until a time; forever if there is none.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -291,8 +241,8 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// How long to wait after failure number `failures` (from 1): exponential, with half of it random, so that
-/// hosts that collided do not collide again.
+/// Returns how long to wait after failure number `failures` (from 1): exponential, with half of it random, so that hosts
+/// that collided do not collide again.
 pub fn backoff(env: &Env, failures: u32) -> Duration {
     let full = FIRST_DELAY.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MAX_DELAY);
     full / 2 + env.part_of(full / 2)

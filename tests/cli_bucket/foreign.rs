@@ -216,7 +216,7 @@ fn a_place_with_foreign_keys_of_any_kind_is_no_place_for_a_new_store() {
         }
         let told = host.failure(&["put", "f", "proj/a"]);
         assert!(
-            told.contains("there is no artfs.json in it, but other things are ") && told.contains(shown),
+            told.contains("it has no artfs.json and holds other objects ") && told.contains(shown),
             "{told}"
         );
     }

@@ -145,10 +145,10 @@ async fn a_store_that_was_away_at_the_beginning_is_asked_until_it_is_back() {
     let backend: Arc<dyn ObjectStore> = faulty.clone();
     faulty.set_fault(|_| Fault::ErrorBefore);
     let header = known.header().clone();
-    let store =
-        Store::assume_away(backend, "memory://here", header, clock::system(), LIMIT, "no route".into());
+    let store = Store::open_known(backend, "memory://here", header, clock::system(), LIMIT).await;
+    let store = store.expect("it opens as it was known");
     let error = store.get(&pack("there")).await.expect_err("it is away");
-    assert!(error.to_string().contains("(no route)"), "{error}");
+    assert!(error.to_string().contains("Get of artfs.json failed before its effect"), "{error}");
     faulty.set_fault(|_| Fault::None);
     is_back(&store).await;
     assert_eq!(store.get(&pack("there")).await.expect("get"), "bytes");

@@ -515,7 +515,7 @@ async fn what_is_no_store_is_refused_and_left_alone(place: Place) {
     let empty = Store::open(place.backend.clone(), &place.url, OnMissing::Fail, clock::system()).await;
     let error = empty.expect_err("nothing is there");
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
-    assert!(error.to_string().contains("there is nothing there yet"), "{error}");
+    assert!(error.to_string().contains("it is empty"), "{error}");
 
     put_raw(&place, "photos/1.jpg", "x".to_owned()).await;
     let error = place.open().await.expect_err("it holds other things");

@@ -25,7 +25,7 @@ use crate::host::signing::SshKey;
 use crate::host::sys;
 use crate::host::variables::{self, VariableKind};
 use crate::repo::catalog::{Actor, Catalog};
-use crate::store::{ANSWER_LIMIT, Away, ConditionProof, OnMissing, OpenError, Store, StoreError, StoreUrl};
+use crate::store::{ANSWER_LIMIT, ConditionProof, OnMissing, OpenError, Store, StoreError, StoreUrl};
 
 /// Digits of the hash of a store's URL that name the file with its header.
 const URL_HASH_DIGITS: usize = 16;
@@ -212,8 +212,8 @@ impl Context {
             }
         });
         let store = opened.map_err(gone)?;
-        if let Some(Away { problem, .. }) = store.away() {
-            tracing::warn!(store = %url, problem, "the store cannot be reached: using what is known here");
+        if let Some(outage) = store.outage() {
+            tracing::warn!(store = %url, problem = %outage.cause, "the store cannot be reached: using what is known here");
             if url.directory().is_some() {
                 tracing::warn!("if its disk is not mounted, mount it; {}", for_good());
             }

@@ -430,10 +430,10 @@ fn store(context: &Context) -> Vec<DoctorCheck> {
     };
     let store = opened.catalog.store();
     let mut checks = vec![];
-    if let Some(away) = store.away() {
+    if let Some(outage) = store.outage() {
         checks.push(DoctorCheck::failed(
             name,
-            format!("{url} cannot be reached ({}); what is cached can be read", away.problem),
+            format!("{url} cannot be reached ({}); what is cached can be read", outage.cause),
             "check the network, the endpoint, the region and the credentials",
         ));
     } else {

@@ -244,7 +244,7 @@ impl DaemonLife {
                     answer = &mut answers, if ready.is_some() => {
                         let Some(ready) = ready.take() else { continue };
                         match answer {
-                            Ok(()) => ready.serving(&mountpoint, store.away()),
+                            Ok(()) => ready.serving(&mountpoint, store.outage()),
                             Err(error) => {
                                 ready.failed(&error);
                                 detach(&mountpoint);
@@ -352,13 +352,13 @@ fn detach(mountpoint: &std::path::Path) {
 pub fn status(services: &DaemonServices) -> Value {
     let options = &services.options;
     let store = services.catalog.store();
-    let (counts, away) = (store.counts(), store.away());
+    let (counts, outage) = (store.counts(), store.outage());
     json!({
         "pid": std::process::id(),
         "mountpoint": options.mountpoint.to_string_lossy(),
         "store": store.url(),
-        "store_offline_since": away.as_ref().map(|away| away.since),
-        "store_offline_reason": away.as_ref().map(|away| &away.problem),
+        "store_offline_since": outage.as_ref().map(|outage| outage.since),
+        "store_offline_reason": outage.as_ref().map(|outage| outage.cause.to_string()),
         "state": options.state.to_string_lossy(),
         "read_only": options.read_only,
         "allow_other": options.allow_other,

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use super::wire::{Reply, WireError, to_line};
 use crate::host::durable;
 use crate::host::process::limits;
 use crate::host::sys;
-use crate::store::Away;
+use crate::store::Outage;
 
 /// A log longer than this is set aside when the next daemon starts.
 const MAX_LOG_BYTES: u64 = 16 << 20;
@@ -40,7 +41,7 @@ impl Ready {
     }
 
     /// The mount serves, perhaps without its store.
-    pub fn serving(self, mountpoint: &Path, away: Option<Away>) {
+    pub fn serving(self, mountpoint: &Path, outage: Option<Arc<Outage>>) {
         let pid = std::process::id();
         let mountpoint = mountpoint.to_string_lossy();
         tracing::info!(%mountpoint, pid, "serving");
@@ -48,8 +49,8 @@ impl Ready {
             let served = json!({
                 "pid": pid,
                 "mountpoint": mountpoint,
-                "store_offline_since": away.as_ref().map(|away| away.since),
-                "store_offline_reason": away.as_ref().map(|away| &away.problem),
+                "store_offline_since": outage.as_ref().map(|outage| outage.since),
+                "store_offline_reason": outage.as_ref().map(|outage| outage.cause.to_string()),
             });
             say(pipe, &Reply::Ok(served));
         }

@@ -152,7 +152,7 @@ impl Catalog {
         let problem = match self.store.get(&object).await {
             // Old ones may be deleted.
             Err(StoreError::NotFound { .. }) => return Ok(()),
-            Err(StoreError::Corrupt { problem, .. }) => problem,
+            Err(StoreError::Corrupt { source, .. }) => source.to_string(),
             Err(e) => return Err(e.into()),
             Ok(bytes) if CheckpointHash::of(&bytes) != reference.hash => {
                 "its hash is not the one in its name".to_owned()

@@ -435,8 +435,7 @@ impl Catalog {
         }
         let object = Key::Details(key.clone(), reference.id);
         let bytes = self.store.get(&object).await?;
-        let details = Details::decode(reference, &bytes)
-            .map_err(|e| StoreError::Corrupt { key: object.to_string(), problem: e.problem })?;
+        let details = Details::decode(reference, &bytes).map_err(|e| StoreError::corrupt(&object, e))?;
         self.mirror.add_details(&reference.id, &bytes);
         Ok(details)
     }

@@ -23,7 +23,7 @@ pub async fn details(
         let problem = match store.get(&key).await {
             Ok(bytes) => Details::decode(&reference, &bytes).err().map(|e| e.problem),
             Err(StoreError::NotFound { .. }) => None,
-            Err(StoreError::Corrupt { problem, .. }) => Some(problem),
+            Err(StoreError::Corrupt { source, .. }) => Some(source.to_string()),
             Err(error) => return Err(error),
         };
         findings.extend(problem.map(|problem| Finding {

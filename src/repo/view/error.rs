@@ -140,7 +140,8 @@ impl Origin {
                 tracing::error!(version = %self, object = key, "an object is missing from the store");
                 ReadError::Missing { what, object: key }
             }
-            StoreError::Corrupt { key, problem } => {
+            StoreError::Corrupt { key, source } => {
+                let problem = source.to_string();
                 tracing::error!(version = %self, object = key, problem, "damage in the store");
                 ReadError::Corrupt { what: format!("{self}: {key}"), problem }
             }

@@ -418,7 +418,7 @@ impl Fetcher {
         let range = start..start + u64::from(chunk.place.stored_len);
         match self.range(key, range, urgency).await {
             Ok(bytes) => decode_in(chunk, &bytes, start).map_err(|p| origin.wrong_chunk(chunk, &p)),
-            Err(StoreError::Corrupt { problem, .. }) => Err(origin.wrong_chunk(chunk, &problem)),
+            Err(StoreError::Corrupt { source, .. }) => Err(origin.wrong_chunk(chunk, &source.to_string())),
             Err(error) => Err(origin.failed(error)),
         }
     }
