@@ -1,408 +1,90 @@
-//! What the name of an option, a variable or a member says of its value.
+//! What the name of an option, a variable or a member says about its value.
 
-/// What a name says of its value.
+/// What a name says about its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// It is, or may well be, a secret.
+pub(super) enum Class {
+    /// It is, or may be, a secret.
     Secret,
-    /// It is known to be none.
+    /// It is known to be harmless.
     Harmless,
     /// Nothing.
     Unknown,
 }
 
-/// Words that say in any text, alone or in a name, that a secret stands near.
-const STRONG: [&str; 31] = [
-    "apikey",
-    "auth",
-    "authenticate",
-    "authentication",
-    "authorization",
-    "basic",
-    "bearer",
-    "cookie",
-    "credential",
-    "credentials",
-    "creds",
-    "decrypt",
-    "jwt",
-    "key",
-    "keys",
-    "login",
-    "pass",
-    "passphrase",
-    "passwd",
-    "password",
-    "private",
-    "pw",
-    "pwd",
-    "secret",
-    "secrets",
-    "session",
-    "sig",
-    "signature",
-    "sshpass",
-    "token",
-    "unlock",
-];
-/// Words that say so of the value of an option or a variable.
-const WEAK: [&str; 41] = [
-    "access",
-    "account",
-    "acct",
-    "apitoken",
-    "cert",
-    "certificate",
-    "code",
-    "conn",
-    "connection",
-    "connstr",
-    "csrf",
-    "dsn",
-    "email",
-    "h",
-    "hash",
-    "header",
-    "headers",
-    "hmac",
-    "id",
-    "k",
-    "license",
-    "mail",
-    "mfa",
-    "nonce",
-    "otp",
-    "p",
-    "pat",
-    "phrase",
-    "pin",
-    "proxy",
-    "salt",
-    "sas",
-    "seedphrase",
-    "sid",
-    "ssn",
-    "totp",
-    "u",
-    "user",
-    "username",
-    "vault",
-    "webhook",
-];
-/// How names end, or what they hold, that are written without anything between their words.
-const STRONG_ENDS: [&str; 13] = [
-    "accesskey",
-    "apikey",
-    "credentials",
-    "jwt",
-    "key",
-    "pass",
-    "passphrase",
-    "passwd",
-    "password",
-    "pw",
-    "pwd",
-    "secret",
-    "token",
-];
-const STRONG_PARTS: [&str; 6] = ["passw", "secret", "credential", "apikey", "userpw", "authtok"];
-
+/// Words that announce a secret in any text, alone or in a name.
+const STRONG: &str = "apikey auth authenticate authentication authorization basic bearer cookie credential credentials creds \
+    decrypt jwt key keys login pass passphrase passwd password private pw pwd secret secrets session sig \
+    signature sshpass token unlock";
+/// Words that announce a secret as the value of an option or a variable.
+const WEAK: &str = "access account acct apitoken cert certificate code conn connection connstr csrf dsn email h hash header \
+    headers hmac id k license mail mfa nonce otp p pat phrase pin proxy salt sas seedphrase sid ssn totp u \
+    user username vault webhook";
+/// Ends of names of secrets that are written without separators.
+const STRONG_ENDS: &str =
+    "accesskey apikey credentials jwt key pass passphrase passwd password pw pwd secret token";
+/// Parts of names of secrets that are written without separators.
+const STRONG_PARTS: &str = "passw secret credential apikey userpw authtok";
 /// Words of names whose values are worth recording, and are words and numbers.
-const HARMLESS: [&str; 226] = [
-    "accelerator",
-    "accumulation",
-    "activation",
-    "algo",
-    "algorithm",
-    "alpha",
-    "amp",
-    "arch",
-    "architecture",
-    "attention",
-    "augment",
-    "augmentation",
-    "backbone",
-    "backend",
-    "batch",
-    "batches",
-    "beam",
-    "beams",
-    "beta",
-    "bias",
-    "bins",
-    "block",
-    "branch",
-    "bucket",
-    "cache",
-    "checkpoint",
-    "checkpoints",
-    "chunk",
-    "ckpt",
-    "class",
-    "classes",
-    "clip",
-    "cluster",
-    "codec",
-    "column",
-    "columns",
-    "compression",
-    "conf",
-    "config",
-    "configs",
-    "context",
-    "count",
-    "cpus",
-    "criterion",
-    "crop",
-    "cuda",
-    "data",
-    "dataset",
-    "datasets",
-    "date",
-    "decay",
-    "decoder",
-    "degree",
-    "delimiter",
-    "depth",
-    "dest",
-    "destination",
-    "device",
-    "devices",
-    "dim",
-    "dims",
-    "dir",
-    "directory",
-    "distance",
-    "dropout",
-    "dtype",
-    "duration",
-    "embedding",
-    "encoder",
-    "encoding",
-    "end",
-    "engine",
-    "epoch",
-    "epochs",
-    "epsilon",
-    "estimators",
-    "eval",
-    "evaluation",
-    "exclude",
-    "experiment",
-    "factor",
-    "feature",
-    "features",
-    "field",
-    "file",
-    "files",
-    "filter",
-    "fold",
-    "folder",
-    "folds",
-    "format",
-    "fps",
-    "framework",
-    "freq",
-    "frequency",
-    "from",
-    "gamma",
-    "gpu",
-    "gpus",
-    "grad",
-    "gradient",
-    "group",
-    "groups",
-    "head",
-    "heads",
-    "height",
-    "hidden",
-    "horizon",
-    "image",
-    "images",
-    "include",
-    "index",
-    "init",
-    "input",
-    "inputs",
-    "interval",
-    "iter",
-    "iterations",
-    "iters",
-    "jobs",
-    "kernel",
-    "kind",
-    "label",
-    "labels",
-    "lambda",
-    "lang",
-    "language",
-    "layer",
-    "layers",
-    "leaf",
-    "learner",
-    "learning",
-    "len",
-    "length",
-    "level",
-    "limit",
-    "local",
-    "log",
-    "logger",
-    "loss",
-    "lr",
-    "max",
-    "mem",
-    "memory",
-    "method",
-    "metric",
-    "metrics",
-    "min",
-    "mode",
-    "model",
-    "models",
-    "module",
-    "momentum",
-    "n",
-    "neighbors",
-    "network",
-    "nnodes",
-    "node",
-    "nodes",
-    "norm",
-    "normalization",
-    "nproc",
-    "nu",
-    "num",
-    "objective",
-    "optim",
-    "optimizer",
-    "order",
-    "out",
-    "output",
-    "outputs",
-    "padding",
-    "parallel",
-    "partition",
-    "path",
-    "patience",
-    "penalty",
-    "pooling",
-    "port",
-    "precision",
-    "preset",
-    "prefix",
-    "profile",
-    "project",
-    "queue",
-    "rank",
-    "ranks",
-    "rate",
-    "ratio",
-    "region",
-    "regularization",
-    "repeat",
-    "replicas",
-    "resolution",
-    "root",
-    "rounds",
-    "sample",
-    "sampler",
-    "samples",
-    "scale",
-    "scheduler",
-    "seed",
-    "seq",
-    "shape",
-    "shard",
-    "shards",
-    "shots",
-    "shuffle",
-    "size",
-    "split",
-    "splits",
-    "src",
-    "stage",
-    "start",
-    "step",
-    "steps",
-    "strategy",
-    "stride",
-    "subset",
-    "suffix",
-    "tag",
-    "tags",
-    "target",
-    "task",
-    "tasks",
-    "temperature",
-];
-const HARMLESS_MORE: [&str; 31] = [
-    "test",
-    "threads",
-    "threshold",
-    "time",
-    "timeout",
-    "tokenizer",
-    "tokens",
-    "topk",
-    "train",
-    "training",
-    "transform",
-    "trees",
-    "trials",
-    "type",
-    "val",
-    "valid",
-    "validation",
-    "variant",
-    "verbosity",
-    "version",
-    "vocab",
-    "warmup",
-    "weight",
-    "weights",
-    "width",
-    "window",
-    "words",
-    "worker",
-    "workers",
-    "world",
-    "zone",
-];
+const HARMLESS: &str = "accelerator accumulation activation algo algorithm alpha amp arch architecture attention augment \
+    augmentation backbone backend batch batches beam beams beta bias bins block branch bucket cache \
+    checkpoint checkpoints chunk ckpt class classes clip cluster codec column columns compression conf \
+    config configs context count cpus criterion crop cuda data dataset datasets date decay decoder degree \
+    delimiter depth dest destination device devices dim dims dir directory distance dropout dtype duration \
+    embedding encoder encoding end engine epoch epochs epsilon estimators eval evaluation exclude experiment \
+    factor feature features field file files filter fold folder folds format fps framework freq frequency \
+    from gamma gpu gpus grad gradient group groups head heads height hidden horizon image images include \
+    index init input inputs interval iter iterations iters jobs kernel kind label labels lambda lang \
+    language layer layers leaf learner learning len length level limit local log logger loss lr max mem \
+    memory method metric metrics min mode model models module momentum n neighbors network nnodes node nodes \
+    norm normalization nproc nu num objective optim optimizer order out output outputs padding parallel \
+    partition path patience penalty pooling port precision preset prefix profile project queue rank ranks \
+    rate ratio region regularization repeat replicas resolution root rounds sample sampler samples scale \
+    scheduler seed seq shape shard shards shots shuffle size split splits src stage start step steps \
+    strategy stride subset suffix tag tags target task tasks temperature";
+/// Further ones, which stay harmless in a name that a secret's part or end is found in: `tokenizer`.
+const HARMLESS_MORE: &str = "test threads threshold time timeout tokenizer tokens topk train training transform trees trials type val \
+    valid validation variant verbosity version vocab warmup weight weights width window words worker workers \
+    world zone";
 
-/// What a name says of its value. `apiKey`, `api-key` and `API_KEY` are one name.
-pub fn class(name: &str) -> Class {
+/// Classifies the value of a name. `apiKey`, `api-key` and `API_KEY` are one name.
+pub(super) fn class(name: &str) -> Class {
     let words = words(name);
-    let is_in = |list: &[&str]| words.iter().any(|word| list.contains(&word.as_str()));
-    let is_harmless = is_in(&HARMLESS) || is_in(&HARMLESS_MORE);
-    if is_in(&STRONG) || is_in(&WEAK) || holds_strong(&words) {
-        return Class::Secret;
+    let is_in = |list: &str| words.iter().any(|word| has(list, word));
+    if is_in(STRONG) || is_in(WEAK) || holds_strong(&words) {
+        Class::Secret
+    } else if is_in(HARMLESS) || is_in(HARMLESS_MORE) {
+        Class::Harmless
+    } else {
+        Class::Unknown
     }
-    if is_harmless { Class::Harmless } else { Class::Unknown }
 }
 
-/// Whether a word says by itself, wherever it stands, that a secret is near: `login`, `--password`, `TOKEN`.
-pub fn is_strong(name: &str) -> bool {
+/// Returns whether a word alone, anywhere, announces a secret: `login`, `--password`, `TOKEN`.
+pub(super) fn is_strong(name: &str) -> bool {
     let words = words(name);
-    words.iter().any(|word| STRONG.contains(&word.as_str())) || holds_strong(&words)
+    words.iter().any(|word| has(STRONG, word)) || holds_strong(&words)
 }
 
-/// Whether a word is on a list.
-pub fn is_known(word: &str) -> bool {
+/// Returns whether a word is on any list.
+pub(super) fn is_known(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
-    let lists: [&[&str]; 5] = [&STRONG, &WEAK, &STRONG_ENDS, &HARMLESS, &HARMLESS_MORE];
-    lists.iter().any(|list| list.contains(&word.as_str()))
+    [STRONG, WEAK, STRONG_ENDS, HARMLESS, HARMLESS_MORE].iter().any(|list| has(list, &word))
+}
+
+/// Returns whether a list, its words separated by blanks, has a word.
+fn has(list: &str, word: &str) -> bool {
+    list.split(' ').any(|listed| listed == word)
 }
 
 fn holds_strong(words: &[String]) -> bool {
     let together = words.concat();
-    let is_known = |word: &String| HARMLESS_MORE.contains(&word.as_str());
+    let is_known = |word: &String| has(HARMLESS_MORE, word);
     !words.iter().any(is_known)
-        && (STRONG_ENDS.iter().any(|end| together.ends_with(end))
-            || STRONG_PARTS.iter().any(|part| together.contains(part)))
+        && (STRONG_ENDS.split(' ').any(|end| together.ends_with(end))
+            || STRONG_PARTS.split(' ').any(|part| together.contains(part)))
 }
 
-/// The words of a name, in small letters.
+/// Splits a name into its words, in lower case.
 fn words(name: &str) -> Vec<String> {
     let mut spaced = String::new();
     let mut before_lower = false;
@@ -422,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_by_their_words() {
+    fn names_are_classified_by_their_words() {
         for name in [
             "--password",
             "--dbpass",

@@ -1,6 +1,6 @@
 //! A secret of any kind, put into each of many command lines that people type, never shows.
 
-use super::command;
+use super::command::command;
 
 /// Command lines in which the secret may be anything, also a word or a number: a name says that it is one. Words are
 /// separated by `|`.
@@ -197,7 +197,7 @@ fn check(shapes: &str, seed: u64, secret: fn(&mut Random) -> String) {
             let part: String = secret.chars().take(8).collect();
             let is_there = shown.iter().any(|word| word.contains(&part));
             assert!(!is_there, "seed {seed}: {words:?} is shown as {shown:?}");
-            assert!(shown[0] == words[0] || words[0].contains('='), "the program is told");
+            assert!(shown[0] == words[0] || words[0].contains('='), "the program is shown");
         }
     }
 }
