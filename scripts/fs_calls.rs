@@ -80,7 +80,7 @@ fn watch(store: &Store, folder: &std::path::Path) -> Result<Arc<OpenWatch>, Box<
         mount_point: None,
         uid: 0,
         names: HostNames { host: "h".into(), user: |uid| format!("uid{uid}") },
-        own: provenance::own("h", vec![]),
+        observer: provenance::observer("h", vec![]),
         env: clock::system(),
     };
     Ok(OpenWatch::start(options, Arc::new(RunLedger::open(folder)?))?)

@@ -127,7 +127,7 @@ fn watch(services: &DaemonServices) -> Result<Arc<OpenWatch>, String> {
         mount_point: Some(options.mountpoint.clone()),
         uid: sys::effective_uid(),
         names: HostNames { host: services.actor.host.clone(), user: user_name },
-        own: provenance::own(&services.actor.host, process::own_ancestors()),
+        observer: provenance::observer(&services.actor.host, process::own_ancestors()),
         env,
     };
     OpenWatch::start(watched, Arc::new(ledger)).map_err(|e| e.to_string())

@@ -8,7 +8,7 @@ use crate::format::run::{MAX_READS, VersionRead};
 use crate::host::process::{Proc, rule};
 use crate::host::sys;
 use crate::mount::provenance::capture::{self, HostNames, Trust};
-use crate::mount::provenance::{LedgerError, Published, RunLedger, own};
+use crate::mount::provenance::{LedgerError, Published, RunLedger, observer};
 use crate::repo::catalog::VersionRecord;
 use crate::repo::commit::Settings;
 
@@ -29,7 +29,7 @@ impl OwnRun {
     fn try_find(context: &Context) -> Result<Option<Self>, LedgerError> {
         let (Ok(state), env) = (context.state(), clock::system()) else { return Ok(None) };
         let host = context.actor().host;
-        let Some(found) = rule::run_of(&Proc, &own(&host, vec![]), std::process::id()) else {
+        let Some(found) = rule::run_of(&Proc, &observer(&host, vec![]), std::process::id()) else {
             return Ok(None);
         };
         // It warns of a name that is none.

@@ -1,119 +1,35 @@
-//! Runs, what they read and into which sessions they write, in `state.db`: durable until it is published.
+//! The ledger of runs in `state.db`: what they read, and into which sessions they write, durable until it is published.
 //!
-//! The daemon and commands use it at once, each through a connection of its own; every call is one transaction.
+//! The daemon and commands use it concurrently, each through its own connection; every call is one transaction.
 
-use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::watch::OpenedFiles;
+use super::error::LedgerError;
+use super::ledger_database::LedgerDatabase;
+use super::opened_files::OpenedFiles;
+use super::seen::{Opening, SessionWrite};
 use crate::format::clock::Timestamp;
-use crate::format::id::StoreId;
+use crate::format::id::{Digest, StoreId};
 use crate::format::name::{ArtifactKey, RunId, VersionNumber};
 use crate::format::run::{Run, VersionRead};
 
-/// How long another process's transaction is waited for.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Runs that are kept, the newest; those that write into a session are kept besides.
+/// How many runs are kept, newest first, besides those that write into a session.
 const MAX_RUNS: i64 = 10_000;
 /// How long a run is kept after it was last seen.
 const MAX_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// Runs that one answer lists.
+/// The most runs in one list.
 pub const MAX_LISTED: usize = 1000;
 
-const SCHEMA: &str = "
-    CREATE TABLE IF NOT EXISTS runs (
-        id TEXT PRIMARY KEY,
-        record TEXT NOT NULL,
-        seen INTEGER NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS runs_seen ON runs (seen);
-    CREATE TABLE IF NOT EXISTS run_reads (
-        run TEXT NOT NULL,
-        store TEXT NOT NULL,
-        artifact TEXT NOT NULL,
-        version INTEGER NOT NULL,
-        digest TEXT NOT NULL,
-        files INTEGER NOT NULL,
-        bytes INTEGER NOT NULL,
-        opened BLOB NOT NULL,
-        seen INTEGER NOT NULL,
-        committed INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (run, store, artifact, version)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS run_reads_of ON run_reads (store, artifact, version);
-    CREATE TABLE IF NOT EXISTS run_made (
-        run TEXT NOT NULL,
-        store TEXT NOT NULL,
-        artifact TEXT NOT NULL,
-        version INTEGER NOT NULL,
-        PRIMARY KEY (run, store, artifact, version)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS run_writes (
-        session TEXT NOT NULL,
-        run TEXT NOT NULL,
-        seen INTEGER NOT NULL,
-        PRIMARY KEY (session, run)
-    ) STRICT, WITHOUT ROWID;
-";
-
-/// Why the ledger could not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    /// The database.
-    #[error("the runs of this host cannot be kept in {path}: {source}")]
-    Database {
-        /// The file.
-        path: String,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// A row that nobody wrote so.
-    #[error("the runs in {path} are damaged: {problem}")]
-    Damaged {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-type Result<T> = std::result::Result<T, LedgerError>;
-
-/// Files of a version that a run opened.
-#[derive(Debug, Clone)]
-pub struct Opening {
-    /// The run.
-    pub run: Arc<RunId>,
-    /// The artifact.
-    pub artifact: ArtifactKey,
-    /// The version.
-    pub version: VersionNumber,
-    /// Its digest.
-    pub digest: crate::format::id::Digest,
-    /// Which files, each with its size in bytes.
-    pub files: Vec<(u64, u64)>,
-}
-
-/// A run that changes a session.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct SessionWrite {
-    /// The session's id.
-    pub session: String,
-    /// The run.
-    pub run: RunId,
-}
-
-/// What the store was told of runs.
+/// What was published of runs to the store.
 #[derive(Debug, Clone, Copy)]
 pub struct Published<'a> {
     /// What they read.
     pub reads: &'a [VersionRead],
-    /// The version that they made of it.
+    /// The version that they made from it.
     pub made: Option<(&'a ArtifactKey, VersionNumber)>,
     /// The session that was committed.
     pub session: Option<&'a str>,
@@ -125,7 +41,7 @@ pub struct RunRow {
     /// Its record.
     #[serde(flatten)]
     pub run: Run,
-    /// When something of it was last seen.
+    /// When it was last seen.
     pub last_seen: Timestamp,
     /// What it read, in all stores.
     pub reads: Vec<VersionRead>,
@@ -133,56 +49,46 @@ pub struct RunRow {
     pub made: Vec<String>,
 }
 
-/// The runs of a state folder. All calls are durable when they return, and block: not for threads of a runtime.
+/// The runs of a state folder. Calls block, so they are not for the threads of a runtime, and what they write is durable
+/// when they return.
 #[derive(Debug)]
 pub struct RunLedger {
-    database: Mutex<Connection>,
-    path: PathBuf,
+    database: LedgerDatabase,
 }
 
 impl RunLedger {
-    /// Opens it in a state folder that is there.
-    pub fn open(state: &Path) -> Result<Self> {
-        let path = state.join("state.db");
-        let open = || {
-            crate::host::sqlite::check_file(&path)?;
-            let database = Connection::open(&path)?;
-            database.busy_timeout(BUSY_TIMEOUT)?;
-            database.pragma_update(None, "journal_mode", "WAL")?;
-            database.pragma_update(None, "synchronous", "FULL")?;
-            database.execute_batch(SCHEMA)?;
-            Ok(database)
-        };
-        let database = open().map_err(|source| LedgerError::Database { path: shown(&path), source })?;
-        Ok(Self { database: Mutex::new(database), path })
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
-        let mut database = self.database.lock();
-        let work = || {
-            let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = work(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
-        };
-        work().map_err(|source| LedgerError::Database { path: shown(&self.path), source })
+    /// Opens the ledger of an existing state folder.
+    ///
+    /// # Errors
+    /// [`LedgerError::Database`] if the database cannot be opened.
+    pub fn open(state: &Path) -> Result<Self, LedgerError> {
+        Ok(Self { database: LedgerDatabase::open(state)? })
     }
 
     /// Adds a run, or replaces its record.
-    pub fn put(&self, run: &Run, now: Timestamp) -> Result<()> {
-        self.with(|db| put_run(db, run, now))
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn put(&self, run: &Run, now: Timestamp) -> Result<(), LedgerError> {
+        self.database.transaction(|db| put_run(db, run, now))
     }
 
-    /// The record of a run.
-    pub fn run(&self, id: &RunId) -> Result<Option<Run>> {
-        let text: Option<String> = self.with(|db| {
+    /// Returns the record of a run.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has a damaged row.
+    pub fn run(&self, id: &RunId) -> Result<Option<Run>, LedgerError> {
+        let text: Option<String> = self.database.transaction(|db| {
             db.query_row("SELECT record FROM runs WHERE id = ?", [id.as_str()], |row| row.get(0)).optional()
         })?;
         text.map(|text| self.parse(&text)).transpose()
     }
 
-    /// Takes in what was seen: new runs, opened files, changed sessions. `opened` keeps, over calls, which files of a
-    /// version a run has opened; what it lacks is read.
+    /// Adds what a watch has seen: new runs, opened files, changed sessions. `opened` caches which files of a version a run
+    /// has opened; what it lacks is read.
+    ///
+    /// # Errors
+    /// The database cannot be written.
     pub fn add(
         &self,
         runs: &[Run],
@@ -191,14 +97,14 @@ impl RunLedger {
         opened: &mut lru::LruCache<(RunId, ArtifactKey, VersionNumber), OpenedFiles>,
         store: StoreId,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<(), LedgerError> {
         let mut grouped: BTreeMap<(&RunId, &ArtifactKey, VersionNumber), Vec<&Opening>> = BTreeMap::new();
         for opening in openings {
             grouped.entry((&*opening.run, &opening.artifact, opening.version)).or_default().push(opening);
         }
         let store = store.to_string();
         let mut kept = vec![];
-        self.with(|db| {
+        self.database.transaction(|db| {
             for run in runs {
                 put_run(db, run, now)?;
             }
@@ -233,10 +139,19 @@ impl RunLedger {
         Ok(())
     }
 
-    /// Adds what a command read of a version, of which it knows only the sums.
-    pub fn add_read(&self, run: &RunId, store: StoreId, read: &VersionRead, now: Timestamp) -> Result<()> {
+    /// Adds what a command read of a version, by the sums alone.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn add_read(
+        &self,
+        run: &RunId,
+        store: StoreId,
+        read: &VersionRead,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
         let (store, artifact) = (store.to_string(), read.artifact());
-        self.with(|db| {
+        self.database.transaction(|db| {
             let mut known = read_opened(db, run, &store, &artifact, read.version)?;
             known.files = known.files.max(read.files);
             known.bytes = known.bytes.max(read.bytes);
@@ -244,8 +159,11 @@ impl RunLedger {
         })
     }
 
-    /// What runs read in a store, by version, the first first.
-    pub fn reads_of(&self, runs: &[RunId], store: StoreId) -> Result<Vec<VersionRead>> {
+    /// Returns what runs read in a store, by version, oldest first.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has a damaged row.
+    pub fn reads_of(&self, runs: &[RunId], store: StoreId) -> Result<Vec<VersionRead>, LedgerError> {
         let mut all = vec![];
         for run in runs {
             let rows = self.rows("WHERE run = ?1 AND store = ?2", &[run.as_str(), &store.to_string()])?;
@@ -254,21 +172,27 @@ impl RunLedger {
         Ok(all)
     }
 
-    /// What a run read in a store and no commit has taken in.
-    pub fn unpublished(&self, run: &RunId, store: StoreId) -> Result<Vec<VersionRead>> {
+    /// Returns what a run read in a store and no commit has published.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has a damaged row.
+    pub fn unpublished(&self, run: &RunId, store: StoreId) -> Result<Vec<VersionRead>, LedgerError> {
         self.rows("WHERE run = ?1 AND store = ?2 AND committed = 0", &[run.as_str(), &store.to_string()])
     }
 
-    /// Whether a run read anything, in any store, that no commit has taken in.
-    pub fn has_unpublished(&self, run: &RunId) -> Result<bool> {
+    /// Returns whether a run read anything, in any store, that no commit has published.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has a damaged row.
+    pub fn has_unpublished(&self, run: &RunId) -> Result<bool, LedgerError> {
         Ok(!self.rows("WHERE run = ?1 AND committed = 0", &[run.as_str()])?.is_empty())
     }
 
-    fn rows(&self, condition: &str, values: &[&str]) -> Result<Vec<VersionRead>> {
+    fn rows(&self, condition: &str, values: &[&str]) -> Result<Vec<VersionRead>, LedgerError> {
         let query = format!(
             "SELECT artifact, version, digest, files, bytes FROM run_reads {condition} ORDER BY seen, artifact, version"
         );
-        let rows: Vec<(String, i64, String, i64, i64)> = self.with(|db| {
+        let rows: Vec<(String, i64, String, i64, i64)> = self.database.transaction(|db| {
             let mut query = db.prepare_cached(&query)?;
             let row = |row: &rusqlite::Row<'_>| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
@@ -277,12 +201,12 @@ impl RunLedger {
         })?;
         rows.into_iter()
             .map(|(artifact, version, digest, files, bytes)| {
-                let artifact: ArtifactKey = artifact.parse().map_err(|e| self.damaged(e))?;
+                let artifact: ArtifactKey = artifact.parse().map_err(|e| self.database.damaged(e))?;
                 Ok(VersionRead {
                     project: artifact.project,
                     name: artifact.name,
                     version: VersionNumber(version as u64),
-                    digest: digest.parse().map_err(|e| self.damaged(e))?,
+                    digest: digest.parse().map_err(|e| self.database.damaged(e))?,
                     files: files as u64,
                     bytes: bytes as u64,
                 })
@@ -290,20 +214,27 @@ impl RunLedger {
             .collect()
     }
 
-    /// The runs that changed a session, the latest first.
-    pub fn writers_of(&self, session: &str) -> Result<Vec<RunId>> {
-        let names: Vec<String> = self.with(|db| {
+    /// Returns the runs that changed a session, latest first.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has a damaged row.
+    pub fn writers_of(&self, session: &str) -> Result<Vec<RunId>, LedgerError> {
+        let names: Vec<String> = self.database.transaction(|db| {
             let mut query =
                 db.prepare_cached("SELECT run FROM run_writes WHERE session = ? ORDER BY seen DESC, run")?;
             query.query_map([session], |row| row.get(0))?.collect()
         })?;
-        names.iter().map(|name| name.parse().map_err(|e| self.damaged(e))).collect()
+        names.iter().map(|name| name.parse().map_err(|e| self.database.damaged(e))).collect()
     }
 
-    /// These reads of runs are told in the store: by a version that they made, or as uses. A session is over with it.
-    pub fn published(&self, runs: &[RunId], store: StoreId, told: &Published<'_>) -> Result<()> {
+    /// Marks reads of runs as published in the store, by a version that they made or as uses, and forgets the writers of the
+    /// session.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn published(&self, runs: &[RunId], store: StoreId, told: &Published<'_>) -> Result<(), LedgerError> {
         let store = store.to_string();
-        self.with(|db| {
+        self.database.transaction(|db| {
             for run in runs {
                 for read in told.reads {
                     db.execute(
@@ -324,9 +255,16 @@ impl RunLedger {
         })
     }
 
-    /// The versions that a run made in a store, or in all.
-    pub fn made_by(&self, run: &RunId, store: Option<StoreId>) -> Result<Vec<(ArtifactKey, VersionNumber)>> {
-        let rows: Vec<(String, i64)> = self.with(|db| {
+    /// Returns the versions that a run made in a store, or in all.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has a damaged row.
+    pub fn made_by(
+        &self,
+        run: &RunId,
+        store: Option<StoreId>,
+    ) -> Result<Vec<(ArtifactKey, VersionNumber)>, LedgerError> {
+        let rows: Vec<(String, i64)> = self.database.transaction(|db| {
             let mut query = db.prepare_cached(
                 "SELECT artifact, version FROM run_made WHERE run = ?1 AND store = coalesce(?2, store) ORDER BY artifact, version",
             )?;
@@ -334,13 +272,16 @@ impl RunLedger {
             query.query_map(params![run.as_str(), store.map(|store| store.to_string())], row)?.collect()
         })?;
         let parsed = |(artifact, version): (String, i64)| {
-            Ok((artifact.parse().map_err(|e| self.damaged(e))?, VersionNumber(version as u64)))
+            Ok((artifact.parse().map_err(|e| self.database.damaged(e))?, VersionNumber(version as u64)))
         };
         rows.into_iter().map(parsed).collect()
     }
 
-    /// The newest runs that were declared, or read or made a version; the latest first.
-    pub fn newest(&self, most: usize) -> Result<Vec<RunRow>> {
+    /// Lists the latest runs that were declared, or read or made a version, latest first.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has a damaged row.
+    pub fn newest(&self, most: usize) -> Result<Vec<RunRow>, LedgerError> {
         self.listed(
             "SELECT record, seen FROM runs WHERE json_extract(record, '$.source') = 'declared'
                 OR id IN (SELECT run FROM run_reads) OR id IN (SELECT run FROM run_made)
@@ -349,27 +290,30 @@ impl RunLedger {
         )
     }
 
-    /// The runs of this host that read a version, the latest first.
+    /// Lists the runs of this host that read a version, latest first.
+    ///
+    /// # Errors
+    /// The database cannot be read, or has a damaged row.
     pub fn users_of(
         &self,
         store: StoreId,
         artifact: &ArtifactKey,
         version: VersionNumber,
-    ) -> Result<Vec<RunRow>> {
+    ) -> Result<Vec<RunRow>, LedgerError> {
         let query = "SELECT record, runs.seen FROM run_reads JOIN runs ON runs.id = run_reads.run
              WHERE store = ?1 AND artifact = ?2 AND version = ?3 ORDER BY runs.seen DESC, id LIMIT 1000";
         self.listed(query, &[&store.to_string(), &artifact.to_string(), &(version.0 as i64)])
     }
 
-    fn listed(&self, query: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<RunRow>> {
-        let rows: Vec<(String, i64)> = self.with(|db| {
+    fn listed(&self, query: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<RunRow>, LedgerError> {
+        let rows: Vec<(String, i64)> = self.database.transaction(|db| {
             let mut query = db.prepare_cached(query)?;
             query.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })?;
         rows.into_iter()
             .map(|(record, seen)| {
                 let run: Run = self.parse(&record)?;
-                let id = run.id.as_ref().ok_or_else(|| self.damaged("a run has no name"))?;
+                let id = run.id.as_ref().ok_or_else(|| self.database.damaged("a run has no id"))?;
                 let reads = self.rows("WHERE run = ?1", &[id.as_str()])?;
                 let made = self.made_by(id, None)?;
                 let made =
@@ -379,11 +323,14 @@ impl RunLedger {
             .collect()
     }
 
-    /// Forgets old runs; those that write into a session stay.
-    pub fn prune(&self, now: Timestamp) -> Result<()> {
+    /// Forgets old runs, except those that write into a session.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub fn prune(&self, now: Timestamp) -> Result<(), LedgerError> {
         let oldest = now.unix_millis() - MAX_AGE.as_millis() as i64;
-        self.with(|db| {
-            // Writers of sessions that are no more: the registry's rows say which are there, if it was ever opened.
+        self.database.transaction(|db| {
+            // Forget writers of ended sessions. The table exists only if the registry of sessions was ever opened.
             let is_there = "SELECT count(*) FROM sqlite_master WHERE name = 'sessions'";
             if db.query_row(is_there, [], |row| row.get::<_, i64>(0))? > 0 {
                 db.execute("DELETE FROM run_writes WHERE session NOT IN (SELECT id FROM sessions)", [])?;
@@ -399,17 +346,9 @@ impl RunLedger {
         })
     }
 
-    fn parse(&self, text: &str) -> Result<Run> {
-        serde_json::from_str(text).map_err(|e| self.damaged(e))
+    fn parse(&self, text: &str) -> Result<Run, LedgerError> {
+        serde_json::from_str(text).map_err(|e| self.database.damaged(e))
     }
-
-    fn damaged(&self, problem: impl std::fmt::Display) -> LedgerError {
-        LedgerError::Damaged { path: shown(&self.path), problem: problem.to_string() }
-    }
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }
 
 fn put_run(db: &Transaction<'_>, run: &Run, now: Timestamp) -> rusqlite::Result<()> {
@@ -448,7 +387,7 @@ fn put_read(
     store: &str,
     artifact: &ArtifactKey,
     version: VersionNumber,
-    digest: &crate::format::id::Digest,
+    digest: &Digest,
     known: &OpenedFiles,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
@@ -473,8 +412,8 @@ fn put_read(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::id::Digest;
     use std::num::NonZeroUsize;
+    use std::sync::Arc;
 
     fn store() -> StoreId {
         StoreId::from_bytes([1; 16])
@@ -502,7 +441,7 @@ mod tests {
         }
     }
 
-    /// What a daemon writes in its life.
+    /// Writes as a daemon does.
     fn add(ledger: &RunLedger, runs: &[&str], openings: &[Opening], writes: &[(&str, &str)], now: i64) {
         let runs: Vec<Run> = runs.iter().map(|name| run(name)).collect();
         let write = |(session, run): &(&str, &str)| SessionWrite { session: (*session).into(), run: id(run) };
@@ -517,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_add_up_over_restarts_and_are_told_once() {
+    fn reads_add_up_over_restarts_and_are_published_once() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = RunLedger::open(dir.path()).unwrap();
         add(&ledger, &["one"], &[opening("one", 0, 3), opening("one", 0, 900), opening("one", 1, 3)], &[], 1);
@@ -538,7 +477,7 @@ mod tests {
             "of another store"
         );
         assert_eq!(ledger.writers_of("s").unwrap(), [id("one")]);
-        // A commit names one of the two; the other is left to be told, also if it was read in that very moment.
+        // A commit publishes one of the two; the other stays unpublished, even if it was read at that moment.
         let reads: Vec<VersionRead> = ledger
             .reads_of(&[id("one")], store())
             .unwrap()
@@ -588,7 +527,7 @@ mod tests {
     fn a_damaged_row_is_an_error_that_names_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = RunLedger::open(dir.path()).unwrap();
-        ledger.with(|db| db.execute("INSERT INTO runs VALUES ('x', '{', 0)", [])).unwrap();
+        ledger.database.transaction(|db| db.execute("INSERT INTO runs VALUES ('x', '{', 0)", [])).unwrap();
         let error = ledger.run(&id("x")).unwrap_err().to_string();
         assert!(error.contains("state.db") && error.contains("damaged"), "{error}");
     }

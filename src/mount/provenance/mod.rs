@@ -1,21 +1,31 @@
-//! The runs of this host: found from the processes that open files, and kept in `state.db` with what they read.
+//! Which run reads and writes what, found from the processes that open files, and kept in `state.db`.
 //!
-//! [`OpenWatch`] sees opens and knows the run of each process; [`RunLedger`] keeps runs, what they read, and into which
-//! sessions they write, until it is published; [`capture`] takes what is recorded of a run.
+//! [`OpenWatch`] sees opens: it knows the run of each process, has new runs recorded ([`capture`], [`redact`]), and
+//! queues what it has seen for [`RunLedger`], which keeps it until it is published.
 
 pub mod capture;
+mod error;
+mod git;
+mod known_processes;
 mod ledger;
+mod ledger_database;
+mod opened_files;
+mod queue;
+mod recorder;
 pub mod redact;
+mod seen;
 mod watch;
 
-pub use self::ledger::{LedgerError, Opening, Published, RunLedger, RunRow, SessionWrite};
+pub use self::error::LedgerError;
+pub use self::ledger::{Published, RunLedger, RunRow};
+pub use self::seen::{Opening, SessionWrite};
 pub use self::watch::{OpenWatch, OpenWatchOptions, WatchCounts};
 use crate::host::process::rule::Observer;
 use crate::host::process::{Proc, ProcessKey, ProcessTree};
 
-/// What is this process's own, for the rule that finds runs: its container, its machine since that started, and the
-/// processes that are not to be taken for parts of a run because they started it.
-pub fn own(host: &str, ancestors: Vec<ProcessKey>) -> Observer {
+/// Describes this process for the rule that finds runs: its container, its machine since it booted, and its `ancestors`,
+/// which are not taken for parts of a run merely because they started it.
+pub fn observer(host: &str, ancestors: Vec<ProcessKey>) -> Observer {
     let me = ProcessKey { pid: std::process::id(), start: 0 };
     Observer {
         ancestors,
