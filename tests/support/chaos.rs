@@ -1,52 +1,50 @@
-//! A proxy in front of a bucket's server that spoils answers, in the ways in which networks and services go wrong.
+//! A proxy in front of a bucket's server that spoils answers in the ways networks and services do.
 //!
-//! What it holds true, so that a test may rely on it:
-//! * it understands HTTP/1.1 as far as the client and the server here speak it: a request is read whole, forwarded
-//!   whole, and its answer read whole before any of it is passed on;
-//! * a [`Mode`] holds for all requests from when it was set, on old connections and new ones, but where it says else;
-//! * what the proxy answers by itself never reaches the server.
+//! Tests may rely on this:
+//! * it understands HTTP/1.1 as far as the client and the server here speak it: a request is read and forwarded as a
+//!   whole, and its answer is read as a whole before any of it is passed on;
+//! * a [`Mode`] applies to all requests after it was set, on old connections and new ones, unless it says otherwise;
+//! * a request that the proxy answers itself never reaches the server.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::link::listen;
+use super::accept::{Door, accept};
 
-/// Between two looks for a new connection.
-const POLL: Duration = Duration::from_millis(2);
-/// Between two bytes of an answer that trickles.
+/// The interval between two bytes of a slow answer.
 const TRICKLE: Duration = Duration::from_millis(50);
-/// Bytes of a body after which one that is cut stands still.
+/// How many bytes of a cut body arrive.
 const CUT_AFTER: usize = 1000;
 
-/// What becomes of requests.
+/// What happens to requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// They are answered faithfully.
+    /// They get the answers of the server.
     Pass,
     /// Connections are closed, and new ones are refused.
     Refuse,
     /// They are read and never answered.
     Silent,
-    /// Their answers come byte by byte.
+    /// Their answers arrive byte by byte.
     Slow,
-    /// Of a body come 1,000 bytes, and then nothing, while the connection stays open.
+    /// Only 1,000 bytes of a body arrive, and the connection stays open.
     Cut,
     /// A body is shorter than its headers say, and the connection ends.
     WrongLength,
     /// They are answered with this status and the code of an S3 error.
     Refusal(u16, &'static str),
-    /// The same with a wait in seconds that the server asks for.
+    /// The same, with `Retry-After` in seconds.
     RetryAfter(u16, &'static str, u32),
-    /// They are answered with a page, as by a login in front of the network.
+    /// They are answered with a page, as by the login of a public network.
     Html,
-    /// Connections that there were when this was set are silent; new ones work.
+    /// Connections from before this was set are silent; new ones work.
     DeadPool,
 }
 
-/// The proxy; gone when it is dropped.
+/// The proxy; it ends when this is dropped.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -62,30 +60,28 @@ struct State {
     mode: Mode,
     /// Connections by their number.
     connections: Vec<TcpStream>,
-    /// Those below this number were there when the mode was set.
+    /// Connections below this number are older than the mode.
     before: usize,
     requests: usize,
     stopped: bool,
 }
 
 impl Proxy {
-    /// A faithful proxy to a server.
+    /// Starts a proxy to a server, which passes everything.
     pub fn to(server: SocketAddr) -> Self {
-        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let address = listener.local_addr().expect("a bound listener has an address");
         let state = State { mode: Mode::Pass, connections: vec![], before: 0, requests: 0, stopped: false };
         let shared = Arc::new(Shared { to: server, state: Mutex::new(state) });
-        let accepting = shared.clone();
-        let acceptor = std::thread::spawn(move || accept(&accepting, address, listener));
+        let (door, connecting) = (shared.clone(), shared.clone());
+        let (address, acceptor) = accept(move || door.door(), move |client| connect(&connecting, client));
         Self { address, shared, acceptor: Some(acceptor) }
     }
 
-    /// The URL that clients are given.
+    /// Returns the URL for clients.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on requests fare so.
+    /// Sets what happens to requests from now on.
     pub fn set(&self, mode: Mode) {
         let mut state = self.shared.state();
         state.mode = mode;
@@ -96,7 +92,7 @@ impl Proxy {
         }
     }
 
-    /// Requests since the mode was set.
+    /// Returns the number of requests since the mode was set.
     pub fn requests(&self) -> usize {
         self.shared.state().requests
     }
@@ -119,7 +115,16 @@ impl Shared {
         self.state.lock().expect("no panic happens under the proxy's lock")
     }
 
-    /// Counts a request of a connection and says what becomes of it.
+    /// Returns what happens to new connections.
+    fn door(&self) -> Door {
+        match self.state() {
+            state if state.stopped => Door::Gone,
+            state if state.mode == Mode::Refuse => Door::Closed,
+            _ => Door::Open,
+        }
+    }
+
+    /// Counts a request of a connection and returns what happens to it.
     fn mode(&self, connection: usize) -> Mode {
         let mut state = self.state();
         state.requests += 1;
@@ -130,7 +135,7 @@ impl Shared {
         }
     }
 
-    /// Holds a connection open without a word until the proxy ends or the client gives up.
+    /// Holds a connection open in silence until the proxy ends or the client gives up.
     fn hold(&self, client: &mut TcpStream) {
         let _ = client.set_read_timeout(Some(Duration::from_millis(50)));
         loop {
@@ -153,39 +158,18 @@ fn close_all(state: &State) {
     }
 }
 
-fn accept(shared: &Arc<Shared>, address: SocketAddr, listener: TcpListener) {
-    let mut listener = Some(listener);
-    loop {
-        let (mode, stopped) = {
-            let state = shared.state();
-            (state.mode, state.stopped)
-        };
-        if stopped {
-            return;
-        }
-        if mode == Mode::Refuse {
-            listener = None;
-            std::thread::sleep(POLL);
-            continue;
-        }
-        match listener.get_or_insert_with(|| listen(address)).accept() {
-            Ok((client, _)) => {
-                let number = {
-                    let mut state = shared.state();
-                    state.connections.extend(client.try_clone());
-                    state.connections.len() - 1
-                };
-                let shared = shared.clone();
-                // Its end is that of its connection, which is closed with the proxy.
-                std::thread::spawn(move || {
-                    let mut client = client;
-                    let _ = serve(&shared, number, &mut client);
-                    let _ = client.shutdown(Shutdown::Both);
-                });
-            }
-            Err(_) => std::thread::sleep(POLL),
-        }
-    }
+fn connect(shared: &Arc<Shared>, mut client: TcpStream) {
+    let number = {
+        let mut state = shared.state();
+        state.connections.extend(client.try_clone());
+        state.connections.len() - 1
+    };
+    let shared = shared.clone();
+    // The thread ends with its connection, which is closed with the proxy.
+    std::thread::spawn(move || {
+        let _ = serve(&shared, number, &mut client);
+        let _ = client.shutdown(Shutdown::Both);
+    });
 }
 
 /// Answers the requests of one connection until it ends.
@@ -262,14 +246,14 @@ fn answer(status: u16, kind: &str, more: &str, body: &str, is_head: bool) -> Vec
         .into_bytes()
 }
 
-/// A request or an answer, as it came; its body may be in chunks.
+/// A request or an answer, verbatim; its body may be chunked.
 struct Message {
     head: Vec<u8>,
     body: Vec<u8>,
 }
 
 impl Message {
-    /// The next one; none at the end of the connection.
+    /// Reads the next message; `None` at the end of the connection.
     fn read(from: &mut impl BufRead, has_no_body: bool) -> io::Result<Option<Self>> {
         let (mut head, mut length, mut is_chunked) = (vec![], 0, false);
         loop {

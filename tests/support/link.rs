@@ -1,31 +1,29 @@
-//! A network link between a client and a server that a test can cut, in the ways networks are cut.
+//! A network link between a client and a server that a test can cut in the ways networks fail.
 //!
-//! What it holds true, so that a test may rely on it:
-//! * clients connect to [`Link::address`]; what they send arrives at the server while the link is [`Wire::Open`];
-//! * a link that is cut stays cut for the connections there are and for new ones, until it is open again;
-//! * when it is opened, connections from before are closed.
+//! Tests may rely on this:
+//! * clients connect to [`Link::address`]; what they send reaches the server while the link is [`Wire::Open`];
+//! * a cut link stays cut for existing and new connections until it is opened again;
+//! * opening it closes the connections from before.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-/// Between two looks for a new connection.
-const POLL: Duration = Duration::from_millis(2);
+use super::accept::{Door, accept};
 
-/// How the link is.
+/// The state of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     /// Everything passes.
     Open,
     /// Connections are closed, and new ones are refused.
     Refused,
-    /// Connections are taken and kept, and nothing passes.
+    /// Connections are accepted and kept, and nothing passes.
     Silent,
 }
 
-/// The link; gone when it is dropped.
+/// The link; it ends when this is dropped.
 pub struct Link {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -45,18 +43,23 @@ struct State {
 }
 
 impl Link {
-    /// An open link to a server.
+    /// Opens a link to a server.
     pub fn to(server: SocketAddr) -> Self {
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let address = listener.local_addr().expect("a bound listener has an address");
         let state = State { wire: Wire::Open, connections: vec![], stopped: false };
         let shared = Arc::new(Shared { to: server, state: Mutex::new(state), changed: Condvar::new() });
-        let accepting = shared.clone();
-        let acceptor = std::thread::spawn(move || accept(&accepting, address, listener));
+        let (door, connecting) = (shared.clone(), shared.clone());
+        let (address, acceptor) = accept(
+            move || door.door(),
+            move |client| {
+                connecting.state().connections.extend(client.try_clone());
+                let shared = connecting.clone();
+                std::thread::spawn(move || connect(&shared, client));
+            },
+        );
         Self { address, shared, acceptor: Some(acceptor) }
     }
 
-    /// Where clients connect.
+    /// Returns the address that clients connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -90,7 +93,16 @@ impl Shared {
         self.state.lock().expect("no panic happens under the link's lock")
     }
 
-    /// Waits while nothing passes; false if nothing ever will.
+    /// Returns what happens to new connections.
+    fn door(&self) -> Door {
+        match self.state() {
+            state if state.stopped => Door::Gone,
+            state if state.wire == Wire::Refused => Door::Closed,
+            _ => Door::Open,
+        }
+    }
+
+    /// Waits while the link is silent, and returns whether data may pass.
     fn may_pass(&self) -> bool {
         let cut = |state: &mut State| state.wire == Wire::Silent && !state.stopped;
         let state =
@@ -102,39 +114,6 @@ impl Shared {
 fn close_all(state: &mut State) {
     for connection in state.connections.drain(..) {
         let _ = connection.shutdown(Shutdown::Both);
-    }
-}
-
-/// A listener there that does not block.
-pub(super) fn listen(address: SocketAddr) -> TcpListener {
-    let listener = TcpListener::bind(address).expect("a port on 127.0.0.1");
-    listener.set_nonblocking(true).expect("a listener can be made non-blocking");
-    listener
-}
-
-fn accept(shared: &Arc<Shared>, address: SocketAddr, listener: TcpListener) {
-    let mut listener = Some(listener);
-    loop {
-        let (wire, stopped) = {
-            let state = shared.state();
-            (state.wire, state.stopped)
-        };
-        if stopped {
-            return;
-        }
-        if wire == Wire::Refused {
-            listener = None;
-            std::thread::sleep(POLL);
-            continue;
-        }
-        match listener.get_or_insert_with(|| listen(address)).accept() {
-            Ok((client, _)) => {
-                shared.state().connections.extend(client.try_clone());
-                let shared = shared.clone();
-                std::thread::spawn(move || connect(&shared, client));
-            }
-            Err(_) => std::thread::sleep(POLL),
-        }
     }
 }
 

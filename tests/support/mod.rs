@@ -1,5 +1,6 @@
-//! What the integration tests share: one module per thing they stand on.
+//! What the integration tests share: one module for each thing that they need.
 
+mod accept;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
 pub mod aging;
 #[allow(dead_code, reason = "every test binary compiles all of it and uses its own part")]
