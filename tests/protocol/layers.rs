@@ -1,6 +1,13 @@
-//! The folders of `src` are layers, and modules import downwards only.
+//! The folders of `src` are layers, modules import downwards only, and no files import each other in a circle.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use self::file_graph::FileGraph;
+use self::tokens::tokens;
+
+mod file_graph;
+mod tokens;
 
 /// The folders, from the bottom up. A module may import from its own layer and from those below.
 const LAYERS: [&str; 6] = ["format", "host", "store", "repo", "mount", "app"];
@@ -12,81 +19,6 @@ const KERNEL_CRATE: (&str, [&str; 2]) = ("fuser", ["mount", "fuse"]);
 /// How high a layer stands; the program's own file stands on top.
 fn rank(layer: &str) -> Option<usize> {
     if layer == "main" { Some(LAYERS.len()) } else { LAYERS.iter().position(|name| *name == layer) }
-}
-
-/// Identifiers and punctuation, without comments and the insides of strings. `::` is one token.
-fn tokens(source: &str) -> Vec<String> {
-    let chars: Vec<char> = source.chars().collect();
-    let at = |i: usize| chars.get(i).copied().unwrap_or('\0');
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut tokens = Vec::new();
-    let mut i = 0;
-    while i < chars.len() {
-        match at(i) {
-            '/' if at(i + 1) == '/' => {
-                while i < chars.len() && at(i) != '\n' {
-                    i += 1;
-                }
-            }
-            '/' if at(i + 1) == '*' => {
-                let mut depth = 0;
-                loop {
-                    match (at(i), at(i + 1)) {
-                        ('/', '*') => (depth, i) = (depth + 1, i + 2),
-                        ('*', '/') => (depth, i) = (depth - 1, i + 2),
-                        _ => i += 1,
-                    }
-                    if depth == 0 || i >= chars.len() {
-                        break;
-                    }
-                }
-            }
-            // r"…", r#"…"#, and the same after b or c.
-            c if is_word(c) => {
-                let start = i;
-                while is_word(at(i)) {
-                    i += 1;
-                }
-                let word: String = chars[start..i].iter().collect();
-                let hashes = (i..).take_while(|i| at(*i) == '#').count();
-                if matches!(word.as_str(), "r" | "br" | "cr") && at(i + hashes) == '"' {
-                    i += hashes + 1;
-                    while i < chars.len() && !(at(i) == '"' && (1..=hashes).all(|h| at(i + h) == '#')) {
-                        i += 1;
-                    }
-                    i += 1 + hashes;
-                } else {
-                    tokens.push(word);
-                }
-            }
-            '"' => {
-                i += 1;
-                while i < chars.len() && at(i) != '"' {
-                    i += if at(i) == '\\' { 2 } else { 1 };
-                }
-                i += 1;
-            }
-            '\'' if at(i + 1) == '\\' => {
-                i += 3;
-                while i < chars.len() && at(i) != '\'' {
-                    i += 1;
-                }
-                i += 1;
-            }
-            '\'' if at(i + 2) == '\'' => i += 3,
-            ':' if at(i + 1) == ':' => {
-                tokens.push("::".to_owned());
-                i += 2;
-            }
-            c => {
-                if !c.is_whitespace() {
-                    tokens.push(c.to_string());
-                }
-                i += 1;
-            }
-        }
-    }
-    tokens
 }
 
 /// The first names of paths that begin at the root of the crate: `crate::a`, `artfs::a`, `crate::{a, b::c}`, and
@@ -210,6 +142,22 @@ fn every_import_stays_in_its_layer_or_goes_down() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+#[test]
+#[ignore = "circles are still being removed"]
+fn no_files_import_each_other_in_a_circle() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let read = |path: PathBuf| {
+        let source = std::fs::read_to_string(&path).expect("a file");
+        (path.strip_prefix(&src).expect("below src").to_str().expect("UTF-8").to_owned(), source)
+    };
+    let files: BTreeMap<String, String> = source_files(&src).into_iter().map(read).collect();
+    let graph = FileGraph::of(&files);
+    let seen = graph.files().count();
+    assert!(seen > 200, "{seen} files were reached from lib.rs");
+    let circles: Vec<String> = graph.circles().iter().map(|circle| graph.describe(circle)).collect();
+    assert!(circles.is_empty(), "{} circles:\n{}", circles.len(), circles.join("\n"));
+}
+
 // The checker itself
 
 fn planted(path: &str, source: &str) -> Vec<String> {
@@ -255,5 +203,83 @@ fn what_is_allowed_or_no_import_is_left_alone() {
         ("main.rs", "fn main() { artfs::app::cli::main() }"),
     ] {
         assert_eq!(planted(path, source), [""; 0], "{path}: {source}");
+    }
+}
+
+fn planted_circles(files: &[(&str, &str)]) -> Vec<Vec<String>> {
+    let files = files.iter().map(|(path, source)| ((*path).to_owned(), (*source).to_owned())).collect();
+    FileGraph::of(&files).circles()
+}
+
+#[test]
+fn a_front_whose_child_imports_its_type_is_a_circle() {
+    let child = ("a/child.rs", "use super::Error; pub fn f() -> Result<(), Error> { Ok(()) }");
+    for front in [
+        "mod child; pub struct Error; pub fn g() { child::f().ok(); }",
+        "mod child; pub use self::child::f; pub enum Error {}",
+        "mod child; pub use child::{f as g}; #[derive(Debug)] pub enum Error {}",
+        "mod child; use crate::a::child::f; pub type Error = u8;",
+    ] {
+        let circles = planted_circles(&[("lib.rs", "pub mod a;"), ("a/mod.rs", front), child]);
+        assert_eq!(circles, [["a/child.rs", "a/mod.rs"]], "{front}");
+    }
+}
+
+#[test]
+fn a_loop_of_three_files_across_folders_is_found() {
+    let circles = planted_circles(&[
+        ("lib.rs", "pub mod a; pub mod b; pub mod c;"),
+        ("a/mod.rs", "pub mod x;"),
+        ("a/x.rs", "use crate::b::{self, y::Y}; pub struct X(Y); pub fn f() { b::z() }"),
+        ("b/mod.rs", "pub mod y; pub fn z() {}"),
+        ("b/y.rs", "pub struct Y; fn f() { let c = '{'; crate::c::g(c) }"),
+        ("c.rs", "pub fn g(c: char) -> artfs::a::x::X { loop {} }"),
+    ]);
+    assert_eq!(circles, [["a/x.rs", "b/y.rs", "c.rs"]]);
+}
+
+#[test]
+fn a_loop_only_through_re_exports_is_found() {
+    let circles = planted_circles(&[
+        ("lib.rs", "pub mod a; pub mod b;"),
+        ("a/mod.rs", "mod x; pub use self::x::X;"),
+        ("a/x.rs", "use crate::b; pub struct X(b::Z);"),
+        ("b/mod.rs", "mod y; mod z; pub use y::*; pub use self::z::Z as W; pub use W as Z;"),
+        ("b/y.rs", "pub struct Y;"),
+        ("b/z.rs", "use super::super::a; pub struct Z(Box<a::X>);"),
+    ]);
+    assert_eq!(circles, [["a/x.rs", "b/z.rs"]]);
+}
+
+#[test]
+fn tests_declarations_and_fronts_that_hand_on_make_no_circle() {
+    for files in [
+        // A front that only declares and re-exports, and siblings that import each other through it.
+        [
+            ("a/mod.rs", "mod x; mod y; pub use self::x::X; pub use self::y::Y;"),
+            ("a/x.rs", "use super::Y; pub struct X(Y);"),
+            ("a/y.rs", "pub struct Y;"),
+        ],
+        // Imports of tests.
+        [
+            ("a/mod.rs", "mod x; mod y; pub struct A; pub fn f() { x::g() }"),
+            ("a/x.rs", "pub fn g() {} #[cfg(test)] mod tests { use super::super::A; }"),
+            ("a/y.rs", "#[cfg(test)] use super::A;"),
+        ],
+        // A module for tests, which imports the front that only tests use it from.
+        [
+            ("a/mod.rs", "#[cfg(test)] mod x; mod y; pub struct A; #[cfg(test)] fn f() { x::g() }"),
+            ("a/x.rs", "use super::A; pub fn g() {}"),
+            ("a/y.rs", "pub fn h(x: &str) { x.len(); std::mem::drop(x) } // super::A"),
+        ],
+        // A name of a module is no import of what it declares.
+        [
+            ("a/mod.rs", "pub mod x; mod y; pub fn f() { y::h() }"),
+            ("a/x.rs", "pub struct X;"),
+            ("a/y.rs", "use super::x; pub fn h() -> x::X { loop {} }"),
+        ],
+    ] {
+        let all: Vec<(&str, &str)> = [("lib.rs", "pub mod a;")].into_iter().chain(files).collect();
+        assert_eq!(planted_circles(&all), Vec::<Vec<String>>::new(), "{files:?}");
     }
 }
