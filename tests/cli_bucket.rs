@@ -274,7 +274,7 @@ fn collect_from(host: &Host, server: &S3Server) {
     assert!(freed.starts_with("collection 1: freed 19") && freed.contains(" KiB, 3 objects\n"), "{freed}");
     assert_eq!((packs(), &*host.ok(&["gc", "--grace", "0s"])), (2, "there is nothing to collect\n"));
 
-    // Who may not delete is told so, and nothing is lost.
+    // A caller without the right to delete gets a clear message, and nothing is lost.
     host.ok(&["rm", "proj/a:v0"]);
     let is_deletion = |kind| matches!(kind, RequestKind::Delete | RequestKind::DeleteMany);
     server.set_fault(move |request| match is_deletion(request.kind) {

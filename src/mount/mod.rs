@@ -1,5 +1,11 @@
-//! The file system: the writable overlay ([`staging`]), who reads what ([`provenance`]), what a file system means in
-//! artfs ([`fs`]), and the kernel's door ([`fuse`]).
+//! The file system, from the writable overlay up to the kernel.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`staging`] | keeps the writable sessions: an overlay of local changes over a version |
+//! | [`provenance`] | records which run reads and writes what |
+//! | [`fs`] | gives every file operation its meaning in artfs, without the kernel's types |
+//! | [`fuse`] | translates between the kernel and [`fs`] |
 
 pub mod fs;
 pub mod fuse;

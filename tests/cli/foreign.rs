@@ -1,4 +1,4 @@
-//! What stands in a directory store and a state folder that artfs did not put there.
+//! Foreign files in a directory store and in a state folder.
 
 use std::ffi::CString;
 use std::fs;
@@ -42,7 +42,7 @@ fn fifo(path: &Path) {
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
 }
 
-/// Puts something that is no file in a file's place.
+/// Replaces a file by something that is not a file.
 fn replace(path: &Path, kind: &str) {
     fs::remove_file(path).unwrap();
     match kind {

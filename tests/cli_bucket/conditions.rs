@@ -1,4 +1,4 @@
-//! Stores that do not create an object only where there is none: refused before anything can be lost.
+//! Stores without conditional creates: refused before anything can be lost.
 
 use std::fs;
 

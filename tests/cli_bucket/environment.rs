@@ -1,4 +1,4 @@
-//! What stands in the environment: refused by name, never a panic.
+//! Unusable environment variables: refused by name, never a panic.
 
 use std::ffi::OsString;
 use std::fs;
@@ -22,7 +22,7 @@ const SOUND: [(&str, &str); 8] = [
     ("AZURE_STORAGE_ENDPOINT", NOWHERE),
 ];
 
-/// Values that cannot be used for what a variable holds, and whether its name must be told.
+/// Values that a variable cannot take, and whether the message must name the variable.
 fn bad_values(kind: VariableKind, folder: &str) -> Vec<(Vec<u8>, bool)> {
     let refused = |values: &[&[u8]]| values.iter().map(|value| (value.to_vec(), true)).collect::<Vec<_>>();
     match kind {

@@ -1,4 +1,4 @@
-//! What an auditor is told, copies that are checked without the store, and hooks.
+//! Audit reports, copies that are checked without the store, and hooks.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -143,7 +143,7 @@ const fn op(name: &'static str, away: Ends, cut: Ends, run: fn(&World) -> Came) 
     Operation { name, away, cut, run }
 }
 
-/// The kinds of trouble that last, and what must be told of them.
+/// The kinds of lasting trouble, and what must be reported of each.
 const LASTING: &[(Mode, &str)] = &[
     (Mode::Refuse, "rror"),
     (Mode::Silent, "no answer in 0.8 s"),
@@ -268,7 +268,7 @@ impl World {
     }
 }
 
-/// Runs `work` on all of them, a few at a time. All failures are told.
+/// Runs `work` on all of them, a few at a time, and reports every failure.
 fn each<T: Sync>(all: &[T], work: impl Fn(usize, &T) + Sync) {
     let queue: Mutex<VecDeque<usize>> = Mutex::new((0..all.len()).collect());
     std::thread::scope(|scope| {

@@ -115,7 +115,7 @@ fn open_writer(host: &Host) {
     assert!(host.last_commit("p/a")["error"].as_str().unwrap().contains('f'));
     map.write(0, b"m");
     drop(map);
-    // Readers do not stand in the way.
+    // Readers do not block it.
     let reader = File::open(s.join("f")).unwrap();
     host.commit("p/a").unwrap();
     let mut want = noise(8, 0, 300_000);

@@ -77,7 +77,7 @@ impl Host {
         Self { dir, state, at, store, settings: RefCell::new(settings.to_vec()), options, through, pid }
     }
 
-    /// What the next mount is told.
+    /// The options of the next mount.
     pub fn set_options(&self, options: &[&str]) {
         *self.options.borrow_mut() = options.iter().map(|&o| o.to_owned()).collect();
     }

@@ -117,7 +117,7 @@ fn only_get() {
     }
     let deny = |server: &S3Server| {
         let there: BTreeSet<String> = server.keys().into_iter().collect();
-        // As S3 does: of a name that is not there nobody is told who may not list.
+        // As S3 does: a caller without the right to list is not told that a name is absent.
         server.set_fault(move |request| match request.kind {
             RequestKind::Get | RequestKind::Head if there.contains(&request.key) => Fault::None,
             _ => Fault::ErrorBefore(403),
@@ -151,7 +151,7 @@ fn only_get() {
     writer.version("p/a", &[("more", b"more")]);
     deny(&server);
     wait_until("the commit is seen", || fs::read(host.path("p/a/latest/more")).is_ok());
-    // Who is denied everything is not told that the log has ended, or that something is not there.
+    // A caller that is denied everything must not hear that the log has ended, or that something is absent.
     host.set_variable("ARTFS_STORE_TIMEOUT", "500ms");
     server.set_fault(|_| Fault::ErrorBefore(403));
     for unknown in ["p/a", "p/a:v7", "p/never"] {

@@ -104,7 +104,7 @@ fn listings() {
     };
     let all = ["p/m:v0", "--record", "m.json", "--listing", "m.listing", "--listing", "ds.listing"];
     assert_eq!(verify(&all).0, 0, "{}", verify(&all).1);
-    // Without the other's listing nothing is said of what is in it, and that is no success.
+    // Without the listing of the other version its content is not reported, and that is not a success.
     let (code, said) = verify(&all[..5]);
     assert_eq!((code, said.matches("unchecked").count()), (3, 2), "{said}");
     let copy = host.folder().join("copy");

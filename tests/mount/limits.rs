@@ -1,4 +1,4 @@
-//! What one host has of open files: more than a process is given, told, and never taken for the store's trouble.
+//! Limits of one host on open files: reported as such, and never mistaken for trouble of the store.
 
 use std::fs::{self, File};
 use std::io;

@@ -368,7 +368,7 @@ fn uses() {
     fs::rename(&moved, host.store_folder()).unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("on this host only"), "{output:?}");
-    // Of a version that is no more, by its number.
+    // Of a deleted version, by its number.
     host.version("p/raw", &[("data", b"newer")]);
     host.ok(&["rm", "p/raw:v0", "--force"]);
     let gone: Value = serde_json::from_str(&elsewhere.ok(&["uses", "--json", "p/raw:v0"])).unwrap();
@@ -492,7 +492,7 @@ fn identical() {
     assert_eq!(record["run"]["name"], "one");
     assert_eq!(record["producers"][0]["run"]["name"], "two");
     assert_eq!(inputs(&host, "p/clean"), ["p/raw:v0", "p/unrelated:v0"]);
-    // An auditor is told of both, each with its run and what that read.
+    // The audit report has both, each with its run and what that read.
     let report: Value = serde_json::from_str(&host.ok(&["audit", "p/clean", "--json"])).unwrap();
     let again = &report["made_again"][0];
     assert_eq!((&again["run"]["name"], &again["seq"]), (&json!("two"), &json!(2)));
@@ -542,7 +542,7 @@ fn openlineage() {
         (&told["run"]["runId"], &told["inputs"], &told["outputs"]),
         (&end["run"]["runId"], &end["inputs"], &end["outputs"])
     );
-    // A server takes them by POST; one that refuses is told of, and fails no run.
+    // A server gets them by POST; a refusal is reported, and fails no run.
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/api/v1/lineage", server.local_addr().unwrap());
     let serving = std::thread::spawn(move || {

@@ -90,7 +90,7 @@ fn other_mounts() {
     symlink(bound.join("b/staging/w"), s.join("other")).unwrap();
     refused("to another session by a bind mount", host.commit("p/a"), libc::EPERM);
     fs::remove_file(s.join("other")).unwrap();
-    // The mount of another store is none of this one's.
+    // The mount of another store does not belong to this one.
     let stranger = Host::new();
     symlink(stranger.path("p/a/staging/w"), s.join("stranger")).unwrap();
     host.commit("p/a").unwrap();

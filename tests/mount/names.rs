@@ -1,4 +1,4 @@
-//! Names over many hosts: what one moves others see, when they ask or when told to; and what that costs.
+//! Names across hosts: when a change by one becomes visible to the others, and what that costs.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -154,7 +154,7 @@ fn sync_after_a_deletion() {
     delete_versions(&one, "p/a", &[0]);
     assert_eq!(read(gone.join("file")), "old", "nobody asked yet");
     other.ok(&["sync", "p"]);
-    // The kernel was told to keep the name for half an hour.
+    // The kernel may keep the name for half an hour.
     wait_until("the name is gone", || fs::metadata(&gone).is_err());
     refused("a deleted version", fs::metadata(&gone), libc::ENOENT);
     refused("an alias to it", fs::read_link(other.path("p/a/production")), libc::ENOENT);

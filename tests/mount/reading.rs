@@ -256,7 +256,7 @@ fn unopened() {
     assert!(refused.status.code() == Some(2) && error.contains("--read-only"), "{error}");
 }
 
-/// `ls -l` asks for labels and access lists, until it hears that there are none on this file system.
+/// `ls -l` asks for labels and access lists, until it learns that this file system has none.
 fn long_listing() {
     let (server, _writer) = filled();
     let host = fresh(&server);

@@ -303,7 +303,7 @@ fn sha256() {
         assert_eq!(said.split_whitespace().next(), Some(attribute.as_str()));
         host.ok(&["verify", &format!("p/a:{version}"), "--allow-reference", &uri(&outside)]);
     }
-    // Without a checksum nothing was read, and there is none.
+    // Without a requested checksum nothing is read, and none is recorded.
     symlink(uri(&outside.join("one")), host.artifact("p/b").join("one")).unwrap();
     host.commit("p/b").unwrap();
     assert!(sys::getxattr(&host.path("p/b/v0/one"), "user.artfs.sha256").is_err());

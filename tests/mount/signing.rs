@@ -281,7 +281,7 @@ fn rolled_back() {
     }
     reader.mount();
     is_refused(&reader, "production", "was rolled back or forked: its log ends at event");
-    // A host that has seen nothing serves the past, unless it is told what to demand.
+    // A host that has seen nothing serves a rolled-back log, unless its rules demand more.
     let options = ["--read-only", "--allowed-signers", allowed, "--require-signed", "production"];
     let fresh = host.beside(&options);
     is_read(&fresh, "production", "one");

@@ -33,7 +33,7 @@ pub fn truncate(path: &Path, len: i64) -> io::Result<()> {
     done(unsafe { libc::truncate(path.as_ptr(), len) })
 }
 
-/// What `df` is told of a path: bytes of a block, blocks in all, free and free for users, longest name.
+/// What `statvfs` reports for a path: bytes of a block, blocks in all, free and free for users, longest name.
 pub fn space(path: &Path) -> io::Result<[u64; 5]> {
     let path = c(path);
     // SAFETY: plain integers, for which zero is a valid value.

@@ -161,7 +161,7 @@ async fn hosts_write_the_same_checkpoint_of_the_same_state() {
     let backend: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let (one, _) = host(&backend).await;
     commits(&one, APART - 1).await;
-    // Two more hosts come to the same point: one folded every event, one wrote none of them.
+    // Two more hosts reach the same state: one folded every event, one wrote none of them.
     let (other, _) = host(&backend).await;
     state_of(&other).await;
     let bytes = |catalog: &Catalog, state: &ArtifactState| content(catalog, state).encode().expect("small");

@@ -1,4 +1,4 @@
-//! What other systems are told of runs is what the specification of OpenLineage wants.
+//! Run events match the specification of OpenLineage.
 
 use artfs::format::clock::Timestamp;
 use artfs::format::id::Digest;

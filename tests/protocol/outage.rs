@@ -1,4 +1,4 @@
-//! A store that does not answer: found out once, told to everybody at once, and noticed when it is over.
+//! A store that does not answer: found out once, reported to every caller at once, and noticed when it is back.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -92,7 +92,7 @@ async fn served(backend: &Arc<dyn ObjectStore>, refresh: Duration, latency: Dura
 /// Calls without a process.
 const NOBODY: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 
-/// What the kernel does with names: it keeps them for as long as it is told.
+/// The name cache of the kernel: it keeps names for as long as their TTL allows.
 #[derive(Default)]
 struct Kernel {
     names: HashMap<(u64, String), (u64, Instant)>,
@@ -232,7 +232,7 @@ async fn first_bytes(fs: &Arc<Fs>, alias: &str, file: &str) -> Vec<u8> {
     bytes.to_vec()
 }
 
-/// A file of more chunks than stand in its entry.
+/// A file of more chunks than fit into its entry.
 fn long_table() -> TempDir {
     use std::io::Write;
     let tree = tempfile::tempdir().expect("a temporary directory");
@@ -279,7 +279,7 @@ async fn the_first_byte_of_a_cold_host_takes_six_rounds_at_most() {
     assert!(took >= 3 * LATENCY, "{took:?}: the clock counts rounds");
 }
 
-/// As S3 does: of a name that is not there nobody is told who may not list.
+/// As S3 does: a caller without the right to list is not told that a name is absent.
 async fn deny_listing(faulty: &FaultyStore, backend: &Arc<dyn ObjectStore>) {
     let there = names(backend).await;
     faulty.set_fault(move |call: &Call| if there.contains(&call.path) { Fault::None } else { Fault::Denied });
@@ -302,7 +302,7 @@ async fn who_may_not_list_finds_the_end_of_a_log_with_two_requests() {
     writer.commit(small_tree(b"new").path()).await;
     deny_listing(&faulty, &backend).await;
     assert_eq!(look().await.expect("it is read").versions().count(), 3);
-    // Who is denied everything is not told that the log has ended: the store is away.
+    // A caller that is denied everything must not hear that the log has ended: the store is away.
     faulty.set_fault(|_| Fault::Denied);
     let known = look().await.expect("what is known is shown");
     assert!(known.unheard().is_some_and(|reason| reason.to_string().contains("the store denies access: ")));
@@ -311,7 +311,7 @@ async fn who_may_not_list_finds_the_end_of_a_log_with_two_requests() {
     );
     faulty.set_fault(|_| Fault::None);
     reader.store.ask_again().await.expect("it is back");
-    // Who may list again is told so by the next missing name, and asks for listings again when denied.
+    // A caller that may list again learns it from the next missing name, and asks for listings again when denied.
     look().await.expect("nothing is new");
     let next = format!("artifacts/{}/log/", key());
     faulty.set_fault(move |call: &Call| match call.op {

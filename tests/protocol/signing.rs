@@ -223,7 +223,7 @@ async fn a_key_with_a_passphrase_fails_clearly_and_nothing_is_appended() {
     assert!(missing.contains("missing.pub cannot be read"), "{missing}");
 }
 
-/// An event behind a state, made by somebody who has no key.
+/// An event after a state, made by somebody without a key.
 fn forged(store: &Store, state: &ArtifactState, body: EventBody) -> Event {
     Event {
         store: store.id(),

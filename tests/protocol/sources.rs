@@ -161,7 +161,7 @@ async fn a_file_of_a_web_server_is_read_in_ranges_and_not_when_it_changed() {
     assert_eq!(&sources.read(&recorded, 8..99).await.unwrap()[..], b"89");
     assert_eq!(&sources.read(&recorded, 50..99).await.unwrap()[..], b"");
     sources.check(&recorded).await.unwrap();
-    // Other bytes of the same length, told by a server that heeds conditions, and by one that does not.
+    // Other bytes of the same length, from a server that heeds conditions, and from one that does not.
     for is_plain in [false, true] {
         web.put("/data/f", Page { is_plain, ..page(b"9876543210", Some("\"two\"")) });
         let changed = sources.read(&recorded, 3..6).await;

@@ -24,14 +24,14 @@ use super::virtual_time::VirtualClock;
 
 /// Names in one page of a listing.
 pub const PAGE: usize = 4;
-/// What is wrong with a store, for tests that prove that it would be noticed.
+/// A defect of a store, for tests that prove that it would be noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
     /// Nothing.
     None,
-    /// Of two creators of an event within three seconds both are told that they won, and the later one's stays.
+    /// Of two creators of an event within three seconds both succeed, and the later event stays.
     TwoWinners,
-    /// Every other lane is told for three seconds that a new event is not there yet.
+    /// For three seconds a new event is invisible to every other lane.
     StaleReads,
     /// One put in five is acknowledged and not kept.
     ForgottenPuts,
@@ -39,13 +39,13 @@ pub enum Flaw {
     Litter,
     /// A create whose answer was lost counts as done.
     BlindSuccess,
-    /// What a collection condemns is gone at once.
+    /// What a collection condemns disappears at once.
     DeletesAtOnce,
-    /// At a collection's end all is gone that it condemned, also what came into use.
+    /// The end of a collection deletes everything that it condemned, even what came into use since.
     DeletesUsed,
-    /// One deletion in five is acknowledged and not made.
+    /// One deletion in five is acknowledged and not done.
     ForgottenDeletions,
-    /// An artifact that is deleted loses its log, so that it begins again at v0.
+    /// A deleted artifact loses its log, so that it begins again at v0.
     ForgetsArtifacts,
 }
 
@@ -206,7 +206,7 @@ fn condemned(record: &Collection) -> Vec<Key> {
     packs.map(|(id, _)| Key::Pack(*id)).chain(manifests).collect()
 }
 
-/// The answer to a write that was not made.
+/// The answer to a write that was not done.
 pub fn nothing_done() -> PutResult {
     PutResult { e_tag: None, version: None, extensions: Default::default() }
 }

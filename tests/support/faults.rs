@@ -1,6 +1,6 @@
 //! A decorator of any object store that counts calls and makes chosen ones fail.
 //!
-//! What it holds true, so that a test may rely on it:
+//! Tests may rely on this:
 //! * every call is numbered, in order of arrival, before anything else happens to it;
 //! * the hook alone decides what happens, and sees nothing but number, kind and path: no clock, no randomness;
 //! * a fault strikes either before the effect or after it, and its name says which;
@@ -61,7 +61,7 @@ pub struct Call {
 pub enum Fault {
     /// It is answered faithfully.
     None,
-    /// It has no effect and fails in a way that may pass.
+    /// It has no effect and fails with a transient error.
     ErrorBefore,
     /// It has its effect, and the answer is lost.
     ErrorAfter,
@@ -128,7 +128,7 @@ impl fmt::Display for FaultyStore {
 }
 
 impl FaultyStore {
-    /// Answers faithfully until told otherwise.
+    /// Answers faithfully until a hook is set.
     pub fn new(inner: Arc<dyn ObjectStore>) -> Arc<Self> {
         Arc::new(Self {
             inner,
@@ -381,7 +381,7 @@ fn spoil(fault: Fault, bytes: &Bytes) -> Bytes {
     }
 }
 
-/// A hook for trouble that passes: about one call in `one_in` fails, before or after its effect, and what failed
+/// A hook for transient trouble: about one call in `one_in` fails, before or after its effect, and what failed
 /// once does not fail the next time. Calls that may not be repeated blindly ([`Op::Create`]) are left alone.
 ///
 /// Which call is struck depends on the seed, the path and how often that path was asked for in that way, so

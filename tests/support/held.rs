@@ -1,8 +1,8 @@
 //! Reads of a file by other processes, held at a known point by the kernel.
 //!
-//! What it holds true, so that a test may rely on it:
+//! Tests may rely on this:
 //! * every read of the file by anybody waits until its turn was taken, so what a turn does comes before the bytes of
-//!   that read and behind those of the reads before;
+//!   that read and after those of the reads before;
 //! * when it is dropped, nothing waits any more.
 
 use std::fs::File;

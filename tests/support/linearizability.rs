@@ -1,6 +1,6 @@
 //! Whether a history of overlapping calls on one object can be explained by some order of them that respects time.
 //!
-//! The search is that of Wing and Gong, with Lowe's memory of configurations already seen. What it holds true:
+//! The search is that of Wing and Gong, with Lowe's memory of configurations already seen. It assumes:
 //! * a call takes effect once, in one instant between its beginning and its end;
 //! * a call without an end may have taken effect at any instant after its beginning, or never;
 //! * calls that touch in time (one ends in the very tick in which another begins) may come in either order;

@@ -1,8 +1,8 @@
 //! The bad networks over which hosts reach a bucket, in virtual time.
 //!
-//! What it holds true, so that a test may rely on it:
+//! Tests may rely on this:
 //! * a request that was sent lives on its own: whether its sender waits, gave up or died, it may arrive;
-//! * what becomes of a request follows from the seed of its [`Link`], its lane, kind and path, and how often that was
+//! * what happens to a request follows from the seed of its [`Link`], its lane, kind and path, and how often that was
 //!   asked for before: not from the order in which tasks happen to run;
 //! * an answer that is no error is the truth, with the exception that a create may be told of a conflict that there
 //!   is not (409), or of its own success as one (a proxy that sent it twice).
@@ -44,7 +44,7 @@ pub struct Weather {
     pub answer_lost: u64,
     /// Arrive after the sender gave up.
     pub late: u64,
-    /// Are told of a conflict, and nothing landed (creates).
+    /// Get a conflict although nothing was written (creates).
     pub conflict: u64,
     /// Are sent twice by a proxy that gives the second answer (writes).
     pub twice: u64,
@@ -81,7 +81,7 @@ impl Weather {
     };
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Fine,
@@ -165,7 +165,7 @@ impl fmt::Display for Link {
     }
 }
 
-/// How long a request takes, and what becomes of it.
+/// How long a request takes, and what happens to it.
 #[derive(Debug, Clone, Copy)]
 struct Journey {
     fate: Fate,

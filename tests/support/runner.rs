@@ -6,7 +6,7 @@ use std::process::ExitCode;
 /// How a test says, from inside, that it cannot run here.
 pub struct Skipped(pub String);
 
-/// Runs the tests whose names hold the first argument that is no option. `possible` says why none can run here;
+/// Runs the tests whose names contain the first argument that is not an option. `possible` says why none can run here;
 /// then they count as ignored, as does a test that panics with [`Skipped`].
 pub fn run(possible: Result<(), String>, tests: &[(&str, fn())]) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

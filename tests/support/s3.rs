@@ -1,6 +1,6 @@
 //! An S3 server inside the test process: real HTTP and real signatures, objects in memory.
 //!
-//! What it holds true, so that a test may rely on it:
+//! Tests may rely on this:
 //! * one bucket exists; requests for another are answered `NoSuchBucket`;
 //! * every request must carry a SigV4 signature by [`ACCESS_KEY`] and [`SECRET_KEY`];
 //! * a write takes effect in one step, after its whole body has arrived, and its conditions are checked
@@ -48,10 +48,10 @@ use objects::Objects;
 pub const ACCESS_KEY: &str = "AKIDTESTTESTTESTTEST";
 /// The secret that belongs to [`ACCESS_KEY`].
 pub const SECRET_KEY: &str = "test/secret/test/secret/test/secret/test";
-/// The region clients are told; the server accepts signatures for any.
+/// The region of clients; the server accepts signatures for any.
 pub const REGION: &str = "us-east-1";
 
-/// What a server is like, other than full of objects.
+/// The options of a server.
 #[derive(Debug, Clone)]
 pub struct S3Options {
     /// The one bucket that exists.
@@ -239,7 +239,7 @@ impl S3Server {
         self.shared.objects().insert(key, body.into());
     }
 
-    /// Takes the object away; answers whether there was one.
+    /// Deletes the object, and returns whether there was one.
     pub fn remove_object(&self, key: &str) -> bool {
         self.shared.objects().remove(key).is_some()
     }

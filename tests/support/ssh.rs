@@ -8,7 +8,7 @@ use artfs::format::sshsig::PublicKey;
 use artfs::host::signing::SshKey;
 use tempfile::TempDir;
 
-/// A folder of keys, gone when it is dropped.
+/// A folder of keys, deleted on drop.
 pub struct Keys(TempDir);
 
 impl Keys {
@@ -19,7 +19,7 @@ impl Keys {
         keys
     }
 
-    /// Makes one more.
+    /// Creates another key.
     pub fn make(&self, name: &str, kind: &[&str], passphrase: &str) {
         let file = self.file(name);
         let mut command = Command::new("ssh-keygen");
@@ -33,7 +33,7 @@ impl Keys {
         self.0.path().join(name)
     }
 
-    /// What signs with it.
+    /// Returns a signer for it.
     pub fn signer(&self, name: &str) -> Arc<SshKey> {
         Arc::new(SshKey::open(&self.file(name)).expect("a key"))
     }

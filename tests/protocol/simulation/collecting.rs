@@ -119,7 +119,7 @@ impl Process {
         self.world.tally("packs rewritten", report.condemned.as_ref().map_or(0, |made| made.repacked));
     }
 
-    /// What is told of a collection that ended early must be true.
+    /// What a collection that ended early reports must be true.
     async fn not_collected(&self, error: &GcError) {
         let problem = || format!("{}: a collection: {error}", self.link);
         match error {

@@ -1,4 +1,4 @@
-//! Times to live: what collections may delete because its time is over, told from the log and the store's clock.
+//! Times to live: which expired versions collections may delete, by the log and the store's clock.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the users of all hosts asked for and what they were told, by virtual time.
+//! What the users of all hosts asked for, and the answers they got, by virtual time.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -11,13 +11,13 @@ use crate::support::linearizability::{Operation, Unexplained, explain};
 /// How a call ended for its user.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// It was told this.
+    /// It got this answer.
     Answered { tick: u64, answer: Answer },
-    /// It was told that nothing was changed, for a reason outside of the artifact.
+    /// It learned that nothing was changed, for a reason outside of the artifact.
     Failed { tick: u64, why: String },
-    /// It was told that the outcome is not known, or its host died: it may have happened, or may still.
+    /// It learned that the outcome is unknown, or its host died: it may have happened, or may still happen.
     InDoubt,
-    /// It was told something true that may be old: nothing follows from it here.
+    /// It got an answer that may be stale: nothing follows from it here.
     Unjudged,
 }
 

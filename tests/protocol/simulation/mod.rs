@@ -144,7 +144,7 @@ fn every_world_keeps_the_promises() {
     }
 }
 
-/// What happens in worlds, by what users are told.
+/// What happens in worlds, by the answers that users get.
 const KINDS: [&str; 23] = [
     "deaths",
     "requests",
@@ -214,7 +214,7 @@ fn a_seed_is_a_world() {
         // What other worlds left on the disks makes no difference.
         let once = run(seed, Plant::Nothing, &used);
         let again = run(seed, Plant::Nothing, &Disks::new());
-        // The first difference is told, not all of both.
+        // Shows the first difference, not both as a whole.
         for (a, b) in once.requests.iter().zip(&again.requests) {
             assert_eq!(a.to_string(), b.to_string(), "seed {seed}");
         }

@@ -70,7 +70,7 @@ pub enum Target {
     Alias(String),
 }
 
-/// What a user is told.
+/// The answer that a user gets.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     Committed {

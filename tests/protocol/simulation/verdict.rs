@@ -1,4 +1,4 @@
-//! What must hold when a world has come to its end, told from the stored objects by code that shares nothing with
+//! What must hold when a world has ended, judged from the stored objects by code that shares nothing with
 //! the catalog, and by a host that has seen nothing before.
 
 use std::collections::BTreeSet;
@@ -270,7 +270,7 @@ async fn check_stored(world: Arc<World>, artifact: usize, state: State) {
     }
 }
 
-/// One order explains what all users were told, and ends in what is stored.
+/// One order explains the answers of all users, and ends in what is stored.
 fn check_order(world: &World, artifact: usize, log: &[Event], stored: State) {
     let tick = world.clock.now();
     let end = Record {

@@ -18,7 +18,7 @@ const MAX_DELETED_KEYS: usize = 1000;
 pub(super) struct Backend {
     options: S3Options,
     shared: Arc<Shared>,
-    /// Whether answers name the object's generation, as its version; a bucket of S3 has versions only if it is told.
+    /// Whether answers name the object's generation as its version; a bucket of S3 has versions only if they are enabled.
     tells_generation: bool,
 }
 

@@ -31,7 +31,7 @@ pub enum Fault {
     Delay(Duration),
 }
 
-/// What a test's hook is told about a request.
+/// What the hook of a test knows about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestInfo {
     /// Its number, by arrival, since the hook was set or the log cleared; from 0.

@@ -36,7 +36,7 @@ type Answer = http::Response<UnsyncBoxBody<Bytes, Cut>>;
 #[error("the connection is cut")]
 pub(super) struct Cut;
 
-/// Answers connections until told to stop. The tasks it leaves behind end with the runtime.
+/// Answers connections until it is stopped. The tasks it leaves behind end with the runtime.
 pub(super) async fn serve(
     listener: std::net::TcpListener,
     front: Arc<Front>,
