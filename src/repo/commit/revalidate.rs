@@ -163,7 +163,7 @@ impl Vetter {
 
     fn rows(&self, block: &Block) -> Result<Vec<ChunkRef>, ReadError> {
         let rows = (0..block.len()).map(|i| block.chunk(i)).collect::<Result<_, _>>();
-        rows.map_err(|e| ReadError::Corrupt { what: LABEL.into(), problem: e.to_string() })
+        rows.map_err(|e| ReadError::Corrupt { what: LABEL.into(), source: e.into() })
     }
 
     /// Whether a chunk in a pack may be referred to.

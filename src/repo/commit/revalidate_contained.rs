@@ -63,7 +63,7 @@ impl Vetter {
                 }
             } else {
                 let rows = (0..block.len()).rev().map(|i| block.index_row(i).map(|row| row.block));
-                let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|e| damaged(label, &e))?;
+                let rows = rows.collect::<Result<Vec<_>, _>>().map_err(|e| damaged(label, e))?;
                 levels.push((height - 1, rows));
             }
             while levels.last().is_some_and(|(_, rows)| rows.is_empty()) {
@@ -89,7 +89,7 @@ impl Vetter {
     ) -> Result<bool, ReadError> {
         let mut carried = CarriedFiles::default();
         for i in 0..leaf.len() {
-            match leaf.entry(i).map_err(|e| damaged(label, &e))?.body {
+            match leaf.entry(i).map_err(|e| damaged(label, e))?.body {
                 EntryBody::File(file) => carried.add(&file),
                 EntryBody::Contained(version) => contained.push(*version),
                 EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Reference(_) => {}
@@ -99,6 +99,6 @@ impl Vetter {
     }
 }
 
-fn damaged(label: &str, error: &crate::format::FormatError) -> ReadError {
-    ReadError::Corrupt { what: label.to_owned(), problem: error.to_string() }
+fn damaged(label: &str, error: crate::format::FormatError) -> ReadError {
+    ReadError::Corrupt { what: label.to_owned(), source: error.into() }
 }

@@ -192,10 +192,8 @@ impl Marker<'_> {
         block: &Block,
         open: &mut Vec<PendingBlocks>,
     ) -> Result<(), GcError> {
-        let damaged = |e: crate::format::FormatError| ReadError::Corrupt {
-            what: label.to_owned(),
-            problem: e.to_string(),
-        };
+        let damaged =
+            |e: crate::format::FormatError| ReadError::Corrupt { what: label.to_owned(), source: e.into() };
         let mut below: Vec<(MarkedKind, ChunkRef)> = vec![];
         for i in 0..block.len() {
             match kind {

@@ -95,7 +95,7 @@ pub async fn repair(
         copies,
         view: view.clone(),
         encoder: Encoder::new()
-            .map_err(|e| ReadError::Local { what: LABEL.to_owned(), problem: e.to_string() })?,
+            .map_err(|e| ReadError::Local { what: LABEL.to_owned(), source: Arc::new(e) })?,
         damaged: HashMap::new(),
         new: NewPack::default(),
         tables: BTreeMap::new(),

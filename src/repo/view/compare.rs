@@ -9,10 +9,10 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::ahead::MANY_BLOCKS;
-use super::cursor::check_row;
 use super::error::ReadError;
-use super::version::{BEHIND_SUBTREE, VersionView};
+use super::manifest::{BEHIND_SUBTREE, ManifestTree, check_row};
+use super::readahead::SCAN_BLOCKS;
+use super::version::VersionView;
 use crate::format::entry::{ChunkRef, Entry, EntryBody};
 use crate::format::id::ChunkId;
 use crate::format::manifest::{Block, BlockKind, IndexRow};
@@ -78,7 +78,7 @@ struct Range {
 
 #[derive(Debug)]
 struct CompareSide {
-    view: Arc<VersionView>,
+    tree: Arc<ManifestTree>,
     /// None: everything is compared.
     range: Option<Range>,
     /// From the top block down to where this side stands. Empty: behind the last entry.
@@ -200,22 +200,23 @@ impl Pairs {
 
 impl CompareSide {
     fn new(view: &Arc<VersionView>, part: ManifestPart) -> Self {
-        let block = view.root.top.clone();
+        let tree = view.tree().clone();
+        let block = tree.root.top.clone();
         let is_empty = block.is_empty() || matches!(part, ManifestPart::Nothing);
         let levels = if is_empty { vec![] } else { vec![CompareLevel::new(block, None)] };
-        Self { view: view.clone(), range: Range::of(&part), levels, ordinal: 0, passed: vec![] }
+        Self { tree, range: Range::of(&part), levels, ordinal: 0, passed: vec![] }
     }
 
     /// Levels of blocks below what this side stands at, that included; 0: it stands at an entry.
     fn height(&self) -> u8 {
         let above = self.levels.len().saturating_sub(1);
-        self.view.root.depth.saturating_sub(u8::try_from(above).unwrap_or(u8::MAX))
+        self.tree.root.depth.saturating_sub(u8::try_from(above).unwrap_or(u8::MAX))
     }
 
     /// The full path of the entry here, or of the first one in the block here; none behind the last one.
     fn full_path(&self) -> Result<Option<&[u8]>, ReadError> {
         let Some(level) = self.levels.last() else { return Ok(None) };
-        level.block.path(level.row).map(Some).map_err(|e| self.view.origin.damaged(&e))
+        level.block.path(level.row).map(Some).map_err(|e| self.tree.origin.damaged(e))
     }
 
     /// The same as it is compared; none behind the range, too.
@@ -262,8 +263,8 @@ impl CompareSide {
     /// The row of the block here.
     fn row(&self) -> Result<IndexRow, ReadError> {
         let level =
-            self.levels.last().ok_or_else(|| self.view.origin.contradiction("it has no block here"))?;
-        level.block.index_row(level.row).map_err(|e| self.view.origin.damaged(&e))
+            self.levels.last().ok_or_else(|| self.tree.origin.contradiction("it has no block here"))?;
+        level.block.index_row(level.row).map_err(|e| self.tree.origin.damaged(e))
     }
 
     /// Before which path the block here ends.
@@ -272,7 +273,7 @@ impl CompareSide {
         if level.row + 1 == level.block.len() {
             return Ok(level.end.clone());
         }
-        let next = level.block.path(level.row + 1).map_err(|e| self.view.origin.damaged(&e))?;
+        let next = level.block.path(level.row + 1).map_err(|e| self.tree.origin.damaged(e))?;
         Ok(Some(next.to_vec()))
     }
 
@@ -283,21 +284,21 @@ impl CompareSide {
         let rows = (level.row + 1..level.block.len()).map_while(|i| level.block.index_row(i).ok());
         let is_before = |row: &IndexRow, range: &Range| path::compare(&row.first_path, &range.to).is_lt();
         let rows = rows.take_while(|row| self.range.as_ref().is_none_or(|range| is_before(row, range)));
-        rows.map(|row| row.block).filter(is_new).take(MANY_BLOCKS).collect()
+        rows.map(|row| row.block).filter(is_new).take(SCAN_BLOCKS).collect()
     }
 
     /// Into the block here.
     async fn descend(&mut self, siblings: Vec<ChunkRef>) -> Result<(), ReadError> {
-        let (view, row, end) = (self.view.clone(), self.row()?, self.end()?);
+        let (tree, row, end) = (self.tree.clone(), self.row()?, self.end()?);
         let kind = if self.height() == 1 { BlockKind::Leaf } else { BlockKind::Index };
-        let block = view.fetcher.block(&view.origin, &row.block, kind, || siblings.clone()).await?;
-        check_row(&view, &row, &block)?;
+        let block = tree.blocks.block(&tree.origin, &row.block, kind, || siblings.clone()).await?;
+        check_row(&tree, &row, &block)?;
         if kind == BlockKind::Index {
-            view.sums_of(Some(row.block.id), &block, row.entries)?;
+            tree.sums_of(Some(row.block.id), &block, row.entries)?;
         }
-        let first = block.path(0).map_err(|e| view.origin.damaged(&e))?;
+        let first = block.path(0).map_err(|e| tree.origin.damaged(e))?;
         if !first.is_empty() && !self.passed.is_empty() && path::compare(&self.passed, first).is_ge() {
-            return Err(view.origin.contradiction("its paths are not in order"));
+            return Err(tree.origin.contradiction("its paths are not in order"));
         }
         self.levels.push(CompareLevel::new(block, end));
         Ok(())
@@ -307,8 +308,8 @@ impl CompareSide {
     fn take(&mut self) -> Result<(u64, Entry), ReadError> {
         let level = self.levels.last_mut();
         let level =
-            level.ok_or_else(|| self.view.origin.contradiction("there is no entry behind the last"))?;
-        let entry = level.block.entry(level.row).map_err(|e| self.view.origin.damaged(&e))?;
+            level.ok_or_else(|| self.tree.origin.contradiction("there is no entry behind the last"))?;
+        let entry = level.block.entry(level.row).map_err(|e| self.tree.origin.damaged(e))?;
         level.row += 1;
         let is_last = level.row == level.block.len();
         let taken = (self.ordinal, entry);

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::content::FileContent;
 use super::error::ReadError;
-use super::version::{Entries, VersionView};
+use super::file::FileContent;
+use super::manifest::Entries;
+use super::version::VersionView;
 use crate::format::contained::{Contained, MAX_LEVELS};
 use crate::format::entry::{Entry, EntryBody, FileBody};
 use crate::format::id::ManifestId;

@@ -46,7 +46,7 @@ async fn every_entry_is_found_by_path_and_by_number_and_nothing_else_is() {
     let version = big_tree(&fixture).await;
     let context = fixture.context().await;
     let view = fixture.view(&context, &version).await;
-    assert!(version.entries.len() > 5000 && view.root.depth >= 2);
+    assert!(version.entries.len() > 5000 && view.tree().root.depth >= 2);
     for (i, entry) in version.entries.iter().enumerate() {
         assert_eq!(view.find(&entry.path).await.unwrap(), Some((i as u64, entry.clone())));
         assert_eq!(view.entry_at(i as u64).await.unwrap().as_ref(), Some(entry));

@@ -225,7 +225,7 @@ async fn what_is_fetched_ahead_of_a_stream_waits_in_memory_and_leaves_it_when_it
     let want = &version.contents[&path("big.bin")];
     let context = fixture.context().await;
     let content = context.open_file(version.body("big.bin"), "p/a:v7", &path("big.bin")).await.unwrap();
-    let room = || context.fetcher.free_for_unread();
+    let room = || context.free_for_prefetch();
     let all = room();
     let (mut got, mut least) = (vec![], all);
     while got.len() < want.len() {
@@ -247,17 +247,17 @@ async fn a_reader_behind_what_was_fetched_for_it_has_it_from_memory() {
     let want = &version.contents[&path("big.bin")];
     let context = fixture.context().await;
     let content = context.open_file(version.body("big.bin"), "p/a:v7", &path("big.bin")).await.unwrap();
-    let all = context.fetcher.free_for_unread();
+    let all = context.free_for_prefetch();
     let mut got = vec![];
     while got.len() < want.len() {
         got.extend_from_slice(&content.read(got.len() as u64, 128 << 10).await.unwrap());
         if got.len() == 14 << 20 {
             content.materialize().await.unwrap();
-            assert!(context.fetcher.free_for_unread() < all, "nothing waits");
+            assert!(context.free_for_prefetch() < all, "nothing waits");
         }
     }
     assert!(got == *want);
-    assert_eq!(context.fetcher.free_for_unread(), all);
+    assert_eq!(context.free_for_prefetch(), all);
 }
 
 #[tokio::test]

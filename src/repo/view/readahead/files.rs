@@ -1,74 +1,69 @@
-//! Walks through a version: who opens its small files one after the other, and how much to have in hand for them.
+//! Which small files of a tree to fetch ahead: walks through a version, each opening its small files one after the other.
 //!
 //! A walk is recognised when what was fetched along with a file was used up in order. From then on batches are
 //! fetched ahead of it, the more of them the longer it goes on, so that it meets no file that is not under way.
 
 use std::collections::VecDeque;
 
-/// What the first fetch brings, and the most that one does, in stored bytes.
-const FIRST_WINDOW: u64 = 1 << 20;
-const MAX_WINDOW: u64 = 4 << 20;
-/// Batches in hand: at first, and for a walk that goes on.
-const FIRST_DEPTH: usize = 2;
-const MAX_DEPTH: usize = 4;
-/// Walks remembered for one version.
-const MAX_WALKS: usize = 8;
+use super::recent::Recent;
+use super::window::{MAX_FILE_WALKS, SMALL_BATCH_BYTES, SMALL_BATCHES, Window};
+
 /// Files skipped by a walk that still counts as one.
 const SLACK: u64 = 64;
 
-/// The walks through one version, the latest used last.
+/// The walks through one version.
 #[derive(Debug, Default)]
-pub(super) struct Walks {
-    walks: Vec<ManifestWalk>,
+pub(crate) struct Walks {
+    walks: Recent<ManifestWalk, MAX_FILE_WALKS>,
     ids: u64,
 }
 
 #[derive(Debug)]
 struct ManifestWalk {
-    id: u64,
+    id: WalkId,
     /// Behind the last entry that was fetched or asked for.
     end: u64,
-    /// Where the batches begin that the walk has not come to.
+    /// The first entries of the batches that the walk has not reached.
     ahead: VecDeque<u64>,
-    depth: usize,
-    window: u64,
+    /// Batches to have in hand; none until the walk is recognised.
+    depth: u64,
+    /// Stored bytes of the next batch.
+    window: Window,
     is_extending: bool,
 }
 
-/// Which walk to fetch for.
+/// Names a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct WalkId(u64);
+pub(crate) struct WalkId(u64);
 
 impl Walks {
-    /// Notes that the file of this ordinal must be fetched, and says how many stored bytes to fetch with it.
+    /// Notes that the file of this ordinal must be fetched. Returns its walk, and how many stored bytes to fetch with
+    /// it.
     pub fn missed(&mut self, ordinal: u64) -> (WalkId, u64) {
         let follows = |walk: &ManifestWalk| {
             let from = walk.ahead.front().copied().unwrap_or(walk.end);
             (from..=walk.end.saturating_add(SLACK)).contains(&ordinal)
         };
-        let walk = match self.walks.iter().rposition(follows) {
-            Some(i) => {
-                let walk = self.walks.remove(i);
-                let (depth, window) = (walk.depth.max(FIRST_DEPTH), (walk.window * 2).min(MAX_WINDOW));
-                ManifestWalk { ahead: VecDeque::new(), depth, window, ..walk }
+        let walk = match self.walks.take(follows) {
+            Some(mut walk) => {
+                walk.ahead.clear();
+                walk.depth = walk.depth.max(SMALL_BATCHES.first);
+                walk.window.grow();
+                walk
             }
             None => {
                 self.ids += 1;
-                let (id, window) = (self.ids, FIRST_WINDOW);
                 ManifestWalk {
-                    id,
+                    id: WalkId(self.ids),
                     end: ordinal,
                     ahead: VecDeque::new(),
                     depth: 0,
-                    window,
+                    window: Window::first(SMALL_BATCH_BYTES),
                     is_extending: false,
                 }
             }
         };
-        if self.walks.len() == MAX_WALKS {
-            self.walks.remove(0);
-        }
-        let answer = (WalkId(walk.id), walk.window);
+        let answer = (walk.id, walk.window.size());
         self.walks.push(walk);
         answer
     }
@@ -80,41 +75,41 @@ impl Walks {
         }
     }
 
-    /// Notes that a small file was opened; gives the walk for which to fetch more, which the caller must do.
+    /// Notes that a small file was opened. Returns the walk for which the caller must fetch more, if any.
     pub fn opened(&mut self, ordinal: u64) -> Option<WalkId> {
-        let is_on = |walk: &&mut ManifestWalk| {
+        let is_on = |walk: &ManifestWalk| {
             walk.ahead.front().is_some_and(|first| (*first..walk.end).contains(&ordinal))
         };
-        let walk = self.walks.iter_mut().rfind(is_on)?;
+        let walk = self.walks.find(is_on)?;
         while walk.ahead.front().is_some_and(|first| *first <= ordinal) {
             walk.ahead.pop_front();
-            walk.depth = (walk.depth + 1).min(MAX_DEPTH);
-            walk.window = (walk.window * 2).min(MAX_WINDOW);
+            walk.depth = (walk.depth + 1).min(SMALL_BATCHES.most);
+            walk.window.grow();
         }
-        let id = WalkId(walk.id);
+        let id = walk.id;
         self.begin_extending(id).then_some(id)
     }
 
-    /// Whether the caller is to fetch ahead for this walk now.
+    /// Claims the right to fetch ahead for a walk. Returns `true` if more is to be fetched and nobody else does it.
     pub fn begin_extending(&mut self, id: WalkId) -> bool {
         let Some(walk) = self.find(id) else { return false };
-        let begins = !walk.is_extending && walk.ahead.len() < walk.depth;
+        let begins = !walk.is_extending && walk.needs_more();
         walk.is_extending |= begins;
         begins
     }
 
-    /// Where the next batch ahead of a walk begins, and its stored bytes; none if enough is in hand.
+    /// Returns where the next batch ahead of a walk begins, and its stored bytes; none if enough is in hand.
     pub fn next_batch(&mut self, id: WalkId) -> Option<(u64, u64)> {
         let walk = self.find(id)?;
-        walk.is_extending = walk.ahead.len() < walk.depth;
-        walk.is_extending.then_some((walk.end, walk.window))
+        walk.is_extending = walk.needs_more();
+        walk.is_extending.then_some((walk.end, walk.window.size()))
     }
 
     /// Notes a batch ahead; one without an entry ends the fetching ahead until the next miss.
     pub fn extended(&mut self, id: WalkId, from: u64, end: u64) {
         let Some(walk) = self.find(id).filter(|walk| walk.end == from) else { return };
         if end == from {
-            walk.depth = walk.ahead.len();
+            walk.depth = walk.ahead.len() as u64;
         } else {
             walk.ahead.push_back(from);
             walk.end = end;
@@ -122,7 +117,13 @@ impl Walks {
     }
 
     fn find(&mut self, id: WalkId) -> Option<&mut ManifestWalk> {
-        self.walks.iter_mut().find(|walk| walk.id == id.0)
+        self.walks.find(|walk| walk.id == id)
+    }
+}
+
+impl ManifestWalk {
+    fn needs_more(&self) -> bool {
+        (self.ahead.len() as u64) < self.depth
     }
 }
 
@@ -159,7 +160,7 @@ mod tests {
                     fetched += 10 * extend(&mut walks, id, 1000);
                 }
             }
-            assert!(fetched <= ordinal + 10 * (MAX_DEPTH as u64 + 1));
+            assert!(fetched <= ordinal + 10 * (SMALL_BATCHES.most + 1));
         }
         assert_eq!((misses, fetched), (2, 1000));
         assert!(batches > 90);
@@ -172,11 +173,11 @@ mod tests {
             let ordinal = i * 7919 % 100_000;
             assert_eq!(walks.opened(ordinal), None);
             let (id, window) = walks.missed(ordinal);
-            assert_eq!(window, FIRST_WINDOW);
+            assert_eq!(window, SMALL_BATCH_BYTES.first);
             walks.fetched(id, ordinal + 10);
             assert!(!walks.begin_extending(id));
         }
-        assert!(walks.walks.len() <= MAX_WALKS);
+        assert!(walks.walks.items().len() <= MAX_FILE_WALKS);
     }
 
     #[test]

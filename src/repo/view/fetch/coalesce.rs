@@ -1,21 +1,21 @@
-//! Which stored chunks one range request brings: neighbours in a pack.
+//! Groups stored chunks that are neighbours in a pack into range requests.
 
 use std::ops::Range;
 
 use crate::format::entry::ChunkLocation;
 use crate::format::id::PackId;
 
-/// Bytes between two wanted chunks that are fetched and thrown away rather than paid with another request.
-pub(super) const GAP_BYTES: u64 = 64 << 10;
+/// Bytes between two wanted chunks that are fetched and thrown away rather than paid for with another request.
+pub(crate) const GAP_BYTES: u64 = 64 << 10;
 /// No request is longer unless a single chunk is; several of these in parallel fill a fast link.
-pub(super) const REQUEST_BYTES: u64 = 4 << 20;
+pub(crate) const REQUEST_BYTES: u64 = 4 << 20;
 
 /// One range request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RangeRequest {
+pub(crate) struct RangeRequest {
     pub pack: PackId,
     pub range: Range<u64>,
-    /// Which of the places lie in it.
+    /// The places that lie in it, by their index.
     pub members: Vec<usize>,
 }
 
@@ -24,8 +24,8 @@ pub(super) fn group(places: &[ChunkLocation]) -> Vec<RangeRequest> {
     group_up_to(places, REQUEST_BYTES)
 }
 
-/// The same with requests of at most so many bytes, unless a single chunk is longer.
-pub(super) fn group_up_to(places: &[ChunkLocation], request_bytes: u64) -> Vec<RangeRequest> {
+/// Groups places into requests of at most `request_bytes`, unless a single chunk is longer.
+pub(crate) fn group_up_to(places: &[ChunkLocation], request_bytes: u64) -> Vec<RangeRequest> {
     let mut order: Vec<usize> = (0..places.len()).collect();
     order.sort_by_key(|i| (places[*i].pack, places[*i].offset, *i));
     let mut groups: Vec<RangeRequest> = vec![];

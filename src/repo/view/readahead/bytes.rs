@@ -1,5 +1,4 @@
-//! Which bytes to fetch beside those asked for: several sequential streams in one file, each with a window that
-//! doubles while it goes on.
+//! Which bytes of a file to fetch beside those asked for: several sequential streams in one file, each with its window.
 //!
 //! The kernel cuts a long read into parts. So what follows a first part is fetched beside it; but nothing more until
 //! a third one came, and then no stream is trusted with more than it has read: a scattered read of a few hundred
@@ -7,14 +6,11 @@
 
 use std::ops::Range;
 
-/// Streams remembered for one file: a loader's worker processes share one descriptor.
-const MAX_STREAMS: usize = 8;
-/// The first request of a stream that begins where the file does.
-const FIRST_WINDOW: u64 = 1 << 20;
-/// What the kernel asks for at once unless it was told otherwise: a read as long as this may be part of a longer one.
+use super::recent::Recent;
+use super::window::{FILE_BYTES, MAX_STREAMS, Window};
+
+/// What the kernel asks for at once by default: a read as long as this may be part of a longer one.
 const KERNEL_READ: u64 = 128 << 10;
-/// The farthest that is fetched ahead of a reader.
-pub(super) const MAX_WINDOW: u64 = 64 << 20;
 /// Reads may come out of order by this much and still belong to a stream: the kernel sends several at once.
 const SLACK: u64 = 1 << 20;
 
@@ -26,42 +22,40 @@ struct Stream {
     next: u64,
     /// Fetched or asked for up to here.
     ahead: u64,
-    window: u64,
+    window: Window,
 }
 
 /// What to fetch for one read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ReadPlan {
-    /// Together with what was asked for; holds it.
+pub(crate) struct ReadPlan {
+    /// What was asked for, and what is fetched together with it.
     pub now: Range<u64>,
-    /// In the background.
+    /// What to fetch in the background.
     pub ahead: Range<u64>,
 }
 
-/// The streams of one file, the latest used last.
+/// The streams of one file.
 #[derive(Debug, Default)]
-pub(super) struct Streams(Vec<Stream>);
+pub(crate) struct Streams(Recent<Stream, MAX_STREAMS>);
 
 impl Streams {
-    /// Notes a read of these bytes in a file of `size` bytes. `window_limit` bounds the window.
+    /// Plans a read of these bytes in a file of `size` bytes. `window_limit` bounds the window.
     pub fn plan(&mut self, read: Range<u64>, size: u64, window_limit: u64) -> ReadPlan {
         let belongs = |s: &Stream| {
             read.start >= s.next.saturating_sub(SLACK) && read.start <= s.next.saturating_add(SLACK)
         };
-        let Some(i) = self.0.iter().rposition(belongs) else {
-            return self.begin(read, size);
+        let Some(mut stream) = self.0.take(belongs) else {
+            return self.start(read, size);
         };
-        let mut stream = self.0.remove(i);
         let goes_on = read.end > stream.next;
         stream.next = stream.next.max(read.end);
         stream.ahead = stream.ahead.max(stream.next);
-        let is_trusted = stream.begin == 0 || stream.next - stream.begin > 2 * KERNEL_READ;
-        // Half a window in hand is enough; a new request for every read would be small ones.
-        let ahead = if goes_on && is_trusted && stream.ahead - stream.next <= stream.window / 2 {
-            let most = window_limit.max(FIRST_WINDOW);
-            stream.window = (stream.window * 2).max(stream.next - stream.begin).min(most);
+        let was_read = stream.next - stream.begin;
+        let is_trusted = stream.begin == 0 || was_read > 2 * KERNEL_READ;
+        let ahead = if goes_on && is_trusted && stream.window.is_low(stream.ahead - stream.next) {
+            stream.window.grow_to(was_read, window_limit);
             let from = stream.ahead.min(size);
-            let to = stream.next.saturating_add(stream.window).min(size).max(from);
+            let to = stream.next.saturating_add(stream.window.size()).min(size).max(from);
             stream.ahead = to;
             from..to
         } else {
@@ -71,17 +65,15 @@ impl Streams {
         ReadPlan { now: read, ahead }
     }
 
-    /// A first read at the file's start is taken for the start of a scan; anywhere else only what was asked for
-    /// is fetched, and as much again if it may be part of a longer read.
-    fn begin(&mut self, read: Range<u64>, size: u64) -> ReadPlan {
-        let window = if read.start == 0 { FIRST_WINDOW } else { 0 };
-        let now = read.start..read.end.max(read.start.saturating_add(window).min(size));
+    /// Takes a first read at the file's start for the start of a scan. Anywhere else only what was asked for is fetched,
+    /// and as much again if it may be part of a longer read.
+    fn start(&mut self, read: Range<u64>, size: u64) -> ReadPlan {
+        let is_scan = read.start == 0;
+        let window = if is_scan { Window::first(FILE_BYTES) } else { Window::closed(FILE_BYTES) };
+        let now = read.start..read.end.max(read.start.saturating_add(window.size()).min(size));
         let len = read.end - read.start;
-        let more = if window == 0 && len >= KERNEL_READ { len.min(FIRST_WINDOW) } else { 0 };
+        let more = if !is_scan && len >= KERNEL_READ { len.min(FILE_BYTES.first) } else { 0 };
         let ahead = now.end..now.end.saturating_add(more).min(size);
-        if self.0.len() == MAX_STREAMS {
-            self.0.remove(0);
-        }
         self.0.push(Stream { begin: read.start, next: read.end, ahead: ahead.end, window });
         ReadPlan { ahead, now }
     }
@@ -92,6 +84,7 @@ mod tests {
     use super::*;
 
     const GIB: u64 = 1 << 30;
+    const MAX_WINDOW: u64 = FILE_BYTES.most;
 
     #[test]
     fn a_sequential_reader_has_ever_more_in_hand_up_to_the_limit() {
