@@ -3,8 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
-use super::fetch::ChunkError;
 use crate::format::FormatError;
+use crate::format::id::ChunkId;
 use crate::host::shortage::Shortage;
 use crate::store::StoreError;
 use crate::store::source::SourceError;
@@ -89,6 +89,26 @@ pub enum Damage {
     /// Structures that decode contradict each other.
     #[error("{0}")]
     Contradiction(String),
+}
+
+/// Why bytes of a pack are not the chunk that was expected there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// The bytes that came do not hold the chunk's place.
+    #[error("its place lies outside of the bytes that came")]
+    Outside,
+    /// The pack ends before the chunk does.
+    #[error("the pack is cut short")]
+    CutShort,
+    /// The stored bytes are not what the codec writes.
+    #[error(transparent)]
+    Codec(#[from] FormatError),
+    /// The chunk has other bytes.
+    #[error("its bytes hash to {found}")]
+    Hash {
+        /// The hash of the bytes that came.
+        found: ChunkId,
+    },
 }
 
 impl ReadError {

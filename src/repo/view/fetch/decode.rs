@@ -2,30 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::format::FormatError;
 use crate::format::codec::{self, Codec};
 use crate::format::entry::ChunkRef;
 use crate::format::id::ChunkId;
-
-/// Why bytes of a pack are not the chunk that was expected there.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ChunkError {
-    /// The bytes that came do not hold the chunk's place.
-    #[error("its place lies outside of the bytes that came")]
-    Outside,
-    /// The pack ends before the chunk does.
-    #[error("the pack is cut short")]
-    CutShort,
-    /// The stored bytes are not what the codec writes.
-    #[error(transparent)]
-    Codec(#[from] FormatError),
-    /// The chunk has other bytes.
-    #[error("its bytes hash to {found}")]
-    Hash {
-        /// The hash of the bytes that came.
-        found: ChunkId,
-    },
-}
+use crate::repo::view::error::ChunkError;
 
 /// Decodes and proves a chunk from a piece of its pack that begins at `start`. A chunk that is stored as it is shares
 /// the piece's memory.

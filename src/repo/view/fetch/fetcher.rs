@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 
 use super::budget::{Budget, MemoryShare, ReadLimits, Urgency};
 use super::coalesce::{RangeRequest, group};
-use super::decode::{ChunkError, decode_chunk};
+use super::decode::decode_chunk;
 use super::relocated::{MAX_MOVES, Relocations};
 use super::tasks::Tasks;
 use crate::format::entry::ChunkRef;
 use crate::format::id::{ChunkId, PackId};
-use crate::repo::view::error::ReadError;
+use crate::repo::view::error::{ChunkError, ReadError};
 use crate::repo::view::origin::Origin;
 use crate::store::{Key, Store, StoreError};
 

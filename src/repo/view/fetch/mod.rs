@@ -13,7 +13,6 @@ mod tasks;
 pub use self::budget::ReadLimits;
 pub(super) use self::budget::{MemoryShare, Urgency};
 pub(super) use self::coalesce::{GAP_BYTES, REQUEST_BYTES, RangeRequest, group_up_to};
-pub use self::decode::ChunkError;
 pub use self::fetcher::TellDamage;
 pub(super) use self::fetcher::{Fetched, Fetcher};
 pub use self::relocated::MAX_MOVES;
