@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::format::FormatError;
 use crate::format::id::ChunkId;
 use crate::host::shortage::Shortage;
-use crate::store::StoreError;
 use crate::store::source::SourceError;
+use crate::store::{CorruptCause, StoreError};
 
 /// A read that failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -85,7 +85,7 @@ pub enum Damage {
     Chunk(#[from] ChunkError),
     /// An object is not what its name says.
     #[error(transparent)]
-    Object(#[from] StoreError),
+    Object(#[from] CorruptCause),
     /// Structures that decode contradict each other.
     #[error("{0}")]
     Contradiction(String),

@@ -65,7 +65,7 @@ impl Origin {
                 tracing::error!(version = %self, object = key, "an object is missing from the store");
                 ReadError::Missing { what, object: key }
             }
-            StoreError::Corrupt { .. } => self.corrupt(what, error.into()),
+            StoreError::Corrupt { key, source } => self.corrupt(format!("{self}: {key}"), source.into()),
             StoreError::Exhausted { shortage, .. } => ReadError::Exhausted { what, shortage },
             source @ StoreError::Denied { .. } => ReadError::Denied { what, source },
             source @ (StoreError::Unavailable { .. }

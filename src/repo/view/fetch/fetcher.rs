@@ -223,7 +223,7 @@ impl Fetcher {
         let range = start..start + u64::from(chunk.place.stored_len);
         match self.range(key, range, urgency).await {
             Ok(bytes) => decode_chunk(chunk, &bytes, start).map_err(|e| origin.wrong_chunk(chunk, e)),
-            Err(error @ StoreError::Corrupt { .. }) => Err(origin.wrong_chunk(chunk, error)),
+            Err(StoreError::Corrupt { source, .. }) => Err(origin.wrong_chunk(chunk, source)),
             Err(error) => Err(origin.failed(error)),
         }
     }

@@ -85,8 +85,7 @@ impl Relocations {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let moves = Moves::decode(pack, &bytes)
-            .map_err(|e| StoreError::Corrupt { key: key.to_string(), problem: e.problem })?;
+        let moves = Moves::decode(pack, &bytes).map_err(|e| StoreError::corrupt(&key, e))?;
         let moves = Arc::new(moves);
         self.tables.lock().put(*pack, moves.clone());
         Ok(Some(moves))

@@ -1,5 +1,6 @@
 //! Proves the table of a pack. Reading content needs no table, so only a check of the store reads them.
 
+use crate::format::FormatError;
 use crate::format::id::PackId;
 use crate::format::pack::{PACK_FOOTER_BYTES, decode_footer, decode_table};
 use crate::repo::view::error::ReadError;
@@ -42,23 +43,24 @@ async fn prove_table(fetcher: &Fetcher, origin: &Origin, pack: &PackId) -> Resul
         }
         Err(error) => return Err(failed(error)),
     };
-    let corrupt = |problem: String| failed(StoreError::Corrupt { key: key.to_string(), problem });
+    let corrupt = |error| failed(StoreError::corrupt(&key, error));
+    let damaged = |problem: String| corrupt(FormatError::new("pack", problem));
     let footer_bytes = PACK_FOOTER_BYTES as u64;
     let tail = store.get_range(&key, size.saturating_sub(FIRST_TAIL_BYTES)..size).await.map_err(failed)?;
     let footer = tail.len().checked_sub(PACK_FOOTER_BYTES).and_then(|at| tail.get(at..));
-    let footer = footer.ok_or_else(|| corrupt(format!("it has only {size} bytes")))?;
-    let table_bytes = decode_footer(footer).map_err(|e| corrupt(e.to_string()))? as u64;
+    let footer = footer.ok_or_else(|| damaged(format!("it has only {size} bytes")))?;
+    let table_bytes = decode_footer(footer).map_err(corrupt)? as u64;
     let end = size - footer_bytes;
     let begin = end.checked_sub(table_bytes).filter(|_| table_bytes <= MAX_TABLE_BYTES);
-    let begin = begin.ok_or_else(|| corrupt(format!("{size} bytes cannot hold a table of {table_bytes}")))?;
+    let begin = begin.ok_or_else(|| damaged(format!("{size} bytes cannot hold a table of {table_bytes}")))?;
     let table = match tail.len() as u64 >= size - begin {
         true => tail.slice(tail.len() - (size - begin) as usize..tail.len() - PACK_FOOTER_BYTES),
         false => store.get_range(&key, begin..end).await.map_err(failed)?,
     };
-    let rows = decode_table(pack, &table).map_err(|e| corrupt(e.to_string()))?;
+    let rows = decode_table(pack, &table).map_err(corrupt)?;
     let chunk_bytes: u64 = rows.iter().map(|row| u64::from(row.stored_len)).sum();
     match chunk_bytes == begin {
         true => Ok(vec![]),
-        false => Err(corrupt(format!("its table is for {chunk_bytes} bytes of chunks, it has {begin}"))),
+        false => Err(damaged(format!("its table is for {chunk_bytes} bytes of chunks, it has {begin}"))),
     }
 }
