@@ -1,9 +1,9 @@
-//! Two manifests side by side: the entries in which they differ, found without reading what they share. What versions
-//! contain of others stands in manifests of its own (`compare_whole.rs`).
+//! Two manifests side by side: the entries in which they differ, found without reading what they share. Contained
+//! versions have manifests of their own (`compare_nested.rs`).
 //!
-//! Both manifests are gone through together in path order. Blocks are cut by paths alone, so a part of the tree in
-//! which nothing changed is the same block on both sides, and is passed over by its id. Where the sides do not stand
-//! at blocks of one level, the side that stands higher goes down.
+//! Both manifests are walked together in path order. Blocks are cut by paths alone, so a part of the tree in
+//! which nothing changed is the same block on both sides, and is skipped by its id. Where the sides are at blocks of
+//! different levels, the side that is higher goes down.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -18,7 +18,7 @@ use crate::format::id::ChunkId;
 use crate::format::manifest::{Block, BlockKind, IndexRow};
 use crate::format::path::{self, TreePath};
 
-/// What stands at one path in two manifests that differ there: an entry with its ordinal on one side, or on both.
+/// A path at which two manifests differ: an entry with its ordinal on one side, or on both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pair {
     /// In the first version.
@@ -54,16 +54,16 @@ pub(super) struct Pairs {
     common: Common,
 }
 
-/// The part of a manifest that is compared. What is below two directories is compared by the paths below them.
+/// The part of a manifest that is compared. Two directories are compared by the paths below them.
 #[derive(Debug, Clone)]
 pub(super) enum ManifestPart {
     /// None of it.
     Nothing,
     /// All of it.
     All,
-    /// What is at a path and below it.
+    /// A path and everything below it.
     At(TreePath),
-    /// What is below a directory.
+    /// Everything below a directory.
     Below(TreePath),
 }
 
@@ -81,11 +81,11 @@ struct CompareSide {
     tree: Arc<ManifestTree>,
     /// None: everything is compared.
     range: Option<Range>,
-    /// From the top block down to where this side stands. Empty: behind the last entry.
+    /// From the top block down to where this side is. Empty: behind the last entry.
     levels: Vec<CompareLevel>,
-    /// The number of the next entry.
+    /// The ordinal of the next entry.
     ordinal: u64,
-    /// The last path that was passed.
+    /// The last path that was skipped or returned.
     passed: Vec<u8>,
 }
 
@@ -119,7 +119,7 @@ struct CompareLevel {
 }
 
 impl Pairs {
-    /// The differences of two parts. Sends nothing.
+    /// Starts to compare two parts. Sends nothing.
     pub fn new(old: (&Arc<VersionView>, ManifestPart), new: (&Arc<VersionView>, ManifestPart)) -> Self {
         Self {
             old: CompareSide::new(old.0, old.1),
@@ -128,13 +128,13 @@ impl Pairs {
         }
     }
 
-    /// What was the same up to here.
+    /// Returns how much was the same up to here.
     pub fn common(&self) -> Common {
         self.common
     }
 
-    /// The next difference; none at the end. Cost: the blocks that only one side has, a request for some of them at
-    /// once. Bytes of files are not read.
+    /// Returns the next difference; none at the end. Cost: the blocks that only one side has, several in one request.
+    /// Bytes of files are not read.
     pub async fn next(&mut self) -> Result<Option<Pair>, ReadError> {
         loop {
             self.old.enter_range().await?;
@@ -184,7 +184,7 @@ impl Pairs {
         old.and(new)
     }
 
-    /// Passes over what is below a directory that was just given by the old, or the new side.
+    /// Skips what is below a directory that the old, or the new side just returned.
     pub async fn pass_over(&mut self, which: Which, directory: &TreePath) -> Result<(), ReadError> {
         let bound = [directory.as_bytes(), &[BEHIND_SUBTREE]].concat();
         match which {
@@ -207,19 +207,19 @@ impl CompareSide {
         Self { tree, range: Range::of(&part), levels, ordinal: 0, passed: vec![] }
     }
 
-    /// Levels of blocks below what this side stands at, that included; 0: it stands at an entry.
+    /// Returns how many levels of blocks are here and below; 0: this side is at an entry.
     fn height(&self) -> u8 {
         let above = self.levels.len().saturating_sub(1);
         self.tree.root.depth.saturating_sub(u8::try_from(above).unwrap_or(u8::MAX))
     }
 
-    /// The full path of the entry here, or of the first one in the block here; none behind the last one.
+    /// Returns the full path of the entry here, or of the first one in the block here; none behind the last one.
     fn full_path(&self) -> Result<Option<&[u8]>, ReadError> {
         let Some(level) = self.levels.last() else { return Ok(None) };
         level.block.path(level.row).map(Some).map_err(|e| self.tree.origin.damaged(e))
     }
 
-    /// The same as it is compared; none behind the range, too.
+    /// Returns the path as it is compared; none behind the range, too.
     fn path(&self) -> Result<Option<&[u8]>, ReadError> {
         let path = self.full_path()?;
         let Some(range) = &self.range else { return Ok(path) };
@@ -227,7 +227,7 @@ impl CompareSide {
         Ok(path.map(|path| path.get(range.skip..).unwrap_or_default()))
     }
 
-    /// Passes over what comes before the range.
+    /// Skips what comes before the range.
     async fn enter_range(&mut self) -> Result<(), ReadError> {
         let Some(range) = &self.range else { return Ok(()) };
         if self.full_path()?.is_none_or(|path| path::compare(path, &range.from).is_ge()) {
@@ -237,7 +237,7 @@ impl CompareSide {
         self.pass_to(&from).await
     }
 
-    /// Passes over what comes before a path.
+    /// Skips what comes before a path.
     async fn pass_to(&mut self, bound: &[u8]) -> Result<(), ReadError> {
         while let Some(path) = self.full_path()?
             && path::compare(path, bound).is_lt()
@@ -260,14 +260,14 @@ impl CompareSide {
         Ok(self.end()?.is_some_and(|end| path::compare(&end, &range.to).is_le()))
     }
 
-    /// The row of the block here.
+    /// Returns the row of the block here.
     fn row(&self) -> Result<IndexRow, ReadError> {
         let level =
             self.levels.last().ok_or_else(|| self.tree.origin.contradiction("it has no block here"))?;
         level.block.index_row(level.row).map_err(|e| self.tree.origin.damaged(e))
     }
 
-    /// Before which path the block here ends.
+    /// Returns the path before which the block here ends.
     fn end(&self) -> Result<Option<Vec<u8>>, ReadError> {
         let Some(level) = self.levels.last() else { return Ok(None) };
         if level.row + 1 == level.block.len() {
@@ -277,7 +277,7 @@ impl CompareSide {
         Ok(Some(next.to_vec()))
     }
 
-    /// Blocks behind the one here that the other side does not have, to be fetched with it.
+    /// Returns blocks behind the one here that the other side does not have, to fetch with it.
     fn following(&self, other: &CompareSide) -> Vec<ChunkRef> {
         let Some(level) = self.levels.last() else { return vec![] };
         let is_new = |block: &ChunkRef| !other.levels.iter().any(|level| level.names.contains(&block.id));
@@ -287,7 +287,7 @@ impl CompareSide {
         rows.map(|row| row.block).filter(is_new).take(SCAN_BLOCKS).collect()
     }
 
-    /// Into the block here.
+    /// Goes down into the block here.
     async fn descend(&mut self, siblings: Vec<ChunkRef>) -> Result<(), ReadError> {
         let (tree, row, end) = (self.tree.clone(), self.row()?, self.end()?);
         let kind = if self.height() == 1 { BlockKind::Leaf } else { BlockKind::Index };
@@ -304,7 +304,7 @@ impl CompareSide {
         Ok(())
     }
 
-    /// The entry here, and on to the next.
+    /// Returns the entry here, and moves to the next.
     fn take(&mut self) -> Result<(u64, Entry), ReadError> {
         let level = self.levels.last_mut();
         let level =
@@ -321,7 +321,7 @@ impl CompareSide {
         Ok(taken)
     }
 
-    /// Past the block here.
+    /// Skips the block here.
     fn skip(&mut self, row: &IndexRow) {
         self.ordinal = self.ordinal.saturating_add(row.entries);
         self.passed.clone_from(&row.first_path);
@@ -331,7 +331,7 @@ impl CompareSide {
         self.leave_if_done();
     }
 
-    /// Up from blocks that are done.
+    /// Goes up from blocks that are done.
     fn leave_if_done(&mut self) {
         while self.levels.last().is_some_and(|level| level.row >= level.block.len()) {
             self.levels.pop();

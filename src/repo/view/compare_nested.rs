@@ -1,8 +1,8 @@
-//! Two versions side by side with what they contain of others, as their users see them: one tree each.
+//! Two versions side by side with the versions that they contain, as their users see them: one tree each.
 //!
-//! Manifests are compared pair by pair (`compare.rs`). Where a contained version is given as a difference, what it shows
-//! is compared with what the other side has at the same path: another contained version, a directory, or nothing. One
-//! that is the same on both sides is not opened.
+//! Manifests are compared pair by pair (`compare.rs`). Where a contained version differs, what it shows is compared with
+//! what the other side has at the same path: another contained version, a directory, or nothing. One that is the same on
+//! both sides is not opened.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::nested::{MAX_SHOWN, NestedDirectory, NestedEntry, WholeView};
 use crate::format::entry::EntryBody;
 use crate::format::path::TreePath;
 
-/// What is seen at one path of two versions that differ there; of one side, or of both.
+/// A path at which two versions differ: the entry of one side, or of both.
 #[derive(Debug, Clone)]
 pub struct DifferingPath {
     /// In the first version.
@@ -21,7 +21,7 @@ pub struct DifferingPath {
     pub new: Option<NestedEntry>,
 }
 
-/// The differences of two versions in order of the paths that are seen. Times are not compared.
+/// The differences of two versions in the order of the paths shown. Times are not compared.
 #[derive(Debug)]
 pub struct Differences {
     old: Arc<WholeView>,
@@ -31,7 +31,7 @@ pub struct Differences {
     given: u64,
 }
 
-/// Two manifests that are gone through, and what they are seen as. None: that side has nothing there.
+/// Two manifests that are compared, and the directories that they are shown as. None: that side has nothing there.
 #[derive(Debug)]
 struct NestedCompareLevel {
     pairs: Pairs,
@@ -56,7 +56,10 @@ impl NestedCompareLevel {
 }
 
 impl Differences {
-    /// All differences, or those at and below `only`. Cost: what finding `only` costs on both sides.
+    /// Starts to compare two versions, everywhere or at and below `only`. Cost: what finding `only` costs on both sides.
+    ///
+    /// # Errors
+    /// As of [`WholeView::find`].
     pub async fn new(
         old: &Arc<WholeView>,
         new: &Arc<WholeView>,
@@ -67,13 +70,17 @@ impl Differences {
         Ok(Self { old: old.clone(), new: new.clone(), levels, common: Common::default(), given: 0 })
     }
 
-    /// What was the same up to here. A contained version that is the same is one entry, with the bytes of all it shows.
+    /// Returns how much was the same up to here. A contained version that is the same is one entry, with the bytes of all
+    /// it shows.
     pub fn common(&self) -> Common {
         self.levels.iter().fold(self.common, |sum, level| sum + level.pairs.common())
     }
 
-    /// The next difference; none at the end. A contained version comes before what differs in it. Cost: the blocks that
-    /// only one side has, for each two manifests that differ; the roots of contained versions that differ.
+    /// Returns the next difference; none at the end. A contained version comes before what differs in it. Cost: the blocks
+    /// that only one side has, for each two manifests that differ; the roots of contained versions that differ.
+    ///
+    /// # Errors
+    /// A block is damaged, or cannot be read now; more than [`MAX_SHOWN`] entries differ.
     pub async fn next(&mut self) -> Result<Option<DifferingPath>, ReadError> {
         while let Some(level) = self.levels.last_mut() {
             let Some(pair) = level.pairs.next().await? else {
@@ -83,7 +90,7 @@ impl Differences {
             };
             self.given += 1;
             if self.given > MAX_SHOWN {
-                let problem = format!("more than {MAX_SHOWN} entries are to be seen in it");
+                let problem = format!("it shows more than {MAX_SHOWN} entries");
                 return Err(self.new.top().contradiction(problem));
             }
             let Pair { old, new } = pair;
@@ -94,13 +101,13 @@ impl Differences {
         Ok(None)
     }
 
-    /// Goes on with what is shown by contained versions, if one of the two is one.
+    /// Goes on inside contained versions, if one of the two entries is one.
     async fn enter(&mut self, seen: &DifferingPath) -> Result<(), ReadError> {
         if !is_contained(&seen.old) && !is_contained(&seen.new) {
             return Ok(());
         }
         let Some(level) = self.levels.last_mut() else { return Ok(()) };
-        // The directory's own manifest would give what is below it once more.
+        // The directory's own manifest would return what is below it once more.
         for (which, side) in [(Which::Old, &seen.old), (Which::New, &seen.new)] {
             if let Some(found) = side.as_ref().filter(|found| found.entry.body == EntryBody::Directory) {
                 level.pairs.pass_over(which, found.inner_path()).await?;
@@ -124,7 +131,7 @@ fn is_contained(side: &Option<NestedEntry>) -> bool {
     side.as_ref().is_some_and(|found| matches!(found.entry.body, EntryBody::Contained(_)))
 }
 
-/// Where a comparison begins; none if there is nothing at the path.
+/// Returns where a comparison begins; none if there is nothing at the path.
 async fn begin(
     whole: &Arc<WholeView>,
     only: Option<&TreePath>,
@@ -134,7 +141,7 @@ async fn begin(
     Ok(located.map(|(place, _, entry)| (place, ManifestPart::At(entry.path))))
 }
 
-/// What is shown below an entry; none of what is no directory.
+/// Returns what is shown below an entry; none if it is not a directory.
 async fn below(
     whole: &Arc<WholeView>,
     side: &Option<NestedEntry>,

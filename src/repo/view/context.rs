@@ -52,7 +52,7 @@ impl ReadContext {
         self.services.blocks.cache()
     }
 
-    /// Opens a file's content; equal contents that are open share what is fetched. `label` and `path` stand in
+    /// Opens a file's content; equal contents that are open share what is fetched. `label` and `path` name it in
     /// messages. Sends nothing; hashes a whole file in the cache if its index cannot vouch for it.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl ReadContext {
         self.services.files.open(body, Origin::version(label).file(path), None).await
     }
 
-    /// Opens a reference. Sends nothing. `label` and `path` stand in messages.
+    /// Opens a reference. Sends nothing. `label` and `path` name it in messages.
     pub fn open_reference(
         &self,
         body: &ReferenceBody,
@@ -97,7 +97,7 @@ impl ReadContext {
         self.services.blocks.offer_root(manifest, copy);
     }
 
-    /// Returns the root of a version's manifest; `label` stands in messages. Cost: one request, none if it is in the
+    /// Returns the root of a version's manifest; `label` names it in messages. Cost: one request, none if it is in the
     /// cache.
     ///
     /// # Errors
@@ -126,7 +126,7 @@ impl ReadContext {
         self.services.blocks.block(&Origin::version(label), chunk, kind, || siblings.to_vec()).await
     }
 
-    /// Fetches these chunks (none of zeros) from the store, whatever is local: each proved, or its error. `label` stands
+    /// Fetches these chunks (none of zeros) from the store, whatever is local: each proved, or its error. `label` names them
     /// in messages. They are in memory together. Cost: a request for each stretch of a pack.
     pub async fn stored_chunks(&self, chunks: &[ChunkRef], label: &str) -> Vec<Result<Bytes, ReadError>> {
         let origin = Origin::version(label);

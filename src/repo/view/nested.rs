@@ -1,8 +1,8 @@
 //! A version together with the versions that it contains, as its users see it: one tree.
 //!
-//! Each manifest is read by a [`VersionView`] of its own; here paths go from one to the next. A contained version's
-//! own entry is given as such ([`EntryBody::Contained`]), and what is in it follows as if it stood there. Nothing loops:
-//! a manifest names others by their hash, and [`MAX_LEVELS`] bounds how deep they may stand.
+//! Each manifest is read by a [`VersionView`] of its own; here paths go from one to the next. A contained version is
+//! shown as an entry ([`EntryBody::Contained`]), followed by everything in it, as if it were a directory. Nothing loops:
+//! a manifest names others by their hash, and [`MAX_LEVELS`] bounds how deep they nest.
 
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -23,16 +23,16 @@ use crate::format::path::TreePath;
 /// Contained versions kept open.
 const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
-/// Entries that one walk gives at the most. Versions that contain one another many times could show more than any store
-/// has, and no reader would come to an end.
+/// The most entries that one walk returns. Versions that contain one another many times could show more than any store
+/// has, and no reader would reach the end.
 pub(super) const MAX_SHOWN: u64 = 1 << 30;
 
-/// An entry as it is seen, and where it stands.
+/// An entry as it is shown, and where it is stored.
 #[derive(Debug, Clone)]
 pub struct NestedEntry {
-    /// The version whose manifest it is in.
+    /// The version whose manifest has it.
     pub view: Arc<VersionView>,
-    /// Its number there.
+    /// Its ordinal there.
     pub ordinal: u64,
     /// How many contained versions it is in: 0 for an entry of the version itself.
     pub level: u8,
@@ -40,30 +40,30 @@ pub struct NestedEntry {
     within: Option<Arc<Contained>>,
     /// Its path there.
     inner: TreePath,
-    /// The entry, with the path that it is seen at.
+    /// The entry, with the path that it is shown at.
     pub entry: Entry,
 }
 
 impl NestedEntry {
-    /// The contained version that it is in; none for an entry of the version itself.
+    /// Returns the contained version that it is in; none for an entry of the version itself.
     pub fn within(&self) -> Option<&Contained> {
         self.within.as_deref()
     }
 
-    /// Its path in the manifest that it is in.
+    /// Returns its path in the manifest that has it.
     pub fn inner_path(&self) -> &TreePath {
         &self.inner
     }
 }
 
-/// See the module's text. The lock is held for look-ups only.
+/// A version with everything it contains, as one tree. The lock is held for look-ups only.
 #[derive(Debug)]
 pub struct WholeView {
     top: Arc<VersionView>,
     open: Mutex<LruCache<ManifestId, Arc<VersionView>>>,
 }
 
-/// A directory of one manifest, and the directory it is seen as; none are the roots.
+/// A directory of one manifest (`inner`), and the directory that it is shown as (`outer`); none are the roots.
 #[derive(Debug, Clone)]
 pub(super) struct NestedDirectory {
     pub view: Arc<VersionView>,
@@ -82,13 +82,13 @@ impl NestedDirectory {
         Ok(NestedEntry { view, ordinal, level: self.level, within, inner, entry })
     }
 
-    /// A directory of the manifest that it is in.
+    /// Enters a directory of the manifest that has it.
     pub fn directory(found: NestedEntry) -> Self {
         let NestedEntry { view, level, within, inner, entry, .. } = found;
         Self { view, level, within, inner: Some(inner), outer: Some(entry.path) }
     }
 
-    /// The path that a path of this manifest is seen at.
+    /// Returns the path that a path of this manifest is shown at.
     fn outside(&self, path: &TreePath) -> Result<TreePath, ReadError> {
         let skip = self.inner.as_ref().map_or(0, |dir| dir.as_bytes().len() + 1);
         join(self.outer.as_ref(), path.as_bytes().get(skip..).unwrap_or_default())
@@ -96,7 +96,7 @@ impl NestedDirectory {
     }
 }
 
-/// A relative path below a directory; none is the root.
+/// Joins a relative path to a directory; none is the root.
 fn join(directory: Option<&TreePath>, rest: &[u8]) -> Result<TreePath, crate::format::path::PathError> {
     match directory {
         None => TreePath::new(rest),
@@ -105,12 +105,12 @@ fn join(directory: Option<&TreePath>, rest: &[u8]) -> Result<TreePath, crate::fo
 }
 
 impl WholeView {
-    /// The whole of a version. Sends nothing.
+    /// Shows the whole of a version. Sends nothing.
     pub fn new(top: Arc<VersionView>) -> Arc<Self> {
         Arc::new(Self { top, open: Mutex::new(LruCache::new(MAX_OPEN)) })
     }
 
-    /// The version's own manifest.
+    /// Returns the version itself.
     pub fn top(&self) -> &Arc<VersionView> {
         &self.top
     }
@@ -119,7 +119,7 @@ impl WholeView {
         NestedDirectory { view: self.top.clone(), level: 0, within: None, inner: None, outer: None }
     }
 
-    /// What a contained version shows. Cost: its manifest's root, where it is not in the cache.
+    /// Enters a contained version. Cost: its manifest's root, where it is not in the cache.
     pub(super) async fn enter(
         &self,
         found: &NestedEntry,
@@ -127,7 +127,7 @@ impl WholeView {
     ) -> Result<NestedDirectory, ReadError> {
         let level = found.level + 1;
         if level > MAX_LEVELS {
-            let problem = format!("{}: versions stand in it more than {MAX_LEVELS} deep", found.entry.path);
+            let problem = format!("{}: versions nest more than {MAX_LEVELS} deep in it", found.entry.path);
             return Err(self.top.contradiction(problem));
         }
         let known = self.open.lock().get(&contained.manifest).cloned();
@@ -144,8 +144,11 @@ impl WholeView {
         Ok(NestedDirectory { view, level, within, inner: contained.path.clone(), outer })
     }
 
-    /// What is seen at a path. Cost: a block for each level that is not in the cache, for each manifest on the way; for
-    /// what is not there, the same for each directory above it up to the first that is.
+    /// Returns the entry that is shown at a path. Cost: a block for each level that is not in the cache, for each manifest
+    /// on the way; for a path without an entry, the same for each directory above it up to the first that exists.
+    ///
+    /// # Errors
+    /// A block is damaged, or cannot be read now; a contained version is not the one that its entry names.
     pub async fn find(&self, path: &TreePath) -> Result<Option<NestedEntry>, ReadError> {
         match self.locate(path).await? {
             Some((place, ordinal, entry)) => place.found(ordinal, entry).map(Some),
@@ -153,7 +156,7 @@ impl WholeView {
         }
     }
 
-    /// The same, as an entry of a manifest, and where the directory that shows it stands.
+    /// Does the same, and returns the entry as its manifest has it, with the directory that shows it.
     pub(super) async fn locate(
         &self,
         path: &TreePath,
@@ -173,15 +176,20 @@ impl WholeView {
         }
     }
 
-    /// Opens the content of the file that is seen at a path. Cost: what finding it costs.
+    /// Opens the content of the file that is shown at a path. Cost: what finding it costs.
+    ///
+    /// # Errors
+    /// As of [`WholeView::find`] and [`VersionView::open_file`].
     pub async fn open_file(&self, path: &TreePath, body: &FileBody) -> Result<Arc<FileContent>, ReadError> {
         match self.find(path).await? {
             Some(found) => found.view.open_file(found.ordinal, &found.inner, body).await,
-            None => Err(self.top.contradiction(format!("{path} is not found where it was listed"))),
+            None => {
+                Err(self.top.contradiction(format!("{path} was listed, but looking it up finds nothing")))
+            }
         }
     }
 
-    /// The contained version that a path leads into, if the first directory above it that is there is one.
+    /// Returns the contained version that a path leads into, if the first directory above it that exists is one.
     async fn contained_above(
         &self,
         place: &NestedDirectory,
@@ -201,7 +209,7 @@ impl WholeView {
         Ok(None)
     }
 
-    /// The directory seen at a path; none if there is none.
+    /// Returns the directory that is shown at a path; none if there is none.
     async fn directory(&self, path: Option<&TreePath>) -> Result<Option<NestedDirectory>, ReadError> {
         let Some(path) = path else { return Ok(Some(self.root())) };
         let Some(found) = self.find(path).await? else { return Ok(None) };
@@ -212,8 +220,11 @@ impl WholeView {
         }
     }
 
-    /// At most `limit` direct children of a directory (none: the root) whose names come after `after`; none of what is
-    /// no directory.
+    /// Returns at most `limit` direct children of a directory (none: the root) whose names come after `after`. What is
+    /// not a directory has none.
+    ///
+    /// # Errors
+    /// As of [`WholeView::find`].
     pub async fn children(
         &self,
         directory: Option<&TreePath>,
@@ -225,14 +236,17 @@ impl WholeView {
         children.into_iter().map(|(ordinal, entry)| place.found(ordinal, entry)).collect()
     }
 
-    /// Everything, in order of the paths that are seen, checked to be a tree.
+    /// Walks everything in the order of the paths shown, checked to be a tree.
     pub fn walk(self: &Arc<Self>) -> NestedWalk {
         let begin =
             NestedLevel { entries: self.top.entries(0), place: self.root(), waiting: VecDeque::new() };
         NestedWalk { whole: self.clone(), levels: vec![begin], shown: 0 }
     }
 
-    /// Everything below a directory; nothing if there is none at the path.
+    /// Walks everything below a directory; nothing if there is none at the path.
+    ///
+    /// # Errors
+    /// As of [`WholeView::find`].
     pub async fn walk_below(self: &Arc<Self>, directory: &TreePath) -> Result<NestedWalk, ReadError> {
         let place = self.directory(Some(directory)).await?;
         Ok(NestedWalk {
@@ -243,7 +257,7 @@ impl WholeView {
     }
 }
 
-/// A manifest of which some was given.
+/// A manifest that is partly walked.
 #[derive(Debug)]
 struct NestedLevel {
     entries: Entries,
@@ -270,7 +284,10 @@ pub struct NestedWalk {
 }
 
 impl NestedWalk {
-    /// The next entries, as many as one block holds at the most; none at the end.
+    /// Returns the next entries, at most as many as one block holds; none at the end.
+    ///
+    /// # Errors
+    /// As of [`WholeView::find`]; more than [`MAX_SHOWN`] entries are shown.
     pub async fn next_batch(&mut self) -> Result<Vec<NestedEntry>, ReadError> {
         while let Some(level) = self.levels.last_mut() {
             if level.waiting.is_empty() {
@@ -288,7 +305,7 @@ impl NestedWalk {
                     _ => None,
                 };
                 if let Some(contained) = contained {
-                    // What cannot be gone through is not begun.
+                    // Do not enter what is too large to walk.
                     self.check_shown(contained.entries)?;
                     let below = self.whole.enter(&found, &contained).await?;
                     out.push(found);
@@ -306,7 +323,7 @@ impl NestedWalk {
 
     fn check_shown(&self, more: u64) -> Result<(), ReadError> {
         if self.shown.saturating_add(more) > MAX_SHOWN {
-            let problem = format!("more than {MAX_SHOWN} entries are to be seen in it");
+            let problem = format!("it shows more than {MAX_SHOWN} entries");
             return Err(self.whole.top.contradiction(problem));
         }
         Ok(())

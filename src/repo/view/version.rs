@@ -44,7 +44,7 @@ pub struct VersionView {
 }
 
 impl VersionView {
-    /// Opens a version by its manifest; `label` stands in messages (`project/name:v7`). Cost: one request, none
+    /// Opens a version by its manifest; `label` names it in messages (`project/name:v7`). Cost: one request, none
     /// if the root is in the cache.
     ///
     /// # Errors
