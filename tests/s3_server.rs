@@ -18,6 +18,7 @@ use support::s3::{Fault, REGION, RequestKind, S3Options, S3Server};
 const MIB: usize = 1024 * 1024;
 
 fn builder(server: &S3Server) -> AmazonS3Builder {
+    artfs::host::tls::install_provider();
     AmazonS3Builder::new()
         .with_endpoint(server.endpoint())
         .with_bucket_name(server.bucket())

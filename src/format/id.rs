@@ -167,7 +167,7 @@ identifier! {
 
 impl Sha256 {
     /// Of all bytes that were given to `context`, one of SHA-256.
-    pub fn finish(context: aws_lc_rs::digest::Context) -> Self {
+    pub fn finish(context: ring::digest::Context) -> Self {
         let bytes = context.finish().as_ref().try_into();
         Self(bytes.expect("SHA-256 gives 32 bytes"))
     }

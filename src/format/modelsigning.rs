@@ -3,14 +3,11 @@
 //!
 //! The hashes are SHA-256, because the tool's command line assumes them whatever the bundle says.
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
-};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use p256::ecdsa::signature::Signer;
+use p256::pkcs8::{DecodePrivateKey, EncodePublicKey};
+use ring::digest::{SHA256, digest};
 use serde_json::json;
 
 use super::FormatError;
@@ -25,7 +22,12 @@ const PEM_COLUMNS: usize = 64;
 
 /// A private key on P-256 or P-384.
 #[derive(Debug)]
-pub struct EcKey(EcdsaKeyPair);
+pub enum EcKey {
+    /// Signs SHA-256.
+    P256(p256::SecretKey),
+    /// Signs SHA-384.
+    P384(p384::SecretKey),
+}
 
 /// The files of a version, as a model.
 #[derive(Debug, Default)]
@@ -45,16 +47,34 @@ impl EcKey {
         let (base64, _) = text.split_once("-----END").ok_or_else(wrong)?;
         let der = STANDARD.decode(base64.split_ascii_whitespace().collect::<String>());
         let der = der.map_err(|_| wrong())?;
-        let curves = [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING];
-        let open = |curve| EcdsaKeyPair::from_private_key_der(curve, &der).ok();
-        curves.into_iter().find_map(open).map(Self).ok_or_else(wrong)
+        // PKCS#8 and SEC1 have the same words around them but for `EC`.
+        let p256 = p256::SecretKey::from_pkcs8_der(&der).or_else(|_| p256::SecretKey::from_sec1_der(&der));
+        let p384 = || p384::SecretKey::from_pkcs8_der(&der).or_else(|_| p384::SecretKey::from_sec1_der(&der));
+        p256.map(Self::P256).or_else(|_| p384().map(Self::P384)).map_err(|_| wrong())
+    }
+
+    /// An ASN.1 signature of `message`, with a nonce that follows from both (RFC 6979).
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::P256(key) => {
+                let signature: p256::ecdsa::Signature = p256::ecdsa::SigningKey::from(key).sign(message);
+                signature.to_der().as_bytes().to_vec()
+            }
+            Self::P384(key) => {
+                let signature: p384::ecdsa::Signature = p384::ecdsa::SigningKey::from(key).sign(message);
+                signature.to_der().as_bytes().to_vec()
+            }
+        }
     }
 
     /// The tool's name of the public key: SHA-256 of its PEM.
     fn hint(&self) -> Result<String, FormatError> {
-        let der: PublicKeyX509Der<'_> =
-            self.0.public_key().as_der().map_err(|_| FormatError::new(WHAT, "the key has no public form"))?;
-        let base64 = STANDARD.encode(der.as_ref());
+        let der = match self {
+            Self::P256(key) => key.public_key().to_public_key_der(),
+            Self::P384(key) => key.public_key().to_public_key_der(),
+        };
+        let der = der.map_err(|_| FormatError::new(WHAT, "the key has no public form"))?;
+        let base64 = STANDARD.encode(der.as_bytes());
         let lines: Vec<&str> = (0..base64.len())
             .step_by(PEM_COLUMNS)
             .map(|at| &base64[at..base64.len().min(at + PEM_COLUMNS)])
@@ -107,15 +127,14 @@ impl Model {
         });
         let payload = statement.to_string();
         let signed = format!("DSSEv1 {} {PAYLOAD_TYPE} {} {payload}", PAYLOAD_TYPE.len(), payload.len());
-        let signature = key.0.sign(&SystemRandom::new(), signed.as_bytes());
-        let signature = signature.map_err(|_| FormatError::new(WHAT, "the key does not sign"))?;
+        let signature = key.sign(signed.as_bytes());
         let bundle = json!({
             "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
             "verificationMaterial": { "publicKey": { "hint": key.hint()? }, "tlogEntries": [] },
             "dsseEnvelope": {
                 "payload": STANDARD.encode(&payload),
                 "payloadType": PAYLOAD_TYPE,
-                "signatures": [{ "sig": STANDARD.encode(signature.as_ref()), "keyid": "" }],
+                "signatures": [{ "sig": STANDARD.encode(signature), "keyid": "" }],
             },
         });
         Ok(bundle.to_string() + "\n")

@@ -130,15 +130,52 @@ fn count(raw: &[u8]) -> [[u16; 256]; 4] {
     counts
 }
 
-/// Appends one plane. Shifts of whole numbers become vector instructions; picking bytes does not.
+/// Appends one plane. Eight bytes of it are made by shifts of whole words: picking bytes one by one is several times
+/// slower, and whether a compiler makes vector instructions of it depends on its settings.
 fn gather(raw: &[u8], width: usize, plane: usize, out: &mut Vec<u8>) {
     let shift = 8 * plane as u32;
+    let from = out.len();
+    out.resize(from + raw.len() / width, 0);
+    let (eights, rest) = out[from..].as_chunks_mut::<8>();
+    let done = eights.len() * 8 * width;
     match width {
-        2 => out.extend(raw.as_chunks().0.iter().map(|n| (u16::from_le_bytes(*n) >> shift) as u8)),
-        _ => out.extend(raw.as_chunks().0.iter().map(|n| (u32::from_le_bytes(*n) >> shift) as u8)),
+        2 => eights.iter_mut().zip(raw.as_chunks::<16>().0).for_each(|(eight, numbers)| {
+            let [low, high] = words(numbers).map(|word| every_second(word >> shift));
+            *eight = (low | high << 32).to_le_bytes();
+        }),
+        _ => eights.iter_mut().zip(raw.as_chunks::<32>().0).for_each(|(eight, numbers)| {
+            let [a, b, c, d] = words(numbers).map(|word| every_fourth(word >> shift));
+            *eight = (a | b << 16 | c << 32 | d << 48).to_le_bytes();
+        }),
     }
+    let numbers = raw[done..].chunks_exact(width);
+    rest.iter_mut().zip(numbers).for_each(|(byte, number)| *byte = number[plane]);
     let tail = raw.len() - raw.len() % width;
     out.extend(raw.get(tail + plane));
+}
+
+fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> [u64; WORDS] {
+    const { assert!(BYTES == 8 * WORDS) };
+    let words = bytes.as_chunks().0;
+    std::array::from_fn(|i| u64::from_le_bytes(words[i]))
+}
+
+/// Bytes 0, 2, 4 and 6, side by side.
+fn every_second(word: u64) -> u64 {
+    let pairs = word & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    (fours | fours >> 16) & 0xffff_ffff
+}
+
+/// Bytes 0 and 4, side by side.
+fn every_fourth(word: u64) -> u64 {
+    (word & 0xff) | (word >> 24 & 0xff00)
+}
+
+/// The inverse of [`every_second`].
+fn spread_second(bytes: u64) -> u64 {
+    let fours = (bytes | bytes << 16) & 0x0000_ffff_0000_ffff;
+    (fours | fours << 8) & 0x00ff_00ff_00ff_00ff
 }
 
 /// Puts all planes back in their places.
@@ -146,8 +183,17 @@ fn scatter(planes: &[Cow<'_, [u8]>], out: &mut [u8]) {
     let width = planes.len();
     match planes {
         [a, b] => {
-            let numbers = out.as_chunks_mut().0.iter_mut();
-            numbers.zip(a.iter().zip(&**b)).for_each(|(number, (a, b))| *number = [*a, *b]);
+            let (sixteens, rest) = out.as_chunks_mut::<16>();
+            let ((a, a_rest), (b, b_rest)) = (a.split_at(8 * sixteens.len()), b.split_at(8 * sixteens.len()));
+            let eights = a.as_chunks().0.iter().zip(b.as_chunks().0);
+            for (sixteen, (a, b)) in sixteens.iter_mut().zip(eights) {
+                let (a, b) = (u64::from_le_bytes(*a), u64::from_le_bytes(*b));
+                let [low, high] = sixteen.as_chunks_mut::<8>().0 else { unreachable!("it is two words") };
+                *low = (spread_second(a & 0xffff_ffff) | spread_second(b & 0xffff_ffff) << 8).to_le_bytes();
+                *high = (spread_second(a >> 32) | spread_second(b >> 32) << 8).to_le_bytes();
+            }
+            let numbers = rest.as_chunks_mut().0.iter_mut();
+            numbers.zip(a_rest.iter().zip(b_rest)).for_each(|(number, (a, b))| *number = [*a, *b]);
         }
         _ => {
             for (at, plane) in planes.iter().enumerate() {

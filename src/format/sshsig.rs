@@ -7,13 +7,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aws_lc_rs::digest::{SHA256, SHA512, digest};
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519,
-    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA512, RsaPublicKeyComponents, UnparsedPublicKey,
-};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use ring::digest::{SHA256, SHA512, digest};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA512, RsaPublicKeyComponents, UnparsedPublicKey,
+};
 use serde::{Deserialize, Serialize};
 
 use super::FormatError;
@@ -263,9 +263,7 @@ fn verify_raw(key: &KeyAlgorithm<'_>, signature: &[u8], mut signed: Vec<u8>) -> 
         (Verifier::P384(key), b"ecdsa-sha2-nistp384") => {
             UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key).verify(&signed, &fixed(bytes, 48)?)
         }
-        (Verifier::P521(key), b"ecdsa-sha2-nistp521") => {
-            UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, key).verify(&signed, &fixed(bytes, 66)?)
-        }
+        (Verifier::P521(key), b"ecdsa-sha2-nistp521") => verify_p521(key, &signed, &fixed(bytes, 66)?),
         (Verifier::Rsa { e, n }, b"rsa-sha2-256") => {
             RsaPublicKeyComponents { n, e }.verify(&RSA_PKCS1_2048_8192_SHA256, &signed, bytes)
         }
@@ -278,6 +276,15 @@ fn verify_raw(key: &KeyAlgorithm<'_>, signature: &[u8], mut signed: Vec<u8>) -> 
         }
     };
     is_good.map_err(|_| FormatError::new(SIGNATURE, "it is not over these bytes by its key"))
+}
+
+/// Verifies by P-521, which `ring` does not have.
+fn verify_p521(key: &[u8], signed: &[u8], signature: &[u8]) -> Result<(), ring::error::Unspecified> {
+    use p521::ecdsa::signature::Verifier;
+    use p521::ecdsa::{Signature, VerifyingKey};
+    let signature = Signature::from_slice(signature).map_err(|_| ring::error::Unspecified)?;
+    let key = VerifyingKey::from_sec1_bytes(key).map_err(|_| ring::error::Unspecified)?;
+    key.verify(signed, &signature).map_err(|_| ring::error::Unspecified)
 }
 
 /// The two numbers of an ECDSA signature, each of `len` bytes.
@@ -359,7 +366,7 @@ impl<'a> SshReader<'a> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+    use ring::signature::{Ed25519KeyPair, KeyPair};
 
     use super::*;
 

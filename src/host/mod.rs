@@ -12,4 +12,5 @@ pub mod spill;
 pub mod sqlite;
 pub mod steady;
 pub mod sys;
+pub mod tls;
 pub mod variables;

@@ -23,6 +23,7 @@ use reqwest::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::stand_in::WithStandIns;
+use crate::host::tls;
 
 /// Connects the clients of one bucket. Clones share everything.
 #[derive(Debug, Clone, Default)]
@@ -90,6 +91,7 @@ fn retry_after(text: &str) -> Option<Duration> {
 
 impl HttpConnector for Connections {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
+        tls::install_provider();
         let client = ReqwestConnector::default().connect(options)?;
         let current = Mutex::new((self.generation(), client));
         let pool = Pool { connections: self.clone(), options: options.clone(), current };

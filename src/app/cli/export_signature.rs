@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aws_lc_rs::digest;
 use clap::Args;
 use futures::TryStreamExt;
+use ring::digest;
 
 use super::content::OpenedContent;
 use super::context::Context;

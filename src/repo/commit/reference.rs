@@ -6,8 +6,8 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use aws_lc_rs::digest::{Context, SHA256};
 use futures::TryStreamExt;
+use ring::digest::{Context, SHA256};
 
 use super::chunks::aside;
 use super::error::CommitError;

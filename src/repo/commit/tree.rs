@@ -40,7 +40,7 @@ struct TreeFile {
     size: u64,
     hole_bytes: u64,
     hasher: blake3::Hasher,
-    sha256: Option<aws_lc_rs::digest::Context>,
+    sha256: Option<ring::digest::Context>,
     inline: Vec<u8>,
     /// All of its chunks, or those behind what is in the lists.
     chunks: Vec<ChunkRef>,
@@ -125,8 +125,7 @@ impl<'a> TreeBuilder<'a> {
             }
             HeadKind::Unchanged(stretch) => self.gathered.push_stretch(&stretch),
             HeadKind::File(rule) => {
-                let sha256 =
-                    self.with_sha256.then(|| aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
+                let sha256 = self.with_sha256.then(|| ring::digest::Context::new(&ring::digest::SHA256));
                 self.file = Some(TreeFile {
                     path,
                     executable,

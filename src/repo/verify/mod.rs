@@ -13,8 +13,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aws_lc_rs::digest::{Context, SHA256};
 use futures::StreamExt;
+use ring::digest::{Context, SHA256};
 use serde::Serialize;
 use tokio::task::JoinSet;
 

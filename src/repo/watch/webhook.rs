@@ -11,6 +11,7 @@ use reqwest::redirect::Policy;
 use reqwest::{StatusCode, Url};
 
 use super::notice::Notice;
+use crate::host::tls;
 
 /// A connection is made within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,6 +66,7 @@ impl Webhook {
         }
         let agent = concat!("artfs/", env!("CARGO_PKG_VERSION"));
         // A redirect would turn the POST into a GET, or send it to an address that nobody chose.
+        tls::install_provider();
         let builder = reqwest::Client::builder().redirect(Policy::none()).user_agent(agent);
         let client = builder.timeout(limit).connect_timeout(CONNECT_TIMEOUT).build();
         let client = client.map_err(WebhookError::Client)?;

@@ -15,6 +15,7 @@ use object_store::client::{ClientConfigKey, HttpClient, HttpConnector};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 
+use crate::host::tls;
 use crate::store::stand_in::WithStandIns;
 
 /// A whole request ends after this.
@@ -24,6 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// `stall_limit` is how long an answer may be without a byte.
 fn builder(stall_limit: Duration) -> reqwest::ClientBuilder {
+    tls::install_provider();
     let builder = reqwest::Client::builder().redirect(Policy::none()).read_timeout(stall_limit);
     let agent = concat!("artfs/", env!("CARGO_PKG_VERSION"));
     builder.timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT).user_agent(agent)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::error::{SendError, SendProblem, SinkError};
+use crate::host::tls;
 
 /// How long a server may take to accept an event.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
@@ -60,6 +61,7 @@ fn add_line(path: &Path, event: &Value) -> io::Result<()> {
 }
 
 async fn post(url: &str, event: &Value) -> Result<(), SendProblem> {
+    tls::install_provider();
     let client = reqwest::Client::builder().timeout(SEND_LIMIT).build()?;
     let sent =
         client.post(url).header("content-type", "application/json").body(event.to_string()).send().await;
