@@ -1,17 +1,18 @@
 //! Manifest blocks and roots: parsed ones in memory, their bytes on disk.
 
+use parking_lot::Mutex;
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lru::LruCache;
 
-use super::Cache;
-use super::ledger::{ContentProof, ItemKey, ItemKind};
+use super::item::{ContentProof, ItemKey, block_key, root_key};
+use super::shared::CacheShared;
 use crate::format::id::{ChunkId, ManifestId};
 use crate::format::manifest::Block;
 use crate::host::durable;
-use crate::store::is_full;
 
 /// Bytes of parsed blocks kept in memory: some 400 blocks of average size, the working set of a tree walk.
 const MEMORY_BYTES: usize = 32 << 20;
@@ -20,7 +21,7 @@ const MEMORY_BLOCKS: NonZeroUsize = NonZeroUsize::new(64 << 10).expect("not zero
 
 /// Parsed blocks, least recently used first to go.
 #[derive(Debug)]
-pub(super) struct BlockMemory {
+struct BlockMemory {
     blocks: LruCache<ChunkId, Block>,
     bytes: usize,
 }
@@ -44,13 +45,24 @@ impl BlockMemory {
     }
 }
 
-impl Cache {
+/// The blocks and roots of the cache.
+#[derive(Debug)]
+pub(super) struct BlockFiles {
+    shared: Arc<CacheShared>,
+    memory: Mutex<BlockMemory>,
+}
+
+impl BlockFiles {
+    pub fn new(shared: &Arc<CacheShared>) -> Self {
+        Self { shared: shared.clone(), memory: Mutex::default() }
+    }
+
     /// A manifest block, from memory or from disk (proved by its hash).
     pub fn block(&self, id: &ChunkId) -> Option<Block> {
         if let Some(block) = self.memory.lock().blocks.get(id) {
             return Some(block.clone());
         }
-        let bytes = self.read_proved((ItemKind::Block, *id.as_bytes()))?;
+        let bytes = self.read_proved(block_key(id))?;
         // Bytes with the right hash that are no block are the store's fault, found again when it is asked.
         let block = Block::parse(bytes).ok()?;
         self.memory.lock().insert(*id, block.clone());
@@ -59,8 +71,7 @@ impl Cache {
 
     /// Whether a block may be here; proves nothing.
     pub fn may_have_block(&self, id: &ChunkId) -> bool {
-        self.memory.lock().blocks.contains(id)
-            || self.shared.ledger().get(&(ItemKind::Block, *id.as_bytes())).is_some()
+        self.memory.lock().blocks.contains(id) || self.shared.ledger().get(&block_key(id)).is_some()
     }
 
     /// Keeps a block, whose bytes the caller has proved, in memory.
@@ -70,7 +81,7 @@ impl Cache {
 
     /// Keeps a block, whose bytes the caller has proved, on disk. Trouble with that is no failure.
     pub fn put_block(&self, id: &ChunkId, block: &Block) {
-        self.put_proved((ItemKind::Block, *id.as_bytes()), block.bytes());
+        self.put_proved(block_key(id), block.bytes());
     }
 
     /// Makes sure that a block is on disk, where it may be missing while it is still in memory.
@@ -78,17 +89,17 @@ impl Cache {
     /// # Errors
     /// Trouble with the local disk.
     pub fn keep_block(&self, id: &ChunkId, block: &Block) -> io::Result<()> {
-        self.try_put_proved((ItemKind::Block, *id.as_bytes()), block.bytes())
+        self.try_put_proved(block_key(id), block.bytes())
     }
 
     /// The bytes of a manifest root (proved by their hash).
     pub fn root(&self, id: &ManifestId) -> Option<Bytes> {
-        self.read_proved((ItemKind::Block, *id.as_bytes()))
+        self.read_proved(root_key(id))
     }
 
     /// Keeps a manifest root, whose bytes the caller has proved. Trouble with the disk is no failure.
     pub fn put_root(&self, id: &ManifestId, bytes: &[u8]) {
-        self.put_proved((ItemKind::Block, *id.as_bytes()), bytes);
+        self.put_proved(root_key(id), bytes);
     }
 
     fn read_proved(&self, key: ItemKey) -> Option<Bytes> {
@@ -120,12 +131,6 @@ impl Cache {
         if self.shared.ledger().get(&key).is_some() && self.shared.path(&key).exists() {
             return Ok(());
         }
-        match self.shared.put_bytes(key, bytes) {
-            Err(error) if is_full(&error) => {
-                self.make_room(bytes.len() as u64);
-                self.shared.put_bytes(key, bytes)
-            }
-            other => other,
-        }
+        self.shared.put_bytes_making_room(key, bytes)
     }
 }

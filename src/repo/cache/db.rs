@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::ledger::{CacheRow, Changes, ContentProof, ItemKind, Stamp};
+use super::item::{CacheRow, Changes, ContentProof, ItemKind, Stamp};
 use crate::format::id::{ChunkId, FileHash};
 use crate::host::sqlite::{self, boot_id};
 
@@ -29,9 +29,9 @@ const LIMIT: &str = "limit";
 /// The mark of a row that proves nothing.
 const NO_PROOF: &str = "?";
 
-/// Opens the database, or begins a new one where there is none or a damaged one. Creates the cache's tables and
+/// Opens the database, or makes a new one where there is none or a damaged one. Creates the cache's tables and
 /// no others. If the file cannot be used at all, the database lives in memory.
-pub fn open(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
     // Reads every row, so that damage among them shows now.
     let opened = sqlite::open_checked(path, SCHEMA, |connection| load(connection).map(drop));
     opened.or_else(|error| {
@@ -51,7 +51,7 @@ pub(super) fn set_opened_in(connection: &Connection, boot: &str) -> rusqlite::Re
     set_meta(connection, OPENED, boot)
 }
 
-/// The limit that the last mount kept its cache below; none if that is not known.
+/// Returns the limit that the last mount kept its cache below; none if that is not known.
 pub fn remembered_limit(path: &Path) -> Option<u64> {
     let read_only = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     sqlite::check_file(path).ok()?;

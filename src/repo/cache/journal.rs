@@ -13,7 +13,7 @@ pub(super) const RECORD_BYTES: usize = 16;
 const MAGIC: &[u8; 8] = b"artfspm1";
 const LEN_MASK: u32 = (1 << 30) - 1;
 
-/// What became of a chunk.
+/// What a record says about a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChunkMark {
     /// Its bytes are in the data file.
@@ -76,7 +76,7 @@ fn check(body: &[u8]) -> [u8; 4] {
     std::array::from_fn(|i| hash.as_bytes()[i])
 }
 
-/// The records of a journal for a file of this size; none if it is the journal of something else. Damaged
+/// Decodes the journal of a file of this size; none if it is the journal of something else. Damaged
 /// records are left out.
 pub(super) fn decode(bytes: &[u8], size: u64) -> Option<Vec<JournalRecord>> {
     let (records, _torn) = bytes.as_chunks::<RECORD_BYTES>();
@@ -85,6 +85,11 @@ pub(super) fn decode(bytes: &[u8], size: u64) -> Option<Vec<JournalRecord>> {
         let inside = |r: &JournalRecord| r.offset.checked_add(r.len.into()).is_some_and(|end| end <= size);
         records.iter().filter_map(JournalRecord::decode).filter(inside).collect()
     })
+}
+
+/// Counts the records of a journal, for a fuzzer.
+pub fn count(bytes: &[u8], size: u64) -> Option<usize> {
+    decode(bytes, size).map(|records| records.len())
 }
 
 #[cfg(test)]

@@ -4,60 +4,14 @@
 //! while someone had it open stay counted until the last user is gone, because the disk still holds them.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
-use super::partial::PartialFile;
+use super::item::{Changes, ContentProof, ItemKey, ItemKind};
 
-/// What an item is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum ItemKind {
-    /// A whole file in `files/`.
-    File,
-    /// A partly fetched file in `partial/`.
-    Partial,
-    /// A manifest block or root in `blocks/`.
-    Block,
-}
-
-impl ItemKind {
-    pub fn to_number(self) -> i64 {
-        match self {
-            ItemKind::File => 1,
-            ItemKind::Partial => 2,
-            ItemKind::Block => 3,
-        }
-    }
-
-    pub fn from_number(number: i64) -> Option<Self> {
-        [ItemKind::File, ItemKind::Partial, ItemKind::Block].into_iter().find(|k| k.to_number() == number)
-    }
-}
-
-/// An item's name: its kind and its hash.
-pub(super) type ItemKey = (ItemKind, [u8; 32]);
-
-/// Times of a file that change when its content does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub mtime_ns: i64,
-    pub ctime_ns: i64,
-}
-
-/// What is known about a whole file's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ContentProof {
-    /// Nothing: it must be hashed before it is used.
-    None,
-    /// Hashed in this boot when it had this stamp; a crash of the machine voids it.
-    ThisBoot(Stamp),
-    /// Hashed when it had this stamp, and on the disk since.
-    Synced(Stamp),
-}
-
-impl ContentProof {
-    pub fn covers(&self, stamp: Stamp) -> bool {
-        matches!(self, ContentProof::ThisBoot(s) | ContentProof::Synced(s) if *s == stamp)
-    }
+/// An open item that can be made to take less of the disk.
+pub(super) trait Shed: std::fmt::Debug + Send + Sync {
+    /// Frees about this many bytes on disk. Returns how many it freed.
+    fn shed(&self, bytes: u64) -> u64;
 }
 
 #[derive(Debug)]
@@ -73,7 +27,7 @@ pub(super) struct CacheItem {
     pub proof: ContentProof,
     users: u32,
     /// The open partly fetched file, whose chunks can be dropped while it is in use.
-    pub partial: Weak<PartialFile>,
+    partial: Option<Weak<dyn Shed>>,
 }
 
 /// See the module's text.
@@ -111,7 +65,7 @@ impl CacheLedger {
         self.clock
     }
 
-    /// Takes in an item, replacing one of the same name.
+    /// Enters an item, replacing one of the same name.
     pub fn insert(&mut self, key: ItemKey, size: u64, charge: u64, proof: ContentProof, now: u64) {
         self.remove(&key);
         let last_use = self.tick(now);
@@ -120,7 +74,7 @@ impl CacheLedger {
         self.dirty.insert(key);
     }
 
-    /// Takes in an item that the database or a scan of the disk knows; one that is here already stays.
+    /// Enters an item that the database or a scan of the disk knows; one that is here already stays.
     pub fn insert_loaded(
         &mut self,
         key: ItemKey,
@@ -133,20 +87,13 @@ impl CacheLedger {
             return;
         }
         self.next_serial += 1;
-        let item = CacheItem {
-            serial: self.next_serial,
-            size,
-            charge,
-            last_use,
-            proof,
-            users: 0,
-            partial: Weak::new(),
-        };
+        let item =
+            CacheItem { serial: self.next_serial, size, charge, last_use, proof, users: 0, partial: None };
         self.bytes = self.bytes.saturating_add(charge);
         self.items.insert(key, item);
     }
 
-    /// Counts a user and tells the serial to [`CacheLedger::leave`] with.
+    /// Counts a user. Returns the serial to [`CacheLedger::leave`] with.
     pub fn enter(&mut self, key: &ItemKey, now: u64) -> Option<u64> {
         let last_use = self.tick(now);
         let item = self.items.get_mut(key)?;
@@ -176,7 +123,7 @@ impl CacheLedger {
         }
     }
 
-    /// Says which items are not evicted from now on.
+    /// Keeps exactly these items from being evicted.
     pub fn set_pinned(&mut self, pinned: HashSet<ItemKey>) {
         self.pinned = pinned;
     }
@@ -186,7 +133,7 @@ impl CacheLedger {
         self.pinned.iter().filter_map(|key| self.items.get(key)).map(|item| item.charge).sum()
     }
 
-    /// What is here of a pinned file is kept, too.
+    /// Whether an item is pinned; the fetched part of a pinned file is, too.
     fn is_pinned(&self, (kind, hash): &ItemKey) -> bool {
         let whole = if *kind == ItemKind::Partial { ItemKind::File } else { *kind };
         self.pinned.contains(&(whole, *hash))
@@ -199,9 +146,9 @@ impl CacheLedger {
         }
     }
 
-    pub fn set_partial(&mut self, key: &ItemKey, partial: Weak<PartialFile>) {
+    pub fn set_partial(&mut self, key: &ItemKey, partial: Weak<dyn Shed>) {
         if let Some(item) = self.items.get_mut(key) {
-            item.partial = partial;
+            item.partial = Some(partial);
         }
     }
 
@@ -251,19 +198,19 @@ impl CacheLedger {
         taken
     }
 
-    /// Open partly fetched files, least recently used first.
-    pub fn open_partials(&self) -> Vec<Weak<PartialFile>> {
-        let mut open: Vec<(u64, Weak<PartialFile>)> = self
+    /// Returns the open items that can shed bytes, least recently used first.
+    pub fn open_partials(&self) -> Vec<Arc<dyn Shed>> {
+        let mut open: Vec<(u64, Arc<dyn Shed>)> = self
             .items
             .iter()
-            .filter(|(key, i)| i.users > 0 && i.partial.strong_count() > 0 && !self.is_pinned(key))
-            .map(|(_, i)| (i.last_use, i.partial.clone()))
+            .filter(|(key, i)| i.users > 0 && !self.is_pinned(key))
+            .filter_map(|(_, i)| Some((i.last_use, i.partial.as_ref()?.upgrade()?)))
             .collect();
         open.sort_unstable_by_key(|(last_use, _)| *last_use);
         open.into_iter().map(|(_, partial)| partial).collect()
     }
 
-    /// The changes since the last call, for the database.
+    /// Returns the changes since the last call, for the database.
     pub fn take_changes(&mut self) -> Changes {
         let rows = std::mem::take(&mut self.dirty).into_iter().filter_map(|key| {
             let i = self.items.get(&key)?;
@@ -281,16 +228,6 @@ impl CacheLedger {
             }
         }
     }
-}
-
-/// A row of the index: name, size, bytes on disk, proof, last use.
-pub(super) type CacheRow = (ItemKey, u64, u64, ContentProof, u64);
-
-/// What the database has to learn.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    pub rows: Vec<CacheRow>,
-    pub removed: Vec<ItemKey>,
 }
 
 #[cfg(test)]

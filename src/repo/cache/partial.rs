@@ -6,40 +6,29 @@
 //! hole for content.
 
 use parking_lot::{Mutex, RwLock};
-use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 
 use super::direct::{self, Pages};
+use super::held_chunks::{ChunkState, HeldChunks};
+use super::item::{ContentProof, ItemKey, charge_of, file_key, partial_key};
 use super::journal::{self, ChunkMark, JournalRecord};
-use super::ledger::{ContentProof, ItemKey, ItemKind};
-use super::{Cache, CacheShared, UseCount, files};
+use super::journal_file::{journal_path, lock_journal};
+use super::ledger::Shed;
+use super::shared::{CacheShared, UseCount};
 use crate::format::id::{ChunkId, FileHash};
 use crate::host::durable;
 use crate::host::process::limits;
 use crate::host::sys;
 use crate::store::is_full;
 
-/// Attempts to lock a journal that others keep removing.
-const LOCK_ATTEMPTS: usize = 3;
 /// Bytes hashed at once when a file is proved.
 const HASH_BYTES: usize = 1 << 20;
-
-/// Whether a chunk is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChunkState {
-    /// No.
-    Absent,
-    /// The journal says so; [`PartialFile::verify`] finds out.
-    Claimed,
-    /// Yes, proved.
-    Present,
-}
 
 /// How [`PartialFile::finish`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,21 +41,10 @@ pub enum Finish {
     Incomplete,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct HeldChunks {
-    len: u32,
-    is_proved: bool,
-    is_hole: bool,
-}
-
 /// Protected by one lock: what is there, and the right to read or drop it.
 #[derive(Debug, Default)]
 struct PartialState {
-    chunks: HashMap<u64, HeldChunks>,
-    /// Bytes of the file that are there.
-    bytes: u64,
-    /// Stored chunks, oldest first; dropped ones may linger.
-    order: VecDeque<u64>,
+    chunks: HeldChunks,
     /// It has its name among the whole files; nothing changes any more.
     is_finished: bool,
     /// No chunk is dropped while this is not zero.
@@ -102,64 +80,31 @@ pub struct PartialFile {
     lease: Option<UseCount>,
 }
 
-fn journal_path(data: &Path) -> PathBuf {
-    data.with_extension("map")
-}
-
-impl Cache {
-    /// Opens the partly fetched file of this name, or begins one.
-    pub fn open_partial(&self, hash: &FileHash, size: u64) -> io::Result<Arc<PartialFile>> {
-        let shared = &self.shared;
-        let key = (ItemKind::Partial, *hash.as_bytes());
-        let path = shared.path(&key);
+impl PartialFile {
+    /// Opens the partly fetched file of this name, or makes one.
+    pub(super) fn open(shared: &Arc<CacheShared>, hash: &FileHash, size: u64) -> io::Result<Arc<Self>> {
+        let path = shared.path(&partial_key(hash));
         match lock_journal(&journal_path(&path))? {
             // It stays open for as long as anybody reads the file.
             Some(journal) if limits::is_dispensable(&journal) => Err(limits::scarce()),
-            Some(journal) => PartialFile::open(shared, key, hash, size, path, journal, false),
+            Some(journal) => Self::open_at(shared, hash, size, path, journal, false),
             None => {
                 let path = shared.temporary();
                 let journal = lock_journal(&journal_path(&path))?.ok_or(io::ErrorKind::WouldBlock)?;
-                PartialFile::open(shared, key, hash, size, path, journal, true)
+                Self::open_at(shared, hash, size, path, journal, true)
             }
         }
     }
-}
 
-/// Opens and locks a journal; none if another holder has it.
-fn lock_journal(path: &Path) -> io::Result<Option<File>> {
-    for _ in 0..LOCK_ATTEMPTS {
-        let mut options = OpenOptions::new();
-        let file = durable::open(options.read(true).append(true).create(true).mode(0o600), path)?;
-        match file.try_lock() {
-            // Whoever held it before may have removed the name.
-            Ok(()) if file.metadata()?.nlink() > 0 => return Ok(Some(file)),
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(e)) => return Err(e),
-        }
-    }
-    Ok(None)
-}
-
-/// Removes a partly fetched file unless a process has it open.
-pub(super) fn remove_unused(data: &Path) {
-    let journal = journal_path(data);
-    if let Ok(Some(_lock)) = lock_journal(&journal) {
-        let _ = fs::remove_file(data);
-        let _ = fs::remove_file(journal);
-    }
-}
-
-impl PartialFile {
-    fn open(
+    fn open_at(
         shared: &Arc<CacheShared>,
-        key: ItemKey,
         hash: &FileHash,
         size: u64,
         path: PathBuf,
         journal: File,
         is_private: bool,
     ) -> io::Result<Arc<Self>> {
+        let key = partial_key(hash);
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let data = durable::open(options, &path)?;
@@ -170,7 +115,7 @@ impl PartialFile {
             None
         } else {
             let meta = data.metadata()?;
-            let (charge, now) = ((meta.blocks() * 512).min(meta.len()), shared.now());
+            let (charge, now) = (charge_of(&meta), shared.now());
             let mut ledger = shared.ledger();
             if ledger.get(&key).is_none_or(|i| i.size != size) {
                 ledger.insert(key, size, charge, ContentProof::None, now);
@@ -199,7 +144,8 @@ impl PartialFile {
         }
         let partial = Arc::new(partial);
         if !is_private {
-            shared.ledger().set_partial(&key, Arc::downgrade(&partial));
+            let this: Weak<Self> = Arc::downgrade(&partial);
+            shared.ledger().set_partial(&key, this);
         }
         Ok(partial)
     }
@@ -207,22 +153,15 @@ impl PartialFile {
     fn take_claims(&self, records: Vec<JournalRecord>) {
         let mut state = self.state.write();
         state.has_foreign_bytes = !records.is_empty();
-        for JournalRecord { offset, len, mark } in records {
-            if let Some(old) = state.chunks.remove(&offset) {
-                state.bytes -= u64::from(old.len);
-            }
-            if mark != ChunkMark::Gone {
-                let is_hole = mark == ChunkMark::Zeros;
-                state.chunks.insert(offset, HeldChunks { len, is_proved: false, is_hole });
-                state.bytes += u64::from(len);
-                state.order.push_back(offset);
-            }
-        }
+        records.iter().for_each(|record| state.chunks.claim(record));
     }
 
-    /// Begins anew with nothing but a hole.
+    /// Drops everything: the file is one hole again.
+    ///
+    /// # Errors
+    /// The local disk fails.
     pub fn reset(&self) -> io::Result<()> {
-        // In the order in which who hashes takes them.
+        // In the order in which hashing takes them.
         let mut prefix = self.prefix.lock();
         let mut state = self.state.write();
         if state.is_finished {
@@ -242,19 +181,14 @@ impl PartialFile {
         Ok(())
     }
 
-    /// The file's length in bytes.
+    /// Returns the file's length in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Whether the chunk of this place is there.
+    /// Returns whether the chunk of this place is there.
     pub fn chunk(&self, offset: u64, len: u32) -> ChunkState {
-        let state = self.state.read();
-        match state.chunks.get(&offset) {
-            Some(held) if held.len == len && held.is_proved => ChunkState::Present,
-            Some(held) if held.len == len => ChunkState::Claimed,
-            _ => ChunkState::Absent,
-        }
+        self.state.read().chunks.state_of(offset, len)
     }
 
     /// Proves a claimed chunk by its hash; one that fails is absent from then on.
@@ -264,13 +198,8 @@ impl PartialFile {
             // Under the lock, so that the chunk is not dropped between reading and marking.
             let mut state = self.state.write();
             let right = self.data.read_exact_at(&mut bytes, offset).is_ok() && ChunkId::of(&bytes) == *id;
-            match state.chunks.get_mut(&offset) {
-                Some(held) if held.len == len && right => held.is_proved = true,
-                Some(held) if held.len == len => {
-                    state.chunks.remove(&offset);
-                    state.bytes -= u64::from(len);
-                }
-                _ => return ChunkState::Absent,
+            if !state.chunks.settle_claim(offset, len, right) {
+                return ChunkState::Absent;
             }
             right
         };
@@ -280,13 +209,13 @@ impl PartialFile {
         if right { ChunkState::Present } else { ChunkState::Absent }
     }
 
-    /// Bytes `offset..offset + len` if all these chunks (offset, length) are there and proved.
+    /// Reads bytes `offset..offset + len` if all these chunks (offset, length) are there and proved.
+    ///
+    /// # Errors
+    /// The local disk fails.
     pub fn read(&self, chunks: &[(u64, u32)], offset: u64, len: usize) -> io::Result<Option<Bytes>> {
         let state = self.state.read();
-        let there = |(at, len): &(u64, u32)| {
-            state.chunks.get(at).is_some_and(|held| held.len == *len && held.is_proved)
-        };
-        if !chunks.iter().all(there) {
+        if !chunks.iter().all(|(at, len)| state.chunks.state_of(*at, *len) == ChunkState::Present) {
             return Ok(None);
         }
         let mut bytes = vec![0; len];
@@ -298,7 +227,7 @@ impl PartialFile {
     /// full.
     ///
     /// # Errors
-    /// Trouble with the local disk; none of the chunks counts as there then.
+    /// The local disk fails; then none of the chunks counts as there.
     pub fn write(&self, chunks: &[(u64, Bytes)], pages: Pages) -> io::Result<()> {
         // The kernel lets one in at a time too, but has the others spin.
         let writing = self.writing.lock();
@@ -328,7 +257,10 @@ impl PartialFile {
         run.iter().try_for_each(|(offset, bytes)| self.data.write_all_at(bytes, *offset))
     }
 
-    /// Takes in chunks of zeros, which stay holes.
+    /// Enters chunks of zeros, which stay holes.
+    ///
+    /// # Errors
+    /// The local disk fails.
     pub fn write_zeros(&self, chunks: &[(u64, u32)]) -> io::Result<()> {
         if self.state.read().has_foreign_bytes {
             for (offset, len) in chunks {
@@ -339,20 +271,13 @@ impl PartialFile {
     }
 
     fn enter(&self, chunks: impl Iterator<Item = (u64, u32)>, mark: ChunkMark) -> io::Result<()> {
-        let is_hole = mark == ChunkMark::Zeros;
-        let mut records = Vec::new();
-        let mut added = 0i64;
+        let (mut records, mut added) = (Vec::new(), 0i64);
         {
             let mut state = self.state.write();
             for (offset, len) in chunks {
-                let old = state.chunks.insert(offset, HeldChunks { len, is_proved: true, is_hole });
-                state.bytes += u64::from(len);
-                state.bytes -= old.map_or(0, |o| o.len.into());
-                if old.is_none_or(|o| o.is_hole) && !is_hole {
-                    added += i64::from(len);
-                    state.order.push_back(offset);
-                }
-                records.extend_from_slice(&JournalRecord { offset, len, mark }.encode());
+                let record = JournalRecord { offset, len, mark };
+                added += state.chunks.enter(&record);
+                records.extend_from_slice(&record.encode());
             }
         }
         if let Some(lease) = &self.lease {
@@ -372,50 +297,23 @@ impl PartialFile {
 
     /// Whether every byte of the file is there, if the journal is right.
     pub fn is_complete(&self) -> bool {
-        self.state.read().bytes >= self.size
+        self.state.read().chunks.bytes() >= self.size
     }
 
-    /// How many bytes of the file are not there, if the journal is right.
+    /// Returns how many bytes of the file are not there, if the journal is right.
     pub fn missing_bytes(&self) -> u64 {
-        self.size.saturating_sub(self.state.read().bytes)
+        self.size.saturating_sub(self.state.read().chunks.bytes())
     }
 
-    /// Keeps all chunks from being dropped until `Retained` is.
+    /// Keeps all chunks from being dropped for as long as the result lives.
     pub fn retain(self: &Arc<Self>) -> Retained {
         self.state.write().keepers += 1;
         Retained(self.clone())
     }
 
-    /// Drops the oldest chunks until about `bytes` are free; tells how many that are.
-    pub(super) fn shed(&self, bytes: u64) -> u64 {
-        let mut state = self.state.write();
-        if state.is_finished || state.keepers > 0 {
-            return 0;
-        }
-        let (mut freed, mut records) = (0u64, Vec::new());
-        while freed < bytes {
-            let Some(offset) = state.order.pop_front() else { break };
-            let Some(held) = state.chunks.get(&offset).copied().filter(|h| !h.is_hole) else { continue };
-            if sys::punch_hole(&self.data, offset, held.len.into()).is_err() {
-                break;
-            }
-            state.chunks.remove(&offset);
-            state.bytes -= u64::from(held.len);
-            freed += u64::from(held.len);
-            records
-                .extend_from_slice(&JournalRecord { offset, len: held.len, mark: ChunkMark::Gone }.encode());
-        }
-        let _ = self.append(&records);
-        drop(state);
-        if let Some(lease) = &self.lease {
-            self.shared.ledger().charge(&self.key, lease.serial, -(freed as i64));
-        }
-        freed
-    }
-
-    /// Hashes on as far as the file's beginning is there in one piece; from the caller's view free of effects.
-    /// `in_memory` gives chunks by offset, as far as they need not be read again.
-    /// Tells how far that is, unless another does it at this time.
+    /// Hashes on as far as the file's beginning is there in one piece, so that [`PartialFile::finish`] has less to read.
+    /// `in_memory` returns chunks by offset, as far as they need not be read again. Returns how far the hash reaches, unless
+    /// another thread is hashing now.
     pub fn hash_ahead(&self, in_memory: impl Fn(u64) -> Option<Bytes>) -> Option<u64> {
         let mut prefix = self.prefix.try_lock()?;
         let _ = self.advance(&mut prefix, in_memory);
@@ -426,23 +324,23 @@ impl PartialFile {
         let mut buffer = vec![];
         loop {
             let state = self.state.read();
-            let Some(held) = state.chunks.get(&prefix.bytes).copied().filter(|h| h.is_proved) else {
+            let Some(len) = state.chunks.proved_len(prefix.bytes) else {
                 return Ok(());
             };
-            match in_memory(prefix.bytes).filter(|bytes| bytes.len() == held.len as usize) {
+            match in_memory(prefix.bytes).filter(|bytes| bytes.len() == len as usize) {
                 Some(bytes) => {
                     drop(state);
                     prefix.hasher.update(&bytes);
                 }
                 None => {
-                    buffer.resize(held.len as usize, 0);
+                    buffer.resize(len as usize, 0);
                     self.data.read_exact_at(&mut buffer, prefix.bytes)?;
                     drop(state);
                     prefix.hasher.update(&buffer);
                 }
             }
-            prefix.bytes += u64::from(held.len);
-            if held.len == 0 {
+            prefix.bytes += u64::from(len);
+            if len == 0 {
                 return Ok(());
             }
         }
@@ -461,6 +359,9 @@ impl PartialFile {
 
     /// Proves the whole file by its hash and gives it its name among the whole files. Reads what was not hashed
     /// on the way.
+    ///
+    /// # Errors
+    /// The local disk fails.
     pub fn finish(&self) -> io::Result<Finish> {
         if self.state.read().is_finished {
             return Ok(Finish::Whole);
@@ -472,7 +373,7 @@ impl PartialFile {
             if state.is_finished {
                 return Ok(Finish::Whole);
             }
-            if state.bytes < self.size {
+            if state.chunks.bytes() < self.size {
                 return Ok(Finish::Incomplete);
             }
             // Readers go on while the rest is hashed, but nothing is dropped.
@@ -488,8 +389,8 @@ impl PartialFile {
             return Ok(Finish::Mismatch);
         }
         self.data.set_permissions(Permissions::from_mode(0o444))?;
-        let charge: u64 = state.chunks.values().filter(|h| !h.is_hole).map(|h| u64::from(h.len)).sum();
-        self.shared.publish(&self.path, files::key(&self.hash), self.size, charge)?;
+        let charge = state.chunks.stored_bytes();
+        self.shared.publish(&self.path, file_key(&self.hash), self.size, charge)?;
         state.is_finished = true;
         drop(state);
         let _ = fs::remove_file(journal_path(&self.path));
@@ -501,6 +402,29 @@ impl PartialFile {
             ledger.remove(&self.key);
         }
         Ok(Finish::Whole)
+    }
+}
+
+impl Shed for PartialFile {
+    /// Drops the oldest chunks.
+    fn shed(&self, bytes: u64) -> u64 {
+        let mut state = self.state.write();
+        if state.is_finished || state.keepers > 0 {
+            return 0;
+        }
+        let (mut freed, mut records) = (0u64, Vec::new());
+        while freed < bytes {
+            let punch = |offset, len: u32| sys::punch_hole(&self.data, offset, len.into()).is_ok();
+            let Some((offset, len)) = state.chunks.drop_oldest(punch) else { break };
+            freed += u64::from(len);
+            records.extend_from_slice(&JournalRecord { offset, len, mark: ChunkMark::Gone }.encode());
+        }
+        let _ = self.append(&records);
+        drop(state);
+        if let Some(lease) = &self.lease {
+            self.shared.ledger().charge(&self.key, lease.serial, -(freed as i64));
+        }
+        freed
     }
 }
 

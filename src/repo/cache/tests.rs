@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
 use crate::format::clock;
-use crate::format::id::{Digest, StoreId};
+use crate::format::id::{ChunkId, Digest, FileHash, StoreId};
 use crate::format::name::VersionNumber;
 use crate::host::steady::StatIdentity;
 
