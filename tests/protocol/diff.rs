@@ -271,7 +271,7 @@ async fn files_are_looked_into_by_their_names_and_what_is_wrong_is_a_note() {
         told,
         [
             "0 equal, 1 not",
-            "not a Parquet file: it does not end as one",
+            "not a Parquet file: it does not end with PAR1",
             "not a safetensors file: its header would have 18446744073709551615 bytes",
             "60000 -> 60001 lines, false",
             "rows (2, 1), columns (1, 2), +[\"b\"] -[]",

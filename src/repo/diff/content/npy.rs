@@ -32,10 +32,10 @@ async fn header(content: &Arc<FileContent>) -> Result<Header, ContentError> {
     let (begin, length) = header_place(&prefix)?;
     let text = content.read(begin as u64, length).await?;
     if text.len() != length {
-        return Err(wrong("it ends inside of its header"));
+        return Err(wrong("it ends within its header"));
     }
     let text = std::str::from_utf8(&text).map_err(|_| wrong("its header is not text"))?;
-    let (shape, order) = parse(text).ok_or_else(|| wrong("its header is not that of an array"))?;
+    let (shape, order) = parse(text).ok_or_else(|| wrong("its header does not describe an array"))?;
     let bytes = (begin + length) as u64..content.size();
     let tensors = BTreeMap::from([(NAME.to_owned(), Tensor { shape, bytes })]);
     Ok(Header { tensors, notes: BTreeMap::from([("fortran_order".to_owned(), order)]) })
@@ -43,7 +43,7 @@ async fn header(content: &Arc<FileContent>) -> Result<Header, ContentError> {
 
 /// Returns where the text of the header begins, and its length.
 pub(super) fn header_place(prefix: &[u8]) -> Result<(usize, usize), ContentError> {
-    let rest = prefix.strip_prefix(MAGIC).ok_or_else(|| wrong("it begins otherwise"))?;
+    let rest = prefix.strip_prefix(MAGIC).ok_or_else(|| wrong("it does not start with \\x93NUMPY"))?;
     let (begin, length) = match rest {
         [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([*a, *b]))),
         [2 | 3, _, a, b, c, d] => (12, u32::from_le_bytes([*a, *b, *c, *d]) as usize),

@@ -31,7 +31,7 @@ async fn table(content: &Arc<FileContent>) -> Result<DataTable, ContentError> {
     let room = content.size().checked_sub(TAIL_BYTES).ok_or_else(|| wrong("it is too short"))?;
     let tail = content.read(room, TAIL_BYTES as usize).await?;
     let Some((length, MAGIC)) = tail.split_first_chunk::<4>() else {
-        return Err(wrong("it does not end as one"));
+        return Err(wrong("it does not end with PAR1"));
     };
     let length = u64::from(u32::from_le_bytes(*length));
     if length > room || length > MAX_FOOTER_BYTES {
