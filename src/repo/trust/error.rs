@@ -102,7 +102,7 @@ pub enum SignatureFault {
 pub enum UnfitSigner {
     /// It does not sign.
     #[error("this mount does not sign (mount with --sign)")]
-    None,
+    NotSigning,
     /// Its key has none of the roles.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),

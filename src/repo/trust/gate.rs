@@ -154,7 +154,7 @@ impl TrustGate {
         let Some(roles) = self.rules.alias(alias) else { return Ok(()) };
         let now = self.catalog.store().env().now();
         let source = match self.catalog.signer() {
-            None => UnfitSigner::None,
+            None => UnfitSigner::NotSigning,
             Some(signer) => match self.signers.find(signer.key(), roles, now) {
                 Ok(_) => return Ok(()),
                 Err(e) => e.into(),

@@ -144,7 +144,7 @@ impl LogMarks {
         let (artifact, seq, hash) = (state.key().clone(), state.seq(), state.head());
         let mark = LogMark { store: self.store, artifact, seq, hash, names: NameMarks::of(state) };
         let (folder, file) = (self.folder.clone(), self.file(state.key()));
-        let write = move || {
+        let write = move || -> Result<(), MarkError> {
             durable::create_private_directory(&folder)?;
             let _turn = lock(&folder.join("lock"))?;
             let kept: Option<LogMark> =

@@ -24,7 +24,8 @@ use super::uri::Uri;
 use crate::format::entry::Mtime;
 use crate::format::reference::{ReferenceBody, Validator};
 use crate::host::variables::{self, BadVariable};
-use crate::store::{BackendError, stand_in};
+use crate::store::backend_error::BackendError;
+use crate::store::stand_in;
 
 type Result<T> = std::result::Result<T, SourceError>;
 

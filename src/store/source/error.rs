@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use crate::format::path::PathError;
 use crate::format::reference::Validator;
 use crate::host::variables::BadVariable;
-use crate::store::BackendError;
+use crate::store::backend_error::BackendError;
 
 /// The option and the variable that allow prefixes.
 const HOW_TO_ALLOW: &str = "--allow-reference PREFIX, or $ARTFS_ALLOW_REFERENCES";

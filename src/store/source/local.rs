@@ -62,19 +62,19 @@ impl LocalSource {
             Err(e) => return Err(failed(e)),
         };
         let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
-        let real = std::fs::read_link(&handle).map_err(|e| failed(e))?;
+        let real = std::fs::read_link(&handle).map_err(failed)?;
         if !self.allowed.iter().any(|prefix| real.starts_with(prefix)) {
             return Err(SourceError::NotAllowed { uri: uri.to_string(), real: Some(real) });
         }
         self.check_own(uri, &real)?;
-        let kind = found.metadata().map_err(|e| failed(e))?.file_type();
+        let kind = found.metadata().map_err(failed)?.file_type();
         if kind.is_dir() {
             return Ok(None);
         }
         if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
             return Err(SourceError::Denied { uri: uri.to_string(), source: SourceDenial::SpecialFile });
         }
-        File::open(&handle).map(|file| Some((file, real))).map_err(|e| failed(e))
+        File::open(&handle).map(|file| Some((file, real))).map_err(failed)
     }
 
     fn check_own(&self, uri: &Uri, path: &Path) -> Result<()> {
