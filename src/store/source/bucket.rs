@@ -20,7 +20,6 @@ use super::backend::{Facts, ListingSink, SourceBackend, compare};
 use super::client::ForBuckets;
 use super::error::{SourceChange, SourceDenial, SourceError, SourceOutage, UriError};
 use super::uri::Uri;
-
 use crate::format::entry::Mtime;
 use crate::format::reference::{ReferenceBody, Validator};
 use crate::host::variables::{self, BadVariable};
