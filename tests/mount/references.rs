@@ -148,7 +148,7 @@ fn not_allowed() {
         ("http://169.254.169.254/latest/", libc::EPERM, "--allow-reference"),
         (&uri(&outside.join("nothing")), libc::ENOENT, "is not there"),
         (&format!("{}/../secret", uri(&outside)), libc::EIO, "'..'"),
-        (&uri(&outside.join("empty")), libc::ENOENT, "one object or file at least"),
+        (&uri(&outside.join("empty")), libc::ENOENT, "at least one object or file"),
         (&format!("{}/", uri(&outside.join("nothing"))), libc::ENOENT, "is not there"),
         (&uri(&outside.join("a%20b")), libc::ENOENT, "taken literally"),
         (&uri(&outside.join("x?y#z")), libc::ENOENT, "taken literally"),
