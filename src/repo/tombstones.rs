@@ -1,8 +1,8 @@
-//! What collections condemned, as far as this host has read: names that no event may refer to any more.
+//! The names that garbage collections condemned, as far as this host has read: no event may refer to them any more.
 //!
-//! The records `gc/<epoch>` are read in their order and kept in a database of their own. It may be lost at any
-//! time, and everything is read again then. It is synced before it says that a record was read, unlike the caches:
-//! half of what is known would be worse than nothing.
+//! The records `gc/<epoch>` are read in order and kept in a database of their own. It may be lost at any time; everything
+//! is read again then. Unlike the caches it is synced before it says that a record was read: partial knowledge would be
+//! worse than none.
 
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{HashMap, HashSet};
@@ -30,12 +30,12 @@ CREATE TABLE IF NOT EXISTS condemned (
 CREATE TABLE IF NOT EXISTS covered (store TEXT NOT NULL, artifact BLOB NOT NULL, PRIMARY KEY (store, artifact)) WITHOUT ROWID;
 ";
 
-/// What became of a condemned pack.
+/// The fate of a condemned pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It is not to be relied on.
+    /// It may be deleted at any time, or already is.
     Gone,
-    /// Nor is it, but the chunks that its table of moves has are elsewhere.
+    /// The same, but the chunks in its table of moves are elsewhere.
     Moved,
 }
 
@@ -46,7 +46,7 @@ pub struct Condemned {
     known: Mutex<TombstoneStorage>,
 }
 
-/// Where it is kept: in memory without a database, or after it failed.
+/// Where the names are kept: in memory if there is no database, or after it failed.
 #[derive(Debug)]
 enum TombstoneStorage {
     Database(Connection),
@@ -61,12 +61,12 @@ struct TombstoneMemory {
 }
 
 impl Condemned {
-    /// What is known of `store` in the database at `path` (none: in memory only). Sends nothing.
+    /// Opens what is known of `store` in the database at `path` (none: in memory only). Sends nothing.
     pub fn open(path: Option<&Path>, store: Arc<Store>) -> Self {
         let opened = path.and_then(|path| {
             open_database(path)
                 .inspect_err(
-                    |e| tracing::warn!(path = %path.display(), error = %e, "no memory of collections"),
+                    |e| tracing::warn!(path = %path.display(), error = %e, "no local record of collections"),
                 )
                 .ok()
         });
@@ -79,8 +79,8 @@ impl Condemned {
         self.known.lock()
     }
 
-    /// Asks the database, or memory if there is none. A database that fails is given up: nothing is known then, and
-    /// the records are read again.
+    /// Asks the database, or memory if there is none. A database that fails is given up: nothing is known then, and the
+    /// records are read again.
     fn ask<T>(
         &self,
         database: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
@@ -91,7 +91,7 @@ impl Condemned {
             match database(connection) {
                 Ok(answer) => return answer,
                 Err(error) => {
-                    tracing::warn!(%error, "the memory of collections failed");
+                    tracing::warn!(%error, "the local record of collections failed");
                     *known = TombstoneStorage::Memory(TombstoneMemory::default());
                 }
             }
@@ -106,7 +106,7 @@ impl Condemned {
         self.store.id().to_string()
     }
 
-    /// The number of the last collection whose record, and all before it, were read; 0 before the first.
+    /// Returns the number of the last collection that was read with all before it; 0 before the first.
     pub fn epoch(&self) -> u64 {
         let store = self.id();
         self.ask(|db| epoch_of(db, &store), |memory| memory.epoch)
@@ -124,22 +124,23 @@ impl Condemned {
         )
     }
 
-    /// Whether a pack was condemned up to [`Condemned::epoch`], which is to be read first: it may fall.
+    /// Returns the fate of a pack that was condemned up to [`Condemned::epoch`]. Read the epoch first: it may fall.
     pub fn fate(&self, pack: &PackId) -> Option<Fate> {
         self.fate_of(pack.as_bytes())
     }
 
-    /// Whether a manifest root was.
+    /// Whether a manifest root was condemned.
     pub fn has_manifest(&self, id: &ManifestId) -> bool {
         self.fate_of(id.as_bytes()).is_some()
     }
 
-    /// Whether a details object was.
+    /// Whether a details object was condemned.
     pub fn has_details(&self, id: &DetailsId) -> bool {
         self.fate_of(id.as_bytes()).is_some()
     }
 
-    /// Whether every collection that its log has no fence of was read since this host saw that an artifact exists.
+    /// Whether every collection without a fence in the artifact's log was read, since this host saw that the artifact
+    /// exists.
     pub fn covers(&self, artifact: &ArtifactId) -> bool {
         let store = self.id();
         self.ask(
@@ -152,9 +153,12 @@ impl Condemned {
         )
     }
 
-    /// Reads what a writer to an artifact that exists must know: all records up to `epoch`, which its log names, and
-    /// the first time also those that were there when its log began, which its log need not name. Cost: a request for
-    /// each new record; a listing the first time.
+    /// Reads what a writer to an existing artifact must know: all records up to `epoch`, which its log names, and the first
+    /// time also those that existed when its log began, which its log need not name. Cost: a request for each new record;
+    /// a listing the first time.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if a record is missing or damaged; a request that failed.
     pub async fn learn(&self, artifact: &ArtifactId, epoch: u64) -> Result<(), StoreError> {
         if self.covers(artifact) {
             return self.read_to(epoch).await;
@@ -164,7 +168,7 @@ impl Condemned {
         let store = self.id();
         self.ask(
             |db| {
-                // Only on top of what was read: another process may have begun the database anew.
+                // Only if everything was read: another process may have rebuilt the database.
                 let known = epoch_of(db, &store)?;
                 let sql = "INSERT OR IGNORE INTO covered SELECT ?, ? WHERE ? >= ?";
                 db.execute(sql, params![store, &artifact.as_bytes()[..], known as i64, newest as i64])
@@ -180,6 +184,9 @@ impl Condemned {
     }
 
     /// Reads all records up to a number. Cost: a request for each that was not read.
+    ///
+    /// # Errors
+    /// As [`Condemned::learn`].
     pub async fn read_to(&self, epoch: u64) -> Result<(), StoreError> {
         let from = self.epoch() + 1;
         let mut records = futures::stream::iter(from..=epoch)
@@ -191,7 +198,7 @@ impl Condemned {
         Ok(())
     }
 
-    /// Takes in a record, if it is the next one.
+    /// Adds a record, if it is the next one.
     fn take(&self, record: &Collection) {
         let (store, fates) = (self.id(), fates_of(record));
         self.ask(
@@ -224,7 +231,7 @@ impl Condemned {
                     memory.epoch = record.epoch;
                     for (id, fate) in &fates {
                         let known = memory.fates.entry((*id).into()).or_insert(*fate);
-                        // What is gone does not come back.
+                        // A pack that is gone does not come back.
                         if *fate == Fate::Gone {
                             *known = Fate::Gone;
                         }
@@ -251,7 +258,7 @@ fn epoch_of(db: &Connection, store: &str) -> rusqlite::Result<u64> {
     Ok(epoch.map_or(0, |epoch| epoch as u64))
 }
 
-/// All names of a record. Hashes and random ids of different kinds are never the same.
+/// Returns all names of a record. Hashes and random ids of different kinds are never equal.
 fn fates_of(record: &Collection) -> Vec<(&[u8], Fate)> {
     let packs = record.packs.iter().map(|(id, fate)| {
         let fate = match fate {
@@ -265,7 +272,10 @@ fn fates_of(record: &Collection) -> Vec<(&[u8], Fate)> {
     packs.chain(manifests.chain(details).map(|id| (id, Fate::Gone))).collect()
 }
 
-/// The number of the newest collection in the store, which has at least `known` of them. Cost: one listing.
+/// Returns the number of the newest collection in the store, which has at least `known` of them. Cost: one listing.
+///
+/// # Errors
+/// A request that failed.
 pub async fn newest_epoch(store: &Store, known: u64) -> Result<u64, StoreError> {
     let after = known.checked_sub(1).map(Key::Collection);
     let names = store.list(COLLECTIONS_PREFIX, after.as_ref()).await?;
@@ -276,7 +286,10 @@ pub async fn newest_epoch(store: &Store, known: u64) -> Result<u64, StoreError> 
     Ok(epochs.max().unwrap_or(0).max(known))
 }
 
-/// Reads the record of a collection that must be there. Cost: one request.
+/// Reads the record of a collection that must exist. Cost: one request.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if it is missing or damaged; a request that failed.
 pub async fn read_record(store: &Store, epoch: u64) -> Result<Collection, StoreError> {
     let key = Key::Collection(epoch);
     let bytes = store.get(&key).await.map_err(|e| match e {

@@ -1,8 +1,8 @@
-//! Writing large objects into a local directory past the page cache.
+//! Writing large objects to a local directory without the page cache.
 //!
-//! A pack is written once and hardly ever read on the host that wrote it: through the page cache it would be copied
-//! once more, push out pages that are in use, and be written back late, when it is made durable. Where the file
-//! system does not know `O_DIRECT` the same is done through the page cache.
+//! A pack is written once and hardly ever read on the host that wrote it. The page cache would cost a copy, push out pages
+//! in use, and delay the writeback until the pack is made durable. On a file system without `O_DIRECT` the page cache is
+//! used.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
@@ -13,19 +13,19 @@ use bytes::Bytes;
 
 use crate::host::direct_io::{AlignedBuffer, DIRECT_ALIGNMENT};
 
-/// Objects from this many bytes on are written past the page cache.
+/// Objects of at least this many bytes are written without the page cache.
 pub(super) const MIN_DIRECT_BYTES: usize = 1 << 20;
-/// Bytes that are gathered and written at once where the pieces given are not aligned.
+/// Bytes gathered and written at once if the pieces are not aligned.
 const BOUNCE_BYTES: usize = 4 << 20;
 
-/// Puts a file with these bytes at `path`, whole or not at all; durable when it returns. Replaces what is there.
-/// Missing directories are made. Blocks. Pieces that begin at a multiple of [`DIRECT_ALIGNMENT`] in memory and are
-/// multiples of it long are written as they stand, from the first other one on they are copied.
+/// Writes a file with these bytes to `path`, whole or not at all; durable when it returns. Replaces an existing file, and
+/// makes missing directories. Blocks. Pieces whose address and length are multiples of [`DIRECT_ALIGNMENT`] are written in
+/// place; from the first other one on, pieces are copied.
 pub(super) fn write(path: &Path, pieces: &[Bytes]) -> io::Result<()> {
     let (file, temporary) = create_beside(path)?;
     let written = write_pieces(&file, pieces).and_then(|()| file.sync_all());
     if let Err(e) = written.and_then(|()| fs::rename(&temporary, path)) {
-        // The error that is told is the first one.
+        // Only the first error is reported.
         let _ = fs::remove_file(&temporary);
         return Err(e);
     }
@@ -37,7 +37,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-/// A new file under a name that listings of a store leave out (`<name>#<number>`).
+/// Creates a file under a name that listings of a store leave out (`<name>#<number>`).
 fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
     let mut number = 1u32;
     let mut flags = libc::O_DIRECT;
@@ -52,7 +52,7 @@ fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
                 Some(parent) => make_directory(parent)?,
                 None => return Err(e),
             },
-            // The name may have been made all the same.
+            // The file may have been created all the same.
             Err(e) if e.raw_os_error() == Some(libc::EINVAL) && flags != 0 => {
                 let _ = fs::remove_file(&temporary);
                 flags = 0;
@@ -99,7 +99,7 @@ fn write_pieces(mut file: &File, pieces: &[Bytes]) -> io::Result<()> {
     }
     buffer.pad();
     file.write_all(buffer.as_ref())?;
-    // The last block was filled up.
+    // The last block was padded.
     file.set_len(len as u64)
 }
 

@@ -1,4 +1,4 @@
-//! The names of objects in a store: typed, so that only well-formed ones can be asked for.
+//! The names of objects in a store: typed, so that only well-formed ones can be requested.
 
 use object_store::path::Path;
 
@@ -21,29 +21,29 @@ pub enum Key {
     Manifest(ArtifactKey, ManifestId),
     /// `artifacts/<project>/<name>/details/<id>`.
     Details(ArtifactKey, DetailsId),
-    /// `artifacts/<project>/<name>/uses/<version>/<run>`: that a run read a version.
+    /// `artifacts/<project>/<name>/uses/<version>/<run>`: records that a run read a version.
     Use(ArtifactKey, VersionNumber, RunId),
     /// `packs/<2 hex>/<id>.moved`: where the chunks of a rewritten pack are now.
     Moves(PackId),
-    /// `gc/<epoch>`: what a collection condemned.
+    /// `gc/<epoch>`: the objects that a collection condemned.
     Collection(u64),
-    /// `gc/<epoch>.done`: that a collection has ended.
+    /// `gc/<epoch>.done`: records that a collection has ended.
     CollectionEnd(u64),
     /// `gc/clock/<id>`: an empty object that shows the store's time.
     Clock(TokenId),
-    /// `leases/<id>`: that a long commit is at work.
+    /// `leases/<id>`: records that a long commit is at work.
     Lease(TokenId),
 }
 
-/// What the name of a table of moves ends with.
+/// The suffix of a table of moves.
 const MOVES_SUFFIX: &str = ".moved";
-/// What the name of a collection's end ends with.
+/// The suffix of a collection's end.
 const END_SUFFIX: &str = ".done";
 /// Digits of a sequence number in a key, so that names sort as numbers do.
 const SEQ_DIGITS: usize = 20;
 
 impl Key {
-    /// The object's path in the store.
+    /// Returns the object's path in the store.
     pub fn path(&self) -> Path {
         Path::from(self.to_string())
     }
@@ -74,33 +74,33 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// The folder of an artifact.
+/// Returns the folder of an artifact.
 pub fn artifact_prefix(artifact: &ArtifactKey) -> String {
     format!("{ARTIFACTS_PREFIX}/{}/{}", artifact.project, artifact.name)
 }
 
-/// The folder of an artifact's events.
+/// Returns the folder of an artifact's events.
 pub fn log_prefix(artifact: &ArtifactKey) -> String {
     format!("{}/log", artifact_prefix(artifact))
 }
 
-/// The folder of an artifact's checkpoints.
+/// Returns the folder of an artifact's checkpoints.
 pub fn checkpoints_prefix(artifact: &ArtifactKey) -> String {
     format!("{}/checkpoints", artifact_prefix(artifact))
 }
 
-/// The folder of the runs that used a version.
+/// Returns the folder of the runs that used a version.
 pub fn uses_prefix(artifact: &ArtifactKey, version: VersionNumber) -> String {
     format!("{}/uses/{version}", artifact_prefix(artifact))
 }
 
-/// The checkpoint that the last part of a checkpoint's key names.
+/// Parses the last part of a checkpoint's key.
 pub fn parse_checkpoint(file_name: &str) -> Option<CheckpointRef> {
     let (from_end, hash) = file_name.split_once('-')?;
     Some(CheckpointRef { seq: u64::MAX - parse_seq(from_end)?, hash: hash.parse().ok()? })
 }
 
-/// The sequence number that the last part of an event's key stands for.
+/// Parses the last part of an event's key: its sequence number.
 fn parse_seq(file_name: &str) -> Option<u64> {
     (file_name.len() == SEQ_DIGITS && file_name.bytes().all(|b| b.is_ascii_digit()))
         .then(|| file_name.parse().ok())
@@ -108,10 +108,10 @@ fn parse_seq(file_name: &str) -> Option<u64> {
 }
 
 impl Key {
-    /// The key that an object's path in a listing stands for; none for what no program of format 1 writes.
+    /// Parses an object's path in a listing; none for a path that no program of format 1 writes.
     pub fn parse(path: &str) -> Option<Self> {
         let key = parse(path)?;
-        // One object has one name: what is written otherwise is another's.
+        // One object has one name: another spelling is another program's object.
         (key.to_string() == path).then_some(key)
     }
 }
@@ -154,7 +154,7 @@ pub const ARTIFACTS_PREFIX: &str = "artifacts";
 pub const PACKS_PREFIX: &str = "packs";
 /// The folder of the records of collections.
 pub const COLLECTIONS_PREFIX: &str = "gc";
-/// The folder of looks at the store's clock.
+/// The folder of the objects that show the store's clock.
 const CLOCK_PREFIX: &str = "gc/clock";
 /// The folder of leases.
 pub const LEASES_PREFIX: &str = "leases";

@@ -1,11 +1,11 @@
-//! Keys of a bucket that its client cannot carry.
+//! Stand-ins for keys of a bucket that its client cannot represent.
 //!
-//! The client (`object_store`) takes each key that it lists apart into names. One that ends with a slash loses it, and
-//! one with an empty name, `.`, `..` or a control character fails the whole listing, whoever wrote it. So on its way to
-//! the client an answer that lists has each such key exchanged for a stand-in, `~artfs~` and the key in hex. Listings of
-//! stores pass stand-ins over; who refers to a prefix asks for the keys that they stand for.
+//! The client (`object_store`) splits each listed key into names. A key that ends with a slash loses it, and one with an
+//! empty name, `.`, `..` or a control character fails the whole listing. So before the client parses a listing, each such
+//! key is replaced by a stand-in: `~artfs~` and the key in hex. Listings of stores skip stand-ins; references to a prefix
+//! ask for the original keys.
 //!
-//! The answer is not understood further: elements, tokens and all other keys stay byte for byte.
+//! Nothing else in the answer changes: elements, tokens and all other keys stay byte for byte.
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -16,17 +16,17 @@ use object_store::path::Path;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_LENGTH;
 
-/// What a stand-in begins with.
+/// The beginning of a stand-in.
 const MARK: &str = "~artfs~";
-/// An answer that lists. The most that vendors give are 5,000 keys of 1,024 bytes, each of them escaped, and facts.
+/// The longest listing. Vendors return at most 5,000 keys of 1,024 bytes, each of them escaped, and metadata.
 const MAX_LISTING_BYTES: usize = 64 << 20;
-/// Elements in each other. Vendors have five.
+/// The deepest nesting of elements. Vendors have five.
 const MAX_DEPTH: usize = 64;
-/// The elements that keys stand in, and what those stand in: of S3 and Google objects and groups, of Azure the same.
+/// The elements around keys, outer and inner: of objects and groups, first for S3 and Google, then for Azure.
 const PLACES: [(&[u8], &[u8]); 4] =
     [(b"Contents", b"Key"), (b"CommonPrefixes", b"Prefix"), (b"Blob", b"Name"), (b"BlobPrefix", b"Name")];
 
-/// The key that a listed path stands for; none if it is the key itself.
+/// Returns the key that a listed path stands for; none if it is the key itself.
 pub(crate) fn original(path: &str) -> Option<Vec<u8>> {
     let hex = path.strip_prefix(MARK)?.as_bytes();
     let digit = |digit: u8| char::from(digit).to_digit(16).filter(|_| !digit.is_ascii_uppercase());
@@ -37,7 +37,7 @@ pub(crate) fn original(path: &str) -> Option<Vec<u8>> {
     hex.chunks(2).map(byte).collect()
 }
 
-/// What the client gets in place of a key that it would not give back as it is.
+/// Returns the stand-in for a key that the client would change; none for others.
 fn stand_in(key: &[u8], is_group: bool) -> Option<String> {
     let is_carried = std::str::from_utf8(key).is_ok_and(|key| {
         let name = if is_group { key.strip_suffix('/').unwrap_or(key) } else { key };
@@ -52,7 +52,7 @@ fn hex(key: &[u8]) -> String {
     MARK.chars().chain(digits).collect()
 }
 
-/// Speaks for another service, with stand-ins in what is listed.
+/// Wraps a service, and puts stand-ins into its listings.
 #[derive(Debug)]
 pub(crate) struct WithStandIns<S>(pub S);
 
@@ -78,32 +78,32 @@ impl<S: HttpService> HttpService for WithStandIns<S> {
     }
 }
 
-/// Whether a request lists, as the client asks: S3 and Google the one way, Azure the other.
+/// Whether a request of the client is a listing: the first form is for S3 and Google, the second for Azure.
 fn is_listing(method: &str, query: &str) -> bool {
     method == "GET" && query.split('&').any(|pair| matches!(pair, "list-type=2" | "comp=list"))
 }
 
-/// A listing that is none.
+/// A listing that is too long to be one.
 #[derive(Debug, thiserror::Error)]
 #[error("one page of a listing has more than {MAX_LISTING_BYTES} bytes")]
 struct TooLong;
 
-/// The listing with stand-ins; none if it needs none.
+/// Returns the listing with stand-ins; none if it needs none.
 fn exchanged(body: &[u8]) -> Option<Vec<u8>> {
     let (mut out, mut copied, mut at) = (Vec::new(), 0, 0);
     let mut above: Vec<&[u8]> = vec![];
     while let Some(tag) = next_tag(body, at) {
         at = tag.end;
         match tag.kind {
-            CallKind::End => drop(above.pop()),
-            CallKind::Other => {}
-            CallKind::Start if above.len() == MAX_DEPTH => break,
-            CallKind::Start => {
+            TagKind::End => drop(above.pop()),
+            TagKind::Other => {}
+            TagKind::Start if above.len() == MAX_DEPTH => break,
+            TagKind::Start => {
                 let is_key = above.last().is_some_and(|outer| PLACES.contains(&(outer, tag.name)));
                 let text = if is_key { text(body, at) } else { None };
                 if let Some((key, end)) = text {
                     let is_group = tag.name == b"Prefix" || above.last() == Some(&&b"BlobPrefix"[..]);
-                    // Azure escapes a name that XML cannot have, and the client does not know that.
+                    // Azure escapes a name that XML cannot represent, and the client does not unescape it.
                     let stand_in = match tag.is_encoded {
                         true => Some(hex(&unescaped(&key))),
                         false => stand_in(&key, is_group),
@@ -126,15 +126,15 @@ fn exchanged(body: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-enum CallKind {
+enum TagKind {
     Start,
     End,
     /// An empty element, a comment, a declaration.
     Other,
 }
 
-struct ObjectTag<'a> {
-    kind: CallKind,
+struct XmlTag<'a> {
+    kind: TagKind,
     /// Without the prefix of a namespace.
     name: &'a [u8],
     is_encoded: bool,
@@ -142,10 +142,10 @@ struct ObjectTag<'a> {
     end: usize,
 }
 
-/// The next tag from a place on.
-fn next_tag(body: &[u8], from: usize) -> Option<ObjectTag<'_>> {
+/// Finds the next tag from a position on.
+fn next_tag(body: &[u8], from: usize) -> Option<XmlTag<'_>> {
     let begin = find(body, from, b"<")?;
-    let other = |end: usize| ObjectTag { kind: CallKind::Other, name: b"", is_encoded: false, end };
+    let other = |end: usize| XmlTag { kind: TagKind::Other, name: b"", is_encoded: false, end };
     for (open, close) in [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>"), ("<!", ">")] {
         if body[begin..].starts_with(open.as_bytes()) {
             return find(body, begin + open.len(), close.as_bytes()).map(|at| other(at + close.len()));
@@ -165,16 +165,16 @@ fn next_tag(body: &[u8], from: usize) -> Option<ObjectTag<'_>> {
         return Some(other(end));
     }
     let (kind, inner) = match inner.strip_prefix(b"/") {
-        Some(inner) => (CallKind::End, inner),
-        None => (CallKind::Start, inner),
+        Some(inner) => (TagKind::End, inner),
+        None => (TagKind::Start, inner),
     };
     let name = inner.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     let name = name.rsplit(|byte| *byte == b':').next().unwrap_or_default();
     let is_encoded = find(inner, 0, b"Encoded=\"true\"").is_some();
-    Some(ObjectTag { kind, name, is_encoded, end })
+    Some(XmlTag { kind, name, is_encoded, end })
 }
 
-/// The text of an element that has no other in it, and where its end tag begins.
+/// Returns the text of an element without inner elements, and where its end tag begins.
 fn text(body: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
     const LITERAL: &[u8] = b"<![CDATA[";
     let mut text = vec![];
@@ -219,7 +219,7 @@ fn resolve(mut raw: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// `%41` as `A`; what is no escape stays.
+/// Resolves escapes such as `%41`; other text stays.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let (mut out, mut rest) = (vec![], text);
     while let [first, tail @ ..] = rest {

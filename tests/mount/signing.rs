@@ -286,7 +286,7 @@ fn rolled_back() {
     let fresh = host.beside(&options);
     is_read(&fresh, "production", "one");
     let told = host.beside(&[&options[..], &["--min-state", &state]].concat());
-    is_refused(&told, "production", "this host was told to demand");
+    is_refused(&told, "production", "and this host requires event");
     // Another event under the same number, by the same signer.
     for name in names(&host.state).iter().filter(|name| name.starts_with("cache.db")) {
         fs::remove_file(host.state.join(name)).unwrap();

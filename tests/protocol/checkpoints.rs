@@ -8,7 +8,9 @@ use artfs::format::clock;
 use artfs::format::event::{ArtifactPolicy, Event, EventBody, TagChange};
 use artfs::format::id::{CheckpointHash, EventHash, EventId, StoreId};
 use artfs::format::name::{ArtifactKey, Selector, VersionNumber};
-use artfs::repo::catalog::{Actor, AliasPrecondition, AppendStep, ArtifactState, Catalog, CatalogError};
+use artfs::repo::catalog::{
+    Actor, AliasPrecondition, AppendStep, ArtifactState, Catalog, CatalogError, CheckpointFault,
+};
 use artfs::store::{Key, OnMissing, Store, checkpoints_prefix, parse_checkpoint};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -382,9 +384,9 @@ async fn a_vouched_checkpoint_that_says_otherwise_is_damage() {
     catalog.verify_log(&key()).await.expect("a checkpoint that is not there was deleted");
     backend.put(&path(reference), bytes.into()).await.expect("put");
     match catalog.verify_log(&key()).await {
-        Err(CatalogError::Checkpoint { object, by: 200, problem }) => {
+        Err(CatalogError::Checkpoint { object, by: 200, source }) => {
             assert_eq!(object, path(reference).to_string());
-            assert!(problem.contains("does not hold"), "{problem}");
+            assert!(matches!(source, CheckpointFault::OtherState), "{source}");
         }
         other => panic!("{other:?}"),
     }

@@ -1012,9 +1012,9 @@ async fn damaged_at(backend: &Arc<dyn ObjectStore>) -> Option<u64> {
     }
     match verified {
         Ok(_) => None,
-        Err(CatalogError::Damaged { artifact, seq, problem }) => {
+        Err(CatalogError::Damaged { artifact, seq, source }) => {
             assert_eq!(artifact, key());
-            assert!(!problem.is_empty());
+            assert!(!source.to_string().is_empty());
             Some(seq)
         }
         Err(e) => panic!("{e}"),

@@ -233,7 +233,7 @@ async fn found_by_fresh(backend: &Arc<dyn ObjectStore>) -> Result<ArtifactState,
     let catalog = Catalog::new(open(backend).await, None);
     match catalog.verify_log(&key()).await {
         Ok(state) => Ok(state),
-        Err(CatalogError::Damaged { seq, problem, .. }) => Err((seq, problem)),
+        Err(CatalogError::Damaged { seq, source, .. }) => Err((seq, source.to_string())),
         Err(other) => panic!("{other}"),
     }
 }

@@ -138,7 +138,7 @@ impl From<Refusal> for CliError {
             ),
             Refusal::Catalog(error) => error.into(),
             Refusal::Read(error) => error.into(),
-            Refusal::Local { .. } | Refusal::Late { .. } => CliError::failed(message),
+            Refusal::NotMoved { .. } | Refusal::Local { .. } | Refusal::Late { .. } => CliError::failed(message),
         }
     }
 }

@@ -133,7 +133,7 @@ impl From<Refusal> for Errno {
     /// Whoever admits a name tells why it is refused.
     fn from(e: Refusal) -> Self {
         match e {
-            Refusal::Forbidden { .. } => Errno::DENIED,
+            Refusal::Forbidden { .. } | Refusal::NotMoved { .. } => Errno::DENIED,
             Refusal::Catalog(e) => e.into(),
             Refusal::Read(_) | Refusal::Local { .. } => Errno::IO,
             Refusal::Late { .. } => Errno(libc::ETIMEDOUT),

@@ -38,7 +38,7 @@ impl Fs {
     fn to_errno(&self, admitted: std::result::Result<(), Refusal>) -> Result<()> {
         admitted.map_err(|refusal| {
             if let Some(admission) = &self.admission {
-                admission.tell(&refusal);
+                admission.log(&refusal);
             }
             Errno::from(refusal)
         })

@@ -95,11 +95,7 @@ pub(super) async fn of(
             Some(state) => state.apply(store, &event, hash),
             None => ArtifactState::begin(store, artifact, &event, hash).map(|begun| state = Some(begun)),
         }
-        .map_err(|e| CatalogError::Damaged {
-            artifact: artifact.clone(),
-            seq,
-            problem: e.problem,
-        })?;
+        .map_err(|source| CatalogError::Damaged { artifact: artifact.clone(), seq, source })?;
         if let Some(state) = &state {
             fold.take(state, &event, line);
         }

@@ -26,6 +26,6 @@ pub(super) fn decode(artifact: &ArtifactKey, seq: u64, line: &[u8]) -> Result<Ev
     Event::decode(line).map_err(|e| CatalogError::Damaged {
         artifact: artifact.clone(),
         seq,
-        problem: e.problem,
+        source: e.into(),
     })
 }

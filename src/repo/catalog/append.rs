@@ -1,4 +1,4 @@
-//! Appending to a log: the next number is created by one writer only; everyone else folds and tries the next.
+//! Appending to a log: one writer creates the next number, the others fold its event and try the next.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,9 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::artifacts::Catalog;
+use super::cell::{KnownLog, LogCell};
+use super::error::CatalogError;
 use super::races::Races;
 use super::read::Expect;
-use super::{ArtifactState, Catalog, CatalogError, Cell, KnownLogs};
+use super::state::ArtifactState;
 use crate::format::checkpoint::CheckpointRef;
 use crate::format::event::{Event, EventBody, MAX_EVENT_BYTES};
 use crate::format::id::{ArtifactId, EventHash, EventId};
@@ -18,13 +21,13 @@ use crate::format::signed::SignedEvent;
 use crate::format::sshsig::PublicKey;
 use crate::store::{Created, Key, StoreError, backoff};
 
-/// Answers in doubt, with nothing new in the log, before which no writer gives up, however long they took.
+/// Unclear answers, with nothing new in the log, before which no writer gives up, however long they took.
 const MIN_DOUBTS: u32 = 2;
 /// Refusals in a row, as if others wrote, with nothing new in the log, after which a writer gives up: a store may refuse
 /// one writer while another's request is under way, but the others' events show.
 const MAX_CONFLICTS: u32 = 5;
 
-/// Who an event is by.
+/// The author of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The user's name.
@@ -33,31 +36,31 @@ pub struct Actor {
     pub host: String,
 }
 
-/// What a plan says when it is shown the newest state.
+/// What a plan decides, given the newest state.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once for each attempt and moved once")]
 pub enum AppendStep {
-    /// Append this.
+    /// Append this event.
     Append(EventBody),
-    /// There is nothing to do (any more).
+    /// Nothing is to be done (any more).
     Nothing,
 }
 
-/// How an append ended.
+/// The result of an append.
 #[derive(Debug)]
 pub struct Appended {
-    /// The state with the event in it, or the one the plan was content with.
+    /// The state with the event, or the one for which the plan had nothing to do.
     pub state: Arc<ArtifactState>,
-    /// What the log says of the event's id: for a commit the version it made or found. None if there was
-    /// nothing to do.
+    /// The outcome of the event's id in the log: for a commit the version it made or found. None if there was nothing to
+    /// do.
     pub outcome: Option<Option<VersionNumber>>,
 }
 
-/// What came of one attempt to write an event.
+/// The result of one attempt to write an event.
 enum Attempt {
-    /// It is in the log, and this is the state with it.
+    /// The event is in the log; the state with it.
     Written(Arc<ArtifactState>),
-    /// It is not known to be in the log; the newest state tells.
+    /// The event is not known to be in the log; the newest state.
     Failed(Arc<ArtifactState>),
 }
 
@@ -71,22 +74,27 @@ struct StoredEvent {
 #[derive(Default)]
 struct Tries {
     races: Races,
-    /// Answers in doubt since the log last grew.
+    /// Unclear answers since the log last grew.
     doubts: u32,
-    /// When the first of them was asked for.
+    /// When the first of them was requested.
     doubted: Option<Instant>,
-    /// Refusals in a row of what is not there.
+    /// Refusals in a row, without a new event in the log.
     conflicts: u32,
 }
 
 impl Catalog {
-    /// Appends the event that `plan` makes of the newest state. `plan` is asked again whenever another writer
-    /// was faster, so its preconditions hold at the very place where the event ends up. An artifact that does
-    /// not exist is created first.
+    /// Appends the event that `plan` returns for the newest state. `plan` is called again whenever another writer was
+    /// faster, so its preconditions hold exactly where the event ends up. An artifact that does not exist is created
+    /// first.
     ///
-    /// `id` identifies the event over all attempts, also those before a crash: if it is in the log already, that
-    /// is the result and nothing is written. Cost: one request; one more for a checkpoint that is due; for each race
-    /// that was lost three, and one for each event behind the second that others wrote.
+    /// `id` identifies the event over all attempts, also those before a crash: if it is in the log already, that is the
+    /// result and nothing is written. Cost: one request; one more for a checkpoint that is due; for each lost race three,
+    /// and one for each event after the second that others wrote.
+    ///
+    /// # Errors
+    /// Those of `plan` for the newest state; [`CatalogError::Protected`], [`CatalogError::TooLarge`] and
+    /// [`CatalogError::Sign`], after which nothing was written; [`CatalogError::Doubt`] if it is unknown whether the event
+    /// was written; a request that failed.
     pub async fn append<E: From<CatalogError>>(
         &self,
         key: &ArtifactKey,
@@ -109,7 +117,7 @@ impl Catalog {
             }
             let body = match plan(&state).and_then(|step| self.permitted(&state, step).map_err(E::from)) {
                 Ok(AppendStep::Append(body)) => body,
-                // What was planned on may be old news: ask once before refusing or doing nothing.
+                // The state may be outdated: read on once before refusing or doing nothing.
                 Ok(AppendStep::Nothing) | Err(_) if !refreshed => {
                     refreshed = true;
                     state = self.read_on(key, &cell, Expect::Nothing).await?.unwrap_or(state);
@@ -133,7 +141,7 @@ impl Catalog {
             let bytes = match self.encode(key, &event).await {
                 Ok(bytes) => bytes,
                 // An earlier attempt may have landed after all.
-                Err(e) if tries.doubts > 0 => return Err(doubt(key, seq, &e).into()),
+                Err(e) if tries.doubts > 0 => return Err(doubt(key, seq, e).into()),
                 Err(e) => return Err(e.into()),
             };
             let event = StoredEvent { bytes, event };
@@ -152,16 +160,16 @@ impl Catalog {
         }
     }
 
-    /// Writes an event behind `state`, or waits for its turn and reads why it could not.
+    /// Writes an event after `state`; if that fails, waits for its turn and reads on.
     async fn attempt(
         &self,
         key: &ArtifactKey,
-        cell: &Cell,
+        cell: &LogCell,
         state: &Arc<ArtifactState>,
         StoredEvent { event, bytes }: &StoredEvent,
         tries: &mut Tries,
     ) -> Result<Attempt, CatalogError> {
-        let doubt = |problem: &dyn std::fmt::Display| doubt(key, event.seq, problem);
+        let doubt = |cause: CatalogError| doubt(key, event.seq, cause);
         let asked = Instant::now();
         let mut conflict = None;
         let answer = match self.create_event(key, event.seq, bytes).await {
@@ -176,7 +184,7 @@ impl Catalog {
             }
             Ok(Created::Unknown(problem)) => Some(problem),
             // An earlier attempt may have landed after all.
-            Err(e) if tries.doubts > 0 => return Err(doubt(&e)),
+            Err(e) if tries.doubts > 0 => return Err(doubt(e.into())),
             Err(e) => return Err(e.into()),
         };
         let env = self.store.env();
@@ -189,39 +197,39 @@ impl Catalog {
         tokio::time::sleep(wait.unwrap_or_default()).await;
         let newest = match self.read_on(key, cell, Expect::News).await {
             Ok(newest) => newest.unwrap_or_else(|| state.clone()),
-            // "Exists" may also be said of an event that is this one.
-            Err(CatalogError::Store(e)) => return Err(doubt(&answer.unwrap_or(e))),
+            // The event that "exists" may be this one.
+            Err(CatalogError::Store(e)) => return Err(doubt(answer.unwrap_or(e).into())),
             Err(e) => return Err(e),
         };
         if newest.seq() > state.seq() {
-            // Whose it is, is known now.
+            // Now it is known whose event it is.
             (tries.doubts, tries.doubted, tries.conflicts) = (0, None, 0);
         } else {
             // Nothing landed, or not yet: the same number is tried again.
             tries.races.reset();
             tries.conflicts = if conflict.is_some() { tries.conflicts + 1 } else { 0 };
             if let Some(conflict) = conflict.filter(|_| tries.conflicts >= MAX_CONFLICTS) {
-                let error = conflict.refusing(&Key::Event(key.clone(), event.seq));
-                return Err(if tries.doubts > 0 { doubt(&error) } else { error.into() });
+                let error = conflict.refusing(&Key::Event(key.clone(), event.seq)).into();
+                return Err(if tries.doubts > 0 { doubt(error) } else { error });
             }
             if let Some(problem) = answer.filter(|_| self.is_hopeless(tries.doubts, tries.doubted)) {
-                return Err(doubt(&problem));
+                return Err(doubt(problem.into()));
             }
         }
-        // Only now: the race that was lost last may have been lost to this very event.
+        // Only now: the last race may have been lost to this very event.
         if pause.is_none() && newest.outcome(&event.id).is_none() {
             let contention = CatalogError::Contention(key.clone());
-            return Err(if tries.doubts > 0 { doubt(&contention) } else { contention });
+            return Err(if tries.doubts > 0 { doubt(contention) } else { contention });
         }
         Ok(Attempt::Failed(newest))
     }
 
-    /// Adds an event that was just written to what is known. It is read back from its bytes, as all others read it.
-    /// The state is as old as the request: while its answer was on its way, others may have gone on.
+    /// Adds an event that was just written to what is known, folded from its bytes as other readers do. The state is as
+    /// old as the request: others may have written more before the answer came.
     fn apply_written(
         &self,
         key: &ArtifactKey,
-        cell: &Cell,
+        cell: &LogCell,
         state: Option<&ArtifactState>,
         seq: u64,
         bytes: &Bytes,
@@ -231,12 +239,15 @@ impl Catalog {
         self.fold(key, &mut next, seq, bytes)?;
         let next = Arc::new(next.expect("an event that was folded makes a state"));
         self.mirror.add_events(key, &[(seq, bytes.clone())]);
-        cell.set(KnownLogs { loaded: true, state: Some(next.clone()), checked: Some(asked), unheard: None });
+        cell.set(KnownLog { loaded: true, state: Some(next.clone()), checked: Some(asked), unheard: None });
         Ok(next)
     }
 
-    /// Whether an event with this id is in the log now, and its outcome. Used to learn how an attempt before a
-    /// crash ended.
+    /// Looks up an event by its id in the log as it is now, to learn how an attempt before a crash ended: none if the log
+    /// does not have it, else the version if it was a commit.
+    ///
+    /// # Errors
+    /// As [`Catalog::state`]; the store's error if it does not answer and the event is not known.
     pub async fn outcome(
         &self,
         key: &ArtifactKey,
@@ -252,7 +263,7 @@ impl Catalog {
     async fn read_or_create(
         &self,
         key: &ArtifactKey,
-        cell: &Cell,
+        cell: &LogCell,
         actor: &Actor,
     ) -> Result<Arc<ArtifactState>, CatalogError> {
         let (mut doubts, begun) = (0, Instant::now());
@@ -267,7 +278,6 @@ impl Catalog {
             let bytes = self.encode(key, &event).await?;
             let asked = Instant::now();
             match self.create_event(key, 0, &bytes).await.map_err(CatalogError::from)? {
-                // Whoever made it, the log begins now; reading it tells which artifact it is.
                 Created::Yes => {
                     let state = self.apply_written(key, cell, None, 0, &bytes, asked)?;
                     self.forget_listings();
@@ -311,7 +321,7 @@ impl Catalog {
         }
     }
 
-    /// What may be appended here: an alias that is protected is moved with a signature by one of its keys only.
+    /// Checks that this host may append an event: only a signature by one of its keys moves a protected alias.
     fn permitted(&self, state: &ArtifactState, step: AppendStep) -> Result<AppendStep, CatalogError> {
         let signer = self.signer.as_ref().map(|signer| signer.key());
         let forbidden = match &step {
@@ -328,8 +338,8 @@ impl Catalog {
         }
     }
 
-    /// The object to store: signed if this catalog signs. No reader would take an event that is too long, and no
-    /// event behind it would ever be read.
+    /// Encodes an event as it is stored, signed if this catalog signs. Readers reject an event that is too long, and would
+    /// never get past it.
     async fn encode(&self, key: &ArtifactKey, event: &Event) -> Result<Bytes, CatalogError> {
         let payload = event.encode();
         let stored = match &self.signer {
@@ -349,8 +359,8 @@ impl Catalog {
         self.store.create(&Key::Event(key.clone(), seq), bytes.clone()).await
     }
 
-    /// Whether attempts have failed for as long as one is waited for, and more than one of them: the connection of the
-    /// first may have been dead.
+    /// Whether attempts have failed for as long as one request is waited for, and more than one of them: the connection of
+    /// the first may have been dead.
     fn is_hopeless(&self, doubts: u32, since: Option<Instant>) -> bool {
         doubts >= MIN_DOUBTS && since.is_some_and(|since| since.elapsed() >= self.store.answer_limit())
     }
@@ -360,7 +370,7 @@ impl Catalog {
     }
 }
 
-/// Whether event `seq` was written is not known.
-fn doubt(key: &ArtifactKey, seq: u64, problem: &dyn std::fmt::Display) -> CatalogError {
-    CatalogError::Doubt { artifact: key.clone(), seq, problem: problem.to_string() }
+/// The error of an append that may or may not have written event `seq`.
+fn doubt(key: &ArtifactKey, seq: u64, cause: CatalogError) -> CatalogError {
+    CatalogError::Doubt { artifact: key.clone(), seq, source: Box::new(cause) }
 }

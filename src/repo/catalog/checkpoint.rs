@@ -1,8 +1,8 @@
 //! Checkpoints of a log: when one is written, and which one a log is read from.
 //!
-//! Whoever appends writes a checkpoint of the state it stands on, when the log has grown enough, and vouches for it in
-//! its event. A reader takes the newest one that an event behind it vouches for. All that is wrong with a checkpoint
-//! costs requests and is logged, and never fails a read or an append.
+//! When the log has grown enough, a writer stores a checkpoint of the state before its event, and vouches for it in the
+//! event. A reader uses the newest checkpoint that a later event vouches for. A bad checkpoint is logged and costs
+//! requests; it never fails a read or an append.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,8 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::artifacts::Catalog;
+use super::cell::LogCell;
+use super::error::{CatalogError, CheckpointFault};
 use super::read::{LogListing, LogRead};
-use super::{ArtifactState, Catalog, CatalogError, Cell};
+use super::state::ArtifactState;
 use crate::format::checkpoint::{Checkpoint, CheckpointRef, MAX_SEQ};
 use crate::format::id::CheckpointHash;
 use crate::format::name::ArtifactKey;
@@ -21,8 +24,8 @@ use crate::store::{Key, checkpoints_prefix};
 
 /// Events from one checkpoint to the next, at least: as many as are fetched at once.
 pub(super) const MIN_EVENTS: u64 = 64;
-/// Bytes of a checkpoint for each event since the one before, at the most: what all checkpoints of a log add up to
-/// stays in proportion to the log.
+/// Bytes of a checkpoint for each event since the one before, at most: so all checkpoints of a log stay in proportion to
+/// the log.
 const BYTES_PER_EVENT: u64 = 16 << 10;
 /// How long an append waits for its checkpoint to be written.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,20 +36,20 @@ const MAX_TRIED: usize = 4;
 /// Events folded from the mirror, at the most, before it gets a checkpoint of its own.
 const MIRRORED_EVENTS: u64 = 256;
 
-/// The end of a log, as far as it was listed and fetched; what was fetched has no gaps and ends with the log.
+/// The end of a log, as far as it was listed and fetched. The fetched events have no gaps and end with the log.
 #[derive(Debug)]
-struct Tail {
+struct LogTail {
     listed: LogListing,
     events: BTreeMap<u64, Bytes>,
 }
 
-impl Tail {
-    /// Whether there is an event behind a checkpoint.
+impl LogTail {
+    /// Whether there is an event after a checkpoint.
     fn can_vouch_for(&self, checkpoint: CheckpointRef) -> bool {
         self.listed.is_whole && checkpoint.seq + 1 < self.listed.end
     }
 
-    /// The numbers from `from` on that were not fetched.
+    /// Returns the numbers from `from` on that were not fetched.
     fn lacking(&self, from: u64) -> Range<u64> {
         from..self.events.first_key_value().map_or(self.listed.end, |(first, _)| *first)
     }
@@ -57,7 +60,7 @@ impl Catalog {
     pub(super) async fn write_checkpoint(
         &self,
         key: &ArtifactKey,
-        cell: &Cell,
+        cell: &LogCell,
         state: &Arc<ArtifactState>,
     ) -> Option<(CheckpointRef, Bytes)> {
         let first_uncovered = state.vouched().map_or(0, |known| known.seq + 1);
@@ -75,17 +78,26 @@ impl Catalog {
         not_before(reference.seq + 1 + worth);
         let object = Key::Checkpoint(key.clone(), reference);
         let put = self.store.put(&object, vec![bytes.clone()]);
-        let problem = match tokio::time::timeout(PATIENCE, put).await {
+        match tokio::time::timeout(PATIENCE, put).await {
             Ok(Ok(())) => return Some((reference, bytes)),
-            Ok(Err(e)) => e.to_string(),
-            Err(_) => format!("not done in {} s", PATIENCE.as_secs()),
-        };
-        tracing::warn!(%object, problem, "no checkpoint was written; the log goes on without");
+            Ok(Err(error)) => {
+                tracing::warn!(%object, %error, "checkpoint not written; the log continues without")
+            }
+            Err(_) => {
+                let limit_seconds = PATIENCE.as_secs();
+                tracing::warn!(%object, limit_seconds, "checkpoint not written in time; the log continues without");
+            }
+        }
         None
     }
 
-    /// Keeps a checkpoint of `state` in the mirror if many events would have to be folded without.
-    pub(super) async fn mirror_checkpoint(&self, key: &ArtifactKey, cell: &Cell, state: &Arc<ArtifactState>) {
+    /// Keeps a checkpoint of `state` in the mirror if many events would have to be folded without it.
+    pub(super) async fn mirror_checkpoint(
+        &self,
+        key: &ArtifactKey,
+        cell: &LogCell,
+        state: &Arc<ArtifactState>,
+    ) {
         let behind = state.seq().saturating_sub(cell.mirrored.load(Ordering::Relaxed));
         if behind < MIRRORED_EVENTS || !self.mirror.is_open() {
             return;
@@ -104,7 +116,7 @@ impl Catalog {
                 Some((CheckpointRef { seq, hash: CheckpointHash::of(&bytes) }, bytes.into()))
             }
             Ok((_, Err(e))) => {
-                tracing::warn!("no checkpoint was made: {e}");
+                tracing::warn!("checkpoint not made: {e}");
                 None
             }
             // The runtime is ending.
@@ -112,30 +124,30 @@ impl Catalog {
         }
     }
 
-    /// The state in a checkpoint's bytes, if they are what their name says and belong to this log.
+    /// Decodes a checkpoint; fails unless the bytes are those of its name and it belongs to this log.
     pub(super) fn open_checkpoint(
         &self,
         key: &ArtifactKey,
         reference: CheckpointRef,
         bytes: &[u8],
-    ) -> Result<ArtifactState, String> {
+    ) -> Result<ArtifactState, CheckpointFault> {
         if CheckpointHash::of(bytes) != reference.hash {
-            return Err("its hash is not the one in its name".into());
+            return Err(CheckpointFault::WrongHash);
         }
-        let checkpoint = Checkpoint::decode(bytes).map_err(|e| e.to_string())?;
+        let checkpoint = Checkpoint::decode(bytes)?;
         if checkpoint.store != self.store.id() {
-            return Err("it belongs to another store".into());
+            return Err(CheckpointFault::OtherStore);
         }
         if checkpoint.key != *key {
-            return Err(format!("it belongs to {}", checkpoint.key));
+            return Err(CheckpointFault::OtherLog(checkpoint.key));
         }
         if checkpoint.seq != reference.seq {
-            return Err(format!("it is of event {}", checkpoint.seq));
+            return Err(CheckpointFault::OtherEvent(checkpoint.seq));
         }
         Ok(ArtifactState::from_checkpoint(reference, checkpoint))
     }
 
-    /// The checkpoints of an artifact, newest first. Cost: one request.
+    /// Lists the checkpoints of an artifact, newest first. Cost: one request.
     pub(super) async fn list_checkpoints(
         &self,
         key: &ArtifactKey,
@@ -156,8 +168,8 @@ impl Catalog {
         }
     }
 
-    /// Reads a log behind `known` (none: all of it) from the newest checkpoint that can be trusted; `listed` is the
-    /// first look at what is behind.
+    /// Reads a log after `known` (none: all of it) from the newest checkpoint that can be trusted; `listed` is the first
+    /// listing of what comes after it.
     pub(super) async fn read_far(
         &self,
         key: &ArtifactKey,
@@ -166,7 +178,7 @@ impl Catalog {
         mut candidates: Vec<CheckpointRef>,
     ) -> Result<LogRead, CatalogError> {
         let next = listed.from;
-        let mut tail = Tail { listed, events: BTreeMap::new() };
+        let mut tail = LogTail { listed, events: BTreeMap::new() };
         candidates.retain(|c| c.seq >= next && (!listed.is_whole || tail.can_vouch_for(*c)));
         for (i, candidate) in candidates.iter().take(MAX_TRIED).enumerate() {
             let older = candidates.get(i + 1).unwrap_or(candidate).seq;
@@ -195,14 +207,14 @@ impl Catalog {
         Ok(LogRead { state, base: None, events: tail.events.into_iter().collect() })
     }
 
-    /// Fetches a checkpoint and what of the log behind it is not in `tail` yet, at the same time where the log's end
-    /// is known; else the log is listed meanwhile, from the next older checkpoint on, in case this one is wrong.
+    /// Fetches a checkpoint and the later events that `tail` lacks, at the same time if the end of the log is known. Else
+    /// the log is listed meanwhile, from the next older checkpoint on, in case this one is bad.
     async fn fetch_with_tail(
         &self,
         key: &ArtifactKey,
         candidate: CheckpointRef,
         older: u64,
-        tail: &mut Tail,
+        tail: &mut LogTail,
     ) -> Result<Option<(Bytes, ArtifactState)>, CatalogError> {
         let checkpoint = self.fetch_checkpoint(key, candidate);
         if tail.listed.is_whole {
@@ -226,7 +238,7 @@ impl Catalog {
         Ok(opened)
     }
 
-    /// A checkpoint from the store; none, and a word in the log, if it is not there or not right.
+    /// Fetches a checkpoint from the store. Logs and returns none if it is missing or bad.
     async fn fetch_checkpoint(
         &self,
         key: &ArtifactKey,
@@ -250,7 +262,7 @@ impl Catalog {
         }
     }
 
-    /// The state that a checkpoint and the events behind it add up to, if one of these vouches for it.
+    /// Folds the events after a checkpoint onto it; fails unless one of them vouches for it.
     fn fold_vouched(
         &self,
         key: &ArtifactKey,
@@ -258,16 +270,17 @@ impl Catalog {
         reference: CheckpointRef,
         state: ArtifactState,
         events: &BTreeMap<u64, Bytes>,
-    ) -> Result<ArtifactState, String> {
+    ) -> Result<ArtifactState, CheckpointFault> {
         if known.is_some_and(|known| known.artifact_id() != state.artifact_id()) {
-            return Err("it belongs to another artifact of that name".into());
+            return Err(CheckpointFault::OtherArtifact);
         }
         let mut state = Some(state);
         let mut is_vouched = false;
         for (seq, bytes) in events {
-            let named = self.fold(key, &mut state, *seq, bytes).map_err(|e| e.to_string())?;
+            let named =
+                self.fold(key, &mut state, *seq, bytes).map_err(|e| CheckpointFault::Event(Box::new(e)))?;
             is_vouched |= named == Some(reference);
         }
-        state.filter(|_| is_vouched).ok_or_else(|| "no event behind it vouches for it".to_owned())
+        state.filter(|_| is_vouched).ok_or(CheckpointFault::Unvouched)
     }
 }

@@ -1,9 +1,12 @@
-//! Changes that need no new content: aliases, tags, metadata, time to live, messages.
+//! Edits without new content: aliases, tags, metadata, time to live, messages.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Actor, AppendStep, ArtifactState, Catalog, CatalogError, VersionRecord};
+use super::append::{Actor, AppendStep};
+use super::artifacts::Catalog;
+use super::error::{CatalogError, EditError};
+use super::state::ArtifactState;
 use crate::format::details::Details;
 use crate::format::event::{
     AliasMove, AliasTarget, CommitSettings, EventBody, MessageChange, MetaChange, Metadata, Recommit,
@@ -11,95 +14,27 @@ use crate::format::event::{
 };
 use crate::format::id::{DetailsId, EventId};
 use crate::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
+use crate::format::record::VersionRecord;
 use crate::store::Key;
 
-/// Why a change was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum EditError {
-    /// The catalog or the store failed.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The target is not a living version.
-    #[error("{artifact} has no version or alias {target}; `artfs ls {artifact}` lists what there is")]
-    NoTarget {
-        /// The artifact.
-        artifact: ArtifactKey,
-        /// What was asked for.
-        target: String,
-    },
-    /// The alias to remove is not set.
-    #[error("{artifact} has no alias {alias}")]
-    NoAlias {
-        /// The artifact.
-        artifact: ArtifactKey,
-        /// Its alias.
-        alias: AliasName,
-    },
-    /// The alias does not point where the caller said it does.
-    #[error("{alias} of {artifact} points to {found}, not to {expected}: nothing was changed")]
-    Precondition {
-        /// The artifact.
-        artifact: ArtifactKey,
-        /// Its alias.
-        alias: AliasName,
-        /// Where it was to point.
-        expected: String,
-        /// Where it does.
-        found: String,
-    },
-    /// Aliases point to the version to delete.
-    #[error(
-        "{artifact}:{version} was not deleted: {} {} to it",
-        listed(aliases.iter(), aliases.len()), if aliases.len() == 1 { "points" } else { "point" }
-    )]
-    Aliased {
-        /// The artifact.
-        artifact: ArtifactKey,
-        /// Its version.
-        version: VersionNumber,
-        /// What points to it.
-        aliases: Vec<AliasName>,
-    },
-    /// Living versions were made from the version to delete.
-    #[error(
-        "{artifact}:{version} was not deleted: it is an input of {}",
-        listed(users.iter().map(|(artifact, version)| format!("{artifact}:{version}")), users.len())
-    )]
-    IsInput {
-        /// The artifact.
-        artifact: ArtifactKey,
-        /// Its version.
-        version: VersionNumber,
-        /// The versions that name it.
-        users: Vec<(ArtifactKey, VersionNumber)>,
-    },
-}
-
-/// Collections that may overtake one change.
+/// Garbage collections that may overtake one edit.
 const MAX_OVERTAKINGS: usize = 16;
-/// Names that an error lists; the others are counted.
-const MAX_NAMED: usize = 10;
-
-fn listed(names: impl Iterator<Item = impl ToString>, count: usize) -> String {
-    let named: Vec<String> = names.take(MAX_NAMED).map(|name| name.to_string()).collect();
-    match count - named.len() {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
-}
-
 /// Where an alias must point for a move to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AliasPrecondition {
-    /// Anywhere.
+    /// Anywhere, or not set.
     Any,
     /// To this version.
     At(VersionNumber),
 }
 
 impl Catalog {
-    /// Points an alias to the version that `target` selects when the event is written. Setting it to where it
-    /// points already is no event.
+    /// Points an alias to the version that `target` selects when the event is written. Writes nothing if it points there
+    /// already.
+    ///
+    /// # Errors
+    /// [`EditError::NoTarget`] if there is no such version, [`EditError::Precondition`] if the alias points elsewhere;
+    /// [`EditError::Catalog`].
     pub async fn set_alias(
         &self,
         key: &ArtifactKey,
@@ -113,7 +48,7 @@ impl Catalog {
             let version = select(state, target)?;
             let from = check_alias(state, alias, precondition)?;
             chosen = Some(version.version);
-            // Who signs says it again: the move before may be somebody else's, and not signed.
+            // A signer writes it again: the move before may be somebody else's, and not signed.
             if from == Some(version.version) && self.signer().is_none() {
                 return Ok(AppendStep::Nothing);
             }
@@ -126,6 +61,10 @@ impl Catalog {
     }
 
     /// Removes an alias.
+    ///
+    /// # Errors
+    /// [`EditError::NoAlias`] if it is not set, [`EditError::Precondition`] if it points elsewhere;
+    /// [`EditError::Catalog`].
     pub async fn remove_alias(
         &self,
         key: &ArtifactKey,
@@ -144,6 +83,9 @@ impl Catalog {
     }
 
     /// Adds and removes tags of a version.
+    ///
+    /// # Errors
+    /// [`EditError::NoTarget`] if there is no such version; [`EditError::Catalog`].
     pub async fn change_tags(
         &self,
         key: &ArtifactKey,
@@ -165,6 +107,9 @@ impl Catalog {
     }
 
     /// Replaces the tags of a version.
+    ///
+    /// # Errors
+    /// [`EditError::NoTarget`] if there is no such version; [`EditError::Catalog`].
     pub async fn set_tags(
         &self,
         key: &ArtifactKey,
@@ -185,6 +130,9 @@ impl Catalog {
     }
 
     /// Sets and removes metadata of a version.
+    ///
+    /// # Errors
+    /// [`EditError::NoTarget`] if there is no such version; [`EditError::Catalog`].
     pub async fn change_meta(
         &self,
         key: &ArtifactKey,
@@ -209,6 +157,9 @@ impl Catalog {
     }
 
     /// Sets or clears a version's time to live, in seconds after its creation.
+    ///
+    /// # Errors
+    /// [`EditError::NoTarget`] if there is no such version; [`EditError::Catalog`].
     pub async fn set_ttl(
         &self,
         key: &ArtifactKey,
@@ -226,7 +177,10 @@ impl Catalog {
         .await
     }
 
-    /// Says once more that a version's content is that of its digest: for the signature that this has.
+    /// Commits a version's content again by its digest, for the signature of the event.
+    ///
+    /// # Errors
+    /// [`EditError::NoTarget`] if there is no such version; [`EditError::Catalog`].
     pub async fn commit_again(
         &self,
         key: &ArtifactKey,
@@ -242,6 +196,9 @@ impl Catalog {
     }
 
     /// Replaces a version's message.
+    ///
+    /// # Errors
+    /// [`EditError::NoTarget`] if there is no such version; [`EditError::Catalog`].
     pub async fn set_message(
         &self,
         key: &ArtifactKey,
@@ -260,7 +217,7 @@ impl Catalog {
                 .edit(key, actor, |state| {
                     let version = select(state, target)?.version;
                     newest = state.epoch();
-                    // A collection that began meanwhile may have condemned the object: it is written anew.
+                    // A collection that began meanwhile may have condemned the object: write it again.
                     Ok(match newest == epoch {
                         true => AppendStep::Append(EventBody::Message(MessageChange {
                             version,
@@ -278,7 +235,7 @@ impl Catalog {
         Err(CatalogError::Contention(key.clone()).into())
     }
 
-    /// Appends one event of its own to an artifact that exists.
+    /// Appends one event to an artifact that exists.
     pub(super) async fn edit(
         &self,
         key: &ArtifactKey,
@@ -286,7 +243,7 @@ impl Catalog {
         plan: impl FnMut(&ArtifactState) -> Result<AppendStep, EditError>,
     ) -> Result<Arc<ArtifactState>, EditError> {
         self.store.ask_again().await.map_err(CatalogError::from)?;
-        // An edit never creates an artifact. That there is none may be old news, that there is one may not.
+        // An edit never creates an artifact. One that is known exists; one that is not may be new.
         let max_age = if self.known(key).is_some() { Duration::MAX } else { Duration::ZERO };
         self.existing(key, max_age).await?;
         let id = EventId::from_bytes(self.store.env().random16());

@@ -1,8 +1,8 @@
-//! Which artifacts of a project are shown: those that were not deleted as a whole.
+//! Which artifacts a listing shows: those that were not deleted as a whole.
 //!
-//! Only an artifact's log says that it was deleted, and a listing must not ask for every log every time. So each
-//! log is read once, by the first listing that shows it on this host, and after that a listing looks at a few of
-//! them only, those that were not looked at for longest. What is looked up by name is always asked for.
+//! Only an artifact's log says that it was deleted, and a listing must not read every log every time. So each log is read
+//! once, by the first listing on this host that shows it; after that a listing reads only the few logs that were not read
+//! for longest. Lookups by name always read the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,29 +10,35 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::time::Instant;
 
+use super::artifacts::Catalog;
+use super::cell::KnownLog;
+use super::error::CatalogError;
 use super::read::PARALLEL_LOGS;
-use super::{ArtifactState, Catalog, CatalogError, KnownLogs};
+use super::state::ArtifactState;
 use crate::format::name::{ArtifactKey, ArtifactName, ProjectName};
 
-/// Logs that one listing looks at, of those it knows.
+/// Known logs that one listing reads.
 const LOGS_PER_LISTING: usize = 16;
 
 /// What is known of the artifacts of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KnownOf {
     Nothing,
-    /// One lives.
+    /// At least one exists.
     Living,
-    /// All that are known were deleted.
+    /// All known ones were deleted.
     Removed,
 }
 
 impl Catalog {
-    /// The artifacts of a project that are not deleted, as far as this host knows, in order. Another host's deletion
-    /// or re-creation of one shows when its turn has come, or when it was looked up by name.
+    /// Lists the artifacts of a project that are not deleted, as far as this host knows, in order. Another host's deletion
+    /// or re-creation of one shows when its turn comes, or when it is looked up by name.
     ///
-    /// Cost: a listing, and a request for at most 16 logs, if the last look is older than `max_age`; and each log once
-    /// that this host has never read.
+    /// Cost: a listing and a request for at most 16 logs, if the last ones are older than `max_age`; and once each log that
+    /// this host has never read.
+    ///
+    /// # Errors
+    /// As [`Catalog::artifacts`].
     pub async fn living_artifacts(
         &self,
         project: &ProjectName,
@@ -47,23 +53,29 @@ impl Catalog {
         Ok(keys.into_iter().filter(|key| !self.is_removed(key)).map(|key| key.name).collect())
     }
 
-    /// The projects that have an artifact which is not deleted, as far as this host knows, in order. Of a project where it
-    /// knows of none, logs are read until one is found.
+    /// Lists the projects with an artifact that is not deleted, as far as this host knows, in order. Of a project without a
+    /// known one, logs are read until one is found.
     ///
-    /// Cost: as [`Catalog::projects`]; and, for each project where no artifact is known to live, a listing and as a rule
-    /// one log, the first time.
+    /// Cost: as [`Catalog::projects`]; for each project without a known artifact also a listing and usually one log, the
+    /// first time.
+    ///
+    /// # Errors
+    /// As [`Catalog::projects`].
     pub async fn living_projects(&self, max_age: Duration) -> Result<Vec<ProjectName>, CatalogError> {
         let checks = futures::stream::iter(self.projects(max_age).await?).map(|project| async move {
             let lives = self.has_living(&project, max_age).await;
-            // One that cannot be looked into is shown: who looks is told more.
+            // An unreadable project is shown: opening it reports why.
             (project, lives.unwrap_or(true))
         });
         let checked: Vec<(ProjectName, bool)> = checks.buffered(PARALLEL_LOGS).collect().await;
         Ok(checked.into_iter().filter(|(_, lives)| *lives).map(|(project, _)| project).collect())
     }
 
-    /// Whether the store has a project; one of which this host knows deleted artifacts only must have another. Cost: as
-    /// [`Catalog::projects`] as a rule.
+    /// Whether the store has a project. If this host knows only deleted artifacts of it, there must be another one. Cost:
+    /// usually as [`Catalog::projects`].
+    ///
+    /// # Errors
+    /// As [`Catalog::projects`] and [`Catalog::artifacts`].
     pub async fn has_project(&self, project: &ProjectName, max_age: Duration) -> Result<bool, CatalogError> {
         if !self.lists_project(project, max_age).await? {
             return Ok(false);
@@ -96,11 +108,11 @@ impl Catalog {
                 return Ok(true);
             }
         }
-        // All are deleted, unless another host has begun one again.
+        // All are deleted, unless another host has recreated one.
         Ok(!self.living_artifacts(project, max_age).await?.is_empty())
     }
 
-    /// What is in memory of a project's artifacts.
+    /// Returns what is in memory about a project's artifacts.
     fn known_of(&self, project: &ProjectName) -> KnownOf {
         let cells = self.cells.lock();
         let of_project = cells.iter().filter(|(key, _)| key.project == *project);
@@ -118,7 +130,10 @@ impl Catalog {
         self.known(key).is_some_and(|state| state.is_removed())
     }
 
-    /// The artifacts of a project that are not deleted, as they are now. Cost: as [`Catalog::states_of`].
+    /// Returns the artifacts of a project that are not deleted, as they are now. Cost: as [`Catalog::states_of`].
+    ///
+    /// # Errors
+    /// As [`Catalog::states_of`].
     pub async fn living_states_of(
         &self,
         project: &ProjectName,
@@ -127,7 +142,11 @@ impl Catalog {
         Ok(states.into_iter().filter(|state| !state.is_removed()).collect())
     }
 
-    /// Those of all projects. Cost: a listing for each project and a request for each artifact.
+    /// Returns the artifacts of all projects that are not deleted. Cost: a listing for each project and a request for each
+    /// artifact.
+    ///
+    /// # Errors
+    /// As [`Catalog::states_of`].
     pub async fn living_states(&self) -> Result<Vec<Arc<ArtifactState>>, CatalogError> {
         let mut found = vec![];
         for project in self.projects(Duration::ZERO).await? {
@@ -136,7 +155,7 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Whose logs to look at: all that were never read, and some of the others.
+    /// Returns the artifacts whose logs to read: all that were never read, and some of the others.
     async fn due(&self, keys: &[ArtifactKey]) -> Vec<ArtifactKey> {
         let (mut read, mut due) = (vec![], vec![]);
         for key in keys {
@@ -153,16 +172,16 @@ impl Catalog {
 
     async fn look(&self, keys: Vec<ArtifactKey>, max_age: Duration) {
         let reads = futures::stream::iter(keys).map(|key| async move {
-            // One that cannot be read now, or is damaged, is shown: who looks it up is told more.
+            // An unreadable or damaged artifact is shown: looking it up reports why.
             if let Err(error) = self.state(&key, max_age).await {
-                tracing::debug!(%error, "listed without having been looked at");
+                tracing::debug!(%error, "listed without reading its log");
             }
         });
         reads.buffer_unordered(PARALLEL_LOGS).collect::<()>().await;
     }
 
-    /// What is known of an artifact, from memory or from the local copy of its log. Sends nothing.
-    async fn recall(&self, key: &ArtifactKey) -> KnownLogs {
+    /// Returns what is known of an artifact, from memory or from the local copy of its log. Sends nothing.
+    async fn recall(&self, key: &ArtifactKey) -> KnownLog {
         let cell = self.cell(key);
         if !cell.known().loaded {
             let _reading = cell.reading.lock().await;
@@ -171,7 +190,7 @@ impl Catalog {
         cell.known()
     }
 
-    /// Whether the last look at a project's logs is old enough for another one.
+    /// Whether it is time to read some of a project's logs again; if so, it is taken as done.
     fn begin_looking(&self, project: &ProjectName, max_age: Duration) -> bool {
         let mut looks = self.looks.lock();
         let is_due = looks.get(project).is_none_or(|at| at.elapsed() >= max_age);

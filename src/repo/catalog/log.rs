@@ -1,12 +1,14 @@
-//! The whole log: its lines as they are stored, and the proof that they are one chain.
+//! The whole log: its stored events, and the check that they are one chain.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::artifacts::Catalog;
+use super::error::{CatalogError, CheckpointFault, EventFault};
 use super::read::missing_event;
-use super::{ArtifactState, Catalog, CatalogError};
+use super::state::ArtifactState;
 use crate::format::checkpoint::{Checkpoint, CheckpointRef};
 use crate::format::event::Event;
 use crate::format::id::{CheckpointHash, EventHash};
@@ -14,18 +16,18 @@ use crate::format::name::ArtifactKey;
 use crate::store::{Key, StoreError};
 
 impl Catalog {
-    /// The stored bytes of every event that `state` adds up, oldest first: a chain that ends at `state`'s head. Cost:
-    /// one request for each event that the mirror lacks; these are kept there.
+    /// Returns the stored bytes of every event of `state`, oldest first: a chain that ends at its head. Cost: one request
+    /// for each event that the mirror lacks; these are kept there.
     ///
     /// # Errors
-    /// [`CatalogError::Incomplete`] if events are lacking and the store cannot be reached; damage.
+    /// [`CatalogError::Incomplete`] if events are lacking and the store is unreachable; [`CatalogError::Damaged`].
     pub async fn log_lines(&self, state: &ArtifactState) -> Result<Vec<Bytes>, CatalogError> {
         let key = state.key();
         let mirrored = self.mirror.events_from(key, 0).into_iter().map(|(seq, bytes)| (seq, bytes.into()));
         match self.complete(state, 0, mirrored.collect()).await {
-            Err(CatalogError::Damaged { seq, problem, .. }) => {
-                // It may be the local copy that is wrong.
-                tracing::warn!("{key}: event {seq}: {problem}; reading the whole log from the store");
+            Err(error @ CatalogError::Damaged { .. }) => {
+                // The damage may be in the local copy.
+                tracing::warn!("{error}; reading the whole log from the store");
                 let (lines, _) = self.complete(state, 0, BTreeMap::new()).await?;
                 self.mirror.forget(key);
                 let events: Vec<(u64, Bytes)> = (0..).zip(lines.iter().cloned()).collect();
@@ -36,9 +38,11 @@ impl Catalog {
         }
     }
 
-    /// The hash of event `seq` in the log whose end is `state`'s head, and the stored bytes of the events behind it, by
-    /// the chain from there down; none if the log is shorter. Cost: one request for each event behind it that the
-    /// mirror lacks.
+    /// Returns the hash of event `seq` in the log that ends at `state`'s head, and the stored bytes of the later events,
+    /// checked down the chain; none if the log is shorter. Cost: one request for each later event that the mirror lacks.
+    ///
+    /// # Errors
+    /// As [`Catalog::log_lines`].
     pub async fn events_behind(
         &self,
         state: &ArtifactState,
@@ -51,30 +55,33 @@ impl Catalog {
         let mirrored = self.mirror.events_from(state.key(), from);
         let mirrored = mirrored.into_iter().map(|(seq, bytes)| (seq, bytes.into())).collect();
         let (events, before) = match self.complete(state, from, mirrored).await {
-            // It may be the local copy that is wrong.
+            // The damage may be in the local copy.
             Err(CatalogError::Damaged { .. }) => self.complete(state, from, BTreeMap::new()).await?,
             other => other?,
         };
         Ok(before.map(|hash| (hash, events)))
     }
 
-    /// The stored bytes of an event of this host's copy of a log, which proves nothing of it.
+    /// Returns the stored bytes of an event in this host's copy of a log, unchecked.
     pub fn mirrored_event(&self, key: &ArtifactKey, seq: u64) -> Option<Bytes> {
         self.mirror.event(key, seq).map(Bytes::from)
     }
 
-    /// Keeps an event of which the caller knows that it is true.
+    /// Keeps an event that the caller has checked.
     pub fn mirror_event(&self, key: &ArtifactKey, seq: u64, bytes: &Bytes) {
         self.mirror.add_events(key, &[(seq, bytes.clone())]);
     }
 
-    /// The stored bytes of an event, as the store has them now. Cost: one request.
+    /// Reads the stored bytes of an event from the store. Cost: one request.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such event; a request that failed.
     pub async fn stored_event(&self, key: &ArtifactKey, seq: u64) -> Result<Bytes, CatalogError> {
         Ok(self.store.get(&Key::Event(key.clone(), seq)).await?)
     }
 
-    /// Adds what is lacking of the events from `from` on from the store, and checks the chain; gives also the hash of
-    /// the event before.
+    /// Fetches the events from `from` on that are lacking, and checks the chain; returns also the hash of the event before
+    /// them.
     async fn complete(
         &self,
         state: &ArtifactState,
@@ -98,7 +105,7 @@ impl Catalog {
         Ok((lines, before))
     }
 
-    /// What this host remembers of an artifact, without asking the store.
+    /// Returns what this host remembers of an artifact, from memory or its copy of the log. Sends nothing.
     pub async fn remembered(&self, key: &ArtifactKey) -> Option<Arc<ArtifactState>> {
         let cell = self.cell(key);
         let _reading = cell.reading.lock().await;
@@ -106,16 +113,22 @@ impl Catalog {
         cell.known().state
     }
 
-    /// The stored bytes of every event that the store has of a log, oldest first, whatever they are. Cost: one request
-    /// for each, and the listing.
+    /// Reads every event that the store has of a log, oldest first, unchecked. Cost: one request for each, and the
+    /// listing.
+    ///
+    /// # Errors
+    /// [`CatalogError::Damaged`] if one is missing; a request that failed.
     pub async fn stored_log(&self, key: &ArtifactKey) -> Result<Vec<(u64, Bytes)>, CatalogError> {
         let listed = self.list_events(key, 0, usize::MAX).await?;
         self.fetch_events(key, listed.from..listed.end).await
     }
 
-    /// Reads the whole log from the store again, ignoring the local copy, and checks its chain, also that no event
-    /// stands behind its end (reading on takes the first missing number for the end) and that every checkpoint that
-    /// is vouched for and still there says what the events before it add up to.
+    /// Reads the whole log from the store again, ignoring the local copy, and checks its chain: also that no event comes
+    /// after its end (reading on stops at the first missing number), and that every checkpoint that is vouched for and
+    /// still exists matches the events before it.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoArtifact`], [`CatalogError::Damaged`], [`CatalogError::Checkpoint`]; a request that failed.
     pub async fn verify_log(&self, key: &ArtifactKey) -> Result<ArtifactState, CatalogError> {
         let listed = self.list_events(key, 0, usize::MAX).await?;
         let events = self.fetch_events(key, listed.from..listed.end).await?;
@@ -149,25 +162,23 @@ impl Catalog {
         by: u64,
     ) -> Result<(), CatalogError> {
         let object = Key::Checkpoint(state.key().clone(), reference);
-        let problem = match self.store.get(&object).await {
+        let source = match self.store.get(&object).await {
             // Old ones may be deleted.
             Err(StoreError::NotFound { .. }) => return Ok(()),
-            Err(StoreError::Corrupt { source, .. }) => source.to_string(),
+            Err(StoreError::Corrupt { source, .. }) => source.into(),
             Err(e) => return Err(e.into()),
-            Ok(bytes) if CheckpointHash::of(&bytes) != reference.hash => {
-                "its hash is not the one in its name".to_owned()
-            }
+            Ok(bytes) if CheckpointHash::of(&bytes) != reference.hash => CheckpointFault::WrongHash,
             Ok(bytes) => match Checkpoint::decode(&bytes) {
                 Ok(checkpoint) if checkpoint == state.to_checkpoint(self.store.id()) => return Ok(()),
-                Ok(_) => "it does not hold what the events up to it add up to".to_owned(),
-                Err(e) => e.problem,
+                Ok(_) => CheckpointFault::OtherState,
+                Err(e) => e.into(),
             },
         };
-        Err(CatalogError::Checkpoint { object: object.to_string(), by, problem })
+        Err(CatalogError::Checkpoint { object: object.to_string(), by, source })
     }
 }
 
-/// The hashes of checkpoints by their event, each with the first event that vouches for it.
+/// Returns the hashes of checkpoints by their event, each with the first event that vouches for it.
 fn vouched_checkpoints(events: &[(u64, Bytes)]) -> HashMap<u64, BTreeMap<CheckpointHash, u64>> {
     let mut vouched = HashMap::<u64, BTreeMap<CheckpointHash, u64>>::new();
     for (by, bytes) in events {
@@ -181,17 +192,17 @@ fn vouched_checkpoints(events: &[(u64, Bytes)]) -> HashMap<u64, BTreeMap<Checkpo
     vouched
 }
 
-/// Whether these lines, one for each event from `from` on, are the chain that ends at a state's head; gives the hash of
-/// the event before them.
+/// Checks that these lines, one for each event from `from` on, are the chain that ends at a state's head; returns the hash
+/// of the event before them.
 fn check_chain(state: &ArtifactState, from: u64, lines: &[Bytes]) -> Result<Option<EventHash>, CatalogError> {
     let mut expected = Some(state.head());
     for (seq, line) in lines.iter().enumerate().rev() {
         let seq = from + seq as u64;
-        let damaged = |problem| CatalogError::Damaged { artifact: state.key().clone(), seq, problem };
+        let damaged = |source| CatalogError::Damaged { artifact: state.key().clone(), seq, source };
         if expected != Some(EventHash::of(line)) {
-            return Err(damaged("its hash is not the one in the event behind it".to_owned()));
+            return Err(damaged(EventFault::WrongHash));
         }
-        expected = Event::decode(line).map_err(|e| damaged(e.problem))?.prev;
+        expected = Event::decode(line).map_err(|e| damaged(e.into()))?.prev;
     }
     Ok(expected)
 }

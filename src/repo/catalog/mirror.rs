@@ -1,4 +1,4 @@
-//! The local copy of the logs: what was read once need not be read again, and is there without the store.
+//! The local copy of the logs: spares reading them again, and works without the store.
 
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -31,8 +31,8 @@ CREATE TABLE IF NOT EXISTS listings (
 ) WITHOUT ROWID;
 ";
 
-/// Events, trusted checkpoints, listings and details of one store in the local database. A failing database loses speed, never
-/// truth: errors are logged and the store is asked instead. The mutex is held for single statements.
+/// Events, trusted checkpoints, listings and details of one store in the local database. A failing database costs speed,
+/// never correctness: errors are logged and the store is asked instead. The mutex is held for single statements.
 #[derive(Debug)]
 pub(super) struct Mirror {
     store: String,
@@ -62,7 +62,7 @@ impl Mirror {
         self.db.lock().is_some()
     }
 
-    /// The events of an artifact from number `from` on, oldest first; some may be lacking.
+    /// Returns the events of an artifact from number `from` on, oldest first; some may be lacking.
     pub fn events_from(&self, artifact: &ArtifactKey, from: u64) -> Vec<(u64, Vec<u8>)> {
         let found = self.with(|db| {
             let mut query = db.prepare_cached(
@@ -74,7 +74,7 @@ impl Mirror {
         found.unwrap_or_default()
     }
 
-    /// One event of an artifact.
+    /// Returns one event of an artifact.
     pub fn event(&self, artifact: &ArtifactKey, seq: u64) -> Option<Vec<u8>> {
         self.with(|db| {
             let mut query =
@@ -102,7 +102,7 @@ impl Mirror {
         });
     }
 
-    /// The checkpoint of an artifact that is kept here, and its bytes.
+    /// Returns the checkpoint of an artifact that is kept here, and its bytes.
     pub fn checkpoint(&self, artifact: &ArtifactKey) -> Option<(CheckpointRef, Vec<u8>)> {
         let (seq, hash, bytes) = self.with(|db| {
             let mut query = db.prepare_cached(
@@ -116,7 +116,7 @@ impl Mirror {
         Some((CheckpointRef { seq, hash: hash.parse().ok()? }, bytes))
     }
 
-    /// Keeps a checkpoint that is known to be right, unless there is a newer one.
+    /// Keeps a checkpoint that was checked, unless there is a newer one.
     pub fn add_checkpoint(&self, artifact: &ArtifactKey, reference: CheckpointRef, bytes: &[u8]) {
         self.with(|db| {
             db.execute(
@@ -133,7 +133,7 @@ impl Mirror {
         });
     }
 
-    /// Forgets an artifact whose kept events turned out to be wrong.
+    /// Forgets an artifact whose kept events turned out to be damaged.
     pub fn forget(&self, artifact: &ArtifactKey) {
         let artifact = artifact.to_string();
         self.with(|db| {
@@ -142,7 +142,7 @@ impl Mirror {
         });
     }
 
-    /// The artifacts that something is kept of: their first event or a checkpoint.
+    /// Returns the artifacts with a first event or a checkpoint here.
     pub fn artifacts(&self) -> Vec<ArtifactKey> {
         let found: Option<Vec<String>> = self.with(|db| {
             let mut query = db.prepare_cached(
@@ -154,7 +154,7 @@ impl Mirror {
         found.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect()
     }
 
-    /// The folders below one, as they were listed last; none if they never were.
+    /// Returns the last listing of the folders directly below one, if there is one.
     pub fn listing(&self, prefix: &str) -> Option<BTreeSet<String>> {
         let names: String = self.with(|db| {
             let mut query = db.prepare_cached("SELECT names FROM listings WHERE store = ? AND prefix = ?")?;
@@ -163,7 +163,7 @@ impl Mirror {
         Some(names.split('/').filter(|name| !name.is_empty()).map(str::to_owned).collect())
     }
 
-    /// Keeps a listing that is whole.
+    /// Keeps a complete listing.
     pub fn set_listing(&self, prefix: &str, names: &BTreeSet<String>) {
         let names = names.iter().map(String::as_str).collect::<Vec<_>>().join("/");
         self.with(|db| {

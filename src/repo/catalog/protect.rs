@@ -1,22 +1,26 @@
 //! Aliases that only some keys may move.
 //!
-//! The policy is an event like any other. Writers ask it before each attempt to append; readers take the log as it
-//! is, and those that must not rely on writers check signatures themselves.
+//! The policy is an event like any other. Writers check it before each attempt to append; readers accept the log as it
+//! is, and hosts that do not rely on writers check signatures themselves (`repo::trust`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Actor, AppendStep, ArtifactState, Catalog, EditError};
+use super::append::{Actor, AppendStep};
+use super::artifacts::Catalog;
+use super::error::EditError;
+use super::state::ArtifactState;
 use crate::format::event::{EventBody, Protection};
 use crate::format::name::{AliasName, ArtifactKey};
 use crate::format::sshsig::PublicKey;
 
 impl Catalog {
-    /// Lets an alias be moved only by events that one of these keys signed; none lets everybody move it again. A
-    /// protection that is there already is no event.
+    /// Lets an alias be moved only by events that one of these keys signed; no keys let everybody move it again. Writes
+    /// nothing if that is so already.
     ///
     /// # Errors
-    /// The alias is protected and this catalog does not sign with one of its keys.
+    /// [`CatalogError::Protected`](super::CatalogError::Protected) if this catalog does not sign with one of the alias's
+    /// keys; [`EditError::Catalog`].
     pub async fn protect(
         &self,
         key: &ArtifactKey,

@@ -9,8 +9,8 @@ use crate::format::clock::Env;
 
 /// Lost races after which a writer gives up.
 const MAX_LOST: u32 = 500;
-/// What an attempt is taken to last: no less, so that a store in memory is not asked in a circle, and no more, so
-/// that one attempt that hung does not stretch the next waits.
+/// The shortest and longest that an attempt counts for: a store in memory must not be asked in a tight loop, and one attempt
+/// that hung must not stretch the next waits.
 const ATTEMPT: [Duration; 2] = [Duration::from_millis(2), Duration::from_secs(1)];
 /// The widest window in attempts: places for as many rivals as make sense.
 const MAX_WINDOW: u32 = 64;
@@ -25,7 +25,7 @@ pub(super) struct Races {
 }
 
 impl Races {
-    /// Counts a lost race. Gives how long to wait before the log is looked at again; none if there were too many.
+    /// Counts a lost race. Returns how long to wait before the log is read again; none after too many.
     pub fn lose(&mut self, env: &Env, attempt: Duration) -> Option<Duration> {
         self.lost += 1;
         self.in_a_row += 1;

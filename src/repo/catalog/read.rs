@@ -1,7 +1,7 @@
-//! Reading on: what a log has that is not known here yet.
+//! Reading on: the events of a log that are not known here yet.
 //!
-//! A known log is followed from its next number; one that is not known, or has grown far, is read from a checkpoint
-//! on. The first missing number is taken for the end: only [`Catalog::verify_log`] looks behind it.
+//! A known log is followed from its next number; one that is unknown, or has grown far, is read from a checkpoint on. The
+//! first missing number counts as the end: only [`Catalog::verify_log`] looks beyond it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,8 +10,10 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
-use super::{ArtifactState, Catalog, CatalogError, Cell, KnownLogs};
-use crate::format::FormatError;
+use super::artifacts::Catalog;
+use super::cell::{KnownLog, LogCell};
+use super::error::{CatalogError, EventFault, MirrorFault};
+use super::state::ArtifactState;
 use crate::format::checkpoint::CheckpointRef;
 use crate::format::event::Event;
 use crate::format::id::EventHash;
@@ -24,21 +26,21 @@ const PARALLEL_EVENTS: usize = 64;
 pub(super) const PARALLEL_LOGS: usize = 16;
 /// New events beyond which a known log is read from a checkpoint on.
 const FAR: u64 = 512;
-/// Names in the first look at a log: what a bucket lists with one request.
+/// Names in the first listing of a log: what a bucket lists with one request.
 const PAGE: usize = 1000;
-/// Numbers that may be missing in a listing. Events that are written while a directory is listed may be left out.
+/// Numbers that a listing may lack: those of events written while a directory is listed.
 const UNLISTED: u64 = 64;
 
 /// Whether new events are likely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expect {
-    /// No: one request finds that out.
+    /// No: one request finds out.
     Nothing,
-    /// Yes: more is asked for at once.
+    /// Yes: two are requested at once.
     News,
 }
 
-/// What was read of a log: the newest state, and what leads to it.
+/// The result of reading a log: the newest state, and what it is made of.
 #[derive(Debug)]
 pub(super) struct LogRead {
     pub state: Option<ArtifactState>,
@@ -48,22 +50,22 @@ pub(super) struct LogRead {
     pub events: Vec<(u64, Bytes)>,
 }
 
-/// What a listing says of a log: its numbers from `from` on.
+/// A listing of a log: its numbers from `from` on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogListing {
     pub from: u64,
-    /// One behind the last number seen.
+    /// The number after the last one seen.
     pub end: u64,
     /// Whether the listing went up to the log's end.
     pub is_whole: bool,
 }
 
 impl Catalog {
-    /// Reads what is new. The caller holds the cell's `reading`. Cost: one request if nothing is new.
+    /// Reads new events. The caller holds the cell's `reading`. Cost: one request if nothing is new.
     pub(super) async fn read_on(
         &self,
         key: &ArtifactKey,
-        cell: &Cell,
+        cell: &LogCell,
         expect: Expect,
     ) -> Result<Option<Arc<ArtifactState>>, CatalogError> {
         let asked = Instant::now();
@@ -74,7 +76,7 @@ impl Catalog {
             None => self.read_cold(key).await.map(Some),
         };
         let Some(LogRead { state, base, events }) = read? else {
-            cell.set(KnownLogs { loaded: true, state: known.clone(), checked: Some(asked), unheard: None });
+            cell.set(KnownLog { loaded: true, state: known.clone(), checked: Some(asked), unheard: None });
             return Ok(known);
         };
         if let Some((reference, bytes)) = &base {
@@ -83,30 +85,30 @@ impl Catalog {
         }
         self.mirror.add_events(key, &events);
         let state = state.map(Arc::new);
-        cell.set(KnownLogs { loaded: true, state: state.clone(), checked: Some(asked), unheard: None });
+        cell.set(KnownLog { loaded: true, state: state.clone(), checked: Some(asked), unheard: None });
         if let Some(state) = &state {
             self.mirror_checkpoint(key, cell, state).await;
         }
         Ok(state)
     }
 
-    /// Takes in what the mirror has of a log, once.
-    pub(super) fn load(&self, key: &ArtifactKey, cell: &Cell) {
+    /// Loads a log from the mirror, once.
+    pub(super) fn load(&self, key: &ArtifactKey, cell: &LogCell) {
         if cell.known().loaded {
             return;
         }
-        let state = self.load_mirror(key, cell).unwrap_or_else(|problem| {
+        let state = self.load_mirror(key, cell).unwrap_or_else(|error| {
             tracing::warn!(
-                "the local copy of the log of {key} is wrong ({problem}), reading the store again"
+                "the local copy of the log of {key} is damaged ({error}); reading the store again"
             );
             self.mirror.forget(key);
             cell.mirrored.store(0, Ordering::Relaxed);
             None
         });
-        cell.set(KnownLogs { loaded: true, state: state.map(Arc::new), checked: None, unheard: None });
+        cell.set(KnownLog { loaded: true, state: state.map(Arc::new), checked: None, unheard: None });
     }
 
-    fn load_mirror(&self, key: &ArtifactKey, cell: &Cell) -> Result<Option<ArtifactState>, String> {
+    fn load_mirror(&self, key: &ArtifactKey, cell: &LogCell) -> Result<Option<ArtifactState>, MirrorFault> {
         let mut state = None;
         if let Some((reference, bytes)) = self.mirror.checkpoint(key) {
             state = Some(self.open_checkpoint(key, reference, &bytes)?);
@@ -114,16 +116,16 @@ impl Catalog {
         }
         let from = state.as_ref().map_or(0, |state| state.seq() + 1);
         for (seq, (kept, bytes)) in (from..).zip(self.mirror.events_from(key, from)) {
-            // Behind a gap stands what another process read from a later checkpoint on.
+            // After a gap come the events that another process read from a later checkpoint on.
             if kept != seq {
                 break;
             }
-            self.fold(key, &mut state, seq, &bytes).map_err(|e| e.to_string())?;
+            self.fold(key, &mut state, seq, &bytes)?;
         }
         Ok(state)
     }
 
-    /// Adds one event to a state; gives the checkpoint it vouches for.
+    /// Adds one event to a state; returns the checkpoint it vouches for.
     pub(super) fn fold(
         &self,
         key: &ArtifactKey,
@@ -131,19 +133,19 @@ impl Catalog {
         seq: u64,
         bytes: &[u8],
     ) -> Result<Option<CheckpointRef>, CatalogError> {
-        let damaged = |problem: String| CatalogError::Damaged { artifact: key.clone(), seq, problem };
-        let event = Event::decode(bytes).map_err(|FormatError { problem, .. }| damaged(problem))?;
+        let damaged = |source| CatalogError::Damaged { artifact: key.clone(), seq, source };
+        let event = Event::decode(bytes).map_err(|e| damaged(e.into()))?;
         let hash = EventHash::of(bytes);
         let store = self.store.id();
         match state {
             Some(state) => state.apply(store, &event, hash),
             None => ArtifactState::begin(store, key, &event, hash).map(|begun| *state = Some(begun)),
         }
-        .map_err(|e| damaged(format!("it {}", e.problem)))?;
+        .map_err(damaged)?;
         Ok(event.checkpoint)
     }
 
-    /// What stands behind a known state; none if nothing does.
+    /// Reads the events after a known state; none if there are none.
     async fn follow(
         &self,
         key: &ArtifactKey,
@@ -185,7 +187,7 @@ impl Catalog {
         Ok(Some(LogRead { state, base: None, events }))
     }
 
-    /// Reads a log of which nothing is known.
+    /// Reads an unknown log.
     async fn read_cold(&self, key: &ArtifactKey) -> Result<LogRead, CatalogError> {
         match futures::try_join!(self.list_checkpoints(key), self.list_events(key, 0, PAGE)) {
             Err(CatalogError::Store(StoreError::Denied { .. })) => {
@@ -198,7 +200,7 @@ impl Catalog {
         }
     }
 
-    /// What stands behind `events`, for credentials that may not list: up to the first number that is not there.
+    /// Reads the events after `events` up to the first missing number, for credentials that may not list.
     async fn read_unlisted(
         &self,
         key: &ArtifactKey,
@@ -217,7 +219,7 @@ impl Catalog {
         Ok(LogRead { state, base: None, events })
     }
 
-    /// An event's bytes; none if there is no such event.
+    /// Fetches an event; none if it does not exist.
     async fn event_bytes(&self, key: &ArtifactKey, seq: u64) -> Result<Option<Bytes>, CatalogError> {
         match self.store.get(&Key::Event(key.clone(), seq)).await {
             Ok(bytes) => Ok(Some(bytes)),
@@ -226,14 +228,13 @@ impl Catalog {
         }
     }
 
-    /// The bytes of an event that may not be there yet.
+    /// Fetches an event that may not exist yet.
     async fn next_bytes(&self, key: &ArtifactKey, seq: u64) -> Result<Option<Bytes>, CatalogError> {
         self.end_of_log(key, self.event_bytes(key, seq).await).await
     }
 
-    /// Tells the end of a log from an event that may not be read. Who may not list is told of a name that is not there
-    /// that it is denied; one who is denied everything has no store at all. Cost: nothing unless denied, then a listing
-    /// if that was not denied before.
+    /// Distinguishes the end of a log from an event that may not be read: credentials that may not list get "denied" for a
+    /// missing name. Cost: nothing unless denied, then a listing if that was not denied before.
     async fn end_of_log(
         &self,
         key: &ArtifactKey,
@@ -264,7 +265,7 @@ impl Catalog {
         cell.unlisted.load(Ordering::Relaxed)
     }
 
-    /// The numbers of a log from `from` on, at most `most` of them. Cost: one request for each 1,000.
+    /// Lists the numbers of a log from `from` on, at most `most` of them. Cost: one request for each 1,000.
     pub(super) async fn list_events(
         &self,
         key: &ArtifactKey,
@@ -286,7 +287,7 @@ impl Catalog {
         Ok(LogListing { from, end, is_whole: names.len() < most })
     }
 
-    /// Events that are known to be there, in order.
+    /// Fetches events that must exist, in order.
     pub(super) async fn fetch_events(
         &self,
         key: &ArtifactKey,
@@ -300,7 +301,7 @@ impl Catalog {
     }
 }
 
+/// The error of a log with a gap.
 pub(super) fn missing_event(key: &ArtifactKey, seq: u64) -> CatalogError {
-    let problem = "it is missing, while later events are there".to_owned();
-    CatalogError::Damaged { artifact: key.clone(), seq, problem }
+    CatalogError::Damaged { artifact: key.clone(), seq, source: EventFault::Missing }
 }

@@ -1,13 +1,16 @@
-//! Everything there is to say of one version, as one document: `v7.json` in the mount, `artfs show --json`.
+//! Everything known about one version, as one document: `v7.json` in the mount, `artfs show --json`.
 
 use serde::Serialize;
 
-use super::{ArtifactState, Catalog, CatalogError, DeletedVersion, VersionRecord};
+use super::artifacts::Catalog;
+use super::error::CatalogError;
+use super::state::ArtifactState;
 use crate::format::clock::Timestamp;
 use crate::format::details::DetailsRef;
 use crate::format::event::{DeletionCause, Metadata};
 use crate::format::id::{Digest, ManifestId};
 use crate::format::name::{ArtifactKey, VersionNumber};
+use crate::format::record::{DeletedVersion, VersionRecord};
 use crate::format::run::VersionRead;
 use crate::store::StoreError;
 
@@ -29,11 +32,11 @@ pub struct FullRecord {
     pub artifact_type: Option<String>,
     /// When it was committed, by the writer's clock.
     pub created: Timestamp,
-    /// Who committed it.
+    /// The user who committed it.
     pub actor: String,
-    /// Where.
+    /// The host it was committed on.
     pub host: String,
-    /// Its message, as it is now.
+    /// Its current message.
     pub message: Option<String>,
     /// Names that point to it now, `latest` among them.
     pub aliases: Vec<String>,
@@ -42,13 +45,13 @@ pub struct FullRecord {
     /// Its metadata.
     #[serde(rename = "metadata")]
     pub meta: Metadata,
-    /// Seconds after its creation at which it may be deleted.
+    /// After how many seconds it may be deleted.
     pub ttl_seconds: Option<u64>,
     /// References to the versions it was made from.
     pub inputs: Vec<String>,
     /// The versions that the runs which made it read.
     pub reads: Vec<VersionRead>,
-    /// Further versions that they read.
+    /// How many further versions they read.
     #[serde(skip_serializing_if = "is_zero")]
     pub more_reads: u64,
     /// The run that made it.
@@ -72,12 +75,12 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// The end of a version.
+/// The deletion of a version.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeletionRecord {
     /// When.
     pub time: Timestamp,
-    /// Who.
+    /// The user who deleted it.
     pub actor: String,
     /// Why.
     pub cause: DeletionCause,
@@ -88,39 +91,42 @@ pub struct DeletionRecord {
 pub struct ProducerRecord {
     /// When.
     pub time: Timestamp,
-    /// Who.
+    /// The user.
     pub actor: String,
-    /// Where.
+    /// The host.
     pub host: String,
-    /// What they said.
+    /// The commit's message.
     pub message: Option<String>,
     /// The run.
     pub run: Option<serde_json::Value>,
 }
 
-/// The names that point to a version, `latest` first.
+/// Returns the names that point to a version, `latest` first.
 pub fn names_of(state: &ArtifactState, version: VersionNumber) -> Vec<String> {
     let latest = state.latest().filter(|v| v.version == version).map(|_| "latest".to_owned());
     latest.into_iter().chain(state.aliases_of(version).map(ToString::to_string)).collect()
 }
 
 impl Catalog {
-    /// The record of a version that `state` knows. Erased messages and runs are left out. Cost: a request for
-    /// each details object that was not read before.
+    /// Returns the record of a version that `state` has. Erased messages and runs are left out. Cost: a request for each
+    /// details object that was not read before.
+    ///
+    /// # Errors
+    /// As [`Catalog::details`], but an erased object is no error.
     pub async fn record(
         &self,
         state: &ArtifactState,
         version: &VersionRecord,
     ) -> Result<FullRecord, CatalogError> {
         let key = state.key();
-        let (message, run) = self.said(key, version.details.as_ref()).await?;
+        let (message, run) = self.message_and_run(key, version.details.as_ref()).await?;
         let message = match version.newer_message {
             Some(_) => self.message(key, version).await?,
             None => message,
         };
         let mut producers = Vec::with_capacity(version.producers.len());
         for producer in &version.producers {
-            let (message, run) = self.said(key, producer.details.as_ref()).await?;
+            let (message, run) = self.message_and_run(key, producer.details.as_ref()).await?;
             producers.push(ProducerRecord {
                 time: producer.time,
                 actor: producer.actor.clone(),
@@ -156,7 +162,10 @@ impl Catalog {
         })
     }
 
-    /// The record of a version that was deleted, as far as it was not erased, and who deleted it.
+    /// Returns the record of a deleted version, as far as it is not erased, and its deletion.
+    ///
+    /// # Errors
+    /// As [`Catalog::record`].
     pub async fn deleted_record(
         &self,
         state: &ArtifactState,
@@ -167,7 +176,7 @@ impl Catalog {
         Ok(FullRecord { deleted: Some(DeletionRecord { time, actor, cause }), ..record })
     }
 
-    async fn said(
+    async fn message_and_run(
         &self,
         key: &ArtifactKey,
         reference: Option<&DetailsRef>,

@@ -1,18 +1,22 @@
-//! What goes and what stays: deletion of versions and artifacts, times to live, and what keeps a version alive.
+//! Deletion of versions and artifacts, and times to live.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::append::{Actor, AppendStep};
+use super::artifacts::Catalog;
 use super::edit::select;
-use super::{Actor, AppendStep, ArtifactState, Catalog, CatalogError, EditError, VersionRecord};
+use super::error::EditError;
+use super::inputs::{Inputs, VersionKey};
+use super::state::ArtifactState;
 use crate::format::event::{ArtifactPolicy, Deletion, DeletionCause, EventBody, NEVER_SECONDS};
-use crate::format::id::Digest;
-use crate::format::name::{AliasName, ArtifactKey, Reference, Selector, VersionNumber};
+use crate::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};
+use crate::format::record::VersionRecord;
 
 /// Versions that one event deletes; more take several. 24 bytes each keep an event far below its limit.
 const MAX_DELETED_AT_ONCE: usize = 50_000;
 
-/// What to do with a version that aliases point to, or that other versions name as their input.
+/// Whether to delete a version that aliases point to, or that other versions name as their input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InUse {
     /// Refuse to delete it, naming them.
@@ -21,105 +25,20 @@ pub enum InUse {
     Override,
 }
 
-/// A version of an artifact by its full name.
-pub type VersionKey = (ArtifactKey, VersionNumber);
-
-/// Which versions the living versions say they were made from.
-#[derive(Debug, Default)]
-pub struct Inputs {
-    by_number: HashMap<VersionKey, BTreeSet<VersionKey>>,
-    by_digest: HashMap<(ArtifactKey, Digest), BTreeSet<VersionKey>>,
-}
-
-impl Inputs {
-    /// Takes in what an artifact's living versions say. References by alias name no version for good and do not
-    /// count; what aliases point to is kept for their sake.
-    pub fn add(&mut self, state: &ArtifactState) {
-        self.add_except(state, &BTreeSet::new());
-    }
-
-    /// The same without some of its versions.
-    pub fn add_except(&mut self, state: &ArtifactState, except: &BTreeSet<VersionNumber>) {
-        for record in state.versions().filter(|record| !except.contains(&record.version)) {
-            let user = || (state.key().clone(), record.version);
-            for input in record.inputs.iter().filter_map(|text| text.parse::<Reference>().ok()) {
-                match input.selector {
-                    Selector::Version(number) => {
-                        self.by_number.entry((input.artifact, number)).or_default().insert(user());
-                    }
-                    Selector::Digest(digest) => {
-                        self.by_digest.entry((input.artifact, digest)).or_default().insert(user());
-                    }
-                    Selector::Latest | Selector::Alias(_) => {}
-                }
-            }
-        }
-    }
-
-    /// The living versions that name this one, itself left out.
-    pub fn users_of(&self, artifact: &ArtifactKey, record: &VersionRecord) -> BTreeSet<&VersionKey> {
-        let own = (artifact.clone(), record.version);
-        let by_number = self.by_number.get(&own).into_iter().flatten();
-        let by_digest = self.by_digest.get(&(artifact.clone(), record.digest)).into_iter().flatten();
-        by_number.chain(by_digest).filter(|user| **user != own).collect()
-    }
-}
-
 impl ArtifactState {
-    /// Seconds after its creation at which a version may be deleted: its own, or else the artifact's default.
+    /// Returns after how many seconds a version may be deleted: its own time to live, or else the artifact's default.
     pub fn time_to_live(&self, record: &VersionRecord) -> Option<u64> {
         record.ttl_seconds.or(self.default_ttl_seconds()).filter(|seconds| *seconds != NEVER_SECONDS)
-    }
-
-    /// The living version that a selector means.
-    ///
-    /// # Errors
-    /// There is none: whether there never was or it was deleted, and by whom.
-    pub fn require(&self, selector: &Selector) -> Result<&VersionRecord, CatalogError> {
-        self.select(selector).ok_or_else(|| self.why_missing(selector))
-    }
-
-    /// The number of a version that a selector names, also of one that was deleted if it is named by its number.
-    pub fn number_of(&self, selector: &Selector) -> Result<VersionNumber, CatalogError> {
-        match selector {
-            Selector::Version(number) if self.deleted_version(*number).is_some() => Ok(*number),
-            selector => Ok(self.require(selector)?.version),
-        }
-    }
-
-    fn why_missing(&self, selector: &Selector) -> CatalogError {
-        let artifact = self.key().clone();
-        let gone = match selector {
-            Selector::Version(number) => {
-                self.deleted_version(*number).map(|d| (format!("{artifact}:{number}"), d))
-            }
-            _ if self.is_removed() => self.deleted().next_back().map(|d| (artifact.to_string(), d)),
-            _ => None,
-        };
-        match gone {
-            None if let Some(reason) = self.unheard() => reason.clone().into(),
-            Some((what, deleted)) => {
-                let (actor, time) = (deleted.actor.clone(), deleted.time);
-                CatalogError::Deleted { artifact, what, actor, time }
-            }
-            None => CatalogError::NoVersion {
-                artifact,
-                what: match selector {
-                    Selector::Latest => "version yet".to_owned(),
-                    other => format!("version or alias {other}"),
-                },
-            },
-        }
     }
 }
 
 impl Catalog {
-    /// Deletes versions by one event; those that are deleted already are left out. Gives the new state and what this
-    /// call deleted. `inputs` should know what stays in the store; what is committed meanwhile is not asked again.
+    /// Deletes versions with one event; versions already deleted are skipped. Returns the new state and the versions that
+    /// this call deleted. `inputs` should cover what stays in the store; later commits are not checked.
     ///
     /// # Errors
-    /// A version that there never was; with [`InUse::Refuse`] one that an alias points to when the event is written, or
-    /// that a version names as its input. Nothing is deleted then.
+    /// [`EditError::NoTarget`] for a version that never existed; with [`InUse::Refuse`] [`EditError::Aliased`] or
+    /// [`EditError::IsInput`]. Nothing is deleted then.
     pub async fn delete_versions(
         &self,
         key: &ArtifactKey,
@@ -142,7 +61,7 @@ impl Catalog {
         .await
     }
 
-    /// Deletes what `choose` names of the state that the event is appended to; writes nothing if that is nothing.
+    /// Deletes the versions that `choose` returns for the state that the event is appended to; writes nothing if none.
     async fn delete_chosen(
         &self,
         key: &ArtifactKey,
@@ -162,8 +81,11 @@ impl Catalog {
         Ok((state, chosen))
     }
 
-    /// Deletes an artifact as a whole: all its versions and aliases. Its log stays, and a commit begins it again
-    /// with the next number. Gives what was deleted; nothing if it was deleted before.
+    /// Deletes an artifact as a whole: all its versions and aliases. Its log stays, and a commit begins it again with the
+    /// next number. Returns the versions deleted, none if it was deleted before.
+    ///
+    /// # Errors
+    /// With [`InUse::Refuse`] [`EditError::Aliased`] or [`EditError::IsInput`]; [`EditError::Catalog`].
     pub async fn delete_artifact(
         &self,
         key: &ArtifactKey,
@@ -191,15 +113,18 @@ impl Catalog {
                 })
                 .await?;
             all.append(&mut last);
-            // Not asked of the newest state: what is committed behind the deletion begins the artifact again.
+            // Not by the newest state: a commit after the deletion begins the artifact again.
             if is_done {
                 return Ok((state, all));
             }
         }
     }
 
-    /// Deletes the versions whose time is over, of which `is_over` decides by the store's clock. Kept are the newest
-    /// version, what an alias points to and what is named as an input.
+    /// Deletes the versions whose time to live is over; `is_over` decides by the store's clock. The newest version,
+    /// versions with an alias and inputs of others are kept.
+    ///
+    /// # Errors
+    /// [`EditError::Catalog`].
     pub async fn expire_versions(
         &self,
         key: &ArtifactKey,
@@ -212,6 +137,9 @@ impl Catalog {
     }
 
     /// Sets or clears the time to live of versions that have none of their own, in seconds after their creation.
+    ///
+    /// # Errors
+    /// [`EditError::Catalog`].
     pub async fn set_default_ttl(
         &self,
         key: &ArtifactKey,
@@ -228,7 +156,8 @@ impl Catalog {
     }
 }
 
-/// The versions whose time is over and which nothing keeps, oldest first, as many as one event deletes.
+/// Returns the versions whose time to live is over and which nothing keeps, oldest first, at most as many as one event
+/// deletes.
 pub fn expired(
     state: &ArtifactState,
     is_over: &impl Fn(&VersionRecord, u64) -> bool,

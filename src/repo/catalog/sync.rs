@@ -1,16 +1,19 @@
-//! Reading logs now, whatever is known: a store's, a project's, or one.
+//! Reading logs now, whatever is known: of a store, a project, or one artifact.
 
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::artifacts::Catalog;
+use super::error::CatalogError;
+use super::folders::{parsed, project_prefix};
 use super::read::{Expect, PARALLEL_LOGS};
-use super::{ArtifactState, Catalog, CatalogError, parsed, project_prefix};
+use super::state::ArtifactState;
 use crate::format::name::{ArtifactKey, ProjectName, VersionNumber};
 use crate::store::ARTIFACTS_PREFIX;
 
-/// Whose logs are read.
+/// Which logs to read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyncScope {
@@ -50,11 +53,12 @@ impl Synced {
 }
 
 impl Catalog {
-    /// Reads the logs of `scope` now; `changed` is shown each state that replaced an older one, with that one.
+    /// Reads the logs of `scope` now; calls `changed` with each older state and the one that replaced it.
     /// Cost: a listing for the store and for each project, and a request for each artifact with nothing new.
     ///
     /// # Errors
-    /// A store that cannot be reached, though the artifacts are known here; an artifact that does not exist.
+    /// [`CatalogError::NoArtifact`]; [`CatalogError::Damaged`]; a request that failed, also if the artifacts are known
+    /// here.
     pub async fn sync(
         &self,
         scope: &SyncScope,
@@ -95,7 +99,7 @@ impl Catalog {
         Ok(names.into_iter().map(|name| ArtifactKey { project: project.clone(), name }).collect())
     }
 
-    /// What was known of an artifact, and what its log says now.
+    /// Reads a log; returns the state known before and the one now.
     async fn read_now(
         &self,
         key: &ArtifactKey,

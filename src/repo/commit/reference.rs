@@ -21,7 +21,7 @@ use crate::format::reference::{MAX_URI_BYTES, ReferenceBody};
 use crate::host::spill::{KEY_BYTES, SpillFile, SpillTable};
 use crate::host::steady::Reads;
 use crate::repo::view::ReadError;
-use crate::store::source::{self, Facts, ListingSink, SourceError, Uri};
+use crate::store::source::{self, Facts, ListingSink, SourceError, Uri, UriError};
 
 /// Whether the bytes of references are read at their commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Below<'_> {
         let at_root = |error| CommitError::Reference { path: self.root.clone(), error };
         let (name, is_folder) = relative.strip_suffix('/').map_or((relative, false), |name| (name, true));
         let path = self.root.join(name.as_bytes()).map_err(|e| {
-            at_root(SourceError::Uri { uri: format!("{}{relative}", self.uri), problem: e.to_string() })
+            at_root(SourceError::Uri { uri: format!("{}{relative}", self.uri), source: e.into() })
         })?;
         let here = self.uri.below(relative).map_err(at_root)?;
         if is_folder {
@@ -128,7 +128,7 @@ impl Linker {
         let at = |path: &TreePath, error| CommitError::Reference { path: path.clone(), error };
         let text = std::str::from_utf8(target).map_err(|_| {
             let uri = String::from_utf8_lossy(target).into_owned();
-            at(&link.path, SourceError::Uri { uri, problem: "it is not UTF-8".into() })
+            at(&link.path, SourceError::Uri { uri, source: UriError::NotUtf8 })
         })?;
         let uri = Uri::parse(text).map_err(|e| at(&link.path, e))?;
         let question = format!("what is {uri}");
@@ -174,11 +174,9 @@ impl Linker {
         sorter.each(&mut |found| {
             let Entry { path, mtime, body, .. } = found;
             let both = |path: TreePath| {
-                let problem = "there is an object of this name, and there are others below it or a folder of it; a \
-                               version cannot have a file and a directory of one name";
                 let below = path.as_bytes().get(link.path.as_bytes().len() + 1..).unwrap_or_default();
                 let uri = format!("{prefix}{}", String::from_utf8_lossy(below));
-                let error = SourceError::Uri { uri, problem: problem.into() };
+                let error = SourceError::Uri { uri, source: UriError::FileAndDirectory };
                 CommitError::Reference { path, error }
             };
             for missing in missing_directories(&link.path, &path, &mut above) {
@@ -287,8 +285,7 @@ fn missing_directories(root: &TreePath, path: &TreePath, above: &mut Vec<TreePat
 fn unread(path: &TreePath, at: &Uri, facts: Facts) -> Result<ReferenceBody, CommitError> {
     let uri = at.to_string();
     if uri.len() > MAX_URI_BYTES {
-        let problem = format!("it has more than {MAX_URI_BYTES} bytes");
-        let error = SourceError::Uri { uri, problem };
+        let error = SourceError::Uri { uri, source: UriError::TooLong { max: MAX_URI_BYTES } };
         return Err(CommitError::Reference { path: path.clone(), error });
     }
     Ok(ReferenceBody { uri, size: facts.size, validator: facts.validator, hash: None, sha256: None })

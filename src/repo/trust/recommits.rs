@@ -1,7 +1,7 @@
-//! Commits of the content of a version that is there already: signed, they sign that version.
+//! Recommits: later commits of a version's content, whose signatures count for the version.
 //!
-//! Such an event names number and digest, not the manifest; the proof of the digest, which every covered version has to
-//! pass, stands for that.
+//! A recommit names number and digest, not the manifest; verifying the digest, which every covered version must pass,
+//! covers that.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -13,32 +13,32 @@ use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::format::signed::SignedEvent;
 use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, VersionRecord};
 
-/// Such commits of one version that are looked at, the newest of those that have a signature.
-const MAX_AGAIN: usize = 16;
+/// Signed recommits of one version that are checked, the newest ones.
+const MAX_RECOMMITS: usize = 16;
 /// Versions that are remembered.
 const MAX_VERSIONS: usize = 100_000;
 
-/// Where the commits of versions' content stand. The lock is held for look-ups only.
+/// Where the recommits of versions are. The lock is held for lookups only.
 #[derive(Debug, Default)]
-pub(super) struct Again(Mutex<HashMap<(ArtifactKey, VersionNumber), FoundRecommit>>);
+pub(super) struct Recommits(Mutex<HashMap<(ArtifactKey, VersionNumber), FoundRecommit>>);
 
 #[derive(Debug, Clone)]
 struct FoundRecommit {
-    /// The last event that was looked at.
+    /// The last event that was read.
     upto: u64,
-    /// The events that commit the content again and have a signature, whosever; the newest last.
+    /// The recommits with any signature, newest last.
     seqs: Vec<u64>,
 }
 
-/// Whether an event commits a version's content again.
-pub(super) fn commits_again(event: &Event, version: &VersionRecord) -> bool {
+/// Whether an event is a recommit of a version.
+pub(super) fn is_recommit(event: &Event, version: &VersionRecord) -> bool {
     matches!(&event.body, EventBody::Recommit(again)
         if (again.version, again.digest) == (version.version, version.digest))
 }
 
-impl Again {
-    /// The numbers of the signed events that commit a version's content again, the newest first. Cost: nothing for a version
-    /// without any; else the events behind its commit, each once, of which those that this host lacks are requests.
+impl Recommits {
+    /// Returns the numbers of a version's signed recommits, newest first. Cost: nothing for a version without any; else once
+    /// a request for each event after its commit that this host lacks.
     pub async fn of(
         &self,
         catalog: &Catalog,
@@ -57,8 +57,8 @@ impl Again {
             let is_signed = |bytes: &&Bytes| matches!(SignedEvent::from_stored(bytes), Ok(Some(_)));
             let signed = events.iter().filter(is_signed);
             let decoded = signed.filter_map(|bytes| Event::decode(bytes).ok());
-            found.seqs.extend(decoded.filter(|event| commits_again(event, version)).map(|event| event.seq));
-            found.seqs.drain(..found.seqs.len().saturating_sub(MAX_AGAIN));
+            found.seqs.extend(decoded.filter(|event| is_recommit(event, version)).map(|event| event.seq));
+            found.seqs.drain(..found.seqs.len().saturating_sub(MAX_RECOMMITS));
             found.upto = state.seq();
             let mut all = self.0.lock();
             if all.len() >= MAX_VERSIONS {

@@ -1,7 +1,7 @@
-//! The newest state of each log that this host has served anything by: kept in files, so that it outlives the cache.
+//! Marks: the newest state of each log that this host has served names by, kept in files that outlive the cache.
 //!
-//! A mark is durable before what it stands for is served, and only ever moves on. It is not rebuilt when it is lost:
-//! a host without marks knows nothing, and can be told what to demand.
+//! A mark is durable before names are served by its state, and only ever moves forward. A lost mark is not rebuilt: a host
+//! without marks has seen nothing, and can be given states to require (`--min-state`).
 
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::error::{LogMismatch, MarkError};
 use crate::format::event::{Event, EventBody};
 use crate::format::id::{EventHash, StoreId};
 use crate::format::name::{AliasName, ArtifactKey, VersionNumber};
@@ -30,12 +31,12 @@ const LOCK_LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct LogMarks {
     folder: PathBuf,
     store: StoreId,
-    /// What is in the files, and was checked against the log in this process.
+    /// The marks in the files that were checked against the log in this process.
     checked: Mutex<HashMap<ArtifactKey, (u64, EventHash)>>,
     turns: Mutex<HashMap<ArtifactKey, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// A state of a log, as far as names rest on it.
+/// A state of a log, and the names in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LogMark {
     store: StoreId,
@@ -44,12 +45,12 @@ pub(super) struct LogMark {
     pub seq: u64,
     /// Its hash.
     pub hash: EventHash,
-    /// What the names were.
+    /// The names.
     pub names: NameMarks,
 }
 
-/// What names were: the events that set the aliases, and the number of the next version. A checkpoint that somebody
-/// made up can say otherwise; the events since the mark cannot.
+/// The names in a state: the events that set the aliases, and the number of the next version. A forged checkpoint can
+/// differ; the events since the mark cannot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NameMarks {
     next_version: u64,
@@ -57,13 +58,13 @@ pub(super) struct NameMarks {
 }
 
 impl NameMarks {
-    /// Those of a state.
+    /// Returns the names in a state.
     pub fn of(state: &ArtifactState) -> Self {
         let aliases = state.aliases().map(|(alias, record)| (alias.clone(), record.seq)).collect();
         Self { next_version: state.next_version().0, aliases }
     }
 
-    /// Takes in the next event.
+    /// Adds the next event.
     pub fn follow(&mut self, event: &Event) {
         let is_set = match &event.body {
             EventBody::Commit(commit) => {
@@ -73,7 +74,7 @@ impl NameMarks {
             EventBody::Recommit(_) => true,
             EventBody::Alias(change) => change.to.is_some(),
             EventBody::Delete(_) => false,
-            // The others name no alias that they move.
+            // Other events move no alias.
             _ => return,
         };
         for alias in event.body.aliases() {
@@ -84,20 +85,20 @@ impl NameMarks {
         }
     }
 
-    /// Says how a state differs.
-    pub fn difference(&self, state: &ArtifactState) -> Option<String> {
+    /// Checks that a state has these names.
+    pub fn check(&self, state: &ArtifactState) -> Result<(), LogMismatch> {
         let found = Self::of(state);
         if found.next_version != self.next_version {
-            let [found, next] = [found.next_version, self.next_version].map(VersionNumber);
-            return Some(format!("the next version is {next} by the events and {found} by a checkpoint"));
+            let [by_events, found] = [self.next_version, found.next_version].map(VersionNumber);
+            return Err(LogMismatch::NextVersion { by_events, found });
         }
-        let names = self.aliases.keys().chain(found.aliases.keys());
-        let differs = |alias: &&AliasName| self.aliases.get(*alias) != found.aliases.get(*alias);
-        let shown = |seq: Option<&u64>| seq.map_or("nothing".to_owned(), |seq| format!("event {seq}"));
-        names.into_iter().find(differs).map(|alias| {
-            let (by_events, found) = (shown(self.aliases.get(alias)), shown(found.aliases.get(alias)));
-            format!("{alias} rests on {by_events} by the events and on {found} by a checkpoint")
-        })
+        for alias in self.aliases.keys().chain(found.aliases.keys()) {
+            let (by_events, found) = (self.aliases.get(alias).copied(), found.aliases.get(alias).copied());
+            if by_events != found {
+                return Err(LogMismatch::Alias { alias: alias.clone(), by_events, found });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -107,45 +108,43 @@ impl LogMarks {
         Self { folder, store, checked: Mutex::default(), turns: Mutex::default() }
     }
 
-    /// What whoever checks and moves an artifact's mark holds meanwhile.
+    /// Returns the lock to hold while checking and moving an artifact's mark.
     pub fn turn(&self, artifact: &ArtifactKey) -> Arc<tokio::sync::Mutex<()>> {
         let mut turns = self.turns.lock();
         turns.entry(artifact.clone()).or_default().clone()
     }
 
-    /// Whether this very state was checked and kept.
+    /// Whether exactly this state was checked and kept.
     pub fn is_at(&self, state: &ArtifactState) -> bool {
         let checked = self.checked.lock();
         checked.get(state.key()) == Some(&(state.seq(), state.head()))
     }
 
-    /// The newest state that was kept; none if none was.
+    /// Reads the newest state that was kept, if one was.
     ///
     /// # Errors
-    /// The file is there and cannot be read: what was seen is not known.
-    pub fn mark(&self, artifact: &ArtifactKey) -> io::Result<Option<LogMark>> {
+    /// The file exists and cannot be used: it is not known what was seen.
+    pub fn mark(&self, artifact: &ArtifactKey) -> Result<Option<LogMark>, MarkError> {
         let path = self.file(artifact);
-        let damaged = |problem: String| {
-            let file = path.display();
-            io::Error::other(format!("{file} is damaged ({problem}); remove it to trust the store anew"))
-        };
         let bytes = match durable::read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             bytes => bytes?,
         };
-        let mark: LogMark = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if mark.store != self.store || mark.artifact != *artifact {
-            return Err(damaged("it is of another log".to_owned()));
+        match serde_json::from_slice::<LogMark>(&bytes) {
+            Err(source) => Err(MarkError::Damaged { path, source }),
+            Ok(mark) if mark.store != self.store || mark.artifact != *artifact => {
+                Err(MarkError::OtherLog(path))
+            }
+            Ok(mark) => Ok(Some(mark)),
         }
-        Ok(Some(mark))
     }
 
-    /// Keeps a state that goes on from the mark; a newer one that another process has kept since stays.
-    pub async fn keep(&self, state: &ArtifactState) -> io::Result<()> {
+    /// Keeps a state that continues the mark. A newer one that another process has kept since stays.
+    pub async fn keep(&self, state: &ArtifactState) -> Result<(), MarkError> {
         let (artifact, seq, hash) = (state.key().clone(), state.seq(), state.head());
         let mark = LogMark { store: self.store, artifact, seq, hash, names: NameMarks::of(state) };
         let (folder, file) = (self.folder.clone(), self.file(state.key()));
-        let write = move || {
+        let write = move || -> Result<(), MarkError> {
             durable::create_private_directory(&folder)?;
             let _turn = lock(&folder.join("lock"))?;
             let kept: Option<LogMark> =
@@ -153,9 +152,9 @@ impl LogMarks {
             if kept.is_some_and(|kept| kept.store == mark.store && kept.seq > seq) {
                 return Ok(());
             }
-            durable::write_atomically(&file, &serde_json::to_vec(&mark).expect("plain data"))
+            Ok(durable::write_atomically(&file, &serde_json::to_vec(&mark).expect("plain data"))?)
         };
-        tokio::task::spawn_blocking(write).await.map_err(io::Error::other)??;
+        tokio::task::spawn_blocking(write).await.map_err(io::Error::from)??;
         let mut checked = self.checked.lock();
         checked.insert(state.key().clone(), (seq, hash));
         Ok(())
@@ -167,8 +166,8 @@ impl LogMarks {
     }
 }
 
-/// What whoever replaces a mark holds meanwhile, among all processes of this host.
-fn lock(path: &Path) -> io::Result<File> {
+/// Takes the lock for replacing marks, among all processes of this host.
+fn lock(path: &Path) -> Result<File, MarkError> {
     let file = durable::open(File::options().create(true).append(true), path)?;
     let begun = Instant::now();
     loop {
@@ -178,10 +177,9 @@ fn lock(path: &Path) -> io::Result<File> {
                 std::thread::sleep(Duration::from_millis(5));
             }
             Err(TryLockError::WouldBlock) => {
-                let shown = path.display();
-                return Err(io::Error::other(format!("another process holds {shown}; end it, or try again")));
+                return Err(MarkError::Locked(path.to_owned()));
             }
-            Err(TryLockError::Error(e)) => return Err(e),
+            Err(TryLockError::Error(e)) => return Err(e.into()),
         }
     }
 }

@@ -113,12 +113,12 @@ fn follow(
     let hash = EventHash::of(stored);
     let Some(state) = state else {
         let begun = ArtifactState::begin(store, artifact, &event, hash);
-        *state = Some(begun.map_err(|e| format!("it {}", e.problem))?);
+        *state = Some(begun.map_err(|e| e.to_string())?);
         return Ok(None);
     };
     let forbidden = state.forbidden(&event.body, signer);
     let forbidden = forbidden
         .map(|alias| format!("it moves {alias}, which is protected, and no key that may do that signed it"));
-    state.apply(store, &event, hash).map_err(|e| format!("it {}", e.problem))?;
+    state.apply(store, &event, hash).map_err(|e| e.to_string())?;
     Ok(forbidden)
 }

@@ -12,7 +12,7 @@ use super::origin::Origin;
 use super::readahead::REFERENCE_BYTES;
 use crate::format::id::FileHash;
 use crate::format::reference::ReferenceBody;
-use crate::store::source::{SourceError, Sources};
+use crate::store::source::{SourceChange, SourceError, Sources};
 
 /// An open reference. Reads of one are served one after the other, from the bytes that were asked for last.
 #[derive(Debug)]
@@ -83,8 +83,8 @@ impl ReferenceContent {
                 proof.1 = range.end;
                 if range.end == self.body.size && FileHash::from_hash(proof.0.finalize()) != *expected {
                     let uri = self.body.uri.clone();
-                    let problem = "its bytes have another checksum".to_owned();
-                    return Err(self.origin.source(SourceError::Changed { uri, problem }));
+                    let error = SourceError::Changed { uri, source: SourceChange::Checksum };
+                    return Err(self.origin.source(error));
                 }
                 fetched.proof = Some(proof);
             }

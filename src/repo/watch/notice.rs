@@ -1,5 +1,6 @@
 //! An event as hooks get it.
 
+use crate::format::FormatError;
 use crate::format::event::{Event, EventBody};
 use crate::format::name::{AliasName, ArtifactKey, VersionNumber};
 use crate::repo::catalog::CatalogError;
@@ -29,12 +30,17 @@ impl Notice {
     /// # Errors
     /// [`CatalogError::Damaged`] if the line is not an event.
     pub(super) fn new(artifact: &ArtifactKey, seq: u64, line: &[u8]) -> Result<Self, CatalogError> {
-        let damaged = |problem: String| CatalogError::Damaged { artifact: artifact.clone(), seq, problem };
-        let event = Event::decode(line).map_err(|e| damaged(e.problem))?;
+        let damaged =
+            |e: FormatError| CatalogError::Damaged { artifact: artifact.clone(), seq, source: e.into() };
+        let event = Event::decode(line).map_err(damaged)?;
         let (version, aliases) = about(&event.body);
         let reference = reference(artifact, version);
-        let text = std::str::from_utf8(line).map_err(|e| damaged(e.to_string()))?.trim_end();
-        let open = text.strip_suffix('}').ok_or_else(|| damaged("it is not a JSON object".to_owned()))?;
+        let text = std::str::from_utf8(line)
+            .map_err(|e| damaged(FormatError::new("event", e.to_string())))?
+            .trim_end();
+        let open = text
+            .strip_suffix('}')
+            .ok_or_else(|| damaged(FormatError::new("event", "it is not a JSON object")))?;
         Ok(Self {
             artifact: artifact.clone(),
             seq,

@@ -1,6 +1,6 @@
 //! Objects of buckets: `s3://…`, `gs://…`, `az://…`, with the credentials that each vendor's tools take from the
 //! environment (or the machine's own identity). They are sent to the vendor's endpoint, or to the one that the
-//! environment names, and nowhere else; nothing of the store's own URL plays a part.
+//! environment names, and nowhere else, whatever the store's own URL is.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,20 +16,24 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, RetryConfig};
 
+use super::backend::{Facts, ListingSink, SourceBackend, compare};
 use super::client::ForBuckets;
+use super::error::{SourceChange, SourceDenial, SourceError, SourceOutage, UriError};
 use super::uri::Uri;
-use super::{Facts, ListingSink, Result, SourceBackend, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{ReferenceBody, Validator};
-use crate::host::variables;
+use crate::host::variables::{self, BadVariable};
+use crate::store::backend_error::BackendError;
 use crate::store::stand_in;
+
+type Result<T> = std::result::Result<T, SourceError>;
 
 #[derive(Debug)]
 pub(super) struct Bucket(Arc<dyn ObjectStore>);
 
 impl Bucket {
     pub fn new(uri: &Uri, stall_limit: Duration) -> Result<Self> {
-        // What may be repeated is repeated by the caller.
+        // The caller repeats what may be repeated.
         let once = RetryConfig { max_retries: 0, ..RetryConfig::default() };
         let name = uri.authority();
         check_variables(uri)?;
@@ -48,7 +52,10 @@ impl Bucket {
                 builder.with_http_connector(connector).build().map(|store| Arc::new(store) as _)
             }
         };
-        made.map(Self).map_err(|e| SourceError::Denied { uri: uri.to_string(), problem: e.to_string() })
+        made.map(Self).map_err(|e| SourceError::Denied {
+            uri: uri.to_string(),
+            source: SourceDenial::Backend(e.into()),
+        })
     }
 }
 
@@ -61,8 +68,8 @@ fn check_variables(uri: &Uri) -> Result<()> {
     };
     for (name, _) in variables::VARIABLES.iter().filter(|(name, _)| name.starts_with(vendor)) {
         if let Some(value) = std::env::var_os(name) {
-            let denied = |problem| SourceError::Denied { uri: uri.to_string(), problem };
-            variables::check(name, &value).map_err(|e| denied(e.to_string()))?;
+            let denied = |e: BadVariable| SourceError::Denied { uri: uri.to_string(), source: e.into() };
+            variables::check(name, &value).map_err(denied)?;
         }
     }
     Ok(())
@@ -74,7 +81,7 @@ impl SourceBackend for Bucket {
         match self.0.head(&key(uri)?).await {
             Ok(meta) => Ok(Some(facts(&meta))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(failed(uri, &e)),
+            Err(e) => Err(failed(uri, e)),
         }
     }
 
@@ -83,7 +90,7 @@ impl SourceBackend for Bucket {
         let mut objects = self.0.list(Some(&prefix));
         let above = uri.path().len();
         let mut is_there = false;
-        while let Some(meta) = objects.try_next().await.map_err(|e| failed(uri, &e))? {
+        while let Some(meta) = objects.try_next().await.map_err(|e| failed(uri, e))? {
             let key = listed_key(uri, &meta)?;
             let Some(relative) = key.get(above..) else { continue };
             is_there = true;
@@ -105,29 +112,30 @@ impl SourceBackend for Bucket {
             }
             Validator::None => {}
         }
-        let got = self.0.get_opts(&key(uri)?, options).await.map_err(|e| failed(uri, &e))?;
+        let got = self.0.get_opts(&key(uri)?, options).await.map_err(|e| failed(uri, e))?;
         compare(uri, recorded, &facts(&got.meta))?;
-        got.bytes().await.map_err(|e| failed(uri, &e))
+        got.bytes().await.map_err(|e| failed(uri, e))
     }
 }
 
 fn key(uri: &Uri) -> Result<Path> {
     let path = uri.path();
     let path = path.strip_suffix('/').unwrap_or(path);
-    Path::parse(path).map_err(|e| SourceError::Uri { uri: uri.to_string(), problem: e.to_string() })
+    Path::parse(path)
+        .map_err(|e| SourceError::Uri { uri: uri.to_string(), source: UriError::Key(Arc::new(e)) })
 }
 
-/// The key of an object that was listed. A slash at its end makes it a folder, as consoles and tools write them.
+/// Returns the key of a listed object. A slash at its end makes it a folder, as consoles and tools write them.
 fn listed_key(uri: &Uri, meta: &ObjectMeta) -> Result<String> {
     let Some(key) = stand_in::original(meta.location.as_ref()) else { return Ok(meta.location.to_string()) };
-    let at = |key: &str, problem: &str| SourceError::Uri {
+    let at = |key: &str, source| SourceError::Uri {
         uri: format!("{}://{}/{key}", uri.scheme(), uri.authority()),
-        problem: problem.to_owned(),
+        source,
     };
     let key = String::from_utf8(key)
-        .map_err(|e| at(&String::from_utf8_lossy(e.as_bytes()), "its key is not UTF-8"))?;
+        .map_err(|e| at(&String::from_utf8_lossy(e.as_bytes()), UriError::KeyNotUtf8))?;
     if key.ends_with('/') && meta.size > 0 {
-        return Err(at(&key, "its key ends with a slash, as that of a folder, and it has bytes"));
+        return Err(at(&key, UriError::FolderWithBytes));
     }
     Ok(key)
 }
@@ -141,16 +149,17 @@ fn facts(meta: &ObjectMeta) -> Facts {
     Facts { size: meta.size, validator, modified: Some(Mtime { seconds, nanos: nanos.min(999_999_999) }) }
 }
 
-fn failed(uri: &Uri, error: &object_store::Error) -> SourceError {
-    let (uri, problem) = (uri.to_string(), error.to_string().chars().take(500).collect());
-    match error {
-        object_store::Error::NotFound { .. } => SourceError::Missing { uri },
-        object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. } => {
-            SourceError::Changed { uri, problem }
+fn failed(uri: &Uri, error: object_store::Error) -> SourceError {
+    use object_store::Error;
+    let (uri, error) = (uri.to_string(), BackendError::from(error));
+    match error.get() {
+        Error::NotFound { .. } => SourceError::Missing { uri },
+        Error::Precondition { .. } | Error::NotModified { .. } => {
+            SourceError::Changed { uri, source: SourceChange::Backend(error) }
         }
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            SourceError::Denied { uri, problem }
+        Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+            SourceError::Denied { uri, source: SourceDenial::Backend(error) }
         }
-        _ => SourceError::Unavailable { uri, problem },
+        _ => SourceError::Unavailable { uri, source: SourceOutage::Backend(error) },
     }
 }

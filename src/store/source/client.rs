@@ -1,10 +1,10 @@
-//! HTTP as sources are asked by it: no redirects, limited times, and for web servers no link-local addresses.
+//! HTTP clients for sources: no redirects, limited times, and for web servers no link-local addresses.
 //!
-//! A redirect could lead anywhere, with what the host may reach. Link-local addresses (169.254.0.0/16, fe80::/10) have
-//! cloud providers' metadata services, which hand out credentials. They are refused as they stand in a URI, and after
-//! a name was resolved, by the very addresses that are connected to. With a proxy in the environment it is the proxy
-//! that resolves names, and that has to refuse them. Vendors' buckets are asked at the hosts of the vendor or of this
-//! host's own settings, and their clients need the metadata service for credentials: they are not restricted so.
+//! A redirect could lead to anything that this host can reach. At link-local addresses (169.254.0.0/16, fe80::/10) are the
+//! cloud providers' metadata services, which hand out credentials. Such addresses are refused in a URI, and again after a
+//! name is resolved, as the addresses to connect to. With a proxy in the environment the proxy resolves names, and has to
+//! refuse them. The clients of buckets are not restricted: they connect to the vendor's hosts or those of this host's own
+//! settings, and need the metadata service for credentials.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// A connection is made within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `stall_limit` is how long an answer may be without a byte.
+/// Configures a client; `stall_limit` is how long an answer may be without a byte.
 fn builder(stall_limit: Duration) -> reqwest::ClientBuilder {
     tls::install_provider();
     let builder = reqwest::Client::builder().redirect(Policy::none()).read_timeout(stall_limit);
@@ -31,12 +31,12 @@ fn builder(stall_limit: Duration) -> reqwest::ClientBuilder {
     builder.timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT).user_agent(agent)
 }
 
-/// A client for web servers.
+/// Makes a client for web servers.
 pub(super) fn for_web(stall_limit: Duration) -> Result<reqwest::Client, reqwest::Error> {
     builder(stall_limit).dns_resolver(Arc::new(NoLinkLocal)).build()
 }
 
-/// Connects the clients of buckets. An answer may be without a byte for so long.
+/// Connects the clients of buckets; has how long an answer may be without a byte.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ForBuckets(pub Duration);
 
@@ -56,7 +56,7 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => {
-            // Addresses of version 4 in one of version 6, as hosts and as gateways write them.
+            // Addresses of version 4 within one of version 6, as hosts and gateways write them.
             let inner = match v6.segments() {
                 [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
                     Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))

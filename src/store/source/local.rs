@@ -1,7 +1,7 @@
 //! Files of this host, or of a file system that it shares with others: `file:///…`.
 //!
-//! What is read is decided by where the opened file really is, so that no symbolic link leads out of what is allowed.
-//! A change shows in inode number, length, times of change of content and of inode.
+//! Whether a file may be read is decided by where the opened file really is, so that no symbolic link leads out of the
+//! allowed prefixes. A change shows in the inode number, the length, and the times of modification and of change.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,21 +11,26 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc::{Sender, channel};
 
+use super::backend::{Facts, ListingSink, SourceBackend, compare};
+use super::error::{SourceChange, SourceDenial, SourceError, SourceOutage};
 use super::uri::{Allowed, Uri};
-use super::{Facts, ListingSink, Result, SourceBackend, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::path::NameList;
 use crate::format::reference::{ReferenceBody, Validator};
 use crate::host::steady::{StatIdentity, Steady};
 
-/// Files of a listing told together, and how many such batches wait to be taken.
+/// Files that a listing sends at once.
 const BATCH: usize = 1000;
+/// Batches that wait to be taken.
 const BATCHES: usize = 2;
+
+type Result<T> = std::result::Result<T, SourceError>;
 
 type ListBatch = Vec<(String, Facts)>;
 
@@ -39,50 +44,48 @@ pub(super) struct LocalSource {
 impl LocalSource {
     pub fn new(allowed: &Allowed, own: Option<PathBuf>) -> Self {
         let prefixes = allowed.prefixes().filter(|prefix| prefix.scheme() == "file").map(path);
-        // A prefix that is not there yet is taken as it is written.
+        // A prefix that does not exist yet is taken as written.
         let allowed = prefixes.map(|prefix| std::fs::canonicalize(&prefix).unwrap_or(prefix)).collect();
         Self { allowed, own }
     }
 
-    /// Opens a file that is allowed by where it is; none if it is not there or no file.
+    /// Opens a file that is allowed by its real place; none if it does not exist or is a directory.
     fn open(&self, uri: &Uri) -> Result<Option<(File, PathBuf)>> {
         let path = path(uri);
-        let failed = |e: &io::Error| failed(uri, e);
+        let failed = |e: io::Error| failed(uri, e);
         self.check_own(uri, &path)?;
-        // What is no file is not opened: a device might do something then.
+        // A special file is not opened: a device might act on it.
         let flags = libc::O_PATH | libc::O_CLOEXEC;
         let found = match File::options().read(true).custom_flags(flags).open(&path) {
             Ok(found) => found,
             Err(e) if is_absent(&e) => return Ok(None),
-            Err(e) => return Err(failed(&e)),
+            Err(e) => return Err(failed(e)),
         };
         let handle = format!("/proc/self/fd/{}", found.as_raw_fd());
-        let real = std::fs::read_link(&handle).map_err(|e| failed(&e))?;
+        let real = std::fs::read_link(&handle).map_err(failed)?;
         if !self.allowed.iter().any(|prefix| real.starts_with(prefix)) {
-            return Err(SourceError::NotAllowed { uri: format!("{uri}, which is {},", real.display()) });
+            return Err(SourceError::NotAllowed { uri: uri.to_string(), real: Some(real) });
         }
         self.check_own(uri, &real)?;
-        let kind = found.metadata().map_err(|e| failed(&e))?.file_type();
+        let kind = found.metadata().map_err(failed)?.file_type();
         if kind.is_dir() {
             return Ok(None);
         }
         if kind.is_fifo() || kind.is_socket() || kind.is_char_device() || kind.is_block_device() {
-            let problem = "it is a special file".to_owned();
-            return Err(SourceError::Denied { uri: uri.to_string(), problem });
+            return Err(SourceError::Denied { uri: uri.to_string(), source: SourceDenial::SpecialFile });
         }
-        File::open(&handle).map(|file| Some((file, real))).map_err(|e| failed(&e))
+        File::open(&handle).map(|file| Some((file, real))).map_err(failed)
     }
 
     fn check_own(&self, uri: &Uri, path: &Path) -> Result<()> {
         if self.own.as_ref().is_some_and(|own| path.starts_with(own)) {
-            let problem = "it is below this mount itself; link to the version instead".to_owned();
-            return Err(SourceError::Denied { uri: uri.to_string(), problem });
+            return Err(SourceError::Denied { uri: uri.to_string(), source: SourceDenial::OwnMount });
         }
         Ok(())
     }
 
     fn facts(uri: &Uri, file: &File) -> Result<Facts> {
-        StatIdentity::of_file(file).map(|is| Self::facts_of(&is)).map_err(|e| failed(uri, &e))
+        StatIdentity::of_file(file).map(|is| Self::facts_of(&is)).map_err(|e| failed(uri, e))
     }
 
     fn facts_of(is: &StatIdentity) -> Facts {
@@ -92,14 +95,13 @@ impl LocalSource {
         Facts { size: is.size, validator: Validator::Tag(tag), modified }
     }
 
-    /// The same of a file that is to be recorded: each change from then on shows in them.
+    /// Returns the facts of a file to record: every later change shows in them.
     fn lasting_facts(uri: &Uri, file: File) -> Result<Facts> {
-        let steady = Steady::open(file).map_err(|e| failed(uri, &e))?;
-        if steady.has_held(steady.before.size).map_err(|e| failed(uri, &e))? {
+        let steady = Steady::open(file).map_err(|e| failed(uri, e))?;
+        if steady.has_held(steady.before.size).map_err(|e| failed(uri, e))? {
             return Ok(Self::facts_of(&steady.before));
         }
-        let problem = "it is being written".to_owned();
-        Err(SourceError::Changed { uri: uri.to_string(), problem })
+        Err(SourceError::Changed { uri: uri.to_string(), source: SourceChange::BeingWritten })
     }
 
     fn read_now(&self, uri: &Uri, range: &Range<u64>, recorded: &ReferenceBody) -> Result<Bytes> {
@@ -110,17 +112,16 @@ impl LocalSource {
         match file.read_exact_at(&mut bytes, range.start) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                let problem = "it is shorter than it was".to_owned();
-                return Err(SourceError::Changed { uri: uri.to_string(), problem });
+                return Err(SourceError::Changed { uri: uri.to_string(), source: SourceChange::Shorter });
             }
-            Err(e) => return Err(failed(uri, &e)),
+            Err(e) => return Err(failed(uri, e)),
         }
-        // What was written while it was read shows now.
+        // A write during the read shows now.
         compare(uri, recorded, &Self::facts(uri, &file)?)?;
         Ok(bytes.into())
     }
 
-    /// Sends all files below a directory in batches, until nobody takes them; false if there is no such directory.
+    /// Sends all files below a directory in batches until the receiver is gone; false if there is no such directory.
     /// Memory: the names in the directories on the way down.
     fn list_now(&self, uri: &Uri, out: &Sender<ListBatch>) -> Result<bool> {
         let root = path(uri);
@@ -135,17 +136,17 @@ impl LocalSource {
             };
             let at = root.join(&*directory).join(OsStr::from_bytes(&name));
             let Ok(text) = std::str::from_utf8(&name) else {
-                let problem = format!("{} is a name that no URI can have", at.display());
-                return Err(SourceError::Denied { uri: uri.to_string(), problem });
+                let source = SourceDenial::NameNotUtf8(at);
+                return Err(SourceError::Denied { uri: uri.to_string(), source });
             };
             let relative = if directory.is_empty() { text.to_owned() } else { format!("{directory}/{text}") };
             let is_directory = match std::fs::symlink_metadata(&at) {
                 Ok(meta) => meta.is_dir(),
                 Err(e) if is_absent(&e) => continue,
-                Err(e) => return Err(failed(uri, &e)),
+                Err(e) => return Err(failed(uri, e)),
             };
             if is_directory {
-                // One that went away meanwhile has none.
+                // A directory removed meanwhile has no names.
                 levels.push((relative, Self::names(uri, &at)?.unwrap_or_default()));
                 continue;
             }
@@ -157,12 +158,12 @@ impl LocalSource {
                 return Ok(true);
             }
         }
-        // Who takes no more needs no last batch.
+        // A receiver that is gone needs no last batch.
         let _ = out.blocking_send(batch);
         Ok(true)
     }
 
-    /// The names in a directory, if it is there.
+    /// Returns the names in a directory, if it exists.
     fn names(uri: &Uri, at: &Path) -> Result<Option<NameList>> {
         let names = std::fs::read_dir(at).and_then(|names| {
             NameList::sorted(names.map(|name| name.map(|name| name.file_name().into_vec())))
@@ -170,7 +171,7 @@ impl LocalSource {
         match names {
             Ok(names) => Ok(Some(names)),
             Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(failed(uri, &e)),
+            Err(e) => Err(failed(uri, e)),
         }
     }
 
@@ -181,10 +182,8 @@ impl LocalSource {
     ) -> Result<T> {
         let (this, at) = (self.clone(), uri.clone());
         let done = tokio::task::spawn_blocking(move || work(&this, &at)).await;
-        let stopped = |e: tokio::task::JoinError| SourceError::Unavailable {
-            uri: uri.to_string(),
-            problem: e.to_string(),
-        };
+        let stopped =
+            |e| SourceError::Unavailable { uri: uri.to_string(), source: SourceOutage::Stopped(Arc::new(e)) };
         done.unwrap_or_else(|e| Err(stopped(e)))
     }
 }
@@ -226,10 +225,10 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn failed(uri: &Uri, error: &io::Error) -> SourceError {
-    let (uri, problem) = (uri.to_string(), error.to_string());
+fn failed(uri: &Uri, error: io::Error) -> SourceError {
+    let (uri, error) = (uri.to_string(), Arc::new(error));
     match error.kind() {
-        io::ErrorKind::PermissionDenied => SourceError::Denied { uri, problem },
-        _ => SourceError::Unavailable { uri, problem },
+        io::ErrorKind::PermissionDenied => SourceError::Denied { uri, source: SourceDenial::Io(error) },
+        _ => SourceError::Unavailable { uri, source: SourceOutage::Io(error) },
     }
 }

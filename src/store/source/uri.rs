@@ -1,16 +1,16 @@
-//! Where a source is, and which places this host may read.
+//! Where a source is, and which sources this host may read.
 
 use std::fmt;
 
 use url::Url;
 
-use super::SourceError;
+use super::error::{SourceError, UriError};
 use crate::format::name::without_user;
 
 /// The schemes of sources.
 const SCHEMES: [&str; 6] = ["s3", "gs", "az", "http", "https", "file"];
 
-/// The place of an object, or of all objects below a prefix, in one form: two that are equal are the same text.
+/// The place of an object, or of all objects below a prefix, in one form: equal places have equal text.
 ///
 /// Holds: a known scheme; a bucket, container or host (none for `file`); no user, password, query or fragment; a path
 /// whose components are neither `.` nor `..` nor empty.
@@ -30,65 +30,65 @@ impl fmt::Display for Uri {
 }
 
 impl Uri {
-    /// Whether a symbolic link's target means a source: it begins with one of the schemes, however it is written, and
-    /// `:/`. Not all of these can be parsed.
+    /// Whether a symbolic link's target means a source: it begins with one of the schemes, in any case, and `:/`. Not all of
+    /// these can be parsed.
     pub fn is_meant(target: &[u8]) -> bool {
         let Some(colon) = target.iter().position(|b| *b == b':') else { return false };
         let (scheme, rest) = target.split_at(colon);
         rest.starts_with(b":/") && SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known.as_bytes()))
     }
 
-    /// Takes `s3://bucket/key`, `gs://…`, `az://container/…`, `http(s)://host/path` and `file:///path`. Keys of buckets
-    /// are taken as they are, paths of URLs as they are escaped.
+    /// Parses `s3://bucket/key`, `gs://…`, `az://container/…`, `http(s)://host/path` and `file:///path`. Keys of buckets are
+    /// taken literally, paths of URLs as they are escaped.
+    ///
+    /// # Errors
+    /// [`SourceError::Uri`].
     pub fn parse(text: &str) -> Result<Self, SourceError> {
-        let bad = |problem: &str| SourceError::Uri { uri: without_user(text), problem: problem.to_owned() };
-        // Before a parser of URLs drops some of them in silence.
+        Self::parsed(text).map_err(|source| SourceError::Uri { uri: without_user(text), source })
+    }
+
+    fn parsed(text: &str) -> Result<Self, UriError> {
+        // Checked first, because a URL parser silently drops some of them.
         if text.bytes().any(|b| b < 0x20 || b == 0x7f) {
-            return Err(bad("it has a control character, perhaps a line end"));
+            return Err(UriError::Control);
         }
-        let (named, rest) = text
-            .split_once("://")
-            .ok_or_else(|| bad("write it as s3://bucket/key, https://host/path or file:///absolute/path"))?;
+        let (named, rest) = text.split_once("://").ok_or(UriError::NoScheme)?;
         let scheme = SCHEMES.into_iter().find(|known| *known == named);
         let scheme =
             scheme.ok_or_else(|| match SCHEMES.iter().any(|known| named.eq_ignore_ascii_case(known)) {
-                true => bad("write its scheme in lower case"),
-                false => bad("its scheme is none of s3, gs, az, http, https, file"),
+                true => UriError::UpperCaseScheme,
+                false => UriError::UnknownScheme,
             })?;
         let (authority, path) = match scheme {
-            "http" | "https" => web(text, bad)?,
-            "file" => (String::new(), local(rest).ok_or_else(|| bad("write it as file:///absolute/path"))?),
+            "http" | "https" => web(text)?,
+            "file" => (String::new(), local(rest).ok_or(UriError::NotAbsolute)?),
             _ => {
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
                 let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
                 if bucket.is_empty() || !bucket.bytes().all(is_plain) {
-                    return Err(bad(
-                        "a bucket's name has letters, digits, dots, dashes and underscores only",
-                    ));
+                    return Err(UriError::BucketName);
                 }
                 (bucket.to_owned(), key.to_owned())
             }
         };
         let inner = path.strip_suffix('/').unwrap_or(&path);
         if !inner.is_empty() && inner.split('/').any(|name| matches!(name, "" | "." | "..")) {
-            return Err(bad(
-                "its path has an empty component, '.' or '..': write each slash once, and no dots",
-            ));
+            return Err(UriError::Component);
         }
         Ok(Self { scheme, authority, path })
     }
 
-    /// The scheme.
+    /// Returns the scheme.
     pub fn scheme(&self) -> &'static str {
         self.scheme
     }
 
-    /// Bucket, container, or host and port.
+    /// Returns the bucket, the container, or host and port; empty for `file`.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The key or path, without a slash in front.
+    /// Returns the key or path, without a slash in front.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -98,40 +98,38 @@ impl Uri {
         self.path.is_empty() || self.path.ends_with('/')
     }
 
-    /// The prefix of what is below it.
+    /// Returns this place as a prefix.
     pub fn as_prefix(&self) -> Self {
         let path = if self.is_prefix() { self.path.clone() } else { format!("{}/", self.path) };
         Self { path, ..self.clone() }
     }
 
-    /// What is at a relative path below a prefix.
+    /// Returns the place at a relative path below this one.
+    ///
+    /// # Errors
+    /// [`SourceError::Uri`] if the path cannot be part of a URI.
     pub fn below(&self, relative: &str) -> Result<Self, SourceError> {
         Self::parse(&format!("{}{relative}", self.as_prefix()))
     }
 }
 
-fn web(text: &str, bad: impl Fn(&str) -> SourceError) -> Result<(String, String), SourceError> {
+fn web(text: &str) -> Result<(String, String), UriError> {
     if text.contains('\\') || text.trim() != text {
-        return Err(bad(
-            "it has a backslash, or a blank at its end, which are no part of an address: escape them",
-        ));
+        return Err(UriError::Unescaped);
     }
-    let url = Url::parse(text).map_err(|e| bad(&e.to_string()))?;
-    let host = url.host_str().ok_or_else(|| bad("it has no host"))?;
+    let url = Url::parse(text)?;
+    let host = url.host_str().ok_or(UriError::NoHost)?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(bad("credentials cannot stand in it: every reader of the version would see them"));
+        return Err(UriError::Credentials);
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(bad(
-            "leave out '?' and '#' and what follows (a signed address would give its secret to every \
-             reader); where they belong to a name, write %3F and %23",
-        ));
+        return Err(UriError::Query);
     }
     let path = url.path().strip_prefix('/').unwrap_or_default();
-    // What a server takes for a separator must be one here, or a prefix could be left.
+    // A server's separator must be one here too, or a reference could leave its prefix.
     let escaped = path.to_ascii_lowercase();
     if escaped.contains("%2f") || escaped.contains("%5c") || escaped.contains("%00") {
-        return Err(bad("its path has an escaped '/', '\\' or NUL, which servers take for different things"));
+        return Err(UriError::EscapedSeparator);
     }
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     Ok((format!("{host}{port}"), path.to_owned()))
@@ -147,8 +145,11 @@ fn local(rest: &str) -> Option<String> {
 pub struct Allowed(Vec<Uri>);
 
 impl Allowed {
-    /// Those at or below one of these URIs. A prefix ends at a component: `s3://b/data` allows `s3://b/data/x` and not
+    /// Allows the places at or below these URIs. A prefix ends at a component: `s3://b/data` allows `s3://b/data/x` and not
     /// `s3://b/database`.
+    ///
+    /// # Errors
+    /// [`SourceError::Uri`].
     pub fn new<'a>(prefixes: impl IntoIterator<Item = &'a str>) -> Result<Self, SourceError> {
         prefixes.into_iter().map(Uri::parse).collect::<Result<_, _>>().map(Self)
     }
@@ -158,7 +159,7 @@ impl Allowed {
         self.0.is_empty()
     }
 
-    /// The prefixes.
+    /// Returns the prefixes.
     pub fn prefixes(&self) -> impl Iterator<Item = &Uri> {
         self.0.iter()
     }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,13 +13,16 @@ use reqwest::header::{
 };
 use reqwest::{Method, Response, StatusCode};
 
+use super::backend::{Facts, ListingSink, SourceBackend, compare};
 use super::client;
+use super::error::{SourceChange, SourceDenial, SourceError, SourceOutage};
 use super::uri::Uri;
-use super::{Facts, ListingSink, Result, SourceBackend, SourceError, compare};
 use crate::format::entry::Mtime;
 use crate::format::reference::{MAX_VALIDATOR_BYTES, ReferenceBody, Validator};
 
-/// Of a server that gives no ranges, files up to this many bytes are read all the same, from the beginning.
+type Result<T> = std::result::Result<T, SourceError>;
+
+/// The largest file that is read whole from a server without ranges.
 const MAX_WITHOUT_RANGES: u64 = 8 << 20;
 
 #[derive(Debug)]
@@ -27,17 +31,16 @@ pub(super) struct Web(reqwest::Client);
 impl Web {
     pub fn new(uri: &Uri, stall_limit: Duration) -> Result<Self> {
         let host = uri.authority();
-        // An address may be followed by a port, and one of version 6 stands in brackets.
+        // An address may be followed by a port; one of version 6 is in brackets.
         let address = match host.strip_prefix('[') {
             Some(rest) => rest.split(']').next(),
             None => host.split(':').next(),
         };
         let address = address.and_then(|text| text.parse::<IpAddr>().ok());
         if address.is_some_and(client::is_link_local) {
-            let problem = "link-local addresses are not asked".to_owned();
-            return Err(SourceError::Denied { uri: uri.to_string(), problem });
+            return Err(SourceError::Denied { uri: uri.to_string(), source: SourceDenial::LinkLocal });
         }
-        client::for_web(stall_limit).map(Self).map_err(|e| unavailable(uri, &e))
+        client::for_web(stall_limit).map(Self).map_err(|e| unavailable(uri, e))
     }
 
     async fn send(&self, uri: &Uri, method: Method, headers: &[(HeaderName, String)]) -> Result<Response> {
@@ -45,25 +48,20 @@ impl Web {
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let response = request.send().await.map_err(|e| unavailable(uri, &e))?;
+        let response = request.send().await.map_err(|e| unavailable(uri, e))?;
         let status = response.status();
-        let shown = || uri.to_string();
+        let denied = |source| Err(SourceError::Denied { uri: uri.to_string(), source });
         match status {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
-            StatusCode::NOT_FOUND | StatusCode::GONE => Err(SourceError::Missing { uri: shown() }),
+            StatusCode::NOT_FOUND | StatusCode::GONE => Err(SourceError::Missing { uri: uri.to_string() }),
             StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE => {
-                Err(SourceError::Changed { uri: shown(), problem: format!("the server says {status}") })
+                Err(SourceError::Changed { uri: uri.to_string(), source: SourceChange::Status(status) })
             }
-            _ if status.is_redirection() => Err(SourceError::Denied {
-                uri: shown(),
-                problem: format!(
-                    "the server says {status}: redirects are not followed, refer to their target"
-                ),
-            }),
+            _ if status.is_redirection() => denied(SourceDenial::Redirect(status)),
             _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-                Err(SourceError::Unavailable { uri: shown(), problem: format!("the server says {status}") })
+                Err(SourceError::Unavailable { uri: uri.to_string(), source: SourceOutage::Status(status) })
             }
-            _ => Err(SourceError::Denied { uri: shown(), problem: format!("the server says {status}") }),
+            _ => denied(SourceDenial::Status(status)),
         }
     }
 }
@@ -77,10 +75,8 @@ impl SourceBackend for Web {
         };
         let headers = response.headers();
         let size = text(headers, &CONTENT_LENGTH).and_then(|len| len.parse().ok());
-        let size = size.ok_or_else(|| SourceError::Denied {
-            uri: uri.to_string(),
-            problem: "the server does not tell its length".to_owned(),
-        })?;
+        let size =
+            size.ok_or_else(|| SourceError::Denied { uri: uri.to_string(), source: SourceDenial::NoLength })?;
         Ok(Some(facts(headers, size)))
     }
 
@@ -89,16 +85,13 @@ impl SourceBackend for Web {
     }
 
     async fn list(&self, uri: &Uri, _: &mut dyn ListingSink) -> Result<bool> {
-        let problem = "it ends with a slash, which means all files below it, and a web server has no listings: link to \
-            single files, or to a bucket"
-            .to_owned();
-        Err(SourceError::Denied { uri: uri.to_string(), problem })
+        Err(SourceError::Denied { uri: uri.to_string(), source: SourceDenial::NoListings })
     }
 
     async fn read(&self, uri: &Uri, range: Range<u64>, recorded: &ReferenceBody) -> Result<Bytes> {
         let mut headers = vec![(RANGE, format!("bytes={}-{}", range.start, range.end - 1))];
         match &recorded.validator {
-            // A weak tag never matches by the rules; it is compared below.
+            // A weak tag never matches by the standard; it is compared below.
             Validator::Tag(tag) if !tag.starts_with("W/") => headers.push((IF_MATCH, tag.clone())),
             Validator::Changed(time) => headers.push((IF_UNMODIFIED_SINCE, time.clone())),
             Validator::Tag(_) | Validator::None => {}
@@ -114,16 +107,15 @@ impl SourceBackend for Web {
         compare(uri, recorded, &facts(response.headers(), size))?;
         if is_part {
             let expected = format!("bytes {}-{}/", range.start, range.end - 1);
-            let given = text(response.headers(), &CONTENT_RANGE);
-            if given.as_ref().is_none_or(|given| !given.starts_with(&expected)) {
-                let problem = format!("the server gave the range {given:?}, not {expected:?}");
-                return Err(SourceError::Denied { uri: uri.to_string(), problem });
+            let found = text(response.headers(), &CONTENT_RANGE);
+            if found.as_ref().is_none_or(|found| !found.starts_with(&expected)) {
+                let source = SourceDenial::OtherRange { found, expected };
+                return Err(SourceError::Denied { uri: uri.to_string(), source });
             }
             return body(uri, response, range.end - range.start).await;
         }
         if size > MAX_WITHOUT_RANGES {
-            let problem = "the server gives no ranges of it, and it is too large to read it whole each time";
-            return Err(SourceError::Denied { uri: uri.to_string(), problem: problem.to_owned() });
+            return Err(SourceError::Denied { uri: uri.to_string(), source: SourceDenial::NoRanges });
         }
         let all = body(uri, response, size).await?;
         let end = range.end.min(all.len() as u64);
@@ -131,13 +123,13 @@ impl SourceBackend for Web {
     }
 }
 
-/// A body of at most `limit` bytes.
+/// Reads a body of at most `limit` bytes.
 async fn body(uri: &Uri, mut response: Response, limit: u64) -> Result<Bytes> {
     let mut out = BytesMut::with_capacity(usize::try_from(limit).unwrap_or(0));
-    while let Some(part) = response.chunk().await.map_err(|e| unavailable(uri, &e))? {
+    while let Some(part) = response.chunk().await.map_err(|e| unavailable(uri, e))? {
         if out.len() as u64 + part.len() as u64 > limit {
-            let problem = format!("more than {limit} bytes came");
-            return Err(SourceError::Changed { uri: uri.to_string(), problem });
+            let source = SourceChange::LongAnswer { limit };
+            return Err(SourceError::Changed { uri: uri.to_string(), source });
         }
         out.extend_from_slice(&part);
     }
@@ -161,12 +153,6 @@ fn facts(headers: &HeaderMap, size: u64) -> Facts {
     Facts { size, validator, modified }
 }
 
-fn unavailable(uri: &Uri, error: &reqwest::Error) -> SourceError {
-    let mut problem = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        problem = format!("{problem}: {error}");
-        cause = error.source();
-    }
-    SourceError::Unavailable { uri: uri.to_string(), problem }
+fn unavailable(uri: &Uri, error: reqwest::Error) -> SourceError {
+    SourceError::Unavailable { uri: uri.to_string(), source: SourceOutage::Http(Arc::new(error)) }
 }

@@ -1,18 +1,30 @@
-//! Rules as they are written on a command line: `production=release|ci`, `latest`, `v*=trainer`.
+//! What must be signed by whom, as written on a command line: `production=release|ci`, `latest`, `v*=trainer`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::format::id::EventHash;
-use crate::format::name::{AliasName, ArtifactKey};
+use crate::format::id::{EventHash, ParseIdError};
+use crate::format::name::{AliasName, ArtifactKey, NameError};
+use crate::format::signers::AllowedSigners;
 
-/// The role that everybody has who is listed.
+/// The role of every listed key.
 const ANYBODY: &str = "*";
-/// How all versions are named.
+/// The name of all versions in a rule.
 const VERSIONS: &str = "v*";
 
-/// One rule: names that are served only if they are signed by somebody with one of these roles.
+/// Who may sign, and what must be signed.
+#[derive(Debug, Clone, Default)]
+pub struct TrustPolicy {
+    /// The keys, each with its principals.
+    pub signers: AllowedSigners,
+    /// What must be signed by whom.
+    pub rules: Rules,
+    /// States that logs must contain.
+    pub floors: Vec<Floor>,
+}
+
+/// One rule: names that are served only with a signature by one of these principals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustRule {
     name: Covered,
@@ -26,7 +38,7 @@ enum Covered {
     Alias(AliasName),
 }
 
-/// The names that must be signed, each with the principals of whom one must have signed.
+/// The names that must be signed, each with the principals of which one must have signed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     aliases: BTreeMap<AliasName, Vec<String>>,
@@ -34,7 +46,7 @@ pub struct Rules {
     versions: Option<Vec<String>>,
 }
 
-/// A state that a log must have reached: `project/name=17:b3:…`.
+/// A state that a log must contain: `project/name=17:b3:…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Floor {
     /// The artifact.
@@ -45,24 +57,30 @@ pub struct Floor {
     pub hash: EventHash,
 }
 
-impl FromStr for TrustRule {
-    type Err = String;
+/// Text that is not a rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// It does not begin with a name that a rule can cover.
+    #[error("name an alias, latest or {VERSIONS} ({0})")]
+    Name(#[from] NameError),
+    /// It has an empty principal.
+    #[error("name the principals as in production=release|ci")]
+    Principals,
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for TrustRule {
+    type Err = RuleError;
+
+    fn from_str(text: &str) -> Result<Self, RuleError> {
         let (name, roles) = text.split_once('=').unwrap_or((text, ANYBODY));
         let name = match name {
             "latest" => Covered::Latest,
             VERSIONS => Covered::Versions,
-            alias => {
-                let wrong = |e| format!("name an alias, latest or {VERSIONS} ({e})");
-                Covered::Alias(
-                    alias.parse().map_err(|e: crate::format::name::NameError| wrong(e.to_string()))?,
-                )
-            }
+            alias => Covered::Alias(alias.parse()?),
         };
         let roles: Vec<String> = roles.split('|').map(str::to_owned).collect();
         if roles.iter().any(String::is_empty) {
-            return Err("name the principals as in production=release|ci".to_owned());
+            return Err(RuleError::Principals);
         }
         Ok(Self { name, roles })
     }
@@ -80,14 +98,14 @@ impl fmt::Display for TrustRule {
 }
 
 impl TrustRule {
-    /// The principals of whom one must have signed.
+    /// Returns the principals of which one must have signed.
     pub fn roles(&self) -> &[String] {
         &self.roles
     }
 }
 
 impl FromIterator<TrustRule> for Rules {
-    /// Of two for the same name, the last holds.
+    /// Of two rules for the same name, the last one counts.
     fn from_iter<I: IntoIterator<Item = TrustRule>>(rules: I) -> Self {
         let mut all = Self::default();
         for TrustRule { name, roles } in rules {
@@ -102,36 +120,49 @@ impl FromIterator<TrustRule> for Rules {
 }
 
 impl Rules {
+    /// Returns who must sign an alias.
     pub(super) fn alias(&self, alias: &AliasName) -> Option<&[String]> {
         self.aliases.get(alias).map(Vec::as_slice)
     }
 
+    /// Returns who must sign `latest`.
     pub(super) fn latest(&self) -> Option<&[String]> {
         self.latest.as_deref()
     }
 
-    /// Whose commits are served by number: where `latest` is covered and versions are not, those of `latest`.
+    /// Returns whose commits are served by number: if `latest` is covered and versions are not, those of `latest`.
     pub(super) fn versions(&self) -> Option<&[String]> {
         self.versions.as_deref().or(self.latest.as_deref())
     }
 
-    /// Whose commits count whatever leads to them; none: those of the rule that covers the name.
+    /// Returns whose commits count, whatever name leads to them; none: those of the rule that covers the name.
     pub(super) fn commits(&self) -> Option<&[String]> {
         self.versions.as_deref()
     }
 }
 
-impl FromStr for Floor {
-    type Err = String;
+/// Text that is not the state of a log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FloorError {
+    /// It has another form.
+    #[error("write it as project/name=17:HASH, as `artfs verify --log` prints them")]
+    Form,
+    /// Its artifact's name is not one.
+    #[error(transparent)]
+    Artifact(#[from] NameError),
+    /// Its hash is not one.
+    #[error(transparent)]
+    Hash(#[from] ParseIdError),
+}
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = "write it as project/name=17:HASH, as `artfs verify --log` prints them";
-        let (artifact, state) = text.split_once('=').ok_or(wrong)?;
-        let (seq, hash) = state.split_once(':').ok_or(wrong)?;
-        let artifact = artifact.parse().map_err(|e: crate::format::name::NameError| e.to_string())?;
-        let seq = seq.parse().map_err(|_| wrong)?;
-        let hash = hash.parse().map_err(|e: crate::format::id::ParseIdError| e.to_string())?;
-        Ok(Self { artifact, seq, hash })
+impl FromStr for Floor {
+    type Err = FloorError;
+
+    fn from_str(text: &str) -> Result<Self, FloorError> {
+        let (artifact, state) = text.split_once('=').ok_or(FloorError::Form)?;
+        let (seq, hash) = state.split_once(':').ok_or(FloorError::Form)?;
+        let seq = seq.parse().map_err(|_| FloorError::Form)?;
+        Ok(Self { artifact: artifact.parse()?, seq, hash: hash.parse()? })
     }
 }
 
