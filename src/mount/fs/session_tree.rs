@@ -63,7 +63,7 @@ fn check_readable(staged: &Staged, reader: Option<&Credentials>) -> Result<(), C
     match (&staged.access, reader) {
         (Some(access), Some(reader)) if !access.allows(reader) => {
             let message = format!(
-                "{} is not readable for the committer: its owner, or the user who mounted, can commit it or make it \
+                "{} may not be read by the committer: its owner, or the user who mounted, can commit it or make it \
                  readable",
                 staged.path
             );
