@@ -16,7 +16,7 @@ use artfs::mount::provenance::{self, OpenWatch, OpenWatchOptions, RunLedger};
 use artfs::mount::staging::{Caller, Closer, SessionRegistry};
 use artfs::repo::cache::{Cache, CacheOptions};
 use artfs::repo::catalog::{Actor, Catalog};
-use artfs::repo::commit::{ChunkIndex, CommitProgress, Committer, NewVersion, Quotas, Settings, roots, walk};
+use artfs::repo::commit::{ChunkIndex, CommitProgress, Committer, LocalTree, NewVersion, Quotas, Settings};
 use artfs::repo::view::{ReadContext, ReadLimits};
 use artfs::store::{OnMissing, Store};
 use object_store::memory::InMemory;
@@ -113,10 +113,8 @@ async fn served(folder: &std::path::Path, is_watched: bool) -> Result<Arc<Fs>, B
         settings: Settings::default(),
         demanded: None,
     };
-    let roots = roots(&[tree])?;
-    committer
-        .commit(&request, Arc::new(CommitProgress::default()), move |visit| walk(&roots, visit), |_| Ok(()))
-        .await?;
+    let tree = LocalTree::new(&[tree])?;
+    committer.commit(&request, Arc::new(CommitProgress::default()), tree, |_| Ok(())).await?;
     let watch = if is_watched { Some(watch(&store, folder)?) } else { None };
     let services = FsServices {
         catalog,

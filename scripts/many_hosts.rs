@@ -14,7 +14,7 @@ use artfs::format::clock;
 use artfs::format::name::ArtifactKey;
 use artfs::repo::cache::{Cache, CacheOptions};
 use artfs::repo::catalog::{Actor, Catalog};
-use artfs::repo::commit::{ChunkIndex, CommitProgress, Committer, NewVersion, Settings, roots, walk};
+use artfs::repo::commit::{ChunkIndex, CommitProgress, Committer, LocalTree, NewVersion, Settings};
 use artfs::repo::view::{ReadContext, ReadLimits};
 use artfs::store::{OnMissing, Store, StoreUrl};
 use futures::future::try_join_all;
@@ -50,7 +50,7 @@ impl Host {
     }
 
     async fn commit(&self, artifact: &ArtifactKey, file: &Path) -> Result<(), Failed> {
-        let roots = roots(&[file.to_owned()])?;
+        let tree = LocalTree::new(&[file.to_owned()])?;
         let request = NewVersion {
             artifact: artifact.clone(),
             origin: clock::system().random16(),
@@ -59,7 +59,7 @@ impl Host {
             demanded: None,
         };
         let progress = Arc::new(CommitProgress::default());
-        self.committer.commit(&request, progress, move |visit| walk(&roots, visit), |_| Ok(())).await?;
+        self.committer.commit(&request, progress, tree, |_| Ok(())).await?;
         Ok(())
     }
 }

@@ -14,7 +14,8 @@ use artfs::format::id::{ArtifactId, EventHash, EventId, StoreId};
 use artfs::format::name::{Selector, VersionNumber};
 use artfs::repo::catalog::{AliasPrecondition, Catalog, CatalogError, EditError};
 use artfs::repo::commit::{
-    ChunkIndex, CommitError, CommitProgress, Committer, NewVersion, Settings, roots, walk,
+    ChunkIndex, CommitError, CommitProgress, Committer, LocalTree, NewVersion, Settings, TreeSource,
+    TreeVisitor,
 };
 use artfs::store::{Key, StoreError};
 use futures::TryStreamExt;
@@ -215,18 +216,17 @@ async fn one_directory_is_the_root_and_several_paths_keep_their_names() {
     for (paths, expected) in cases {
         let backend = memory();
         let host = Host::new(&backend, "h").await;
-        let roots = roots(&paths.iter().map(|p| at(p)).collect::<Vec<_>>()).expect("they exist");
+        let tree = LocalTree::new(&paths.iter().map(|p| at(p)).collect::<Vec<_>>()).expect("they exist");
         let request = host.request(Settings::default());
-        let walked = move |visit: &mut dyn FnMut(artfs::repo::commit::TreeItem) -> _| walk(&roots, visit);
-        let done = host.committer.commit(&request, Arc::default(), walked, |_| Ok(())).await;
+        let done = host.committer.commit(&request, Arc::default(), tree, |_| Ok(())).await;
         done.unwrap_or_else(|e| panic!("{paths:?}: {e}"));
         let tree = judged(&backend).await.pop().expect("a version").tree;
         let found: Vec<&[u8]> = tree.keys().map(Vec::as_slice).collect();
         assert_eq!(found, expected.iter().map(|p| p.as_bytes()).collect::<Vec<_>>(), "{paths:?}");
     }
-    let twice = roots(&[at("d"), at("d/../d")]);
+    let twice = LocalTree::new(&[at("d"), at("d/../d")]);
     assert!(matches!(twice, Err(CommitError::SameName { .. })), "{twice:?}");
-    assert!(matches!(roots(&[at("none")]), Err(CommitError::Io { .. })));
+    assert!(matches!(LocalTree::new(&[at("none")]), Err(CommitError::Io { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -668,11 +668,11 @@ async fn a_commit_that_is_abandoned_at_any_call_leaves_old_or_new() {
 async fn an_interrupted_commit_leaves_nothing_visible() {
     let (backend, tree) = (memory(), new_content());
     let host = Host::new(&backend, "h").await;
-    let roots = roots(&[tree.path().to_owned()]).expect("it exists");
+    let local = LocalTree::new(&[tree.path().to_owned()]).expect("it exists");
     let progress = Arc::new(CommitProgress::default());
     let (request, inner) = (host.request(Settings::default()), progress.clone());
-    let walked = move |visit: &mut dyn FnMut(artfs::repo::commit::TreeItem) -> Result<(), CommitError>| {
-        walk(&roots, &mut |item| {
+    let walked = move |visit: TreeVisitor<'_>| {
+        local.walk(&mut |item| {
             visit(item)?;
             inner.interrupt();
             Ok(())

@@ -9,6 +9,7 @@ use artfs::format::name::ArtifactKey;
 use artfs::repo::catalog::{InUse, Inputs};
 use artfs::repo::commit::{
     CommitError, CommitProgress, Committed, ItemBody, NewVersion, Settings, TreeItem, TreeLocation,
+    TreeVisitor,
 };
 use artfs::repo::view::{VersionView, WholeView};
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -31,7 +32,7 @@ async fn link(host: &Host, artifact: ArtifactKey, target: &str) -> Result<Commit
     let tree = format!("/mnt/{artifact}/staging").into();
     let place = TreeLocation::in_mount("/mnt".into(), tree, Arc::new(|_| None));
     let target: Box<[u8]> = target.as_bytes().into();
-    let walk = move |visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>| {
+    let walk = move |visit: TreeVisitor<'_>| {
         let path = artfs::format::path::TreePath::new(*b"data").expect("a path");
         let what = ItemBody::Symlink(target.clone());
         visit(TreeItem { path, executable: false, mtime: Mtime::default(), what })

@@ -6,7 +6,7 @@ use artfs::format::clock;
 use artfs::format::entry::Mtime;
 use artfs::format::path::TreePath;
 use artfs::repo::catalog::{Catalog, VersionRecord};
-use artfs::repo::commit::{CommitProgress, Committed, ItemBody, Settings, TreeItem};
+use artfs::repo::commit::{CommitProgress, Committed, ItemBody, Settings, TreeItem, TreeVisitor};
 use artfs::repo::diff::content::{self, ContentChange};
 use artfs::repo::diff::{ChangeKind, Difference, compare};
 use artfs::repo::view::{VersionView, WholeView};
@@ -33,7 +33,7 @@ async fn commit_links(host: &Host, changed: u64) -> Committed {
     let work = host.committer.commit(
         &request,
         Arc::new(CommitProgress::default()),
-        move |visit| {
+        move |visit: TreeVisitor<'_>| {
             for d in 0..DIRECTORIES {
                 visit(item(&format!("d{d:03}"), ItemBody::Directory))?;
                 for i in 0..LINKS {

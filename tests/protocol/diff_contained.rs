@@ -11,7 +11,7 @@ use artfs::format::clock;
 use artfs::format::entry::EntryBody;
 use artfs::format::path::TreePath;
 use artfs::repo::catalog::Catalog;
-use artfs::repo::commit::{CommitProgress, NewVersion, Settings, TreeLocation, roots, walk};
+use artfs::repo::commit::{CommitProgress, LocalTree, NewVersion, Settings, TreeLocation};
 use artfs::repo::diff::content::{self, ContentChange};
 use artfs::repo::diff::{ChangeKind, compare};
 use artfs::repo::view::{Differences, ReadContext, VersionView, WholeView};
@@ -29,14 +29,9 @@ async fn commit(host: &Host, artifact: &str, tree: &Path) {
         TreeLocation::in_mount("/mnt".into(), format!("/mnt/{artifact}/staging").into(), Arc::new(|_| None));
     let artifact = artifact.parse().expect("a name");
     let request = NewVersion { artifact, ..host.request(Settings::default()) };
-    let roots = roots(&[tree.to_owned()]).expect("a directory");
+    let tree = LocalTree::new(&[tree.to_owned()]).expect("a directory");
     let committer = host.committer.with_links(Some(place));
-    let work = committer.commit(
-        &request,
-        Arc::new(CommitProgress::default()),
-        move |visit| walk(&roots, visit),
-        |_| Ok(()),
-    );
+    let work = committer.commit(&request, Arc::new(CommitProgress::default()), tree, |_| Ok(()));
     work.await.unwrap_or_else(|e| panic!("the commit succeeds: {e}"));
 }
 

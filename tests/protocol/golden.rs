@@ -24,7 +24,8 @@ use artfs::format::relocation::Moves;
 use artfs::format::run::{Run, VersionRead};
 use artfs::repo::catalog::{Actor, AliasPrecondition, Catalog, InUse, Inputs};
 use artfs::repo::commit::{
-    ChunkIndex, CommitProgress, Committed, Committer, NewVersion, Settings, TreeItem, roots, walk,
+    ChunkIndex, CommitProgress, Committed, Committer, LocalTree, NewVersion, Settings, TreeItem, TreeSource,
+    TreeVisitor,
 };
 use artfs::repo::gc::{Collector, GcOptions, Mode};
 use artfs::repo::tombstones::Condemned;
@@ -97,10 +98,9 @@ impl Writer {
             settings,
             demanded: None,
         };
-        let roots = roots(&[root.to_owned()]).expect("the tree is there");
-        let walked = move |visit: &mut dyn FnMut(TreeItem) -> _| {
-            walk(&roots, &mut |item| visit(TreeItem { mtime: MTIME, ..item }))
-        };
+        let tree = LocalTree::new(&[root.to_owned()]).expect("the tree is there");
+        let walked =
+            move |visit: TreeVisitor<'_>| tree.walk(&mut |item| visit(TreeItem { mtime: MTIME, ..item }));
         let done =
             self.committer.commit(&request, Arc::new(CommitProgress::default()), walked, |_| Ok(())).await;
         done.expect("the commit succeeds")

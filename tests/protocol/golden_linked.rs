@@ -9,7 +9,7 @@ use artfs::format::reference::{ReferenceBody, Validator};
 use artfs::repo::catalog::{Actor, Catalog};
 use artfs::repo::commit::{
     ChunkIndex, CommitError, CommitProgress, Committer, ItemBody, NewVersion, OwnBytes, Settings, TreeItem,
-    TreeLocation,
+    TreeLocation, TreeVisitor,
 };
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
@@ -43,16 +43,15 @@ fn reference(path: &[u8], uri: &str, validator: Validator, hash: Option<FileHash
     item(path, ItemBody::Known(Box::new(entry), None))
 }
 
-type Visit<'a> = &'a mut dyn FnMut(TreeItem) -> Result<(), CommitError>;
-type Tree = fn(Visit<'_>) -> Result<(), CommitError>;
+type Tree = fn(TreeVisitor<'_>) -> Result<(), CommitError>;
 
-fn data(visit: Visit<'_>) -> Result<(), CommitError> {
+fn data(visit: TreeVisitor<'_>) -> Result<(), CommitError> {
     visit(item(b"big.bin", file(&noise(300, 1, 10_000))))?;
     visit(item(b"train", ItemBody::Directory))?;
     visit(item(b"train/tiny", file(b"tiny")))
 }
 
-fn linked(visit: Visit<'_>) -> Result<(), CommitError> {
+fn linked(visit: TreeVisitor<'_>) -> Result<(), CommitError> {
     visit(item(b"all", ItemBody::Symlink((*b"/mnt/gold/data/latest").into())))?;
     visit(item(b"copy.bin", ItemBody::Symlink((*b"../../data/v0/big.bin").into())))?;
     visit(item(b"link", ItemBody::Symlink((*b"all/train").into())))?;

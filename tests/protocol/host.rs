@@ -9,7 +9,7 @@ use artfs::format::clock;
 use artfs::format::name::{ArtifactKey, Selector, VersionNumber};
 use artfs::repo::catalog::{Actor, AliasPrecondition, Catalog, EditError};
 use artfs::repo::commit::{
-    ChunkIndex, CommitError, CommitProgress, Committed, Committer, NewVersion, Settings, roots, walk,
+    ChunkIndex, CommitError, CommitProgress, Committed, Committer, LocalTree, NewVersion, Settings,
 };
 use artfs::repo::view::ReadContext;
 use artfs::store::{OnMissing, Store};
@@ -61,9 +61,9 @@ impl Host {
     }
 
     pub async fn commit_as(&self, directory: &Path, request: &NewVersion) -> Result<Committed, CommitError> {
-        let roots = roots(&[directory.to_owned()])?;
+        let tree = LocalTree::new(&[directory.to_owned()])?;
         let progress = Arc::new(CommitProgress::default());
-        self.committer.commit(request, progress, move |visit| walk(&roots, visit), |_| Ok(())).await
+        self.committer.commit(request, progress, tree, |_| Ok(())).await
     }
 
     pub fn request(&self, settings: Settings) -> NewVersion {

@@ -14,7 +14,9 @@ use artfs::format::name::ArtifactKey;
 use artfs::format::pack::{PackRow, encode_footer, encode_table};
 use artfs::format::relocation::encode_moves;
 use artfs::repo::catalog::{AppendStep, ArtifactState, CatalogError, InUse, Inputs};
-use artfs::repo::commit::{CommitError, Committed, ItemBody, NewVersion, OwnBytes, Settings, TreeItem};
+use artfs::repo::commit::{
+    CommitError, Committed, ItemBody, NewVersion, OwnBytes, Settings, TreeItem, TreeVisitor,
+};
 use artfs::repo::view::VersionView;
 use artfs::store::Key;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -312,7 +314,7 @@ async fn carry(host: &Host, entries: &[Entry], own: Option<&Path>) -> Result<Com
     let fresh = directory();
     let file = fresh.path().join("zz");
     fs::write(&file, content).expect("a file");
-    let walk = move |visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>| {
+    let walk = move |visit: TreeVisitor<'_>| {
         for entry in &entries {
             let at = own.as_ref().map(|folder| folder.join(entry.path.to_string()));
             let own = at

@@ -11,7 +11,7 @@ use artfs::format::id::EventId;
 use artfs::format::name::{ArtifactKey, VersionNumber};
 use artfs::repo::catalog::{Actor, AppendStep, Catalog, CatalogError};
 use artfs::repo::commit::{
-    ChunkIndex, CommitError, Committed, Committer, NewVersion, OverQuota, Settings, roots, walk,
+    ChunkIndex, CommitError, Committed, Committer, LocalTree, NewVersion, OverQuota, Settings,
 };
 use artfs::store::{OnMissing, Store};
 use object_store::ObjectStore;
@@ -55,9 +55,9 @@ impl Host {
             settings: Settings::default(),
             demanded: None,
         };
-        let roots = roots(&[tree.to_owned()])?;
+        let tree = LocalTree::new(&[tree.to_owned()])?;
         let committer = self.committer.with_quota(quota);
-        committer.commit(&request, Arc::default(), move |visit| walk(&roots, visit), |_| Ok(())).await
+        committer.commit(&request, Arc::default(), tree, |_| Ok(())).await
     }
 
     async fn used(&self) -> u64 {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use artfs::format::entry::Mtime;
 use artfs::format::id::ChunkId;
 use artfs::format::path::TreePath;
-use artfs::repo::commit::{CommitError, CommitProgress, Committed, ItemBody, Settings, Stretch, TreeItem};
+use artfs::repo::commit::{
+    CommitProgress, Committed, ItemBody, Settings, TreeItem, TreeVisitor, UnchangedRange,
+};
 use artfs::repo::view::{Bound, VersionView};
 use tokio::runtime::Handle;
 
@@ -83,13 +85,14 @@ fn changed(old: &Tree, random: &[u8]) -> (Tree, Vec<Step>) {
 
 async fn commit(host: &Host, version: Option<Arc<VersionView>>, steps: Vec<Step>) -> Committed {
     let runtime = Handle::current();
-    let walk = move |visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>| {
+    let walk = move |visit: TreeVisitor<'_>| {
         steps.iter().try_for_each(|step| match step {
             Step::Unchanged(directory, after, before) => {
                 let view = version.clone().expect("there is a version");
                 let (directory, runtime) = (directory.as_ref(), runtime.clone());
-                let stretch = Stretch::new(view, runtime, directory, after.as_deref(), before.as_deref());
-                stretch.item()?.map_or(Ok(()), &mut *visit)
+                let range =
+                    UnchangedRange::new(view, runtime, directory, after.as_deref(), before.as_deref());
+                TreeItem::unchanged(range)?.map_or(Ok(()), &mut *visit)
             }
             Step::Entry(path, target) => {
                 let what = match target {

@@ -17,7 +17,7 @@ use super::progress::with_line;
 use crate::app::daemon::wire;
 use crate::app::serve;
 use crate::format::name::{ArtifactKey, Reference, Selector};
-use crate::repo::commit::{self, CommitError, CommitProgress, Committer, TreeLocation};
+use crate::repo::commit::{self, CommitError, CommitProgress, Committer, LocalTree, TreeLocation};
 use crate::repo::verify::Copies;
 use crate::store::OnMissing;
 
@@ -60,8 +60,8 @@ pub struct PutArgs {
 pub fn run(context: &Context, args: PutArgs) -> Result<CommandOutcome, CliError> {
     let PutArgs { paths, artifact, settings, quota, references, sha256, repair } = args;
     // What can be refused without a store makes none.
-    let roots = commit::roots(&paths).map_err(|e| put_error(&artifact, e))?;
-    for (at, path) in &roots {
+    let tree = LocalTree::new(&paths).map_err(|e| put_error(&artifact, e))?;
+    for (at, path) in tree.roots() {
         // The one directory may be named by a link to it.
         let found = if at.is_none() { std::fs::metadata(path) } else { std::fs::symlink_metadata(path) };
         found.map_err(|e| CliError::io(format!("cannot read {}", path.display()), &e))?;
@@ -70,8 +70,8 @@ pub fn run(context: &Context, args: PutArgs) -> Result<CommandOutcome, CliError>
     let content = OpenedContent::open(context, on_missing)?;
     content.allow(&references);
     let quota_bytes = quota.quotas().of(&artifact.project);
-    let copies = Copies(roots.clone());
-    let done = put(context, &content, artifact.clone(), settings, quota_bytes, roots);
+    let copies = Copies(tree.roots().to_vec());
+    let done = put(context, &content, artifact.clone(), settings, quota_bytes, tree);
     let done = done.and_then(|made| {
         if repair {
             repair_made(context, &content, &made, &copies)?;
@@ -114,12 +114,12 @@ fn put(
     artifact: ArtifactKey,
     settings: SettingsArgs,
     quota_bytes: Option<u64>,
-    roots: Vec<(Option<crate::format::path::TreePath>, PathBuf)>,
+    tree: LocalTree,
 ) -> Result<wire::CommitReply, CliError> {
     let catalog = &content.opened.catalog;
     let store = catalog.store();
     let index = content.index().clone();
-    let place = TreeLocation::of_folders(&roots, &working_directories());
+    let place = TreeLocation::of_folders(tree.roots(), &working_directories());
     let committer = Committer::new(catalog.clone(), content.reader.clone(), index)
         .with_quota(quota_bytes)
         .with_links(Some(place));
@@ -138,10 +138,8 @@ fn put(
     };
     let progress = Arc::new(CommitProgress::default());
     let followed = progress.clone();
-    let walk =
-        move |visit: &mut dyn FnMut(commit::TreeItem) -> Result<(), CommitError>| commit::walk(&roots, visit);
     let outcome = content.opened.runtime.block_on(async {
-        let commit = committer.commit(&request, progress, walk, |_| Ok(()));
+        let commit = committer.commit(&request, progress, tree, |_| Ok(()));
         let work = with_line("putting", None, || followed.snapshot().bytes, commit);
         let stop = || {
             followed.interrupt();

@@ -1,7 +1,6 @@
 //! Committing a staging session: shut out changes, commit, and put an empty session in its place.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,24 +9,18 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
+use super::session_tree::{CommittedFile, SessionTree, read_of};
 use super::sessions::{Live, OpenSession};
 use super::{Errno, Fs, RecordedLineage, Result};
 use crate::format::entry::{Entry, EntryBody, FileBytes};
 use crate::format::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
-use crate::format::path::{self, TreePath};
-use crate::host::durable;
+use crate::format::path;
 use crate::host::spill::SpillFile;
 use crate::host::steady::StatIdentity;
-use crate::mount::staging::{
-    Caller, ContentSource, Credentials, FreezeError, LocalFile, RegistryError, Scanned, Session, Staged,
-    StagingError, Unchanged,
-};
+use crate::mount::staging::{Caller, Credentials, FreezeError, RegistryError, StagingError};
 use crate::repo::cache::Insertion;
 use crate::repo::catalog::Actor;
-use crate::repo::commit::{
-    CommitError, CommitProgress, Committed, ItemBody, NewVersion, OwnBytes, Settings, TreeError, TreeItem,
-    TreeLocation, Writers,
-};
+use crate::repo::commit::{CommitError, CommitProgress, Committed, NewVersion, Settings, TreeLocation};
 use crate::repo::view::VersionView;
 
 /// How long a rename waits for its commit, unless the options say otherwise. The commit goes on after that, and a
@@ -234,38 +227,54 @@ impl Fs {
         session: &Arc<OpenSession>,
         live: Arc<Live>,
     ) -> std::result::Result<Committed, Arc<SessionCommitError>> {
-        let this = self.clone();
-        let (freezing, for_frozen) = (live.clone(), session.clone());
-        // The guard borrows the session, so the whole work runs where it is held.
-        let runtime = self.runtime.clone();
-        let frozen = tokio::task::spawn_blocking(move || {
+        let result = self.freeze_and_commit(commit, session, &live).await.map_err(Arc::new);
+        if let Ok(outcome) = &result {
+            self.invalidate_session_name(&session.artifact);
+            self.settle_name(&session.artifact);
+            self.keep_committed(session, &live, outcome);
+        }
+        self.note_commit(session, result.as_ref());
+        result
+    }
+
+    async fn freeze_and_commit(
+        self: &Arc<Self>,
+        commit: SessionCommit,
+        session: &Arc<OpenSession>,
+        live: &Arc<Live>,
+    ) -> std::result::Result<Committed, SessionCommitError> {
+        let freezing = live.clone();
+        // Freezing waits for handles, and the version below for the store: both outside of the runtime.
+        let frozen = self.off_runtime(move || {
             let guard = freezing.session.freeze().map_err(|e| match e {
                 FreezeError::Busy(files) => SessionCommitError::Busy(files),
                 FreezeError::Other(e) => e.into(),
             })?;
-            // What the session stands on is asked here, outside of the runtime: its answers may have to be waited for.
             if freezing.session.is_empty()? {
                 return Err(CommitError::Empty.into());
             }
-            let outcome = runtime.block_on(this.commit_frozen(commit, &freezing))?;
-            // In this order: after a crash in between, the next start finds the session's commit in the log.
-            this.registry.retire(freezing.id)?;
-            guard.retire();
-            this.detach_session(&for_frozen);
-            Ok::<Committed, SessionCommitError>(outcome)
+            Ok(guard)
         });
-        let result = match frozen.await {
-            Ok(Ok(outcome)) => {
-                self.invalidate_session_name(&session.artifact);
-                self.settle_name(&session.artifact);
-                self.keep_committed(session, &live, &outcome);
-                Ok(outcome)
-            }
-            Ok(Err(e)) => Err(Arc::new(e)),
-            Err(_) => Err(Arc::new(CommitError::Worker.into())),
-        };
-        self.note_commit(session, result.as_ref());
-        result
+        let guard = frozen.await?;
+        let outcome = self.commit_frozen(commit, live).await?;
+        let (this, session, id) = (self.clone(), session.clone(), live.id);
+        // In this order: after a crash in between, the next start finds the session's commit in the log.
+        let retired = self.off_runtime(move || {
+            this.registry.retire(id)?;
+            guard.retire();
+            this.detach_session(&session);
+            Ok(())
+        });
+        retired.await?;
+        Ok(outcome)
+    }
+
+    /// Runs the part of a commit that waits for the disk.
+    async fn off_runtime<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::result::Result<T, SessionCommitError> + Send + 'static,
+    ) -> std::result::Result<T, SessionCommitError> {
+        self.runtime.spawn_blocking(work).await.map_err(|_| CommitError::Worker)?
     }
 
     async fn commit_frozen(
@@ -297,15 +306,10 @@ impl Fs {
         };
         let (registry, id) = (self.registry.clone(), live.id);
         let before_event = move |event| Ok(registry.set_commit_id(id, Some(event))?);
-        let (scanned, reader) = (live.clone(), commit.reader);
         let folder = self.committer.index().folder().map(Path::to_owned);
-        let walk = move |visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>| {
-            let read = scan(&scanned, reader.as_ref(), SpillFile::new(folder.as_deref()), visit)?;
-            *scanned.hashed.lock() = read;
-            Ok(())
-        };
+        let tree = SessionTree { live: live.clone(), reader: commit.reader, folder };
         let committer = self.committer.with_quota(quota_bytes).with_links(place);
-        let outcome = committer.commit(&request, commit.progress, walk, before_event).await;
+        let outcome = committer.commit(&request, commit.progress, tree, before_event).await;
         if let Ok(outcome) = &outcome {
             self.lineage_published(&artifact, outcome.version, &made, live);
         } else {
@@ -443,120 +447,4 @@ impl Fs {
         };
         self.generated.set_last_commit(&session.artifact, note);
     }
-}
-
-/// A file that a commit read: what it was like then, and its path.
-type CommittedFile = (StatIdentity, Vec<u8>);
-
-fn read_of(record: &[u8]) -> Option<CommittedFile> {
-    let (identity, path) = record.split_first_chunk()?;
-    Some((StatIdentity::from_bytes(identity), path.to_vec()))
-}
-
-/// Gives a session's content to a commit. Returns the paths of the files whose bytes were read, in order.
-fn scan(
-    live: &Arc<Live>,
-    reader: Option<&Credentials>,
-    read: SpillFile,
-    visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>,
-) -> std::result::Result<SpillFile, CommitError> {
-    let (mut failed, mut read) = (None, read);
-    let scanned = live.session.scan(&mut |scanned| {
-        let visited = match scanned {
-            Scanned::Entry(staged) => {
-                check_readable(&staged, reader).and_then(|()| give(live, *staged, &mut read, visit))
-            }
-            Scanned::Unchanged(unchanged) => give_unchanged(live, &unchanged, &mut read, visit),
-        };
-        visited.map_err(|e| {
-            failed = Some(e);
-            StagingError::new(libc::ECANCELED)
-        })
-    });
-    match (failed, scanned) {
-        (Some(e), _) => Err(e),
-        (None, Err(e)) => Err(TreeError::new(e).into()),
-        (None, Ok(())) => Ok(read),
-    }
-}
-
-/// Who commits makes readable for everybody what he may not even read otherwise.
-fn check_readable(staged: &Staged, reader: Option<&Credentials>) -> std::result::Result<(), CommitError> {
-    match (&staged.access, reader) {
-        (Some(access), Some(reader)) if !access.allows(reader) => {
-            let message = format!(
-                "{} may not be read by who commits it: its owner, or who mounted, can commit it or let others read it",
-                staged.path
-            );
-            Err(TreeError::new(StagingError::with(libc::EACCES, message)).into())
-        }
-        _ => Ok(()),
-    }
-}
-
-fn give(
-    live: &Arc<Live>,
-    staged: Staged,
-    read: &mut SpillFile,
-    visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>,
-) -> std::result::Result<(), CommitError> {
-    if let ContentSource::Local(file) = &staged.source {
-        // What a command was writing there when it was killed is no user's file.
-        if durable::is_temporary(staged.path.file_name()) {
-            return Ok(());
-        }
-        let noted = read.push(&[&file.identity.to_bytes()[..], staged.path.as_bytes()].concat());
-        noted
-            .map_err(|e| CommitError::io(Path::new("the list of committed files in the state folder"), e))?;
-    }
-    visit(item_of(live, staged)?)
-}
-
-/// As a stretch where that can be, which costs nothing for each entry.
-fn give_unchanged(
-    live: &Arc<Live>,
-    unchanged: &Unchanged,
-    read: &mut SpillFile,
-    visit: &mut dyn FnMut(TreeItem) -> std::result::Result<(), CommitError>,
-) -> std::result::Result<(), CommitError> {
-    let failed = |e: std::io::Error| TreeError::new(StagingError::from(e));
-    let stretch = live.lower.as_ref().map(|lower| lower.stretch(unchanged)).transpose().map_err(failed)?;
-    if let Some(stretch) = stretch.flatten() {
-        return stretch.item()?.map_or(Ok(()), visit);
-    }
-    let mut failed = None;
-    let given = unchanged.entries(&mut |staged| {
-        give(live, staged, read, visit).map_err(|e| {
-            failed = Some(e);
-            StagingError::new(libc::ECANCELED)
-        })
-    });
-    match failed {
-        Some(e) => Err(e),
-        None => Ok(given.map_err(TreeError::new)?),
-    }
-}
-
-fn item_of(live: &Arc<Live>, staged: Staged) -> std::result::Result<TreeItem, CommitError> {
-    let Staged { path, executable, mtime, source, access: _ } = staged;
-    let what = match source {
-        ContentSource::Directory => ItemBody::Directory,
-        ContentSource::Symlink(target) => ItemBody::Symlink(target),
-        ContentSource::Known(entry, own) => {
-            let own = own.map(|own| {
-                let (live, path) = (live.clone(), path.clone());
-                OwnBytes::new(Writers::Nobody, move || open(&live.session, &path, &own))
-            });
-            ItemBody::Known(Box::new(entry), own)
-        }
-        ContentSource::Local(file) => {
-            let (live, path) = (live.clone(), path.clone());
-            ItemBody::File(OwnBytes::new(Writers::Nobody, move || open(&live.session, &path, &file)))
-        }
-    };
-    Ok(TreeItem { path, executable, mtime, what })
-}
-
-fn open(session: &Session, path: &TreePath, file: &LocalFile) -> std::result::Result<File, CommitError> {
-    Ok(session.open_staged(path, &file.identity).map_err(TreeError::new)?)
 }

@@ -168,17 +168,19 @@ impl From<&CommitError> for Errno {
             CommitError::Store(StoreError::Exhausted { shortage, .. })
             | CommitError::Read(ReadError::Exhausted { shortage, .. }) => shortage.errno(),
             CommitError::DeadLink { .. } => libc::ENOENT,
-            CommitError::Reference { error: SourceError::NotAllowed { .. }, .. } => libc::EPERM,
+            CommitError::Reference { source: SourceError::NotAllowed { .. }, .. } => libc::EPERM,
             CommitError::Reference {
-                error: SourceError::Missing { .. } | SourceError::Empty { .. }, ..
+                source: SourceError::Missing { .. } | SourceError::Empty { .. },
+                ..
             } => libc::ENOENT,
             CommitError::Reference { .. } => libc::EIO,
             CommitError::Lost { .. } | CommitError::Uncontainable { .. } | CommitError::Read(_) => libc::EIO,
             CommitError::Overtaken => libc::EAGAIN,
             CommitError::Catalog(CatalogError::Protected { .. }) => libc::EACCES,
-            CommitError::Store(_) | CommitError::Catalog(_) | CommitError::Worker | CommitError::Own(_) => {
-                libc::EIO
-            }
+            CommitError::Store(_)
+            | CommitError::Catalog(_)
+            | CommitError::Worker
+            | CommitError::Defect(_) => libc::EIO,
         })
     }
 }

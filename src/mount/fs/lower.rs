@@ -13,7 +13,7 @@ use crate::format::id::ManifestId;
 use crate::format::name::ArtifactKey;
 use crate::format::path::TreePath;
 use crate::mount::staging::{self, Lower, LowerContent, Unchanged};
-use crate::repo::commit::Stretch;
+use crate::repo::commit::UnchangedRange;
 use crate::repo::view::{FileContent, ReadContext, ReadError, VersionView, WholeView};
 
 /// What is read, for messages.
@@ -185,7 +185,7 @@ impl SessionLower {
 
 impl SessionLower {
     /// What nothing staged touches, if it is in the version's own manifest and not in that of one it contains.
-    pub fn stretch(&self, unchanged: &Unchanged) -> std::io::Result<Option<Stretch>> {
+    pub fn range(&self, unchanged: &Unchanged) -> std::io::Result<Option<UnchangedRange>> {
         self.with(|view| async move {
             let top = view.top();
             let Unchanged { directory, after, before, .. } = unchanged;
@@ -196,7 +196,8 @@ impl SessionLower {
                 }
             }
             let (directory, runtime) = (directory.as_ref(), self.runtime.clone());
-            Ok(Some(Stretch::new(top.clone(), runtime, directory, after.as_deref(), before.as_deref())))
+            let (after, before) = (after.as_deref(), before.as_deref());
+            Ok(Some(UnchangedRange::new(top.clone(), runtime, directory, after, before)))
         })
     }
 }

@@ -16,6 +16,7 @@ mod names;
 mod no_open;
 mod page_cache;
 mod provenance;
+mod session_tree;
 mod sessions;
 mod trust;
 mod version;

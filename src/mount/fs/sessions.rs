@@ -508,11 +508,11 @@ impl Fs {
         self.runtime.spawn_blocking(retired).await.map_err(|_| StagingError::new(libc::EIO))?
     }
 
-    fn freeze<'a>(
+    fn freeze(
         &self,
         session: &OpenSession,
-        live: &'a Live,
-    ) -> std::result::Result<staging::FreezeGuard<'a>, StageError> {
+        live: &Live,
+    ) -> std::result::Result<staging::FreezeGuard, StageError> {
         live.session.freeze().map_err(|e| match e {
             staging::FreezeError::Busy(files) => StageError::Busy {
                 artifact: session.artifact.clone(),

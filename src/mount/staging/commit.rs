@@ -1,9 +1,11 @@
 //! What a commit does to a session besides reading it: freeze, retire, discard.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use super::delete::remove_tree;
 use super::error::{Result, StagingError};
+use super::gate::Gate;
 use super::readdir::list_upper;
 use super::session::Session;
 use crate::host::sys;
@@ -38,28 +40,28 @@ impl FreezeError {
 
 /// A frozen session: every change answers EBUSY until this is dropped. Reads go on.
 #[derive(Debug)]
-pub struct FreezeGuard<'a>(&'a Session);
+pub struct FreezeGuard(Arc<Gate>);
 
-impl Drop for FreezeGuard<'_> {
+impl Drop for FreezeGuard {
     fn drop(&mut self) {
-        self.0.gate.thaw();
+        self.0.thaw();
     }
 }
 
-impl FreezeGuard<'_> {
+impl FreezeGuard {
     /// Ends the session for good, after its commit: every call by path or node answers ESTALE; open read handles go
     /// on. Its directory may be deleted.
     pub fn retire(self) {
-        self.0.gate.retire();
+        self.0.retire();
     }
 }
 
 impl Session {
     /// Shuts out changes. Handles that are just being released are waited for, 2 s at most; then the error names
     /// the files that are open for writing.
-    pub fn freeze(&self) -> std::result::Result<FreezeGuard<'_>, FreezeError> {
+    pub fn freeze(&self) -> std::result::Result<FreezeGuard, FreezeError> {
         if self.gate.freeze()? {
-            return Ok(FreezeGuard(self));
+            return Ok(FreezeGuard(self.gate.clone()));
         }
         let tree = self.tree();
         let writing = tree.nodes.iter().filter(|(_, node)| node.writers > 0);

@@ -10,7 +10,7 @@ use super::error::{Result, StagingError};
 /// How long a freeze waits for writers that are just closing.
 const MAX_SETTLE: Duration = Duration::from_secs(2);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct GateState {
     frozen: bool,
     retired: bool,
@@ -19,7 +19,7 @@ struct GateState {
 }
 
 /// See the module.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Gate {
     state: Mutex<GateState>,
     settled: Condvar,

@@ -67,7 +67,7 @@ pub struct Session {
     pub(super) closer: Arc<Closer>,
     tree: Mutex<StagedTree>,
     pub(super) handles: RwLock<HashMap<u64, Arc<Handle>>>,
-    pub(super) gate: Gate,
+    pub(super) gate: Arc<Gate>,
     pub(super) root: u64,
 }
 
@@ -130,7 +130,7 @@ impl Session {
             closer,
             tree: Mutex::new(StagedTree::new(root)),
             handles: RwLock::default(),
-            gate: Gate::default(),
+            gate: Arc::default(),
             root,
         };
         session.finish_rename()?;

@@ -33,7 +33,7 @@ impl BlockWriter {
             // Another entry than before follows, and no block begins with it.
             self.rows.pop();
             let entries = (0..block.len()).map(|row| block.entry(row)).collect::<Result<_, _>>();
-            self.leaf = entries.map_err(|e| CommitError::Own(e.to_string()))?;
+            self.leaf = entries?;
         }
         self.leaf.push(entry);
         Ok(())
@@ -85,7 +85,7 @@ impl BlockWriter {
                 rows = written.collect::<Result<_, _>>()?;
             };
         }
-        let top = Block::parse(top.into()).map_err(|e| CommitError::Own(e.to_string()))?;
+        let top = Block::parse(top.into())?;
         Ok((depth, top))
     }
 }

@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use super::chunks::{ChunkWriter, aside};
-use super::error::CommitError;
+use super::chunks::ChunkWriter;
+use super::error::{CommitDefect, CommitError};
 use crate::format::entry::{ChunkRef, MAX_INLINE_REFS};
 use crate::format::manifest::{encode_list, ends_list_block};
 use crate::host::spill::{Records, SpillFile};
@@ -40,7 +40,7 @@ impl Lists {
     pub fn push(&mut self, listed: &ListedReference) -> Result<(), CommitError> {
         let mut record = vec![listed.level, listed.is_last.into()];
         record.extend_from_slice(&listed.chunk.encode_alone());
-        self.refs.push(&record).map_err(aside)
+        self.refs.push(&record).map_err(CommitError::spill)
     }
 
     /// Adds data references of a file that has too many of them.
@@ -124,10 +124,11 @@ pub(super) struct ListReader<'a>(Records<'a>);
 
 impl ListReader<'_> {
     fn next(&mut self) -> Result<Option<ListedReference>, CommitError> {
-        let Some(record) = self.0.next_record().map_err(aside)? else { return Ok(None) };
-        let own = |problem: String| CommitError::Own(problem);
-        let [level, is_last, chunk @ ..] = record else { return Err(own("a short reference".into())) };
-        let chunk = ChunkRef::decode_alone(chunk).map_err(|e| own(e.to_string()))?;
+        let Some(record) = self.0.next_record().map_err(CommitError::spill)? else { return Ok(None) };
+        let [level, is_last, chunk @ ..] = record else {
+            return Err(CommitDefect::ShortRecord("reference").into());
+        };
+        let chunk = ChunkRef::decode_alone(chunk)?;
         Ok(Some(ListedReference { level: *level, chunk, is_last: *is_last != 0 }))
     }
 
@@ -140,6 +141,6 @@ impl ListReader<'_> {
                 return Ok((level, refs));
             }
         }
-        Err(CommitError::Own("a file without its chunk lists".into()))
+        Err(CommitDefect::NoChunkLists.into())
     }
 }

@@ -1,12 +1,12 @@
 //! Where the chunks of a commit are: in the store already, written by this commit before, or put into a pack now.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::path::Path;
 
-use super::dedup::{ChunkIndex, StoredChunks};
+use super::chunk_index::ChunkIndex;
 use super::error::CommitError;
 use super::packs::{FinalPackNames, PackWriter, Uploads};
+use super::stored_chunks::StoredChunks;
 use crate::format::codec::{Codec, Encoder};
 use crate::format::entry::{ChunkRef, Entry, EntryBody, FileBytes};
 use crate::format::id::{ChunkId, ManifestId, PackId};
@@ -54,11 +54,6 @@ pub(super) struct NewChunks {
     names: FinalPackNames,
 }
 
-/// A failure of what is put aside in the state folder.
-pub(super) fn aside(error: io::Error) -> CommitError {
-    CommitError::io(Path::new("what a commit puts aside in the state folder"), error)
-}
-
 impl<'a> ChunkWriter<'a> {
     pub fn new(stored: &'a StoredChunks, packs: PackWriter) -> Result<Self, CommitError> {
         let new = SpillTable::new(ChunkRef::ALONE_BYTES - KEY_BYTES, stored.index.folder());
@@ -68,7 +63,7 @@ impl<'a> ChunkWriter<'a> {
         Ok(Self { stored, packs, new, found_in, relied_on, lost, restored, encoder })
     }
 
-    /// Where to put aside what is too much for memory.
+    /// The folder for what does not fit in memory.
     pub fn folder(&self) -> Option<&'a Path> {
         self.stored.index.folder()
     }
@@ -113,7 +108,7 @@ impl<'a> ChunkWriter<'a> {
             *needed = end.max(*needed);
             return Ok(Some(found));
         }
-        let Some(row) = self.new.find(id.as_bytes()).map_err(aside)? else { return Ok(None) };
+        let Some(row) = self.new.find(id.as_bytes()).map_err(CommitError::spill)? else { return Ok(None) };
         decode(id.as_bytes(), &row).map(Some)
     }
 
@@ -126,7 +121,7 @@ impl<'a> ChunkWriter<'a> {
     ) -> Result<ChunkRef, CommitError> {
         let place = self.packs.add(id, raw_len, codec, stored)?;
         let chunk = ChunkRef { id, span: u64::from(raw_len), raw_len, place };
-        self.new.add(id.as_bytes(), &chunk.encode_alone()[KEY_BYTES..]).map_err(aside)?;
+        self.new.add(id.as_bytes(), &chunk.encode_alone()[KEY_BYTES..]).map_err(CommitError::spill)?;
         if codec != Codec::Zero && self.lost.contains_key(&id) {
             self.restored.push(id);
         }
@@ -175,17 +170,17 @@ impl<'a> ChunkWriter<'a> {
 impl NewChunks {
     /// Where a chunk was written.
     pub fn find(&self, id: &ChunkId) -> Result<Option<ChunkRef>, CommitError> {
-        let Some(row) = self.table.find(id.as_bytes()).map_err(aside)? else { return Ok(None) };
+        let Some(row) = self.table.find(id.as_bytes()).map_err(CommitError::spill)? else { return Ok(None) };
         let mut chunk = decode(id.as_bytes(), &row)?;
         self.names.settle(&mut chunk.place);
         Ok(Some(chunk))
     }
 
     /// Adds them to the index, now that a living version has them. A failure costs uploads later, no more.
-    pub fn tell(&self, index: &ChunkIndex, manifest: &ManifestId) {
+    pub fn add_to(&self, index: &ChunkIndex, manifest: &ManifestId) {
         let mut batch = Vec::with_capacity(BATCH);
         for number in 0..self.table.len() {
-            let row = self.table.row(number).map_err(aside);
+            let row = self.table.row(number).map_err(CommitError::spill);
             let mut chunk = match row.and_then(|(id, row)| decode(&id, &row)) {
                 Ok(chunk) => chunk,
                 Err(error) => {
@@ -206,5 +201,5 @@ impl NewChunks {
 }
 
 fn decode(id: &[u8; KEY_BYTES], row: &[u8]) -> Result<ChunkRef, CommitError> {
-    ChunkRef::decode_alone(&[id, row].concat()).map_err(|e| CommitError::Own(e.to_string()))
+    Ok(ChunkRef::decode_alone(&[id, row].concat())?)
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::quota::OverQuota;
+use crate::format::FormatError;
+use crate::format::contained::MAX_LEVELS;
 use crate::format::name::{ArtifactKey, VersionNumber};
 use crate::format::path::{PathError, TreePath};
 use crate::repo::catalog::CatalogError;
@@ -12,10 +14,10 @@ use crate::repo::view::ReadError;
 use crate::store::StoreError;
 use crate::store::source::SourceError;
 
-/// Why there is no new version. Nothing is visible to anyone, and what was staged is untouched.
+/// Why a commit made no version. Nothing of it is visible to anyone, and what was staged is untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// There is nothing in the tree.
+    /// The tree is empty.
     #[error("nothing is staged: a version needs at least one entry")]
     Empty,
     /// Files that cannot be kept in a version.
@@ -40,12 +42,12 @@ pub enum CommitError {
         version: VersionNumber,
     },
     /// A path that cannot be kept.
-    #[error("{} cannot be kept in a version: {problem}", path.display())]
+    #[error("{} cannot be kept in a version: {source}", path.display())]
     Path {
         /// The local path.
         path: PathBuf,
         /// Why.
-        problem: PathError,
+        source: PathError,
     },
     /// A path without a last component.
     #[error("{} has no name of its own; give the directory by itself to commit its contents", path.display())]
@@ -68,7 +70,7 @@ pub enum CommitError {
         source: io::Error,
     },
     /// The project's quota does not allow it.
-    #[error("{0}")]
+    #[error(transparent)]
     Quota(OverQuota),
     /// The caller asked to stop.
     #[error("the commit was interrupted; what was staged is untouched and it can be repeated")]
@@ -82,10 +84,10 @@ pub enum CommitError {
     /// The tree cannot be read.
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// What was carried over from a version was deleted with it, and its bytes are not on this host.
+    /// Files carried over from a version were deleted with it, and their bytes are not on this host.
     #[error(
         "{}{} cannot be read any more: the version that they were staged from was deleted and collected; remove \
-         them from staging, or put them there anew",
+         them from staging, or write them again",
         files.join(", "), if *more == 0 { String::new() } else { format!(" and {more} more files") }
     )]
     Lost {
@@ -95,17 +97,17 @@ pub enum CommitError {
         more: usize,
     },
     /// A link into the mount leads to nothing.
-    #[error("{path} is a link into the mount that leads to no version: {problem}; mend it or remove it")]
+    #[error("{path} is a link into the mount that leads to no version: {source}; mend it or remove it")]
     DeadLink {
         /// The link.
         path: TreePath,
         /// Why.
-        problem: String,
+        source: DeadLinkError,
     },
     /// A link leads to something in the mount that a version cannot contain.
     #[error(
-        "{path} is a link to {} of the mount, which can change and is no version: let it lead to a version or an alias, \
-         or copy what it leads to",
+        "{path} is a link to {} in the mount, which is not a version and can change; let it lead to a version or an \
+         alias, or copy what it leads to",
         if place.as_os_str().is_empty() { "the root".to_owned() } else { place.display().to_string() }
     )]
     IntoMount {
@@ -115,17 +117,17 @@ pub enum CommitError {
         place: PathBuf,
     },
     /// A link to a URI cannot become a reference.
-    #[error("{path} cannot become a reference: {error}")]
+    #[error("{path} cannot become a reference: {source}")]
     Reference {
         /// The link.
         path: TreePath,
         /// Why.
-        error: SourceError,
+        source: SourceError,
     },
     /// A version that should be contained is being collected.
     #[error(
-        "{path} leads to {version}, whose content a collection condemned: it was deleted, or shares what was; let it \
-         lead to another version, or copy its content into staging instead"
+        "{path} leads to {version}, whose content a collection is deleting; let it lead to another version, or copy \
+         the content into staging instead"
     )]
     Uncontainable {
         /// The link.
@@ -133,26 +135,85 @@ pub enum CommitError {
         /// Where it leads.
         version: String,
     },
-    /// What was carried over from a version cannot be read now.
+    /// Content carried over from a version cannot be read now.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// Every preparation was overtaken by a collection.
-    #[error(
-        "collections of the store come faster than this commit is prepared; try again when they are done"
-    )]
+    #[error("garbage collections keep overtaking this commit; try again when they are done")]
     Overtaken,
-    /// A part of the pipeline stopped.
-    #[error("a worker stopped before its work was done (out of memory?)")]
+    /// A thread or task of the commit ended early.
+    #[error("a worker of the commit stopped before its work was done (out of memory?)")]
     Worker,
-    /// Something this program wrote does not read back.
-    #[error("a manifest block just made is wrong: {0}")]
-    Own(String),
+    /// What the commit made for itself is wrong.
+    #[error("a defect in artfs made this commit fail, nothing of it is visible: {0}")]
+    Defect(#[from] CommitDefect),
 }
 
 impl CommitError {
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         CommitError::Io { path: path.to_owned(), source }
     }
+
+    /// A failure of what the commit spills into the state folder.
+    pub(super) fn spill(source: io::Error) -> Self {
+        Self::io(Path::new("the temporary data of a commit in the state folder"), source)
+    }
+}
+
+/// What is wrong with data that a commit made for itself: each is a defect of this program.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitDefect {
+    /// A block or a spilled record does not decode.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A spilled record is cut short.
+    #[error("a spilled {0} is cut short")]
+    ShortRecord(&'static str),
+    /// The tree gave a path twice, or in no directory.
+    #[error("{0} is in the tree twice, or in no directory of it")]
+    Order(TreePath),
+    /// A large file has no chunk lists.
+    #[error("a file has no chunk lists")]
+    NoChunkLists,
+    /// A file whose source keeps writers out has changed.
+    #[error("a file that nobody writes has changed while it was read")]
+    FrozenFileChanged,
+}
+
+impl From<FormatError> for CommitError {
+    fn from(error: FormatError) -> Self {
+        CommitError::Defect(error.into())
+    }
+}
+
+/// Why a link into the mount leads to no version.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLinkError {
+    /// The catalog has no such artifact or version.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The version has no such path.
+    #[error("there is no {path} in {version}")]
+    NoPath {
+        /// The path in the version.
+        path: TreePath,
+        /// The version.
+        version: String,
+    },
+    /// The path is in a contained version that cannot be told.
+    #[error("{path} of {version} is in no version")]
+    NotContained {
+        /// The path in the version.
+        path: TreePath,
+        /// The version.
+        version: String,
+    },
+    /// The version contains others as deep as a version may.
+    #[error("{version} contains versions {MAX_LEVELS} levels deep already, which is the limit")]
+    TooDeep {
+        /// The version.
+        version: String,
+    },
 }
 
 /// Why the source of a tree could not give it: an error of the source's own.

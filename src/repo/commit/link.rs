@@ -5,75 +5,59 @@
 //! the tree itself is made relative, one to anything else in the mount is refused: a version must not change with what
 //! is staged. A link whose target is a URI becomes references (`reference.rs`). All other links stay as they are.
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use parking_lot::Mutex;
 
+use super::error::{CommitError, DeadLinkError};
+use super::item::{ItemBody, TreeItem};
 use super::place::{Leads, LinkTarget, TreeLocation};
-use super::reference::{Checksums, DescribedObjects};
-use super::{CommitError, CommitProgress, Committer, ItemBody, Settings, TreeItem};
+use super::reference::ReferenceMaker;
+use super::tree_source::{TreeSource, TreeVisitor};
 use crate::format::contained::{Contained, MAX_LEVELS};
 use crate::format::entry::{Entry, EntryBody, MAX_TARGET_BYTES};
 use crate::format::name::Selector;
 use crate::format::path::{MAX_PATH_BYTES, PathError, TreePath};
 use crate::repo::catalog::{Catalog, CatalogError};
-use crate::repo::view::{ReadContext, ReadError, VersionView, WholeView};
+use crate::repo::view::{ReadError, VersionView, WholeView};
 use crate::store::source::Uri;
 
 /// Replaces links of one commit. What one leads to is looked up once, so that all walks of the tree agree.
-#[derive(Clone)]
 pub(super) struct Linker {
-    place: Option<TreeLocation>,
     catalog: Arc<Catalog>,
-    pub(super) context: Arc<ReadContext>,
-    pub(super) runtime: Handle,
-    pub(super) progress: Arc<CommitProgress>,
-    pub(super) checksums: Checksums,
-    pub(super) described: Arc<Mutex<DescribedObjects>>,
-    /// Where to put aside what is too much for memory.
-    pub(super) folder: Option<PathBuf>,
+    place: Option<TreeLocation>,
+    references: ReferenceMaker,
     /// None for what only looks like an alias.
-    known: Arc<Mutex<HashMap<LinkTarget, Option<Entry>>>>,
+    known: Mutex<HashMap<LinkTarget, Option<Entry>>>,
 }
 
-impl Committer {
-    /// The same committer for a tree that stands there: its links back into itself are made relative, and if that is
-    /// in a mount, its links to versions are pinned.
-    pub fn with_links(&self, place: Option<TreeLocation>) -> Self {
-        Self { place, ..self.clone() }
-    }
+/// A tree whose links into the mount and to URIs are replaced by what they lead to.
+pub(super) struct LinkedTree<T> {
+    pub tree: T,
+    pub linker: Linker,
+}
 
-    pub(super) fn linker(&self, settings: &Settings, progress: &Arc<CommitProgress>) -> Linker {
-        Linker {
-            progress: progress.clone(),
-            checksums: if settings.checksum { Checksums::Record } else { Checksums::None },
-            described: Arc::new(Mutex::new(DescribedObjects::new(self.index().folder()))),
-            folder: self.index().folder().map(Path::to_owned),
-            place: self.place.clone(),
-            catalog: self.catalog.clone(),
-            context: self.context.clone(),
-            runtime: Handle::current(),
-            known: Arc::default(),
-        }
+impl<T: TreeSource> TreeSource for LinkedTree<T> {
+    fn walk(&self, visit: TreeVisitor<'_>) -> Result<(), CommitError> {
+        self.tree.walk(&mut |item| self.linker.replace(item, visit))
     }
 }
 
 impl Linker {
-    /// Gives on the items that stand for this one. Waits for the store and for sources; not called from within the
-    /// runtime.
-    pub fn take(
-        &self,
-        item: TreeItem,
-        visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
-    ) -> Result<(), CommitError> {
+    /// `place` is where the tree is; without it, only links to URIs are replaced.
+    pub fn new(catalog: Arc<Catalog>, place: Option<TreeLocation>, references: ReferenceMaker) -> Self {
+        Self { catalog, place, references, known: Mutex::default() }
+    }
+
+    /// Visits what stands for this item. Waits for the store and for sources; not called from within the runtime.
+    fn replace(&self, item: TreeItem, visit: TreeVisitor<'_>) -> Result<(), CommitError> {
         match &item.what {
             ItemBody::Symlink(link) if Uri::is_meant(link) => {
                 let link = link.clone();
-                self.refer(item, &link, visit)
+                self.references.refer(item, &link, visit)
             }
             ItemBody::Symlink(_) => visit(self.pin(item)?),
             ItemBody::Directory | ItemBody::File(_) | ItemBody::Known(..) | ItemBody::Unchanged(_) => {
@@ -103,7 +87,7 @@ impl Linker {
         let found = match known {
             Some(found) => found,
             None => {
-                let found = self.runtime.block_on(self.find(&item.path, &target))?;
+                let found = self.references.runtime.block_on(self.find(&item.path, &target))?;
                 let mut known = self.known.lock();
                 known.insert(target.clone(), found.clone());
                 found
@@ -128,21 +112,22 @@ impl Linker {
         Ok(TreeItem { path, executable, mtime, what: ItemBody::Known(Box::new(entry), None) })
     }
 
-    /// What a link to `target` becomes; none if it only looks like a link to an alias.
+    /// Looks up what a link to `target` becomes; none if it only looks like a link to an alias.
     async fn find(&self, link: &TreePath, target: &LinkTarget) -> Result<Option<Entry>, CommitError> {
-        let dead = |problem: String| CommitError::DeadLink { path: link.clone(), problem };
+        let dead = |source: DeadLinkError| CommitError::DeadLink { path: link.clone(), source };
         let is_alias = matches!(target.selector, Selector::Alias(_));
         let state = match self.catalog.existing(&target.artifact, Duration::ZERO).await {
             Err(CatalogError::NoArtifact(_)) if is_alias => return Ok(None),
-            Err(error @ CatalogError::NoArtifact(_)) => return Err(dead(error.to_string())),
+            Err(error @ CatalogError::NoArtifact(_)) => return Err(dead(error.into())),
             other => other?,
         };
         if is_alias && state.select(&target.selector).is_none() {
             return Ok(None);
         }
-        let record = state.require(&target.selector).map_err(|e| dead(e.to_string()))?;
+        let record = state.require(&target.selector).map_err(|e| dead(e.into()))?;
         let label = format!("{}:{}", target.artifact, record.version);
-        let top = VersionView::open(&self.context, &target.artifact, record.manifest, &label).await?;
+        let top =
+            VersionView::open(&self.references.context, &target.artifact, record.manifest, &label).await?;
         let mut contained = Contained {
             artifact: target.artifact.clone(),
             version: record.version,
@@ -158,14 +143,16 @@ impl Linker {
         if let Some(path) = &target.path {
             let whole = WholeView::new(top.clone());
             let found = whole.find(path).await?;
-            let found = found.ok_or_else(|| dead(format!("there is no {path} in {label}")))?;
+            let found = found
+                .ok_or_else(|| dead(DeadLinkError::NoPath { path: path.clone(), version: label.clone() }))?;
             if found.entry.body != EntryBody::Directory {
                 // A version that it leads to is contained by itself.
                 return Ok(Some(found.entry));
             }
             if found.level > 0 {
-                let within =
-                    found.within().ok_or_else(|| dead(format!("{path} of {label} is in no version")))?;
+                let within = found.within().ok_or_else(|| {
+                    dead(DeadLinkError::NotContained { path: path.clone(), version: label.clone() })
+                })?;
                 contained = Contained { path: Some(found.inner_path().clone()), ..within.clone() };
                 contained = measure(&found.view, contained).await?;
                 return Ok(Some(entry(link, contained)));
@@ -173,7 +160,7 @@ impl Linker {
         }
         let contained = measure(&top, contained).await?;
         if contained.levels > MAX_LEVELS {
-            return Err(dead(format!("versions stand in {label} {MAX_LEVELS} deep already")));
+            return Err(dead(DeadLinkError::TooDeep { version: label }));
         }
         Ok(Some(entry(link, contained)))
     }
@@ -184,7 +171,7 @@ fn entry(path: &TreePath, contained: Contained) -> Entry {
     Entry { path: path.clone(), executable: false, mtime: Default::default(), body }
 }
 
-/// Counts what is shown of a version. Cost: the blocks of its manifest that are not in the cache.
+/// Counts what a contained version shows. Cost: the blocks of its manifest that are not in the cache.
 async fn measure(view: &Arc<VersionView>, mut contained: Contained) -> Result<Contained, ReadError> {
     (contained.entries, contained.files, contained.bytes) = (0, 0, 0);
     (contained.longest_path, contained.levels) = (0, 1);
@@ -219,6 +206,6 @@ fn check_length(path: &TreePath, contained: &Contained) -> Result<(), CommitErro
         return Ok(());
     }
     let start = path.to_string().chars().take(80).collect();
-    let problem = PathError::TooLong { bytes, start };
-    Err(CommitError::Path { path: PathBuf::from(&*path.to_string_lossy()), problem })
+    let source = PathError::TooLong { bytes, start };
+    Err(CommitError::Path { path: PathBuf::from(&*path.to_string_lossy()), source })
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::dedup::ChunkIndex;
+use super::chunk_index::ChunkIndex;
 use crate::format::id::{ChunkId, PackId};
 use crate::format::relocation::Moves;
 use crate::repo::tombstones::{Condemned, newest_epoch};

@@ -86,7 +86,7 @@ impl TreeLocation {
         Self { roots: vec![(None, tree)], mount: Some(Mount { mountpoint, others }) }
     }
 
-    /// Of local directories and files, as [`super::roots`] gives them. `working_directories` are names of the one that
+    /// Of local directories and files, as [`super::LocalTree::roots`] returns them. `working_directories` are names of the one that
     /// relative paths start from.
     pub fn of_folders(roots: &[(Option<TreePath>, PathBuf)], working_directories: &[PathBuf]) -> Self {
         let mut known = vec![];

@@ -1,26 +1,29 @@
 //! Symbolic links whose target is a URI: they become references, one for each object.
 //!
-//! What a source says of an object is recorded, and with checksums its bytes are read once, too. They stay where they
-//! are. A prefix becomes a directory with one reference for each object below it.
+//! The reference records what the source says of the object; with checksums its bytes are read once, too. The bytes stay
+//! where they are. A prefix becomes a directory with one reference for each object below it.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures::TryStreamExt;
+use parking_lot::{Mutex, MutexGuard};
 use ring::digest::{Context, SHA256};
+use tokio::runtime::Handle;
 
-use super::chunks::aside;
+use super::described_objects::DescribedObjects;
 use super::error::CommitError;
 use super::item::{ItemBody, TreeItem};
-use super::link::Linker;
+use super::progress::CommitProgress;
 use super::sorted::Sorter;
+use super::tree_source::TreeVisitor;
 use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::id::{FileHash, Sha256};
 use crate::format::path::TreePath;
 use crate::format::reference::{MAX_URI_BYTES, ReferenceBody};
-use crate::host::spill::{KEY_BYTES, SpillFile, SpillTable};
 use crate::host::steady::Reads;
-use crate::repo::view::ReadError;
+use crate::repo::view::{ReadContext, ReadError};
 use crate::store::source::{self, Facts, ListingSink, SourceError, Uri, UriError};
 
 /// Whether the bytes of references are read at their commit.
@@ -32,60 +35,20 @@ pub(super) enum Checksums {
     Record,
 }
 
-/// What was found out of objects at the first walk of a commit, so that all walks agree and no bytes are read twice: of
-/// single objects all, of others those whose bytes were read. Memory: that of a [`SpillTable`].
-#[derive(Debug)]
-pub(super) struct DescribedObjects {
-    /// Where an object's entry begins and ends, by what is asked.
-    places: SpillTable,
-    entries: SpillFile,
-}
-
-impl DescribedObjects {
-    pub fn new(folder: Option<&Path>) -> Self {
-        Self { places: SpillTable::new(16, folder), entries: SpillFile::new(folder) }
-    }
-
-    fn find(&self, question: &str) -> Result<Option<ReferenceBody>, CommitError> {
-        let Some(place) = self.places.find(&key(question)).map_err(aside)? else { return Ok(None) };
-        let (begin, end) = place.split_at(8);
-        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight of sixteen bytes"));
-        let mut records = self.entries.records_in(number(begin), number(end));
-        let Some(record) = records.next_record().map_err(aside)? else { return Ok(None) };
-        match Entry::decode_alone(record).map_err(|e| CommitError::Own(e.to_string()))?.body {
-            EntryBody::Reference(body) => Ok(Some(*body)),
-            _ => Ok(None),
-        }
-    }
-
-    fn add(&mut self, question: &str, path: &TreePath, body: &ReferenceBody) -> Result<(), CommitError> {
-        let begin = self.entries.end();
-        self.entries
-            .push(&entry(path.clone(), body.clone(), Mtime::default()).encode_alone())
-            .map_err(aside)?;
-        let place = [begin.to_le_bytes(), self.entries.end().to_le_bytes()].concat();
-        self.places.add(&key(question), &place).map_err(aside)
-    }
-}
-
-fn key(question: &str) -> [u8; KEY_BYTES] {
-    *blake3::hash(question.as_bytes()).as_bytes()
-}
-
-/// Takes a listing in as entries of the tree.
+/// Turns a listing into entries of the tree.
 struct Below<'a> {
     uri: Uri,
     root: &'a TreePath,
     link_mtime: Mtime,
     folder: Option<&'a Path>,
     sorter: Sorter,
-    /// Why it took no more.
+    /// Why it stopped.
     failed: Option<CommitError>,
 }
 
 impl Below<'_> {
     fn entry(&self, relative: &str, facts: Facts) -> Result<Entry, CommitError> {
-        let at_root = |error| CommitError::Reference { path: self.root.clone(), error };
+        let at_root = |source| CommitError::Reference { path: self.root.clone(), source };
         let (name, is_folder) = relative.strip_suffix('/').map_or((relative, false), |name| (name, true));
         let path = self.root.join(name.as_bytes()).map_err(|e| {
             at_root(SourceError::Uri { uri: format!("{}{relative}", self.uri), source: e.into() })
@@ -116,16 +79,22 @@ impl ListingSink for Below<'_> {
     }
 }
 
-impl Linker {
-    /// Gives on what a link to a URI stands for. Memory does not grow with the objects below a prefix, but for the
-    /// checksums of those that are read.
-    pub(super) fn refer(
-        &self,
-        link: TreeItem,
-        target: &[u8],
-        visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
-    ) -> Result<(), CommitError> {
-        let at = |path: &TreePath, error| CommitError::Reference { path: path.clone(), error };
+/// Turns links to URIs into references.
+pub(super) struct ReferenceMaker {
+    pub context: Arc<ReadContext>,
+    pub runtime: Handle,
+    pub progress: Arc<CommitProgress>,
+    pub checksums: Checksums,
+    pub described: Mutex<DescribedObjects>,
+    /// The folder for what does not fit in memory.
+    pub folder: Option<PathBuf>,
+}
+
+impl ReferenceMaker {
+    /// Visits what a link to a URI stands for. Memory does not grow with the objects below a prefix, but for the
+    /// checksums of those that are read. Waits for sources; not called from within the runtime.
+    pub fn refer(&self, link: TreeItem, target: &[u8], visit: TreeVisitor<'_>) -> Result<(), CommitError> {
+        let at = |path: &TreePath, source| CommitError::Reference { path: path.clone(), source };
         let text = std::str::from_utf8(target).map_err(|_| {
             let uri = String::from_utf8_lossy(target).into_owned();
             at(&link.path, SourceError::Uri { uri, source: UriError::NotUtf8 })
@@ -165,7 +134,7 @@ impl Linker {
         link: &TreeItem,
         prefix: &Uri,
         sorter: Sorter,
-        visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
+        visit: TreeVisitor<'_>,
     ) -> Result<(), CommitError> {
         let directory =
             |path| TreeItem { path, executable: false, mtime: link.mtime, what: ItemBody::Directory };
@@ -176,8 +145,8 @@ impl Linker {
             let both = |path: TreePath| {
                 let below = path.as_bytes().get(link.path.as_bytes().len() + 1..).unwrap_or_default();
                 let uri = format!("{prefix}{}", String::from_utf8_lossy(below));
-                let error = SourceError::Uri { uri, source: UriError::FileAndDirectory };
-                CommitError::Reference { path, error }
+                let source = SourceError::Uri { uri, source: UriError::FileAndDirectory };
+                CommitError::Reference { path, source }
             };
             for missing in missing_directories(&link.path, &path, &mut above) {
                 if last.as_ref() == Some(&missing) {
@@ -202,11 +171,11 @@ impl Linker {
         })
     }
 
-    fn described(&self) -> parking_lot::MutexGuard<'_, DescribedObjects> {
+    fn described(&self) -> MutexGuard<'_, DescribedObjects> {
         self.described.lock()
     }
 
-    /// The same with the hash of its bytes if checksums are wanted: they are read then, anew if they change meanwhile.
+    /// Adds the hash of the object's bytes if checksums are wanted. The bytes are read, again if they change meanwhile.
     fn proved(
         &self,
         path: &TreePath,
@@ -219,8 +188,8 @@ impl Linker {
         let mut reads = Reads::default();
         loop {
             match self.hashed(path, body.clone()) {
-                Err(CommitError::Reference { error, .. }) if error.is_change() && reads.again() => {
-                    let failed = |error| CommitError::Reference { path: path.clone(), error };
+                Err(CommitError::Reference { source, .. }) if source.is_change() && reads.again() => {
+                    let failed = |source| CommitError::Reference { path: path.clone(), source };
                     let uri = Uri::parse(&body.uri).map_err(failed)?;
                     let facts = self.runtime.block_on(self.context.sources().facts(&uri)).map_err(failed)?;
                     mtime = facts.modified.unwrap_or(mtime);
@@ -242,7 +211,9 @@ impl Linker {
         let hash = async {
             let (mut hasher, mut parts) = (blake3::Hasher::new(), Box::pin(content.parts()));
             while let Some(part) = parts.try_next().await.map_err(|e| match e {
-                ReadError::Source { error, .. } => CommitError::Reference { path: path.clone(), error },
+                ReadError::Source { error, .. } => {
+                    CommitError::Reference { path: path.clone(), source: error }
+                }
                 other => other.into(),
             })? {
                 self.progress.check()?;
@@ -261,8 +232,8 @@ impl Linker {
     }
 }
 
-/// The directories between `root` and an object that were not given yet, from above; objects come in their order.
-/// `above` are those on the way to the object before.
+/// Returns the directories between `root` and an object that were not visited yet, topmost first. Objects come in path
+/// order; `above` has the directories on the way to the object before.
 fn missing_directories(root: &TreePath, path: &TreePath, above: &mut Vec<TreePath>) -> Vec<TreePath> {
     while above.last().is_some_and(|directory| !path.is_below(directory)) {
         above.pop();
@@ -281,12 +252,12 @@ fn missing_directories(root: &TreePath, path: &TreePath, above: &mut Vec<TreePat
     missing
 }
 
-/// What is recorded of an object without reading it.
+/// Makes the reference to an object from what its source says, without reading it.
 fn unread(path: &TreePath, at: &Uri, facts: Facts) -> Result<ReferenceBody, CommitError> {
     let uri = at.to_string();
     if uri.len() > MAX_URI_BYTES {
-        let error = SourceError::Uri { uri, source: UriError::TooLong { max: MAX_URI_BYTES } };
-        return Err(CommitError::Reference { path: path.clone(), error });
+        let source = SourceError::Uri { uri, source: UriError::TooLong { max: MAX_URI_BYTES } };
+        return Err(CommitError::Reference { path: path.clone(), source });
     }
     Ok(ReferenceBody { uri, size: facts.size, validator: facts.validator, hash: None, sha256: None })
 }

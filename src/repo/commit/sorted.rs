@@ -7,8 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::path::Path;
 
-use super::chunks::aside;
-use super::error::CommitError;
+use super::error::{CommitDefect, CommitError};
 use crate::format::entry::Entry;
 use crate::format::path;
 use crate::host::spill::{Records, SpillFile};
@@ -97,7 +96,7 @@ impl Sorter {
             self.starts.iter().zip(ends).map(|(start, end)| &self.bytes[*start..end]).collect();
         let path = |record: &[u8]| SortedRecord::of(record).map_or(0..0, |record| 2..2 + record.path.len());
         records.sort_by(|a, b| path::compare(&a[path(a)], &b[path(b)]));
-        records.iter().try_for_each(|record| self.runs.push(record)).map_err(aside)?;
+        records.iter().try_for_each(|record| self.runs.push(record)).map_err(CommitError::spill)?;
         self.starts.clear();
         self.bytes.clear();
         self.ends.push(self.runs.end());
@@ -115,7 +114,7 @@ impl Sorter {
             begins.zip(&self.ends).map(|(begin, end)| self.runs.records_in(begin, *end)).collect();
         let mut heads = BinaryHeap::new();
         let mut next = |run: usize| {
-            let record = readers[run].next_record().map_err(aside)?;
+            let record = readers[run].next_record().map_err(CommitError::spill)?;
             Ok::<_, CommitError>(record.map(|record| RunHead { record: record.to_vec(), run }))
         };
         for run in 0..self.ends.len() {
@@ -123,9 +122,8 @@ impl Sorter {
         }
         while let Some(head) = heads.pop() {
             heads.extend(next(head.run)?);
-            let own = |problem: String| CommitError::Own(problem);
-            let record = SortedRecord::of(&head.record).ok_or_else(|| own("a short record".into()))?;
-            visit(Entry::decode_alone(record.entry).map_err(|e| own(e.to_string()))?)?;
+            let record = SortedRecord::of(&head.record).ok_or(CommitDefect::ShortRecord("entry"))?;
+            visit(Entry::decode_alone(record.entry)?)?;
         }
         Ok(())
     }

@@ -1,24 +1,22 @@
-//! From what was read to a manifest: entries are put aside until the places of all chunks are final, and read once.
-
-use std::collections::HashSet;
+//! Builds a manifest from what was read: entries are spilled until the places of all chunks are final, and read once.
 
 use super::blocks::{BlockWriter, index_row};
 use super::chunk_lists::{ListReader, Lists, ListsEnd};
-use super::chunks::{ChunkWriter, WrittenChunks, aside};
-use super::error::CommitError;
+use super::chunks::{ChunkWriter, WrittenChunks};
+use super::error::{CommitDefect, CommitError};
+use super::gathered::{CarriedSummary, DeferredState, Gathered, Gathering};
 use super::ingest::{EntryHead, HeadKind};
-use super::unchanged_range::{Stretch, Stretches};
+use super::unchanged_range::UnchangedRange;
 use crate::format::chunk::ChunkRule;
 use crate::format::clock::Env;
 use crate::format::codec::Codec;
 use crate::format::entry::{
     ChunkLocation, ChunkRef, Entry, EntryBody, FileBody, FileBytes, MAX_INLINE_BYTES, MAX_INLINE_REFS, Mtime,
 };
-use crate::format::id::{ChunkId, FileHash, ManifestId, PackId, Sha256};
+use crate::format::id::{ChunkId, FileHash, ManifestId, Sha256};
 use crate::format::listing::ListingHasher;
 use crate::format::manifest::Root;
 use crate::format::path::TreePath;
-use crate::host::spill::{Records, SpillFile};
 
 /// Takes the ordered results of reading and becomes a manifest. Memory does not grow with them, but for what
 /// [`ChunkWriter`] and [`BlockWriter`] say.
@@ -59,59 +57,10 @@ pub(super) struct CommitTree {
     pub gathered: Gathered,
 }
 
-/// The entries of a tree, put aside in path order.
-pub(super) struct Gathered {
-    entries: SpillFile,
-    stretches: Stretches,
-    pub carried: CarriedSummary,
-}
-
-/// What was carried over unread from versions, in short.
-#[derive(Debug, Default)]
-pub(super) struct CarriedSummary {
-    /// Packs that hold chunks of files.
-    pub packs: HashSet<PackId>,
-    /// Whether anything else was carried over: lists of chunks, versions.
-    pub has_more: bool,
-}
-
-/// What was put aside.
-pub(super) enum Gathering {
-    Entry(DeferredState, Entry),
-    Unchanged(Stretch),
-}
-
-/// How far an entry is that was put aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum DeferredState {
-    /// It was not read, and is as it was.
-    Carried = 0,
-    /// The places of its chunks are to be settled.
-    Read = 1,
-    /// Its chunks are in the lists.
-    Listed = 2,
-}
-
-/// Stands for a [`DeferredState`] where a stretch was put aside.
-const UNCHANGED: u8 = 3;
-
-impl DeferredState {
-    /// The state that stands in a record; none for a stretch.
-    fn of_record(byte: u8) -> Option<Self> {
-        [DeferredState::Carried, DeferredState::Read, DeferredState::Listed]
-            .into_iter()
-            .find(|state| *state as u8 == byte)
-    }
-}
-
 impl<'a> TreeBuilder<'a> {
     /// `with_sha256`: whether files get a SHA-256.
     pub fn new(chunks: ChunkWriter<'a>, with_sha256: bool) -> Self {
-        let gathered = Gathered {
-            entries: SpillFile::new(chunks.folder()),
-            stretches: Stretches::default(),
-            carried: CarriedSummary::default(),
-        };
+        let gathered = Gathered::new(chunks.folder());
         let lists = Lists::new(chunks.folder());
         Self { chunks, gathered, lists, with_sha256, file: None }
     }
@@ -123,7 +72,7 @@ impl<'a> TreeBuilder<'a> {
             HeadKind::Ready(body) => {
                 self.gathered.push(DeferredState::Carried, &Entry { path, executable, mtime, body })
             }
-            HeadKind::Unchanged(stretch) => self.gathered.push_stretch(&stretch),
+            HeadKind::Unchanged(range) => self.gathered.push_range(&range),
             HeadKind::File(rule) => {
                 let sha256 = self.with_sha256.then(|| ring::digest::Context::new(&ring::digest::SHA256));
                 self.file = Some(TreeFile {
@@ -221,7 +170,7 @@ impl<'a> TreeBuilder<'a> {
     /// # Errors
     /// [`CommitError::Empty`] if there is no entry.
     pub fn finish(mut self, env: &Env) -> Result<CommitTree, CommitError> {
-        if self.gathered.entries.is_empty() {
+        if self.gathered.is_empty() {
             return Err(CommitError::Empty);
         }
         self.chunks.seal()?;
@@ -234,8 +183,8 @@ impl<'a> TreeBuilder<'a> {
         while let Some(next) = gathered.next()? {
             let (state, mut entry) = match next {
                 Gathering::Entry(state, entry) => (state, entry),
-                Gathering::Unchanged(stretch) => {
-                    whole.take(&stretch, &mut carried, &mut self.chunks)?;
+                Gathering::Unchanged(range) => {
+                    whole.take(&range, &mut carried, &mut self.chunks)?;
                     continue;
                 }
             };
@@ -279,7 +228,7 @@ impl Whole {
         let above = self.parents.last().map_or(0, |directory| directory.as_bytes().len() + 1);
         let is_apart = path.as_bytes()[above..].contains(&b'/');
         if is_apart || self.last.as_ref().is_some_and(|last| last >= path) {
-            return Err(CommitError::Own(format!("{path} is there twice, or in no directory")));
+            return Err(CommitDefect::Order(path.clone()).into());
         }
         if matches!(entry.body, EntryBody::Directory) {
             self.parents.push(path.clone());
@@ -296,11 +245,11 @@ impl Whole {
     /// Takes entries of another version, in whole blocks where that can be.
     fn take(
         &mut self,
-        stretch: &Stretch,
+        range: &UnchangedRange,
         carried: &mut CarriedSummary,
         chunks: &mut ChunkWriter<'_>,
     ) -> Result<(), CommitError> {
-        let mut leaves = stretch.leaves();
+        let mut leaves = range.leaves();
         while let Some(leaf) = leaves.next()? {
             let entries = leaf.rows().map(|row| leaves.entry(&leaf, row)).collect::<Result<Vec<_>, _>>()?;
             for entry in &entries {
@@ -328,65 +277,4 @@ fn list(entry: &mut Entry, lists: &mut ListReader<'_>) -> Result<(), CommitError
         file.content = FileBytes::Chunks { level, refs };
     }
     Ok(())
-}
-
-impl CarriedSummary {
-    fn note(&mut self, body: &EntryBody) {
-        match body {
-            EntryBody::File(FileBody { content: FileBytes::Chunks { level: 0, refs }, .. }) => {
-                let stored = refs.iter().filter(|chunk| chunk.place.codec != Codec::Zero);
-                self.packs.extend(stored.map(|chunk| chunk.place.pack));
-            }
-            EntryBody::File(FileBody { content: FileBytes::Chunks { .. }, .. }) | EntryBody::Contained(_) => {
-                self.has_more = true;
-            }
-            EntryBody::File(_)
-            | EntryBody::Directory
-            | EntryBody::Symlink { .. }
-            | EntryBody::Reference(_) => {}
-        }
-    }
-}
-
-impl Gathered {
-    fn push(&mut self, state: DeferredState, entry: &Entry) -> Result<(), CommitError> {
-        if state == DeferredState::Carried {
-            self.carried.note(&entry.body);
-        }
-        let mut record = entry.encode_alone();
-        record.push(state as u8);
-        self.entries.push(&record).map_err(aside)
-    }
-
-    fn push_stretch(&mut self, stretch: &Stretch) -> Result<(), CommitError> {
-        let mut record = self.stretches.encode(stretch);
-        record.push(UNCHANGED);
-        self.entries.push(&record).map_err(aside)
-    }
-
-    /// All of them in order, as they were put aside.
-    pub fn read(&self) -> GatheredReader<'_> {
-        GatheredReader { records: self.entries.records(), stretches: &self.stretches }
-    }
-}
-
-/// Reads what was put aside.
-pub(super) struct GatheredReader<'a> {
-    records: Records<'a>,
-    stretches: &'a Stretches,
-}
-
-impl GatheredReader<'_> {
-    /// What comes next; none at the end.
-    pub fn next(&mut self) -> Result<Option<Gathering>, CommitError> {
-        let Some(record) = self.records.next_record().map_err(aside)? else { return Ok(None) };
-        let own = |problem: &str| CommitError::Own(problem.to_owned());
-        let (state, record) = record.split_last().ok_or_else(|| own("an empty record"))?;
-        let Some(state) = DeferredState::of_record(*state) else {
-            let stretch = self.stretches.decode(record);
-            return stretch.map(|s| Some(Gathering::Unchanged(s))).ok_or_else(|| own("no stretch"));
-        };
-        let entry = Entry::decode_alone(record).map_err(|e| own(&e.to_string()))?;
-        Ok(Some(Gathering::Entry(state, entry)))
-    }
 }

@@ -1,31 +1,30 @@
-//! Consecutive entries of a version that a tree has as they are there: their blocks are kept, not written again.
+//! Consecutive entries of a version that a tree has unchanged: their blocks are kept, not written again.
 
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
 use super::error::CommitError;
-use super::item::{ItemBody, TreeItem};
-use crate::format::entry::{Entry, EntryBody};
+use crate::format::entry::Entry;
 use crate::format::path::TreePath;
 use crate::repo::view::{Bound, Leaf, Leaves, VersionView};
 
-/// See the module's text. Its calls wait for the store and are not made from within the runtime.
+/// Consecutive entries of a version. Reading them waits for the store and is not done from within the runtime.
 #[derive(Debug, Clone)]
-pub struct Stretch {
+pub struct UnchangedRange {
     view: Arc<VersionView>,
     runtime: Handle,
     from: Bound,
     to: Option<Bound>,
 }
 
-/// Stretches of few versions in little memory.
+/// Encodes ranges of a few versions in little memory.
 #[derive(Debug, Default)]
-pub(super) struct Stretches(Vec<(Arc<VersionView>, Handle)>);
+pub(super) struct UnchangedRanges(Vec<(Arc<VersionView>, Handle)>);
 
-impl Stretch {
-    /// Of the version's own entries, what is in `directory` (none: the root) behind the child `after` (none: from its
-    /// first on) and before the child `before` (none: up to its last), with all below.
+impl UnchangedRange {
+    /// Takes the version's own entries in `directory` (none: the root), with everything below them, that lie behind
+    /// its child `after` (none: from the first child on) and before its child `before` (none: up to the last).
     pub fn new(
         view: Arc<VersionView>,
         runtime: Handle,
@@ -44,57 +43,25 @@ impl Stretch {
         Self { view, runtime, from, to }
     }
 
-    /// What stands for it in a walk; none if there is no entry in it.
-    pub fn item(self) -> Result<Option<TreeItem>, CommitError> {
-        let Some(entry) = self.leaves().next_entry()? else { return Ok(None) };
-        let Entry { path, executable, mtime, .. } = entry;
-        Ok(Some(TreeItem { path, executable, mtime, what: ItemBody::Unchanged(self) }))
-    }
-
-    pub(super) fn leaves(&self) -> StretchLeaves<'_> {
-        StretchLeaves { leaves: self.view.leaves(&self.from, self.to.as_ref()), runtime: &self.runtime }
-    }
-
-    /// Gives its entries one by one.
-    pub(super) fn items(
-        &self,
-        visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
-    ) -> Result<(), CommitError> {
-        self.leaves().entries(&mut |entry| {
-            let (path, executable, mtime) = (entry.path.clone(), entry.executable, entry.mtime);
-            let what = match entry.body {
-                EntryBody::Directory => ItemBody::Directory,
-                _ => ItemBody::Known(Box::new(entry), None),
-            };
-            visit(TreeItem { path, executable, mtime, what })
-        })
+    pub(super) fn leaves(&self) -> RangeLeaves<'_> {
+        RangeLeaves { leaves: self.view.leaves(&self.from, self.to.as_ref()), runtime: &self.runtime }
     }
 }
 
-/// Gives the entries of stretches one by one, and other items as they are.
-pub(super) fn expand(
-    item: TreeItem,
-    visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
-) -> Result<(), CommitError> {
-    match &item.what {
-        ItemBody::Unchanged(stretch) => stretch.items(visit),
-        ItemBody::Directory | ItemBody::Symlink(_) | ItemBody::File(_) | ItemBody::Known(..) => visit(item),
-    }
-}
-
-/// Reads the leaves of a stretch.
-pub(super) struct StretchLeaves<'a> {
+/// Reads the leaf blocks of a range.
+pub(super) struct RangeLeaves<'a> {
     leaves: Leaves,
     runtime: &'a Handle,
 }
 
-impl StretchLeaves<'_> {
+impl RangeLeaves<'_> {
+    /// Reads the next leaf; for callers outside of the runtime.
     pub fn next(&mut self) -> Result<Option<Leaf>, CommitError> {
         let runtime = self.runtime;
         runtime.block_on(self.fetch())
     }
 
-    /// The same from within the runtime.
+    /// Reads the next leaf; for callers within the runtime.
     pub async fn fetch(&mut self) -> Result<Option<Leaf>, CommitError> {
         Ok(self.leaves.next().await?)
     }
@@ -103,13 +70,15 @@ impl StretchLeaves<'_> {
         Ok(self.leaves.entry(leaf, row)?)
     }
 
-    fn next_entry(&mut self) -> Result<Option<Entry>, CommitError> {
+    /// Reads the first entry; none if the range is empty.
+    pub fn first_entry(&mut self) -> Result<Option<Entry>, CommitError> {
         match self.next()? {
             Some(leaf) => self.entry(&leaf, leaf.rows().start).map(Some),
             None => Ok(None),
         }
     }
 
+    /// Gives the entries one by one.
     pub fn entries(
         &mut self,
         visit: &mut dyn FnMut(Entry) -> Result<(), CommitError>,
@@ -121,31 +90,31 @@ impl StretchLeaves<'_> {
     }
 }
 
-impl Stretches {
-    /// A stretch as bytes.
-    pub fn encode(&mut self, stretch: &Stretch) -> Vec<u8> {
-        let known = self.0.iter().position(|(view, _)| view.manifest() == stretch.view.manifest());
+impl UnchangedRanges {
+    /// Encodes a range.
+    pub fn encode(&mut self, range: &UnchangedRange) -> Vec<u8> {
+        let known = self.0.iter().position(|(view, _)| view.manifest() == range.view.manifest());
         let number = known.unwrap_or_else(|| {
-            self.0.push((stretch.view.clone(), stretch.runtime.clone()));
+            self.0.push((range.view.clone(), range.runtime.clone()));
             self.0.len() - 1
         });
-        let from = stretch.from.as_bytes();
+        let from = range.from.as_bytes();
         let mut out = (number as u32).to_le_bytes().to_vec();
         out.extend_from_slice(&(from.len() as u32).to_le_bytes());
         out.extend_from_slice(from);
-        out.push(stretch.to.is_some().into());
-        out.extend_from_slice(stretch.to.as_ref().map_or(&[], Bound::as_bytes));
+        out.push(range.to.is_some().into());
+        out.extend_from_slice(range.to.as_ref().map_or(&[], Bound::as_bytes));
         out
     }
 
-    /// The inverse of [`Stretches::encode`]; none for other bytes.
-    pub fn decode(&self, bytes: &[u8]) -> Option<Stretch> {
+    /// The inverse of [`UnchangedRanges::encode`]; none for other bytes.
+    pub fn decode(&self, bytes: &[u8]) -> Option<UnchangedRange> {
         let (number, rest) = bytes.split_first_chunk()?;
         let (from_len, rest) = rest.split_first_chunk()?;
         let (from, rest) = rest.split_at_checked(u32::from_le_bytes(*from_len) as usize)?;
         let (has_end, to) = rest.split_first()?;
         let (view, runtime) = self.0.get(u32::from_le_bytes(*number) as usize)?;
-        Some(Stretch {
+        Some(UnchangedRange {
             view: view.clone(),
             runtime: runtime.clone(),
             from: Bound::from_bytes(from),

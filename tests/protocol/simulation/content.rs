@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use artfs::format::entry::Mtime;
 use artfs::format::id::Digest;
 use artfs::format::path::TreePath;
-use artfs::repo::commit::{CommitError, ItemBody, OwnBytes, TreeItem};
+use artfs::repo::commit::{ItemBody, OwnBytes, TreeItem, TreeSource, TreeVisitor};
 use bytes::Bytes;
 
 use crate::support::environment::noise;
@@ -92,15 +92,9 @@ impl Content {
     }
 
     /// Gives the tree to a commit; the files are made in `folder` and have no name.
-    pub fn walk(
-        &self,
-        folder: PathBuf,
-    ) -> impl Fn(&mut dyn FnMut(TreeItem) -> Result<(), CommitError>) -> Result<(), CommitError>
-    + Send
-    + Sync
-    + 'static {
+    pub fn walk(&self, folder: PathBuf) -> impl TreeSource + use<> {
         let content = self.clone();
-        move |visit| {
+        move |visit: TreeVisitor<'_>| {
             for path in content.paths() {
                 let what = match content.files.get(&path) {
                     Some(bytes) => ItemBody::File(OwnBytes::of(nameless_file(&folder, bytes))),

@@ -1,35 +1,43 @@
-//! Packs that a commit is about to refer to and that are not there any more, and chunks that were lost and that it has
-//! the bytes of.
+//! Packs that a commit is about to refer to and that the store has lost, and lost chunks whose bytes the commit has.
 //!
-//! A deleted pack is no business of a commit but if it would be inherited: what the index of chunks names newly is asked
-//! for once a day, what stands under unchanged blocks of the version before is not. Lost chunks are stored like new ones;
-//! the table of moves of their old pack then leads to them, so that the versions before are whole again, too.
+//! A deleted pack concerns a commit only if the new version would refer to it. Packs that the chunk index names are
+//! asked for once a day; packs under unchanged blocks of the version before are not. Lost chunks are stored like new
+//! ones; the table of moves of their old pack then leads to them, so that earlier versions are whole again, too.
 
 use std::collections::{BTreeMap, HashMap};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{CommitError, Committer, Prepared};
+use super::error::CommitError;
+use super::prepared::Prepared;
+use super::stored_chunks::StoredChunks;
 use crate::format::entry::{ChunkLocation, ChunkRef};
 use crate::format::id::{ChunkId, PackId};
-use crate::repo::view::MAX_MOVES;
-use crate::store::{Key, StoreError};
+use crate::repo::view::{MAX_MOVES, ReadContext};
+use crate::store::{Key, Store, StoreError};
 
 /// Packs asked for at once.
 const PARALLEL_PACKS: usize = 32;
 
-impl Committer {
-    /// Whether all packs are in the store and as long as they must be. Chunks of those that are not are lost from now on,
-    /// but for those that were moved. Cost: a request for each pack that was not seen within a day.
-    pub(super) async fn packs_are_there(&self, needed: &HashMap<PackId, u64>) -> Result<bool, CommitError> {
-        let (index, store) = (self.index(), self.catalog.store());
+/// Compares the packs that a commit refers to with those of the store.
+pub(super) struct PackChecker<'a> {
+    pub store: &'a Store,
+    pub context: &'a ReadContext,
+    pub stored: &'a StoredChunks,
+}
+
+impl PackChecker<'_> {
+    /// Whether all packs are in the store and as long as they must be. If not, the index loses their chunks, except those
+    /// that were moved. Cost: a request for each pack that was not seen within a day.
+    pub async fn packs_are_there(&self, needed: &HashMap<PackId, u64>) -> Result<bool, CommitError> {
+        let (index, store) = (&self.stored.index, self.store);
         let unseen = needed.iter().filter(|(pack, _)| !index.is_seen(pack));
         let unseen: Vec<(PackId, u64)> = unseen.map(|(pack, needed)| (*pack, *needed)).collect();
         let asked = stream::iter(unseen).map(|(pack, needed)| async move {
             match store.stat(&Key::Pack(pack)).await {
                 Ok(found) => Ok((pack, found.size >= needed)),
                 Err(StoreError::NotFound { .. }) => Ok((pack, false)),
-                // Who may not list is denied what is not there: it is not known.
+                // Without the right to list, a missing object is denied: nothing is known of it.
                 Err(StoreError::Denied { .. }) => Ok((pack, true)),
                 Err(error) => Err(error),
             }
@@ -55,8 +63,8 @@ impl Committer {
         Ok(all_there)
     }
 
-    /// Whether a chunk of a pack that is gone is in another, by tables of moves. `lengths` has those of packs that were
-    /// asked for; none of one that is not there.
+    /// Whether a chunk of a missing pack was moved to another. `lengths` remembers the packs that were asked for; none for
+    /// a missing one.
     async fn is_moved(
         &self,
         pack: &PackId,
@@ -72,7 +80,7 @@ impl Committer {
             let length = match lengths.get(&at) {
                 Some(length) => *length,
                 None => {
-                    let length = match self.catalog.store().stat(&Key::Pack(at)).await {
+                    let length = match self.store.stat(&Key::Pack(at)).await {
                         Ok(found) => Some(found.size),
                         Err(StoreError::NotFound { .. }) => None,
                         Err(error) => return Err(error.into()),
@@ -88,15 +96,15 @@ impl Committer {
         Ok(false)
     }
 
-    /// Lets the tables of moves of the packs that chunks were lost from lead to where they are stored again. Cost: two
-    /// requests for each of these packs.
-    pub(super) async fn lead_to_restored(&self, prepared: &Prepared) -> Result<(), CommitError> {
+    /// Makes the tables of moves of packs that lost chunks lead to where the commit stored these again. Cost: two requests
+    /// for each of these packs.
+    pub async fn lead_to_restored(&self, prepared: &Prepared) -> Result<(), CommitError> {
         let mut tables: BTreeMap<PackId, BTreeMap<ChunkId, ChunkLocation>> = BTreeMap::new();
         let mut restored: Vec<ChunkRef> = vec![];
         for (id, packs) in &prepared.restored {
             let Some(chunk) = prepared.new_chunks.find(id)? else { continue };
-            // What a collection deletes is missed by nobody.
-            for pack in packs.iter().filter(|pack| self.condemned().fate(pack).is_none()) {
+            // A pack that a collection deleted is not missed.
+            for pack in packs.iter().filter(|pack| self.stored.condemned.fate(pack).is_none()) {
                 tables.entry(*pack).or_default().insert(*id, chunk.place);
             }
             restored.push(chunk);
@@ -104,7 +112,7 @@ impl Committer {
         for (pack, places) in tables {
             self.context.add_moves(&pack, places).await?;
         }
-        self.index().restore(&restored);
+        self.stored.index.restore(&restored);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::revalidate::{CarriedFiles, Vetter};
+use super::vet_chunks::{CarriedFiles, ChunkVetter};
 use crate::format::contained::Contained;
 use crate::format::entry::{ChunkRef, EntryBody};
 use crate::format::id::ManifestId;
@@ -12,28 +12,39 @@ use crate::repo::view::ReadError;
 /// Blocks fetched together.
 const BLOCKS_AT_ONCE: usize = 64;
 
-impl Vetter {
+/// Judges contained versions by what this host has read of collections.
+#[derive(Debug, Clone)]
+pub(super) struct VersionVetter {
+    chunks: ChunkVetter,
+}
+
+impl VersionVetter {
+    pub fn new(chunks: ChunkVetter) -> Self {
+        Self { chunks }
+    }
+
     /// Whether a contained version holds, and all that it contains. Cost: nothing while no collection condemned
     /// anything; else its manifest, as far as it is not in the cache.
     pub async fn version_holds(&self, contained: &Contained) -> Result<bool, ReadError> {
-        if self.condemned.epoch() == 0 {
+        if self.chunks.condemned.epoch() == 0 {
             return Ok(true);
         }
         self.versions_hold(vec![contained.clone()]).await
     }
 
-    /// The same of many; each manifest is read once.
-    pub(super) async fn versions_hold(&self, mut open: Vec<Contained>) -> Result<bool, ReadError> {
+    /// Whether all of these hold; reads each manifest once.
+    pub async fn versions_hold(&self, mut open: Vec<Contained>) -> Result<bool, ReadError> {
         let mut seen: HashSet<ManifestId> = HashSet::new();
         while let Some(contained) = open.pop() {
             if !seen.insert(contained.manifest) {
                 continue;
             }
-            if self.condemned.has_manifest(&contained.manifest) {
+            if self.chunks.condemned.has_manifest(&contained.manifest) {
                 return Ok(false);
             }
             let label = contained.label();
-            let held = match self.context.root(&contained.artifact, &contained.manifest, &label).await {
+            let held = match self.chunks.context.root(&contained.artifact, &contained.manifest, &label).await
+            {
                 Ok(root) => self.tree_holds(&label, root, &mut open).await,
                 Err(error) => Err(error),
             };
@@ -71,13 +82,13 @@ impl Vetter {
             }
             let Some((at, rows)) = levels.last_mut() else { return Ok(true) };
             let Some(next) = rows.pop() else { return Ok(true) };
-            if !self.holds(next.place.pack, &next.id).await? {
+            if !self.chunks.holds(next.place.pack, &next.id).await? {
                 return Ok(false);
             }
             let kind = if *at == 0 { BlockKind::Leaf } else { BlockKind::Index };
             let siblings: Vec<ChunkRef> = rows.iter().rev().take(BLOCKS_AT_ONCE).cloned().collect();
             height = *at;
-            block = self.context.block(&next, kind, &siblings, label).await?;
+            block = self.chunks.context.block(&next, kind, &siblings, label).await?;
         }
     }
 
@@ -95,7 +106,7 @@ impl Vetter {
                 EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Reference(_) => {}
             }
         }
-        self.chunks_hold(&carried).await
+        self.chunks.chunks_hold(&carried).await
     }
 }
 

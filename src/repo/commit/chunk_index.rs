@@ -3,7 +3,6 @@
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -12,7 +11,6 @@ use crate::format::codec::Codec;
 use crate::format::entry::{ChunkLocation, ChunkRef};
 use crate::format::id::{ChunkId, ManifestId, PackId, StoreId};
 use crate::host::sqlite;
-use crate::repo::tombstones::Condemned;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS chunks (
@@ -86,7 +84,7 @@ impl ChunkIndex {
     }
 
     /// Forgets that a chunk is in this pack.
-    fn forget(&self, id: &ChunkId, pack: &PackId) {
+    pub(super) fn forget(&self, id: &ChunkId, pack: &PackId) {
         self.own.lock().remove(id);
         self.with(|db| {
             let mut delete =
@@ -272,26 +270,5 @@ impl ChunkIndex {
             let held = chunks.iter().filter(|c| !lost.contains(&(c.id, c.place.pack)));
             own.extend(held.map(|c| (c.id, c.clone())));
         }
-    }
-}
-
-/// The index, without what collections condemned.
-#[derive(Debug, Clone)]
-pub(super) struct StoredChunks {
-    pub index: Arc<ChunkIndex>,
-    pub condemned: Arc<Condemned>,
-}
-
-impl StoredChunks {
-    /// Where a chunk is stored and may be referred to.
-    pub fn find(&self, id: &ChunkId) -> Option<ChunkRef> {
-        let found = self.index.find(id)?;
-        let pack = found.place.pack;
-        if self.condemned.fate(&pack).is_none() {
-            return Some(found);
-        }
-        // So that its next place is kept instead.
-        self.index.forget(id, &pack);
-        None
     }
 }
