@@ -14,8 +14,8 @@ use self::records::{
     alias, deleted_version, list, name, put_alias, put_deleted, put_read, put_version, read, table, text,
     version,
 };
-use super::FormatError;
 use super::codec::{self, Codec};
+use super::error::FormatError;
 use super::inline_root::InlineRoot;
 use super::record::{AliasRecord, DeletedVersion, VersionRecord};
 use super::sshsig::PublicKey;
@@ -118,7 +118,7 @@ impl Checkpoint {
         let raw_len = reader.u32()?;
         let raw = codec::decode_within(codec, reader.rest(), raw_len, MAX_RAW_BYTES)?;
         let checkpoint = Self::from_raw(&raw)?;
-        checkpoint.check().map_err(|problem| FormatError::new(WHAT, problem))?;
+        checkpoint.check().map_err(|problem| FormatError::new(WHAT, problem.to_string()))?;
         Ok(checkpoint)
     }
 
@@ -242,28 +242,41 @@ impl Checkpoint {
     }
 
     /// What holds for every state that a log adds up to, and what its users rely on.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), StateProblem> {
         if self.seq > MAX_SEQ {
-            return Err(format!("no log has {} events", self.seq));
+            return Err(StateProblem::Length(self.seq));
         }
         let numbers = self.versions.len() + self.deleted.len();
         let highest = self.versions.keys().chain(self.deleted.keys()).max();
         if self.versions.keys().any(|number| self.deleted.contains_key(number))
             || highest.is_some_and(|number| number.0 != numbers as u64 - 1)
         {
-            return Err("its versions are not numbered one by one".into());
+            return Err(StateProblem::Numbers);
         }
         let commits =
             self.versions.values().map(|v| v.seq).chain(self.deleted.values().map(|d| d.record.seq));
         if commits.chain(self.deleted.values().map(|d| d.seq)).any(|seq| seq > self.seq) {
-            return Err("it speaks of events behind its own".into());
+            return Err(StateProblem::Future);
         }
         let lost = self.aliases.iter().find(|(_, alias)| !self.versions.contains_key(&alias.version));
         if let Some((name, alias)) = lost {
-            return Err(format!("its alias {name} points to {}, which there is not", alias.version));
+            return Err(StateProblem::Alias(name.clone(), alias.version));
         }
         Ok(())
     }
+}
+
+/// Why a state is not one that a log adds up to.
+#[derive(Debug, thiserror::Error)]
+enum StateProblem {
+    #[error("no log has {0} events")]
+    Length(u64),
+    #[error("its versions are not numbered one by one")]
+    Numbers,
+    #[error("it names events after its last one")]
+    Future,
+    #[error("its alias {0} points to {1}, which does not exist")]
+    Alias(AliasName, VersionNumber),
 }
 
 /// Adds the versions that were read to the records.

@@ -105,14 +105,26 @@ fn unix_millis(time: SystemTime) -> i64 {
     }
 }
 
-/// An error if this machine's clock cannot be worked with: libraries take it that it is behind 1970, and times are
-/// written with years of four digits.
-pub fn check(now: SystemTime) -> Result<(), String> {
-    let last = Duration::from_secs(LAST_UNIX_SECONDS);
+/// This machine's clock cannot be worked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ClockError {
+    /// Libraries rely on times after the Unix epoch.
+    #[error("this machine's clock says a time before 1970")]
+    BeforeEpoch,
+    /// Times are written with years of four digits.
+    #[error("this machine's clock says a year after 9999")]
+    TooLate,
+}
+
+/// Checks that this machine's clock can be worked with.
+///
+/// # Errors
+/// [`ClockError`].
+pub fn check(now: SystemTime) -> Result<(), ClockError> {
     match now.duration_since(UNIX_EPOCH) {
-        Ok(since) if since <= last => Ok(()),
-        Ok(_) => Err("this machine's clock says a year behind 9999".to_owned()),
-        Err(_) => Err("this machine's clock says a time before 1970".to_owned()),
+        Ok(since) if since <= Duration::from_secs(LAST_UNIX_SECONDS) => Ok(()),
+        Ok(_) => Err(ClockError::TooLate),
+        Err(_) => Err(ClockError::BeforeEpoch),
     }
 }
 
@@ -133,7 +145,7 @@ mod tests {
     fn a_clock_that_cannot_be_worked_with_is_told_and_read_without_a_panic() {
         let day = Duration::from_secs(86_400);
         assert_eq!(unix_millis(UNIX_EPOCH - day), -86_400_000);
-        assert_eq!(check(UNIX_EPOCH - day), Err("this machine's clock says a time before 1970".to_owned()));
+        assert_eq!(check(UNIX_EPOCH - day), Err(ClockError::BeforeEpoch));
         assert!(check(UNIX_EPOCH).is_ok() && check(SystemTime::now()).is_ok());
         assert!(check(UNIX_EPOCH + Duration::from_secs(LAST_UNIX_SECONDS) + day).is_err());
     }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::FormatError;
+use super::error::FormatError;
 use super::planes::{self, PlaneEncoder};
 
 /// The longest raw form of anything that is stored as a chunk (data chunks end at 1 MiB, manifest blocks at less
@@ -38,6 +38,9 @@ impl Codec {
     }
 
     /// From the stored number.
+    ///
+    /// # Errors
+    /// The number is not that of a codec.
     pub fn from_byte(byte: u8) -> Result<Self, FormatError> {
         match byte {
             0 => Ok(Codec::Raw),

@@ -13,8 +13,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::CheckpointRef;
+use super::error::FormatError;
+use super::header::FORMAT_VERSION;
 use super::wire::{WireReader, put_short_bytes};
-use super::{FORMAT_VERSION, FormatError};
 use crate::format::id::{CheckpointHash, DetailsId, ManifestId, PackId, StoreId};
 use crate::format::name::ArtifactKey;
 
@@ -155,6 +156,9 @@ impl Collection {
     }
 
     /// Reads the record of a collection of this store and number.
+    ///
+    /// # Errors
+    /// The record is damaged, of another store or number, or of a newer format.
     pub fn decode(store: StoreId, epoch: u64, bytes: &[u8]) -> Result<Self, FormatError> {
         if bytes.len() > MAX_RECORD_BYTES {
             return Err(FormatError::new(WHAT, format!("{} bytes are too many", bytes.len())));

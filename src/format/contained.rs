@@ -7,7 +7,7 @@
 //!             | entries u64 | files u64 | bytes u64 | longest path u16 | levels u8
 //! ```
 
-use super::FormatError;
+use super::error::FormatError;
 use super::wire::{WireReader, put_short_bytes};
 use crate::format::id::{ALGORITHM_BLAKE3, Digest, ManifestId};
 use crate::format::name::{ArtifactKey, VersionNumber};

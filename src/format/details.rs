@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::FormatError;
+use super::error::FormatError;
 use crate::format::id::{DetailsHash, DetailsId};
 
 /// The content of a details object.
@@ -41,6 +41,9 @@ impl Details {
     }
 
     /// Reads an object and checks that it is the one an event names.
+    ///
+    /// # Errors
+    /// The hash is another than the event names, or the object is damaged.
     pub fn decode(reference: &DetailsRef, bytes: &[u8]) -> Result<Self, FormatError> {
         let error = |problem: String| FormatError::new("details", problem);
         if DetailsHash::of(bytes) != reference.hash {

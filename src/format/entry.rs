@@ -17,9 +17,9 @@
 //! ```
 //! `pack` counts into the list of pack ids at the head of the block.
 
-use super::FormatError;
 use super::codec::{Codec, MAX_RAW_BYTES};
 use super::contained::Contained;
+use super::error::FormatError;
 use super::reference::ReferenceBody;
 use super::wire::{WireReader, put_short_bytes};
 use crate::format::chunk::ChunkRule;
@@ -203,6 +203,9 @@ impl ChunkRef {
     }
 
     /// The inverse of [`ChunkRef::encode_alone`].
+    ///
+    /// # Errors
+    /// The bytes are damaged, or more than one.
     pub fn decode_alone(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut r = WireReader::new("chunk reference", bytes);
         let (id, span, raw_len) = (ChunkId::from_bytes(r.array()?), r.u64()?, r.u32()?);
@@ -264,6 +267,9 @@ impl Entry {
     }
 
     /// The inverse of [`Entry::encode_alone`].
+    ///
+    /// # Errors
+    /// The bytes are damaged, or more than one.
     pub fn decode_alone(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut r = WireReader::new("entry", bytes);
         let count = r.u8()?;

@@ -13,11 +13,12 @@ use serde_json::value::RawValue;
 
 use super::checkpoint::CheckpointRef;
 use super::details::DetailsRef;
+use super::error::FormatError;
 use super::exact;
+use super::header::FORMAT_VERSION;
 use super::inline_root::InlineRoot;
 use super::run::VersionRead;
 use super::sshsig::PublicKey;
-use super::{FORMAT_VERSION, FormatError};
 use crate::format::clock::Timestamp;
 use crate::format::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
 use crate::format::name::{AliasName, ArtifactName, ProjectName, VersionNumber};
@@ -457,6 +458,9 @@ impl Event {
     }
 
     /// Reads a stored object. The caller checks that it stands where it belongs.
+    ///
+    /// # Errors
+    /// The object is too long, damaged, or of a newer format.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         if bytes.len() > MAX_EVENT_BYTES {
             return Err(FormatError::new(WHAT, format!("{} bytes are too many", bytes.len())));

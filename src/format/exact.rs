@@ -32,6 +32,9 @@ pub fn to_value(value: &impl Serialize) -> serde_json::Result<Value> {
 }
 
 /// Reads metadata, for `deserialize_with`.
+///
+/// # Errors
+/// Those of the deserializer, and a value that is not JSON.
 pub fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metadata, D::Error> {
     let raw = std::collections::BTreeMap::<String, Box<RawValue>>::deserialize(deserializer)?;
     let exact = |(name, raw): (String, Box<RawValue>)| Ok((name, parse(raw.get())?));

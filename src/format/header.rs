@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT_VERSION, FormatError};
+use super::error::FormatError;
 use crate::format::chunk::ChunkRule;
 use crate::format::clock::Timestamp;
 use crate::format::id::StoreId;
+
+/// The format version that this program writes and the newest it reads.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// The optional feature of a store whose commits record the SHA-256 of each file besides its BLAKE3.
 pub const SHA256_FEATURE: &str = "sha256";
@@ -107,6 +110,9 @@ impl StoreHeader {
     }
 
     /// Reads a header and checks that this program may use the store.
+    ///
+    /// # Errors
+    /// The header is damaged, or the store needs a newer program.
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
         #[derive(Deserialize)]
         struct HeaderVersion {

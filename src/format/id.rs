@@ -200,11 +200,17 @@ pub mod plain {
     use super::{Deserialize, Deserializer, FromStr, Serializer, fmt};
 
     /// As hex digits.
+    ///
+    /// # Errors
+    /// Those of the serializer.
     pub fn serialize<T: fmt::Display, S: Serializer>(id: &T, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(id)
     }
 
     /// From hex digits, with or without the tag.
+    ///
+    /// # Errors
+    /// Those of the deserializer, and a text that is not an id.
     pub fn deserialize<'de, T: FromStr<Err: fmt::Display>, D: Deserializer<'de>>(
         d: D,
     ) -> Result<T, D::Error> {

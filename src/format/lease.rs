@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT_VERSION, FormatError};
+use super::error::FormatError;
+use super::header::FORMAT_VERSION;
 
 /// The content of a lease: one JSON object. When it was written is told by the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ impl Lease {
     }
 
     /// Reads a lease.
+    ///
+    /// # Errors
+    /// The bytes are not a lease.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         serde_json::from_slice(bytes).map_err(|e| FormatError::new("lease", e.to_string()))
     }

@@ -1,9 +1,9 @@
 //! The canonical listing read back: what a version has, without the store.
 
-use super::FormatError;
 use super::entry::{Entry, EntryBody, MAX_TARGET_BYTES};
-use crate::format::id::{Digest, FileHash};
-use crate::format::path::TreePath;
+use super::error::FormatError;
+use crate::format::id::{Digest, FileHash, ParseIdError};
+use crate::format::path::{PathError, TreePath};
 
 /// One line of a listing: what stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,32 +66,57 @@ impl From<Entry> for ListingLine {
 pub fn parse(listing: &[u8]) -> Result<Vec<ListingLine>, FormatError> {
     let mut lines: Vec<ListingLine> = Vec::new();
     for (i, line) in listing.split_inclusive(|b| *b == b'\n').enumerate() {
-        let wrong = |problem: String| FormatError::new("listing", format!("line {}: {problem}", i + 1));
-        let line = line.strip_suffix(b"\n").ok_or_else(|| wrong("it has no end".to_owned()))?;
-        let line = std::str::from_utf8(line).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+        let wrong = |problem: LineProblem| FormatError::new("listing", format!("line {}: {problem}", i + 1));
+        let line = line.strip_suffix(b"\n").ok_or_else(|| wrong(LineProblem::NoEnd))?;
+        let line = std::str::from_utf8(line).map_err(|_| wrong(LineProblem::NotUtf8))?;
         let listed = parse_line(line).map_err(wrong)?;
         if lines.last().is_some_and(|last| last.path >= listed.path) {
-            return Err(wrong(format!("{} is not behind the path before it", listed.path)));
+            return Err(wrong(LineProblem::Order(listed.path)));
         }
         lines.push(listed);
     }
     Ok(lines)
 }
 
-fn parse_line(line: &str) -> Result<ListingLine, String> {
+/// Why a line is not one of a listing.
+#[derive(Debug, thiserror::Error)]
+enum LineProblem {
+    #[error("it has no line end")]
+    NoEnd,
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    #[error("{0} does not come after the path before it")]
+    Order(TreePath),
+    #[error("it has too few fields")]
+    TooFewFields,
+    #[error("{0:?} is not a size")]
+    Size(String),
+    #[error("a link's target is empty, too long or has a NUL")]
+    Target,
+    #[error("{0:?} has a % without two digits")]
+    Escape(String),
+    #[error("it is not the line of an entry")]
+    NotAnEntry,
+    #[error(transparent)]
+    Id(#[from] ParseIdError),
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+fn parse_line(line: &str) -> Result<ListingLine, LineProblem> {
     let fields: Vec<&str> = line.split(' ').collect();
     let (kind, mode, size, rest) = match fields[..] {
         [kind, mode, size, ref rest @ ..] => (kind, mode, size, rest),
-        _ => return Err("it has too few fields".to_owned()),
+        _ => return Err(LineProblem::TooFewFields),
     };
-    let size: u64 = size.parse().map_err(|_| format!("{size:?} is no size"))?;
-    let hash = |text: &str| text.parse::<FileHash>().map_err(|e| e.to_string());
+    let size: u64 = size.parse().map_err(|_| LineProblem::Size(size.to_owned()))?;
+    let hash = |text: &str| text.parse::<FileHash>();
     let (what, path) = match (kind, mode, rest) {
         ("d", "755", ["-", path]) => (ListedNode::Directory, path),
         ("l", "777", [target, path]) => {
             let target = unescape(target)?;
             if target.is_empty() || target.contains(&0) || target.len() > MAX_TARGET_BYTES {
-                return Err("a link's target is empty, too long or has a NUL".to_owned());
+                return Err(LineProblem::Target);
             }
             (ListedNode::Symlink { target: target.into() }, path)
         }
@@ -105,20 +130,20 @@ fn parse_line(line: &str) -> Result<ListingLine, String> {
                 Some((digest, directory)) => (digest, Some(tree_path(directory)?)),
                 None => (*digest, None),
             };
-            let digest = digest.parse().map_err(|e: crate::format::id::ParseIdError| e.to_string())?;
+            let digest = digest.parse()?;
             (ListedNode::Contained { digest, directory }, path)
         }
-        _ => return Err("it is not the line of an entry".to_owned()),
+        _ => return Err(LineProblem::NotAnEntry),
     };
     Ok(ListingLine { path: tree_path(path)?, executable: matches!(kind, "f" | "r") && mode == "755", what })
 }
 
-fn tree_path(text: &str) -> Result<TreePath, String> {
-    TreePath::new(unescape(text)?).map_err(|e| e.to_string())
+fn tree_path(text: &str) -> Result<TreePath, LineProblem> {
+    Ok(TreePath::new(unescape(text)?)?)
 }
 
 /// The bytes that `%XX` and all other characters stand for.
-fn unescape(text: &str) -> Result<Vec<u8>, String> {
+fn unescape(text: &str) -> Result<Vec<u8>, LineProblem> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -129,7 +154,7 @@ fn unescape(text: &str) -> Result<Vec<u8>, String> {
         let mut digit = || rest.next().and_then(|d| (d as char).to_digit(16));
         match (digit(), digit()) {
             (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
-            _ => return Err(format!("{text:?} has a % without two digits")),
+            _ => return Err(LineProblem::Escape(text.to_owned())),
         }
     }
     Ok(bytes)

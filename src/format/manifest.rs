@@ -15,12 +15,12 @@
 
 use bytes::Bytes;
 
-use super::FormatError;
 use super::codec::{self, Codec, Encoder};
 use super::entry::{
     ChunkRef, Entry, MAX_INLINE_REFS, PackNames, decode_record, decode_ref, encode_record, encode_ref,
     record_path, sum_spans,
 };
+use super::error::FormatError;
 use super::wire::{WireReader, put_short_bytes};
 use crate::format::id::{ALGORITHM_BLAKE3, ChunkId, Digest, ManifestId, PackId};
 use crate::format::path;
@@ -131,6 +131,9 @@ pub fn encode_list(refs: &[ChunkRef]) -> Vec<u8> {
 impl Block {
     /// Takes an encoded block and checks its frame and, in leaf and index blocks, that paths are valid and
     /// strictly ascending. Cost: linear in the rows.
+    ///
+    /// # Errors
+    /// The block is damaged: its frame, its row table, or the order of its paths.
     pub fn parse(data: Bytes) -> Result<Self, FormatError> {
         let mut r = WireReader::new(WHAT, &data);
         let kind = match r.u8()? {
@@ -234,11 +237,17 @@ impl Block {
     }
 
     /// The path of row `i` of a leaf or index block.
+    ///
+    /// # Errors
+    /// There is no such row, or it is damaged.
     pub fn path(&self, i: usize) -> Result<&[u8], FormatError> {
         record_path(self.row(i)?)
     }
 
     /// Entry `i` of a leaf block.
+    ///
+    /// # Errors
+    /// The block is not a leaf, or the row is absent or damaged.
     pub fn entry(&self, i: usize) -> Result<Entry, FormatError> {
         self.expect(BlockKind::Leaf)?;
         let mut r = WireReader::new("manifest entry", self.row(i)?);
@@ -248,6 +257,9 @@ impl Block {
     }
 
     /// Row `i` of an index block.
+    ///
+    /// # Errors
+    /// The block is not an index, or the row is absent or damaged.
     pub fn index_row(&self, i: usize) -> Result<IndexRow, FormatError> {
         self.expect(BlockKind::Index)?;
         let mut r = WireReader::new("manifest index", self.row(i)?);
@@ -259,6 +271,9 @@ impl Block {
     }
 
     /// Chunk reference `i` of a list block.
+    ///
+    /// # Errors
+    /// The block is not a list, or the row is absent or damaged.
     pub fn chunk(&self, i: usize) -> Result<ChunkRef, FormatError> {
         self.expect(BlockKind::List)?;
         let mut r = WireReader::new("chunk list", self.row(i)?);
@@ -268,6 +283,9 @@ impl Block {
     }
 
     /// All chunk references of a list block, which must stand for `span` file bytes together.
+    ///
+    /// # Errors
+    /// The block is not a list, a row is damaged, or the lengths do not add up to `span`.
     pub fn chunks(&self, span: u64) -> Result<Vec<ChunkRef>, FormatError> {
         let refs = (0..self.rows).map(|i| self.chunk(i)).collect::<Result<Vec<_>, _>>()?;
         if sum_spans(&refs) != Some(span) {
@@ -277,6 +295,9 @@ impl Block {
     }
 
     /// The first row whose path is not before `path`; [`Block::len`] if there is none.
+    ///
+    /// # Errors
+    /// A row is damaged.
     pub fn lower_bound(&self, path: &[u8]) -> Result<usize, FormatError> {
         let (mut low, mut high) = (0, self.rows);
         while low < high {
@@ -394,6 +415,9 @@ impl Root {
     }
 
     /// Decodes a root object and checks that it has the name it was asked for by.
+    ///
+    /// # Errors
+    /// The bytes do not hash to `id`, or are damaged.
     pub fn decode(id: &ManifestId, bytes: &[u8]) -> Result<Self, FormatError> {
         let mut r = WireReader::new("manifest root", bytes);
         if ManifestId::of(bytes) != *id {

@@ -2,6 +2,23 @@
 //!
 //! Everything read here may come from a hostile store, so decoders return [`FormatError`] for anything that is
 //! not exactly as written, allocate no more than their input warrants and never panic.
+//!
+//! ```
+//! use artfs::format::FormatError;
+//! use artfs::format::codec::Codec;
+//! use artfs::format::path::TreePath;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let path = TreePath::new(*b"weights/layer-0")?;
+//! assert_eq!(path.to_string(), "weights/layer-0");
+//! assert!(TreePath::new(*b"../outside").is_err());
+//!
+//! assert_eq!(Codec::from_byte(Codec::Raw.to_byte())?, Codec::Raw);
+//! let unknown: FormatError = Codec::from_byte(250).unwrap_err();
+//! assert!(unknown.to_string().starts_with("damaged "));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod checkpoint;
 pub mod chunk;
@@ -11,6 +28,7 @@ pub mod collection;
 pub mod contained;
 pub mod details;
 pub mod entry;
+mod error;
 pub mod event;
 pub mod exact;
 pub mod header;
@@ -36,21 +54,5 @@ pub mod sshsig;
 pub mod units;
 mod wire;
 
-/// The format version that this program writes and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
-
-/// Bytes that are not the structure they should be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("damaged {what}: {problem}")]
-pub struct FormatError {
-    /// Which structure.
-    pub what: &'static str,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
-impl FormatError {
-    pub(crate) fn new(what: &'static str, problem: impl Into<String>) -> Self {
-        Self { what, problem: problem.into() }
-    }
-}
+pub use self::error::FormatError;
+pub use self::header::FORMAT_VERSION;

@@ -10,7 +10,7 @@ use p256::pkcs8::{DecodePrivateKey, EncodePublicKey};
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 
-use super::FormatError;
+use super::error::FormatError;
 use crate::format::path::TreePath;
 
 const WHAT: &str = "model signature";
@@ -40,6 +40,9 @@ pub struct Model {
 
 impl EcKey {
     /// Reads a key in PEM, as `openssl` writes it, without a passphrase.
+    ///
+    /// # Errors
+    /// The text is not a private key in PEM, has a passphrase, or is on another curve than P-256 and P-384.
     pub fn from_pem(text: &str) -> Result<Self, FormatError> {
         let problem = "it is no private key in PEM, on P-256 or P-384 and without a passphrase";
         let wrong = || FormatError::new("private key", problem);
@@ -108,6 +111,9 @@ impl Model {
     }
 
     /// The signed bundle, as it is written to a file.
+    ///
+    /// # Errors
+    /// The key cannot sign.
     pub fn sign(mut self, name: &str, key: &EcKey) -> Result<String, FormatError> {
         self.files.sort_unstable();
         let hashes: Vec<u8> = self.files.iter().flat_map(|(_, hash)| *hash).collect();

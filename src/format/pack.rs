@@ -9,8 +9,8 @@
 
 use bytes::Bytes;
 
-use super::FormatError;
 use super::codec::{Codec, MAX_RAW_BYTES};
+use super::error::FormatError;
 use super::wire::WireReader;
 use crate::format::id::{ChunkId, PackId};
 
@@ -72,6 +72,9 @@ pub fn seal(random: [u8; 16], rows: &[PackRow], mut chunks: Vec<Bytes>) -> (Pack
 }
 
 /// The table's length from the pack's last bytes.
+///
+/// # Errors
+/// The bytes are not the end of a pack.
 pub fn decode_footer(footer: &[u8]) -> Result<usize, FormatError> {
     let mut r = WireReader::new("pack footer", footer);
     let len = r.u32()?;
@@ -83,6 +86,9 @@ pub fn decode_footer(footer: &[u8]) -> Result<usize, FormatError> {
 }
 
 /// Decodes a table and checks that it is the one that gave the pack its name.
+///
+/// # Errors
+/// The table does not hash to `id`, or is damaged.
 pub fn decode_table(id: &PackId, table: &[u8]) -> Result<Vec<PackRow>, FormatError> {
     let mut r = WireReader::new(WHAT, table);
     if PackId::of(table) != *id {

@@ -41,6 +41,9 @@ pub struct TreePath(Box<[u8]>);
 
 impl TreePath {
     /// Checks and takes a path.
+    ///
+    /// # Errors
+    /// The path is empty, too long, or has a component that [`check_component`] refuses.
     pub fn new(bytes: impl Into<Box<[u8]>>) -> Result<Self, PathError> {
         let bytes = bytes.into();
         check(&bytes)?;
@@ -53,11 +56,17 @@ impl TreePath {
     }
 
     /// The path of a child.
+    ///
+    /// # Errors
+    /// As for [`TreePath::new`].
     pub fn join(&self, component: &[u8]) -> Result<Self, PathError> {
         Self::new([&self.0, &b"/"[..], component].concat())
     }
 
     /// The path of what is at `below` in this directory.
+    ///
+    /// # Errors
+    /// The joined path is too long.
     pub fn append(&self, below: &TreePath) -> Result<Self, PathError> {
         self.join(&below.0)
     }
@@ -95,6 +104,9 @@ pub struct NameList {
 
 impl NameList {
     /// Takes names, which have no NUL, in any order.
+    ///
+    /// # Errors
+    /// The first error that `names` yields.
     pub fn sorted<E>(names: impl Iterator<Item = Result<impl AsRef<[u8]>, E>>) -> Result<Self, E> {
         let Self { mut bytes, mut starts } = Self::default();
         for name in names {
@@ -139,6 +151,9 @@ pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
 }
 
 /// Checks one component alone, as a directory entry's name.
+///
+/// # Errors
+/// The name is empty, `.` or `..`, too long, or has a slash or a NUL.
 pub fn check_component(name: &[u8]) -> Result<(), PathError> {
     let shown = || String::from_utf8_lossy(&name[..name.len().min(80)]).into_owned();
     match name {

@@ -11,7 +11,7 @@
 
 use std::borrow::Cow;
 
-use super::FormatError;
+use super::error::FormatError;
 use super::wire::WireReader;
 use zstd::zstd_safe::{CParameter, ParamSwitch};
 

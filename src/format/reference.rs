@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::FormatError;
+use super::error::FormatError;
 use super::wire::{WireReader, put_short_bytes};
 use crate::format::id::{ALGORITHM_BLAKE3, FileHash, Sha256};
 

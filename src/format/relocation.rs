@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::FormatError;
 use super::codec::Codec;
 use super::collection::checked_body;
 use super::entry::{ChunkLocation, PackNames, decode_place, encode_place};
+use super::error::FormatError;
 use super::wire::WireReader;
 use crate::format::id::{ChunkId, PackId};
 
@@ -50,6 +50,9 @@ pub fn encode_moves(pack: &PackId, moves: &BTreeMap<ChunkId, ChunkLocation>) -> 
 
 impl Moves {
     /// Reads the table of this pack. Cost: linear in the rows.
+    ///
+    /// # Errors
+    /// The table is damaged, or that of another pack.
     pub fn decode(pack: &PackId, bytes: &Bytes) -> Result<Self, FormatError> {
         let mut r = WireReader::new(WHAT, checked_body(WHAT, bytes)?);
         if r.bytes(MAGIC.len())? != MAGIC {

@@ -3,7 +3,7 @@
 //! The payload is itself a whole event object, byte for byte as its writer made it; everything that a signature is
 //! to vouch for is read from the payload, never from the object around it.
 
-use super::FormatError;
+use super::error::FormatError;
 use super::event::Event;
 use super::sshsig::SshSignature;
 
@@ -44,6 +44,9 @@ impl SignedEvent {
     }
 
     /// The event, once the signature is proved to be over the payload by its key.
+    ///
+    /// # Errors
+    /// The signature is not over this payload by its key, or the payload is not an event.
     pub fn verify(&self) -> Result<Event, FormatError> {
         self.signature.verify(&self.payload)?;
         Event::decode(&self.payload)

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::FormatError;
+use super::error::FormatError;
 use super::sshsig::{NAMESPACE, PublicKey};
 use crate::format::clock::Timestamp;
 

@@ -16,7 +16,7 @@ use ring::signature::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::FormatError;
+use super::error::FormatError;
 
 /// The namespace of signatures over events: one made for anything else does not count.
 pub const NAMESPACE: &str = "artfs";
@@ -168,6 +168,9 @@ impl From<PublicKey> for String {
 
 impl SshSignature {
     /// Reads a signature's bytes. It is not verified yet.
+    ///
+    /// # Errors
+    /// The bytes are too many, damaged, or of a kind of key that is not supported.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
         if bytes.len() > MAX_SIGNATURE_BYTES {
             return Err(FormatError::new(SIGNATURE, format!("{} bytes are too many", bytes.len())));
@@ -177,6 +180,9 @@ impl SshSignature {
     }
 
     /// Reads base64 on one line.
+    ///
+    /// # Errors
+    /// The text is too long, not base64, or [`SshSignature::from_bytes`] refuses its bytes.
     pub fn from_base64(text: &str) -> Result<Self, FormatError> {
         if text.len() > MAX_SIGNATURE_BYTES * 2 {
             return Err(FormatError::new(SIGNATURE, format!("{} characters are too many", text.len())));
@@ -191,6 +197,9 @@ impl SshSignature {
     }
 
     /// Reads what `ssh-keygen -Y sign` writes.
+    ///
+    /// # Errors
+    /// The armor is absent or damaged, or [`SshSignature::from_bytes`] refuses its bytes.
     pub fn from_armor(text: &str) -> Result<Self, FormatError> {
         let inner = text.trim().strip_prefix(BEGIN).and_then(|text| text.strip_suffix(END));
         let inner = inner.ok_or_else(|| FormatError::new(SIGNATURE, "it does not begin and end as one"))?;

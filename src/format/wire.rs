@@ -1,6 +1,6 @@
 //! Little-endian reading and writing with every length checked.
 
-use super::FormatError;
+use super::error::FormatError;
 
 /// Reads values from the front of a byte slice.
 #[derive(Clone)]

@@ -4,11 +4,10 @@
 //! memory and never reaches a disk.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes held in memory, and written together.
 const BUFFER_BYTES: usize = 512 << 10;
@@ -69,7 +68,7 @@ impl SpillFile {
         {
             let file = match &mut self.file {
                 Some(file) => file,
-                none => none.insert(unnamed(folder)?),
+                none => none.insert(tempfile::tempfile_in(folder)?),
             };
             file.write_all_at(&self.buffer, self.in_file)?;
             self.in_file += self.buffer.len() as u64;
@@ -114,6 +113,9 @@ pub struct Records<'a> {
 
 impl Records<'_> {
     /// The next record; none at the end.
+    ///
+    /// # Errors
+    /// Those of the local disk.
     pub fn next_record(&mut self) -> io::Result<Option<&[u8]>> {
         if self.at == self.buffer.len() && self.next == self.end {
             return Ok(None);
@@ -165,6 +167,9 @@ impl SpillTable {
     ///
     /// # Panics
     /// If it does not have the length that all have.
+    ///
+    /// # Errors
+    /// Those of the local disk. The table is of no use then.
     pub fn add(&mut self, key: &[u8; KEY_BYTES], value: &[u8]) -> io::Result<()> {
         assert_eq!(value.len(), self.value_bytes, "all values of a table have one length");
         self.rows.append(key)?;
@@ -177,6 +182,9 @@ impl SpillTable {
     }
 
     /// The value of a key, if it is found.
+    ///
+    /// # Errors
+    /// Those of the local disk.
     pub fn find(&self, key: &[u8; KEY_BYTES]) -> io::Result<Option<Vec<u8>>> {
         let Some(row) = self.by_prefix.get(&prefix(key)) else { return Ok(None) };
         let (found, value) = self.row(u64::from(*row))?;
@@ -194,6 +202,9 @@ impl SpillTable {
     }
 
     /// A key and its value, by their number in the order in which they were added.
+    ///
+    /// # Errors
+    /// Those of the local disk; UnexpectedEof if there are not so many rows.
     pub fn row(&self, number: u64) -> io::Result<([u8; KEY_BYTES], Vec<u8>)> {
         let mut key = [0; KEY_BYTES];
         let mut value = vec![0; self.value_bytes];
@@ -206,25 +217,6 @@ impl SpillTable {
 
 fn prefix(key: &[u8; KEY_BYTES]) -> u32 {
     u32::from_le_bytes(*key.first_chunk().expect("four of 32 bytes"))
-}
-
-/// A new file for the owner alone, whose name is gone already.
-fn unnamed(folder: &Path) -> io::Result<File> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!("scratch-{}-{number}", std::process::id()));
-        let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
-        match made {
-            // One that a killed process of this number left, empty.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => std::fs::remove_file(&path)?,
-            Err(e) => return Err(e),
-            Ok(file) => {
-                std::fs::remove_file(&path)?;
-                return Ok(file);
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -18,11 +18,17 @@ const MACHINE: &str = "CREATE TABLE IF NOT EXISTS machine(only_row INTEGER PRIMA
 /// (`CREATE TABLE IF NOT EXISTS …`). A damaged file is set aside as `<name>.damaged` and begun anew.
 ///
 /// Writes survive the end of the process, not that of the machine.
+///
+/// # Errors
+/// The file cannot be opened or written, or another process holds it for too long.
 pub fn open_rebuildable(path: &Path, schema: &str) -> rusqlite::Result<Connection> {
     open_checked(path, schema, |_| Ok(()))
 }
 
 /// The same; `check` reads what the caller relies on, and an error of damage from it counts as damage.
+///
+/// # Errors
+/// As for [`open_rebuildable`], and errors of `check` that are not damage.
 pub fn open_checked(
     path: &Path,
     schema: &str,
@@ -63,6 +69,9 @@ fn try_open(
 }
 
 /// An error of damage where something else than a file stands, such as a FIFO: SQLite would wait for it for ever.
+///
+/// # Errors
+/// The path leads to something else than a file.
 pub fn check_file(path: &Path) -> rusqlite::Result<()> {
     match std::fs::metadata(path) {
         Ok(meta) if !meta.is_file() => {
@@ -89,6 +98,9 @@ fn set_boot(db: &Connection, boot: &str) -> rusqlite::Result<()> {
 }
 
 /// Says that everything in the database has reached the disk and nobody is about to write to it.
+///
+/// # Errors
+/// The database's.
 pub fn mark_synced(db: &Connection) -> rusqlite::Result<()> {
     set_boot(db, "")
 }

@@ -42,6 +42,9 @@ impl StatIdentity {
     const BYTES: usize = 48;
 
     /// Of an open file.
+    ///
+    /// # Errors
+    /// Those of the disk.
     pub fn of_file(file: &File) -> io::Result<Self> {
         file.metadata().map(|meta| Self::of_metadata(&meta))
     }
@@ -106,6 +109,9 @@ pub struct Steady {
 
 impl Steady {
     /// Looks at a file that anybody may write; waits for a tick if it has just been changed.
+    ///
+    /// # Errors
+    /// Those of the disk.
     pub fn open(file: File) -> io::Result<Self> {
         let mut before = StatIdentity::of_file(&file)?;
         for _ in 0..MAX_LOOKS {
@@ -124,6 +130,9 @@ impl Steady {
     }
 
     /// Looks at a file that nobody should write.
+    ///
+    /// # Errors
+    /// Those of the disk.
     pub fn open_frozen(file: File) -> io::Result<Self> {
         let before = StatIdentity::of_file(&file)?;
         Ok(Self { file, before, is_settled: true })
@@ -135,6 +144,9 @@ impl Steady {
     }
 
     /// Whether the file is as it was, and these are all of its bytes.
+    ///
+    /// # Errors
+    /// Those of the disk.
     pub fn has_held(&self, bytes_read: u64) -> io::Result<bool> {
         let is_whole =
             bytes_read == self.before.size || (self.before.size == 0 && bytes_read <= self.limit());

@@ -121,6 +121,9 @@ pub fn kind(name: &str) -> VariableKind {
 }
 
 /// The text of a variable of a cloud's client or a proxy, if it can be used. Nothing is read or sent.
+///
+/// # Errors
+/// The value has a character or a form that the client would panic over; the message never has the value.
 pub fn check<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, BadVariable> {
     let bad = |problem: &str| BadVariable { name: name.to_owned(), problem: problem.to_owned() };
     let text = value.to_str().ok_or_else(|| bad("it is not UTF-8"))?;
@@ -147,6 +150,9 @@ pub fn check<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, BadVariable> {
 }
 
 /// Whether the content of a token's file can stand in a header; says what is wrong with it.
+///
+/// # Errors
+/// The content is empty, or has a character that no token has.
 pub fn check_token(content: &[u8]) -> Result<(), &'static str> {
     match content {
         [.., b'\n' | b'\r'] => Err("it ends in a line end: write it without, as `printf %s` does"),

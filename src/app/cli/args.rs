@@ -139,10 +139,10 @@ fn parse_allowed(text: &str) -> Result<Prefixes, String> {
 /// `100G` for every project, `proj=1T` for one.
 pub fn parse_quota(text: &str) -> Result<(Option<ProjectName>, u64), String> {
     match text.split_once('=') {
-        None => Ok((None, parse_size(text)?)),
+        None => Ok((None, parse_size(text).map_err(|e| e.to_string())?)),
         Some((project, size)) => {
             let project = project.parse().map_err(|e: crate::format::name::NameError| e.to_string())?;
-            Ok((Some(project), parse_size(size)?))
+            Ok((Some(project), parse_size(size).map_err(|e| e.to_string())?))
         }
     }
 }
@@ -190,7 +190,7 @@ impl FromStr for Ttl {
             "default" => return Ok(Ttl(None)),
             _ => {}
         }
-        match parse_span(text)?.as_secs() {
+        match parse_span(text).map_err(|e| e.to_string())?.as_secs() {
             0 => Err("a version lives for a second at least; `never` takes the limit away".into()),
             seconds => Ok(Ttl(Some(seconds))),
         }

@@ -217,7 +217,10 @@ fn tell(error: &WireError) {
 fn command_line(start: StartMount) -> ExitCode {
     tune_allocator(FreedMemory::Kept);
     if let Err(problem) = clock::check(SystemTime::now()) {
-        tell(&WireError::new(problem).with_hint("set the clock: `timedatectl set-ntp true`, or `date -s`"));
+        tell(
+            &WireError::new(problem.to_string())
+                .with_hint("set the clock: `timedatectl set-ntp true`, or `date -s`"),
+        );
         return ExitCode::FAILURE;
     }
     crate::host::process::limits::raise();

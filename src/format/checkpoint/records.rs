@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::super::FormatError;
 use super::super::details::DetailsRef;
 use super::super::event::{DeletionCause, Metadata};
 use super::super::exact;
 use super::super::record::{AliasRecord, DeletedVersion, Producer, VersionRecord};
 use super::super::run::VersionRead;
 use super::super::wire::{WireReader, Writer};
+use crate::format::FormatError;
 use crate::format::clock::Timestamp;
 use crate::format::id::{DetailsHash, DetailsId, Digest, EventId, ManifestId};
 use crate::format::name::{AliasName, VersionNumber};

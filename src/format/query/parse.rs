@@ -11,7 +11,10 @@
 
 use std::str::FromStr;
 
-use super::{Condition, Field, FieldKind, FieldValue, Length, Op, Plain};
+use super::condition::{Condition, Op};
+use super::error::QueryError;
+use super::field::{Field, FieldKind, Plain};
+use super::value::{FieldValue, Length};
 use crate::format::clock::Timestamp;
 use crate::format::event::NEVER_SECONDS;
 use crate::format::exact;
@@ -21,16 +24,6 @@ use crate::format::units::{parse_size, parse_span};
 const MAX_BYTES: usize = 16 << 10;
 /// Parentheses and `not` inside of each other.
 const MAX_DEPTH: usize = 64;
-
-/// Text that is no condition.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}, at character {at}")]
-pub struct QueryError {
-    /// What is wrong.
-    pub problem: String,
-    /// Where: the character's number, from 1.
-    pub at: usize,
-}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
@@ -321,11 +314,6 @@ impl Lexer<'_> {
 /// What stands in words without quotes.
 fn is_word(c: char) -> bool {
     !c.is_whitespace() && !matches!(c, '(' | ')' | '"' | '\'' | '=' | '!' | '<' | '>' | '~')
-}
-
-/// What stands in the name of metadata without quotes.
-pub(super) fn is_name(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/' | ':' | '@')
 }
 
 fn is_keyword(word: &str, keyword: &str) -> bool {

@@ -1,8 +1,11 @@
 //! What conditions mean, and that no text breaks the parser.
 
 use proptest::prelude::*;
+use serde_json::Number;
 
+use super::value::is_match;
 use super::*;
+use crate::format::clock::Timestamp;
 
 struct Bert;
 

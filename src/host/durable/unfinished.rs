@@ -73,6 +73,9 @@ pub struct Unfinished<D: AsFd> {
 
 impl<D: AsFd> Unfinished<D> {
     /// Makes one in a directory.
+    ///
+    /// # Errors
+    /// Those of the disk, and of the random bytes of a temporary name.
     pub fn create(directory: D, mode: u32) -> io::Result<Self> {
         match sys::open_unnamed(&directory, mode) {
             Ok(file) => {
@@ -139,6 +142,9 @@ impl<D: AsFd> Unfinished<D> {
     }
 
     /// Gives it its name, instead of the file or link that has it.
+    ///
+    /// # Errors
+    /// Those of the disk; whatever had the name still has it.
     pub fn publish_over(&mut self, name: &[u8]) -> io::Result<()> {
         let dir = self.directory.as_fd();
         if self.name.is_none() {

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use super::{Process, ProcessKey, ProcessTree};
+use super::table::{Process, ProcessKey, ProcessTree};
 
 /// What is read of a file of `/proc`; longer environments and command lines are cut.
 const MAX_BYTES: u64 = 1 << 20;

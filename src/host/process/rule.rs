@@ -6,7 +6,7 @@
 //! itself was started by.
 
 use super::proc::MAX_DEPTH;
-use super::{Process, ProcessKey, ProcessTree};
+use super::table::{Process, ProcessKey, ProcessTree};
 use crate::format::name::{NameError, RunId};
 use crate::format::run::RunSource;
 

@@ -3,17 +3,21 @@
 use std::ffi::c_int;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirEntryExt, FileTypeExt};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 
-use super::proc_path;
 use crate::format::path::NameList;
 
 /// The longest relative path that is given to one `openat2`; deeper paths are opened in several steps.
 const MAX_STEP_BYTES: usize = 3900;
+
+/// Returns the path by which calls that take no `O_PATH` descriptor reach its object.
+pub(super) fn proc_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
 
 /// Opens `path` (components joined by `/`, of any length) below `dir`; no component may be a symbolic link.
 ///

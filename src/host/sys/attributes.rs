@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid};
 use rustix::time::ClockId;
 
-use super::proc_path;
+use super::at::proc_path;
 use super::stat::{at_flags, stat_fd};
 
 /// Changes permission bits.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
-use super::proc_path;
+use super::at::proc_path;
 
 /// `fcntl` command: which signal tells of a broken lease. Not in `libc` for all targets.
 const F_SETSIG: c_int = 10;

@@ -39,10 +39,3 @@ pub use self::stat::{Stat, stat_at, stat_fd};
 pub use self::unmount::{Detach, is_busy, is_dead_mount, unmount};
 pub use self::user::{effective_gid, effective_uid, group_id, user_name};
 pub use self::xattr::{list_xattrs, remove_xattr, set_xattr, xattr, xattr_of_child};
-
-use std::os::fd::{AsFd, AsRawFd};
-
-/// Returns the path by which calls that take no `O_PATH` descriptor reach its object.
-fn proc_path(fd: impl AsFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
-}

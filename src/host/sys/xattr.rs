@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::proc_path;
+use super::at::proc_path;
 
 /// The kernel's own limit for a value, and for the list of names.
 const MAX_BYTES: usize = 65_536;

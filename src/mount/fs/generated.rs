@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -288,12 +288,7 @@ impl Fs {
         {
             return Err(Errno(libc::EFBIG));
         }
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_TMPFILE)
-            .mode(0o600)
-            .open(&self.options.state)?;
+        let file = tempfile::tempfile_in(&self.options.state)?;
         let mut out = Output { file: BufWriter::new(file), bytes: 0 };
         match (artifact, what) {
             (None, _) | (_, GeneratedFile::Status) => {
