@@ -18,10 +18,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use artfs::app::daemon::lock::{self, LockState};
 use artfs::app::daemon::mounts;
-use artfs::app::daemon::wire::{
-    CommitOutcome, CommitReply, ControlRequest, VersionSettings, WireError, WorkProgress,
-};
+use artfs::app::daemon::wire::{CommitOutcome, CommitReply, ControlRequest, VersionSettings, WorkProgress};
 use artfs::app::daemon::{DaemonServices, Handler, MountedFs, Peer, ProgressSender};
+use artfs::app::error::WireError;
 use artfs::format::id::Digest;
 use artfs::format::name::VersionNumber;
 use fuser::{Errno, FileAttr, FileHandle, FileType, Filesystem, INodeNo, MountOption, ReplyAttr, ReplyEntry};

@@ -6,18 +6,19 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::args::parse_span;
-use super::ask::{ask, understood};
-use super::content::OpenedContent;
-use super::context::Context;
-use super::error::{CliError, CommandOutcome};
-use super::interrupt::interrupted;
-use super::output::{self, Format};
-use super::progress::with_line;
+use crate::app::cli::args::parse_span;
+use crate::app::cli::ask::{ask, understood};
+use crate::app::cli::content::opened::OpenedContent;
+use crate::app::cli::context::Context;
+use crate::app::cli::error::{CliError, CommandOutcome};
+use crate::app::cli::interrupt::interrupted;
+use crate::app::cli::ui::Format;
+use crate::app::cli::ui::progress::with_line;
 use crate::app::daemon::wire::ControlRequest;
+use crate::app::human;
 use crate::format::name::VersionNumber;
 use crate::mount::staging::{SessionRecord, SessionRegistry};
-use crate::repo::gc::{Collector, DEFAULT_GRACE, Finished, GcError, GcOptions, GcReport, InUseVersion, Mode};
+use crate::repo::gc::{Collector, DEFAULT_GRACE, Finished, GcOptions, GcReport, InUseVersion, Mode};
 use crate::repo::tombstones::{self, Condemned};
 use crate::store::OnMissing;
 
@@ -65,9 +66,9 @@ pub fn run(context: &Context, args: &GcArgs) -> Result<CommandOutcome, CliError>
                 .map_err(|e| CliError::failed(format!("cannot write the output as JSON: {e}")))?;
             value["dry_run"] = json!(args.dry_run);
             value["grace_seconds"] = json!(options.grace.as_secs());
-            output::print_json(&value)?;
+            context.ui().print_json(&value)?;
         }
-        Format::Text => output::print(&text(&report, options.mode))?,
+        Format::Text => context.ui().print(&text(&report, options.mode))?,
     }
     Ok(CommandOutcome::Done)
 }
@@ -93,7 +94,7 @@ fn in_use(context: &Context) -> Result<Vec<InUseVersion>, CliError> {
     let mut versions = HashSet::new();
     if let Some(client) = context.daemon()? {
         let request = ControlRequest::InUse { store: context.store_url()?.to_string() };
-        let open: Option<Vec<InUseVersion>> = understood(ask(client, &request)?)?;
+        let open: Option<Vec<InUseVersion>> = understood(ask(context, client, &request)?)?;
         versions.extend(open.unwrap_or_default());
         return Ok(versions.into_iter().collect());
     }
@@ -114,52 +115,30 @@ fn text(report: &GcReport, mode: Mode) -> String {
     }
     for Finished { epoch, objects, bytes, spared } in &report.finished {
         let spared = if *spared == 0 { String::new() } else { format!(", {spared} came into use and stay") };
-        let (did, objects) = (would("freed", "free"), output::count(*objects, "object"));
-        text.push_str(&format!("collection {epoch}: {did} {}, {objects}{spared}\n", output::size(*bytes)));
+        let (did, objects) = (would("freed", "free"), human::count(*objects, "object"));
+        text.push_str(&format!("collection {epoch}: {did} {}, {objects}{spared}\n", human::size(*bytes)));
     }
     if let Some(made) = &report.condemned {
         let moved = match made.repacked {
             0 => String::new(),
             n => {
-                format!("; {} rewritten, {} copied", output::count(n, "pack"), output::size(made.moved_bytes))
+                format!("; {} rewritten, {} copied", human::count(n, "pack"), human::size(made.moved_bytes))
             }
         };
-        let (did, objects) = (would("condemned", "condemn"), output::count(made.objects, "object"));
+        let (did, objects) = (would("condemned", "condemn"), human::count(made.objects, "object"));
         text.push_str(&format!(
             "collection {}: {did} {}, {objects}{moved}\n",
             made.epoch,
-            output::size(made.bytes)
+            human::size(made.bytes)
         ));
     }
     for pending in &report.pending {
-        let (epoch, at) = (pending.epoch, output::time(pending.deletable));
-        let objects = output::count(pending.objects, "object");
+        let (epoch, at) = (pending.epoch, human::time(pending.deletable));
+        let objects = human::count(pending.objects, "object");
         text.push_str(&format!("collection {epoch}: {objects} can be deleted by a run after {at} UTC\n"));
     }
     if text.is_empty() {
         text.push_str("there is nothing to collect\n");
     }
     text
-}
-
-impl From<GcError> for CliError {
-    fn from(error: GcError) -> Self {
-        match error {
-            GcError::Store(error) => error.into(),
-            GcError::Catalog(error) => error.into(),
-            GcError::Edit(error) => error.into(),
-            GcError::Read(error) => error.into(),
-            GcError::Damaged { ref version, .. } => {
-                let hint = format!(
-                    "`artfs verify {version}` names what is damaged: restore it, or delete the version"
-                );
-                CliError::failed(error.to_string()).with_hint(hint)
-            }
-            GcError::Foreign { .. } => CliError::failed(error.to_string())
-                .with_hint("take it away, or use the program that made it to collect"),
-            GcError::Scratch { .. } => CliError::failed(error.to_string())
-                .with_hint("it needs about 20 bytes for each chunk in use, in the state folder"),
-            GcError::Contention => CliError::failed(error.to_string()),
-        }
-    }
 }

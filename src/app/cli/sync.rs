@@ -2,11 +2,12 @@
 
 use clap::Args;
 
-use super::ask::{ask, understood};
-use super::context::Context;
-use super::error::{CliError, CommandOutcome};
-use super::output::{self, Align, Format, TextTable};
-use super::target::CommandTarget;
+use crate::app::cli::args::CommandTarget;
+use crate::app::cli::ask::{ask, understood};
+use crate::app::cli::context::Context;
+use crate::app::cli::error::{CliError, CommandOutcome};
+use crate::app::cli::ui::Format;
+use crate::app::cli::ui::table::{Align, TextTable};
 use crate::app::daemon::wire::ControlRequest;
 use crate::repo::catalog::{SyncScope, Synced};
 
@@ -62,15 +63,15 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<CommandOutcome, CliErro
 fn by_daemon(context: &Context, scope: &SyncScope) -> Result<Option<Vec<Synced>>, CliError> {
     let Some(client) = context.daemon()? else { return Ok(None) };
     let request = ControlRequest::ReadLogs { store: context.store_url()?.to_string(), scope: scope.clone() };
-    understood(ask(client, &request)?)
+    understood(ask(context, client, &request)?)
 }
 
 fn print(context: &Context, synced: &[Synced]) -> Result<(), CliError> {
     if context.format() == Format::Json {
-        return output::print_json(&synced);
+        return context.ui().print_json(&synced);
     }
     if synced.is_empty() {
-        eprintln!("no artifacts in {} yet", context.store_url()?);
+        context.ui().note(&format!("no artifacts in {} yet", context.store_url()?));
         return Ok(());
     }
     let mut table = TextTable::new(&[
@@ -89,5 +90,5 @@ fn print(context: &Context, synced: &[Synced]) -> Result<(), CliError> {
             artifact.new_events.to_string(),
         ]);
     }
-    output::print(&table.to_text())
+    context.ui().print(&table.to_text())
 }

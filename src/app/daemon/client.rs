@@ -10,7 +10,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::socket::Address;
-use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WireError, WorkProgress, to_line};
+use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WorkProgress, to_line};
+use crate::app::error::WireError;
 use crate::host::sys;
 
 /// How long a daemon may say nothing before it is asked whether it is there.

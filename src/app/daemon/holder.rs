@@ -5,7 +5,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::lock::{self, Holder, POLL};
+use super::lock_file::{self, Holder, POLL};
 use super::mounts::{self, MountEntry};
 
 /// A daemon that holds the lock on a state folder.
@@ -45,11 +45,12 @@ pub fn daemon_of(entry: &MountEntry) -> Option<Daemon> {
     processes().find_map(|pid| {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
         let locks = files.flatten().map(|file| file.path()).filter(|file| {
-            fs::read_link(file).is_ok_and(|target| target.file_name().is_some_and(|n| n == lock::FILE_NAME))
+            fs::read_link(file)
+                .is_ok_and(|target| target.file_name().is_some_and(|n| n == lock_file::FILE_NAME))
         });
         locks.into_iter().find_map(|file| {
             let mut lock = File::open(file).ok()?;
-            let holder = lock::read(&mut lock)?;
+            let holder = lock_file::read(&mut lock)?;
             let is_its = |mount: &MountEntry| mount.device == entry.device && mount.is_artfs();
             let serves = Path::new(&holder.mountpoint) == entry.mount_point
                 && is_same_process(pid, holder.pid)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use super::wire::WireError;
+use crate::app::error::WireError;
 use crate::host::sys::{self, Detach};
 
 /// The source of our mounts in the mount table; the file system is mounted under this name.

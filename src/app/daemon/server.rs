@@ -14,7 +14,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::socket::{self, Address};
-use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WireError, WorkProgress, to_line};
+use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WorkProgress, to_line};
+use crate::app::error::WireError;
 use crate::host::sys;
 
 /// Connections served at once; further ones wait.

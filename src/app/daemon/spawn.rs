@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::wire::{Reply, WireError, to_line};
+use super::wire::{Reply, to_line};
+use crate::app::error::WireError;
 use crate::host::durable;
 use crate::host::process::limits;
 use crate::host::sys;

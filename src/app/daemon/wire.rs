@@ -9,12 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::app::error::WireError;
 use crate::format::clock::Timestamp;
 use crate::format::event::Metadata;
 use crate::format::exact;
 use crate::format::id::Digest;
 use crate::format::name::{AliasName, ArtifactKey, Reference, RunId, SessionName, VersionNumber};
 use crate::repo::catalog::SyncScope;
+use crate::repo::commit::{Committed, Settings};
 
 /// The longest line in bytes; bounds what either side takes in.
 pub const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -146,6 +148,33 @@ pub struct VersionSettings {
     pub lineage: LineageMode,
 }
 
+impl From<VersionSettings> for Settings {
+    fn from(settings: VersionSettings) -> Self {
+        let VersionSettings {
+            message,
+            artifact_type,
+            aliases,
+            tags,
+            meta,
+            ttl_seconds,
+            inputs,
+            checksum,
+            lineage: _,
+        } = settings;
+        Settings {
+            message,
+            artifact_type,
+            aliases,
+            tags,
+            meta,
+            ttl_seconds,
+            inputs,
+            checksum,
+            ..Settings::default()
+        }
+    }
+}
+
 /// Whether a commit records the run that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -175,6 +204,14 @@ pub struct CommitReply {
     pub bytes: u64,
     /// Bytes this commit added to the store.
     pub stored_bytes: u64,
+}
+
+impl From<Committed> for CommitReply {
+    fn from(committed: Committed) -> Self {
+        let Committed { artifact, version, digest, created, files, bytes, stored_bytes } = committed;
+        let outcome = if created { CommitOutcome::Created } else { CommitOutcome::Identical };
+        Self { artifact, version, outcome, digest, files, bytes, stored_bytes }
+    }
 }
 
 /// Whether a commit made a version.
@@ -270,32 +307,6 @@ pub struct WorkProgress {
     /// Bytes in all, where that is known.
     #[serde(default)]
     pub total_bytes: Option<u64>,
-}
-
-/// A failure in words, as it is shown to the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct WireError {
-    /// What failed, on what.
-    pub message: String,
-    /// What to do next.
-    #[serde(default)]
-    pub hint: Option<String>,
-    /// The exit code of the command.
-    pub code: u8,
-}
-
-impl WireError {
-    /// A plain failure.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: 1 }
-    }
-
-    /// The same with advice.
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
 }
 
 /// One line of an answer.

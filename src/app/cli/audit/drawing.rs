@@ -2,7 +2,7 @@
 //! step.
 
 use super::page::HtmlPage;
-use crate::app::cli::output;
+use crate::app::human;
 use crate::repo::audit::{AuditGraph, AuditNode, MAX_DEPTH, Standing};
 
 const BOX_WIDTH: usize = 250;
@@ -40,7 +40,7 @@ pub(super) fn draw(page: &mut HtmlPage, graph: &AuditGraph) {
 
 fn note_left_out(page: &mut HtmlPage, graph: &AuditGraph) {
     if graph.left_out > 0 {
-        let more = output::count(graph.left_out, "more input");
+        let more = human::count(graph.left_out, "more input");
         let note = format!(
             "{more} not drawn: at most {} versions and {MAX_DEPTH} steps are.",
             crate::repo::audit::MAX_NODES
@@ -85,7 +85,7 @@ fn draw_node(page: &mut HtmlPage, node: &AuditNode, place: (usize, usize), is_ow
         (Standing::Unknown, ..) => "not known to this store".to_owned(),
         (Standing::Deleted, ..) => "deleted".to_owned(),
         (Standing::Moving, ..) => "by a name that moves".to_owned(),
-        (Standing::Living, Some(created), Some(actor)) => format!("{} {actor}", output::time(*created)),
+        (Standing::Living, Some(created), Some(actor)) => format!("{} {actor}", human::time(*created)),
         (Standing::Living, ..) => String::new(),
     };
     page.raw("<g><title>").text(&node.label).raw("\n");

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::context::Context;
-use super::error::{CliError, CommandOutcome};
-use super::output::{self, Format};
+use crate::app::cli::context::Context;
+use crate::app::cli::error::{CliError, CommandOutcome};
+use crate::app::cli::ui::Format;
+use crate::app::cli::ui::escape;
+use crate::app::human;
 use crate::format::name::Reference;
 use crate::host::durable::Wrote;
 use crate::repo::audit::{self, AuditReport};
@@ -52,15 +54,17 @@ pub fn run(context: &Context, args: &AuditArgs) -> Result<CommandOutcome, CliErr
     })?;
     match &args.html {
         Some(file) => {
-            let wrote = output::write_file(file, page::render(&report).as_bytes())?;
+            let wrote = context.ui().write_file(file, page::render(&report).as_bytes())?;
             if wrote == Wrote::File {
                 let name = name(&report);
-                output::print(&format!("{name}: written to {}\n", output::clean(&file.to_string_lossy())))?;
+                context
+                    .ui()
+                    .print(&format!("{name}: written to {}\n", escape::line(&file.to_string_lossy())))?;
             }
         }
         None => match context.format() {
-            Format::Json => output::print_json(&report)?,
-            Format::Text => output::print(&text::render(&report))?,
+            Format::Json => context.ui().print_json(&report)?,
+            Format::Text => context.ui().print(&text::render(&report))?,
         },
     }
     Ok(CommandOutcome::Done)
@@ -120,7 +124,7 @@ fn checks(report: &AuditReport) -> Vec<(String, &'static str)> {
 
 /// A time to live, or what stands for none.
 fn ttl(seconds: Option<u64>) -> String {
-    seconds.map_or_else(|| "none: kept until it is deleted".to_owned(), output::seconds)
+    seconds.map_or_else(|| "none: kept until it is deleted".to_owned(), human::seconds)
 }
 
 /// JSON for people: text without its quotes, nothing as a dash.

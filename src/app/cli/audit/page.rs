@@ -5,7 +5,7 @@
 //! page's own policy forbids scripts and every connection.
 
 use super::{checks, drawing, name, plain, text};
-use crate::app::cli::output;
+use crate::app::cli::ui::escape;
 use crate::repo::audit::AuditReport;
 
 const HEAD: &str = r#"<!doctype html>
@@ -156,7 +156,7 @@ impl HtmlPage {
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 '\n' | '\t' => self.0.push(c),
-                c if c.is_control() || output::turns_direction(c) => self.0.extend(c.escape_unicode()),
+                c if c.is_control() || escape::turns_direction(c) => self.0.extend(c.escape_unicode()),
                 c => self.0.push(c),
             }
         }

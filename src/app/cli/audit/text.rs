@@ -1,14 +1,17 @@
 //! The report for a terminal or a text file.
 
 use super::{checks, name, plain, ttl};
-use crate::app::cli::output::{self, Align, TextTable};
-use crate::app::cli::show;
+use crate::app::cli::lineage::run_text::run_text;
+use crate::app::cli::ui::escape;
+use crate::app::cli::ui::table;
+use crate::app::cli::ui::table::{Align, TextTable};
+use crate::app::human;
 use crate::format::run::VersionRead;
 use crate::repo::audit::{AuditGraph, AuditReport, Checked, MadeAgain, Standing, VersionPresence};
 
 /// The whole report.
 pub(super) fn render(report: &AuditReport) -> String {
-    let mut text = output::fields(&facts(report));
+    let mut text = table::fields(&facts(report));
     let mut section = |title: &str, body: String| {
         if !body.is_empty() {
             text.push_str(&format!("\n{title}\n{body}"));
@@ -30,8 +33,8 @@ pub(super) fn facts(report: &AuditReport) -> Vec<(&'static str, String)> {
         ("version", name(report)),
         ("digest", record.digest.to_string()),
         ("content", {
-            let files = output::count(record.files, "file");
-            format!("{files}, {} ({} bytes)", output::size(record.bytes), record.bytes)
+            let files = human::count(record.files, "file");
+            format!("{files}, {} ({} bytes)", human::size(record.bytes), record.bytes)
         }),
         ("created", format!("{} by {} on {}", record.created, record.actor, record.host)),
     ];
@@ -81,13 +84,13 @@ fn checked(checked: &Checked) -> String {
 }
 
 fn events(report: &AuditReport) -> String {
-    output::count(report.head.seq + 1, "event")
+    human::count(report.head.seq + 1, "event")
 }
 
 fn how_to_check(report: &AuditReport) -> String {
     checks(report)
         .into_iter()
-        .map(|(command, proves)| format!("  {}\n    {proves}\n", output::clean(&command)))
+        .map(|(command, proves)| format!("  {}\n    {proves}\n", escape::line(&command)))
         .collect()
 }
 
@@ -101,14 +104,10 @@ fn lineage(graph: &AuditGraph) -> String {
             Standing::Moving => " (by a name that moves)".to_owned(),
             Standing::Unknown => " (not known to this store)".to_owned(),
         };
-        text.push_str(&format!(
-            "  {} <- {}{about}\n",
-            output::clean(&made.label),
-            output::clean(&input.label)
-        ));
+        text.push_str(&format!("  {} <- {}{about}\n", escape::line(&made.label), escape::line(&input.label)));
     }
     if graph.left_out > 0 {
-        text.push_str(&format!("  and {}, not followed\n", output::count(graph.left_out, "more input")));
+        text.push_str(&format!("  and {}, not followed\n", human::count(graph.left_out, "more input")));
     }
     text
 }
@@ -116,18 +115,18 @@ fn lineage(graph: &AuditGraph) -> String {
 fn run(report: &AuditReport) -> String {
     let Some(run) = &report.record.run else { return String::new() };
     let pretty = serde_json::to_string_pretty(run).unwrap_or_default();
-    pretty.lines().map(|line| format!("  {}\n", output::clean(line))).collect()
+    pretty.lines().map(|line| format!("  {}\n", escape::line(line))).collect()
 }
 
 fn producers(report: &AuditReport) -> String {
     let again = |again: &MadeAgain| {
         let message = again.message.as_deref().map(|m| format!(": {m}")).unwrap_or_default();
         let head = format!("{} {}, event {}{message}", again.time, again.by, again.seq);
-        let mut text = format!("  {}\n", output::clean(&head));
-        let run = again.run.as_ref().map(show::run_text).unwrap_or_default();
+        let mut text = format!("  {}\n", escape::line(&head));
+        let run = again.run.as_ref().map(run_text).unwrap_or_default();
         let from = made_from(again).into_iter().map(|from| format!("from {from}"));
         for line in run.lines().map(str::to_owned).chain(from) {
-            text.push_str(&format!("    {}\n", output::clean(&line)));
+            text.push_str(&format!("    {}\n", escape::line(&line)));
         }
         text
     };
@@ -136,13 +135,13 @@ fn producers(report: &AuditReport) -> String {
 
 /// What a later commit was made from: what was named, and what its run read.
 pub(super) fn made_from(again: &MadeAgain) -> Vec<String> {
-    let more = (again.more_reads > 0).then(|| output::count(again.more_reads, "more version"));
+    let more = (again.more_reads > 0).then(|| human::count(again.more_reads, "more version"));
     again.inputs.iter().cloned().chain(again.reads.iter().map(read)).chain(more).collect()
 }
 
 fn read(read: &VersionRead) -> String {
-    let files = output::count(read.files, "file");
-    format!("{}:{} ({files}, {})", read.artifact(), read.version, output::size(read.bytes))
+    let files = human::count(read.files, "file");
+    format!("{}:{} ({files}, {})", read.artifact(), read.version, human::size(read.bytes))
 }
 
 fn aliases(report: &AuditReport) -> String {
@@ -160,11 +159,11 @@ fn aliases(report: &AuditReport) -> String {
             None => ["now".to_owned(), String::new(), String::new()],
             Some(end) => {
                 let then = end.to.map_or_else(|| "removed".to_owned(), |to| to.to_string());
-                [output::time(end.time), end.by.clone(), then]
+                [human::time(end.time), end.by.clone(), then]
             }
         };
         let signed_by = held.signed_by.clone().unwrap_or_else(|| "-".to_owned());
-        table.row([held.alias.clone(), output::time(held.from), held.by.clone(), until, by, then, signed_by]);
+        table.row([held.alias.clone(), human::time(held.from), held.by.clone(), until, by, then, signed_by]);
     }
     table.to_text()
 }
@@ -184,7 +183,7 @@ fn changes(report: &AuditReport) -> String {
     for change in &report.history.changes {
         table.row([
             change.seq.to_string(),
-            output::time(change.time),
+            human::time(change.time),
             change.by.clone(),
             change.what.clone(),
             plain(&change.old),
