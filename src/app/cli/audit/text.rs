@@ -1,13 +1,12 @@
 //! The report for a terminal or a text file.
 
-use super::{checks, name, plain, ttl};
+use super::facts::{checks, facts, made_from, plain};
 use crate::app::cli::lineage::run_text::run_text;
 use crate::app::cli::ui::escape;
 use crate::app::cli::ui::table;
 use crate::app::cli::ui::table::{Align, TextTable};
 use crate::app::human;
-use crate::format::run::VersionRead;
-use crate::repo::audit::{AuditGraph, AuditReport, Checked, MadeAgain, Standing, VersionPresence};
+use crate::repo::audit::{AuditGraph, AuditReport, MadeAgain, Standing};
 
 /// The whole report.
 pub(super) fn render(report: &AuditReport) -> String {
@@ -22,69 +21,8 @@ pub(super) fn render(report: &AuditReport) -> String {
     section("Run", run(report));
     section("Made again by", producers(report));
     section("Names that pointed to it", aliases(report));
-    section("Changes of what is said of it", changes(report));
+    section("Edits to tags and metadata", changes(report));
     text
-}
-
-/// The facts of the first section, by name.
-pub(super) fn facts(report: &AuditReport) -> Vec<(&'static str, String)> {
-    let (record, retention) = (&report.record, &report.retention);
-    let mut facts = vec![
-        ("version", name(report)),
-        ("digest", record.digest.to_string()),
-        ("content", {
-            let files = human::count(record.files, "file");
-            format!("{files}, {} ({} bytes)", human::size(record.bytes), record.bytes)
-        }),
-        ("created", format!("{} by {} on {}", record.created, record.actor, record.host)),
-    ];
-    let mut optional = |name: &'static str, value: String| {
-        if !value.is_empty() {
-            facts.push((name, value));
-        }
-    };
-    optional("signed by", report.signed_by.clone().unwrap_or_default());
-    optional("type", record.artifact_type.clone().unwrap_or_default());
-    optional("message", record.message.clone().unwrap_or_default());
-    optional("tags", record.tags.join(", "));
-    let meta: Vec<String> =
-        record.meta.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
-    optional("metadata", meta.join("\n"));
-    optional("inputs", record.inputs.join("\n"));
-    let reads: Vec<String> = record.reads.iter().map(read).collect();
-    optional("read", reads.join("\n"));
-    if let Some(deleted) = &record.deleted {
-        optional("deleted", format!("{} by {}", deleted.time, deleted.actor));
-    }
-    if retention.state == VersionPresence::Living {
-        optional("time to live", ttl(retention.ttl_seconds));
-        optional("until", retention.until.map(|until| until.to_string()).unwrap_or_default());
-        optional("kept by", retention.kept_by.join(", "));
-    }
-    facts.extend([
-        ("store", format!("{} ({})", report.store, report.store_id)),
-        ("log", format!("{} in one chain, the last is {}", events(report), report.head.hash)),
-        ("checked", checked(&report.checked)),
-        ("told", format!("{} by artfs {}", report.made, env!("CARGO_PKG_VERSION"))),
-    ]);
-    facts
-}
-
-fn checked(checked: &Checked) -> String {
-    match checked {
-        Checked::Store { time } => {
-            format!(
-                "against the store on {time}: every event of the log, and that it goes on from what this host has seen"
-            )
-        }
-        Checked::ThisHost { problem } => {
-            format!("against what this host knows only, which may be old: {problem}")
-        }
-    }
-}
-
-fn events(report: &AuditReport) -> String {
-    human::count(report.head.seq + 1, "event")
 }
 
 fn how_to_check(report: &AuditReport) -> String {
@@ -131,17 +69,6 @@ fn producers(report: &AuditReport) -> String {
         text
     };
     report.made_again.iter().map(again).collect()
-}
-
-/// What a later commit was made from: what was named, and what its run read.
-pub(super) fn made_from(again: &MadeAgain) -> Vec<String> {
-    let more = (again.more_reads > 0).then(|| human::count(again.more_reads, "more version"));
-    again.inputs.iter().cloned().chain(again.reads.iter().map(read)).chain(more).collect()
-}
-
-fn read(read: &VersionRead) -> String {
-    let files = human::count(read.files, "file");
-    format!("{}:{} ({files}, {})", read.artifact(), read.version, human::size(read.bytes))
 }
 
 fn aliases(report: &AuditReport) -> String {

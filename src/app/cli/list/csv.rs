@@ -1,15 +1,19 @@
 //! Comma-separated values, as RFC 4180 has them, but with plain newlines.
 
+use csv::Writer;
 use serde_json::Value;
 
-/// A heading and a line for each object. A member that is missing or null is an empty cell, a list of texts its texts
-/// between commas, anything else that is no text its JSON.
+/// Returns a heading and a line for each object. A member that is missing or null is an empty cell, a list of texts its
+/// texts between commas, any other value that is not text its JSON.
 pub fn text(columns: &[String], rows: &[Value]) -> String {
-    let mut out = line(columns.iter().cloned());
-    for row in rows {
-        out.push_str(&line(columns.iter().map(|column| cell(row.get(column)))));
-    }
-    out
+    let mut writer = Writer::from_writer(Vec::new());
+    let mut write = |cells: Vec<String>| {
+        writer.write_record(cells).expect("a vector takes all, and rows are equally long")
+    };
+    write(columns.to_vec());
+    rows.iter().for_each(|row| write(columns.iter().map(|column| cell(row.get(column))).collect()));
+    let bytes = writer.into_inner().expect("a vector takes all");
+    String::from_utf8(bytes).expect("cells are text")
 }
 
 fn cell(value: Option<&Value>) -> String {
@@ -21,17 +25,6 @@ fn cell(value: Option<&Value>) -> String {
         }
         Some(other) => other.to_string(),
     }
-}
-
-fn line(cells: impl Iterator<Item = String>) -> String {
-    let quoted = cells.map(|cell| {
-        if cell.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", cell.replace('"', "\"\""))
-        } else {
-            cell
-        }
-    });
-    quoted.collect::<Vec<_>>().join(",") + "\n"
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use unicode_width::UnicodeWidthStr;
+
 use super::escape;
 
 /// The side of its column on which a value is aligned.
@@ -39,16 +41,18 @@ impl TextTable {
         let heading: Vec<String> = self.columns.iter().map(|(name, _)| name.clone()).collect();
         let lines = || std::iter::once(&heading).chain(&self.rows);
         let width = |column: usize| {
-            lines().filter_map(|line| line.get(column)).map(|v| v.chars().count()).max().unwrap_or(0)
+            lines().filter_map(|line| line.get(column)).map(|value| value.width()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
         let mut text = String::new();
         for line in lines() {
             let mut out = String::new();
             for ((value, width), (_, align)) in line.iter().zip(&widths).zip(&self.columns) {
+                // `{:<width$}` counts characters, and a terminal counts cells.
+                let padding = " ".repeat(width - value.width());
                 let _ = match align {
-                    Align::Left => write!(out, "{value:<width$}  "),
-                    Align::Right => write!(out, "{value:>width$}  "),
+                    Align::Left => write!(out, "{value}{padding}  "),
+                    Align::Right => write!(out, "{padding}{value}  "),
                 };
             }
             text.push_str(out.trim_end());
@@ -75,6 +79,18 @@ pub fn fields(lines: &[(&str, String)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_line_up_by_the_cells_that_a_terminal_takes() {
+        let mut table = TextTable::new(&[("NAME", Align::Left), ("SIZE", Align::Right), ("BY", Align::Left)]);
+        table.row(["模型".into(), "1 B".into(), "a".into()]);
+        table.row(["🚀".into(), "２ B".into(), "b".into()]);
+        table.row(["e\u{301}".into(), "12 KiB".into(), "c".into()]);
+        assert_eq!(
+            table.to_text(),
+            "NAME    SIZE  BY\n模型     1 B  a\n🚀      ２ B  b\ne\u{301}     12 KiB  c\n"
+        );
+    }
 
     #[test]
     fn columns_line_up_and_obey_no_escape_sequence() {
