@@ -82,7 +82,7 @@ impl From<OpenError> for WireError {
                 .with_hint("a store is a directory, or file:///dir, s3://bucket/prefix, gs://… or az://…"),
             OpenError::Variable(_) => WireError::usage(error.to_string()),
             OpenError::NotAStore { .. } => failed.with_hint(
-                "--store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place",
+                "name the store with --store URL or $ARTFS_STORE; `artfs mount` creates one in an empty place",
             ),
             OpenError::Store { source, .. } => match store_hint(source) {
                 Some(hint) => failed.with_hint(hint),
@@ -108,7 +108,8 @@ impl From<Refusal> for WireError {
         let message = error.to_string();
         match error {
             Refusal::Forbidden { .. } => WireError::new(message).with_hint(
-                "the rules of --require-signed do not admit it: `artfs log --verify-signatures` tells who signed what",
+                "the rules of --require-signed do not allow it: `artfs log --verify-signatures` shows who \
+                    signed what",
             ),
             Refusal::Catalog(error) => error.into(),
             Refusal::Read(error) => error.into(),
@@ -122,13 +123,14 @@ impl From<LogError> for WireError {
         let found = WireError::difference(error.to_string());
         match error {
             LogError::Catalog(CatalogError::Damaged { .. }) => found
-                .with_hint("nothing behind that event can be trusted; restore the log's objects from a backup"),
+                .with_hint("do not trust anything after that event; restore the log's objects from a backup"),
             LogError::Catalog(CatalogError::Checkpoint { .. }) => found.with_hint(
-                "the log itself is sound so far: delete that object, and the log is read without it",
+                "the log itself is intact: delete that object, and artfs reads the log without it",
             ),
             LogError::Catalog(other) => other.into(),
             LogError::RolledBack { .. } => found.with_hint(
-                "events are never deleted: the store was rolled back; `artfs log --json` prints what is known",
+                "artfs never deletes events, so the store was rolled back; `artfs log --json` prints the events \
+                    that this host knows",
             ),
             LogError::Rewritten { .. } => found,
         }
@@ -182,10 +184,10 @@ impl From<EditError> for WireError {
                 WireError::new(error.to_string()).with_hint(hint)
             }
             EditError::Aliased { .. } => WireError::new(error.to_string()).with_hint(
-                "move or remove the aliases first (`artfs alias`), or remove them with it: --force",
+                "move or remove the aliases first (`artfs alias`), or remove them together with the version: --force",
             ),
             EditError::IsInput { .. } => {
-                WireError::new(error.to_string()).with_hint("--force deletes it all the same")
+                WireError::new(error.to_string()).with_hint("--force deletes it anyway")
             }
             EditError::NoTarget { .. } | EditError::Precondition { .. } => WireError::new(error.to_string()),
         }
@@ -197,11 +199,11 @@ impl From<ReadError> for WireError {
         let failed = WireError::new(error.to_string());
         match error {
             ReadError::Corrupt { .. } | ReadError::Missing { .. } => failed.with_hint(
-                "nothing wrong was given out; `artfs verify REF` names all that is damaged, `artfs verify --repair REF` \
-                 stores it again from a copy",
+                "no damaged data was returned; `artfs verify REF` lists the damage, `artfs verify --repair REF` \
+                    repairs it from a copy",
             ),
             ReadError::Unavailable { .. } => {
-                failed.with_hint("`artfs doctor` looks into it; check the network, the endpoint and the region")
+                failed.with_hint("run `artfs doctor`, and check the network, the endpoint and the region")
             }
             ReadError::Source { .. }
             | ReadError::Denied { .. }
@@ -219,7 +221,7 @@ impl From<PinError> for WireError {
             PinError::Catalog(error) => error.into(),
             PinError::Read(error) => {
                 let error = WireError::from(error);
-                let again = "what was fetched is kept; repeat the command to go on";
+                let again = "what was fetched is kept; repeat the command to continue";
                 let hint = error.hint.map_or_else(|| again.to_owned(), |hint| format!("{hint}; {again}"));
                 WireError::new(error.message).with_hint(hint)
             }
@@ -227,13 +229,13 @@ impl From<PinError> for WireError {
                 let over = needed.saturating_add(pinned).saturating_sub(limit);
                 let [needed, pinned, over, limit] = [needed, pinned, over, limit].map(size);
                 WireError::new(format!(
-                    "{name} is not pinned: it needs {needed} in the cache beside {pinned} that are pinned already, \
-                     {over} more than the cache may hold ({limit})"
+                    "{name} was not pinned: it needs {needed} of cache besides the {pinned} already pinned, \
+                        {over} more than the cache limit of {limit}"
                 ))
-                .with_hint("mount with a larger --cache-size, or let another version go with `artfs unpin`")
+                .with_hint("mount with a larger --cache-size, or unpin another version with `artfs unpin`")
             }
             PinError::Cache { source: PinFileError::Io { .. }, .. } | PinError::Local(_) => {
-                failed.with_hint("`artfs doctor` looks at the disk of the state folder")
+                failed.with_hint("`artfs doctor` checks the disk of the state folder")
             }
             PinError::Missing { .. } => failed.with_hint("repeat the command to fetch it again"),
         }
@@ -248,15 +250,14 @@ impl From<GcError> for WireError {
             GcError::Edit(error) => error.into(),
             GcError::Read(error) => error.into(),
             GcError::Damaged { ref version, .. } => {
-                let hint = format!(
-                    "`artfs verify {version}` names what is damaged: restore it, or delete the version"
-                );
+                let hint =
+                    format!("`artfs verify {version}` lists the damage: repair it, or delete the version");
                 WireError::new(error.to_string()).with_hint(hint)
             }
             GcError::Foreign { .. } => WireError::new(error.to_string())
-                .with_hint("take it away, or use the program that made it to collect"),
+                .with_hint("remove it, or run the collection with the program that created it"),
             GcError::Scratch { .. } => WireError::new(error.to_string())
-                .with_hint("it needs about 20 bytes for each chunk in use, in the state folder"),
+                .with_hint("a collection needs about 20 bytes in the state folder for each chunk in use"),
             GcError::Contention => WireError::new(error.to_string()),
         }
     }
@@ -268,13 +269,12 @@ impl From<WatchError> for WireError {
         match error {
             WatchError::Catalog(error) => error.into(),
             WatchError::Cursor(CursorError::Io { .. }) => {
-                failed.with_hint("--cursor FILE is a file in a directory that can be written")
+                failed.with_hint("--cursor FILE must be in a directory that this user can write")
             }
-            WatchError::Hook { .. } => failed.with_hint(
-                "with --cursor the next watch delivers it again; --keep-going goes on behind such an event",
-            ),
+            WatchError::Hook { .. } => failed
+                .with_hint("with --cursor the next watch delivers it again; --keep-going skips such events"),
             WatchError::Absent { .. } => {
-                failed.with_hint("`artfs ls` lists what there is; --wait waits for what is to come")
+                failed.with_hint("`artfs ls` lists what exists; --wait waits until it appears")
             }
             WatchError::Cursor(_) | WatchError::RolledBack { .. } | WatchError::Output(_) => failed,
         }
@@ -303,28 +303,30 @@ impl From<CopyCheckError> for WireError {
 pub fn over_quota(artifact: &str, over: &OverQuota) -> WireError {
     let [limit, used, adds, beyond] = [over.limit, over.used, over.adds, over.over()].map(size);
     WireError::new(format!(
-        "{artifact} was not committed: the quota of project {} is {limit}; {used} are used, and this commit would add \
-         {adds}, {beyond} too many",
+        "{artifact} was not committed: the quota of project {} is {limit}; {used} are used, and this commit \
+            would add {adds}, {beyond} too much",
         over.project
     ))
-    .with_hint("make room with `artfs rm` and `artfs gc`, let versions expire (`artfs ttl`), or raise --quota")
+    .with_hint(
+        "free space with `artfs rm` and `artfs gc`, let versions expire (`artfs ttl`), or raise --quota",
+    )
 }
 
 fn store_hint(error: &StoreError) -> Option<&'static str> {
     match error {
         StoreError::Unavailable { .. } => {
-            Some("`artfs doctor` looks into it; check the network, the endpoint and the region")
+            Some("run `artfs doctor`, and check the network, the endpoint and the region")
         }
-        StoreError::Exhausted { .. } => Some("`artfs doctor` tells the limits of this host"),
-        StoreError::Full { .. } => Some("make room in the store, then repeat the command"),
-        StoreError::Corrupt { .. } => Some("nothing that the store gave was used; restore the object"),
+        StoreError::Exhausted { .. } => Some("`artfs doctor` shows the limits of this host"),
+        StoreError::Full { .. } => Some("free space in the store, then repeat the command"),
+        StoreError::Corrupt { .. } => Some("the damaged data was not used; restore the object from a backup"),
         StoreError::Unconditional { .. } => Some(
-            "use a store that honours If-None-Match (S3, a current MinIO, gs://, az://, a local disk), or a newer server; \
-             `artfs doctor` tries it out",
+            "use a store that honours If-None-Match (S3, a current MinIO, gs://, az://, a local disk), or a \
+                newer server; `artfs doctor` tests this",
         ),
         StoreError::Conflict { .. } => Some(
-            "look for a retention rule, lock or replication of the bucket, or a proxy before it; `artfs doctor` tries it \
-             out",
+            "check the bucket for retention rules, locks and replication, and for a proxy in front of it; \
+                `artfs doctor` tests this",
         ),
         StoreError::NotFound { .. } | StoreError::Denied { .. } | StoreError::NoBucket { .. } => None,
     }

@@ -1,7 +1,6 @@
 //! The program: commands ([`cli`]), the process that serves a mount ([`daemon`]), and the mount put together
 //! ([`serve`]).
-//!
-//! `cli` stands on `serve` and `daemon`, and those on what all share: what users read when something fails
+//! `cli` builds on `serve` and `daemon`, and all on shared modules: what users read when something fails
 //! ([`error`]), sizes and times for people ([`human`]), progress and pins.
 
 pub mod cli;

@@ -1,4 +1,4 @@
-//! Pinning as replies to whoever asked: the daemon's clients, or the command itself where no daemon runs.
+//! Pinning, with the replies that the daemon's clients get, or the command itself where no daemon runs.
 
 use super::daemon::wire::{PinListed, PinReply, UnpinReply, WorkProgress};
 use crate::format::name::Reference;
@@ -7,7 +7,7 @@ use crate::repo::catalog::Catalog;
 use crate::repo::pin::{self, PinError, PinProgress, Pinned};
 use crate::repo::view::ReadContext;
 
-/// Pins a version, as a reply to whoever asked, with a daemon or without.
+/// Pins a version and returns the reply.
 pub async fn pin(
     catalog: &Catalog,
     reader: &ReadContext,
@@ -19,13 +19,13 @@ pub async fn pin(
     Ok(PinReply { artifact, version, digest, files, bytes, fetched_bytes })
 }
 
-/// How far pinning is.
+/// Returns the progress of pinning.
 pub fn pin_progress(reference: &Reference, progress: &PinProgress, cache: &Cache) -> WorkProgress {
     let (done_bytes, total_bytes) = progress.bytes(cache);
     WorkProgress { step: format!("pinning {reference}"), done_bytes, total_bytes }
 }
 
-/// Lets a pinned version go.
+/// Unpins a version.
 pub async fn unpin(catalog: &Catalog, cache: &Cache, reference: &Reference) -> Result<UnpinReply, PinError> {
     let (version, was_pinned) = pin::unpin(catalog, cache, reference).await?;
     Ok(UnpinReply { artifact: reference.artifact.clone(), version, was_pinned })

@@ -1,4 +1,4 @@
-//! `artfs completions`: for the user's shell.
+//! `artfs completions`: prints completion scripts for shells.
 
 use clap::{Args, Command};
 use clap_complete::Shell;
@@ -18,7 +18,7 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(
     context: &Context,
     args: &CompletionsArgs,

@@ -1,4 +1,4 @@
-//! What commands work with: places, the store, the catalog, the user.
+//! The environment of a command: its places, store, catalog and user.
 
 use std::ffi::OsString;
 use std::fs;
@@ -29,7 +29,7 @@ const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Keys that are tried where none is named, in `~/.ssh`.
 const DEFAULT_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
 
-/// The environment of one command. Opens nothing until it is asked to.
+/// The environment of one command. Opens nothing until asked to.
 #[derive(Debug)]
 pub struct Context {
     globals: Globals,
@@ -62,7 +62,7 @@ impl Context {
         self.ui.format()
     }
 
-    /// How much is said of what is done.
+    /// Returns how verbose diagnostics are.
     pub fn verbose(&self) -> u8 {
         self.globals.verbose
     }
@@ -92,7 +92,7 @@ impl Context {
         if limit < MIN_STORE_TIMEOUT {
             let least = MIN_STORE_TIMEOUT.as_millis();
             return Err(CliError::usage(format!(
-                "--store-timeout or $ARTFS_STORE_TIMEOUT is too short: a store needs {least} ms at least to answer"
+                "--store-timeout or $ARTFS_STORE_TIMEOUT is too short: use at least {least} ms"
             )));
         }
         Ok(limit)
@@ -108,7 +108,7 @@ impl Context {
         let absolute = std::path::absolute(&path);
         absolute.map_err(|e| {
             CliError::io(format!("cannot use the state folder {}", path.display()), &e)
-                .with_hint("--state DIR or $ARTFS_STATE puts it elsewhere")
+                .with_hint("put it elsewhere with --state DIR or $ARTFS_STATE")
         })
     }
 
@@ -122,7 +122,7 @@ impl Context {
         }
         durable::create_private_directory(&path).map_err(|e| {
             CliError::io(format!("cannot make the state folder {}", path.display()), &e)
-                .with_hint("--state DIR or $ARTFS_STATE puts it elsewhere")
+                .with_hint("put it elsewhere with --state DIR or $ARTFS_STATE")
         })?;
         Ok(path)
     }
@@ -132,7 +132,7 @@ impl Context {
         Runtime::new().map_err(|e| CliError::io("cannot start threads", &e))
     }
 
-    /// Opens the store for reading and changing what is in it; there must be one.
+    /// Opens an existing store.
     pub fn open(&self) -> Result<OpenedStore, CliError> {
         self.open_or(OnMissing::Fail)
     }
@@ -182,15 +182,16 @@ impl Context {
         let kept = DEFAULT_KEYS.iter().filter_map(|name| Some(folder.as_ref()?.join(name)));
         let found = kept.into_iter().find(|file| file.with_extension("pub").is_file());
         found.map(Some).ok_or_else(|| {
-            CliError::usage("there is no key to sign with in ~/.ssh")
-                .with_hint("name one with --sign=KEY or $ARTFS_SIGN_KEY; `ssh-keygen -t ed25519` makes one")
+            CliError::usage("there is no signing key in ~/.ssh").with_hint(
+                "name one with --sign=KEY or $ARTFS_SIGN_KEY, or create one with `ssh-keygen -t ed25519`",
+            )
         })
     }
 
-    /// The run that this command is of, if the environment names one.
+    /// Returns the run that this command belongs to, if the environment names one.
     pub fn declared_run(&self) -> Option<RunId> {
         let named = std::env::var(RUN_VARIABLE).ok()?;
-        named.parse().inspect_err(|e| tracing::warn!("${RUN_VARIABLE} is not taken: {e}")).ok()
+        named.parse().inspect_err(|e| tracing::warn!("${RUN_VARIABLE} is ignored: {e}")).ok()
     }
 
     /// The daemon that runs on the state folder, if one does.
@@ -200,13 +201,13 @@ impl Context {
             .map_err(|e| CliError::io(format!("cannot talk to the daemon of {}", state.display()), &e))
     }
 
-    /// Tells the daemon, if there is one, that an artifact was changed: its mount shows it at once.
+    /// Notifies the daemon, if one runs, that an artifact changed, so that its mount shows the change at once.
     pub fn changed(&self, artifact: &ArtifactKey) {
         if let Ok(Some(client)) = self.daemon() {
             let request = ControlRequest::Refresh { artifact: artifact.clone() };
-            // It would find out by itself a little later.
+            // The daemon finds out by itself a little later.
             if let Err(error) = client.call(&request, |_| {}) {
-                tracing::debug!(%error, "the daemon was not told");
+                tracing::debug!(%error, "the daemon was not notified");
             }
         }
     }
@@ -221,7 +222,7 @@ fn set(name: &str) -> Option<OsString> {
 fn data_folder(instead: &str) -> Result<PathBuf, CliError> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share"))).ok_or_else(|| {
-        CliError::usage("there is no data folder: neither $XDG_DATA_HOME nor $HOME is an absolute path")
-            .with_hint(format!("say where with {instead}"))
+        CliError::usage("cannot find the data folder: neither $XDG_DATA_HOME nor $HOME is an absolute path")
+            .with_hint(format!("name the folder with {instead}"))
     })
 }

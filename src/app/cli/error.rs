@@ -9,9 +9,9 @@ use crate::app::error::{DIFFERENCE, DONE, FAILED, WireError};
 pub enum CommandOutcome {
     /// Done.
     Done,
-    /// Done, and a difference was found: the answer of `verify` and `diff`.
+    /// Done, and a difference was found: the result of `verify` and `diff`.
     Difference,
-    /// Done, but what it looked at needs attention: the answer of `doctor`.
+    /// Done, but something needs attention: the result of `doctor`.
     Attention,
     /// The program that was run ended with this status.
     Program(u8),
@@ -34,7 +34,7 @@ impl CommandOutcome {
 pub enum CliError {
     /// What failed, and what to do next.
     Failed(WireError),
-    /// Nobody reads the output any more.
+    /// The reader closed standard output.
     BrokenPipe,
 }
 

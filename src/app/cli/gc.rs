@@ -1,4 +1,4 @@
-//! `artfs gc`: frees what no version needs any more.
+//! `artfs gc`: frees the space of content that no version needs.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,30 +22,30 @@ use crate::repo::gc::{Collector, DEFAULT_GRACE, Finished, GcOptions, GcReport, I
 use crate::repo::tombstones::{self, Condemned};
 use crate::store::OnMissing;
 
-/// Free what no version needs any more
+/// Free the space of content that no version needs
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Free what no version needs any more.\n\n\
-        Deletes versions whose time to live is over (except for the newest of an artifact, what an alias points to and \
-        what is an input of another version), condemns what no version leads to, and deletes what was condemned by an \
-        earlier run a grace period ago. So it frees space in two runs, a day apart; run it daily. Writers and readers \
-        on any host go on meanwhile, and any number of runs may be at work at once.",
+    long_about = "Free the space of content that no version needs.\n\n\
+        Deletes expired versions (except the newest of an artifact, versions that an alias points to, and \
+        inputs of other versions), condemns objects that no version needs, and deletes what an earlier run \
+        condemned at least one grace period ago. So it frees space in two runs, a day apart: run it daily. \
+        Readers and writers on all hosts continue meanwhile, and several runs may work at the same time.",
     after_help = "\
 Examples:
-  artfs gc                  as it should run every day
+  artfs gc                  the daily run
   artfs gc --dry-run        what it would do
   artfs gc --grace 0s       all at once: only if nobody has a deleted version open"
 )]
 pub struct GcArgs {
-    /// Say what would be done, and do nothing
+    /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// How old what is unused must be, and how long it stays when it is condemned [default: 24h]
+    /// How old unused objects must be, and how long they stay after they are condemned [default: 24h]
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     grace: Option<Duration>,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &GcArgs) -> Result<CommandOutcome, CliError> {
     let options = GcOptions {
         mode: if args.dry_run { Mode::Look } else { Mode::Collect },
@@ -84,12 +84,12 @@ fn collect(context: &Context, content: &OpenedContent, options: &GcOptions) -> R
         tokio::select! {
             report = work => report.map_err(CliError::from),
             () = interrupted() => Err(CliError::failed("the collection was interrupted")
-                .with_hint("nothing in use was deleted; the next run goes on where this one ended")),
+                .with_hint("nothing in use was deleted; the next run continues where this one ended")),
         }
     })
 }
 
-/// The versions that are open in the mount of this state folder, and those that its sessions stand on.
+/// Returns the versions that are open in the mount of this state folder, and those that its sessions started from.
 fn in_use(context: &Context) -> Result<Vec<InUseVersion>, CliError> {
     let mut versions = HashSet::new();
     if let Some(client) = context.daemon()? {
@@ -111,10 +111,11 @@ fn text(report: &GcReport, mode: Mode) -> String {
     for expired in &report.expired {
         let versions: Vec<String> = expired.versions.iter().map(VersionNumber::to_string).collect();
         let did = would("deleted", "delete");
-        text.push_str(&format!("{did} {} {}, whose time is over\n", expired.artifact, versions.join(" ")));
+        text.push_str(&format!("{did} {} {} (expired)\n", expired.artifact, versions.join(" ")));
     }
     for Finished { epoch, objects, bytes, spared } in &report.finished {
-        let spared = if *spared == 0 { String::new() } else { format!(", {spared} came into use and stay") };
+        let spared =
+            if *spared == 0 { String::new() } else { format!(", {spared} are in use again and stay") };
         let (did, objects) = (would("freed", "free"), human::count(*objects, "object"));
         text.push_str(&format!("collection {epoch}: {did} {}, {objects}{spared}\n", human::size(*bytes)));
     }
@@ -135,7 +136,7 @@ fn text(report: &GcReport, mode: Mode) -> String {
     for pending in &report.pending {
         let (epoch, at) = (pending.epoch, human::time(pending.deletable));
         let objects = human::count(pending.objects, "object");
-        text.push_str(&format!("collection {epoch}: {objects} can be deleted by a run after {at} UTC\n"));
+        text.push_str(&format!("collection {epoch}: {objects} to be deleted by a run after {at} UTC\n"));
     }
     if text.is_empty() {
         text.push_str("there is nothing to collect\n");

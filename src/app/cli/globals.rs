@@ -15,23 +15,23 @@ pub struct Globals {
     /// The store: a directory, file:///dir, s3://bucket/prefix, gs://… or az://… [env: ARTFS_STORE] [default: a
     /// directory in the user's data folder]
     ///
-    /// Prefixes and paths are taken as they are written; only file: has escapes such as %20. Buckets take credentials and
-    /// endpoint from the environment:
+    /// Prefixes and paths are taken literally; only file: decodes escapes such as %20. Buckets take
+    /// credentials and endpoint from the environment:
     /// s3:// from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL;
     /// gs:// from GOOGLE_SERVICE_ACCOUNT or GOOGLE_APPLICATION_CREDENTIALS (files), GOOGLE_BASE_URL;
     /// az:// from AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_ENDPOINT.
     #[arg(long, value_name = "URL", global = true)]
     pub store: Option<String>,
-    /// The state folder, with cache and staging areas of this host [env: ARTFS_STATE] [default: one in the
+    /// The state folder, which holds this host's cache and staging areas [env: ARTFS_STATE] [default: one in the
     /// user's data folder]
     #[arg(long, value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
-    /// How long an operation goes on without a useful answer of the store, whatever is wrong with it
+    /// How long to keep trying while the store gives no useful answer, whatever the cause
     /// [env: ARTFS_STORE_TIMEOUT] [default: 10s]
     #[arg(long, value_name = "SPAN", global = true, value_parser = args::parse_span)]
     pub store_timeout: Option<Duration>,
-    /// Sign what is changed with this SSH key: a private key's file, or a public one whose key an agent has; without a
-    /// name ~/.ssh/id_ed25519 or the like [env: ARTFS_SIGN_KEY]
+    /// Sign every change with this SSH key: a private key file, or a public key file whose private key an
+    /// agent holds; without a value, ~/.ssh/id_ed25519 or a similar key [env: ARTFS_SIGN_KEY]
     #[arg(
         long,
         value_name = "KEY",
@@ -44,7 +44,7 @@ pub struct Globals {
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say more of what is done (twice: much more)
+    /// Print more about what is done (twice: much more)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
 }

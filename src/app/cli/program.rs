@@ -21,7 +21,7 @@ const UI: Ui = Ui::new(Format::Text);
 
 /// Runs the command line of this process. `start` mounts the file system.
 pub fn main(start: StartMount) -> ExitCode {
-    // The last resort: whatever comes from outside is refused by name where it comes in.
+    // The last resort: bad input is refused with a message where it arrives.
     let with_backtrace = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         UI.error(&mistake(&panic.to_string()));
@@ -40,8 +40,8 @@ fn bad_variable() -> Option<BadVariable> {
 }
 
 fn mistake(panic: &str) -> WireError {
-    WireError::new(format!("this is a mistake in artfs itself: {panic}")).with_hint(
-        "what was acknowledged is safe; if it comes again, look at the environment (`artfs doctor`) and report it",
+    WireError::new(format!("artfs has a bug: {panic}")).with_hint(
+        "everything that artfs acknowledged is safe; run `artfs doctor`, and report this if it happens again",
     )
 }
 
@@ -58,7 +58,7 @@ fn command_line(start: StartMount) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // It does not say which.
+            // clap does not say which variable.
             let bad = bad_variable().filter(|_| error.kind() == ErrorKind::InvalidUtf8);
             if let Some(bad) = bad {
                 UI.error(&WireError::new(bad.to_string()));
@@ -67,7 +67,7 @@ fn command_line(start: StartMount) -> ExitCode {
             let code = error.exit_code();
             let text = error.render().to_string();
             match escape::is_safe(&text) {
-                // A reader that has gone away needs no help text.
+                // A reader that has gone needs no help text.
                 true => drop(error.print()),
                 false => UI.message(&text),
             }
@@ -75,7 +75,7 @@ fn command_line(start: StartMount) -> ExitCode {
         }
     };
     let daemon = matches!(&cli.command, Command::Mount(args) if args.is_daemon());
-    // What `verify` finds is its output and need not be logged as well.
+    // `verify` prints what it finds, so its log would repeat it.
     let verbose = cli.globals.verbose;
     let silent = verbose == 0 && matches!(&cli.command, Command::Verify(_));
     start_tracing(verbose, daemon, if silent { Diagnostics::Nothing } else { Diagnostics::Messages });
@@ -89,10 +89,10 @@ fn command_line(start: StartMount) -> ExitCode {
     }
 }
 
-/// What of this program's own diagnostics is shown.
+/// Which of this program's own diagnostics are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Diagnostics {
-    /// As much as is asked for.
+    /// As many as --verbose asks for.
     Messages,
     /// None.
     Nothing,

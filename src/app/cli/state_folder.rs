@@ -1,4 +1,4 @@
-//! The state folder: whose it is, and who else can read it.
+//! The state folder's owner and permissions.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::app::cli::error::CliError;
 use crate::host::sys;
 
-/// Refuses a state folder of another user, who could lead what is written there elsewhere. Root's is no danger.
+/// Refuses a state folder of another user, who could redirect what is written there. Root's is no danger.
 pub fn check_owner(state: &Path) -> Result<(), CliError> {
     let shown = state.display();
     let meta =
@@ -16,19 +16,19 @@ pub fn check_owner(state: &Path) -> Result<(), CliError> {
         None => Ok(()),
         Some(owner) => Err(CliError::failed(format!("the state folder {shown} belongs to {owner}"))
             .with_hint(format!(
-                "run this as {owner}, or name a folder of your own with --state or $ARTFS_STATE"
+                "run artfs as {owner}, or name your own folder with --state or $ARTFS_STATE"
             ))),
     }
 }
 
-/// The owner of a folder, if that is neither this user nor root.
+/// Returns the owner of a folder, if that is neither this user nor root.
 pub fn stranger(meta: &fs::Metadata) -> Option<String> {
     let uid = meta.uid();
     let own = uid == sys::effective_uid() || uid == 0;
     (!own).then(|| sys::user_name(uid).unwrap_or_else(|| format!("uid{uid}")))
 }
 
-/// Closes an empty folder that was made to become a state folder. One with things in it is the user's to judge.
+/// Makes an empty state folder private. About one with contents it only warns.
 pub fn make_private(state: &Path) {
     let open = fs::metadata(state).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0);
     if !open {

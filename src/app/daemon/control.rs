@@ -52,11 +52,11 @@ impl Handler for ProcessControl {
 pub fn unmount_error(shown: &str, error: &io::Error) -> WireError {
     if sys::is_busy(error) {
         return WireError::new(format!(
-            "{shown} is in use: a file below it is open, or a shell stands in it"
+            "{shown} is in use: a file in it is open, or a process has its working directory there"
         ))
         .with_hint(format!(
-            "`fuser -vm {shown}` names the processes; `artfs umount --lazy {shown}` takes the name away now \
-                 and the rest when they are done"
+            "`fuser -vm {shown}` lists the processes; `artfs umount --lazy {shown}` unmounts now, and the \
+                daemon ends when they are done"
         ));
     }
     WireError::new(format!("cannot unmount {shown}: {error}"))

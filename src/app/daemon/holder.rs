@@ -1,5 +1,5 @@
-//! Who holds a mount and a state folder: found in `/proc`, without asking the daemon or its mount, either of which may
-//! not answer.
+//! Finding the daemon of a mount or a state folder in `/proc`, without asking the daemon or its mount, which
+//! may not answer.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub enum MountVisibility {
     Here,
     /// The daemon is in another mount namespace.
     OtherNamespace,
-    /// The daemon's own namespace does not have it any more. Open files keep it, or these processes' namespaces.
+    /// The daemon's own namespace no longer has it. Open files keep it, or the namespaces of these processes.
     Gone(Vec<Elsewhere>),
     /// The process cannot be looked at: it is another user's, or in another process namespace.
     Unknown,
@@ -120,7 +120,7 @@ pub fn holders_hint(elsewhere: &[Elsewhere], mountpoint: &str) -> Option<(String
     let shown: Vec<String> =
         elsewhere.iter().take(3).map(|held| format!("{} (pid {})", held.program, held.pid)).collect();
     let more = if elsewhere.len() > shown.len() { " and of others" } else { "" };
-    let held = format!("the mount namespace of {}{more} has it, too", shown.join(", of "));
+    let held = format!("it is still mounted in the mount namespace of {}{more}", shown.join(", of "));
     Some((held, format!("`nsenter --mount --target {} umount {mountpoint}`", first.pid)))
 }
 

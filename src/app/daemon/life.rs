@@ -26,6 +26,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(30);
 
 /// Runs a daemon until its mount is gone. `open` opens the store; it is called when the lock is held. `guard` ends the
 /// mount of a daemon that was killed.
+///
+/// # Errors
+/// Another daemon serves the state folder; the mount point, the store or the file system cannot be used; serving failed.
 pub fn run(
     guard: Option<DaemonGuard>,
     options: DaemonOptions,
@@ -100,7 +103,7 @@ fn refusal(options: &DaemonOptions, error: LockError) -> WireError {
                 .with_hint(format!("`artfs umount --state {state}` ends it, or `kill {pid}`; {another}")),
                 MountVisibility::Unknown => WireError::new(format!("{what}, where this process cannot look"))
                     .with_hint(format!(
-                        "`artfs umount --state {state}` ends it, or who started it; {another}"
+                        "`artfs umount --state {state}` ends it, if run where it was started; {another}"
                     )),
                 MountVisibility::Gone(elsewhere) => match holder::holders_hint(&elsewhere, mountpoint) {
                     None => {
@@ -113,7 +116,7 @@ fn refusal(options: &DaemonOptions, error: LockError) -> WireError {
                         "{what}: it is unmounted here, but {held}"
                     ))
                     .with_hint(format!(
-                        "{command} takes it away there, `kill {pid}` ends the daemon at once; {another}"
+                        "{command} unmounts it there, `kill {pid}` ends the daemon at once; {another}"
                     )),
                 },
             }
@@ -171,12 +174,12 @@ impl DaemonLife {
                     }
                     signal = signals.next() => match signals::meaning(signal) {
                         Asked::HangUp if in_background => match spawn::reopen_log(&state) {
-                            Ok(()) => tracing::info!("the log was opened anew"),
-                            Err(error) => tracing::warn!(%error, "the log cannot be opened anew"),
+                            Ok(()) => tracing::info!("reopened the log"),
+                            Err(error) => tracing::warn!(%error, "cannot reopen the log"),
                         },
-                        Asked::Nothing => tracing::info!(signal, "a signal that means nothing here"),
+                        Asked::Nothing => tracing::info!(signal, "ignored a signal"),
                         Asked::HangUp if !io::stdin().is_terminal() => {
-                            tracing::info!("a hang-up: the log is standard error, and is not opened anew");
+                            tracing::info!("ignored a hang-up: the log is standard error, which cannot be reopened");
                         }
                         Asked::HangUp | Asked::End if signalled => {
                             tracing::warn!("a second signal: ending at once");
@@ -195,7 +198,7 @@ impl DaemonLife {
             }
         });
         if !matches!(outcome, Ok(Ended::Cut)) {
-            // It has sent its result, or panicked; either way nothing of it goes on.
+            // It has sent its result, or panicked; either way it does no more work.
             let _ = session.join();
         }
         if outcome.is_err() {
@@ -205,7 +208,7 @@ impl DaemonLife {
         if let Some(guard) = guard {
             guard.dismiss();
         }
-        // Given back by the end of the process, when nothing of this daemon is left.
+        // The end of the process releases it, when nothing of this daemon is left.
         std::mem::forget(lock);
         let shown = mountpoint.display();
         tracing::info!(mountpoint = %shown, "unmounted");
@@ -221,14 +224,14 @@ enum Ended {
     Cut,
 }
 
-/// Whether a mount is still in this process's mount table. If that cannot be read, it is.
+/// Returns whether a mount is still in this process's mount table; `true` if that cannot be read.
 fn is_there(mountpoint: &Path, ours: Option<&MountEntry>) -> bool {
     mounts::mounts().map_or(true, |table| {
         table.iter().any(|entry| entry.mount_point == mountpoint && ours.is_none_or(|ours| ours == entry))
     })
 }
 
-/// After a session that failed: leaves no dead mount behind. Asks nothing of the mount, for nobody answers.
+/// Removes the dead mount of a failed session, without asking the mount, which no longer answers.
 fn clear_away(mountpoint: &Path, ours: Option<&MountEntry>) {
     if ours.is_none() || mounts::mount_at(mountpoint).ok().flatten().as_ref() != ours {
         return;
@@ -238,7 +241,7 @@ fn clear_away(mountpoint: &Path, ours: Option<&MountEntry>) {
     }
 }
 
-/// Asks the new mount a question that goes all the way to the daemon.
+/// Sends the new mount a request that reaches the daemon.
 async fn first_answer(mountpoint: PathBuf) -> Result<(), WireError> {
     let shown = mountpoint.display().to_string();
     let failed = |problem: String| WireError::new(format!("the mount on {shown} does not serve: {problem}"));
@@ -251,13 +254,13 @@ async fn first_answer(mountpoint: PathBuf) -> Result<(), WireError> {
     }
 }
 
-/// Unmounts for a signal. A mount in use loses its name now and is served until its last open file is closed.
+/// Unmounts because of a signal. A mount in use is detached now and served until its last open file is closed.
 fn detach(mountpoint: &Path) {
     let shown = mountpoint.display();
     match sys::unmount(mountpoint, Detach::Now) {
         Ok(()) => {}
         Err(e) if sys::is_busy(&e) => {
-            tracing::warn!(mountpoint = %shown, "in use: unmounted for new users, ending when the last is done");
+            tracing::warn!(mountpoint = %shown, "in use: unmounted for new users, ending when the last user is done");
             if let Err(e) = sys::unmount(mountpoint, Detach::Lazily) {
                 tracing::error!(mountpoint = %shown, error = %e, "cannot unmount");
             }

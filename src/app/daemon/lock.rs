@@ -13,12 +13,12 @@ use super::mounts::{self, MountHealth};
 use crate::host::durable;
 use crate::host::sys::{self, Detach};
 
-/// How long a lock without an answering daemon may stay: a daemon that starts answers only when it serves.
+/// How long a lock may be held without an answering daemon: a daemon that starts answers only once it serves.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a killed process may take to end: its threads first finish what they wait for on the disk.
 const DYING: Duration = Duration::from_secs(60);
-/// After this a killed daemon is helped to its end. A thread of it that waits for an answer of its own mount, which
-/// nobody gives any more, keeps the mount and with it itself alive.
+/// After this the mount of a killed daemon is aborted. A thread that waits for an answer from the daemon's own
+/// mount would otherwise keep the mount, and the process, alive for ever.
 const STUCK: Duration = Duration::from_secs(5);
 /// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,9 @@ pub struct DaemonLock {
 
 impl DaemonLock {
     /// Takes the lock for a daemon that is about to mount `mountpoint`.
+    ///
+    /// # Errors
+    /// Another daemon holds the lock and does not end; the file cannot be used.
     pub fn acquire(state: &Path, mountpoint: &Path) -> Result<Self, LockError> {
         let mut file = lock_file::open(state).map_err(LockError::Io)?;
         let begun = Instant::now();
@@ -50,7 +53,7 @@ impl DaemonLock {
                 Err(TryLockError::WouldBlock) => {
                     let holder = lock_file::read(&mut file);
                     let is_dying = holder.as_ref().is_some_and(|holder| is_dying(holder.pid));
-                    // One whose mount is gone is about to end, though it may answer still.
+                    // A daemon whose mount is gone is about to end, though it may still answer.
                     let is_ending = holder.as_ref().is_some_and(holder::has_lost_its_mount);
                     let answers = !is_dying
                         && !is_ending
@@ -73,7 +76,7 @@ impl DaemonLock {
     }
 }
 
-/// Fails all requests of a dying daemon's mount. One that answers is another's.
+/// Aborts the mount of a dying daemon. A mount that answers belongs to another daemon.
 fn abort_mount(holder: &Holder) {
     let mountpoint = Path::new(&holder.mountpoint);
     let Ok(Some(entry)) = mounts::mount_at(mountpoint) else { return };
@@ -83,7 +86,7 @@ fn abort_mount(holder: &Holder) {
     tracing::warn!(
         pid = holder.pid,
         mountpoint = holder.mountpoint,
-        "a killed daemon does not end: its mount is aborted"
+        "a killed daemon does not end: aborting its mount"
     );
     if let Err(error) = sys::unmount(mountpoint, Detach::Abort) {
         tracing::warn!(mountpoint = holder.mountpoint, %error, "the mount cannot be aborted");
@@ -105,11 +108,14 @@ fn is_dying(pid: u32) -> bool {
 pub enum LockState {
     /// None does.
     Free,
-    /// One does; who, if it says so.
+    /// One does; which one, if the file says so.
     Held(Option<Holder>),
 }
 
 /// Looks at the lock of a state folder without keeping it.
+///
+/// # Errors
+/// The file is there, but cannot be opened or locked.
 pub fn look(state: &Path) -> io::Result<LockState> {
     let mut file = match durable::open(OpenOptions::new().read(true), &lock_file::path(state)) {
         Ok(file) => file,
@@ -124,6 +130,9 @@ pub fn look(state: &Path) -> io::Result<LockState> {
 }
 
 /// Waits until no daemon holds the lock; false if `limit` passed first.
+///
+/// # Errors
+/// As [`look`].
 pub fn wait_free(state: &Path, limit: Duration) -> io::Result<bool> {
     let begun = Instant::now();
     while look(state)? != LockState::Free {

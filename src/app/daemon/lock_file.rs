@@ -15,12 +15,12 @@ pub(super) const POLL: Duration = Duration::from_millis(10);
 /// The file's name in a state folder.
 pub(super) const FILE_NAME: &str = "daemon.lock";
 
-/// Who holds the lock.
+/// The daemon that holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The daemon's process.
     pub pid: u32,
-    /// What it mounts, for messages.
+    /// Its mount point, for messages.
     pub mountpoint: String,
 }
 

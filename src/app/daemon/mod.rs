@@ -6,19 +6,19 @@
 //! that whoever waits for the lock finds nothing of this daemon left. It does not know what it mounts: [`StartMount`]
 //! brings that in.
 
-pub mod client;
+pub(crate) mod client;
 mod control;
-pub mod guard;
-pub mod holder;
+pub(crate) mod guard;
+pub(crate) mod holder;
 mod life;
 pub mod lock;
 mod lock_file;
 pub mod mounts;
 mod options;
 mod server;
-pub mod signals;
+pub(crate) mod signals;
 mod socket;
-pub mod spawn;
+pub(crate) mod spawn;
 mod status;
 pub mod wire;
 

@@ -1,4 +1,4 @@
-//! What a daemon is started with, and what it serves.
+//! The options of a daemon, and what it serves.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::repo::commit::Quotas;
 use crate::repo::trust::TrustPolicy;
 use crate::store::source::Allowed;
 
-/// What the user asked of a mount.
+/// The options of a mount.
 #[derive(Debug, Clone)]
 pub struct DaemonOptions {
     /// The state folder; it exists.
@@ -30,7 +30,7 @@ pub struct DaemonOptions {
     pub allow_commit: Option<u32>,
     /// The cache is kept below this.
     pub cache_bytes: u64,
-    /// How old what is shown of names may be.
+    /// How old the names shown may be.
     pub refresh: Duration,
     /// How long a rename waits for its commit.
     pub rename_wait: Duration,
@@ -49,11 +49,11 @@ pub struct DaemonOptions {
 /// What a file system is started with.
 #[derive(Debug, Clone)]
 pub struct DaemonServices {
-    /// What the user asked for.
+    /// The options of the mount.
     pub options: DaemonOptions,
     /// The catalog and, in it, the store.
     pub catalog: Arc<Catalog>,
-    /// Who mounts.
+    /// The user who mounts.
     pub actor: Actor,
     /// When the daemon started.
     pub started: Timestamp,
@@ -66,7 +66,7 @@ pub struct MountedFs {
     /// Serves until the mount is gone, however that happens, and returns when nothing is left of it. Runs on a
     /// thread of its own.
     pub serve: Box<dyn FnOnce() -> io::Result<()> + Send>,
-    /// Answers `Status` (what it says is added to [`super::status`]), `Commit`, `Stage`, `Sync` and `Refresh`.
+    /// Answers every request but `Unmount`; its answer to `Status` is added to [`super::status`].
     /// `Unmount` never reaches it.
     pub handler: Arc<dyn Handler>,
 }

@@ -1,4 +1,4 @@
-//! What passes over the control socket: one JSON line asks, JSON lines answer.
+//! The protocol of the control socket: one JSON line is a request, JSON lines are the answer.
 //!
 //! An answer is any number of `{"progress":…}` lines and then one `{"ok":…}` or `{"error":…}` line.
 
@@ -18,10 +18,10 @@ use crate::format::name::{AliasName, ArtifactKey, Reference, RunId, SessionName,
 use crate::repo::catalog::SyncScope;
 use crate::repo::commit::{Committed, Settings};
 
-/// The longest line in bytes; bounds what either side takes in.
+/// The longest line in bytes that either side accepts.
 pub const MAX_LINE_BYTES: u64 = 16 << 20;
 
-/// What a daemon is asked.
+/// A request to a daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "request", rename_all = "snake_case")]
 pub enum ControlRequest {
@@ -32,16 +32,16 @@ pub enum ControlRequest {
         /// Even if it is in use: its name goes now, the daemon when the last open file is closed.
         lazy: bool,
     },
-    /// Make a version of what is staged; the answer is a [`CommitReply`].
+    /// Commit what is staged as a new version; the answer is a [`CommitReply`].
     Commit(CommitRequest),
     /// Start a session from a version, or empty it. The answer has its `path` in the mount.
     Stage(StageRequest),
-    /// Keep a version in the cache as a whole; the answer is a [`PinReply`].
+    /// Keep a whole version in the cache; the answer is a [`PinReply`].
     Pin {
         /// Which: the version that this means now.
         reference: Reference,
     },
-    /// Let a pinned version go; the answer is an [`UnpinReply`].
+    /// Unpin a version; the answer is an [`UnpinReply`].
     Unpin {
         /// Which.
         reference: Reference,
@@ -50,7 +50,7 @@ pub enum ControlRequest {
     Pins,
     /// Write everything staged through to the disk.
     Sync,
-    /// Write what was seen of runs to the state folder.
+    /// Write what is known of runs to the state folder.
     FlushRuns,
     /// An artifact was changed from this host: look at its log now.
     Refresh {
@@ -65,7 +65,7 @@ pub enum ControlRequest {
         /// Whose logs.
         scope: SyncScope,
     },
-    /// The versions that are open, and those that sessions stand on; the answer is a list of
+    /// The versions that are open, and those that sessions started from; the answer is a list of
     /// [`crate::repo::gc::InUseVersion`], or null if the daemon serves another store.
     InUse {
         /// The store's URL.
@@ -122,7 +122,7 @@ pub struct CommitRequest {
     pub run: Option<RunId>,
 }
 
-/// What a committer says of a version.
+/// What a committer records about a version.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VersionSettings {
@@ -186,7 +186,7 @@ pub enum LineageMode {
     Omit,
 }
 
-/// What a commit came to: the `ok` of its answer.
+/// The result of a commit: the `ok` of its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitReply {
     /// The artifact.
@@ -224,7 +224,7 @@ pub enum CommitOutcome {
     Identical,
 }
 
-/// A version that was pinned and is whole.
+/// A version that was pinned and is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinReply {
     /// Its artifact.
@@ -242,7 +242,7 @@ pub struct PinReply {
     pub fetched_bytes: u64,
 }
 
-/// A version that is not pinned any more.
+/// A version that is no longer pinned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnpinReply {
     /// Its artifact.
@@ -291,16 +291,16 @@ pub struct StageRequest {
 pub enum StageAction {
     /// Start from a version without copying it. The session must be empty.
     From(VersionNumber),
-    /// Throw away what is staged.
+    /// Discard what is staged.
     Discard,
     /// Make the session if it is not there.
     Open,
 }
 
-/// How far long work is.
+/// The progress of long work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkProgress {
-    /// What is being done now: `hashing`, `uploading`, ….
+    /// The current step: `hashing`, `uploading`, ….
     pub step: String,
     /// Bytes of it that are done.
     pub done_bytes: u64,
@@ -313,7 +313,7 @@ pub struct WorkProgress {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Work goes on.
+    /// The work continues.
     Progress(WorkProgress),
     /// Done; the last line.
     Ok(serde_json::Value),

@@ -24,7 +24,7 @@ use crate::repo::gc::InUseVersion;
 use crate::repo::pin::PinProgress;
 use crate::repo::view::ReadContext;
 
-/// How often a client that waits for a commit is told how far it is.
+/// How often a client that waits for a commit gets progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the file system adds to [`daemon::status`].
@@ -93,7 +93,7 @@ impl Drop for InterruptOnDrop {
 }
 
 impl MountControl {
-    /// Versions that a collection must not take away under this mount.
+    /// Returns the versions that a collection must keep for this mount.
     fn in_use(&self, store: &str) -> Result<Value, WireError> {
         if self.fs.catalog().store().url() != store {
             return Ok(Value::Null);
@@ -176,8 +176,10 @@ fn commit_error(artifact: &str, error: &SessionCommitError) -> WireError {
         return over_quota(artifact, over);
     }
     let hint = match error {
-        SessionCommitError::Busy(_) => "close them, or wait for the program that writes them; then repeat",
-        _ => "what is staged is untouched; mend the cause and repeat the commit",
+        SessionCommitError::Busy(_) => {
+            "close them, or wait for the program that writes them, then repeat the commit"
+        }
+        _ => "staged files are untouched; fix the cause and repeat the commit",
     };
     WireError::new(format!("{artifact} was not committed: {error}")).with_hint(hint)
 }

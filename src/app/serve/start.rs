@@ -23,7 +23,10 @@ use crate::repo::trust::{TrustGate, TrustPolicy};
 use crate::repo::view::{ReadContext, ReadLimits};
 use crate::store::source::Sources;
 
-/// Mounts what `services` describe.
+/// Mounts the file system that `services` describe.
+///
+/// # Errors
+/// The cache, the staging area or `/dev/fuse` cannot be used, or the kernel refuses the mount.
 pub fn start(services: &DaemonServices) -> Result<MountedFs, WireError> {
     let options = &services.options;
     let store = services.catalog.store();
@@ -115,7 +118,7 @@ enum WatchStartError {
     Threads(#[from] io::Error),
 }
 
-/// Sees which run reads what below the mount.
+/// Starts recording which run reads what below the mount.
 fn watch(services: &DaemonServices) -> Result<Arc<OpenWatch>, WatchStartError> {
     let options = &services.options;
     let env = services.catalog.store().env().clone();
@@ -148,7 +151,7 @@ fn mount_error(shown: &str, error: &io::Error) -> WireError {
             "an ordinary user needs fusermount3 (package fuse3) and a readable /dev/fuse; --allow-other also needs \
              user_allow_other in /etc/fuse.conf"
         }
-        _ => "`artfs doctor` looks for the cause",
+        _ => "run `artfs doctor` to find the cause",
     };
     WireError::new(format!("cannot mount on {shown}: {error}")).with_hint(hint)
 }

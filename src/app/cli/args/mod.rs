@@ -1,5 +1,6 @@
 //! Values and options that several commands share.
 
+mod error;
 mod prefix;
 mod quota;
 mod references;
@@ -8,6 +9,7 @@ mod signers;
 mod target;
 mod values;
 
+pub use self::error::ValueError;
 pub use self::prefix::prefix;
 pub use self::quota::QuotaArgs;
 pub use self::references::ReferenceArgs;
@@ -15,5 +17,5 @@ pub use self::settings::SettingsArgs;
 pub use self::signers::{PolicyArgs, SignersArgs};
 pub use self::target::{CommandTarget, Named};
 pub use self::values::{
-    Ttl, parse_label, parse_meta, parse_meta_text, parse_size, parse_span, parse_tag, parse_target,
+    Ttl, label, parse_label, parse_meta, parse_meta_text, parse_size, parse_span, parse_tag, parse_target,
 };

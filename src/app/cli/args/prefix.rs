@@ -14,7 +14,8 @@ pub fn prefix(path: &Path) -> Result<Option<TreePath>, CliError> {
     match &bytes[..end] {
         b"" | b"." => Ok(None),
         path => TreePath::new(path).map(Some).map_err(|e| {
-            CliError::usage(format!("--path: {e}")).with_hint("write it as in the version: images/val")
+            CliError::usage(format!("--path: {e}"))
+                .with_hint("write it relative to the version's root: images/val")
         }),
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::error::ValueError;
 use super::values::parse_size;
 use crate::format::name::ProjectName;
 use crate::repo::commit::Quotas;
@@ -9,8 +10,8 @@ use crate::repo::commit::Quotas;
 /// What projects may take in the store; shared by `mount`, `commit` and `put`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct QuotaArgs {
-    /// Refuse commits beyond which the versions of a project take more than this in the store: 100G for every
-    /// project, proj=1T for one (repeatable)
+    /// Refuse commits that would make the versions of a project take more than this in the store: 100G for
+    /// every project, proj=1T for one (repeatable)
     #[arg(
         long = "quota",
         value_name = "[PROJECT=]SIZE",
@@ -23,7 +24,7 @@ pub struct QuotaArgs {
 }
 
 impl QuotaArgs {
-    /// The limits; of two for the same, the last.
+    /// Returns the limits; of two for the same project, the last.
     pub fn quotas(&self) -> Quotas {
         let mut quotas = Quotas::default();
         for (project, bytes) in &self.quotas {
@@ -35,7 +36,7 @@ impl QuotaArgs {
         quotas
     }
 
-    /// As they are written on a command line.
+    /// Returns them as words of a command line.
     pub fn to_words(&self) -> Vec<String> {
         let word = |(project, bytes): &(Option<ProjectName>, u64)| match project {
             Some(project) => format!("{project}={bytes}"),
@@ -45,14 +46,12 @@ impl QuotaArgs {
     }
 }
 
-/// `100G` for every project, `proj=1T` for one.
-pub fn parse_quota(text: &str) -> Result<(Option<ProjectName>, u64), String> {
+/// Parses a quota: `100G` for every project, `proj=1T` for one.
+pub fn parse_quota(text: &str) -> Result<(Option<ProjectName>, u64), ValueError> {
+    let size = |text| parse_size(text).map_err(|e| ValueError::Unit(e.to_string()));
     match text.split_once('=') {
-        None => Ok((None, parse_size(text)?)),
-        Some((project, size)) => {
-            let project = project.parse().map_err(|e: crate::format::name::NameError| e.to_string())?;
-            Ok((Some(project), parse_size(size)?))
-        }
+        None => Ok((None, size(text)?)),
+        Some((project, limit)) => Ok((Some(project.parse()?), size(limit)?)),
     }
 }
 

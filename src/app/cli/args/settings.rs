@@ -1,4 +1,4 @@
-//! What a committer says of a version.
+//! What a committer records about a version.
 
 use clap::Args;
 
@@ -6,7 +6,7 @@ use super::values::{Ttl, parse_meta, parse_meta_text, parse_tag};
 use crate::app::daemon::wire::{LineageMode, VersionSettings};
 use crate::format::name::{AliasName, Reference};
 
-/// What a committer says of a version; shared by `commit` and `put`.
+/// What a committer records about a version; shared by `commit` and `put`.
 #[derive(Debug, Clone, Args)]
 pub struct SettingsArgs {
     /// What changed and why
@@ -21,7 +21,7 @@ pub struct SettingsArgs {
     /// Metadata that is text, whatever it looks like (repeatable)
     #[arg(long, value_name = "KEY=TEXT", value_parser = parse_meta_text)]
     pub meta_text: Vec<(String, serde_json::Value)>,
-    /// What it is: model, dataset, …
+    /// The type of artifact: model, dataset, …
     #[arg(long = "type", value_name = "TYPE")]
     pub artifact_type: Option<String>,
     /// A tag (repeatable)
@@ -33,7 +33,7 @@ pub struct SettingsArgs {
     /// May be deleted this long after its creation: 30d, 12h, or never
     #[arg(long, value_name = "SPAN")]
     pub ttl: Option<Ttl>,
-    /// Read what links to URIs mean once, and record its BLAKE3
+    /// Read the target of each link to a URI once, and record its BLAKE3
     #[arg(long)]
     pub checksum: bool,
     /// Do not record the run that made it

@@ -12,7 +12,7 @@ use crate::repo::trust::{Floor, TrustPolicy, TrustRule};
 /// Whose signatures count; shared by `mount`, `log`, `show` and `verify`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SignersArgs {
-    /// Whose signatures count: a file as OpenSSH's allowed_signers (see docs/signing.md)
+    /// Whose signatures count: a file in the format of OpenSSH's allowed_signers (see docs/signing.md)
     #[arg(long, value_name = "FILE", env = "ARTFS_ALLOWED_SIGNERS", hide_env_values = true)]
     pub allowed_signers: Option<PathBuf>,
 }
@@ -29,12 +29,14 @@ fn load(path: &std::path::Path) -> Result<AllowedSigners, CliError> {
     let unread = |e| CliError::io(format!("cannot read the allowed signers {shown}"), &e);
     let bytes = fs::metadata(path).map_err(unread)?.len();
     if bytes > MAX_SIGNERS_BYTES as u64 {
-        return Err(CliError::failed(format!("the allowed signers {shown} have {bytes} bytes, too many")));
+        return Err(CliError::failed(format!(
+            "the file of allowed signers {shown} is too large ({bytes} bytes)"
+        )));
     }
     let text = fs::read_to_string(path).map_err(unread)?;
     AllowedSigners::parse(&text, path).map_err(|e| {
         CliError::failed(format!("{}: {}", e.what, e.problem)).with_hint(
-            "a line is `principal ssh-ed25519 AAAA…`; ssh-keygen(1) has more under ALLOWED SIGNERS",
+            "write each line as `principal ssh-ed25519 AAAA…`; see ALLOWED SIGNERS in ssh-keygen(1)",
         )
     })
 }
@@ -44,11 +46,11 @@ fn load(path: &std::path::Path) -> Result<AllowedSigners, CliError> {
 pub struct PolicyArgs {
     #[command(flatten)]
     signers: SignersArgs,
-    /// Let these aliases, latest or v* be read only if they were signed by an allowed signer, or by one of the named
-    /// principals: production, latest=release|ci (repeatable, or with commas)
+    /// Serve these aliases, latest or v* only if an allowed signer signed them, or one of the named
+    /// principals: production, latest=release|ci (repeatable, or separated by commas)
     #[arg(long, value_name = "NAME[=PRINCIPAL|…]", value_delimiter = ',', env = "ARTFS_REQUIRE_SIGNED")]
     require_signed: Vec<TrustRule>,
-    /// With --require-signed: let an artifact be read only if its log has this event: proj/name=17:HASH (repeatable)
+    /// With --require-signed: serve an artifact only if its log has this event: proj/name=17:HASH (repeatable)
     #[arg(long, value_name = "ARTIFACT=SEQ:HASH")]
     min_state: Vec<Floor>,
 }
@@ -58,9 +60,10 @@ impl PolicyArgs {
     pub fn policy(&self) -> Result<Option<TrustPolicy>, CliError> {
         if self.require_signed.is_empty() && !self.min_state.is_empty() {
             let message =
-                "--min-state needs --require-signed: an event that nobody must have signed proves nothing";
-            return Err(CliError::usage(message)
-                .with_hint("add --require-signed NAME for what is served: production, latest or v*"));
+                "--min-state needs --require-signed: an event that need not be signed proves nothing";
+            return Err(CliError::usage(message).with_hint(
+                "add --require-signed NAME for each name that is served: production, latest or v*",
+            ));
         }
         if self.require_signed.is_empty() {
             return Ok(None);
@@ -71,8 +74,7 @@ impl PolicyArgs {
         let roles = self.require_signed.iter().flat_map(TrustRule::roles).filter(|role| *role != "*");
         for role in roles {
             if !signers.has_principal(role) {
-                let message =
-                    format!("no line of the allowed signers is for {role}, which --require-signed names");
+                let message = format!("the allowed signers do not list {role}, which --require-signed names");
                 return Err(CliError::failed(message));
             }
         }
@@ -80,7 +82,7 @@ impl PolicyArgs {
         Ok(Some(TrustPolicy { signers, rules, floors }))
     }
 
-    /// As they are written on a command line.
+    /// Returns them as words of a command line.
     pub fn to_words(&self) -> Result<Vec<std::ffi::OsString>, CliError> {
         let mut words: Vec<std::ffi::OsString> = vec![];
         if let Some(path) = &self.signers.allowed_signers {

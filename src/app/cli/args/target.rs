@@ -1,4 +1,4 @@
-//! What commands are asked about: everything, a project, an artifact or a version.
+//! What a command works on: everything, a project, an artifact or a version.
 
 use std::str::FromStr;
 

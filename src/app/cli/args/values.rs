@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use super::error::ValueError;
 use crate::format::event::NEVER_SECONDS;
 use crate::format::exact;
 use crate::format::name::Selector;
@@ -10,32 +11,37 @@ pub use crate::format::units::{parse_size, parse_span};
 /// The longest tag and the longest name of metadata in bytes; both become names and values of extended attributes.
 const MAX_LABEL_BYTES: usize = 128;
 
-/// `key=value`; the value is JSON if it can be read as JSON, else text.
-pub fn parse_meta(text: &str) -> Result<(String, serde_json::Value), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as key=value")?;
+/// Parses `key=value`; the value is JSON if it parses as JSON, otherwise text.
+pub fn parse_meta(text: &str) -> Result<(String, serde_json::Value), ValueError> {
+    let (key, value) = text.split_once('=').ok_or(ValueError::Pair("key=value"))?;
     let key = parse_label(key)?;
     let value = exact::parse(value).unwrap_or_else(|_| value.into());
     Ok((key, value))
 }
 
-/// The same of what is text in any case.
-pub fn parse_meta_text(text: &str) -> Result<(String, serde_json::Value), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as key=text")?;
+/// Parses `key=text`; the value is always text.
+pub fn parse_meta_text(text: &str) -> Result<(String, serde_json::Value), ValueError> {
+    let (key, value) = text.split_once('=').ok_or(ValueError::Pair("key=text"))?;
     Ok((parse_label(key)?, value.into()))
 }
 
-/// A tag: short, on one line, without the comma that separates tags.
-pub fn parse_tag(text: &str) -> Result<String, String> {
+/// Parses a tag: short, on one line, without the comma that separates tags.
+pub fn parse_tag(text: &str) -> Result<String, ValueError> {
     match parse_label(text)? {
-        tag if tag.contains(',') => Err("a tag has no comma in it".into()),
+        tag if tag.contains(',') => Err(ValueError::Comma),
         tag => Ok(tag),
     }
 }
 
-/// The name of metadata.
-pub fn parse_label(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.len() > MAX_LABEL_BYTES || text.chars().any(char::is_control) {
-        return Err(format!("use 1 to {MAX_LABEL_BYTES} bytes without control characters"));
+/// Parses the name of metadata.
+pub fn parse_label(text: &str) -> Result<String, ValueError> {
+    label(text, MAX_LABEL_BYTES)
+}
+
+/// Checks a label of at most `max_bytes` bytes.
+pub fn label(text: &str, max_bytes: usize) -> Result<String, ValueError> {
+    if text.trim().is_empty() || text.len() > max_bytes || text.chars().any(char::is_control) {
+        return Err(ValueError::Label { max_bytes });
     }
     Ok(text.to_owned())
 }
@@ -45,28 +51,26 @@ pub fn parse_label(text: &str) -> Result<String, String> {
 pub struct Ttl(pub Option<u64>);
 
 impl FromStr for Ttl {
-    type Err = String;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         match text {
             "never" => return Ok(Ttl(Some(NEVER_SECONDS))),
             "default" => return Ok(Ttl(None)),
             _ => {}
         }
-        match parse_span(text)?.as_secs() {
-            0 => Err("a version lives for a second at least; `never` takes the limit away".into()),
+        match parse_span(text).map_err(|e| ValueError::Unit(e.to_string()))?.as_secs() {
+            0 => Err(ValueError::ShortTtl),
             seconds => Ok(Ttl(Some(seconds))),
         }
     }
 }
 
-/// Where an alias is to point: `v8`, another alias, `latest`, or `@` and a digest.
-pub fn parse_target(text: &str) -> Result<Selector, String> {
+/// Parses the target of an alias: `v8`, another alias, `latest`, or `@` and a digest.
+pub fn parse_target(text: &str) -> Result<Selector, ValueError> {
     match text.strip_prefix('@') {
-        Some(digest) => {
-            digest.parse().map(Selector::Digest).map_err(|e: crate::format::id::ParseIdError| e.to_string())
-        }
-        None => text.parse().map_err(|e: crate::format::name::NameError| e.to_string()),
+        Some(digest) => Ok(Selector::Digest(digest.parse()?)),
+        None => Ok(text.parse()?),
     }
 }
 
@@ -93,9 +97,9 @@ mod tests {
         assert_eq!(parse_span("12h").unwrap(), Duration::from_secs(43_200));
         assert_eq!(parse_span("500ms").unwrap(), Duration::from_millis(500));
         assert!(["", "d", "-1s", "1y", "99999999999999w"].iter().all(|t| parse_span(t).is_err()));
-        assert_eq!("never".parse(), Ok(Ttl(Some(NEVER_SECONDS))));
-        assert_eq!("default".parse(), Ok(Ttl(None)));
-        assert_eq!("30d".parse(), Ok(Ttl(Some(2_592_000))));
+        assert_eq!("never".parse::<Ttl>().unwrap(), Ttl(Some(NEVER_SECONDS)));
+        assert_eq!("default".parse::<Ttl>().unwrap(), Ttl(None));
+        assert_eq!("30d".parse::<Ttl>().unwrap(), Ttl(Some(2_592_000)));
         assert!("0s".parse::<Ttl>().is_err());
         let sizes = ["10G", "512m", "1.5GiB", "4096", "1KB"].map(|t| parse_size(t).unwrap());
         assert_eq!(sizes, [10 << 30, 512 << 20, 3 << 29, 4096, 1024]);

@@ -1,4 +1,4 @@
-//! `artfs commit`: makes a version of what is staged in the mount.
+//! `artfs commit`: commits what is staged in the mount.
 
 use clap::Args;
 use serde_json::Value;
@@ -16,13 +16,13 @@ use crate::format::name::{ArtifactKey, Reference, Selector, SessionName, Version
 use crate::host::signing::{Signer, SshKey};
 use crate::repo::lineage::openlineage::Sink;
 
-/// Make a version of what is staged
+/// Commit what is staged as a new version
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Make a version of what is staged in the mount.\n\n\
-        When it returns 0 the version is durable in the store. When it fails or is interrupted, nothing is visible \
-        and staging is untouched: repeat it. Content identical to the latest version makes no new one, but moves \
-        the aliases and adds the tags and metadata.",
+    long_about = "Commit what is staged in the mount as a new version.\n\n\
+        When it returns 0 the version is durable in the store. When it fails or is interrupted, nothing is \
+        visible and staging is untouched: repeat it. Content identical to the latest version makes no new \
+        version, but moves the aliases and adds the tags and metadata.",
     after_help = "\
 Examples:
   artfs commit proj/bert -m 'first try'
@@ -33,22 +33,22 @@ pub struct CommitArgs {
     /// The artifact
     #[arg(value_name = "ARTIFACT")]
     artifact: ArtifactKey,
-    /// The staging session: what is in staging.NAME [default: what is in staging]
+    /// The staging session: commit staging.NAME [default: staging]
     #[arg(long, value_name = "NAME")]
     session: Option<SessionName>,
-    /// Fail unless this is the number the version gets
+    /// Fail unless the version gets this number
     #[arg(long = "as", value_name = "VERSION")]
     number: Option<VersionNumber>,
     #[command(flatten)]
     settings: SettingsArgs,
     #[command(flatten)]
     quota: QuotaArgs,
-    /// Tell how the version was made as an OpenLineage event: to this file, as a line, or to this URL by POST
+    /// Send an OpenLineage event about how the version was made: append it to this file, or POST it to this URL
     #[arg(long, value_name = "FILE|URL")]
     openlineage: Option<Sink>,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: CommitArgs) -> Result<CommandOutcome, CliError> {
     let client = mounted(context)?;
     check_signer(context)?;
@@ -65,7 +65,7 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<CommandOutcome, CliErr
         && let Ok(made) = serde_json::from_value::<CommitReply>(reply.clone())
     {
         let reference = Reference { artifact: made.artifact, selector: Selector::Version(made.version) };
-        // The version is there, whether others are told or not.
+        // The version is committed, whether the event can be sent or not.
         if let Err(CliError::Failed(e)) = openlineage::tell(context, &reference, sink) {
             context.ui().warn(&e.message);
         }
@@ -74,13 +74,14 @@ pub fn run(context: &Context, args: CommitArgs) -> Result<CommandOutcome, CliErr
         context.ui().print_json(&reply)?;
         return Ok(CommandOutcome::Done);
     }
-    let made: CommitReply = serde_json::from_value(reply)
-        .map_err(|e| CliError::failed(format!("committed, but the daemon's answer makes no sense: {e}")))?;
+    let made: CommitReply = serde_json::from_value(reply).map_err(|e| {
+        CliError::failed(format!("committed, but cannot understand the daemon's answer: {e}"))
+    })?;
     context.ui().print(&format!("{}\n", sentence(&made)))?;
     Ok(CommandOutcome::Done)
 }
 
-/// The daemon makes the event, so it must be the one who signs.
+/// Checks that the daemon signs with the wanted key, since the daemon writes the event.
 fn check_signer(context: &Context) -> Result<(), CliError> {
     let Some(file) = context.sign_key()? else { return Ok(()) };
     let wanted = SshKey::open(&file)?.key().fingerprint();
@@ -90,7 +91,7 @@ fn check_signer(context: &Context) -> Result<(), CliError> {
         other => {
             let signs = other.map_or("does not sign".to_owned(), |key| format!("signs with {key}"));
             let message = format!(
-                "the commit is not made: the mount, which makes the event, {signs}, not with {wanted}"
+                "nothing was committed: the mount writes the event, and it {signs}, not with {wanted}"
             );
             Err(CliError::failed(message)
                 .with_hint("mount with --sign=KEY, or use `artfs put --sign=KEY`, which needs no mount"))

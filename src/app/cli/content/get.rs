@@ -1,4 +1,4 @@
-//! `artfs get`: a version's files into a directory, without a mount.
+//! `artfs get`: writes a version's files into a directory without a mount.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,10 +30,10 @@ use crate::store::OnMissing;
 #[derive(Debug, Args)]
 #[command(
     long_about = "Write a version's files into a directory, without a mount.\n\n\
-        DEST becomes a directory with the version's contents; what is written is checked against its hashes. Files \
-        in DEST that the version does not have are left alone, and files that are right already are kept, so a \
-        command that was interrupted can be repeated. Nothing is written outside of DEST. With --require-signed, \
-        nothing is written of what a mount with the same rules would not serve.",
+        DEST becomes a directory with the version's contents; everything written is checked against its hashes. \
+        Other files in DEST are left alone, and files that already have the right content are kept, so an \
+        interrupted command can be repeated. Nothing is written outside DEST. With --require-signed, only what \
+        a mount with the same rules would serve is written.",
     after_help = "\
 Examples:
   artfs get proj/bert:production ./bert
@@ -44,10 +44,10 @@ pub struct GetArgs {
     /// The version
     #[arg(value_name = "REF")]
     reference: Reference,
-    /// The directory; made if it is not there
+    /// The directory; created if it does not exist
     #[arg(value_name = "DEST")]
     destination: PathBuf,
-    /// Only what is at or below this path of the version: a file, or what is in a directory
+    /// Write only this path of the version: a file, or the contents of a directory
     #[arg(long, value_name = "PREFIX")]
     path: Option<PathBuf>,
     /// Replace files in DEST that differ
@@ -59,7 +59,7 @@ pub struct GetArgs {
     policy: PolicyArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &GetArgs) -> Result<CommandOutcome, CliError> {
     let prefix = args.path.as_deref().map(prefix).transpose()?.flatten();
     let policy = args.policy.policy()?;
@@ -86,7 +86,7 @@ pub fn run(context: &Context, args: &GetArgs) -> Result<CommandOutcome, CliError
         Format::Text => {
             let kept = match report.kept_files {
                 0 => String::new(),
-                kept => format!("; {kept} were there already"),
+                kept => format!("; {kept} were already there"),
             };
             context.ui().print(&format!(
                 "{}:{}: {}, {} written to {}{kept}\n",
@@ -120,7 +120,7 @@ fn get(
         };
         let tree = ExportTree::create(&args.destination).map_err(|e| {
             CliError::io(format!("cannot write into {}", args.destination.display()), &e)
-                .with_hint("DEST is a directory; it is made if it is not there")
+                .with_hint("DEST must be a directory; it is created if it does not exist")
         })?;
         let progress = Arc::new(export::ExportProgress::default());
         let work = export::export(&request, Arc::new(tree), &progress, interrupted());
@@ -141,12 +141,12 @@ fn get_error(args: &GetArgs, error: ExportError) -> CliError {
             "move the directory away, or choose another DEST; --force does not remove directories",
         ),
         ExportError::Interrupted => CliError::failed(format!("writing {} was interrupted", args.reference))
-            .with_hint("repeat the command: files that are whole are kept"),
+            .with_hint("repeat the command: complete files are kept"),
         ExportError::NoPath(_) => {
-            failed.with_hint(format!("`artfs ls --files {}` lists what there is", args.reference))
+            failed.with_hint(format!("`artfs ls --files {}` lists its paths", args.reference))
         }
         ExportError::Mismatch { .. } | ExportError::Digest { .. } => failed
-            .with_hint(format!("the store is damaged; `artfs verify {}` names the damage", args.reference)),
+            .with_hint(format!("the store is damaged; `artfs verify {}` lists the damage", args.reference)),
         ExportError::Io { .. } => failed,
     }
 }

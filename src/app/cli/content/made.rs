@@ -13,6 +13,6 @@ pub fn sentence(made: &CommitReply) -> String {
             human::size(made.bytes),
             human::size(made.stored_bytes)
         ),
-        CommitOutcome::Identical => format!("{version} has this content already; no new version"),
+        CommitOutcome::Identical => format!("{version} already has this content; no new version"),
     }
 }

@@ -1,4 +1,4 @@
-//! What commands that read or write content work with: the store, the cache of this host, and reading through it.
+//! The store opened for content: with the cache of this host, and a reader through it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -33,12 +33,12 @@ pub struct OpenedContent {
 }
 
 impl OpenedContent {
-    /// Opens the store with the cache of the state folder, below the limit that the last mount kept.
+    /// Opens the store with the cache of the state folder, under the limit of the last mount.
     pub fn open(context: &Context, on_missing: OnMissing) -> Result<Self, CliError> {
         Self::open_within(context, on_missing, None)
     }
 
-    /// The same below another limit, which is remembered.
+    /// Opens it under another limit, which is remembered.
     pub fn open_within(
         context: &Context,
         on_missing: OnMissing,
@@ -56,7 +56,7 @@ impl OpenedContent {
         Ok(Self::with(opened, cache, alone, &state))
     }
 
-    /// Opens the store with an empty cache in `folder`: everything that is read comes from the store.
+    /// Opens the store with an empty cache in `folder`, so that everything is read from the store.
     pub fn open_without_cache(context: &Context, folder: &Path) -> Result<Self, CliError> {
         let opened = context.open()?;
         let cache = open_cache(&opened.catalog, folder, DEFAULT_CACHE_BYTES)?;
@@ -72,12 +72,12 @@ impl OpenedContent {
         Self { opened, reader: Arc::new(reader), cache, index, alone }
     }
 
-    /// The index of stored chunks, which hears of what cannot be read.
+    /// Returns the index of stored chunks; it learns of packs that cannot be read.
     pub fn index(&self) -> &Arc<ChunkIndex> {
         &self.index
     }
 
-    /// Lets references be read, as far as the user allows it.
+    /// Allows references to be read where the user allows it.
     pub fn allow(&self, references: &ReferenceArgs) {
         self.reader.set_sources(Arc::new(Sources::new(references.allowed(), None)));
     }
@@ -95,12 +95,12 @@ impl OpenedContent {
         Ok(VersionView::open(&self.reader, artifact, version.manifest, &label).await?)
     }
 
-    /// Ends all reading and closes the cache. What still runs is left behind.
+    /// Ends all reading and closes the cache. Work that still runs is abandoned.
     pub fn close(self) {
         let Self { opened, reader, cache, alone, .. } = self;
         opened.runtime.block_on(reader.shutdown());
         opened.runtime.shutdown_background();
-        // Only its one user can say that the cache was left in order.
+        // Only the cache's one user may mark it as closed cleanly.
         if alone {
             cache.shutdown();
         }

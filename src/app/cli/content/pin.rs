@@ -1,4 +1,4 @@
-//! `artfs pin` and `artfs unpin`: versions that stay in the cache as a whole.
+//! `artfs pin` and `artfs unpin`: whole versions that stay in the cache.
 
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -19,13 +19,13 @@ use crate::format::name::{Reference, Selector};
 use crate::repo::pin::PinProgress;
 use crate::store::OnMissing;
 
-/// Fetch versions as a whole and keep them in the cache
+/// Fetch whole versions and keep them in the cache
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Fetch versions as a whole and keep them in the cache.\n\n\
-        A pinned version is read without the store, and never evicted. What is pinned is the version that an alias \
-        means now: when the alias moves, the pin stays. A command that was interrupted can be repeated and goes on \
-        where it stopped. Pins outlive mounts, reboots and the loss of cache.db.",
+    long_about = "Fetch whole versions and keep them in the cache.\n\n\
+        A pinned version can be read without the store, and is never evicted. A pin keeps the version that an \
+        alias points to now: when the alias moves, the pin stays. Repeat an interrupted command to continue \
+        where it stopped. Pins survive unmounting, reboots and the loss of cache.db.",
     after_help = "\
 Examples:
   artfs pin proj/bert:production
@@ -36,18 +36,18 @@ pub struct PinArgs {
     /// The versions
     #[arg(value_name = "REF", required_unless_present = "list")]
     references: Vec<Reference>,
-    /// List what is pinned
+    /// List the pinned versions
     #[arg(long, conflicts_with = "references")]
     list: bool,
-    /// Keep the cache below this where nothing is mounted [default: as the last mount, or 10G]
+    /// The cache limit when nothing is mounted [default: that of the last mount, or 10G]
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     cache_size: Option<u64>,
 }
 
-/// Let pinned versions go
+/// Unpin versions
 #[derive(Debug, Args)]
 #[command(after_help = "\
-They stay in the cache until their room is needed.
+They stay in the cache until their space is needed.
 
 Example:
   artfs unpin proj/bert:v7")]
@@ -83,7 +83,7 @@ pub fn run(context: &Context, args: &PinArgs) -> Result<CommandOutcome, CliError
     for (reply, reference) in pinned.iter().zip(&args.references) {
         let meant = match &reference.selector {
             Selector::Version(_) => String::new(),
-            _ => format!(" ({reference} means it now)"),
+            _ => format!(" ({reference} points to it now)"),
         };
         context.ui().print(&format!(
             "{}:{} is pinned{meant}: {}, {}, {} fetched\n",
@@ -108,7 +108,9 @@ fn ask_all<T: DeserializeOwned>(
             if replies.is_empty() {
                 return Ok(None);
             }
-            return Err(CliError::failed("the daemon ended in between").with_hint("repeat the command"));
+            return Err(
+                CliError::failed("the daemon ended during the command").with_hint("repeat the command")
+            );
         };
         replies.push(understood(ask(context, client, &request)?)?);
     }
@@ -128,7 +130,7 @@ fn pin_here(content: &OpenedContent, reference: &Reference) -> Result<PinReply, 
             () = interrupted() => {
                 let message = format!("pinning {reference} was interrupted");
                 Err(CliError::failed(message).with_hint(
-                    "repeat the command to go on where it stopped, or give it up with `artfs unpin`",
+                    "repeat the command to continue, or give up with `artfs unpin`",
                 ))
             }
         }
@@ -192,13 +194,13 @@ pub fn run_unpin(context: &Context, args: &UnpinArgs) -> Result<CommandOutcome, 
     };
     if let Some(reply) = replies.iter().find(|reply| !reply.was_pinned) {
         let message = format!("{}:{} is not pinned", reply.artifact, reply.version);
-        return Err(CliError::failed(message).with_hint("`artfs pin --list` lists what is"));
+        return Err(CliError::failed(message).with_hint("`artfs pin --list` lists the pinned versions"));
     }
     match context.format() {
         Format::Json => context.ui().print_json(&replies)?,
         Format::Text => {
             let line =
-                |reply: &UnpinReply| format!("{}:{} is not pinned any more\n", reply.artifact, reply.version);
+                |reply: &UnpinReply| format!("{}:{} is no longer pinned\n", reply.artifact, reply.version);
             context.ui().print(&replies.iter().map(line).collect::<String>())?;
         }
     }

@@ -1,4 +1,4 @@
-//! `artfs put`: files and directories into a version, without a mount.
+//! `artfs put`: commits files and directories without a mount.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::store::OnMissing;
 #[derive(Debug, Args)]
 #[command(
     long_about = "Make a version of files and directories, without a mount.\n\n\
-        Of one directory the contents become the version's root. Files, or several paths, stand in it under their \
-        own names. A store that is not there yet is made. Content identical to the latest version makes no new one, \
-        but moves the aliases and adds the tags and metadata. Chunks that the store has already are not sent again: \
-        packs that hold them are asked for once a day, and what is gone is stored anew. With --repair all of the version is \
-        read from the store afterwards, and what has other bytes is stored again too.",
+        The contents of a single directory become the version's root; files, or several paths, keep their own \
+        names in it. A store that does not exist is created. Content identical to the latest version makes no \
+        new version, but moves the aliases and adds the tags and metadata. Chunks that the store already has \
+        are not sent again: once a day the command checks that their packs still exist, and stores again what \
+        is gone. With --repair it reads the whole version back from the store and also repairs damaged content.",
     after_help = "\
 Examples:
   artfs put ./out proj/bert -m 'first try' --alias best
@@ -49,18 +49,18 @@ pub struct PutArgs {
     quota: QuotaArgs,
     #[command(flatten)]
     references: ReferenceArgs,
-    /// Of a store that is not there yet: record the SHA-256 of every file that is ever committed to it, too
+    /// When creating the store: also record the SHA-256 of every file that is ever committed to it
     #[arg(long)]
     sha256: bool,
-    /// Read all of the version from the store afterwards, and store again what is damaged there
+    /// Read the version back from the store afterwards, and repair what is damaged there
     #[arg(long)]
     repair: bool,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: PutArgs) -> Result<CommandOutcome, CliError> {
     let PutArgs { paths, artifact, settings, quota, references, sha256, repair } = args;
-    // What can be refused without a store makes none.
+    // Refused before a store is created.
     let roots = commit::roots(&paths).map_err(|e| put_error(&artifact, e))?;
     for (at, path) in &roots {
         // The one directory may be named by a link to it.
@@ -89,7 +89,7 @@ pub fn run(context: &Context, args: PutArgs) -> Result<CommandOutcome, CliError>
     Ok(CommandOutcome::Done)
 }
 
-/// Stores again what the store lost of the version, from what was put.
+/// Repairs the version in the store from the files that were put.
 fn repair_made(
     context: &Context,
     content: &OpenedContent,
@@ -102,10 +102,11 @@ fn repair_made(
     report_repaired(context, &repaired)?;
     match repaired.left.first() {
         None => Ok(()),
-        Some(left) => {
-            Err(CliError::failed(format!("{reference} is made, and not whole in the store: {}", left.detail))
-                .with_hint(format!("`artfs verify {reference}` names all that is wrong")))
-        }
+        Some(left) => Err(CliError::failed(format!(
+            "{reference} was committed, but is damaged in the store: {}",
+            left.detail
+        ))
+        .with_hint(format!("`artfs verify {reference}` lists all problems"))),
     }
 }
 
@@ -155,7 +156,7 @@ fn put(
         None => {
             let message = format!("putting into {artifact} was interrupted before it ended");
             return Err(CliError::failed(message).with_hint(format!(
-                "`artfs ls {artifact}` shows whether the version was made; if not, repeat"
+                "`artfs ls {artifact}` shows whether the version was committed; if not, repeat the command"
             )));
         }
     };
@@ -165,11 +166,11 @@ fn put(
     Ok(outcome.into())
 }
 
-/// The names of the working directory: the system's, and the shell's, which may lead through links.
+/// Returns the names of the working directory: the system's, and the shell's, which may lead through links.
 fn working_directories() -> Vec<PathBuf> {
     let real = std::env::current_dir().ok();
     let named = std::env::var_os("PWD").map(PathBuf::from).filter(|path| path.is_absolute());
-    // A variable that is left over from elsewhere says nothing.
+    // A variable left over from another directory is ignored.
     let named = named.filter(|named| std::fs::canonicalize(named).ok() == real);
     real.into_iter().chain(named).collect()
 }
@@ -178,18 +179,18 @@ fn put_error(artifact: &ArtifactKey, error: CommitError) -> CliError {
     let failed = |what: String| CliError::failed(format!("nothing was put into {artifact}: {what}"));
     match error {
         CommitError::Empty => {
-            failed("there is nothing in what was given, and a version needs at least one entry".into())
+            failed("there is nothing to put, and a version needs at least one entry".into())
         }
         CommitError::Interrupted => failed("it was interrupted".into())
-            .with_hint("repeat the command; what was stored already is not stored again"),
+            .with_hint("repeat the command; what is already stored is not sent again"),
         CommitError::Quota(over) => over_quota(&artifact.to_string(), &over).into(),
         CommitError::Store(error) => error.into(),
         CommitError::Catalog(error) => error.into(),
         error @ CommitError::Special(_) => {
-            failed(error.to_string()).with_hint("a version keeps files, directories and symbolic links")
+            failed(error.to_string()).with_hint("a version holds files, directories and symbolic links only")
         }
         error @ CommitError::SameName { .. } => {
-            failed(error.to_string()).with_hint("put them into one directory, or rename one")
+            failed(error.to_string()).with_hint("put them into one directory, or rename one of them")
         }
         error => failed(error.to_string()),
     }

@@ -14,13 +14,12 @@ use crate::format::name::{ArtifactKey, Reference, Selector, SessionName, Version
 /// Start a staging area from a version, or empty it
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --from and --discard it makes the staging area, if it is not there, and
-prints where it is.
+Without --from and --discard it creates the staging area if needed, and prints its path.
 
 Examples:
-  artfs stage proj/ds --from v3          nothing is copied until it is changed
+  artfs stage proj/ds --from v3          files are copied only when they change
   artfs stage proj/ds --session clean    make staging.clean
-  artfs stage proj/ds --discard          throw away what is staged")]
+  artfs stage proj/ds --discard          discard what is staged")]
 pub struct StageArgs {
     /// The artifact
     #[arg(value_name = "ARTIFACT")]
@@ -31,12 +30,12 @@ pub struct StageArgs {
     /// Start from this version: v3, an alias, latest or @digest
     #[arg(long, value_name = "VERSION", value_parser = parse_target, conflicts_with = "discard")]
     from: Option<Selector>,
-    /// Throw away what is staged
+    /// Discard what is staged
     #[arg(long)]
     discard: bool,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: StageArgs) -> Result<CommandOutcome, CliError> {
     let client = mounted(context)?;
     let action = match (args.from, args.discard) {

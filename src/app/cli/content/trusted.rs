@@ -1,4 +1,4 @@
-//! The version that a reference means, as far as a policy lets it be read.
+//! Resolving a reference under a policy of required signatures.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::format::name::Reference;
 use crate::repo::catalog::VersionRecord;
 use crate::repo::trust::{Refusal, TrustGate, TrustPolicy};
 
-/// The version that a reference means now, if the policy (none: anything) lets it be read.
+/// Returns the version that a reference means now, if the policy allows it to be read; no policy allows everything.
 pub async fn resolve(
     policy: Option<TrustPolicy>,
     context: &Context,
@@ -24,7 +24,7 @@ pub async fn resolve(
     let mut state = catalog.existing(&reference.artifact, Duration::ZERO).await?;
     loop {
         match admission.resolve(&state, &reference.selector).await {
-            // The proof goes on, and ends: each of its requests has a limit.
+            // The proof continues, and ends: each of its requests has a limit.
             Err(Refusal::Late { .. }) => {}
             // A daemon of this host may have seen more since.
             Err(refusal @ Refusal::Forbidden { .. }) => {

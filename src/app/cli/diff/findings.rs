@@ -20,14 +20,14 @@ pub(super) struct DiffSide {
     pub message: Option<String>,
 }
 
-/// Something that is said of the versions, differently.
+/// A property that differs between the versions.
 pub(super) struct Said {
     pub name: String,
     pub from: Value,
     pub to: Value,
 }
 
-/// What was found, but for what changed inside of files.
+/// What differs, except inside files.
 pub(super) struct Findings {
     pub from: DiffSide,
     pub to: DiffSide,

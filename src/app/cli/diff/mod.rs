@@ -25,19 +25,19 @@ use crate::repo::diff::{DiffEntry, compare};
 use crate::repo::view::WholeView;
 use crate::store::OnMissing;
 
-/// Changed files that are looked into; opening more of them takes long and nobody reads it.
+/// Changed files that are compared inside; more take long, and nobody reads the result.
 const MAX_LOOKED_INTO: u64 = 1_000;
-/// Bytes of what is told of changed files in one answer (lines, names): it stands in memory as a whole with --json.
+/// Bytes of detail about changed files in one answer (lines, names), which --json holds in memory.
 const MAX_TOLD_BYTES: usize = 32 << 20;
 
 /// Show what changed from one version to another
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Show what changed from one version to another: files that are new, gone, changed or renamed, bytes \
-        that both share, and what is said of the versions (message, type, tags, metadata, inputs).\n\n\
+    long_about = "Show what changed from one version to another: files that were added, removed, changed or \
+        renamed, the bytes that both share, and edits to message, type, tags, metadata and inputs.\n\n\
         Of changed files it shows the lines of a text (up to 1 MiB), the tensors of safetensors and npy, rows and \
         columns of CSV, TSV, JSON lines and Parquet. Only what differs is read from the store. Versions that \
-        the two contain are compared like directories; what was changed in one is listed with its path.",
+        the two contain are compared like directories.",
     after_help = "\
 Letters: A added, D removed, M changed, R renamed (the same content at another path).
 Times and aliases are not compared.
@@ -45,7 +45,7 @@ Times and aliases are not compared.
 Examples:
   artfs diff proj/bert:v6 proj/bert:v7
   artfs diff proj/bert:production proj/bert --stat       without looking into files
-  artfs diff proj/ds:v3 proj/ds:v4 --path labels         a part of the tree, and nothing said of the versions
+  artfs diff proj/ds:v3 proj/ds:v4 --path labels         a part of the tree, without message and metadata
   artfs diff --json proj/bert:v6 proj/bert:v7 | jq .summary
 
 Exit codes: 0 no difference, 3 a difference was found, 1 failed, 2 wrong usage."
@@ -57,15 +57,15 @@ pub struct DiffArgs {
     /// The second
     #[arg(value_name = "TO")]
     to: Reference,
-    /// List files and numbers only, without what changed inside of them
+    /// List files and sizes only, without what changed inside the files
     #[arg(long)]
     stat: bool,
-    /// Only what is at or below this path
+    /// Compare only this path and what is below it
     #[arg(long, value_name = "PREFIX")]
     path: Option<PathBuf>,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &DiffArgs) -> Result<CommandOutcome, CliError> {
     let only = args.path.as_deref().map(prefix).transpose()?.flatten();
     let content = OpenedContent::open(context, OnMissing::Fail)?;
@@ -96,7 +96,7 @@ async fn find(
     {
         let path = path.to_string_lossy();
         return Err(CliError::failed(format!("neither {} nor {} has {path}", from.label, to.label))
-            .with_hint(format!("`artfs ls --files {}` lists what there is", to.label)));
+            .with_hint(format!("`artfs ls --files {}` lists its paths", to.label)));
     }
     let said = if only.is_none() { said(&from, &to) } else { vec![] };
     let difference = compare(&from.view, &to.view, only.as_ref()).await?;
@@ -112,7 +112,7 @@ async fn side(content: &OpenedContent, reference: &Reference) -> Result<DiffSide
     Ok(DiffSide { label, reference: reference.clone(), version, view, message })
 }
 
-/// What is said of the two versions and differs; null where nothing is said.
+/// Returns the properties that differ; null stands for none.
 fn said(from: &DiffSide, to: &DiffSide) -> Vec<Said> {
     let mut out = vec![];
     let mut note = |name: String, from: Value, to: Value| {
@@ -148,7 +148,7 @@ async fn print_text(ui: Ui, found: &Findings, stat: bool) -> Result<(), CliError
     }
     if looks.passed_over > 0 {
         let files = human::count(looks.passed_over, "more changed file");
-        ui.print(&format!("\n{files} not looked into; --path shows a part\n"))?;
+        ui.print(&format!("\n{files} not shown in detail; --path limits the comparison to a part\n"))?;
     }
     Ok(())
 }
@@ -163,7 +163,7 @@ async fn print_json(ui: Ui, found: &Findings, stat: bool) -> Result<(), CliError
     ui.print_json(&json::document(found, files, looks.passed_over))
 }
 
-/// Looks into changed files, up to the limits.
+/// Compares changed files inside, up to the limits.
 #[derive(Default)]
 struct Looks {
     looked_into: u64,

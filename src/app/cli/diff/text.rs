@@ -16,7 +16,7 @@ use crate::repo::diff::{ChangeKind, DiffEntry, Difference};
 const MAX_TENSORS: usize = 100;
 const MAX_NAMES: usize = 20;
 
-/// Everything but what changed inside of files.
+/// Everything except what changed inside files.
 pub(super) fn overview(found: &Findings) -> String {
     let mut text = format!("{} -> {}\n", found.from.label, found.to.label);
     if !found.said.is_empty() {
@@ -45,7 +45,7 @@ fn files(difference: &Difference) -> String {
     let changes = &difference.changes;
     for (i, change) in changes.iter().enumerate() {
         let Some(entry) = change.entry() else { continue };
-        // A directory says nothing that what is in it does not say.
+        // The entries below a directory already show it.
         let next = changes.get(i + 1).and_then(DiffEntry::entry);
         let is_plain = change.kind() != ChangeKind::Changed && !matches!(entry.body, EntryBody::Contained(_));
         if is_plain && next.is_some_and(|next| next.path.is_below(&entry.path)) {
@@ -69,7 +69,7 @@ fn files(difference: &Difference) -> String {
     let mut text = table.to_text();
     if difference.unlisted > 0 {
         let more = human::count(difference.unlisted, "more difference");
-        let _ = writeln!(text, "… and {more}, counted but not listed and without looking for renames");
+        let _ = writeln!(text, "… and {more}, counted but not listed or searched for renames");
     }
     text
 }
@@ -93,7 +93,7 @@ fn size(entry: &Entry) -> String {
     }
 }
 
-/// The path, and what cannot be seen by sizes.
+/// The path, and changes that sizes do not show.
 fn path(change: &DiffEntry, entry: &Entry) -> String {
     let path = entry.path.to_string_lossy();
     let (Some(old), Some(new)) = (&change.old, &change.new) else {
@@ -145,7 +145,7 @@ fn summary(found: &Findings) -> String {
         let directories = if n == 1 { "directory" } else { "directories" };
         parts.extend((n > 0).then(|| format!("{n} {directories} {what}")));
     }
-    let parts = if parts.is_empty() { "the content is the same".to_owned() } else { parts.join(", ") };
+    let parts = if parts.is_empty() { "the content is identical".to_owned() } else { parts.join(", ") };
     let bytes = difference.bytes;
     format!(
         "{parts}; {} unchanged\n{} in {}: {} shared, {} new\n",
@@ -188,7 +188,7 @@ fn lines(ui: Ui, found: &Findings, path: &str, change: &LinesChange) -> String {
             Some(b'@') => CYAN,
             _ => PLAIN,
         };
-        // Tabs are harmless, and indentation.
+        // Tabs are harmless, and indent.
         let clean: Vec<String> = line.split('\t').map(escape::line).collect();
         text.push_str(&paint(&clean.join("\t"), color));
     }
@@ -198,7 +198,7 @@ fn lines(ui: Ui, found: &Findings, path: &str, change: &LinesChange) -> String {
 fn tensors(path: &str, change: &TensorsChange) -> String {
     let equal = human::count(change.equal, "tensor");
     let mut text = format!("{path}: {equal} equal, {} not", change.changed.len());
-    text.push_str(if change.is_rest_equal { "\n" } else { "; its header says more that differs\n" });
+    text.push_str(if change.is_rest_equal { "\n" } else { "; other parts of its header differ\n" });
     for tensor in change.changed.iter().take(MAX_TENSORS) {
         let name = escape::line(&tensor.name);
         let line = match (&tensor.old, &tensor.new) {

@@ -31,14 +31,14 @@ enum AliasAction {
 Examples:
   artfs alias set proj/bert production v8
   artfs alias set proj/bert:production v8
-  artfs alias set proj/bert production candidate    where another alias points now
+  artfs alias set proj/bert production candidate    the version that another alias points to
   artfs alias set proj/bert production v8 --if v7   only if it points to v7"
     )]
     Set {
-        /// The artifact, the alias, and where it is to point: v8, another alias, latest or @digest
+        /// The artifact, the alias, and its target: v8, another alias, latest or @digest
         #[arg(value_names = ["ARTIFACT", "ALIAS", "TARGET"], num_args = 2..=3, required = true)]
         words: Vec<String>,
-        /// Only if it points to this version now
+        /// Fail unless it points to this version now
         #[arg(long = "if", value_name = "VERSION")]
         expected: Option<VersionNumber>,
     },
@@ -49,7 +49,7 @@ Examples:
         /// The artifact and the alias
         #[arg(value_names = ["ARTIFACT", "ALIAS"], num_args = 1..=2, required = true)]
         words: Vec<String>,
-        /// Only if it points to this version now
+        /// Fail unless it points to this version now
         #[arg(long = "if", value_name = "VERSION")]
         expected: Option<VersionNumber>,
     },
@@ -60,7 +60,7 @@ Examples:
     },
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &AliasArgs) -> Result<CommandOutcome, CliError> {
     match &args.action {
         AliasAction::Set { words, expected } => set(context, words, *expected)?,
@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: &AliasArgs) -> Result<CommandOutcome, CliErr
 }
 
 fn set(context: &Context, words: &[String], expected: Option<VersionNumber>) -> Result<(), CliError> {
-    let wrong = || CliError::usage("write it as `artfs alias set project/name alias v8`");
+    let wrong = || CliError::usage("write `artfs alias set project/name alias v8`");
     let (target, words) = words.split_last().ok_or_else(wrong)?;
     let (artifact, alias) = artifact_and_alias(words).ok_or_else(wrong)??;
     let target: Selector =
@@ -91,7 +91,7 @@ fn set(context: &Context, words: &[String], expected: Option<VersionNumber>) -> 
 }
 
 fn remove(context: &Context, words: &[String], expected: Option<VersionNumber>) -> Result<(), CliError> {
-    let wrong = || CliError::usage("write it as `artfs alias rm project/name alias`");
+    let wrong = || CliError::usage("write `artfs alias rm project/name alias`");
     let (artifact, alias) = artifact_and_alias(words).ok_or_else(wrong)??;
     let opened = context.open()?;
     let precondition = expected.map_or(AliasPrecondition::Any, AliasPrecondition::At);
@@ -130,7 +130,7 @@ fn list(context: &Context, artifact: &ArtifactKey) -> Result<(), CliError> {
         return context.ui().print_json(&values);
     }
     if state.aliases().next().is_none() {
-        context.ui().note(&format!("{artifact} has no alias but latest"));
+        context.ui().note(&format!("{artifact} has no alias other than latest"));
         return Ok(());
     }
     let mut table = TextTable::new(&[

@@ -60,7 +60,7 @@ Examples:
     },
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &MetaArgs) -> Result<CommandOutcome, CliError> {
     let (reference, set, remove): (_, Metadata, &[String]) = match &args.action {
         MetaAction::Set { reference, values, meta_text, .. } => {
@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: &MetaArgs) -> Result<CommandOutcome, CliErro
     };
     let opened = context.open()?;
     let (catalog, key) = (&opened.catalog, &reference.artifact);
-    // Resolved first, so that what is printed is the version that was changed.
+    // Resolved first, so that the output names the version that was changed.
     let version = opened.runtime.block_on(catalog.resolve(reference))?;
     let mut meta = version.meta.clone();
     if !set.is_empty() || !remove.is_empty() {

@@ -1,4 +1,4 @@
-//! `artfs protect`: aliases that only some keys may move.
+//! `artfs protect`: lets only some keys move an alias.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,14 +15,14 @@ use crate::app::human;
 use crate::format::name::{AliasName, ArtifactKey};
 use crate::format::sshsig::PublicKey;
 
-/// Let only some keys move an alias
+/// Allow only some keys to move an alias
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Let only some keys move an alias.\n\n\
-        From then on artfs refuses, on every host, to append a move of the alias that none of these keys signed, and \
-        a change of the protection itself. It keeps honest writers from mistakes. Who can write to the store without \
-        artfs can break it: hosts that must not rely on writers are mounted with --require-signed, and `artfs verify \
-        --log --allowed-signers` names every violation.",
+    long_about = "Allow only some keys to move an alias.\n\n\
+        From then on artfs refuses, on every host, to move the alias or to change its protection unless one of \
+        these keys signs. This keeps honest writers from mistakes; whoever can write to the store without artfs \
+        can still break it. Mount hosts that must not trust writers with --require-signed; `artfs verify --log \
+        --allowed-signers` lists every violation.",
     after_help = "\
 Examples:
   artfs protect proj/bert production --signers allowed_signers --sign
@@ -37,37 +37,37 @@ pub struct ProtectArgs {
     /// The alias
     #[arg(value_name = "ALIAS", required_unless_present = "list")]
     alias: Option<AliasName>,
-    /// All keys of a file as OpenSSH's allowed_signers
+    /// All keys in a file in the format of OpenSSH's allowed_signers
     #[arg(long, value_name = "FILE")]
     signers: Option<PathBuf>,
-    /// A public key's file (repeatable)
+    /// A public key file (repeatable)
     #[arg(long = "key", value_name = "FILE")]
     keys: Vec<PathBuf>,
-    /// Let everybody move it again
+    /// Allow everybody to move it again
     #[arg(long, conflicts_with_all = ["signers", "keys"])]
     lift: bool,
-    /// Show what is protected
+    /// List the protected aliases
     #[arg(long, conflicts_with_all = ["alias", "signers", "keys", "lift"])]
     list: bool,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &ProtectArgs) -> Result<CommandOutcome, CliError> {
     let key = &args.artifact;
     let Some(alias) = &args.alias else { return list(context, key) };
     let keys = keys(args)?;
     if keys.is_empty() != args.lift {
-        return Err(CliError::usage("say who may move it: --signers FILE or --key FILE; or --lift"));
+        return Err(CliError::usage("say who may move it with --signers FILE or --key FILE, or use --lift"));
     }
     let opened = context.open()?;
     let signer = opened.catalog.signer().map(|signer| signer.key());
     match signer {
         None => {
-            return Err(CliError::usage("a protection is signed itself: add --sign, or --sign=KEY"));
+            return Err(CliError::usage("a protection must be signed: add --sign, or --sign=KEY"));
         }
         Some(signer) if !args.lift && !keys.contains(signer) => {
             let message = format!(
-                "{} is none of these keys: it could not change the protection again",
+                "{} is not one of these keys, so it could not change the protection again",
                 signer.fingerprint()
             );
             return Err(CliError::failed(message).with_hint("sign with one of them, or add this one"));
@@ -85,7 +85,7 @@ pub fn run(context: &Context, args: &ProtectArgs) -> Result<CommandOutcome, CliE
         }
         Format::Text => {
             let keys = human::count(keys.len() as u64, "key");
-            context.ui().print(&format!("{key}:{alias} is moved by {keys} only\n"))?;
+            context.ui().print(&format!("only {keys} can move {key}:{alias}\n"))?;
         }
     }
     Ok(CommandOutcome::Done)
@@ -102,7 +102,9 @@ fn keys(args: &ProtectArgs) -> Result<BTreeSet<PublicKey>, CliError> {
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|e| CliError::io(format!("cannot read the public key {shown}"), &e))?;
         let key = text.parse::<PublicKey>();
-        keys.insert(key.map_err(|e| CliError::failed(format!("{shown} is no public key: {}", e.problem)))?);
+        keys.insert(
+            key.map_err(|e| CliError::failed(format!("{shown} is not a public key: {}", e.problem)))?,
+        );
     }
     Ok(keys)
 }

@@ -19,9 +19,9 @@ use crate::repo::catalog::{ArtifactState, Catalog, CatalogError, EditError, InUs
 #[derive(Debug, Args)]
 #[command(
     long_about = "Delete versions, artifacts or the artifacts of a project.\n\n\
-        A version that an alias points to, or that another version names as its input, is refused unless --force is \
-        given. Numbers of deleted versions are never used again, and the log tells who deleted what. The bytes go with \
-        the next `artfs gc`; until then nothing is freed.",
+        A version that an alias points to, or that another version names as its input, needs --force. Numbers \
+        of deleted versions are never reused, and the log records who deleted what. `artfs gc` frees the space; \
+        until then nothing is freed.",
     after_help = "\
 Examples:
   artfs rm proj/bert:v3                one version
@@ -36,12 +36,12 @@ pub struct RmArgs {
     /// Delete whole artifacts and projects
     #[arg(short, long)]
     recursive: bool,
-    /// Also what an alias points to, with the alias, and what is an input of another version
+    /// Also delete versions that aliases point to, with the aliases, and inputs of other versions
     #[arg(short, long)]
     force: bool,
 }
 
-/// What goes of one artifact.
+/// What to delete of one artifact.
 enum Doomed {
     All,
     Versions(BTreeSet<VersionNumber>),
@@ -49,7 +49,7 @@ enum Doomed {
 
 type RemovalPlan = BTreeMap<ArtifactKey, Doomed>;
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &RmArgs) -> Result<CommandOutcome, CliError> {
     if !args.recursive {
         args.targets.iter().try_for_each(refuse_whole)?;
@@ -67,7 +67,7 @@ pub fn run(context: &Context, args: &RmArgs) -> Result<CommandOutcome, CliError>
     let mut done = vec![];
     for (artifact, doomed) in &plan {
         let deleted = delete(context, &opened, artifact, doomed, in_use, &inputs);
-        // What went before is told even if this failed.
+        // Earlier deletions are reported even if this one failed.
         let result = deleted.map(|deleted| done.push((artifact, doomed, deleted)));
         if let Err(error) = result {
             report(context, &done)?;
@@ -79,20 +79,22 @@ pub fn run(context: &Context, args: &RmArgs) -> Result<CommandOutcome, CliError>
     Ok(CommandOutcome::Done)
 }
 
-/// A version with its colon forgotten must not be taken for the whole artifact.
+/// Refuses targets without a version, so that a forgotten `:v3` does not delete the whole artifact.
 fn refuse_whole(target: &CommandTarget) -> Result<(), CliError> {
     match target {
         CommandTarget::Artifact(Named { selector: Some(_), .. }) => Ok(()),
         CommandTarget::Artifact(Named { reference, .. }) => {
             let artifact = &reference.artifact;
-            Err(CliError::usage(format!("{artifact} is a whole artifact with all its versions")).with_hint(
-                format!("{artifact}:v3 names one version; `artfs rm --recursive {artifact}` deletes all"),
-            ))
+            Err(CliError::usage(format!("{artifact} is an artifact, not a version")).with_hint(format!(
+                "{artifact}:v3 names one version; `artfs rm --recursive {artifact}` deletes the \
+                    artifact with all its versions"
+            )))
         }
         CommandTarget::Project(project) => {
-            Err(CliError::usage(format!("{project} is a whole project with all its artifacts")).with_hint(
-                format!("{project}/name:v3 names one version; `artfs rm --recursive {project}` deletes all"),
-            ))
+            Err(CliError::usage(format!("{project} is a project, not a version")).with_hint(format!(
+                "{project}/name:v3 names one version; `artfs rm --recursive {project}` deletes the \
+                    project with all its artifacts"
+            )))
         }
     }
 }
@@ -105,7 +107,7 @@ async fn plan(catalog: &Catalog, targets: &[CommandTarget]) -> Result<RemovalPla
                 let artifacts = catalog.living_states_of(project).await?;
                 if artifacts.is_empty() {
                     let message = format!("there is no project {project} in {}", catalog.store().url());
-                    return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
+                    return Err(CliError::failed(message).with_hint("`artfs ls` lists what exists"));
                 }
                 plan.extend(artifacts.iter().map(|state| (state.key().clone(), Doomed::All)));
             }
@@ -129,7 +131,7 @@ async fn plan(catalog: &Catalog, targets: &[CommandTarget]) -> Result<RemovalPla
     Ok(plan)
 }
 
-/// The version meant; one that was deleted already is no error, so that the command can be repeated.
+/// Returns the version to delete. A version that is already deleted is no error, so that the command can be repeated.
 fn version(
     state: &ArtifactState,
     selector: &crate::format::name::Selector,
@@ -142,7 +144,7 @@ fn version(
     }
 }
 
-/// What all living versions were made from, those left out that go with it.
+/// Returns the inputs of all living versions, except those that are deleted together.
 async fn inputs_of_all(catalog: &Catalog, plan: &RemovalPlan) -> Result<Inputs, CliError> {
     let mut inputs = Inputs::default();
     let stays = |state: &&Arc<ArtifactState>| !matches!(plan.get(state.key()), Some(Doomed::All));

@@ -46,7 +46,7 @@ enum TagAction {
     },
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &TagArgs) -> Result<CommandOutcome, CliError> {
     let (reference, add, remove): (_, &[String], &[String]) = match &args.action {
         TagAction::Add { reference, tags } => (reference, tags, &[]),
@@ -55,7 +55,7 @@ pub fn run(context: &Context, args: &TagArgs) -> Result<CommandOutcome, CliError
     };
     let opened = context.open()?;
     let (catalog, key) = (&opened.catalog, &reference.artifact);
-    // Resolved first, so that what is printed is the version that was changed.
+    // Resolved first, so that the output names the version that was changed.
     let version = opened.runtime.block_on(catalog.resolve(reference))?;
     let mut tags = version.tags.clone();
     if !add.is_empty() || !remove.is_empty() {

@@ -1,4 +1,4 @@
-//! `artfs ttl`: how long a version lives.
+//! `artfs ttl`: shows or sets how long a version is kept.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use crate::app::human;
 use crate::format::event::NEVER_SECONDS;
 use crate::format::name::{ArtifactKey, Selector};
 
-/// Show or set after what time a version may be deleted
+/// Show or set how long a version is kept
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Show or set after what time a version may be deleted.\n\n\
-        Versions whose time is over are deleted by `artfs gc`, except for the newest one, what an alias points to and \
-        what is an input of another version. An artifact's own time holds for its versions that have none.",
+    long_about = "Show or set how long a version is kept.\n\n\
+        `artfs gc` deletes expired versions, except the newest one, versions that an alias points to, and \
+        inputs of other versions. The time of an artifact applies to its versions that have none of their own.",
     after_help = "\
 Examples:
   artfs ttl proj/bert:v7            show it
   artfs ttl proj/bert:v7 30d        30 days after its creation
-  artfs ttl proj/bert:v7 never      kept, whatever the artifact says
-  artfs ttl proj/bert:v7 default    as the artifact says
-  artfs ttl proj/bert 30d           for all versions of the artifact that have none"
+  artfs ttl proj/bert:v7 never      kept, whatever the artifact's default
+  artfs ttl proj/bert:v7 default    the artifact's default
+  artfs ttl proj/bert 30d           the default for versions that have none"
 )]
 pub struct TtlArgs {
     /// The version, or the artifact
@@ -37,7 +37,7 @@ pub struct TtlArgs {
     ttl: Option<Ttl>,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &TtlArgs) -> Result<CommandOutcome, CliError> {
     let opened = context.open()?;
     let key = &args.target.reference.artifact;
@@ -90,8 +90,8 @@ fn of_artifact(
     let state = match wanted {
         None => opened.runtime.block_on(catalog.existing(key, Duration::ZERO))?,
         Some(Ttl(None)) => {
-            return Err(CliError::usage(format!("{key} is an artifact: what would its default be?"))
-                .with_hint("write a span, as 30d, or never"));
+            return Err(CliError::usage(format!("{key} is an artifact, so `default` means nothing here"))
+                .with_hint("write a span such as 30d, or never"));
         }
         Some(Ttl(seconds)) => {
             let seconds = seconds.filter(|seconds| *seconds != NEVER_SECONDS);
@@ -105,7 +105,7 @@ fn of_artifact(
         Format::Json => context.ui().print_json(&json!({ "artifact": key, "default_ttl_seconds": default })),
         Format::Text => {
             let span = default.map_or("never".to_owned(), human::seconds);
-            context.ui().print(&format!("{key} {span}, for versions without a time of their own\n"))
+            context.ui().print(&format!("{key} {span}, for versions without their own time to live\n"))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What was said of versions on the way through a log, so that an edit can tell what it replaced.
+//! The values that earlier events of a log set, so that an edit can be shown with what it replaced.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::app::human;
 use crate::format::event::{CommitSettings, EventBody, MetaChange, Metadata, TtlChange};
 use crate::format::name::{AliasName, VersionNumber};
 
-/// What the events up to here add up to, as far as edits replace it.
+/// The values that edits replace, as the events up to here left them.
 #[derive(Debug, Default)]
 pub struct EventHistory {
     meta: BTreeMap<VersionNumber, Metadata>,
@@ -39,7 +39,7 @@ impl EventHistory {
         }
     }
 
-    /// Takes an event in.
+    /// Applies an event.
     pub fn add(&mut self, body: &EventBody) {
         match body {
             EventBody::Commit(commit) => self.add_settings(commit.version, &commit.settings),

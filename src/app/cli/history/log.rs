@@ -1,4 +1,4 @@
-//! `artfs log`: what happened to an artifact.
+//! `artfs log`: shows the events of an artifact.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,8 +30,8 @@ With --json the events are printed as they are stored, byte for byte, one a line
 line before, so the chain can be checked with stock tools.
 
 Examples:
-  artfs log proj/bert          all that happened
-  artfs log proj/bert:v7       every edit of one version: who, when, what it was before, and messages
+  artfs log proj/bert          everything that happened
+  artfs log proj/bert:v7       every edit of one version: who, when, the old value, and messages
   artfs log --json proj/bert | jq -r .kind
   artfs log --verify-signatures --allowed-signers FILE proj/bert
   artfs log proj/bert --event 5 --export DIR    for ssh-keygen -Y verify")]
@@ -41,7 +41,7 @@ pub struct LogArgs {
     verify_signatures: bool,
     #[command(flatten)]
     signers: SignersArgs,
-    /// Only the event of this number
+    /// Show only the event with this number
     #[arg(long, value_name = "SEQ")]
     event: Option<u64>,
     /// Write the event and its signature into this directory, for `ssh-keygen -Y verify`
@@ -52,7 +52,7 @@ pub struct LogArgs {
     target: Named,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &LogArgs) -> Result<CommandOutcome, CliError> {
     let opened = context.open()?;
     let catalog = &opened.catalog;
@@ -98,8 +98,8 @@ pub fn run(context: &Context, args: &LogArgs) -> Result<CommandOutcome, CliError
         stored.push(b'\n');
     }
     if let (true, Some(seq), Some(version)) = (stored.is_empty(), args.event, only) {
-        let message = format!("event {seq} of {key} is not about {version}");
-        return Err(CliError::failed(message).with_hint(format!("artfs log {key} --event {seq} shows it")));
+        let message = format!("event {seq} of {key} does not concern {version}");
+        return Err(CliError::failed(message).with_hint(format!("`artfs log {key} --event {seq}` shows it")));
     }
     match context.format() {
         Format::Json => context.ui().print_stored(&stored)?,
@@ -113,8 +113,8 @@ fn line_of<'a>(key: &ArtifactKey, lines: &'a [Bytes], seq: u64) -> Result<&'a By
     let line = usize::try_from(seq).ok().and_then(|seq| lines.get(seq));
     line.ok_or_else(|| {
         let events = human::count(lines.len() as u64, "event");
-        CliError::failed(format!("the log of {key} has {events}, none of number {seq}"))
-            .with_hint(format!("they are numbered from 0; artfs log {key} lists them"))
+        CliError::failed(format!("the log of {key} has {events}, and none with number {seq}"))
+            .with_hint(format!("events are numbered from 0; `artfs log {key}` lists them"))
     })
 }
 

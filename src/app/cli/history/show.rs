@@ -25,7 +25,7 @@ Examples:
   artfs show proj/bert:production
   artfs show --json proj/bert:v7 | jq .meta
 
-A deleted version is shown by its number, with who deleted it.")]
+Name a deleted version by its number; the output says who deleted it.")]
 pub struct ShowArgs {
     #[command(flatten)]
     signers: SignersArgs,
@@ -34,7 +34,7 @@ pub struct ShowArgs {
     reference: Reference,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &ShowArgs) -> Result<CommandOutcome, CliError> {
     let opened = context.open()?;
     let catalog = &opened.catalog;
@@ -67,7 +67,7 @@ pub fn run(context: &Context, args: &ShowArgs) -> Result<CommandOutcome, CliErro
     Ok(CommandOutcome::Done)
 }
 
-/// The record with the member `signed_by`, null if nobody signed the commit.
+/// Returns the record with the member `signed_by`: null if the commit is not signed.
 fn with_signer(record: &FullRecord, signed_by: &str) -> serde_json::Value {
     let mut value = exact::to_value(record).expect("a record is plain data");
     value["signed_by"] = Some(signed_by).filter(|by| *by != UNSIGNED).into();
@@ -87,7 +87,7 @@ fn text(record: &FullRecord, signed_by: &str) -> String {
     if let Some(deleted) = &record.deleted {
         let why = match deleted.cause {
             DeletionCause::Asked => "",
-            DeletionCause::Expired => ", its time was over",
+            DeletionCause::Expired => ", expired",
             DeletionCause::Artifact => ", with the artifact",
         };
         optional("deleted", format!("{} UTC by {}{why}", human::time(deleted.time), deleted.actor));

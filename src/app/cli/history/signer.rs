@@ -3,10 +3,10 @@
 use crate::format::signers::AllowedSigners;
 use crate::repo::verify::{self, SignedBy};
 
-/// What stands for the signer of an event that is not signed.
+/// Stands for the signer of an unsigned event.
 pub const UNSIGNED: &str = "-";
 
-/// Who signed a stored event, in words.
+/// Names the signer of a stored event.
 pub fn signer(stored: &[u8], signers: &AllowedSigners) -> String {
     match verify::signed_by(stored, signers) {
         SignedBy::Nobody => UNSIGNED.to_owned(),

@@ -1,13 +1,13 @@
-//! What the daemon of this state folder saw of runs, on disk before it is read.
+//! Getting the daemon's knowledge of runs onto disk before a command reads it.
 
 use crate::app::cli::context::Context;
 use crate::app::daemon::wire::ControlRequest;
 
-/// Has the daemon of this state folder write down what it saw.
+/// Asks the daemon of this state folder to write what it knows of runs.
 pub fn flush(context: &Context) {
     if let Ok(Some(client)) = context.daemon()
         && let Err(error) = client.call(&ControlRequest::FlushRuns, |_| {})
     {
-        tracing::debug!(%error, "the daemon did not write down what it saw");
+        tracing::debug!(%error, "the daemon did not write what it knows of runs");
     }
 }

@@ -16,13 +16,13 @@ use crate::repo::lineage::openlineage::Sink;
 #[derive(Debug, Args)]
 #[command(
     long_about = "Show where a version came from and what was made from it.\n\n\
-        Inputs are the versions that the run which made it read, and those that its committer named. The logs of all \
-        artifacts of the store are looked at; while the store cannot be reached, what is known here is shown.",
+        Inputs are the versions that the run that made it has read, and those that the committer named. The \
+        command reads the logs of all artifacts; while the store cannot be reached, it shows what this host knows.",
     after_help = "\
 Examples:
-  artfs lineage proj/bert                     inputs and what was made, through any depth
+  artfs lineage proj/bert                     inputs and outputs, at any depth
   artfs lineage proj/bert:v3 --up             inputs only
-  artfs lineage proj/ds:v1 --down --depth 1   what was made from it directly
+  artfs lineage proj/ds:v1 --down --depth 1   what was made directly from it
   artfs lineage proj/bert --dot | dot -Tsvg >bert.svg"
 )]
 pub struct LineageArgs {
@@ -35,21 +35,21 @@ pub struct LineageArgs {
     /// Only what was made from it
     #[arg(long)]
     down: bool,
-    /// No further than this many steps
+    /// Follow at most this many steps
     #[arg(long, value_name = "STEPS")]
     depth: Option<usize>,
-    /// As a graph for Graphviz
+    /// Print a graph for Graphviz
     #[arg(long, conflicts_with_all = ["json", "mermaid"])]
     dot: bool,
-    /// As a diagram for Mermaid, which web pages and READMEs can show
+    /// Print a diagram for Mermaid, which web pages and READMEs can show
     #[arg(long, conflicts_with = "json")]
     mermaid: bool,
-    /// Tell how the version was made as an OpenLineage event: to this file, as a line, or to this URL by POST
+    /// Send an OpenLineage event about how the version was made: append it to this file, or POST it to this URL
     #[arg(long, value_name = "FILE|URL", conflicts_with_all = ["json", "dot", "mermaid"])]
     openlineage: Option<Sink>,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &LineageArgs) -> Result<CommandOutcome, CliError> {
     if let Some(sink) = &args.openlineage {
         tell(context, &args.reference, sink)?;
@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: &LineageArgs) -> Result<CommandOutcome, CliE
     }
     let graph = graph(context, args)?;
     if graph.truncated {
-        context.ui().warn(&format!("there is more; {} versions are shown", graph.nodes.len()));
+        context.ui().warn(&format!("the graph is cut off: {} versions are shown", graph.nodes.len()));
     }
     match context.format() {
         Format::Json => context.ui().print_json(&graph)?,
@@ -74,7 +74,7 @@ fn graph(context: &Context, args: &LineageArgs) -> Result<LineageGraph, CliError
     let catalog = &opened.catalog;
     let (states, record) = opened.runtime.block_on(async {
         let states = graph::all_states(catalog).await?;
-        // A version that was deleted has its lineage still.
+        // A deleted version keeps its lineage.
         let state = states.iter().find(|state| state.key() == &args.reference.artifact);
         let record = match (&args.reference.selector, state) {
             (crate::format::name::Selector::Version(number), Some(state))
@@ -89,7 +89,7 @@ fn graph(context: &Context, args: &LineageArgs) -> Result<LineageGraph, CliError
     })?;
     let failed = |e: rusqlite::Error| {
         CliError::failed(format!("cannot use the index in {}: {e}", database.display()))
-            .with_hint("it may be deleted: everything in it comes from the store")
+            .with_hint("delete it: artfs rebuilds it from the store")
     };
     let index = Index::open(Some(&database), catalog.store().id()).map_err(failed)?;
     index.index_logs(&states).map_err(failed)?;

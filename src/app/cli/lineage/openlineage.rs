@@ -8,7 +8,7 @@ use crate::format::name::Reference;
 use crate::format::run::Run;
 use crate::repo::lineage::openlineage::{self, Sink, Stage, VersionMade};
 
-/// Tells how a version was made, as its log says.
+/// Sends an event about how a version was made, as its log says.
 pub fn tell(context: &Context, reference: &Reference, sink: &Sink) -> Result<(), CliError> {
     let opened = context.open()?;
     let catalog = &opened.catalog;
@@ -16,7 +16,7 @@ pub fn tell(context: &Context, reference: &Reference, sink: &Sink) -> Result<(),
         let version = catalog.resolve(reference).await?;
         let state = catalog.existing(&reference.artifact, Duration::MAX).await?;
         let record = catalog.record(&state, &version).await?;
-        // What was erased, or is of a newer form, is told without.
+        // A run that was erased, or has a newer form, is left out.
         let run: Run = record.run.and_then(|run| serde_json::from_value(run).ok()).unwrap_or_default();
         let made = VersionMade { artifact: reference.artifact.clone(), version: version.version };
         let event = openlineage::event(

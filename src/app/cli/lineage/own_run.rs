@@ -1,4 +1,4 @@
-//! The run that this command is of: for commands that read or make versions without a mount.
+//! The run that this command belongs to, for commands that read or make versions without a mount.
 
 use crate::app::cli::context::Context;
 use crate::format::clock;
@@ -12,7 +12,7 @@ use crate::mount::provenance::{LedgerError, Published, RunLedger, observer};
 use crate::repo::catalog::VersionRecord;
 use crate::repo::commit::Settings;
 
-/// The run of this process, and where runs are kept. Recording fails no command: what goes wrong is logged.
+/// The run of this process, and the ledger of runs. A command never fails because recording fails; that is logged.
 #[derive(Debug)]
 pub struct OwnRun {
     ledger: RunLedger,
@@ -20,7 +20,7 @@ pub struct OwnRun {
 }
 
 impl OwnRun {
-    /// Finds it, and takes what is recorded of it if that was not done before.
+    /// Finds the run, and records it unless that was done before.
     pub fn find(context: &Context) -> Option<Self> {
         let found = Self::try_find(context);
         found.inspect_err(|e| tracing::warn!("the run is not recorded: {e}")).ok().flatten()
@@ -32,7 +32,7 @@ impl OwnRun {
         let Some(found) = rule::run_of(&Proc, &observer(&host, vec![]), std::process::id()) else {
             return Ok(None);
         };
-        // It warns of a name that is none.
+        // Called for its warning about an invalid name.
         let _ = context.declared_run();
         let ledger = RunLedger::open(&state)?;
         if ledger.run(&found.id)?.is_none() {
@@ -46,7 +46,7 @@ impl OwnRun {
         Ok(Some(Self { ledger, id: found.id }))
     }
 
-    /// This command read files of a version.
+    /// Notes that this command read files of a version.
     pub fn read(
         &self,
         store: StoreId,
@@ -66,7 +66,7 @@ impl OwnRun {
         self.warn(self.ledger.add_read(&self.id, store, &read, clock::system().now()));
     }
 
-    /// Adds the run and what it read to what a committer says.
+    /// Adds the run and its reads to the settings of a commit.
     pub fn add_to(&self, settings: &mut Settings, store: StoreId) {
         let found = self
             .ledger
@@ -79,7 +79,7 @@ impl OwnRun {
         settings.reads = reads;
     }
 
-    /// A version was made that names what the run read.
+    /// Notes that a version was made that lists what the run read.
     pub fn published(
         &self,
         store: StoreId,

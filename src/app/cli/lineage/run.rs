@@ -1,4 +1,4 @@
-//! `artfs run`: a command as a run, with what it read and made recorded.
+//! `artfs run`: runs a command and records what it read and made.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::mpsc;
 
+use crate::app::cli::args::{ValueError, label};
 use crate::app::cli::context::Context;
 use crate::app::cli::error::{CliError, CommandOutcome};
 use crate::app::cli::lineage::flush::flush;
@@ -41,9 +42,9 @@ const NOT_FOUND: u8 = 127;
 #[derive(Debug, Args)]
 #[command(
     long_about = "Run a command and record what it read and made.\n\n\
-        All processes that it starts belong to one run. Versions that they read in a mount, or with `artfs get`, become \
-        inputs of the versions that they commit; a version that was only read is told to the store as used. The exit \
-        status is that of the command. What is recorded of it, and what never is, stands in docs/lineage.md.",
+        All processes that it starts belong to one run. Versions that they read in a mount, or with `artfs \
+        get`, become inputs of the versions that they commit; if they commit none, the store records the use. \
+        The exit status is that of the command. See docs/lineage.md for what is recorded, and what never is.",
     after_help = "\
 Examples:
   artfs run -- python train.py --lr 0.1
@@ -52,19 +53,19 @@ Examples:
   artfs lineage proj/bert            where a version came from"
 )]
 pub struct RunArgs {
-    /// A name for people
+    /// A name for the run
     #[arg(long, value_name = "NAME", value_parser = parse_label)]
     name: Option<String>,
-    /// What kind of work it is: preprocess, train, evaluate, …
+    /// The kind of work: preprocess, train, evaluate, …
     #[arg(long, value_name = "TYPE", value_parser = parse_label)]
     job_type: Option<String>,
-    /// What it belongs to, with other runs
+    /// The group of runs it belongs to
     #[arg(long, value_name = "GROUP", value_parser = parse_label)]
     group: Option<String>,
     /// A tag (repeatable)
     #[arg(long = "tag", value_name = "TAG", value_parser = parse_label)]
     tags: Vec<String>,
-    /// Tell start and end as OpenLineage events: to this file, a line each, or to this URL by POST
+    /// Send OpenLineage events at start and end: append them to this file, or POST them to this URL
     #[arg(long, value_name = "FILE|URL")]
     openlineage: Option<Sink>,
     /// The command and its arguments
@@ -72,14 +73,11 @@ pub struct RunArgs {
     command: Vec<OsString>,
 }
 
-fn parse_label(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() || text.len() > MAX_LABEL_BYTES || text.chars().any(char::is_control) {
-        return Err(format!("use 1 to {MAX_LABEL_BYTES} bytes without control characters"));
-    }
-    Ok(text.to_owned())
+fn parse_label(text: &str) -> Result<String, ValueError> {
+    label(text, MAX_LABEL_BYTES)
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: RunArgs) -> Result<CommandOutcome, CliError> {
     let (env, ui) = (clock::system(), context.ui());
     let id: RunId = TokenId::from_bytes(env.random16()).to_string().parse().expect("hex digits are a name");
@@ -94,16 +92,16 @@ pub fn run(context: &Context, args: RunArgs) -> Result<CommandOutcome, CliError>
         ..capture::of_command(id.clone(), &words, actor.host, actor.user, env.now())
     };
     keep(ui, &ledger, &record, &env);
-    // The state of the code as it is now, or nearly so: a large working tree is compared while the program runs.
+    // The state of the code as it is now, or nearly: a large working tree is compared while the program runs.
     let (code, ready) = take_code(ui, &ledger, &env, record.clone());
     let _ = ready.recv_timeout(CODE_LIMIT);
     let runtime = context.runtime()?;
     if let Some(sink) = &args.openlineage
         && let Err(CliError::Failed(e)) = send(context, sink, Stage::Start, &ledger, &record)
     {
-        ui.warn(&format!("the run's start was not told: {}", e.message));
+        ui.warn(&format!("cannot report the start of the run: {}", e.message));
     }
-    // Before the program is there: a signal meanwhile must not end this process and leave the program.
+    // Before the program starts: a signal in between must not end this process and leave the program running.
     let signals = runtime.block_on(async { passed_on() });
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]).env(RUN_VARIABLE, id.as_str());
@@ -127,7 +125,7 @@ pub fn run(context: &Context, args: RunArgs) -> Result<CommandOutcome, CliError>
         status
     });
     runtime.block_on(forward(signals, pid, end));
-    let status = waiting.join().map_err(|_| CliError::failed("waiting for the command failed"))?;
+    let status = waiting.join().map_err(|_| CliError::failed("cannot wait for the command"))?;
     let status = status.map_err(|e| CliError::io("cannot wait for the command", &e))?;
     let code = code.join().unwrap_or(record);
     let exit = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
@@ -141,13 +139,13 @@ pub fn run(context: &Context, args: RunArgs) -> Result<CommandOutcome, CliError>
     flush(context);
     if let Some(sink) = &args.openlineage {
         let stage = if exit == 0 { Stage::Complete } else { Stage::Fail };
-        warn("the run's end was not told", send(context, sink, stage, &ledger, &record));
+        warn("cannot report the end of the run", send(context, sink, stage, &ledger, &record));
     }
-    warn("what the run used is kept on this host only", tell(context, &ledger, &record));
+    warn("what the run used is recorded on this host only", tell(context, &ledger, &record));
     Ok(CommandOutcome::Program(u8::try_from(exit).unwrap_or(1)))
 }
 
-/// Adds to the record what is in files, and keeps it; says when that is done.
+/// Adds the state of the code to the record and keeps it, in the background; signals when that is done.
 fn take_code(
     ui: Ui,
     ledger: &Arc<RunLedger>,
@@ -159,21 +157,21 @@ fn take_code(
     let work = move || {
         capture::add_code(&mut record, capture::Trust::Own);
         keep(ui, &ledger, &record, &env);
-        // Nobody waits any more if it took too long.
+        // The receiver is gone if this took too long.
         let _ = done.send(());
         record
     };
     (std::thread::spawn(work), ready)
 }
 
-/// Keeps the record. A program is not stopped for want of it.
+/// Keeps the record. A failure only warns: the program goes on.
 fn keep(ui: Ui, ledger: &RunLedger, record: &Run, env: &clock::Env) {
     if let Err(e) = ledger.put(record, env.now()) {
         ui.warn(&e.to_string());
     }
 }
 
-/// Versions that were read and led to no commit are told to the store as used.
+/// Records in the store the use of versions that were read but led to no commit.
 fn tell(context: &Context, ledger: &RunLedger, record: &Run) -> Result<(), CliError> {
     let Some(id) = &record.id else { return Ok(()) };
     let has_reads = ledger.has_unpublished(id).map_err(|e| CliError::failed(e.to_string()))?;
@@ -188,7 +186,7 @@ fn tell(context: &Context, ledger: &RunLedger, record: &Run) -> Result<(), CliEr
     ledger.published(std::slice::from_ref(id), store.id(), &told).map_err(|e| CliError::failed(e.to_string()))
 }
 
-/// Sends an event about the run, with what it read and made so far.
+/// Sends an event about the run, with its reads and versions so far.
 fn send(
     context: &Context,
     sink: &Sink,

@@ -6,7 +6,7 @@ use crate::format::run::Run;
 /// The longest title in a table.
 const MAX_TITLE_CHARS: usize = 60;
 
-/// A run for people: what it was, and of which code. `--json` has all.
+/// Describes a run for people: what ran, and on which code. `--json` has everything.
 pub fn run_text(value: &serde_json::Value) -> String {
     let run = match serde_json::from_value::<Run>(value.clone()) {
         Ok(run) if run.id.is_some() => run,
@@ -19,7 +19,7 @@ pub fn run_text(value: &serde_json::Value) -> String {
     }
     if let Some(commit) = run.git.as_ref().and_then(|git| git.commit.as_ref().map(|commit| (git, commit))) {
         let (git, commit) = commit;
-        let dirty = if git.dirty == Some(true) { ", with changes that are not committed" } else { "" };
+        let dirty = if git.dirty == Some(true) { ", with uncommitted changes" } else { "" };
         lines.push(format!("code {}{dirty}", human::short(commit)));
     }
     lines.join("\n")

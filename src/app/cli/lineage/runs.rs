@@ -14,27 +14,27 @@ use crate::mount::provenance::{RunLedger, RunRow};
 /// List the runs that this host has seen
 #[derive(Debug, Args)]
 #[command(
-    long_about = "List the runs that this host has seen: what `artfs run` started, and what else read or made versions \
-        through its mount. What they read is kept for 90 days.",
+    long_about = "List the runs that this host has seen: those that `artfs run` started, and other processes \
+        that read or made versions through its mount. The list of what they read is kept for 90 days.",
     after_help = "\
 Examples:
   artfs runs
   artfs runs --limit 5 --json"
 )]
 pub struct RunsArgs {
-    /// No more than this many, the latest first
+    /// List at most this many, the latest first
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &RunsArgs) -> Result<CommandOutcome, CliError> {
     flush(context);
     let ledger = RunLedger::open(&context.state()?).map_err(|e| CliError::failed(e.to_string()))?;
     let runs = ledger.newest(args.limit).map_err(|e| CliError::failed(e.to_string()))?;
     match context.format() {
         Format::Json => context.ui().print_json(&runs)?,
-        Format::Text if runs.is_empty() => context.ui().print("no run was seen on this host\n")?,
+        Format::Text if runs.is_empty() => context.ui().print("no runs on this host\n")?,
         Format::Text => context.ui().print(&table(&runs).to_text())?,
     }
     Ok(CommandOutcome::Done)

@@ -9,11 +9,10 @@ use crate::repo::lineage::graph::{DescribedNode, LineageGraph, Link};
 
 /// Lines of a tree.
 const MAX_LINES: usize = 2000;
-/// Steps that are shown in a tree: what is deeper is cut, so that no chain overflows a line.
+/// Steps shown in a tree; deeper ones are cut, so that no line grows without limit.
 const MAX_DEPTH: usize = 100;
 
-/// The graph as two trees: what a version was made from, and what was made from it. What was shown once is not
-/// unfolded again.
+/// Draws the graph as two trees: inputs, and versions made from this one. A version is unfolded only once.
 pub fn tree(graph: &LineageGraph) -> String {
     let nodes: HashMap<&str, &DescribedNode> =
         graph.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
@@ -40,7 +39,7 @@ pub fn tree(graph: &LineageGraph) -> String {
         }
     }
     if graph.edges.is_empty() {
-        text.push_str("nothing is recorded of what it was made from, or of what was made from it\n");
+        text.push_str("no inputs and no outputs are recorded\n");
     }
     text
 }

@@ -23,9 +23,9 @@ use crate::repo::lineage::uses;
 /// Show who used a version
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Show who used a version: the versions that were made from it, the runs of all hosts that read it under \
-        `artfs run`, and the runs of this host that read it in any way. A deleted version is told of by its number; \
-        while the store cannot be reached, what is known on this host is told.",
+    long_about = "Show who used a version: the versions that were made from it, the runs on all hosts that read \
+        it under `artfs run`, and the runs on this host that read it in any way. Name a deleted version by its \
+        number. While the store cannot be reached, the command shows what this host knows.",
     after_help = "\
 Examples:
   artfs uses proj/ds:v3
@@ -42,7 +42,7 @@ pub struct UsesArgs {
 struct VersionUses {
     /// The version.
     version: String,
-    /// What was made from it directly.
+    /// The versions made directly from it.
     made: Vec<String>,
     /// The runs that read it.
     runs: Vec<VersionReader>,
@@ -63,7 +63,7 @@ struct VersionReader {
     published: bool,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &UsesArgs) -> Result<CommandOutcome, CliError> {
     flush(context);
     let answer = answer(context, &args.reference)?;
@@ -122,10 +122,12 @@ fn text(answer: &VersionUses) -> String {
     let mut text = format!("{}\n", answer.version);
     if let Some(problem) = &answer.this_host_only {
         let problem = escape::line(problem);
-        text.push_str(&format!("this is what is known on this host, the store cannot be asked: {problem}\n"));
+        text.push_str(&format!(
+            "only what this host knows, because the store cannot be reached: {problem}\n"
+        ));
     }
     if answer.made.is_empty() && answer.runs.is_empty() {
-        text.push_str("nobody is known to have used it\n");
+        text.push_str("no use is recorded\n");
         return text;
     }
     if !answer.made.is_empty() {

@@ -1,4 +1,4 @@
-//! `artfs ls --deleted`: what was deleted, why, when and by whom.
+//! `artfs ls --deleted`: which versions were deleted, why, when and by whom.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::format::event::DeletionCause;
 use crate::format::name::Selector;
 use crate::repo::catalog::{ArtifactState, DeletedVersion, DeletionRecord};
 
-/// Prints the deleted versions of what is named, of everything without a name, by artifact and number. Deleted artifacts
-/// count. Cost: as for listing what lives.
+/// Prints the deleted versions of the target, or of the whole store, by artifact and number, including those
+/// of deleted artifacts. Cost: as for listing living versions.
 pub fn run(context: &Context, target: Option<&CommandTarget>) -> Result<(), CliError> {
     let opened = context.open()?;
     let states = opened.runtime.block_on(states(&opened, target))?;
@@ -58,7 +58,7 @@ async fn states(
     match target {
         Some(CommandTarget::Project(project)) if states.is_empty() => {
             let message = format!("there is no project {project} in {}", catalog.store().url());
-            Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"))
+            Err(CliError::failed(message).with_hint("`artfs ls` lists what exists"))
         }
         _ => Ok(states),
     }
@@ -74,14 +74,14 @@ fn chosen<'a>(state: &'a ArtifactState, selector: &Selector) -> Result<&'a Delet
     let artifact = state.key();
     let living = state.require(selector)?.version;
     Err(CliError::failed(format!("{artifact}:{living} was not deleted"))
-        .with_hint(format!("`artfs ls --deleted {artifact}` lists what was")))
+        .with_hint(format!("`artfs ls --deleted {artifact}` lists the deleted versions")))
 }
 
 /// Why a version was deleted, in a word or two.
 fn why(cause: DeletionCause) -> &'static str {
     match cause {
-        DeletionCause::Asked => "asked for",
-        DeletionCause::Expired => "its time was over",
+        DeletionCause::Asked => "requested",
+        DeletionCause::Expired => "expired",
         DeletionCause::Artifact => "with the artifact",
     }
 }

@@ -1,4 +1,4 @@
-//! `artfs ls --files`: what is in a version, entry by entry as the manifest is read.
+//! `artfs ls --files`: the entries of a version, printed as the manifest is read.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub fn run(context: &Context, reference: &Reference) -> Result<CommandOutcome, C
 }
 
 async fn print_text(ui: Ui, view: &Arc<VersionView>) -> Result<(), CliError> {
-    // No size is longer than their sum.
+    // No size has more digits than their sum.
     let width = view.totals().bytes.to_string().len().max(4);
     ui.print(&format!("KIND  MODE  {:>width$}  {:<16}  {:<12}  PATH\n", "SIZE", "MODIFIED (UTC)", "BLAKE3"))?;
     let mut entries = WholeView::new(view.clone()).walk();
@@ -66,14 +66,14 @@ async fn print_text(ui: Ui, view: &Arc<VersionView>) -> Result<(), CliError> {
     }
 }
 
-/// One array with an entry on each line, so that it can be read as it comes.
+/// Prints one array with an entry on each line, so that it can be parsed as it arrives.
 async fn print_json(ui: Ui, view: &Arc<VersionView>) -> Result<(), CliError> {
     let mut entries = WholeView::new(view.clone()).walk();
     let mut before = "[\n";
     loop {
         let batch = entries.next_batch().await?;
         if batch.is_empty() {
-            // Of nothing, too, it is an array.
+            // An empty version is an empty array.
             return ui.print_json_text(if before == "[\n" { "[]\n" } else { "\n]\n" });
         }
         let mut text = String::new();
@@ -96,7 +96,7 @@ pub fn entry_json(entry: &Entry) -> Value {
         "mtime": instant(entry.mtime),
     });
     let fields = json.as_object_mut().expect("it was made as an object");
-    // Names need not be text; these are all their bytes.
+    // Names need not be UTF-8; this has all bytes.
     if std::str::from_utf8(entry.path.as_bytes()).is_err() {
         fields.insert("path_hex".into(), hex(entry.path.as_bytes()).into());
     }

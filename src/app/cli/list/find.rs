@@ -1,4 +1,4 @@
-//! Versions found by what is said of them, over an artifact, a project or the whole store.
+//! Finding versions by a condition, in an artifact, a project or the whole store.
 
 use std::cmp::Ordering;
 use std::str::FromStr;
@@ -18,11 +18,11 @@ use crate::format::event::NEVER_SECONDS;
 use crate::format::query::{Condition, Field, FieldValue, Fields, Plain, QueryError};
 use crate::repo::catalog::{ArtifactState, VersionRecord, names_of};
 
-/// What is looked for.
+/// Which versions to find, in what order.
 pub struct Search<'a> {
-    /// Only versions for which it holds.
+    /// Only versions that match.
     pub condition: Option<&'a Condition>,
-    /// Their order; without one that of artifacts and numbers.
+    /// Their order; by artifact and number if empty.
     pub sort: &'a [SortKey],
     /// At most this many.
     pub limit: Option<usize>,
@@ -44,7 +44,7 @@ impl FromStr for SortKey {
     }
 }
 
-/// A version and the state it belongs to.
+/// A version and the state of its artifact.
 struct FoundVersion<'a> {
     state: &'a ArtifactState,
     version: &'a VersionRecord,
@@ -90,7 +90,7 @@ fn states(opened: &OpenedStore, target: Option<&CommandTarget>) -> Result<Vec<Ar
     })
 }
 
-/// Those without a value come last, whichever way round; text among numbers (NaN) counts as none.
+/// Sorts versions. Those without a value come last in either direction; text among numbers (NaN) counts as no value.
 fn sort(found: &mut [FoundVersion<'_>], keys: &[SortKey]) {
     let has_number = |key: &SortKey| {
         let is_number = |value: &FieldValue| matches!(value, FieldValue::Number(_));
@@ -115,10 +115,10 @@ fn sort(found: &mut [FoundVersion<'_>], keys: &[SortKey]) {
     found.sort_by(compare);
 }
 
-/// The metadata that was asked about has columns of its own.
+/// Prints a table; metadata named in the search gets its own columns.
 fn print_table(ui: Ui, found: &[FoundVersion<'_>], search: &Search<'_>) -> Result<(), CliError> {
     if found.is_empty() {
-        ui.note("no version is like that");
+        ui.note("no version matches");
         return Ok(());
     }
     let mut asked = search.condition.map(Condition::metadata).unwrap_or_default();
@@ -204,7 +204,8 @@ impl Fields for FoundVersion<'_> {
     }
 }
 
-/// The longest name that metadata has wins, as names may have dots in them; the rest goes into objects.
+/// Looks a path up in metadata. Names may contain dots, so the longest matching name wins; the rest leads into
+/// objects.
 fn meta(version: &VersionRecord, path: &[String]) -> Vec<FieldValue> {
     for taken in (1..=path.len()).rev() {
         let Some(mut json) = version.meta.get(&path[..taken].join(".")) else { continue };

@@ -1,4 +1,4 @@
-//! `artfs ls`: what there is.
+//! `artfs ls`: lists artifacts and versions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,27 +21,27 @@ use crate::app::human;
 use crate::format::query::Condition;
 use crate::repo::catalog::{ArtifactState, VersionRecord, names_of};
 
-/// List artifacts, or the versions of one; find versions by what is said of them
+/// List artifacts, or the versions of one; find versions by a condition
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --where, --sort or --limit the versions of all that is named are listed; without a name those of the whole store,
-for which every artifact's log is read.
+--where, --sort and --limit list the versions of everything that WHAT names; without WHAT, those of the whole store,
+which reads the log of every artifact.
 
-Conditions compare a field with a value by = != < <= > >= or ~ (holds the text; with * or ?, is like it as a whole),
-and are joined by and, or, not and parentheses. `has FIELD` asks whether there is a value.
+Conditions compare a field with a value by = != < <= > >= or ~ (contains the text; with * or ?, matches it as a
+whole), and are joined by and, or, not and parentheses. `has FIELD` asks whether there is a value.
   fields  project name artifact version type tag alias input actor host created age files bytes stored digest ttl,
           and meta.KEY (meta.KEY.KEY into objects; the values of a list all count)
   values  text (in quotes if it has spaces), numbers, 10G, v7, 2026-01-31, 30d, true, false, null
-A date means the whole day (UTC), '2026-01-31 10:30' that minute: > is behind it, <= up to its end.
-Text and number are never equal. != is the opposite of =, so it also holds where there is no value.
+A date means the whole day (UTC), '2026-01-31 10:30' that minute: > is after it, <= up to its end.
+A text never equals a number. != is the opposite of =, so it also holds where there is no value.
 
 Examples:
   artfs ls                    all artifacts
-  artfs ls proj               those of a project
+  artfs ls proj               the artifacts of a project
   artfs ls proj/bert          the versions of an artifact
   artfs ls proj/bert:best     one of them
-  artfs ls proj/bert:v7 --files       what is in it
-  artfs ls proj --size                how much there is, and what of it is stored
+  artfs ls proj/bert:v7 --files       its contents
+  artfs ls proj --size                sizes, and how much of them is stored
   artfs ls proj --deleted             what was deleted
   artfs ls --json | jq -r '.[].artifact'
   artfs ls --where 'meta.f1 > 0.9 and tag = bert and type = model' --sort -meta.f1 --limit 3
@@ -50,19 +50,19 @@ pub struct LsArgs {
     /// project, project/name or project/name:version [default: everything]
     #[arg(value_name = "WHAT")]
     target: Option<CommandTarget>,
-    /// List what is in a version [default: the latest]
+    /// List the contents of a version [default: the latest]
     #[arg(long, requires = "target")]
     files: bool,
-    /// Show how many bytes the versions have, and how many their commits added to the store
+    /// Show the size of versions, and how much their commits added to the store
     #[arg(long, conflicts_with = "files")]
     size: bool,
     /// List the versions that were deleted: when, by whom and why
     #[arg(long, conflicts_with_all = ["files", "size", "condition", "sort", "limit", "format"])]
     deleted: bool,
-    /// Only versions for which this holds
+    /// List only versions that match this condition
     #[arg(long = "where", value_name = "CONDITION", conflicts_with_all = ["files", "size"])]
     condition: Option<Condition>,
-    /// Order of the versions: fields, the first is the most important; - before one turns it round
+    /// Sort by these fields, the most important first; - before a field reverses it
     #[arg(
         long,
         value_name = "FIELD[,-FIELD]",
@@ -71,10 +71,10 @@ pub struct LsArgs {
         conflicts_with_all = ["files", "size"]
     )]
     sort: Vec<SortKey>,
-    /// At most this many versions
+    /// List at most this many versions
     #[arg(long, value_name = "N", conflicts_with_all = ["files", "size"])]
     limit: Option<usize>,
-    /// How to print; --json is the same as --format json [default: table]
+    /// Output format; --json is the same as --format json [default: table]
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "files")]
     format: Option<Layout>,
 }
@@ -83,13 +83,13 @@ pub struct LsArgs {
 const ARTIFACT_COLUMNS: [&str; 8] =
     ["artifact", "versions", "latest", "bytes", "logical_bytes", "stored_bytes", "updated", "aliases"];
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &LsArgs) -> Result<CommandOutcome, CliError> {
     if args.files {
         return match &args.target {
             Some(CommandTarget::Artifact(named)) => files::run(context, &named.reference),
             Some(CommandTarget::Project(_)) | None => {
-                Err(CliError::usage("--files lists what is in one version")
+                Err(CliError::usage("--files lists the contents of one version")
                     .with_hint("name it: artfs ls project/name:v7 --files"))
             }
         };
@@ -126,8 +126,8 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<CommandOutcome, CliError>
 fn layout(context: &Context, args: &LsArgs) -> Result<Layout, CliError> {
     match (args.format, context.format()) {
         (None | Some(Layout::Json), Format::Json) => Ok(Layout::Json),
-        (Some(_), Format::Json) => Err(CliError::usage("--json and --format say different things")
-            .with_hint("--json is the same as --format json; give one of them")),
+        (Some(_), Format::Json) => Err(CliError::usage("--json and --format contradict each other")
+            .with_hint("--json is the same as --format json; use one of them")),
         (layout, Format::Text) => Ok(layout.unwrap_or(Layout::Table)),
     }
 }

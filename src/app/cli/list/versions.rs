@@ -14,7 +14,7 @@ use crate::app::cli::ui::{Ui, json};
 use crate::format::name::{ProjectName, Selector};
 use crate::repo::catalog::{ArtifactState, VersionRecord, names_of};
 
-/// Members of a version's object, as columns. Those of metadata follow.
+/// Members of a version's object, as columns; those of metadata follow.
 const COLUMNS: [&str; 15] = [
     "artifact",
     "version",
@@ -36,7 +36,7 @@ const COLUMNS: [&str; 15] = [
 /// The artifacts of a project.
 ///
 /// # Errors
-/// There is none: the project is not there.
+/// There is no such project.
 pub(super) fn artifacts_of(
     opened: &OpenedStore,
     project: &ProjectName,
@@ -45,15 +45,15 @@ pub(super) fn artifacts_of(
     let artifacts = opened.runtime.block_on(catalog.living_states_of(project))?;
     if artifacts.is_empty() {
         let message = format!("there is no project {project} in {}", catalog.store().url());
-        return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
+        return Err(CliError::failed(message).with_hint("`artfs ls` lists what exists"));
     }
     Ok(artifacts)
 }
 
-/// The versions of an artifact that are meant: all, or the one that is named.
+/// Returns all versions of an artifact, or the one that is named.
 ///
 /// # Errors
-/// That one is not there; the artifact was deleted.
+/// The named version does not exist; the artifact was deleted.
 pub(super) fn versions_of<'a>(
     state: &'a ArtifactState,
     named: &Named,

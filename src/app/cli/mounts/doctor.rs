@@ -1,4 +1,4 @@
-//! `artfs doctor`: is everything there that artfs needs, and how is what is missing mended?
+//! `artfs doctor`: checks what artfs needs on this host, and says how to fix what is missing.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -38,14 +38,14 @@ const LITTLE_SPACE_BYTES: u64 = 2 << 30;
 
 /// Lost packs that are named; the others are counted.
 const MAX_NAMED: usize = 5;
-const MEND_PACKS: &str = "`artfs verify REF` names the files of a version; `artfs verify --repair [--path DIR] REF`, or \
-                          `artfs put --repair` of the same content, stores them again";
+const MEND_PACKS: &str = "`artfs verify REF` lists the damaged files of a version; `artfs verify --repair \
+    [--path DIR] REF`, or `artfs put --repair` of the same content, repairs them";
 
-/// Check that artfs can work here, and say how to mend what is wrong
+/// Check that artfs can work here, and say how to fix what is wrong
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing is changed; one empty object is written to the store and deleted again. Exit code 1 means that something must
-be mended.")]
+Changes nothing, except that it writes one empty object to the store and deletes it again. Exit code 1 means that
+something must be fixed.")]
 pub struct DoctorArgs {}
 
 /// How a check ended.
@@ -80,7 +80,7 @@ impl DoctorCheck {
     }
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context) -> Result<CommandOutcome, CliError> {
     let state = context.state_path()?;
     let mut checks = vec![fuse_device(), fusermount(), allow_other(), passthrough()];
@@ -134,8 +134,8 @@ fn fusermount() -> DoctorCheck {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join("fusermount3")).find(|path| path.is_file());
     match found {
-        None if is_root => DoctorCheck::ok(name, "is not there; root does not need it"),
-        None => DoctorCheck::failed(name, "is not there; only root can mount without it", install),
+        None if is_root => DoctorCheck::ok(name, "is not installed; root does not need it"),
+        None => DoctorCheck::failed(name, "is not installed; only root can mount without it", install),
         Some(path) => {
             let shown = path.display();
             let setuid = fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o4000 != 0);
@@ -163,22 +163,22 @@ fn allow_other() -> DoctorCheck {
     } else {
         DoctorCheck::warning(
             name,
-            "--allow-other is not for ordinary users here",
-            "if it is needed: add the line user_allow_other to /etc/fuse.conf",
+            "ordinary users cannot use --allow-other here",
+            "if you need it, add the line user_allow_other to /etc/fuse.conf",
         )
     }
 }
 
 fn passthrough() -> DoctorCheck {
     let name = "passthrough";
-    let lost = "files are served through the daemon: large reads at about a third of the speed of the disk's \
-                cache, and with their bytes in memory twice";
+    let lost = "the daemon serves all reads: large reads run at about a third of the speed of the page cache, \
+        and take memory twice";
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
     let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if kernel < PASSTHROUGH_KERNEL {
-        let found = format!("not in kernel {release}: {lost}");
+        let found = format!("kernel {release} does not have it: {lost}");
         return DoctorCheck::warning(name, found, "use kernel 6.9 or newer");
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -195,11 +195,11 @@ fn passthrough() -> DoctorCheck {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     if map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"] {
         let found = format!("not in a user namespace: {lost}");
-        return DoctorCheck::warning(name, found, "mount outside of the container and hand the directory in");
+        return DoctorCheck::warning(name, found, "mount outside the container and pass the directory in");
     }
     DoctorCheck::ok(
         name,
-        format!("kernel {release}, CAP_SYS_ADMIN: reads and writes at the disk's own speed"),
+        format!("kernel {release}, CAP_SYS_ADMIN: reads and writes run at the speed of the disk"),
     )
 }
 
@@ -211,12 +211,12 @@ fn state_folder(state: &Path) -> Vec<DoctorCheck> {
         Ok(_) => {
             return vec![DoctorCheck::failed(
                 name,
-                format!("{shown} is no directory"),
+                format!("{shown} is not a directory"),
                 "choose another with --state",
             )];
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return vec![DoctorCheck::ok(name, format!("{shown} is not there yet and will be made"))];
+            return vec![DoctorCheck::ok(name, format!("{shown} does not exist yet and will be created"))];
         }
         Err(e) => {
             return vec![DoctorCheck::failed(name, format!("{shown}: {e}"), "choose another with --state")];
@@ -235,7 +235,7 @@ fn state_folder(state: &Path) -> Vec<DoctorCheck> {
         checks.push(DoctorCheck::warning(name, found, format!("`chmod 700 {shown}`")));
     }
     if let Some(told) = set_aside_note(state) {
-        let mend = "they are never deleted by artfs; reason.txt beside them says what was wrong";
+        let mend = "artfs never deletes them; reason.txt beside them says what was wrong";
         checks.push(DoctorCheck::warning("staging", told, mend));
     }
     checks.push(daemon(state));
@@ -246,7 +246,7 @@ fn daemon(state: &Path) -> DoctorCheck {
     let name = "daemon";
     let client = match client::connect(state) {
         Ok(Some(client)) => client,
-        Ok(None) => return DoctorCheck::ok(name, "none runs on the state folder"),
+        Ok(None) => return DoctorCheck::ok(name, "no daemon runs on the state folder"),
         Err(e) => return DoctorCheck::failed(name, format!("does not answer: {e}"), "`artfs status`"),
     };
     let status = match client.call(&ControlRequest::Status, |_| {}) {
@@ -258,7 +258,7 @@ fn daemon(state: &Path) -> DoctorCheck {
     let number = |member: &str| status["open_files"][member].as_u64();
     match (number("open"), number("limit")) {
         (Some(open), Some(limit)) => {
-            let found = format!("answers; {open} files are open in it, {limit} may be");
+            let found = format!("answers; {open} of {limit} files are open");
             if open >= limit.saturating_sub(RESERVED_FILES.min(limit / 4)) {
                 DoctorCheck::warning(name, format!("{found}: no further file can be opened"), MEND_LIMIT)
             } else {
@@ -273,9 +273,9 @@ fn daemon(state: &Path) -> DoctorCheck {
 fn own_limit() -> DoctorCheck {
     let name = "open files";
     let limit = limits::raise();
-    let found = format!("{} may be open in a process started here (hard limit {})", limit.now, limit.hard);
+    let found = format!("a process started here may open {} (hard limit {})", limit.now, limit.hard);
     if limit.now < FEW_FILES {
-        let found = format!("{found}: as many files of a mount can be in use at once, about");
+        let found = format!("{found}: about that many files of a mount can be in use at once");
         return DoctorCheck::warning(name, found, MEND_LIMIT);
     }
     DoctorCheck::ok(name, found)
@@ -296,7 +296,11 @@ fn space(state: &Path) -> DoctorCheck {
             let total = human::size(space.total_bytes);
             let found = format!("{free} of {total} free for cache and staging");
             if space.free_bytes < LITTLE_SPACE_BYTES {
-                DoctorCheck::warning(name, found, "make room, or put the state folder elsewhere with --state")
+                DoctorCheck::warning(
+                    name,
+                    found,
+                    "free some space, or put the state folder elsewhere with --state",
+                )
             } else {
                 DoctorCheck::ok(name, found)
             }
@@ -329,7 +333,7 @@ fn stale_mounts() -> Vec<DoctorCheck> {
                 MountHealth::Silent => Some(DoctorCheck::warning(
                     name,
                     format!("the daemon of {shown} does not answer"),
-                    "if that lasts: its log is daemon.log in its state folder",
+                    "if that lasts, read daemon.log in its state folder",
                 )),
             }
         })
@@ -341,31 +345,31 @@ fn stale_mounts() -> Vec<DoctorCheck> {
     }
 }
 
-/// Whether the store creates an object only where there is none.
+/// Checks that the store never overwrites an object on creation.
 fn conditions(probed: Result<Probed, StoreError>) -> DoctorCheck {
     let name = "conditions";
-    let held = "it refuses to create what is there already";
+    let held = "it refuses to overwrite an object";
     match probed {
         Ok(Probed::Held { left: None, .. }) => {
-            DoctorCheck::ok(name, format!("{held} (tried with an empty object, which is deleted again)"))
+            DoctorCheck::ok(name, format!("{held} (tested with an empty object, now deleted)"))
         }
         Ok(Probed::Held { key, left: Some(error) }) => {
-            let found = format!("{held}; the empty object it was tried with is left as {key}: {error}");
+            let found = format!("{held}; the empty test object {key} cannot be deleted: {error}");
             DoctorCheck::ok(name, found)
         }
         Ok(Probed::NotAllowed) => DoctorCheck::ok(
             name,
-            "not tried: these credentials may not write, so nothing can be committed with them",
+            "not tested: these credentials may not write, so they cannot commit anything",
         ),
         Err(error) => {
             let error = CliError::from(error).into_wire();
-            let mend = error.hint.unwrap_or_else(|| "check what these credentials may do".to_owned());
+            let mend = error.hint.unwrap_or_else(|| "check the permissions of these credentials".to_owned());
             DoctorCheck::failed(name, error.message, mend)
         }
     }
 }
 
-/// Whether the store has what this host knows to be in its packs.
+/// Checks that the store has the packs that this host knows.
 fn packs(opened: &OpenedStore, state: &Path) -> DoctorCheck {
     let name = "packs";
     let store = opened.catalog.store();
@@ -373,25 +377,25 @@ fn packs(opened: &OpenedStore, state: &Path) -> DoctorCheck {
     let condemned = Condemned::open(Some(&state.join(tombstones::DATABASE)), store.clone());
     let Losses { there, lost } = match opened.runtime.block_on(Losses::find(&index, &condemned, store)) {
         Ok(Some(losses)) => losses,
-        Ok(None) => return DoctorCheck::ok(name, format!("not looked at: they are too many ({MAX_LISTED})")),
+        Ok(None) => return DoctorCheck::ok(name, format!("not checked: there are too many ({MAX_LISTED})")),
         Err(StoreError::Denied { .. }) => {
-            return DoctorCheck::ok(name, "not looked at: these credentials may not list them");
+            return DoctorCheck::ok(name, "not checked: these credentials may not list them");
         }
         Err(error) => {
             let error = CliError::from(error).into_wire();
-            let mend = error.hint.unwrap_or_else(|| "`artfs verify REF` looks at a version".to_owned());
-            return DoctorCheck::warning(name, format!("not looked at: {}", error.message), mend);
+            let mend = error.hint.unwrap_or_else(|| "`artfs verify REF` checks a version".to_owned());
+            return DoctorCheck::warning(name, format!("not checked: {}", error.message), mend);
         }
     };
     if lost.is_empty() {
         let there = human::count(there, "pack");
-        return DoctorCheck::ok(name, format!("{there}; all that this host knows of are whole"));
+        return DoctorCheck::ok(name, format!("{there}; all those that this host knows are complete"));
     }
     let named = lost.iter().take(MAX_NAMED).map(|(pack, loss)| {
         let loss = match loss {
             Loss::Gone => "gone",
             Loss::CutShort => "cut short",
-            Loss::Damaged => "found damaged by a read",
+            Loss::Damaged => "damaged, as a read found",
         };
         format!("{} ({loss})", Key::Pack(*pack))
     });
@@ -401,7 +405,7 @@ fn packs(opened: &OpenedStore, state: &Path) -> DoctorCheck {
         more => format!(" and {more} more"),
     };
     let count = human::count(lost.len() as u64, "pack");
-    let found = format!("content is lost from {count} that this host knows of: {named}{more}");
+    let found = format!("content is lost from {count} that this host knows: {named}{more}");
     // What a read found may have been put back since.
     if lost.values().all(|loss| *loss == Loss::Damaged) {
         return DoctorCheck::warning(name, found, MEND_PACKS);
@@ -421,7 +425,7 @@ fn store(context: &Context) -> Vec<DoctorCheck> {
         Err(error) => return failed(error),
     };
     if url.directory().is_some_and(|path| !path.exists()) {
-        return vec![DoctorCheck::ok(name, format!("{url} is not there yet; `artfs mount` makes it"))];
+        return vec![DoctorCheck::ok(name, format!("{url} does not exist yet; `artfs mount` creates it"))];
     }
     let opened = match context.open_or(OnMissing::Fail) {
         Ok(opened) => opened,
@@ -432,7 +436,7 @@ fn store(context: &Context) -> Vec<DoctorCheck> {
     if let Some(outage) = store.outage() {
         checks.push(DoctorCheck::failed(
             name,
-            format!("{url} cannot be reached ({}); what is cached can be read", outage.cause),
+            format!("{url} cannot be reached ({}); cached files can be read", outage.cause),
             "check the network, the endpoint, the region and the credentials",
         ));
     } else {
@@ -442,10 +446,10 @@ fn store(context: &Context) -> Vec<DoctorCheck> {
     }
     let (now, created) = (store.env().now(), store.header().created);
     if now < created {
-        let found = format!("this host's clock says {now}, but the store was made at {created}");
+        let found = format!("this host's clock says {now}, but the store was created at {created}");
         checks.push(DoctorCheck::failed("clock", found, "set the clock: `timedatectl set-ntp true`"));
     } else {
-        checks.push(DoctorCheck::ok("clock", format!("{now}, after the store was made")));
+        checks.push(DoctorCheck::ok("clock", format!("{now}, after the store was created")));
     }
     checks
 }

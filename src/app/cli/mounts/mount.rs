@@ -29,9 +29,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 #[command(
     long_about = "Mount the store as a directory of plain files.\n\n\
-        Returns when the mount serves and leaves a daemon in the background, whose log is daemon.log in the state \
-        folder; SIGHUP opens it anew. `artfs umount`, SIGTERM, SIGINT and SIGQUIT end it; other signals do nothing. A \
-        store that is not there yet is made.",
+        Returns when the mount serves, and leaves a daemon in the background, whose log is daemon.log in the \
+        state folder; SIGHUP reopens the log. `artfs umount`, SIGTERM, SIGINT and SIGQUIT end the daemon; it \
+        ignores other signals. A store that does not exist is created.",
     after_help = "\
 Examples:
   artfs mount /artifacts
@@ -40,35 +40,36 @@ Examples:
   artfs mount --foreground /artifacts        for systemd and containers"
 )]
 pub struct MountArgs {
-    /// Where: an empty directory
+    /// The mount point: an empty directory
     #[arg(value_name = "DIR")]
     directory: PathBuf,
     /// Stay in the foreground; log to standard error
     #[arg(short, long)]
     foreground: bool,
-    /// No staging, no commits, no changes of aliases
+    /// No staging, no commits, no alias changes
     #[arg(short, long)]
     read_only: bool,
-    /// Let the kernel open files without asking: for many small files that are opened again and again
+    /// Let the kernel open files without asking the daemon: for many small files that are opened repeatedly
     #[arg(
         long,
         requires = "read_only",
-        long_help = "Let the kernel open files without asking: for trees of many small files that are opened again \
-            and again, each open costs a fifth. All reads then go through the page cache and none is passed to the \
-            cache's files, so large files take memory twice when they are first read; and the mount does not know who \
-            has what open: reads are not recorded as uses, and a version that is only open is not kept by `artfs gc`."
+        long_help = "Let the kernel open files without asking the daemon. For trees of many small files that \
+            are opened repeatedly, this cuts the cost of an open to a fifth. All reads then go through the page \
+            cache instead of FUSE passthrough, so large files take memory twice when first read. The mount also \
+            does not know which files are open: reads are not recorded for lineage, and `artfs gc` does not \
+            keep a version only because it is open."
     )]
     no_open: bool,
-    /// Let other users read
+    /// Allow other users to read
     #[arg(long)]
     allow_other: bool,
-    /// Let the members of a group stage, commit and move aliases (implies --allow-other)
+    /// Allow the members of a group to stage, commit and move aliases (implies --allow-other)
     #[arg(long, value_name = "GROUP", conflicts_with = "read_only")]
     allow_commit: Option<String>,
-    /// Keep the cache below this: 10G, 512M
+    /// The cache limit: 10G, 512M
     #[arg(long, value_name = "SIZE", default_value = "10G", value_parser = parse_size)]
     cache_size: u64,
-    /// How old the names that are shown may be: 1s, 500ms
+    /// How old the names shown may be: 1s, 500ms
     #[arg(long, value_name = "SPAN", default_value = "1s", value_parser = parse_span)]
     refresh: Duration,
     #[command(flatten)]
@@ -77,7 +78,7 @@ pub struct MountArgs {
     policy: PolicyArgs,
     #[command(flatten)]
     references: ReferenceArgs,
-    /// Of a store that is not there yet: record the SHA-256 of every file that is ever committed to it, too
+    /// When creating the store: also record the SHA-256 of every file that is ever committed to it
     #[arg(long, conflicts_with = "read_only")]
     sha256: bool,
     /// Serve every file by the daemon, never by the kernel itself: how it is where passthrough is not granted
@@ -98,7 +99,7 @@ impl MountArgs {
     }
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &MountArgs, start: StartMount) -> Result<CommandOutcome, CliError> {
     if !args.foreground {
         return background(context, args);
@@ -117,9 +118,9 @@ pub fn run(context: &Context, args: &MountArgs, start: StartMount) -> Result<Com
     };
     // Before there are threads.
     let guard = DaemonGuard::start(&options.mountpoint);
-    let guard = guard.inspect_err(|error| tracing::warn!(%error, "the mount has no guard")).ok();
+    let guard = guard.inspect_err(|error| tracing::warn!(%error, "the mount has no guard process")).ok();
     let runtime = context.runtime()?;
-    // Who may only read makes no store.
+    // A read-only mount creates no store.
     let on_missing = match args {
         MountArgs { read_only: true, .. } => OnMissing::Fail,
         MountArgs { sha256: true, .. } => OnMissing::CreateWithSha256,
@@ -139,7 +140,7 @@ fn options(context: &Context, args: &MountArgs) -> Result<DaemonOptions, CliErro
     let store = context.store_url()?;
     for (what, path) in [("state folder", Some(&*state)), ("store", store.directory())] {
         if path.is_some_and(|path| path.starts_with(&mountpoint)) {
-            let message = format!("the {what} cannot stand below the mount point {}", mountpoint.display());
+            let message = format!("the {what} cannot be below the mount point {}", mountpoint.display());
             return Err(CliError::usage(message));
         }
     }
@@ -172,7 +173,7 @@ fn mountpoint(directory: &Path) -> Result<PathBuf, CliError> {
         let shown = directory.display();
         match e.kind() {
             io::ErrorKind::NotFound => CliError::failed(format!("there is no directory {shown}"))
-                .with_hint(format!("`mkdir -p {shown}` makes it")),
+                .with_hint(format!("create it with `mkdir -p {shown}`")),
             _ => CliError::io(format!("cannot use {shown} as mount point"), &e),
         }
     })
@@ -180,7 +181,7 @@ fn mountpoint(directory: &Path) -> Result<PathBuf, CliError> {
 
 /// Starts the daemon and waits until it serves.
 fn background(context: &Context, args: &MountArgs) -> Result<CommandOutcome, CliError> {
-    // What can be refused here needs no daemon and no log.
+    // Checked here first: a refusal needs no daemon and no log.
     let options = options(context, args)?;
     let store = context.store_url()?;
     let mut arguments: Vec<OsString> = vec!["mount".into(), "--foreground".into()];
@@ -233,8 +234,8 @@ fn background(context: &Context, args: &MountArgs) -> Result<CommandOutcome, Cli
     let served = spawn::spawn(&arguments, &options.state)?;
     if let Some(reason) = served.get("store_offline_reason").and_then(Value::as_str) {
         context.ui().warn(&format!(
-            "{store} does not answer: what is cached can be read, and what is staged cannot be committed \
-             until it is back ({reason})"
+            "{store} does not answer: cached files can be read, but nothing can be committed until it is back \
+                ({reason})"
         ));
     }
     if let Some(told) = set_aside_note(&options.state) {

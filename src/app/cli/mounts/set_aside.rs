@@ -10,8 +10,8 @@ pub fn set_aside_note(state: &Path) -> Option<String> {
     let named: Vec<String> = kept.iter().map(|path| path.display().to_string()).collect();
     (!named.is_empty()).then(|| {
         format!(
-            "staged files of which it is not known whose they are stand in {}; copy what you need from tree/ there, \
-             then delete it",
+            "staged files that belong to no known session were moved to {}; copy what you need from tree/ \
+                there, then delete it",
             named.join(", ")
         )
     })

@@ -1,4 +1,4 @@
-//! `artfs status`: what the mount is doing.
+//! `artfs status`: shows the state of the mount.
 
 use clap::Args;
 use serde_json::Value;
@@ -18,7 +18,7 @@ Example:
   artfs status --json | jq .pid")]
 pub struct StatusArgs {}
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context) -> Result<CommandOutcome, CliError> {
     let state = context.state_path()?;
     let Some(client) = context.daemon()? else {
@@ -27,14 +27,17 @@ pub fn run(context: &Context) -> Result<CommandOutcome, CliError> {
             .map_err(|e| CliError::io(format!("cannot look at the lock in {shown}"), &e))?;
         return Err(match held {
             LockState::Held(Some(holder)) => CliError::failed(format!(
-                "a daemon (pid {}) for {} runs on {shown}, but it does not answer",
+                "the daemon (pid {}) for {} runs on {shown}, but does not answer",
                 holder.pid, holder.mountpoint
             ))
-            .with_hint(format!("it is starting or ending; if that lasts, `kill {}` ends it", holder.pid)),
+            .with_hint(format!(
+                "it is starting or ending; if that takes long, end it with `kill {}`",
+                holder.pid
+            )),
             LockState::Held(None) => CliError::failed(format!("a daemon is starting on {shown}")),
             LockState::Free => CliError::failed(format!("nothing is mounted from the state folder {shown}"))
                 .with_hint(
-                    "`artfs mount DIR` mounts; --state DIR or $ARTFS_STATE names another state folder",
+                    "run `artfs mount DIR`, or name another state folder with --state DIR or $ARTFS_STATE",
                 ),
         });
     };

@@ -1,4 +1,4 @@
-//! `artfs umount`: takes the mount away and ends the daemon.
+//! `artfs umount`: unmounts and ends the daemon.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,12 +20,12 @@ use crate::host::sys::{self, Detach};
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// The same where open files may keep it.
 const LAZY_END_LIMIT: Duration = Duration::from_secs(1);
-/// How long the mount table may take to show what was done.
+/// How long the mount table may take to show an unmount.
 const TABLE_LIMIT: Duration = Duration::from_secs(5);
 /// Between two looks at the mount table.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Take the mount away and end its daemon
+/// Unmount and end the daemon
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Returns when the mount is gone and the daemon has ended.
@@ -34,15 +34,16 @@ Examples:
   artfs umount /artifacts
   artfs umount --lazy /artifacts      even if files in it are open")]
 pub struct UmountArgs {
-    /// The mount point [default: that of the daemon on the state folder]
+    /// The mount point [default: that of the daemon of the state folder]
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
-    /// Even if it is in use: take the name away now, the rest when the last open file is closed
+    /// Unmount even if it is in use: new users see nothing at once, and the daemon ends when the last open
+    /// file is closed
     #[arg(short, long, visible_alias = "force")]
     lazy: bool,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &UmountArgs) -> Result<CommandOutcome, CliError> {
     let state = context.state_path()?;
     let held = lock::look(&state)
@@ -57,7 +58,7 @@ pub fn run(context: &Context, args: &UmountArgs) -> Result<CommandOutcome, CliEr
         (None, Some(ours)) => ours.clone(),
         (None, None) => {
             let message = format!("nothing is mounted from the state folder {}", state.display());
-            return Err(CliError::failed(message).with_hint("`artfs umount DIR` names a mount point"));
+            return Err(CliError::failed(message).with_hint("name the mount point: `artfs umount DIR`"));
         }
     };
     let shown = mountpoint.display().to_string();
@@ -129,7 +130,7 @@ fn wait_for_end(
     {
         let message = format!("{shown} is unmounted here, but its daemon (pid {pid}) goes on: {held}");
         return Err(CliError::failed(message).with_hint(format!(
-            "{command} takes it away there; `kill {pid}` ends the daemon at once, for all"
+            "{command} unmounts it there; `kill {pid}` ends the daemon at once, for everybody"
         )));
     }
     if lazy {
@@ -148,7 +149,7 @@ fn ask_daemon(context: &Context, mountpoint: &Path, lazy: bool) -> Result<bool, 
     match client.call(&ControlRequest::Unmount { lazy }, |_| {}) {
         Ok(_) => Ok(true),
         // It may have ended between the unmount and its answer.
-        // One that is stopped, say: its mount can lose its name all the same.
+        // The daemon may be stopped; its mount can still be detached.
         Err(_) if lazy => Ok(false),
         Err(error) if ours_at(mountpoint)?.is_some() => Err(error.into()),
         Err(_) => Ok(true),
@@ -163,9 +164,9 @@ fn unmount_directly(mountpoint: &Path, detach: Detach, had_daemon: bool) -> Resu
             return Ok(());
         }
         return Err(CliError::failed(format!("no artfs is mounted on {shown}"))
-            .with_hint("`artfs status` tells what is mounted"));
+            .with_hint("`artfs status` shows what is mounted"));
     };
-    // Nobody can work in a dead mount, so nobody is disturbed.
+    // Nobody can work in a dead mount, so unmounting lazily disturbs nobody.
     let detach = if entry.is_dead() { Detach::Lazily } else { detach };
     match sys::unmount(mountpoint, detach) {
         Ok(()) => Ok(()),
@@ -184,7 +185,9 @@ fn wait_for_table(mountpoint: &Path) -> Result<(), CliError> {
     while ours_at(mountpoint)?.is_some() {
         if begun.elapsed() > TABLE_LIMIT {
             let message = format!("there is still an artfs mounted on {}", mountpoint.display());
-            return Err(CliError::failed(message).with_hint("there was more than one: repeat the command"));
+            return Err(
+                CliError::failed(message).with_hint("several mounts were stacked: repeat the command")
+            );
         }
         std::thread::sleep(POLL);
     }

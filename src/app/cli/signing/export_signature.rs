@@ -1,4 +1,4 @@
-//! `artfs export-signature`: a version's files, signed for tools that know nothing of artfs.
+//! `artfs export-signature`: signs a version's files for tools that know nothing of artfs.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,9 +27,10 @@ use crate::store::OnMissing;
 /// Sign a version's files for the model-signing tool
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Sign a version's files for the OpenSSF's model-signing tool.\n\n\
-        Writes a Sigstore bundle with the SHA-256 of every file, signed with an elliptic-curve key. It holds for a \
-        directory that was copied out of the mount or with `artfs get`. All content is read, and checked.",
+    long_about = "Sign a version's files for OpenSSF's model-signing tool.\n\n\
+        Writes a Sigstore bundle with the SHA-256 of every file, signed with an elliptic-curve key. The \
+        signature is valid for a directory copied from the mount or with `artfs get`. The command reads and \
+        checks all content.",
     after_help = "\
 Examples:
   openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem
@@ -45,21 +46,21 @@ pub struct ExportSignatureArgs {
     /// A private key in PEM, on P-256 or P-384
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// Where to write the bundle; - is the standard output
+    /// Where to write the bundle; - is standard output
     #[arg(long, value_name = "FILE")]
     model_signing: PathBuf,
     #[command(flatten)]
     policy: PolicyArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &ExportSignatureArgs) -> Result<CommandOutcome, CliError> {
     let shown = args.key.display();
     let pem = std::fs::read_to_string(&args.key);
     let pem = pem.map_err(|e| CliError::io(format!("cannot read the key {shown}"), &e))?;
     let key = EcKey::from_pem(&pem).map_err(|e| {
-        CliError::failed(format!("{shown} cannot be used: {}", e.problem)).with_hint(
-            "`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem` makes one",
+        CliError::failed(format!("cannot use the key {shown}: {}", e.problem)).with_hint(
+            "create one with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem`",
         )
     })?;
     let policy = args.policy.policy()?;
@@ -74,9 +75,10 @@ pub fn run(context: &Context, args: &ExportSignatureArgs) -> Result<CommandOutco
     let (bundle, ignored) = done?;
     let wrote = context.ui().write_file(&args.model_signing, bundle.as_bytes())?;
     if !ignored.is_empty() {
-        context
-            .ui()
-            .note(&format!("not signed, because model-signing leaves it out: {}", ignored.join(", ")));
+        context.ui().note(&format!(
+            "not covered by the signature, because model-signing ignores them: {}",
+            ignored.join(", ")
+        ));
     }
     if wrote == Wrote::File {
         let shown = escape::line(&args.model_signing.to_string_lossy());
@@ -97,8 +99,9 @@ async fn bundle(
         CliError::failed(format!("{reference} cannot be signed for model-signing: {problem}"))
     };
     let damaged = |what: &str| {
-        CliError::failed(format!("{reference} is not signed: {what}"))
-            .with_hint("`artfs verify REF` names all that is damaged; `artfs verify --repair REF` stores it again from a copy")
+        CliError::failed(format!("{reference} was not signed: {what}")).with_hint(
+            "`artfs verify REF` lists the damage; `artfs verify --repair REF` repairs it from a copy",
+        )
     };
     let view = content.view(&reference.artifact, version).await?;
     let (mut model, mut listing) = (Model::default(), ListingHasher::default());
@@ -119,7 +122,7 @@ async fn bundle(
                 EntryBody::Directory => continue,
                 EntryBody::Symlink { .. } => return Err(refused(format!("{path} is a symbolic link"))),
                 EntryBody::Reference(_) => return Err(refused(format!("{path} is not in the store"))),
-                EntryBody::Contained(_) => return Err(refused(format!("{path} is of another version"))),
+                EntryBody::Contained(_) => return Err(refused(format!("{path} belongs to another version"))),
             };
             let file_content = view.open_file(*ordinal, path, file).await?;
             let (mut sha256, mut blake3) = (digest::Context::new(&digest::SHA256), blake3::Hasher::new());
@@ -136,9 +139,9 @@ async fn bundle(
             model.push(path, sha256).map_err(|e| refused(e.problem))?;
         }
     }
-    // What is signed here is what was committed, whatever the manifest says.
+    // Only what was committed is signed, whatever the manifest says.
     if listing.digest() != version.digest {
-        return Err(damaged("its entries are not those of its digest"));
+        return Err(damaged("its entries do not match its digest"));
     }
     let ignored = std::mem::take(&mut model.ignored);
     Ok((model.sign(&reference.to_string(), key).map_err(|e| refused(e.problem))?, ignored))

@@ -1,4 +1,4 @@
-//! `artfs sign`: a version that was committed without a signature gets one.
+//! `artfs sign`: signs a version that was committed without a signature.
 
 use clap::Args;
 use serde_json::json;
@@ -10,14 +10,14 @@ use crate::app::cli::verify::read_stored;
 use crate::app::human;
 use crate::format::name::{Reference, Selector};
 
-/// Sign a version that is there already
+/// Sign an existing version
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Sign a version that is there already.\n\n\
-        Appends an event that says: the content of this version is that of this digest. It counts like a signed commit \
-        of the version where signatures are demanded. Nothing is signed that does not verify: all of the version is \
-        read from the store first, as by `artfs verify`, and costs as much. References are not, as no signature covers \
-        their bytes. Name the version by its digest if you know that.",
+    long_about = "Sign an existing version.\n\n\
+        Appends an event that states the digest of this version. Where signatures are required, it counts like \
+        a signed commit of the version. The command signs nothing that does not verify: it first reads the \
+        whole version from the store, as `artfs verify` does, at the same cost. It does not read references, \
+        whose bytes no signature covers. Name the version by its digest if you know it.",
     after_help = "\
 Examples:
   artfs sign proj/bert:v7 --sign=~/.ssh/release
@@ -29,11 +29,11 @@ pub struct SignArgs {
     reference: Reference,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &SignArgs) -> Result<CommandOutcome, CliError> {
     if context.sign_key()?.is_none() {
-        return Err(CliError::usage("no key is named to sign with")
-            .with_hint("name it with --sign=KEY or $ARTFS_SIGN_KEY; --sign alone takes that of ~/.ssh"));
+        return Err(CliError::usage("no signing key is named")
+            .with_hint("name one with --sign=KEY or $ARTFS_SIGN_KEY; --sign alone uses the key in ~/.ssh"));
     }
     // The version that was read is the one that is signed and printed.
     let (version, findings) = read_stored(context, &args.reference, None)?;
@@ -46,9 +46,7 @@ pub fn run(context: &Context, args: &SignArgs) -> Result<CommandOutcome, CliErro
         };
         let name = format!("{key}:{}", version.version);
         let message = format!("{name} was not signed, because it does not verify: {}{more}", first.detail);
-        return Err(
-            CliError::failed(message).with_hint(format!("`artfs verify {name}` names all that is wrong"))
-        );
+        return Err(CliError::failed(message).with_hint(format!("`artfs verify {name}` lists all problems")));
     }
     let target = Selector::Version(version.version);
     opened.runtime.block_on(catalog.commit_again(key, &target, &context.actor()))?;

@@ -33,7 +33,7 @@ pub fn open(
     let for_good = || format!("if it was deleted for good, remove {}", file.display());
     let gone = |error: OpenError| match (&error, &remembered) {
         (OpenError::NotAStore { .. }, Some(_)) => {
-            CliError::failed(error.to_string()).with_hint(format!("it was a store before; {}", for_good()))
+            CliError::failed(error.to_string()).with_hint(format!("there was a store before; {}", for_good()))
         }
         _ => error.into(),
     };
@@ -56,7 +56,7 @@ pub fn open(
     });
     let store = opened.map_err(gone)?;
     if let Some(outage) = store.outage() {
-        tracing::warn!(store = %url, problem = %outage.cause, "the store cannot be reached: using what is known here");
+        tracing::warn!(store = %url, problem = %outage.cause, "the store cannot be reached: using what this host knows");
         if url.directory().is_some() {
             tracing::warn!("if its disk is not mounted, mount it; {}", for_good());
         }
@@ -64,12 +64,12 @@ pub fn open(
         return Ok(store);
     }
     if wants_sha256 && !store.header().has_sha256() {
-        let message = format!("{url} was made without --sha256, and that cannot be changed");
-        return Err(CliError::failed(message).with_hint("leave --sha256 out, or use a new store"));
+        let message = format!("{url} was created without --sha256, which cannot be changed later");
+        return Err(CliError::failed(message).with_hint("omit --sha256, or use a new store"));
     }
     let is_known = remembered == Some(store.header());
     if !is_known && remembered.is_some() {
-        tracing::warn!(store = %url, "this is another store than the one that was here before");
+        tracing::warn!(store = %url, "this is not the store that was here before");
     }
     demand_conditions(&store, &file, url, recalled.as_ref());
     // One that is known here is asked when something is written: these credentials may be a reader's.
@@ -97,9 +97,9 @@ fn refuse_moved(runtime: &Runtime, url: &StoreUrl) -> Result<(), CliError> {
     );
     match runtime.block_on(opened) {
         Ok(_) => Err(CliError::failed(format!(
-            "{url} is now taken as it is written, and there is a store at {formerly}, where it led before"
+            "{url} is now taken literally, but there is a store at {formerly}, where it pointed before"
         ))
-        .with_hint(format!("write {formerly}, or move the objects"))),
+        .with_hint(format!("use {formerly}, or move the objects"))),
         // Whatever is wrong with the place shows when the store itself is opened.
         Err(_) => Ok(()),
     }

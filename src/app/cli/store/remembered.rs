@@ -52,6 +52,6 @@ pub fn remember(file: &Path, url: &StoreUrl, header: &StoreHeader, conditions: O
     let kept =
         durable::create_private_directory(folder).and_then(|()| durable::write_atomically(file, &text));
     if let Err(error) = kept {
-        tracing::warn!(file = %file.display(), %error, "cannot remember the store");
+        tracing::warn!(file = %file.display(), %error, "cannot save the store's header");
     }
 }

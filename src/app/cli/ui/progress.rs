@@ -1,4 +1,4 @@
-//! One line on the terminal that says how far long work is. In a pipe there is none.
+//! A line on the terminal that shows the progress of long work. In a pipe there is none.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use crate::app::daemon::wire::WorkProgress;
 use crate::app::human;
 use crate::app::progress::reporting;
 
-/// The line is not written anew more often than this.
+/// The line is redrawn at most this often.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The line; gone when it is dropped.
+/// The progress line; dropping it clears it.
 #[derive(Debug)]
 pub struct ProgressLine {
     terminal: bool,
@@ -24,7 +24,7 @@ impl ProgressLine {
         Self { terminal: io::stderr().is_terminal(), shown: None }
     }
 
-    /// Shows how far the work is.
+    /// Shows the progress of the work.
     pub fn show(&mut self, progress: &WorkProgress) {
         if !self.terminal || self.shown.is_some_and(|at| at.elapsed() < INTERVAL) {
             return;
@@ -34,7 +34,7 @@ impl ProgressLine {
     }
 
     fn write(&self, line: &str) {
-        // Only an ornament: the work does not fail with it.
+        // The work does not fail because its progress cannot be shown.
         let _ = write!(io::stderr(), "\r\x1b[K{line}").and_then(|()| io::stderr().flush());
     }
 }
@@ -53,7 +53,7 @@ impl Drop for ProgressLine {
     }
 }
 
-/// Does the work with a line on the terminal that says how many bytes are done.
+/// Does the work while a line on the terminal shows how many bytes are done.
 pub async fn with_line<T>(
     step: &str,
     total_bytes: Option<u64>,
@@ -64,7 +64,7 @@ pub async fn with_line<T>(
     following(progress, work).await
 }
 
-/// Does the work with a line on the terminal that says how far it is.
+/// Does the work while a line on the terminal shows its progress.
 pub async fn following<T>(progress: impl Fn() -> WorkProgress, work: impl Future<Output = T>) -> T {
     let mut line = ProgressLine::new();
     reporting(INTERVAL, work, || line.show(&progress())).await

@@ -1,4 +1,4 @@
-//! `artfs verify --path`: a directory that should be a copy of a version.
+//! `artfs verify --path`: compares a directory with a version.
 
 use std::path::Path;
 use std::sync::Arc;

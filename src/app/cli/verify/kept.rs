@@ -1,4 +1,4 @@
-//! `artfs verify --path` without the store: a copy against what was kept of a version beside it.
+//! `artfs verify --path` without the store: compares a copy with a kept listing, record or digest.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,7 +17,7 @@ use crate::format::listed::{self, ListedNode, ListingLine};
 use crate::format::name::{ArtifactKey, Reference, Selector, VersionNumber};
 use crate::repo::verify::{self, Finding, Problem};
 
-/// What is needed of a record as `.artfs/v7.json` and `artfs show --json` give it.
+/// The members needed of a record as `.artfs/v7.json` and `artfs show --json` have it.
 #[derive(Deserialize)]
 struct KeptRecord {
     artifact: ArtifactKey,
@@ -26,7 +26,7 @@ struct KeptRecord {
     digest: Digest,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(super) fn run(
     context: &Context,
     reference: &Reference,
@@ -47,9 +47,8 @@ pub(super) fn run(
             let files: Vec<String> = listings.iter().map(|file| file.display().to_string()).collect();
             let message =
                 format!("the BLAKE3 of {} is not {digest}, the digest of {reference}", files.join(", "));
-            return Err(
-                CliError::difference(message).with_hint("it is another version's listing, or was changed")
-            );
+            return Err(CliError::difference(message)
+                .with_hint("the listing belongs to another version, or was changed"));
         }
         listing => listing,
     };
@@ -62,7 +61,7 @@ pub(super) fn run(
             () = interrupted() => Err(stopped(reference)),
         }
     })?;
-    // What hashes on its own thread need not be waited for.
+    // Hashing on its own thread need not be waited for.
     runtime.shutdown_background();
     let subject = Subject { artifact: reference.artifact.clone(), version, digest, files, bytes };
     report(context, &subject, &findings, &format!("in {}", directory.display()))
@@ -87,15 +86,15 @@ async fn compare(
     }
     let (found, files, bytes) = verify::digest_of(directory, progress).await?;
     let detail = format!(
-        "{}: its digest is {found}, that of the version is {digest}; a --listing tells what differs (of a version with \
-         references or other versions in it no copy has the digest)",
+        "{}: its digest is {found}, that of the version is {digest}; use --listing to see what differs (a copy \
+            of a version with references or contained versions never has its digest)",
         directory.display()
     );
     let different = || Finding { path: directory.display().to_string(), problem: Problem::Different, detail };
     Ok((files, bytes, if found == digest { vec![] } else { vec![different()] }))
 }
 
-/// The digest that the version has by the user's own word, by a record, or by what this host knows of the log.
+/// Returns the expected digest: named by the user, by a record, or by the log that this host knows.
 fn expected(
     context: &Context,
     reference: &Reference,
@@ -130,8 +129,8 @@ fn expected(
             let version = opened.runtime.block_on(opened.catalog.resolve(reference))?;
             Ok((version.digest, Some(version.version)))
         }
-        None => Err(CliError::usage(format!("what {reference} is cannot be known without the store"))
-            .with_hint("write project/name@digest, or give its --record")),
+        None => Err(CliError::usage(format!("{reference} cannot be resolved without the store"))
+            .with_hint("write project/name@digest, or add --record FILE")),
     }
 }
 

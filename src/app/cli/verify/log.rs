@@ -32,7 +32,7 @@ pub(super) fn run_signed(
 ) -> Result<CommandOutcome, CliError> {
     let opened = context.open()?;
     let checked = check_log(&opened, key);
-    // What breaks the chain does not keep the signatures from being looked at.
+    // A broken chain does not keep the signatures from being checked.
     let broken = match checked {
         Ok(_) => None,
         Err(CliError::Failed(error)) if error.code == CommandOutcome::Difference.code() => {
@@ -56,7 +56,7 @@ pub(super) fn run_signed(
             let count = human::count(events.len() as u64, "event");
             text.push_str(&match is_sound {
                 true => format!("the log of {key} is sound and signed: {count}\n"),
-                false => format!("the log of {key} is not as it should be: {count}\n"),
+                false => format!("the log of {key} has problems: {count}\n"),
             });
             context.ui().print(&text)?;
         }
@@ -64,7 +64,7 @@ pub(super) fn run_signed(
     Ok(if is_sound { CommandOutcome::Done } else { CommandOutcome::Difference })
 }
 
-/// Reads the whole log; gives the number of its events and the hash of the last.
+/// Reads the whole log and returns the number of its events and the hash of the last.
 pub(super) fn check_log(opened: &OpenedStore, key: &ArtifactKey) -> Result<(u64, EventHash), CliError> {
     let state = opened.runtime.block_on(opened.catalog.check_log(key))?;
     Ok((state.seq() + 1, state.head()))

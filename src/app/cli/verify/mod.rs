@@ -1,4 +1,4 @@
-//! `artfs verify`: is what the store holds, or a directory has, what was committed?
+//! `artfs verify`: checks that the store, or a directory, has what was committed.
 
 mod copy;
 mod kept;
@@ -23,26 +23,25 @@ pub(super) use self::stored::read_stored;
 #[derive(Debug, Args)]
 #[command(
     long_about = "Check a version against its hashes.\n\n\
-        Reads all of the version from the store, past the cache: the log of its artifact, its manifest, every byte \
-        of its files. With --path it compares a directory with the version instead. All that is wrong is named.\n\n\
-        With --repair, what the store lost of the version, or has other bytes of, is stored again from the cache of this \
-        host, and with --path from the files of a copy; every byte is proved by its hash first. Other versions that share \
-        it are whole again, too. Then the version is verified once more. Costs reading all of it up to three times.",
+        Reads the whole version from the store, bypassing the cache: the log of its artifact, its manifest, every byte of its files. With --path it compares a directory with the version instead. It lists every problem.\n\n\
+        With --repair it stores missing and damaged content again, from this host's cache and, with --path, \
+        from the files of a copy, after checking every byte against its hash. This also repairs other versions \
+        that share the content. Then it verifies the version once more. It reads the version up to three times.",
     after_help = "\
-Exit code 3 means that something is not what it should be.
+Exit code 3 means that a problem was found.
 
 Examples:
-  artfs verify proj/bert:v7                   all that the store has of it
+  artfs verify proj/bert:v7                   the version as the store has it
   artfs verify proj/bert:v7 --path ./bert     a directory that should be a copy of it
-  artfs verify proj/bert:v7 --repair          store again what is damaged, as far as this host's cache has it
+  artfs verify proj/bert:v7 --repair          repair damage from this host's cache
   artfs verify proj/bert:v7 --repair --path ./bert
-                                              or as far as the copy in ./bert has it
+                                              or from the copy in ./bert
   artfs verify --log proj/bert                the log alone, with its chain of hashes
   artfs verify --log --allowed-signers FILE proj/bert
-                                              also that all of it is signed by who may
+                                              also that every event is signed by an allowed signer
 
-Without the store, a copy is compared with what was kept of the version: its listing, which names what differs, or
-its record or digest alone, which only tell whether anything does:
+Without the store, a copy is compared with what was kept of the version: its listing, which shows what differs, or
+its record or digest alone, which only show whether anything differs:
   artfs verify proj/bert:v7 --path ./bert --record v7.json --listing v7.listing
   artfs verify proj/bert@DIGEST --path ./bert --listing v7.listing
   artfs verify proj/bert@DIGEST --path ./bert --no-store"
@@ -53,20 +52,20 @@ pub struct VerifyArgs {
     log: bool,
     #[command(flatten)]
     signers: SignersArgs,
-    /// Store again what the store lost, from this host's cache, and from the directory of --path
+    /// Repair missing and damaged content from this host's cache and the directory of --path
     #[arg(long, conflicts_with_all = ["log", "listings", "record", "no_store"])]
     repair: bool,
     /// Compare this directory with the version
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
-    /// Compare with this listing (.artfs/v7.listing), without the store; of several, the others are those of versions
-    /// that the first contains (repeatable)
+    /// Compare with this listing (.artfs/v7.listing), without the store; repeat it for the listings of
+    /// contained versions
     #[arg(long = "listing", value_name = "FILE", requires = "path")]
     listings: Vec<PathBuf>,
     /// Take the digest from this record (.artfs/v7.json), without the store
     #[arg(long, value_name = "FILE", requires = "path")]
     record: Option<PathBuf>,
-    /// Do not ask the store: the digest in REF is enough
+    /// Do not use the store: the digest in REF is enough
     #[arg(long, requires = "path")]
     no_store: bool,
     /// The version
@@ -76,7 +75,7 @@ pub struct VerifyArgs {
     references: ReferenceArgs,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &VerifyArgs) -> Result<CommandOutcome, CliError> {
     match &args.path {
         _ if args.repair => repair::run(context, &args.reference, &args.references, args.path.as_deref()),

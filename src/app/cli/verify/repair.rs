@@ -1,4 +1,4 @@
-//! `artfs verify --repair`: stores again what the store lost of a version.
+//! `artfs verify --repair`: restores missing and damaged content of a version.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ pub(super) fn run(
     report(context, &subject, &findings, "in the store")
 }
 
-/// Stores again what the store lost of a version; this host's next commits refer to that.
+/// Stores missing and damaged content of a version again; this host's next commits refer to the new objects.
 pub fn store_again(
     content: &OpenedContent,
     reference: &Reference,
@@ -54,12 +54,12 @@ pub fn store_again(
         tokio::select! {
             done = work => done,
             () = interrupted() => Err(CliError::failed(format!("repairing {reference} was interrupted"))
-                .with_hint("repeat the command; what was stored again already stays")),
+                .with_hint("repeat the command; what was repaired stays repaired")),
         }
     })
 }
 
-/// Tells people what a repair did.
+/// Prints what a repair did, for people.
 pub fn report_repaired(context: &Context, repaired: &Repaired) -> Result<(), CliError> {
     if context.format() == Format::Json {
         return Ok(());
@@ -71,7 +71,7 @@ pub fn report_repaired(context: &Context, repaired: &Repaired) -> Result<(), Cli
     }
     if !repaired.left.is_empty() {
         text.push_str(&format!(
-            "; of {} no good bytes are here",
+            "; {} cannot be repaired from here",
             human::count(repaired.left.len() as u64, "damaged part")
         ));
     }

@@ -1,4 +1,4 @@
-//! What a verification found, printed.
+//! Printing what a verification found.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::repo::verify::{Finding, Problem};
 /// What was verified.
 pub(super) struct Subject {
     pub artifact: ArtifactKey,
-    /// Not known where nothing but a digest is.
+    /// Unknown if only a digest is given.
     pub version: Option<VersionNumber>,
     pub digest: Digest,
     pub files: u64,
@@ -40,7 +40,7 @@ impl Subject {
     }
 }
 
-/// Tells what was found.
+/// Prints the findings.
 pub(super) fn report(
     context: &Context,
     subject: &Subject,
@@ -88,5 +88,5 @@ fn word(problem: Problem) -> &'static str {
 }
 
 pub(super) fn stopped(reference: &Reference) -> CliError {
-    CliError::failed(format!("verifying {reference} was interrupted, and nothing is known of it"))
+    CliError::failed(format!("verifying {reference} was interrupted before there was a result"))
 }

@@ -1,4 +1,4 @@
-//! `artfs verify REF`: all that the store has of a version.
+//! `artfs verify REF`: checks a version as the store has it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -29,15 +29,14 @@ pub(super) fn run(
     let is_lost = |f: &Finding| matches!(f.problem, Problem::Damaged | Problem::Missing);
     if findings.iter().any(is_lost) && context.format() == Format::Text {
         context.ui().hint(&format!(
-            "`artfs verify --repair {reference}` stores again what this host's cache has of it, --path DIR what a \
-             copy has"
+            "`artfs verify --repair {reference}` repairs it from this host's cache, with --path DIR also from a copy"
         ));
     }
     Ok(outcome)
 }
 
-/// Reads all of a version from the store, past the cache, and gives what is wrong. References are passed over unless it
-/// is said which may be read.
+/// Reads a whole version from the store, bypassing the cache, and returns the problems. References are skipped
+/// unless `allowed` says which may be read.
 pub fn read_stored(
     context: &Context,
     reference: &Reference,
@@ -90,7 +89,7 @@ fn stored(
     })
 }
 
-/// A folder of its own in the state folder, gone when this is dropped.
+/// A temporary folder in the state folder, removed on drop.
 struct ScratchFolder(PathBuf);
 
 impl ScratchFolder {
