@@ -193,8 +193,8 @@ For more information, try '--help'.
         host.say(&["mount", "nowhere", "--min-state", &state]),
         "\
 [stderr]
-error: --min-state needs --require-signed: an event that nobody must have signed proves nothing
-hint: add --require-signed NAME for what is served: production, latest or v*
+error: --min-state needs --require-signed: an event that need not be signed proves nothing
+hint: add --require-signed NAME for each name that is served: production, latest or v*
 [exit 2]
 "
     );
@@ -221,7 +221,7 @@ error: \"latest\" is reserved and cannot be set as an alias (so are staging, sta
         host.say(&["alias", "set", "proj/bert", "v0"]),
         "\
 [stderr]
-error: write it as `artfs alias set project/name alias v8`
+error: write `artfs alias set project/name alias v8`
 [exit 2]
 "
     );
@@ -244,7 +244,7 @@ For more information, try '--help'.
         host.say(&["meta", "set", "proj/bert", "f1"]),
         "\
 [stderr]
-error: invalid value 'f1' for '[KEY=VALUE]...': write it as key=value
+error: invalid value 'f1' for '[KEY=VALUE]...': write key=value
 
 For more information, try '--help'.
 [exit 2]
@@ -254,7 +254,7 @@ For more information, try '--help'.
         host.say(&["tag", "add", "proj/bert", "a,b"]),
         "\
 [stderr]
-error: invalid value 'a,b' for '<TAG>...': a tag has no comma in it
+error: invalid value 'a,b' for '<TAG>...': a tag cannot contain a comma
 
 For more information, try '--help'.
 [exit 2]
@@ -280,7 +280,7 @@ fn places_that_are_no_store_are_told_apart() {
         "\
 [stderr]
 error: file://$T/store is not an artfs store: there is no such directory
-hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place
+hint: name the store with --store URL or $ARTFS_STORE; `artfs mount` creates one in an empty place
 [exit 1]
 "
     );
@@ -290,7 +290,7 @@ hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one
         "\
 [stderr]
 error: file://$T/store is not an artfs store: it is empty; `artfs mount` or `artfs put` makes a store there
-hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place
+hint: name the store with --store URL or $ARTFS_STORE; `artfs mount` creates one in an empty place
 [exit 1]
 "
     );
@@ -300,7 +300,7 @@ hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one
         "\
 [stderr]
 error: file://$T/store is not an artfs store: it has no artfs.json and holds other objects (photo.jpg, …)
-hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place
+hint: name the store with --store URL or $ARTFS_STORE; `artfs mount` creates one in an empty place
 [exit 1]
 "
     );
@@ -324,7 +324,7 @@ error: cannot use the store file://$T/store: the store has format 2, this artfs 
         "\
 [stderr]
 error: file://$T/photo is not an artfs store: there is no such directory
-hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place
+hint: name the store with --store URL or $ARTFS_STORE; `artfs mount` creates one in an empty place
 [exit 1]
 "
     );
@@ -334,7 +334,7 @@ hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one
         "\
 [stderr]
 error: file://$T/file is not an artfs store: it is not a directory
-hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one in an empty place
+hint: name the store with --store URL or $ARTFS_STORE; `artfs mount` creates one in an empty place
 [exit 1]
 "
     );
@@ -343,7 +343,7 @@ hint: --store URL or $ARTFS_STORE names the store; `artfs mount` makes a new one
         "\
 [stderr]
 error: cannot make the state folder $T/file: File exists (os error 17)
-hint: --state DIR or $ARTFS_STATE puts it elsewhere
+hint: put it elsewhere with --state DIR or $ARTFS_STATE
 [exit 1]
 "
     );
@@ -359,7 +359,7 @@ fn a_store_that_was_there_before_is_shown_as_it_was_and_not_taken_for_a_new_one(
         let said = host.say(&["ls"]);
         let (shown, warned) = said.split_once("[stderr]\n").unwrap();
         assert_eq!(shown, before);
-        assert!(warned.contains("the store cannot be reached: using what is known here"), "{warned}");
+        assert!(warned.contains("the store cannot be reached: using what this host knows"), "{warned}");
         assert!(warned.contains(" is gone: is its disk mounted?"), "{warned}");
         assert!(warned.contains("if it was deleted for good, remove $T/state/stores/"), "{warned}");
         let said = host.say(&["alias", "set", "proj/bert", "best", "v0"]);
@@ -414,7 +414,7 @@ v1           2  1023 B  2026-01-02 03:07  ann  48fc721fbbc1  latest, best
         "\
 [stderr]
 error: there is no project none in file://$T/store
-hint: `artfs ls` lists what there is
+hint: `artfs ls` lists what exists
 [exit 1]
 "
     );
@@ -609,7 +609,10 @@ hint: `artfs alias ls proj/bert` lists the aliases
 "
     );
     assert_eq!(host.say(&["alias", "ls", "proj/bert"]).lines().count(), 2);
-    assert_eq!(host.say(&["alias", "ls", "other/empty"]), "[stderr]\nother/empty has no alias but latest\n");
+    assert_eq!(
+        host.say(&["alias", "ls", "other/empty"]),
+        "[stderr]\nother/empty has no alias other than latest\n"
+    );
 }
 
 #[test]
@@ -648,7 +651,7 @@ fn tags_metadata_and_time_to_live_are_changed_and_shown() {
     );
     assert_eq!(
         host.say(&["ttl", "proj/bert", "90d"]),
-        "proj/bert 90d, for versions without a time of their own\n"
+        "proj/bert 90d, for versions without their own time to live\n"
     );
     assert_eq!(host.say(&["ttl", "proj/bert:v0"]), "proj/bert:v0 never\n");
     assert_eq!(host.say(&["ttl", "proj/bert:v0", "default"]), "proj/bert:v0 90d (the artifact's default)\n");
@@ -658,14 +661,14 @@ fn tags_metadata_and_time_to_live_are_changed_and_shown() {
     );
     assert_eq!(
         host.say(&["ttl", "proj/bert", "never"]),
-        "proj/bert never, for versions without a time of their own\n"
+        "proj/bert never, for versions without their own time to live\n"
     );
     assert_eq!(
         host.say(&["ttl", "proj/bert", "default"]),
         "\
 [stderr]
-error: proj/bert is an artifact: what would its default be?
-hint: write a span, as 30d, or never
+error: proj/bert is an artifact, so `default` means nothing here
+hint: write a span such as 30d, or never
 [exit 2]
 "
     );
@@ -688,11 +691,11 @@ fn rm_deletes_what_is_named_and_nothing_by_mistake() {
     for (what, message) in [
         (
             "proj/bert",
-            "proj/bert is a whole artifact with all its versions\nhint: proj/bert:v3 names one version; `artfs rm --recursive proj/bert` deletes all",
+            "proj/bert is an artifact, not a version\nhint: proj/bert:v3 names one version; `artfs rm --recursive proj/bert` deletes the artifact with all its versions",
         ),
         (
             "proj",
-            "proj is a whole project with all its artifacts\nhint: proj/name:v3 names one version; `artfs rm --recursive proj` deletes all",
+            "proj is a project, not a version\nhint: proj/name:v3 names one version; `artfs rm --recursive proj` deletes the project with all its artifacts",
         ),
     ] {
         assert_eq!(host.say(&["rm", what]), format!("[stderr]\nerror: {message}\n[exit 2]\n"));
@@ -702,7 +705,7 @@ fn rm_deletes_what_is_named_and_nothing_by_mistake() {
         "\
 [stderr]
 error: proj/bert:v1 was not deleted: best points to it
-hint: move or remove the aliases first (`artfs alias`), or remove them with it: --force
+hint: move or remove the aliases first (`artfs alias`), or remove them together with the version: --force
 [exit 1]
 "
     );
@@ -756,7 +759,7 @@ fn ls_deleted_tells_what_was_deleted_when_by_whom_and_why() {
         "\
 [stderr]
 error: proj/bert:v0 was not deleted
-hint: `artfs ls --deleted proj/bert` lists what was
+hint: `artfs ls --deleted proj/bert` lists the deleted versions
 [exit 1]
 "
     );
@@ -801,7 +804,7 @@ fn rm_spares_what_another_version_was_made_from() {
         "\
 [stderr]
 error: proj/ds:v0 was not deleted: it is an input of proj/made:v0
-hint: --force deletes it all the same
+hint: --force deletes it anyway
 [exit 1]
 "
     );
@@ -828,7 +831,7 @@ fn verify_log_finds_a_changed_lost_and_rolled_back_event() {
         "\
 [stderr]
 error: the log of proj/bert ends at event 2, but this host has seen 1 event more
-hint: events are never deleted: the store was rolled back; `artfs log --json` prints what is known
+hint: artfs never deletes events, so the store was rolled back; `artfs log --json` prints the events that this host knows
 [exit 3]
 "
     );
@@ -842,7 +845,7 @@ hint: events are never deleted: the store was rolled back; `artfs log --json` pr
         "\
 [stderr]
 error: the log of proj/bert is damaged at event 2: it does not name the hash of event 1: one of the two was changed
-hint: nothing behind that event can be trusted; restore the log's objects from a backup
+hint: do not trust anything after that event; restore the log's objects from a backup
 [exit 3]
 "
     );
@@ -886,7 +889,7 @@ fn verify_log_finds_a_checkpoint_that_is_not_what_the_log_says() {
             "\
 [stderr]
 error: {name} in the store, which event 64 vouches for, is damaged: its hash is not the one in its name
-hint: the log itself is sound so far: delete that object, and the log is read without it
+hint: the log itself is intact: delete that object, and artfs reads the log without it
 [exit 3]
 "
         )
@@ -947,7 +950,7 @@ error: proj/bert has no version or alias worst; `artfs ls proj/bert` lists what 
         "\
 [stderr]
 error: there is no project none in file://$T/store
-hint: `artfs ls` lists what there is
+hint: `artfs ls` lists what exists
 [exit 1]
 "
     );

@@ -125,7 +125,7 @@ async fn what_is_known_is_shown_while_the_store_is_away() {
     let after = host.run(&["ls"]);
     assert_eq!((after.status.code(), &after.stdout), (Some(0), &before.stdout));
     let told = String::from_utf8(after.stderr).unwrap();
-    assert!(told.contains("the store cannot be reached: using what is known here"), "{told}");
+    assert!(told.contains("the store cannot be reached: using what this host knows"), "{told}");
     let output = host.run(&["doctor"]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();

@@ -501,7 +501,7 @@ fn gc_frees_what_was_deleted_and_says_when_it_will() {
     assert_eq!((&report["condemned"]["epoch"], &report["freed_objects"]), (&json!(2), &json!(0)), "{report}");
     assert_eq!(report["pending"][0]["deletable"], report["next"], "{report}");
     let waiting = host.ok(&["gc", "--grace", "1h"]);
-    assert!(waiting.contains("collection 2: 3 objects can be deleted by a run after 2"), "{waiting}");
+    assert!(waiting.contains("collection 2: 3 objects to be deleted by a run after 2"), "{waiting}");
     std::thread::sleep(Duration::from_millis(1100));
     let freed = host.ok(&["gc", "--grace", "1s"]);
     assert!(freed.starts_with("collection 2: freed 29") && freed.lines().count() == 1, "{freed}");

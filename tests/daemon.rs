@@ -18,10 +18,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use artfs::app::daemon::lock::{self, LockState};
 use artfs::app::daemon::mounts;
-use artfs::app::daemon::wire::{
-    CommitOutcome, CommitReply, ControlRequest, VersionSettings, WireError, WorkProgress,
-};
+use artfs::app::daemon::wire::{CommitOutcome, CommitReply, ControlRequest, VersionSettings, WorkProgress};
 use artfs::app::daemon::{DaemonServices, Handler, MountedFs, Peer, ProgressSender};
+use artfs::app::error::WireError;
 use artfs::format::id::Digest;
 use artfs::format::name::VersionNumber;
 use fuser::{Errno, FileAttr, FileHandle, FileType, Filesystem, INodeNo, MountOption, ReplyAttr, ReplyEntry};
@@ -468,7 +467,7 @@ fn killed_without_guard() {
     kill(first, "-KILL");
     let second = host.mount();
     assert_ne!(first, second);
-    assert!(log().contains("a killed daemon does not end: its mount is aborted"), "{}", log());
+    assert!(log().contains("a killed daemon does not end: aborting its mount"), "{}", log());
     assert!(!std::path::Path::new(&format!("/proc/{first}/exe")).exists(), "it has ended");
     assert!(fs::metadata(&host.mountpoint).is_ok());
     assert!(host.run(&["umount", host.at()]).status.success());
@@ -504,7 +503,7 @@ fn harmless_signals() {
     kill(pid, "-PIPE");
     for signal in signals {
         kill(pid, &format!("-{signal}"));
-        host.wait_for_log(&format!("a signal that means nothing here signal={signal}\n"));
+        host.wait_for_log(&format!("ignored a signal signal={signal}\n"));
         assert!(
             fs::metadata(host.mountpoint.join("x")).is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT))
         );
@@ -528,11 +527,11 @@ fn hang_up() {
     let log = host.state.join("daemon.log");
     fs::rename(&log, host.state.join("daemon.log.1")).unwrap();
     kill(pid, "-HUP");
-    while !fs::read_to_string(&log).is_ok_and(|text| text.contains("the log was opened anew")) {
+    while !fs::read_to_string(&log).is_ok_and(|text| text.contains("reopened the log")) {
         std::thread::yield_now();
     }
     kill(pid, "-USR1");
-    host.wait_for_log("a signal that means nothing here");
+    host.wait_for_log("ignored a signal");
     assert!(host.is_mounted());
     assert!(host.run(&["umount"]).status.success());
 }
@@ -542,7 +541,7 @@ fn stopped() {
     let pid = host.mount();
     kill(pid, "-STOP");
     let want = format!(
-        "error: the daemon (pid {pid}) does not answer: it is stopped\nhint: `kill -CONT {pid}` lets it go on\n"
+        "error: the daemon (pid {pid}) does not answer: it is stopped\nhint: resume it with `kill -CONT {pid}`\n"
     );
     for words in [vec!["status"], vec!["commit", "p/a"], vec!["umount", host.at()]] {
         assert_eq!(error(&host.run(&words)), want, "{words:?}");
@@ -597,7 +596,7 @@ fn other_namespace() {
     let mut line = String::new();
     BufReader::new(other.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let held = format!(
-        "is unmounted here, but its daemon (pid {pid}) goes on: the mount namespace of sleep (pid {}) has it, too\n",
+        "is unmounted here, but its daemon (pid {pid}) goes on: it is still mounted in the mount namespace of sleep (pid {})\n",
         other.id()
     );
     let ends = format!("`nsenter --mount --target {} umount {}`", other.id(), host.at());
@@ -654,8 +653,10 @@ fn two_daemons() {
 fn bad_mount_points() {
     let host = Host::new();
     let text = error(&host.run(&["mount", &format!("{}/none", host.at())]));
-    let want =
-        format!("error: there is no directory {}/none\nhint: `mkdir -p {0}/none` makes it\n", host.at());
+    let want = format!(
+        "error: there is no directory {}/none\nhint: create it with `mkdir -p {0}/none`\n",
+        host.at()
+    );
     assert_eq!(text, want.replace("{0}", host.at()));
     fs::write(host.mountpoint.join("x"), "").unwrap();
     let text = error(&host.run(&["mount", host.at()]));
@@ -667,7 +668,7 @@ fn bad_mount_points() {
     host.mount();
     let other = Host::new();
     let text = error(&other.run(&["mount", host.at()]));
-    assert!(text.starts_with(&format!("error: {} is a mount point already (artfs)\n", host.at())), "{text}");
+    assert!(text.starts_with(&format!("error: {} is already a mount point (artfs)\n", host.at())), "{text}");
     // Another state folder's mount can be taken away by its name.
     assert!(other.run(&["umount", host.at()]).status.success());
     host.wait_for_end();

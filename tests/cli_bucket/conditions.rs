@@ -112,7 +112,7 @@ fn who_may_not_write_the_header_proves_it_by_a_probe_and_who_may_write_nothing_r
     let reader = Host::of(&server);
     assert!(reader.ok(&["ls", "proj/a"]).contains("v0"));
     let text = reader.doctor();
-    assert!(text.contains("ok    conditions   not tried: these credentials may not write"), "{text}");
+    assert!(text.contains("ok    conditions   not tested: these credentials may not write"), "{text}");
 }
 
 #[test]
@@ -121,14 +121,14 @@ fn doctor_says_what_it_tried_and_what_it_had_to_leave() {
     let host = filled(&server);
     let before = server.keys();
     let text = host.doctor();
-    assert!(text.contains("ok    conditions   it refuses to create what is there already (tried"), "{text}");
+    assert!(text.contains("ok    conditions   it refuses to overwrite an object (tested"), "{text}");
     assert_eq!(server.keys(), before);
     server.set_fault(|r| match matches!(r.kind, RequestKind::Delete | RequestKind::DeleteMany) {
         true => Fault::ErrorBefore(403),
         false => Fault::None,
     });
     let text = host.doctor();
-    assert!(text.contains("the empty object it was tried with is left as gc/clock/"), "{text}");
+    assert!(text.contains("the empty test object gc/clock/"), "{text}");
     assert_eq!(server.keys().len(), before.len() + 1);
 }
 
@@ -137,13 +137,13 @@ fn doctor_looks_at_no_packs_where_it_may_not_list_and_says_so() {
     let server = S3Server::spawn();
     let host = filled(&server);
     let text = host.doctor();
-    assert!(text.contains("; all that this host knows of are whole"), "{text}");
+    assert!(text.contains("; all those that this host knows are complete"), "{text}");
     server.set_fault(|r| match r.kind {
         RequestKind::List => Fault::ErrorBefore(403),
         _ => Fault::None,
     });
     let text = host.doctor();
-    assert!(text.contains("ok    packs        not looked at: these credentials may not list"), "{text}");
+    assert!(text.contains("ok    packs        not checked: these credentials may not list"), "{text}");
 }
 
 #[test]
@@ -206,7 +206,8 @@ fn a_conflict_without_another_writer_ends_and_says_so() {
         let told = host.failure(&["tag", "add", "proj/a:v0", "x"]);
         assert!(told.contains(&expected("artifacts/proj/a/log/00000000000000000002")), "{told}");
         assert!(
-            told.contains(&status.to_string()) && told.contains("\nhint: look for a retention rule"),
+            told.contains(&status.to_string())
+                && told.contains("\nhint: check the bucket for retention rules"),
             "{told}"
         );
         assert!((1..=5).contains(&puts(&server)), "{}", puts(&server));

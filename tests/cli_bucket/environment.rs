@@ -76,7 +76,7 @@ fn no_value_of_any_variable_makes_a_panic_and_what_cannot_be_used_is_named() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let shown =
             format!("{name}={:?}, {words:?}: {:?}: {said}", String::from_utf8_lossy(value), output.status);
-        assert!(!said.contains("a mistake in artfs") && !said.contains("panicked"), "{shown}");
+        assert!(!said.contains("artfs has a bug") && !said.contains("panicked"), "{shown}");
         assert!(matches!(output.status.code(), Some(0..=3)), "{shown}");
         (output.status.code().unwrap(), said, shown)
     };

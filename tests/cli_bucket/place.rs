@@ -67,7 +67,10 @@ fn a_store_whose_prefix_was_escaped_before_is_found_and_no_other_is_made_beside_
     let host = host_at(&server, "s3://test-bucket/a b");
     for words in [&["put", "f", "proj/a"][..], &["ls"]] {
         let told = host.failure(words);
-        assert!(told.contains("there is a store at s3://test-bucket/a%20b, where it led before"), "{told}");
+        assert!(
+            told.contains("there is a store at s3://test-bucket/a%20b, where it pointed before"),
+            "{told}"
+        );
     }
     assert_eq!(server.keys(), before);
 }

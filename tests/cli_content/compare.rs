@@ -122,7 +122,7 @@ M   2 B  2 B    -  stays
 #[test]
 fn diff_ends_with_a_code_that_scripts_can_use() {
     let host = two_versions();
-    let same = "p/bert:v1 -> p/bert:v1\nthe content is the same; 7 unchanged\n3.0 KiB in p/bert:v1: 3.0 KiB shared, 0 B new\n";
+    let same = "p/bert:v1 -> p/bert:v1\nthe content is identical; 7 unchanged\n3.0 KiB in p/bert:v1: 3.0 KiB shared, 0 B new\n";
     assert_eq!(host.say(&["diff", "p/bert:v1", "p/bert"]), (Some(0), same.into()));
     let digest = host.json(&["--json", "show", "p/bert:v1"])["digest"].as_str().unwrap().to_owned();
     assert_eq!(host.say(&["diff", "p/bert", &format!("p/bert@{digest}")]).0, Some(0));
@@ -134,7 +134,7 @@ fn diff_ends_with_a_code_that_scripts_can_use() {
         host.say(&["diff", "p/bert:v0", "p/bert:v1", "--path", "nope"]),
         (
             Some(1),
-            "error: neither p/bert:v0 nor p/bert:v1 has nope\nhint: `artfs ls --files p/bert:v1` lists what there is\n"
+            "error: neither p/bert:v0 nor p/bert:v1 has nope\nhint: `artfs ls --files p/bert:v1` lists what exists\n"
                 .into()
         )
     );
@@ -197,7 +197,7 @@ fn an_event_that_the_log_does_not_have_is_an_error() {
     for format in [&[][..], &["--json"]] {
         let (code, said) = host.say(&[&["log", "p/bert", "--event", "99"], format].concat());
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("has 3 events, none of number 99"), "{said}");
+        assert!(said.contains("has 3 events, and none with number 99"), "{said}");
         let (code, said) = host.say(&[&["log", "p/bert:v0", "--event", "2"], format].concat());
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("event 2 of p/bert is not about v0"), "{said}");

@@ -85,7 +85,7 @@ fn found_versions_are_printed_for_people() {
     assert_eq!(lines[1][..5], ["p/bert", "v2", "model", "2.9", "KiB"]);
     assert_eq!(lines[1].last(), Some(&"0.95"));
     assert_eq!((lines[2][1], lines.len()), ("v1", 3));
-    assert_eq!(host.say(&["ls", "--where", "tag = x"]), (Some(0), "no version is like that\n".into()));
+    assert_eq!(host.say(&["ls", "--where", "tag = x"]), (Some(0), "no version matches\n".into()));
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn verify_repair_stores_again_what_a_copy_has() {
         assert!(said.contains("artfs verify --repair p/a"), "{said}");
         let (code, said) = as_host(&host, "other", &["verify", "--repair", "p/a"]);
         assert_eq!(code, Some(3), "nothing good is here: {said}");
-        assert!(said.contains("no good bytes are here"), "{said}");
+        assert!(said.contains("cannot be repaired from here"), "{said}");
         // What only looks like a copy is no source.
         host.write("other-d/model.bin", &noise(9, 900_000));
         let wrong = ["verify", "--repair", "p/a", "--path", "other-d"];
@@ -205,7 +205,7 @@ fn whole_packs(host: &Host, name: &str) -> u64 {
     let check = packs_check(host, name);
     assert_eq!((&check["health"], &check["mend"]), (&"ok".into(), &Value::Null), "{check}");
     let (count, rest) = check["found"].as_str().unwrap().split_once(' ').unwrap();
-    assert!(rest.ends_with("; all that this host knows of are whole"), "{check}");
+    assert!(rest.ends_with("; all those that this host knows are complete"), "{check}");
     count.parse().unwrap()
 }
 
@@ -237,7 +237,7 @@ fn doctor_names_packs_that_are_gone_or_cut_short() {
         let check = packs_check(&host, name);
         assert_eq!(check["health"], "failed", "{check}");
         let found = check["found"].as_str().unwrap();
-        assert!(found.starts_with("content is lost from 2 packs that this host knows of: "), "{found}");
+        assert!(found.starts_with("content is lost from 2 packs that this host knows: "), "{found}");
         for named in [format!("{} (gone)", key_of(&first)), format!("{} (cut short)", key_of(&second))] {
             assert!(found.contains(&named), "{named}: {found}");
         }
@@ -269,7 +269,7 @@ fn doctor_names_packs_that_a_read_found_damaged_until_they_are_stored_again() {
     let out = host.path("out");
     assert_eq!(as_host(&host, "other", &["get", "p/a", out.to_str().unwrap()]).0, Some(1));
     let check = packs_check(&host, "other");
-    let named = format!("{} (found damaged by a read)", key_of(&pack));
+    let named = format!("{} (damaged, as a read found)", key_of(&pack));
     assert!(check["found"].as_str().unwrap().contains(&named), "{check}");
     assert_eq!(check["health"], "warning");
     // By another host, with a table of moves.

@@ -550,7 +550,7 @@ fn quota() {
     let told = host.failure(&["commit", "p/b"]);
     let want = "error: p/b was not committed: the quota of project p is 1.0 MiB; 48";
     assert!(told.starts_with(want) && told.contains(" KiB are used, and this commit would add 68"), "{told}");
-    assert!(told.contains(" KiB too many\nhint: make room with `artfs rm`"), "{told}");
+    assert!(told.contains(" KiB too much\nhint: free space with `artfs rm`"), "{told}");
     assert_eq!(server.count(RequestKind::Put), 0, "nothing is sent");
     assert!(read(&host.path("p/b/staging/f")) == more);
     // Who commits can ask for less, and not for more.

@@ -297,7 +297,7 @@ D   3 B   -    -  images/train/x/2
 ";
     assert_eq!(diff(&["--stat", "--path", "images/train/x"]), (Some(3), part.to_owned()));
     let (code, text) = diff(&["--path", "images/big.bin"]);
-    assert_eq!((code, text.contains("the content is the same")), (Some(0), true), "{text}");
+    assert_eq!((code, text.contains("the content is identical")), (Some(0), true), "{text}");
     let (code, text) = diff(&["--path", "images/nope"]);
     assert_eq!(code, Some(1));
     assert!(text.contains("neither p/model:v0 nor p/model:v1 has images/nope"), "{text}");

@@ -349,7 +349,7 @@ fn uses() {
     assert_eq!(plain.len(), 1, "{here}");
     assert_eq!(plain[0]["command"][0], "cat");
     assert!(elsewhere.ok(&["uses", "p/raw"]).contains("nightly evaluation"));
-    assert!(elsewhere.ok(&["uses", "p/unrelated"]).contains("nobody is known to have used it"));
+    assert!(elsewhere.ok(&["uses", "p/unrelated"]).contains("no use is recorded"));
     // Without the store, what is known here.
     let away = host.folder().join("away");
     fs::rename(host.store_folder(), &away).unwrap();

@@ -180,6 +180,6 @@ fn one_change() {
     assert!(written * 6 < bytes, "{written} bytes beside {bytes}");
     // The same tree, read anew, is the same version.
     let again = writer.ok(&["put", tree.to_str().unwrap(), "p/a"]);
-    assert!(again.contains("v1 has this content already"), "{again}");
+    assert!(again.contains("v1 already has this content"), "{again}");
     writer.ok(&["verify", "p/a:v1"]);
 }

@@ -97,7 +97,7 @@ fn without_store(host: &Host) {
     assert!(note.contains("has not answered since"), "{note}");
     let told = host.failure(&["commit", "p/a", "-m", "why"]);
     assert!(told.contains("p/a was not committed: the store cannot be reached"), "{told}");
-    assert!(told.contains("hint: what is staged is untouched; "), "{told}");
+    assert!(told.contains("hint: staged files are untouched; "), "{told}");
     assert_eq!(read(&staging.join("new")), b"new");
     assert_eq!(host.versions("p/a"), ["v0"]);
 }

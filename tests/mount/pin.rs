@@ -114,7 +114,7 @@ fn whole_offline() {
     server.clear_requests();
     let text = host.ok(&["pin", "p/a:prod"]);
     assert!(
-        text.starts_with("p/a:v0 is pinned (p/a:prod means it now): ") && text.contains(", 0 B fetched"),
+        text.starts_with("p/a:v0 is pinned (p/a:prod points to it now): ") && text.contains(", 0 B fetched"),
         "{text}"
     );
     assert_eq!(fetched(&server), 0);
@@ -128,7 +128,7 @@ fn whole_offline() {
     read_offline(&host, &tree);
     assert_eq!(pins(&host), [("p/a:v0".to_owned(), 0)]);
     // Letting it go needs no store.
-    assert_eq!(host.ok(&["unpin", "p/a:v0"]), "p/a:v0 is not pinned any more\n");
+    assert_eq!(host.ok(&["unpin", "p/a:v0"]), "p/a:v0 is no longer pinned\n");
     assert_eq!(pins(&host), []);
     assert!(host.failure(&["unpin", "p/a:v0"]).contains("p/a:v0 is not pinned\n"));
     assert_eq!(host.status()["cache"]["pinned_bytes"], 0);
@@ -146,7 +146,7 @@ fn without_mount() {
     host.mount();
     read_offline(&host, &tree);
     host.umount();
-    assert_eq!(host.ok(&["unpin", "p/a:v0"]), "p/a:v0 is not pinned any more\n");
+    assert_eq!(host.ok(&["unpin", "p/a:v0"]), "p/a:v0 is no longer pinned\n");
 }
 
 /// Removes `cache.db`.
@@ -215,16 +215,13 @@ fn too_large() {
     host.mount();
     let told = host.failure(&["pin", "p/a:v0"]);
     // The sizes are those of files and blocks together.
-    assert!(told.starts_with("error: p/a:v0 is not pinned: it needs 8."), "{told}");
-    assert!(told.contains(" MiB in the cache beside 0 B that are pinned already, 4."), "{told}");
-    assert!(
-        told.contains(" MiB more than the cache may hold (4.0 MiB)\nhint: mount with a larger"),
-        "{told}"
-    );
+    assert!(told.starts_with("error: p/a:v0 was not pinned: it needs 8."), "{told}");
+    assert!(told.contains(" MiB of cache besides the 0 B already pinned, 4."), "{told}");
+    assert!(told.contains(" MiB more than the cache limit of 4.0 MiB\nhint: mount with a larger"), "{told}");
     assert_eq!(pins(&host), []);
     host.umount();
     // The limit of the last mount holds without one, too.
-    assert!(host.failure(&["pin", "p/a:v0"]).contains("more than the cache may hold (4.0 MiB)"));
+    assert!(host.failure(&["pin", "p/a:v0"]).contains("more than the cache limit of 4.0 MiB"));
     assert!(host.ok(&["pin", "--cache-size", "20M", "p/a:v0"]).starts_with("p/a:v0 is pinned"));
     // A mount that may hold less keeps what is pinned, and says that it is too much.
     host.mount();
@@ -263,7 +260,7 @@ fn resumed() {
         server.clear_requests();
         deny_half(&server);
         let told = host.failure(&["pin", "p/a:v0"]);
-        assert!(told.contains("denies access") && told.contains("repeat the command to go on"), "{told}");
+        assert!(told.contains("denies access") && told.contains("repeat the command to continue"), "{told}");
         server.clear_fault();
         let (_, missing) = pins(&host)[0];
         assert!((1_000_000..17_000_000).contains(&missing), "{missing}");

@@ -666,7 +666,7 @@ fn grace() {
     // It is condemned, and its bytes stay for the grace period.
     two_days_pass(&server);
     let said = host.ok(&["gc"]);
-    assert!(said.contains("can be deleted by a run after"), "{said}");
+    assert!(said.contains("to be deleted by a run after"), "{said}");
     let mut bytes = vec![];
     std::io::Read::read_to_end(&mut &early, &mut bytes).unwrap();
     assert!(bytes == read, "who has it open reads to the end");

@@ -1,21 +1,30 @@
-//! Asking a daemon on the user's behalf.
+//! Requests to a daemon on the user's behalf.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::error::CliError;
-use super::progress::ProgressLine;
+use crate::app::cli::context::Context;
+use crate::app::cli::error::CliError;
 use crate::app::daemon::client::Client;
 use crate::app::daemon::wire::ControlRequest;
 
-/// A daemon's answer; a line on the terminal says how far it is meanwhile.
-pub fn ask(client: Client, request: &ControlRequest) -> Result<Value, CliError> {
-    let mut line = ProgressLine::new();
+/// Sends a request and returns the answer; a line on the terminal shows progress meanwhile.
+pub fn ask(context: &Context, client: Client, request: &ControlRequest) -> Result<Value, CliError> {
+    let mut line = context.ui().progress();
     Ok(client.call(request, |progress| line.show(&progress))?)
 }
 
-/// What an answer says.
+/// Decodes an answer.
 pub fn understood<T: DeserializeOwned>(answer: Value) -> Result<T, CliError> {
     serde_json::from_value(answer)
-        .map_err(|e| CliError::failed(format!("the daemon's answer makes no sense: {e}")))
+        .map_err(|e| CliError::failed(format!("cannot understand the daemon's answer: {e}")))
+}
+
+/// Connects to the daemon, which has the staging areas.
+pub fn mounted(context: &Context) -> Result<Client, CliError> {
+    let state = context.state_path()?;
+    context.daemon()?.ok_or_else(|| {
+        CliError::failed(format!("nothing is mounted from the state folder {}", state.display()))
+            .with_hint("run `artfs mount DIR` first; staged files are kept from mount to mount")
+    })
 }

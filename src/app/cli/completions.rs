@@ -1,11 +1,10 @@
-//! `artfs completions`: for the user's shell.
+//! `artfs completions`: prints completion scripts for shells.
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use super::Cli;
-use super::error::{CliError, CommandOutcome};
-use super::output;
+use crate::app::cli::context::Context;
+use crate::app::cli::error::{CliError, CommandOutcome};
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
@@ -19,10 +18,14 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Runs it.
-pub fn run(args: &CompletionsArgs) -> Result<CommandOutcome, CliError> {
+/// Runs the command.
+pub fn run(
+    context: &Context,
+    args: &CompletionsArgs,
+    mut command: Command,
+) -> Result<CommandOutcome, CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "artfs", &mut script);
-    output::print_bytes(&script)?;
+    clap_complete::generate(args.shell, &mut command, "artfs", &mut script);
+    context.ui().print_bytes(&script)?;
     Ok(CommandOutcome::Done)
 }

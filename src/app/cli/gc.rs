@@ -1,4 +1,4 @@
-//! `artfs gc`: frees what no version needs any more.
+//! `artfs gc`: frees the space of content that no version needs.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -6,45 +6,46 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::args::parse_span;
-use super::ask::{ask, understood};
-use super::content::OpenedContent;
-use super::context::Context;
-use super::error::{CliError, CommandOutcome};
-use super::interrupt::interrupted;
-use super::output::{self, Format};
-use super::progress::with_line;
+use crate::app::cli::args::parse_span;
+use crate::app::cli::ask::{ask, understood};
+use crate::app::cli::content::opened::OpenedContent;
+use crate::app::cli::context::Context;
+use crate::app::cli::error::{CliError, CommandOutcome};
+use crate::app::cli::interrupt::interrupted;
+use crate::app::cli::ui::Format;
+use crate::app::cli::ui::progress::with_line;
 use crate::app::daemon::wire::ControlRequest;
+use crate::app::human;
 use crate::format::name::VersionNumber;
 use crate::mount::staging::{SessionRecord, SessionRegistry};
-use crate::repo::gc::{Collector, DEFAULT_GRACE, Finished, GcError, GcOptions, GcReport, InUseVersion, Mode};
+use crate::repo::gc::{Collector, DEFAULT_GRACE, Finished, GcOptions, GcReport, InUseVersion, Mode};
 use crate::repo::tombstones::{self, Condemned};
 use crate::store::OnMissing;
 
-/// Free what no version needs any more
+/// Free the space of content that no version needs
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Free what no version needs any more.\n\n\
-        Deletes versions whose time to live is over (except for the newest of an artifact, what an alias points to and \
-        what is an input of another version), condemns what no version leads to, and deletes what was condemned by an \
-        earlier run a grace period ago. So it frees space in two runs, a day apart; run it daily. Writers and readers \
-        on any host go on meanwhile, and any number of runs may be at work at once.",
+    long_about = "Free the space of content that no version needs.\n\n\
+        Deletes expired versions (except the newest of an artifact, versions that an alias points to, and \
+        inputs of other versions), condemns objects that no version needs, and deletes what an earlier run \
+        condemned at least one grace period ago. So it frees space in two runs, a day apart: run it daily. \
+        Readers and writers on all hosts continue meanwhile, and several runs may work at the same time.",
     after_help = "\
 Examples:
-  artfs gc                  as it should run every day
+  artfs gc                  the daily run
   artfs gc --dry-run        what it would do
   artfs gc --grace 0s       all at once: only if nobody has a deleted version open"
 )]
 pub struct GcArgs {
-    /// Say what would be done, and do nothing
+    /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// How old what is unused must be, and how long it stays when it is condemned [default: 24h]
+    /// How old unused objects must be, and how long they stay after they are condemned [default: 24h]
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     grace: Option<Duration>,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &GcArgs) -> Result<CommandOutcome, CliError> {
     let options = GcOptions {
         mode: if args.dry_run { Mode::Look } else { Mode::Collect },
@@ -65,9 +66,9 @@ pub fn run(context: &Context, args: &GcArgs) -> Result<CommandOutcome, CliError>
                 .map_err(|e| CliError::failed(format!("cannot write the output as JSON: {e}")))?;
             value["dry_run"] = json!(args.dry_run);
             value["grace_seconds"] = json!(options.grace.as_secs());
-            output::print_json(&value)?;
+            context.ui().print_json(&value)?;
         }
-        Format::Text => output::print(&text(&report, options.mode))?,
+        Format::Text => context.ui().print(&text(&report, options.mode))?,
     }
     Ok(CommandOutcome::Done)
 }
@@ -83,17 +84,17 @@ fn collect(context: &Context, content: &OpenedContent, options: &GcOptions) -> R
         tokio::select! {
             report = work => report.map_err(CliError::from),
             () = interrupted() => Err(CliError::failed("the collection was interrupted")
-                .with_hint("nothing in use was deleted; the next run goes on where this one ended")),
+                .with_hint("nothing in use was deleted; the next run continues where this one ended")),
         }
     })
 }
 
-/// The versions that are open in the mount of this state folder, and those that its sessions stand on.
+/// Returns the versions that are open in the mount of this state folder, and those that its sessions started from.
 fn in_use(context: &Context) -> Result<Vec<InUseVersion>, CliError> {
     let mut versions = HashSet::new();
     if let Some(client) = context.daemon()? {
         let request = ControlRequest::InUse { store: context.store_url()?.to_string() };
-        let open: Option<Vec<InUseVersion>> = understood(ask(client, &request)?)?;
+        let open: Option<Vec<InUseVersion>> = understood(ask(context, client, &request)?)?;
         versions.extend(open.unwrap_or_default());
         return Ok(versions.into_iter().collect());
     }
@@ -110,56 +111,35 @@ fn text(report: &GcReport, mode: Mode) -> String {
     for expired in &report.expired {
         let versions: Vec<String> = expired.versions.iter().map(VersionNumber::to_string).collect();
         let did = would("deleted", "delete");
-        text.push_str(&format!("{did} {} {}, whose time is over\n", expired.artifact, versions.join(" ")));
+        text.push_str(&format!("{did} {} {} (expired)\n", expired.artifact, versions.join(" ")));
     }
     for Finished { epoch, objects, bytes, spared } in &report.finished {
-        let spared = if *spared == 0 { String::new() } else { format!(", {spared} came into use and stay") };
-        let (did, objects) = (would("freed", "free"), output::count(*objects, "object"));
-        text.push_str(&format!("collection {epoch}: {did} {}, {objects}{spared}\n", output::size(*bytes)));
+        let spared =
+            if *spared == 0 { String::new() } else { format!(", {spared} are in use again and stay") };
+        let (did, objects) = (would("freed", "free"), human::count(*objects, "object"));
+        text.push_str(&format!("collection {epoch}: {did} {}, {objects}{spared}\n", human::size(*bytes)));
     }
     if let Some(made) = &report.condemned {
         let moved = match made.repacked {
             0 => String::new(),
             n => {
-                format!("; {} rewritten, {} copied", output::count(n, "pack"), output::size(made.moved_bytes))
+                format!("; {} rewritten, {} copied", human::count(n, "pack"), human::size(made.moved_bytes))
             }
         };
-        let (did, objects) = (would("condemned", "condemn"), output::count(made.objects, "object"));
+        let (did, objects) = (would("condemned", "condemn"), human::count(made.objects, "object"));
         text.push_str(&format!(
             "collection {}: {did} {}, {objects}{moved}\n",
             made.epoch,
-            output::size(made.bytes)
+            human::size(made.bytes)
         ));
     }
     for pending in &report.pending {
-        let (epoch, at) = (pending.epoch, output::time(pending.deletable));
-        let objects = output::count(pending.objects, "object");
-        text.push_str(&format!("collection {epoch}: {objects} can be deleted by a run after {at} UTC\n"));
+        let (epoch, at) = (pending.epoch, human::time(pending.deletable));
+        let objects = human::count(pending.objects, "object");
+        text.push_str(&format!("collection {epoch}: {objects} to be deleted by a run after {at} UTC\n"));
     }
     if text.is_empty() {
         text.push_str("there is nothing to collect\n");
     }
     text
-}
-
-impl From<GcError> for CliError {
-    fn from(error: GcError) -> Self {
-        match error {
-            GcError::Store(error) => error.into(),
-            GcError::Catalog(error) => error.into(),
-            GcError::Edit(error) => error.into(),
-            GcError::Read(error) => error.into(),
-            GcError::Damaged { ref version, .. } => {
-                let hint = format!(
-                    "`artfs verify {version}` names what is damaged: restore it, or delete the version"
-                );
-                CliError::failed(error.to_string()).with_hint(hint)
-            }
-            GcError::Foreign { .. } => CliError::failed(error.to_string())
-                .with_hint("take it away, or use the program that made it to collect"),
-            GcError::Scratch { .. } => CliError::failed(error.to_string())
-                .with_hint("it needs about 20 bytes for each chunk in use, in the state folder"),
-            GcError::Contention => CliError::failed(error.to_string()),
-        }
-    }
 }

@@ -4,8 +4,8 @@ use std::future::Future;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Does the work; `on_signal` is called at the first signal and may ask it to end. A second signal abandons it,
-/// as does the first when `on_signal` says so: then there is no result.
+/// Does the work; `on_signal` is called at the first signal and may ask the work to end. A second signal
+/// abandons the work, as does the first if `on_signal` says so; then there is no result.
 pub async fn interruptible<T>(
     work: impl Future<Output = T>,
     mut on_signal: impl FnMut() -> OnSignal,
@@ -26,7 +26,7 @@ pub async fn interruptible<T>(
     }
 }
 
-/// Ready at the first signal.
+/// Waits for the first signal.
 pub async fn interrupted() {
     EndSignals::new().next().await;
 }
@@ -34,13 +34,13 @@ pub async fn interrupted() {
 /// What a signal does to the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnSignal {
-    /// It was told, and ends by itself.
+    /// It was asked to end, and ends by itself.
     Wait,
     /// It ends here.
     Abandon,
 }
 
-/// Those that ask a program to end; none where they cannot be caught, and then they end it as always.
+/// The signals that ask a program to end; empty where they cannot be caught, so that they end it as always.
 struct EndSignals(Vec<Signal>);
 
 impl EndSignals {

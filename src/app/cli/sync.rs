@@ -1,28 +1,29 @@
-//! `artfs sync`: what others did, now and not when it is next looked at.
+//! `artfs sync`: reads the logs now, so that later commands see what other hosts did.
 
 use clap::Args;
 
-use super::ask::{ask, understood};
-use super::context::Context;
-use super::error::{CliError, CommandOutcome};
-use super::output::{self, Align, Format, TextTable};
-use super::target::CommandTarget;
+use crate::app::cli::args::CommandTarget;
+use crate::app::cli::ask::{ask, understood};
+use crate::app::cli::context::Context;
+use crate::app::cli::error::{CliError, CommandOutcome};
+use crate::app::cli::ui::Format;
+use crate::app::cli::ui::table::{Align, TextTable};
 use crate::app::daemon::wire::ControlRequest;
 use crate::repo::catalog::{SyncScope, Synced};
 
-/// Look now at what others did
+/// Read the logs now, to see what other hosts did
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Look now at what others did.\n\n\
-        Reads the logs of artifacts from the store. A mount shows the names as they are now at its next look, and \
-        need not wait for its refresh interval; without a mount the logs are read into the state folder, for when \
-        the store is away. Fails if the store cannot be reached.",
+    long_about = "Read the logs now, to see what other hosts did.\n\n\
+        Reads the logs of artifacts from the store, so that a mount shows current names without waiting for its \
+        refresh interval. Without a mount, the logs are kept in the state folder for when the store cannot be \
+        reached. Fails if the store cannot be reached.",
     after_help = "\
 Examples:
   artfs sync                     all artifacts
-  artfs sync proj                those of a project
+  artfs sync proj                the artifacts of a project
   artfs sync proj/bert           one
-  artfs sync proj/bert:best      one that must have this version"
+  artfs sync proj/bert:best      one, and fail unless it has this version"
 )]
 pub struct SyncArgs {
     /// project, project/name or project/name:version [default: everything]
@@ -30,7 +31,7 @@ pub struct SyncArgs {
     target: Option<CommandTarget>,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(context: &Context, args: &SyncArgs) -> Result<CommandOutcome, CliError> {
     let scope = match &args.target {
         None => SyncScope::All,
@@ -46,7 +47,7 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<CommandOutcome, CliErro
     };
     if let (SyncScope::Project(project), true) = (&scope, synced.is_empty()) {
         let message = format!("there is no project {project} in {}", context.store_url()?);
-        return Err(CliError::failed(message).with_hint("`artfs ls` lists what there is"));
+        return Err(CliError::failed(message).with_hint("`artfs ls` lists what exists"));
     }
     if let Some(CommandTarget::Artifact(named)) = &args.target
         && named.selector.is_some()
@@ -58,19 +59,19 @@ pub fn run(context: &Context, args: &SyncArgs) -> Result<CommandOutcome, CliErro
     Ok(CommandOutcome::Done)
 }
 
-/// What the daemon of the state folder read; none if there is none, or it serves another store.
+/// Returns what the daemon of the state folder read; none if no daemon runs, or it serves another store.
 fn by_daemon(context: &Context, scope: &SyncScope) -> Result<Option<Vec<Synced>>, CliError> {
     let Some(client) = context.daemon()? else { return Ok(None) };
     let request = ControlRequest::ReadLogs { store: context.store_url()?.to_string(), scope: scope.clone() };
-    understood(ask(client, &request)?)
+    understood(ask(context, client, &request)?)
 }
 
 fn print(context: &Context, synced: &[Synced]) -> Result<(), CliError> {
     if context.format() == Format::Json {
-        return output::print_json(&synced);
+        return context.ui().print_json(&synced);
     }
     if synced.is_empty() {
-        eprintln!("no artifacts in {} yet", context.store_url()?);
+        context.ui().note(&format!("no artifacts in {} yet", context.store_url()?));
         return Ok(());
     }
     let mut table = TextTable::new(&[
@@ -89,5 +90,5 @@ fn print(context: &Context, synced: &[Synced]) -> Result<(), CliError> {
             artifact.new_events.to_string(),
         ]);
     }
-    output::print(&table.to_text())
+    context.ui().print(&table.to_text())
 }

@@ -1,7 +1,6 @@
 //! Asking the daemon of a state folder over its control socket.
-//!
-//! A daemon that is stopped, or hangs, says nothing, and nobody waits for it without end: after 5 s (`SILENCE`) a stopped
-//! one is named, and of any other it is asked, over a second connection, whether it answers at all.
+//! A daemon that is stopped or hangs sends nothing, and clients do not wait for ever: after 5 s (`SILENCE`) a
+//! stopped daemon is reported, and any other is asked over a second connection whether it answers at all.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +9,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::socket::Address;
-use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WireError, WorkProgress, to_line};
+use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WorkProgress, to_line};
+use crate::app::error::WireError;
 use crate::host::sys;
 
 /// How long a daemon may say nothing before it is asked whether it is there.
@@ -34,11 +34,14 @@ pub fn connect(state: &Path) -> io::Result<Option<Client>> {
     // A daemon that is stopped takes connections until its queue is full; the next waits without end.
     std::thread::spawn(move || {
         let connected = connect_now(&state);
-        // Nobody listens any more when it comes too late.
+        // The receiver is gone if the answer comes too late.
         let _ = tell.send(connected.map(|stream| stream.map(|stream| Client { stream, state })));
     });
     let late = |_| {
-        io::Error::new(io::ErrorKind::TimedOut, "the daemon takes no connection: it is stopped, or hangs")
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the daemon does not accept connections: it is stopped, or hangs",
+        )
     };
     told.recv_timeout(SILENCE).map_err(late)?
 }
@@ -60,7 +63,7 @@ fn connect_now(state: &Path) -> io::Result<Option<UnixStream>> {
 
 fn broken(problem: &str) -> WireError {
     WireError::new(format!("the daemon ended before it answered: {problem}"))
-        .with_hint("`artfs status` tells whether it runs; its log is daemon.log in the state folder")
+        .with_hint("`artfs status` shows whether it runs; its log is daemon.log in the state folder")
 }
 
 /// Whether an error is that of a read or a write that took longer than it may.
@@ -69,11 +72,11 @@ fn is_silence(error: &io::Error) -> bool {
 }
 
 impl Client {
-    /// Sends a request and waits for its outcome; `on_progress` is told what happens meanwhile. The daemon gives
-    /// up work whose client goes away.
+    /// Sends a request and waits for its outcome, with progress reported to `on_progress`. The daemon abandons
+    /// work whose client goes away.
     ///
     /// # Errors
-    /// What the daemon says, that it ended, or that it is stopped or hangs.
+    /// The daemon's own error; the daemon ended, is stopped, or hangs.
     pub fn call(
         self,
         request: &ControlRequest,
@@ -114,13 +117,13 @@ impl Client {
                 Ok(Reply::Progress(progress)) => on_progress(progress),
                 Ok(Reply::Ok(value)) => return Ok(value),
                 Ok(Reply::Error(error)) => return Err(error),
-                Err(e) => return Err(broken(&format!("its answer makes no sense ({e})"))),
+                Err(e) => return Err(broken(&format!("cannot understand its answer ({e})"))),
             }
             line.clear();
         }
     }
 
-    /// Fails unless the daemon, which works for us or hangs, answers another question.
+    /// Fails unless the silent daemon answers a second connection.
     fn must_live(&self) -> Result<(), WireError> {
         if self.is_stopped() {
             return Err(self.hangs());
@@ -128,11 +131,11 @@ impl Client {
         let silent = |_: &Self| Err(self.hangs());
         match connect(&self.state) {
             Ok(Some(other)) => match other.converse(&ControlRequest::Status, &mut |_| {}, silent) {
-                // It has too much to do to say more, but it is there.
+                // It is busy, but alive.
                 Ok(_) => Ok(()),
                 Err(error) => Err(error),
             },
-            // It has just ended, and the connection will tell.
+            // It has just ended; the first connection reports that.
             Ok(None) => Ok(()),
             Err(_) => Err(self.hangs()),
         }
@@ -140,16 +143,17 @@ impl Client {
 
     fn hangs(&self) -> WireError {
         let Some(pid) = sys::peer(&self.stream) else {
-            return WireError::new("the daemon does not answer").with_hint("`artfs status` tells who it is");
+            return WireError::new("the daemon does not answer")
+                .with_hint("`artfs status` shows its process");
         };
         if self.is_stopped() {
             return WireError::new(format!("the daemon (pid {pid}) does not answer: it is stopped"))
-                .with_hint(format!("`kill -CONT {pid}` lets it go on"));
+                .with_hint(format!("resume it with `kill -CONT {pid}`"));
         }
         WireError::new(format!("the daemon (pid {pid}) has not answered for {} s", SILENCE.as_secs()))
             .with_hint(format!(
-                "its log is daemon.log in the state folder; if that lasts, `kill -9 {pid}` and mount again: what is \
-                 staged stays"
+                "its log is daemon.log in the state folder; if that lasts, `kill -9 {pid}` and mount again: \
+                    staged files are kept"
             ))
     }
 

@@ -41,16 +41,16 @@ impl DaemonGuard {
         Ok(Self { pid, tell: Some(std::os::fd::OwnedFd::from(tell).into()) })
     }
 
-    /// Tells it which mount is meant.
+    /// Names the mount to watch.
     pub fn watch(&mut self, entry: &MountEntry) {
         if let Some(mut tell) = self.tell.take()
             && let Err(error) = writeln!(tell, "{}", entry.device)
         {
-            tracing::warn!(%error, "the mount has no guard");
+            tracing::warn!(%error, "the mount has no guard process");
         }
     }
 
-    /// The daemon ends in order.
+    /// Ends the guard: the daemon ends in order.
     pub fn dismiss(self) {
         sys::send_signal(self.pid, libc::SIGKILL);
     }
@@ -64,7 +64,7 @@ fn keep_watch(daemon: u32, mountpoint: &Path) {
     if !told.is_ok_and(|len| len > 0) {
         return;
     }
-    // Opened now it means this connection for good; numbers are given out again.
+    // Opened now, because connection numbers are reused.
     let connection = device.split_once(':').map_or("", |(_, minor)| minor);
     let abort = OpenOptions::new().write(true).open(format!("/sys/fs/fuse/connections/{connection}/abort"));
     if !sys::wait_for_parents_death(daemon) {
@@ -84,7 +84,7 @@ fn keep_watch(daemon: u32, mountpoint: &Path) {
     };
 }
 
-/// Aborts the connection of a mount without taking its name away: who looks there must find a dead mount, not an empty
+/// Aborts the connection of a mount without unmounting it: users must find a dead mount there, not an empty
 /// directory.
 fn abort_by_mount(mountpoint: &Path, device: &str) -> io::Result<()> {
     let is_meant = |entry: MountEntry| entry.device == device && entry.is_artfs();

@@ -1,11 +1,11 @@
-//! Who holds a mount and a state folder: found in `/proc`, without asking the daemon or its mount, either of which may
-//! not answer.
+//! Finding the daemon of a mount or a state folder in `/proc`, without asking the daemon or its mount, which
+//! may not answer.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::lock::{self, Holder, POLL};
+use super::lock_file::{self, Holder, POLL};
 use super::mounts::{self, MountEntry};
 
 /// A daemon that holds the lock on a state folder.
@@ -33,7 +33,7 @@ pub enum MountVisibility {
     Here,
     /// The daemon is in another mount namespace.
     OtherNamespace,
-    /// The daemon's own namespace does not have it any more. Open files keep it, or these processes' namespaces.
+    /// The daemon's own namespace no longer has it. Open files keep it, or the namespaces of these processes.
     Gone(Vec<Elsewhere>),
     /// The process cannot be looked at: it is another user's, or in another process namespace.
     Unknown,
@@ -45,11 +45,12 @@ pub fn daemon_of(entry: &MountEntry) -> Option<Daemon> {
     processes().find_map(|pid| {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
         let locks = files.flatten().map(|file| file.path()).filter(|file| {
-            fs::read_link(file).is_ok_and(|target| target.file_name().is_some_and(|n| n == lock::FILE_NAME))
+            fs::read_link(file)
+                .is_ok_and(|target| target.file_name().is_some_and(|n| n == lock_file::FILE_NAME))
         });
         locks.into_iter().find_map(|file| {
             let mut lock = File::open(file).ok()?;
-            let holder = lock::read(&mut lock)?;
+            let holder = lock_file::read(&mut lock)?;
             let is_its = |mount: &MountEntry| mount.device == entry.device && mount.is_artfs();
             let serves = Path::new(&holder.mountpoint) == entry.mount_point
                 && is_same_process(pid, holder.pid)
@@ -119,7 +120,7 @@ pub fn holders_hint(elsewhere: &[Elsewhere], mountpoint: &str) -> Option<(String
     let shown: Vec<String> =
         elsewhere.iter().take(3).map(|held| format!("{} (pid {})", held.program, held.pid)).collect();
     let more = if elsewhere.len() > shown.len() { " and of others" } else { "" };
-    let held = format!("the mount namespace of {}{more} has it, too", shown.join(", of "));
+    let held = format!("it is still mounted in the mount namespace of {}{more}", shown.join(", of "));
     Some((held, format!("`nsenter --mount --target {} umount {mountpoint}`", first.pid)))
 }
 

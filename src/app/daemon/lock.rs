@@ -1,45 +1,34 @@
 //! One daemon for one state folder: a lock that ends with the process that holds it.
 
-use crate::host::durable;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
-
-use serde::{Deserialize, Serialize};
 
 use super::client;
 use super::holder;
+pub use super::lock_file::Holder;
+use super::lock_file::{self, POLL};
 use super::mounts::{self, MountHealth};
+use crate::host::durable;
 use crate::host::sys::{self, Detach};
 
-/// How long a lock without an answering daemon may stay: a daemon that starts answers only when it serves.
+/// How long a lock may be held without an answering daemon: a daemon that starts answers only once it serves.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a killed process may take to end: its threads first finish what they wait for on the disk.
 const DYING: Duration = Duration::from_secs(60);
-/// After this a killed daemon is helped to its end. A thread of it that waits for an answer of its own mount, which
-/// nobody gives any more, keeps the mount and with it itself alive.
+/// After this the mount of a killed daemon is aborted. A thread that waits for an answer from the daemon's own
+/// mount would otherwise keep the mount, and the process, alive for ever.
 const STUCK: Duration = Duration::from_secs(5);
-/// Between two tries.
-pub(super) const POLL: Duration = Duration::from_millis(10);
-
-/// Who holds the lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The daemon's process.
-    pub pid: u32,
-    /// What it mounts, for messages.
-    pub mountpoint: String,
-}
-
-/// Why the lock was not given.
-#[derive(Debug)]
+/// Why the lock was not taken.
+#[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another daemon has it; who, if it says so.
+    /// Another daemon holds it; which one, if the file says so.
+    #[error("another daemon holds the lock")]
     Held(Option<Holder>),
     /// The file cannot be used.
-    Io(io::Error),
+    #[error("the lock file cannot be used: {0}")]
+    Io(#[source] io::Error),
 }
 
 /// The lock on a state folder, held until it is dropped or the process ends, however it does.
@@ -50,8 +39,11 @@ pub struct DaemonLock {
 
 impl DaemonLock {
     /// Takes the lock for a daemon that is about to mount `mountpoint`.
+    ///
+    /// # Errors
+    /// Another daemon holds the lock and does not end; the file cannot be used.
     pub fn acquire(state: &Path, mountpoint: &Path) -> Result<Self, LockError> {
-        let mut file = open(state).map_err(LockError::Io)?;
+        let mut file = lock_file::open(state).map_err(LockError::Io)?;
         let begun = Instant::now();
         let mut helped = false;
         loop {
@@ -59,9 +51,9 @@ impl DaemonLock {
                 Ok(()) => break,
                 Err(TryLockError::Error(e)) => return Err(LockError::Io(e)),
                 Err(TryLockError::WouldBlock) => {
-                    let holder = read(&mut file);
+                    let holder = lock_file::read(&mut file);
                     let is_dying = holder.as_ref().is_some_and(|holder| is_dying(holder.pid));
-                    // One whose mount is gone is about to end, though it may answer still.
+                    // A daemon whose mount is gone is about to end, though it may still answer.
                     let is_ending = holder.as_ref().is_some_and(holder::has_lost_its_mount);
                     let answers = !is_dying
                         && !is_ending
@@ -79,14 +71,12 @@ impl DaemonLock {
         }
         let mountpoint = mountpoint.to_string_lossy().into_owned();
         let holder = Holder { pid: std::process::id(), mountpoint };
-        let text = serde_json::to_vec(&holder).expect("plain data");
-        file.set_len(0).and_then(|()| file.rewind()).map_err(LockError::Io)?;
-        file.write_all(&text).map_err(LockError::Io)?;
+        lock_file::write(&mut file, &holder).map_err(LockError::Io)?;
         Ok(Self { _file: file })
     }
 }
 
-/// Fails all requests of a dying daemon's mount. One that answers is another's.
+/// Aborts the mount of a dying daemon. A mount that answers belongs to another daemon.
 fn abort_mount(holder: &Holder) {
     let mountpoint = Path::new(&holder.mountpoint);
     let Ok(Some(entry)) = mounts::mount_at(mountpoint) else { return };
@@ -96,7 +86,7 @@ fn abort_mount(holder: &Holder) {
     tracing::warn!(
         pid = holder.pid,
         mountpoint = holder.mountpoint,
-        "a killed daemon does not end: its mount is aborted"
+        "a killed daemon does not end: aborting its mount"
     );
     if let Err(error) = sys::unmount(mountpoint, Detach::Abort) {
         tracing::warn!(mountpoint = holder.mountpoint, %error, "the mount cannot be aborted");
@@ -118,25 +108,31 @@ fn is_dying(pid: u32) -> bool {
 pub enum LockState {
     /// None does.
     Free,
-    /// One does; who, if it says so.
+    /// One does; which one, if the file says so.
     Held(Option<Holder>),
 }
 
 /// Looks at the lock of a state folder without keeping it.
+///
+/// # Errors
+/// The file is there, but cannot be opened or locked.
 pub fn look(state: &Path) -> io::Result<LockState> {
-    let mut file = match durable::open(OpenOptions::new().read(true), &path(state)) {
+    let mut file = match durable::open(OpenOptions::new().read(true), &lock_file::path(state)) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(LockState::Free),
         Err(e) => return Err(e),
     };
     match file.try_lock_shared() {
         Ok(()) => Ok(LockState::Free),
-        Err(TryLockError::WouldBlock) => Ok(LockState::Held(read(&mut file))),
+        Err(TryLockError::WouldBlock) => Ok(LockState::Held(lock_file::read(&mut file))),
         Err(TryLockError::Error(e)) => Err(e),
     }
 }
 
 /// Waits until no daemon holds the lock; false if `limit` passed first.
+///
+/// # Errors
+/// As [`look`].
 pub fn wait_free(state: &Path, limit: Duration) -> io::Result<bool> {
     let begun = Instant::now();
     while look(state)? != LockState::Free {
@@ -146,25 +142,6 @@ pub fn wait_free(state: &Path, limit: Duration) -> io::Result<bool> {
         std::thread::sleep(POLL);
     }
     Ok(true)
-}
-
-/// The file's name in a state folder.
-pub(super) const FILE_NAME: &str = "daemon.lock";
-
-fn path(state: &Path) -> PathBuf {
-    state.join(FILE_NAME)
-}
-
-fn open(state: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    durable::open(options.read(true).write(true).create(true).truncate(false).mode(0o600), &path(state))
-}
-
-pub(super) fn read(file: &mut File) -> Option<Holder> {
-    let mut text = Vec::new();
-    file.rewind().ok()?;
-    file.take(1 << 16).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use super::wire::WireError;
+use crate::app::error::WireError;
 use crate::host::sys::{self, Detach};
 
 /// The source of our mounts in the mount table; the file system is mounted under this name.
@@ -59,8 +59,7 @@ pub enum MountHealth {
     Silent,
 }
 
-/// Asks all these mounts at once how they are; takes as long as the slowest, and not longer than
-/// its time limit.
+/// Asks all these mounts at once whether they answer; takes as long as the slowest, at most 5 s (`ANSWER_LIMIT`).
 pub fn life_of(entries: &[&MountEntry]) -> Vec<MountHealth> {
     let question = |entry: &&MountEntry| {
         let needs_daemon = entry.fs_type.starts_with("fuse");
@@ -75,8 +74,8 @@ pub fn life_of(entries: &[&MountEntry]) -> Vec<MountHealth> {
     answers.into_iter().map(|answer| answer.unwrap_or(MountHealth::Silent)).collect()
 }
 
-/// The answers to questions that are all asked at once, as far as they come in time. One that is never answered
-/// would hold its asker for ever, so each is asked on a thread of its own, which may be left behind.
+/// Asks all questions at once and returns the answers that arrive in time. A question that is never answered
+/// would block its thread for ever, so each has its own thread, which may be abandoned.
 fn ask_all<T: Send + 'static, Q: FnOnce() -> T + Send + 'static>(
     questions: impl Iterator<Item = Q>,
     limit: Duration,
@@ -96,27 +95,36 @@ fn ask_all<T: Send + 'static, Q: FnOnce() -> T + Send + 'static>(
 }
 
 /// All mounts that this process sees, in the order they were made.
+///
+/// # Errors
+/// The mount table cannot be read.
 pub fn mounts() -> io::Result<Vec<MountEntry>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?))
 }
 
 /// All mounts that another process sees.
+///
+/// # Errors
+/// The process has ended, or may not be looked at.
 pub fn mounts_of(pid: u32) -> io::Result<Vec<MountEntry>> {
     Ok(parse(&fs::read(format!("/proc/{pid}/mountinfo"))?))
 }
 
 /// The topmost mount on a directory.
+///
+/// # Errors
+/// The mount table cannot be read.
 pub fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
     Ok(mounts()?.into_iter().rev().find(|entry| entry.mount_point == path))
 }
 
-/// The other mount points of a store, by the mount table as it was at first need.
+/// The other mount points of a store, by the mount table at first use.
 #[derive(Debug)]
 pub struct StoreMounts {
     mountpoint: PathBuf,
     store: String,
     table: OnceLock<Vec<MountEntry>>,
-    /// By device, whether a mount is of this store; one that did not say in time is none.
+    /// By device, whether a mount is of this store; a mount that did not answer in time is not.
     same: Mutex<HashMap<String, bool>>,
 }
 
@@ -147,7 +155,7 @@ impl StoreMounts {
         }
         let mut same = self.same.lock();
         *same.entry(entry.device.clone()).or_insert_with(|| {
-            // A daemon other than this one: it can be asked without waiting for oneself.
+            // Another daemon: asking it cannot deadlock with this one.
             let top = table.iter().find(|top| top.device == entry.device && top.root == Path::new("/"));
             let Some(status) = top.map(|top| top.mount_point.join(".artfs/status.json")) else {
                 return false;
@@ -200,6 +208,9 @@ fn unescape(field: &[u8]) -> OsString {
 }
 
 /// The path under which the mount table names a directory. Works on dead mounts too.
+///
+/// # Errors
+/// There is no such directory; its parent cannot be read.
 pub fn resolve(dir: &Path) -> io::Result<PathBuf> {
     let error = match fs::canonicalize(dir) {
         Ok(path) => return Ok(path),
@@ -218,6 +229,9 @@ pub fn resolve(dir: &Path) -> io::Result<PathBuf> {
 
 /// Makes sure that a resolved path can be mounted on: an empty directory on which nothing is mounted. Mounts that
 /// dead daemons left there are cleared away.
+///
+/// # Errors
+/// The path is not an empty directory; something is mounted there; a dead mount cannot be cleared.
 pub fn prepare(mountpoint: &Path) -> Result<(), WireError> {
     let shown = mountpoint.display();
     let table = |e: io::Error| WireError::new(format!("cannot read the mount table: {e}"));
@@ -229,16 +243,16 @@ pub fn prepare(mountpoint: &Path) -> Result<(), WireError> {
             if !entry.fs_type.starts_with("fuse") {
                 return check_empty(mountpoint);
             }
-            return Err(WireError::new(format!("{shown} is a mount point already ({what})"))
-                .with_hint(format!("`artfs umount {shown}` takes it away; or choose another directory")));
+            return Err(WireError::new(format!("{shown} is already a mount point ({what})"))
+                .with_hint(format!("unmount it with `artfs umount {shown}`, or choose another directory")));
         }
         if !entry.is_artfs() {
             let message = format!("{shown} holds a dead mount of another program ({})", entry.source);
-            return Err(WireError::new(message).with_hint(format!("`umount -l {shown}` takes it away")));
+            return Err(WireError::new(message).with_hint(format!("unmount it with `umount -l {shown}`")));
         }
-        tracing::warn!(mountpoint = %shown, "clearing away the mount of a daemon that is gone");
+        tracing::warn!(mountpoint = %shown, "clearing the mount of a daemon that is gone");
         sys::unmount(mountpoint, Detach::Lazily).map_err(|e| {
-            WireError::new(format!("cannot clear away the dead mount on {shown}: {e}"))
+            WireError::new(format!("cannot clear the dead mount on {shown}: {e}"))
                 .with_hint(format!("as root: `umount -l {shown}`"))
         })?;
     }
@@ -258,7 +272,7 @@ fn check_empty(mountpoint: &Path) -> Result<(), WireError> {
         .map_err(|e| WireError::new(format!("cannot read the directory {shown}: {e}")))?;
     if entries.next().is_some() {
         return Err(WireError::new(format!("{shown} is not empty"))
-            .with_hint("mounting there would hide what is in it: choose or make an empty directory"));
+            .with_hint("mounting there would hide its contents: choose or create an empty directory"));
     }
     Ok(())
 }

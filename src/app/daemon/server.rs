@@ -1,4 +1,4 @@
-//! The control socket's other end: takes requests and hands them to the file system.
+//! The server of the control socket: reads requests and passes them to a [`Handler`].
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -14,15 +14,16 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::socket::{self, Address};
-use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WireError, WorkProgress, to_line};
+use super::wire::{ControlRequest, MAX_LINE_BYTES, Reply, WorkProgress, to_line};
+use crate::app::error::WireError;
 use crate::host::sys;
 
 /// Connections served at once; further ones wait.
 const MAX_CONNECTIONS: usize = 64;
-/// Progress that was not sent yet; more is dropped, the next line says it all anyhow.
+/// Progress waiting to be sent; more is dropped, since the next line supersedes it.
 const PROGRESS_LINES: usize = 8;
 
-/// Who asks.
+/// The caller of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// The user.
@@ -33,12 +34,12 @@ pub struct Peer {
     pub pid: u32,
 }
 
-/// Tells the client how far its request is. Never blocks; what the client does not take in time is dropped.
+/// Sends progress to the client. Never blocks; what the client does not read in time is dropped.
 #[derive(Debug, Clone)]
 pub struct ProgressSender(mpsc::Sender<WorkProgress>);
 
 impl ProgressSender {
-    /// Says how far it is.
+    /// Sends the current progress.
     pub fn send(&self, progress: WorkProgress) {
         // Full or closed: the client is slow or gone, and neither matters to the work.
         let _ = self.0.try_send(progress);
@@ -47,8 +48,8 @@ impl ProgressSender {
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Does what is asked. The future is dropped where it stands when the client goes away or the daemon ends,
-    /// so it must leave nothing half done at any await (as it must for a crash).
+    /// Handles a request. The future is dropped at any await when the client goes away or the daemon ends, so
+    /// it must be crash-safe at every await.
     fn handle(
         &self,
         caller: Peer,
@@ -75,7 +76,7 @@ impl Server {
         }
         let address = Address::of(state)?;
         let listener = UnixListener::bind(address.path())?;
-        // Until here the folder, which is private, keeps others out.
+        // Until here the private folder keeps others out.
         fs::set_permissions(&file, Permissions::from_mode(0o600))?;
         Ok(Self { listener, file })
     }
@@ -108,7 +109,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A file left behind is taken for a dead one's.
+        // A file left behind counts as a dead daemon's.
         let _ = fs::remove_file(&self.file);
     }
 }
@@ -125,7 +126,7 @@ async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
     let mut reader = BufReader::new(reader).take(MAX_LINE_BYTES);
     let mut line = Vec::new();
     reader.read_until(b'\n', &mut line).await?;
-    // Nothing is begun for a client that gave up while this daemon was stopped.
+    // A client that gave up while this daemon was stopped gets nothing started.
     if sys::has_hung_up(writer.as_ref()) {
         return Ok(());
     }
@@ -136,7 +137,7 @@ async fn converse(stream: UnixStream, handler: &dyn Handler) -> io::Result<()> {
         },
         Err(e) => Reply::Error(
             WireError::new(format!("the daemon does not understand the request: {e}"))
-                .with_hint("it may be of another version of artfs: unmount and mount again"),
+                .with_hint("the daemon may be another version of artfs: unmount and mount again"),
         ),
     };
     writer.write_all(&to_line(&reply)).await

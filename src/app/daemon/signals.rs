@@ -3,7 +3,7 @@
 //! | signal | effect |
 //! |---|---|
 //! | TERM, INT, QUIT, XCPU | the mount goes, and the daemon ends with its last user; a second one ends it at once |
-//! | HUP | in the background the log is opened anew; in the foreground of a terminal as TERM; else none |
+//! | HUP | in the background the log is reopened; in the foreground of a terminal as TERM; else none |
 //! | USR1, USR2, ALRM, VTALRM, PROF, IO, PWR, STKFLT, XFSZ, real-time ones | none, but a line in the log |
 //!
 //! PIPE is ignored by every program of Rust. Faults of the program itself (SEGV, BUS, ABRT, …) end it as ever. What the
@@ -60,7 +60,7 @@ impl WaitedSignals {
         kinds.map(|kind| Ok((kind, signal(SignalKind::from_raw(kind))?))).collect::<io::Result<_>>().map(Self)
     }
 
-    /// These, as far as they can be waited for.
+    /// Waits for these signals; those that cannot be caught are left out.
     pub fn of(kinds: impl IntoIterator<Item = i32>) -> Self {
         let known = |kind| Some((kind, signal(SignalKind::from_raw(kind)).ok()?));
         Self(kinds.into_iter().filter_map(known).collect())

@@ -1,4 +1,4 @@
-//! Starting a daemon in the background, and its word that it serves.
+//! Starting a daemon in the background, and its message that it serves.
 //!
 //! A process with threads cannot fork safely, so the program starts itself again, with a pipe on which the new
 //! process says one line: that it serves, or why it does not.
@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::wire::{Reply, WireError, to_line};
+use super::wire::{Reply, to_line};
+use crate::app::error::WireError;
 use crate::host::durable;
 use crate::host::process::limits;
 use crate::host::sys;
@@ -22,7 +23,7 @@ use crate::store::Outage;
 
 /// A log longer than this is set aside when the next daemon starts.
 const MAX_LOG_BYTES: u64 = 16 << 20;
-/// What is shown of the log of a daemon that died without a word.
+/// How much is shown of the log of a daemon that died without a message.
 const LOG_TAIL_BYTES: u64 = 2000;
 
 /// Where a daemon says that it serves.
@@ -35,12 +36,12 @@ pub enum Ready {
 }
 
 impl Ready {
-    /// The pipe that this process was given by number.
+    /// Takes over the inherited pipe with this number.
     pub fn inherited(fd: RawFd) -> io::Result<Self> {
         sys::inherited(fd).map(Ready::Pipe)
     }
 
-    /// The mount serves, perhaps without its store.
+    /// Reports that the mount serves, perhaps without its store.
     pub fn serving(self, mountpoint: &Path, outage: Option<Arc<Outage>>) {
         let pid = std::process::id();
         let mountpoint = mountpoint.to_string_lossy();
@@ -56,7 +57,7 @@ impl Ready {
         }
     }
 
-    /// It does not and will not. In the foreground the error is the command's own.
+    /// Reports that the mount will not serve. In the foreground the command itself reports the error.
     pub fn failed(self, error: &WireError) {
         if let Ready::Pipe(pipe) = self {
             say(pipe, &Reply::Error(error.clone()));
@@ -97,7 +98,7 @@ pub fn spawn(arguments: &[OsString], state: &Path) -> Result<Value, WireError> {
     match serde_json::from_slice(&line) {
         Ok(Reply::Ok(value)) => Ok(value),
         Ok(Reply::Error(error)) => {
-            // It has nothing left to do; when it is gone, so are its locks.
+            // Once it has ended, its locks are released.
             let _ = child.wait();
             Err(error)
         }
@@ -110,7 +111,7 @@ pub fn spawn(arguments: &[OsString], state: &Path) -> Result<Value, WireError> {
     }
 }
 
-/// Opens the log anew, under its name, for a daemon in the background: the old file was moved away.
+/// Reopens the log under its name for a daemon in the background, after the old file was moved.
 pub fn reopen_log(state: &Path) -> io::Result<()> {
     sys::become_standard_error(&open_log(state)?)
 }
@@ -123,7 +124,7 @@ fn open_log(state: &Path) -> io::Result<File> {
     durable::open(OpenOptions::new().append(true).create(true).mode(0o600), &path)
 }
 
-/// The end of what was logged after `from`, on lines of their own.
+/// Returns the end of what was logged after `from`, on separate lines.
 fn tail(log: &Path, from: u64) -> String {
     let read = || {
         let mut file = durable::open(File::options().read(true), log)?;

@@ -1,4 +1,4 @@
-//! What passes over the control socket: one JSON line asks, JSON lines answer.
+//! The protocol of the control socket: one JSON line is a request, JSON lines are the answer.
 //!
 //! An answer is any number of `{"progress":…}` lines and then one `{"ok":…}` or `{"error":…}` line.
 
@@ -9,17 +9,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::app::error::WireError;
 use crate::format::clock::Timestamp;
 use crate::format::event::Metadata;
 use crate::format::exact;
 use crate::format::id::Digest;
 use crate::format::name::{AliasName, ArtifactKey, Reference, RunId, SessionName, VersionNumber};
 use crate::repo::catalog::SyncScope;
+use crate::repo::commit::{Committed, Settings};
 
-/// The longest line in bytes; bounds what either side takes in.
+/// The longest line in bytes that either side accepts.
 pub const MAX_LINE_BYTES: u64 = 16 << 20;
 
-/// What a daemon is asked.
+/// A request to a daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "request", rename_all = "snake_case")]
 pub enum ControlRequest {
@@ -30,16 +32,16 @@ pub enum ControlRequest {
         /// Even if it is in use: its name goes now, the daemon when the last open file is closed.
         lazy: bool,
     },
-    /// Make a version of what is staged; the answer is a [`CommitReply`].
+    /// Commit what is staged as a new version; the answer is a [`CommitReply`].
     Commit(CommitRequest),
     /// Start a session from a version, or empty it. The answer has its `path` in the mount.
     Stage(StageRequest),
-    /// Keep a version in the cache as a whole; the answer is a [`PinReply`].
+    /// Keep a whole version in the cache; the answer is a [`PinReply`].
     Pin {
         /// Which: the version that this means now.
         reference: Reference,
     },
-    /// Let a pinned version go; the answer is an [`UnpinReply`].
+    /// Unpin a version; the answer is an [`UnpinReply`].
     Unpin {
         /// Which.
         reference: Reference,
@@ -48,7 +50,7 @@ pub enum ControlRequest {
     Pins,
     /// Write everything staged through to the disk.
     Sync,
-    /// Write what was seen of runs to the state folder.
+    /// Write what is known of runs to the state folder.
     FlushRuns,
     /// An artifact was changed from this host: look at its log now.
     Refresh {
@@ -63,7 +65,7 @@ pub enum ControlRequest {
         /// Whose logs.
         scope: SyncScope,
     },
-    /// The versions that are open, and those that sessions stand on; the answer is a list of
+    /// The versions that are open, and those that sessions started from; the answer is a list of
     /// [`crate::repo::gc::InUseVersion`], or null if the daemon serves another store.
     InUse {
         /// The store's URL.
@@ -120,7 +122,7 @@ pub struct CommitRequest {
     pub run: Option<RunId>,
 }
 
-/// What a committer says of a version.
+/// What a committer records about a version.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VersionSettings {
@@ -146,6 +148,33 @@ pub struct VersionSettings {
     pub lineage: LineageMode,
 }
 
+impl From<VersionSettings> for Settings {
+    fn from(settings: VersionSettings) -> Self {
+        let VersionSettings {
+            message,
+            artifact_type,
+            aliases,
+            tags,
+            meta,
+            ttl_seconds,
+            inputs,
+            checksum,
+            lineage: _,
+        } = settings;
+        Settings {
+            message,
+            artifact_type,
+            aliases,
+            tags,
+            meta,
+            ttl_seconds,
+            inputs,
+            checksum,
+            ..Settings::default()
+        }
+    }
+}
+
 /// Whether a commit records the run that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -157,7 +186,7 @@ pub enum LineageMode {
     Omit,
 }
 
-/// What a commit came to: the `ok` of its answer.
+/// The result of a commit: the `ok` of its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitReply {
     /// The artifact.
@@ -177,6 +206,14 @@ pub struct CommitReply {
     pub stored_bytes: u64,
 }
 
+impl From<Committed> for CommitReply {
+    fn from(committed: Committed) -> Self {
+        let Committed { artifact, version, digest, created, files, bytes, stored_bytes } = committed;
+        let outcome = if created { CommitOutcome::Created } else { CommitOutcome::Identical };
+        Self { artifact, version, outcome, digest, files, bytes, stored_bytes }
+    }
+}
+
 /// Whether a commit made a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -187,7 +224,7 @@ pub enum CommitOutcome {
     Identical,
 }
 
-/// A version that was pinned and is whole.
+/// A version that was pinned and is complete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinReply {
     /// Its artifact.
@@ -205,7 +242,7 @@ pub struct PinReply {
     pub fetched_bytes: u64,
 }
 
-/// A version that is not pinned any more.
+/// A version that is no longer pinned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnpinReply {
     /// Its artifact.
@@ -254,16 +291,16 @@ pub struct StageRequest {
 pub enum StageAction {
     /// Start from a version without copying it. The session must be empty.
     From(VersionNumber),
-    /// Throw away what is staged.
+    /// Discard what is staged.
     Discard,
     /// Make the session if it is not there.
     Open,
 }
 
-/// How far long work is.
+/// The progress of long work.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkProgress {
-    /// What is being done now: `hashing`, `uploading`, ….
+    /// The current step: `hashing`, `uploading`, ….
     pub step: String,
     /// Bytes of it that are done.
     pub done_bytes: u64,
@@ -272,37 +309,11 @@ pub struct WorkProgress {
     pub total_bytes: Option<u64>,
 }
 
-/// A failure in words, as it is shown to the user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}")]
-pub struct WireError {
-    /// What failed, on what.
-    pub message: String,
-    /// What to do next.
-    #[serde(default)]
-    pub hint: Option<String>,
-    /// The exit code of the command.
-    pub code: u8,
-}
-
-impl WireError {
-    /// A plain failure.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, code: 1 }
-    }
-
-    /// The same with advice.
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
 /// One line of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// Work goes on.
+    /// The work continues.
     Progress(WorkProgress),
     /// Done; the last line.
     Ok(serde_json::Value),

@@ -1,6 +1,6 @@
 //! Delivering one event to one receiver, with retries.
 
-use std::io::{self, Write};
+use std::io;
 use std::time::Duration;
 
 use super::exec::{Exec, ExecError};
@@ -52,8 +52,8 @@ pub struct Retries {
 /// A receiver of events.
 #[derive(Debug)]
 pub enum Hook {
-    /// Standard output: one line of JSON an event.
-    Print,
+    /// Standard output: the function writes one line of JSON for each event.
+    Print(fn(&[u8]) -> io::Result<()>),
     /// A shell command, run for each event.
     Exec(Exec, Retries),
     /// A web server.
@@ -67,13 +67,15 @@ impl Hook {
     /// [`HookError::Failed`] if every attempt failed, [`HookError::Output`] if standard output is gone.
     pub async fn deliver(&self, notice: &Notice, env: &Env) -> Result<(), HookError> {
         let retries = match self {
-            Hook::Print => return print(notice).map_err(HookError::Output),
+            Hook::Print(write) => {
+                return write(format!("{}\n", notice.json).as_bytes()).map_err(HookError::Output);
+            }
             Hook::Exec(_, retries) | Hook::Webhook(_, retries) => *retries,
         };
         let (mut tried, mut pause) = (0, retries.pause);
         loop {
             let done = match self {
-                Hook::Print => return Ok(()),
+                Hook::Print(_) => return Ok(()),
                 Hook::Exec(exec, _) => exec.run(notice).await.map_err(DeliveryError::from),
                 Hook::Webhook(webhook, _) => webhook.post(notice).await.map_err(DeliveryError::from),
             };
@@ -92,15 +94,9 @@ impl Hook {
 impl std::fmt::Display for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Hook::Print => f.write_str("standard output"),
+            Hook::Print(_) => f.write_str("standard output"),
             Hook::Exec(..) => f.write_str("the command"),
             Hook::Webhook(webhook, _) => write!(f, "the webhook at {}", webhook.host()),
         }
     }
-}
-
-fn print(notice: &Notice) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}", notice.json)?;
-    out.flush()
 }
