@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::command::{self, Cli, Command};
 use super::error::CliError;
@@ -101,17 +103,21 @@ enum Diagnostics {
 /// Diagnostics go to standard error; a daemon's is its log.
 fn start_tracing(verbose: u8, daemon: bool, own: Diagnostics) {
     let level = match (verbose, daemon) {
-        _ if own == Diagnostics::Nothing => "off",
-        (0, false) => "warn",
-        (0, true) | (1, false) => "info",
-        (1, true) | (2, _) => "debug",
-        _ => "trace",
+        _ if own == Diagnostics::Nothing => LevelFilter::OFF,
+        (0, false) => LevelFilter::WARN,
+        (0, true) | (1, false) => LevelFilter::INFO,
+        (1, true) | (2, _) => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     };
-    let filter = EnvFilter::new(format!("warn,artfs={level}"));
-    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| StderrLog).with_ansi(false);
+    let filter = Targets::new().with_default(LevelFilter::WARN).with_target("artfs", level);
+    let format = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(|| StderrLog)
+        .with_ansi(false)
+        .with_target(false);
     if daemon {
-        format.with_target(false).init();
+        format.finish().with(filter).init();
     } else {
-        format.with_target(false).without_time().init();
+        format.without_time().finish().with(filter).init();
     }
 }
