@@ -13,7 +13,7 @@
 //! durable::write_atomically(&file, b"old")?;
 //! durable::write_atomically(&file, b"new")?;
 //! // What is read is one state of the file, whoever writes to it meanwhile.
-//! let text = steady::read(|| std::fs::File::open(&file), std::io::read_to_string)?;
+//! let text = steady::read(|| std::fs::File::open(&file), |file| std::io::read_to_string(file))?;
 //! assert_eq!(text, "new");
 //! # Ok(())
 //! # }
