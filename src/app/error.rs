@@ -113,7 +113,9 @@ impl From<Refusal> for WireError {
             ),
             Refusal::Catalog(error) => error.into(),
             Refusal::Read(error) => error.into(),
-            Refusal::Local { .. } | Refusal::Late { .. } => WireError::new(message),
+            Refusal::NotMoved { .. } | Refusal::Local { .. } | Refusal::Late { .. } => {
+                WireError::new(message)
+            }
         }
     }
 }

@@ -52,7 +52,8 @@ fn command_line(start: StartMount) -> ExitCode {
     tune_allocator(FreedMemory::Kept);
     if let Err(problem) = clock::check(SystemTime::now()) {
         UI.error(
-            &WireError::new(problem).with_hint("set the clock: `timedatectl set-ntp true`, or `date -s`"),
+            &WireError::new(problem.to_string())
+                .with_hint("set the clock: `timedatectl set-ntp true`, or `date -s`"),
         );
         return ExitCode::FAILURE;
     }

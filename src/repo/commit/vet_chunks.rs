@@ -141,5 +141,5 @@ impl ChunkVetter {
 }
 
 fn damaged(error: FormatError) -> ReadError {
-    ReadError::Corrupt { what: LABEL.into(), problem: error.to_string() }
+    ReadError::Corrupt { what: LABEL.into(), source: error.into() }
 }
