@@ -619,7 +619,7 @@ async fn collections_beside_writers_that_share_and_delete_content_lose_nothing()
     loop {
         match world.host("collector").await.collect(Duration::ZERO).await {
             Ok(_) => runs += 1,
-            Err(GcError::Damaged { version, error }) => panic!("{version}: {error}, seed {seed}"),
+            Err(GcError::Damaged { version, source }) => panic!("{version}: {source}, seed {seed}"),
             Err(e) => panic!("{e}, seed {seed}"),
         }
         while let Some(done) = tasks.try_join_next() {

@@ -12,8 +12,10 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 
+use super::error::ExportError;
+use super::progress::ExportProgress;
+use super::request::ForeignFiles;
 use super::tree;
-use super::{ExportError, ExportProgress, ForeignFiles};
 use crate::format::entry::{EntryBody, Mtime};
 use crate::format::id::FileHash;
 use crate::format::path::TreePath;

@@ -1,12 +1,14 @@
 //! A directory on this host that is written into and never out of: every step is one component from an open
 //! directory, and none follows a symbolic link.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{ForeignFiles, os};
+use super::error::ExportError;
+use super::request::ForeignFiles;
 use crate::format::entry::Mtime;
 use crate::format::path::TreePath;
 use crate::host::durable;
@@ -24,6 +26,16 @@ pub(super) enum Occupied {
     By { is: &'static str, replaceable: bool },
     /// A system call failed.
     Io(io::Error),
+}
+
+impl Occupied {
+    /// Makes it the error of an export.
+    pub(super) fn at(self, path: PathBuf, wanted: &'static str) -> ExportError {
+        match self {
+            Occupied::By { is, replaceable } => ExportError::Foreign { path, is, wanted, replaceable },
+            Occupied::Io(source) => ExportError::io(path, source),
+        }
+    }
 }
 
 impl From<io::Error> for Occupied {
@@ -191,4 +203,8 @@ fn unlink(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
 /// Sets when something was modified, links not followed.
 pub(super) fn set_mtime(object: &impl AsFd, mtime: Mtime) -> io::Result<()> {
     sys::utimens_fd(object.as_fd(), TimeChange::Keep, TimeChange::To(mtime.seconds, mtime.nanos))
+}
+
+fn os(bytes: &[u8]) -> OsString {
+    OsString::from_vec(bytes.to_vec())
 }

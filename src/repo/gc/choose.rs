@@ -4,9 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::GcError;
 use super::listing::Now;
 use super::marks::{ListedObject, Marks, PackNumber, PackUse};
-use super::{Condemnation, GcError};
+use super::report::Condemnation;
 use crate::format::clock::Timestamp;
 use crate::format::collection::{Collection, CondemnedArtifact, MAX_RECORD_BYTES, PackFate};
 use crate::format::id::PackId;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Mode;
 use super::listing::Now;
+use super::options::Mode;
 use crate::format::clock::Timestamp;
 use crate::format::lease::Lease;
 use crate::store::{Key, LEASES_PREFIX, ObjectInfo, Store, StoreError};

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::GcError;
 use super::marks::Marks;
-use super::{GcError, Mode};
+use super::options::Mode;
 use crate::format::clock::Timestamp;
 use crate::format::id::TokenId;
 use crate::format::name::ArtifactKey;

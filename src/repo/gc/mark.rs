@@ -7,16 +7,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
-use serde::{Deserialize, Serialize};
 
-use super::GcError;
+use super::error::GcError;
+use super::in_use::InUseVersion;
 use super::marks::{ChunkFate, Marks};
 use crate::format::codec::Codec;
 use crate::format::contained::Contained;
 use crate::format::entry::{ChunkRef, EntryBody, FileBody, FileBytes};
 use crate::format::id::ManifestId;
 use crate::format::manifest::{Block, BlockKind, Root};
-use crate::format::name::ArtifactKey;
 use crate::repo::catalog::{ArtifactState, VersionRecord};
 use crate::repo::tombstones::Condemned;
 use crate::repo::view::{MAX_MOVES, ReadContext, ReadError};
@@ -26,15 +25,6 @@ use crate::store::Key;
 const PARALLEL_ROOTS: usize = 16;
 /// Blocks fetched together.
 const BLOCKS_AT_ONCE: usize = 64;
-
-/// A version whose content is in use.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct InUseVersion {
-    /// The artifact.
-    pub artifact: ArtifactKey,
-    /// Its manifest's root.
-    pub manifest: ManifestId,
-}
 
 /// Blocks of one kind to be read, one after the other.
 struct PendingBlocks {
@@ -144,7 +134,7 @@ impl Marker<'_> {
                 Err(GcError::Read(ReadError::Missing { .. } | ReadError::Corrupt { .. }))
                     if missing == Missing::Skipped => {}
                 Err(GcError::Read(error @ (ReadError::Missing { .. } | ReadError::Corrupt { .. }))) => {
-                    return Err(GcError::Damaged { version: label, error });
+                    return Err(GcError::Damaged { version: label, source: error });
                 }
                 other => other?,
             }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::GcError;
+use super::error::GcError;
 use crate::format::clock::Timestamp;
 use crate::format::id::{ChunkId, PackId};
 use crate::store::ObjectInfo;

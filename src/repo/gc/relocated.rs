@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use super::collector::Collector;
+use super::error::GcError;
 use super::marks::Marks;
 use super::repack::{RepackError, damaged, of_store, proved, stretches};
-use super::{Collector, GcError};
 use crate::format::id::PackId;
 use crate::format::pack::PackRow;
 use crate::repo::view::MAX_MOVES;

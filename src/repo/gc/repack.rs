@@ -10,9 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::choose::Sparse;
+use super::collector::Collector;
 use super::create_once::{Settled, settle};
+use super::error::GcError;
 use super::marks::{Marks, PackNumber};
-use super::{Collector, Condemnation, GcError, GcOptions, Mode};
+use super::options::{GcOptions, Mode};
+use super::report::Condemnation;
 use crate::format::codec;
 use crate::format::collection::{Collection, PackFate};
 use crate::format::entry::ChunkLocation;

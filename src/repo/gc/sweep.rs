@@ -3,9 +3,12 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::choose::keys_of;
+use super::collector::Collector;
 use super::create_once::settle;
+use super::error::GcError;
 use super::marks::Marks;
-use super::{Collector, Finished, GcError, GcOptions, Mode};
+use super::options::{GcOptions, Mode};
+use super::report::Finished;
 use crate::format::collection::{CollectionEnd, PackFate};
 use crate::format::id::PackId;
 use crate::repo::tombstones::read_record;

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
-use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Finding, Problem, VerifyProgress, local};
+use super::error::CopyCheckError;
+use super::finding::{Finding, Problem};
+use super::local;
+use super::progress::VerifyProgress;
 use crate::format::contained::MAX_LEVELS;
 use crate::format::id::{Digest, FileHash};
 use crate::format::listed::{ListedNode, ListingLine};
@@ -20,28 +22,6 @@ use crate::repo::view::{ReadError, VersionView, WholeView};
 
 /// Local files hashed at once.
 const FILES_AT_ONCE: usize = 4;
-
-/// Why the comparison ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum CopyCheckError {
-    /// The version cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The directory cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Io {
-        /// The local path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl CopyCheckError {
-    pub(super) fn io(path: &Path, source: io::Error) -> Self {
-        CopyCheckError::Io { path: path.to_owned(), source }
-    }
-}
 
 /// Compares what is in `directory` with the version: kinds, content by hash, exec bits and targets of links, not
 /// times. What is below a directory that is missing, or should not be there, is not named again. Gives what

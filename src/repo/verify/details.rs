@@ -1,6 +1,6 @@
 //! The objects with what is said of a version by persons: messages, and the runs behind it.
 
-use super::{Finding, Problem};
+use super::finding::{Finding, Problem};
 use crate::format::details::Details;
 use crate::format::name::ArtifactKey;
 use crate::repo::catalog::VersionRecord;

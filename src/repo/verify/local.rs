@@ -6,8 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::VerifyProgress;
-use super::copy::CopyCheckError;
+use super::error::CopyCheckError;
+use super::progress::VerifyProgress;
 use crate::format::chunk::ChunkRule;
 use crate::format::entry::{Entry, EntryBody, FileBody, FileBytes, Mtime};
 use crate::format::id::{Digest, FileHash};

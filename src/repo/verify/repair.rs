@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{damage, is_damage};
+use super::finding::{damage, is_damage};
 use crate::format::codec::{Codec, Encoder};
 use crate::format::contained::Contained;
 use crate::format::entry::{ChunkLocation, ChunkRef, EntryBody, FileBody};
