@@ -176,7 +176,10 @@ fn diff_is_one_object_for_machines() {
     assert_eq!((&file("gone.bin")["change"], &file("gone.bin")["to"]), (&json!("removed"), &json!(null)));
     assert_eq!(file("run.sh")["to"]["mode"], "755");
     assert_eq!(file("run.sh").get("content"), None);
-    assert_eq!(file("bad.npy")["content"], json!({ "note": "not an npy file: it does not start with \\x93NUMPY" }));
+    assert_eq!(
+        file("bad.npy")["content"],
+        json!({ "note": "not an npy file: it does not start with \\x93NUMPY" })
+    );
     let table = json!({
         "rows": { "from": 2, "to": 3 },
         "columns": { "from": 2, "to": 2, "added": ["label"], "removed": ["text"] },
