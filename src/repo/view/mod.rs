@@ -36,7 +36,7 @@
 //! let state = catalog.state(&request.artifact, Duration::ZERO).await?.expect("the artifact was committed");
 //! let manifest = state.latest().expect("it has a version").manifest;
 //! let view = VersionView::open(&context, &request.artifact, manifest, "project/data:v1").await?;
-//! let path = TreePath::new(b"hello.txt")?;
+//! let path = TreePath::new(*b"hello.txt")?;
 //! let (ordinal, entry) = view.find(&path).await?.expect("the file is in the tree");
 //! let EntryBody::File(body) = &entry.body else { panic!("it is a file") };
 //! let content = view.open_file(ordinal, &path, body).await?;
