@@ -1,5 +1,6 @@
 //! Errors as the kernel wants them: one match for each layer's error, without a catch-all.
 
+use super::error::SessionCommitError;
 use crate::host::process::limits;
 use crate::host::shortage::Shortage;
 use crate::mount::staging::{FreezeError, RegistryError, StagingError};
@@ -14,8 +15,8 @@ use crate::store::{StoreError, is_full};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
-/// The result of a file-system operation.
-pub type Result<T> = std::result::Result<T, Errno>;
+/// The result of a file-system operation: unless it says otherwise, an error is what the kernel is answered.
+pub type Result<T, E = Errno> = std::result::Result<T, E>;
 
 impl Errno {
     pub(super) const NOT_FOUND: Errno = Errno(libc::ENOENT);
@@ -186,5 +187,19 @@ impl From<&CommitError> for Errno {
 impl From<&FreezeError> for Errno {
     fn from(e: &FreezeError) -> Self {
         Errno(e.errno())
+    }
+}
+
+impl From<&SessionCommitError> for Errno {
+    /// The errno for the caller of the `rename` that committed.
+    fn from(e: &SessionCommitError) -> Self {
+        match e {
+            SessionCommitError::Busy(_) => Errno(libc::EBUSY),
+            SessionCommitError::ReadOnly => Errno::READ_ONLY,
+            SessionCommitError::Setting { .. } => Errno(libc::EIO),
+            SessionCommitError::Commit(e) => e.into(),
+            SessionCommitError::Staging(e) => Errno(e.errno()),
+            SessionCommitError::Registry(e) => Errno(e.errno()),
+        }
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use tokio::runtime::Handle;
 
-use super::{Fs, Result};
 use crate::format::entry::{Entry, EntryBody, FileBody, Sought};
 use crate::format::id::ManifestId;
 use crate::format::name::ArtifactKey;
@@ -17,7 +16,7 @@ use crate::repo::commit::Stretch;
 use crate::repo::view::{FileContent, ReadContext, ReadError, VersionView, WholeView};
 
 /// What is read, for messages.
-const LABEL: &str = "a staged file";
+pub(super) const LABEL: &str = "a staged file";
 
 /// Bytes of staged files that have no local copy.
 #[derive(Debug)]
@@ -27,12 +26,12 @@ pub(super) struct SessionContent {
     gives: Gives,
 }
 
-/// When bytes of a file are given out.
+/// When the bytes of a file are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gives {
     /// As its chunks come.
     Chunks,
-    /// When all of it is here and proved.
+    /// When all of it is local and verified.
     Whole,
 }
 
@@ -64,30 +63,7 @@ impl SessionContent {
     }
 }
 
-impl Fs {
-    /// Keeps the content of a file of the version below open for as long as its handle is: its readers share one
-    /// stream, and one verdict.
-    ///
-    /// # Errors
-    /// It is condemned, or must be whole first and does not become so.
-    pub(super) async fn keep_lower(&self, handle: u64, entry: &Entry) -> Result<()> {
-        let EntryBody::File(body) = &entry.body else { return Ok(()) };
-        let content = self.context.open_file(body, LABEL, &label_path()).await?;
-        if self.session_gives() == Gives::Whole {
-            self.wait_until_whole(&content).await?;
-        }
-        self.lower_files.lock().insert(handle, content);
-        Ok(())
-    }
-
-    /// Whose version a staged file is of, and whether that one must be signed, is not known of every file: where
-    /// anything must be, all are given out as files of signed versions are.
-    pub(super) fn session_gives(&self) -> Gives {
-        if self.admission.is_some() { Gives::Whole } else { Gives::Chunks }
-    }
-}
-
-fn label_path() -> TreePath {
+pub(super) fn label_path() -> TreePath {
     TreePath::new(*b"staged").expect("a plain name is a path")
 }
 

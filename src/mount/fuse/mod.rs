@@ -412,7 +412,7 @@ impl Filesystem for Front {
             if let Some(backing) = backings.release(ino.0) {
                 tokio::task::spawn_blocking(move || drop(backing));
             }
-            reply_empty(reply, fs.release(ino.0, fh.0).await);
+            reply_empty(reply, fs.release(ino.0, fh.0));
         });
     }
 
