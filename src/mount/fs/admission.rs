@@ -26,23 +26,23 @@ impl Admission {
         self.0.is_some()
     }
 
-    pub async fn version(&self, state: &ArtifactState, version: &VersionRecord) -> Result<()> {
+    pub async fn version(&self, state: &ArtifactState, version: &VersionRecord) -> Result<(), Refusal> {
         let Some(gate) = &self.0 else { return Ok(()) };
         reported(gate, gate.version(state, version).await)
     }
 
-    pub async fn latest(&self, state: &ArtifactState) -> Result<()> {
+    pub async fn latest(&self, state: &ArtifactState) -> Result<(), Refusal> {
         let Some(gate) = &self.0 else { return Ok(()) };
         reported(gate, gate.latest(state).await)
     }
 
-    pub async fn alias(&self, state: &ArtifactState, alias: &AliasName) -> Result<()> {
+    pub async fn alias(&self, state: &ArtifactState, alias: &AliasName) -> Result<(), Refusal> {
         let Some(gate) = &self.0 else { return Ok(()) };
         reported(gate, gate.alias(state, alias).await)
     }
 
     /// EACCES for a move of an alias that this very mount would then not serve.
-    pub fn may_move(&self, artifact: &ArtifactKey, alias: &AliasName) -> Result<()> {
+    pub fn may_move(&self, artifact: &ArtifactKey, alias: &AliasName) -> Result<(), Refusal> {
         let Some(gate) = &self.0 else { return Ok(()) };
         reported(gate, gate.may_move(artifact, alias))
     }
@@ -57,11 +57,9 @@ impl Admission {
     }
 }
 
-fn reported(gate: &TrustGate, admitted: Result<(), Refusal>) -> Result<()> {
-    admitted.map_err(|refusal| {
-        gate.tell(&refusal);
-        Errno::from(refusal)
-    })
+/// Reports a refusal to the operator.
+fn reported(gate: &TrustGate, admitted: Result<(), Refusal>) -> Result<(), Refusal> {
+    admitted.inspect_err(|refusal| gate.tell(refusal))
 }
 
 /// Waits until a file is whole and verified, whatever its version; ETIMEDOUT if that takes too long.

@@ -143,7 +143,7 @@ impl SessionCommits {
                 self.note_commit(&session, Err(&e));
                 return Err(e);
             }
-            Err(e) => return Err(Arc::new(StagingError::new(e.0).into())),
+            Err(e) => return Err(Arc::new(e.into())),
         };
         let mut committing = live.committing.lock();
         let mut before = None;
@@ -421,35 +421,22 @@ fn scan(
     read: SpillFile,
     visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
 ) -> Result<SpillFile, CommitError> {
-    let (mut failed, mut read) = (None, read);
-    let scanned = live.session.scan(&mut |scanned| {
-        let visited = match scanned {
-            Scanned::Entry(staged) => {
-                check_readable(&staged, reader).and_then(|()| give(live, *staged, &mut read, visit))
-            }
-            Scanned::Unchanged(unchanged) => give_unchanged(live, &unchanged, &mut read, visit),
-        };
-        visited.map_err(|e| {
-            failed = Some(e);
-            StagingError::new(libc::ECANCELED)
-        })
-    });
-    match (failed, scanned) {
-        (Some(e), _) => Err(e),
-        (None, Err(e)) => Err(TreeError::new(e).into()),
-        (None, Ok(())) => Ok(read),
-    }
+    let mut read = read;
+    live.session.scan(&mut |scanned| match scanned {
+        Scanned::Entry(staged) => {
+            check_readable(&staged, reader)?;
+            give(live, *staged, &mut read, visit)
+        }
+        Scanned::Unchanged(unchanged) => give_unchanged(live, &unchanged, &mut read, visit),
+    })?;
+    Ok(read)
 }
 
-/// Who commits makes readable for everybody what he may not even read otherwise.
+/// Checks that the committer may read what the commit will make readable for everybody.
 fn check_readable(staged: &Staged, reader: Option<&Credentials>) -> Result<(), CommitError> {
     match (&staged.access, reader) {
         (Some(access), Some(reader)) if !access.allows(reader) => {
-            let message = format!(
-                "{} may not be read by who commits it: its owner, or who mounted, can commit it or let others read it",
-                staged.path
-            );
-            Err(TreeError::new(StagingError::with(libc::EACCES, message)).into())
+            Err(TreeError::new(SessionCommitError::Unreadable(staged.path.clone())).into())
         }
         _ => Ok(()),
     }
@@ -480,22 +467,12 @@ fn give_unchanged(
     read: &mut SpillFile,
     visit: &mut dyn FnMut(TreeItem) -> Result<(), CommitError>,
 ) -> Result<(), CommitError> {
-    let failed = |e: std::io::Error| TreeError::new(StagingError::from(e));
-    let stretch = live.lower.as_ref().map(|lower| lower.stretch(unchanged)).transpose().map_err(failed)?;
+    let stretch = live.lower.as_ref().map(|lower| lower.stretch(unchanged)).transpose();
+    let stretch = stretch.map_err(StagingError::Lower)?;
     if let Some(stretch) = stretch.flatten() {
         return stretch.item()?.map_or(Ok(()), visit);
     }
-    let mut failed = None;
-    let given = unchanged.entries(&mut |staged| {
-        give(live, staged, read, visit).map_err(|e| {
-            failed = Some(e);
-            StagingError::new(libc::ECANCELED)
-        })
-    });
-    match failed {
-        Some(e) => Err(e),
-        None => Ok(given.map_err(TreeError::new)?),
-    }
+    unchanged.entries(&mut |staged| give(live, staged, read, visit))
 }
 
 fn item_of(live: &Arc<LiveSession>, staged: Staged) -> Result<TreeItem, CommitError> {
@@ -519,5 +496,5 @@ fn item_of(live: &Arc<LiveSession>, staged: Staged) -> Result<TreeItem, CommitEr
 }
 
 fn open(session: &Session, path: &TreePath, file: &LocalFile) -> Result<File, CommitError> {
-    Ok(session.open_staged(path, &file.identity).map_err(TreeError::new)?)
+    Ok(session.open_staged(path, &file.identity)?)
 }

@@ -1,9 +1,27 @@
 //! Why a session was not set up or not committed.
 
-use crate::format::name::ArtifactKey;
+use tokio::task::JoinError;
+
+use crate::format::name::{ArtifactKey, NameError};
+use crate::format::path::TreePath;
 use crate::mount::staging::{RegistryError, StagingError};
 use crate::repo::catalog::CatalogError;
-use crate::repo::commit::CommitError;
+use crate::repo::commit::{CommitError, TreeError};
+use crate::repo::trust::Refusal;
+
+/// Why a session could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionOpenError {
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The session's directory failed.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// The session was committed or discarded before it was opened.
+    #[error("this staging session was committed or discarded; look it up again")]
+    Replaced,
+}
 
 /// Why a session was not set up as asked.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +56,15 @@ pub enum StageError {
     /// The session failed.
     #[error(transparent)]
     Staging(#[from] StagingError),
+    /// The session could not be opened.
+    #[error(transparent)]
+    Open(#[from] SessionOpenError),
+    /// The version to start from is not served by this mount.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The work stopped before its end.
+    #[error("the work on the staging session stopped: {0}")]
+    Worker(#[from] JoinError),
 }
 
 /// Why a session was not committed. It is untouched.
@@ -55,8 +82,14 @@ pub enum SessionCommitError {
         /// Its name behind `user.artfs.next.`.
         attribute: String,
         /// What is wrong.
-        problem: String,
+        #[source]
+        problem: SettingError,
     },
+    /// The committer may not read this file, which the commit would make readable for everybody.
+    #[error(
+        "{0} may not be read by the committer: its owner, or the mounter, can commit it or let others read it"
+    )]
+    Unreadable(TreePath),
     /// The commit failed.
     #[error(transparent)]
     Commit(CommitError),
@@ -66,16 +99,51 @@ pub enum SessionCommitError {
     /// The state folder failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The session could not be opened.
+    #[error(transparent)]
+    Open(#[from] SessionOpenError),
+}
+
+/// What is wrong with a setting of the next commit.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// The value is not text.
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    /// The value is neither `true` nor `false`.
+    #[error("write it as true or false")]
+    NotBool,
+    /// The value is not a time to live.
+    #[error("{0:?} is not a time to live: write 30d, 12h, 90m, 45s or never")]
+    Ttl(String),
+    /// A name in the value is not an alias.
+    #[error(transparent)]
+    Alias(#[from] NameError),
+    /// There is no setting of this name.
+    #[error("there is no such setting")]
+    Unknown,
+}
+
+impl From<StagingError> for CommitError {
+    /// An error of the session that a commit reads, as [`SessionCommitError`] finds it again.
+    fn from(error: StagingError) -> Self {
+        TreeError::new(SessionCommitError::Staging(error)).into()
+    }
+}
+
+impl From<RegistryError> for CommitError {
+    fn from(error: RegistryError) -> Self {
+        TreeError::new(SessionCommitError::Registry(error)).into()
+    }
 }
 
 impl From<CommitError> for SessionCommitError {
-    /// A session that cannot be read is the session's failure.
+    /// Errors of the session that the commit read come out as they went in.
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Tree(error) => match error.downcast() {
-                Ok(staging) => SessionCommitError::Staging(staging),
-                Err(error) => SessionCommitError::Commit(error.into()),
-            },
+            CommitError::Tree(error) => {
+                error.downcast().unwrap_or_else(|error| SessionCommitError::Commit(error.into()))
+            }
             error => SessionCommitError::Commit(error),
         }
     }

@@ -31,7 +31,7 @@ mod names;
 mod open_session;
 mod open_version_file;
 mod options;
-mod paged;
+mod page_cache;
 mod reply;
 mod reply_policy;
 mod rights;

@@ -9,7 +9,7 @@ use super::open_session::{LiveSession, OpenSession};
 use super::options::FsOptions;
 use super::sessions::Sessions;
 use crate::format::name::{ArtifactKey, Selector, SessionName, session_directory};
-use crate::mount::staging::{FreezeError, FreezeGuard, LowerVersion, SessionRegistry, StagingError};
+use crate::mount::staging::{FreezeError, FreezeGuard, LowerVersion, SessionRegistry};
 use crate::repo::catalog::{Catalog, VersionRecord};
 
 /// Makes, empties and replaces sessions.
@@ -44,14 +44,14 @@ impl SessionSetup {
         }
         let Some(record) = self.registry.find(artifact, name)? else { return Ok(()) };
         let session = self.sessions.named(artifact, name);
-        let live = self.sessions.open_live(&session).map_err(|e| StagingError::new(e.0))?;
+        let live = self.sessions.open_live(&session)?;
         if let Some(live) = live {
             let session = session.clone();
             let retired = move || {
                 freeze(&session, &live)?.retire();
                 Ok::<(), StageError>(())
             };
-            self.runtime.spawn_blocking(retired).await.map_err(|_| StagingError::new(libc::EIO))??;
+            self.runtime.spawn_blocking(retired).await??;
         }
         self.registry.retire(record.id)?;
         self.sessions.detach(&session);
@@ -80,7 +80,7 @@ impl SessionSetup {
             guard.retire();
             Ok(())
         };
-        self.runtime.spawn_blocking(retired).await.map_err(|_| StagingError::new(libc::EIO))?
+        self.runtime.spawn_blocking(retired).await?
     }
 
     /// Starts an empty session from a version, without moving its bytes.
@@ -95,9 +95,9 @@ impl SessionSetup {
         }
         let state = self.catalog.existing(artifact, Duration::ZERO).await?;
         let version = state.require(from)?.clone();
-        self.admission.version(&state, &version).await.map_err(|e| StagingError::new(e.0))?;
+        self.admission.version(&state, &version).await?;
         let session = self.sessions.named(artifact, name);
-        let live = self.sessions.open_live(&session).map_err(|e| StagingError::new(e.0))?;
+        let live = self.sessions.open_live(&session)?;
         if let Some(live) = live {
             self.retire_empty(&session, &live).await?;
             self.registry.retire(live.id)?;

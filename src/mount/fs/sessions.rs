@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::errno::{Errno, Result};
+use super::error::SessionOpenError;
 use super::inode::Inodes;
 use super::kernel_names::KernelNames;
 use super::lower::{SessionContent, SessionLower};
@@ -135,7 +136,7 @@ impl Sessions {
     }
 
     /// Opens a session if it exists in the registry.
-    pub fn open_live(&self, session: &OpenSession) -> Result<Option<Arc<LiveSession>>> {
+    pub fn open_live(&self, session: &OpenSession) -> Result<Option<Arc<LiveSession>>, SessionOpenError> {
         session.live_or_open(|| match self.find_record(session)? {
             Some(record) => self.open_record(&record, session.base).map(Some),
             None => Ok(None),
@@ -144,7 +145,7 @@ impl Sessions {
 
     /// Opens a session, which is made in the registry if it does not exist.
     fn open_or_make(&self, session: &OpenSession) -> Result<Arc<LiveSession>> {
-        let live = session.live_or_open(|| {
+        let live = session.live_or_open(|| -> Result<_, SessionOpenError> {
             let record = match self.find_record(session)? {
                 Some(record) => record,
                 None => {
@@ -158,15 +159,15 @@ impl Sessions {
         live?.ok_or(Errno::IO)
     }
 
-    fn find_record(&self, session: &OpenSession) -> Result<Option<SessionRecord>> {
+    fn find_record(&self, session: &OpenSession) -> Result<Option<SessionRecord>, SessionOpenError> {
         // A session that was replaced before anything was in it stays empty.
         if !self.is_current(session) {
-            return Err(Errno::STALE);
+            return Err(SessionOpenError::Replaced);
         }
         Ok(self.registry.find(&session.artifact, session.name.as_ref())?)
     }
 
-    fn open_record(&self, record: &SessionRecord, base: u64) -> Result<LiveSession> {
+    fn open_record(&self, record: &SessionRecord, base: u64) -> Result<LiveSession, SessionOpenError> {
         let lower = record.lower.as_ref().map(|lower| {
             let label = format!("{}:{}", record.artifact, lower.number);
             let (runtime, context, artifact) =

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::error::SessionCommitError;
+use super::error::{SessionCommitError, SettingError};
 use crate::format::event::NEVER_SECONDS;
 use crate::format::exact;
+use crate::format::name::NameError;
 use crate::repo::commit::Settings;
 
 /// What the names of the attributes that hold settings of the next commit begin with.
@@ -16,14 +17,14 @@ pub(super) fn parse_value(text: &str) -> serde_json::Value {
 }
 
 /// Parses a time to live: `30d`, `12h`, `90m`, `45s`, `never`; empty or `default` for that of the artifact.
-pub(super) fn parse_ttl(text: &str) -> std::result::Result<Option<u64>, String> {
+pub(super) fn parse_ttl(text: &str) -> Result<Option<u64>, SettingError> {
     let text = text.trim();
     match text {
         "" | "default" => return Ok(None),
         "never" => return Ok(Some(NEVER_SECONDS)),
         _ => {}
     }
-    let bad = || format!("{text:?} is not a time to live: write 30d, 12h, 90m, 45s or never");
+    let bad = || SettingError::Ttl(text.to_owned());
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let seconds = match unit {
@@ -43,14 +44,13 @@ pub(super) fn parse_list(text: &str) -> Vec<String> {
 }
 
 /// Reads the settings of a commit from a session's `user.artfs.next.*` attributes, given by their full names.
-pub(super) fn settings_of(
-    attributes: &BTreeMap<String, Vec<u8>>,
-) -> std::result::Result<Settings, SessionCommitError> {
+pub(super) fn settings_of(attributes: &BTreeMap<String, Vec<u8>>) -> Result<Settings, SessionCommitError> {
     let mut settings = Settings::default();
     for (name, value) in attributes {
         let attribute = name.strip_prefix(NEXT).unwrap_or(name);
-        let bad = |problem: String| SessionCommitError::Setting { attribute: attribute.to_owned(), problem };
-        let text = std::str::from_utf8(value).map_err(|_| bad("it is not UTF-8".into()))?;
+        let bad =
+            |problem: SettingError| SessionCommitError::Setting { attribute: attribute.to_owned(), problem };
+        let text = std::str::from_utf8(value).map_err(|_| bad(SettingError::NotUtf8))?;
         match attribute {
             "message" => settings.message = Some(text.to_owned()),
             "type" => settings.artifact_type = Some(text.to_owned()),
@@ -58,18 +58,18 @@ pub(super) fn settings_of(
             "inputs" => settings.inputs = parse_list(text),
             "checksum" => {
                 let yes = text.trim().parse();
-                settings.checksum = yes.map_err(|_| bad("write it as true or false".into()))?;
+                settings.checksum = yes.map_err(|_| bad(SettingError::NotBool))?;
             }
             "ttl" => settings.ttl_seconds = parse_ttl(text).map_err(bad)?,
             "aliases" => {
-                let aliases: std::result::Result<_, _> = parse_list(text).iter().map(|a| a.parse()).collect();
-                settings.aliases = aliases.map_err(|e: crate::format::name::NameError| bad(e.to_string()))?;
+                let aliases: Result<_, _> = parse_list(text).iter().map(|a| a.parse()).collect();
+                settings.aliases = aliases.map_err(|e: NameError| bad(e.into()))?;
             }
             _ => match attribute.strip_prefix("meta.") {
                 Some(key) if !key.is_empty() => {
                     settings.meta.insert(key.to_owned(), parse_value(text));
                 }
-                _ => return Err(bad("there is no such setting".into())),
+                _ => return Err(bad(SettingError::Unknown)),
             },
         }
     }

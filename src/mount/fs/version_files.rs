@@ -17,7 +17,7 @@ use super::generated_file::GeneratedFile;
 use super::inode::{GeneratedNode, Inodes, Resolved};
 use super::lineage::LineageRecorder;
 use super::open_version_file::OpenVersionFile;
-use super::paged::Paged;
+use super::page_cache::Paged;
 use super::reply::{OpenMode, OpenedFile};
 use super::version_node::VersionNode;
 use super::versions::VersionTrees;
