@@ -66,7 +66,10 @@ impl Handler for MountControl {
                     done.map(|reply| json!(reply)).map_err(|e| e.into())
                 }
                 ControlRequest::Pins => Ok(json!(pins::pins(self.fs.catalog(), &self.cache))),
-                ControlRequest::Sync => self.fs.sync_all().await.map(|()| json!({})).map_err(WireError::new),
+                ControlRequest::Sync => {
+                    let synced = self.fs.sync_all().await.map(|()| json!({}));
+                    synced.map_err(|e| WireError::new(format!("cannot sync the state folder: {e}")))
+                }
                 ControlRequest::FlushRuns => {
                     let done = self.fs.flush_runs().await;
                     done.map(|()| json!({})).map_err(|e| WireError::new(e.to_string()))

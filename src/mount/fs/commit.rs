@@ -4,87 +4,33 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 
+use super::errno::{Errno, Result};
+use super::error::SessionCommitError;
+use super::generated::GeneratedFiles;
+use super::kernel_names::KernelNames;
+use super::lineage::{LineageRecorder, RecordedLineage};
+use super::open_session::{LiveSession, OpenSession, RunningCommit};
+use super::options::FsOptions;
+use super::reply_policy::ReplyPolicy;
+use super::rights::CallerRights;
 use super::session_tree::{CommittedFile, SessionTree, read_of};
-use super::sessions::{Live, OpenSession};
-use super::{Errno, Fs, RecordedLineage, Result};
+use super::sessions::Sessions;
+use super::settings::settings_of;
 use crate::format::entry::{Entry, EntryBody, FileBytes};
 use crate::format::name::{ArtifactKey, SessionName, VersionNumber, session_directory};
 use crate::format::path;
 use crate::host::spill::SpillFile;
 use crate::host::steady::StatIdentity;
-use crate::mount::staging::{Caller, Credentials, FreezeError, RegistryError, StagingError};
+use crate::mount::staging::{Caller, Credentials, FreezeError, SessionRegistry};
 use crate::repo::cache::Insertion;
-use crate::repo::catalog::Actor;
-use crate::repo::commit::{CommitError, CommitProgress, Committed, NewVersion, Settings, TreeLocation};
-use crate::repo::view::VersionView;
-
-/// How long a rename waits for its commit, unless the options say otherwise. The commit goes on after that, and a
-/// repeat finds it.
-pub const RENAME_WAIT: Duration = Duration::from_secs(60);
-
-/// A commit at work, which any number of callers may wait for.
-pub(super) type RunningCommit =
-    Shared<BoxFuture<'static, std::result::Result<Committed, Arc<SessionCommitError>>>>;
-
-/// Why a session was not committed. It is untouched.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionCommitError {
-    /// Files are open for writing.
-    #[error("files are open for writing, close them first: {}", .0.join(", "))]
-    Busy(Vec<String>),
-    /// The mount has no staging.
-    #[error("the mount is read-only: it has no staging")]
-    ReadOnly,
-    /// A setting given as an attribute makes no sense.
-    #[error("the attribute user.artfs.next.{attribute} is not valid: {problem}")]
-    Setting {
-        /// Its name behind `user.artfs.next.`.
-        attribute: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The commit failed.
-    #[error(transparent)]
-    Commit(CommitError),
-    /// The session failed.
-    #[error(transparent)]
-    Staging(#[from] StagingError),
-    /// The state folder failed.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-}
-
-impl From<CommitError> for SessionCommitError {
-    /// A session that cannot be read is the session's failure.
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::Tree(error) => match error.downcast() {
-                Ok(staging) => SessionCommitError::Staging(staging),
-                Err(error) => SessionCommitError::Commit(error.into()),
-            },
-            error => SessionCommitError::Commit(error),
-        }
-    }
-}
-
-impl SessionCommitError {
-    /// As the caller of `rename` sees it.
-    pub fn errno(&self) -> Errno {
-        match self {
-            SessionCommitError::Busy(_) => Errno(libc::EBUSY),
-            SessionCommitError::ReadOnly => Errno::READ_ONLY,
-            SessionCommitError::Setting { .. } => Errno(libc::EIO),
-            SessionCommitError::Commit(e) => e.into(),
-            SessionCommitError::Staging(e) => Errno(e.errno()),
-            SessionCommitError::Registry(e) => Errno(e.errno()),
-        }
-    }
-}
+use crate::repo::catalog::{Actor, Catalog};
+use crate::repo::commit::{
+    CommitError, CommitProgress, Committed, Committer, NewVersion, Settings, TreeLocation,
+};
+use crate::repo::view::{ReadContext, VersionView};
 
 /// A session to be committed, and how.
 #[derive(Debug)]
@@ -109,9 +55,25 @@ pub struct SessionCommit {
     pub progress: Arc<CommitProgress>,
 }
 
-impl Fs {
+/// Commits sessions, for renames and for commands.
+pub(super) struct SessionCommits {
+    pub options: Arc<FsOptions>,
+    pub catalog: Arc<Catalog>,
+    pub context: Arc<ReadContext>,
+    pub registry: Arc<SessionRegistry>,
+    pub committer: Committer,
+    pub replies: Arc<ReplyPolicy>,
+    pub rights: Arc<CallerRights>,
+    pub kernel: Arc<KernelNames>,
+    pub sessions: Arc<Sessions>,
+    pub generated: Arc<GeneratedFiles>,
+    pub lineage: Arc<LineageRecorder>,
+    pub runtime: tokio::runtime::Handle,
+}
+
+impl SessionCommits {
     /// `mv staging next` and `mv staging v<N>`.
-    pub(super) async fn commit_by_rename(
+    pub async fn commit_by_rename(
         self: &Arc<Self>,
         caller: Caller,
         artifact: &ArtifactKey,
@@ -121,28 +83,28 @@ impl Fs {
         let commit = SessionCommit {
             artifact: artifact.clone(),
             session: session.cloned(),
-            actor: self.actor(caller),
+            actor: self.rights.actor(caller),
             demanded,
             settings: Settings::default(),
-            lineage: RecordedLineage::Record(self.run_of(caller.pid).await),
+            lineage: RecordedLineage::Record(self.lineage.run_of(caller.pid).await),
             quota_bytes: None,
-            reader: self.reader(caller),
+            reader: self.rights.reader(caller),
             progress: Arc::default(),
         };
         let running = match self.begin_commit(commit) {
             Ok(running) => running,
-            Err(e) => return Err(e.errno()),
+            Err(e) => return Err(Errno::from(&*e)),
         };
         match tokio::time::timeout(self.options.rename_wait, running.clone()).await {
             Ok(Ok(_)) => {
                 // Whoever was sent away from it before need not be told any more.
-                self.sessions.take_untold(artifact, session);
+                self.sessions.take_unreported(artifact, session);
                 Ok(())
             }
-            Ok(Err(e)) => Err(e.errno()),
+            Ok(Err(e)) => Err(Errno::from(&*e)),
             Err(_) => {
                 tracing::warn!("{artifact}: the commit goes on; repeat the rename to wait for its end");
-                self.sessions.keep_untold(artifact, session, running);
+                self.sessions.keep_unreported(artifact, session, running);
                 Err(Errno(libc::ETIMEDOUT))
             }
         }
@@ -150,33 +112,33 @@ impl Fs {
 
     /// Commits a session. A second call while one is at work waits for the same outcome. The work goes on when
     /// the caller stops waiting.
-    pub async fn commit_session(
+    pub async fn commit(
         self: &Arc<Self>,
         commit: SessionCommit,
-    ) -> std::result::Result<Committed, Arc<SessionCommitError>> {
+    ) -> Result<Committed, Arc<SessionCommitError>> {
         self.begin_commit(commit)?.await
     }
 
     fn begin_commit(
         self: &Arc<Self>,
         commit: SessionCommit,
-    ) -> std::result::Result<RunningCommit, Arc<SessionCommitError>> {
+    ) -> Result<RunningCommit, Arc<SessionCommitError>> {
         if self.options.read_only {
             return Err(Arc::new(SessionCommitError::ReadOnly));
         }
         let artifact = commit.artifact.clone();
-        let session = self.session(&artifact, commit.session.as_ref());
-        let live = match self.open_live(&session, false) {
+        let session = self.sessions.named(&artifact, commit.session.as_ref());
+        let live = match self.sessions.open_live(&session) {
             Ok(Some(live)) => live,
             Ok(None) => {
-                if let Some(made) = self.untold_commit(&commit) {
+                if let Some(made) = self.unreported_commit(&commit) {
                     return Ok(made);
                 }
                 let e = Arc::new(CommitError::Empty.into());
                 self.note_commit(&session, Err(&e));
                 return Err(e);
             }
-            Err(e) => return Err(Arc::new(StagingError::new(e.0).into())),
+            Err(e) => return Err(Arc::new(e.into())),
         };
         let mut committing = live.committing.lock();
         let mut before = None;
@@ -207,8 +169,8 @@ impl Fs {
     }
 
     /// A commit that nobody waited for to its end, and after which nothing was staged: the repeat finds it done.
-    fn untold_commit(&self, commit: &SessionCommit) -> Option<RunningCommit> {
-        let made = self.sessions.take_untold(&commit.artifact, commit.session.as_ref())?;
+    fn unreported_commit(&self, commit: &SessionCommit) -> Option<RunningCommit> {
+        let made = self.sessions.take_unreported(&commit.artifact, commit.session.as_ref())?;
         let demanded = commit.demanded;
         let told = async move {
             let made = made.await?;
@@ -225,11 +187,11 @@ impl Fs {
         self: &Arc<Self>,
         commit: SessionCommit,
         session: &Arc<OpenSession>,
-        live: Arc<Live>,
-    ) -> std::result::Result<Committed, Arc<SessionCommitError>> {
+        live: Arc<LiveSession>,
+    ) -> Result<Committed, Arc<SessionCommitError>> {
         let result = self.freeze_and_commit(commit, session, &live).await.map_err(Arc::new);
         if let Ok(outcome) = &result {
-            self.invalidate_session_name(&session.artifact);
+            self.kernel.forget_next(&session.artifact);
             self.settle_name(&session.artifact);
             self.keep_committed(session, &live, outcome);
         }
@@ -241,8 +203,8 @@ impl Fs {
         self: &Arc<Self>,
         commit: SessionCommit,
         session: &Arc<OpenSession>,
-        live: &Arc<Live>,
-    ) -> std::result::Result<Committed, SessionCommitError> {
+        live: &Arc<LiveSession>,
+    ) -> Result<Committed, SessionCommitError> {
         let freezing = live.clone();
         // Freezing waits for handles, and the version below for the store: both outside of the runtime.
         let frozen = self.off_runtime(move || {
@@ -262,7 +224,7 @@ impl Fs {
         let retired = self.off_runtime(move || {
             this.registry.retire(id)?;
             guard.retire();
-            this.detach_session(&session);
+            this.sessions.detach(&session);
             Ok(())
         });
         retired.await?;
@@ -272,21 +234,21 @@ impl Fs {
     /// Runs the part of a commit that waits for the disk.
     async fn off_runtime<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> std::result::Result<T, SessionCommitError> + Send + 'static,
-    ) -> std::result::Result<T, SessionCommitError> {
+        work: impl FnOnce() -> Result<T, SessionCommitError> + Send + 'static,
+    ) -> Result<T, SessionCommitError> {
         self.runtime.spawn_blocking(work).await.map_err(|_| CommitError::Worker)?
     }
 
     async fn commit_frozen(
         self: &Arc<Self>,
         commit: SessionCommit,
-        live: &Arc<Live>,
-    ) -> std::result::Result<Committed, SessionCommitError> {
+        live: &Arc<LiveSession>,
+    ) -> Result<Committed, SessionCommitError> {
         let record = self.registry.get(live.id)?;
         let artifact = commit.artifact.clone();
-        let mut settings = super::xattr::settings_of(&record.settings)?;
+        let mut settings = settings_of(&record.settings)?;
         settings.add(commit.settings);
-        let made = self.runs_behind(&commit.lineage, live).await;
+        let made = self.lineage.runs_behind(&commit.lineage, live).await;
         made.add_to(&mut settings);
         settings.inputs = self.catalog.pinned(settings.inputs).await;
         let of_mount = self.options.quotas.of(&commit.artifact.project);
@@ -311,7 +273,7 @@ impl Fs {
         let committer = self.committer.with_quota(quota_bytes).with_links(place);
         let outcome = committer.commit(&request, commit.progress, tree, before_event).await;
         if let Ok(outcome) = &outcome {
-            self.lineage_published(&artifact, outcome.version, &made, live);
+            self.lineage.published(&artifact, outcome.version, &made, live);
         } else {
             // The session goes on and may change: what a crash would leave must not be taken for this commit.
             self.registry.set_commit_id(live.id, None)?;
@@ -331,23 +293,28 @@ impl Fs {
     }
 
     /// Moves committed files into the cache, so that what was just written is local, and removes the session.
-    fn keep_committed(self: &Arc<Self>, session: &Arc<OpenSession>, live: &Arc<Live>, outcome: &Committed) {
+    fn keep_committed(
+        self: &Arc<Self>,
+        session: &Arc<OpenSession>,
+        live: &Arc<LiveSession>,
+        outcome: &Committed,
+    ) {
         let (this, live, outcome) = (self.clone(), live.clone(), outcome.clone());
         let artifact = session.artifact.clone();
         self.runtime.spawn(async move {
             if let Err(e) = this.admit(&artifact, &live, &outcome).await {
                 tracing::warn!("{artifact}: committed files were not kept in the cache: {e}");
             }
-            this.delete_in_background(live.id);
+            this.sessions.delete_in_background(live.id);
         });
     }
 
     async fn admit(
         self: &Arc<Self>,
         artifact: &ArtifactKey,
-        live: &Arc<Live>,
+        live: &Arc<LiveSession>,
         outcome: &Committed,
-    ) -> std::result::Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let Some(state) = self.catalog.known(artifact) else { return Ok(()) };
         let Some(record) = state.version(outcome.version) else { return Ok(()) };
         let label = format!("{artifact}:{}", outcome.version);
@@ -396,7 +363,7 @@ impl Fs {
     }
 
     /// Commits that were at work when the daemon was killed: those that reached the log are finished here.
-    pub(super) async fn settle_interrupted_commits(self: &Arc<Self>) {
+    pub async fn settle_interrupted_commits(self: &Arc<Self>) {
         let records = match self.registry.list() {
             Ok(records) => records,
             Err(e) => {
@@ -414,7 +381,7 @@ impl Fs {
                         continue;
                     }
                     self.settle_name(&record.artifact);
-                    self.delete_in_background(record.id);
+                    self.sessions.delete_in_background(record.id);
                 }
                 Ok(None) => {}
                 Err(e) => tracing::warn!(
@@ -426,22 +393,18 @@ impl Fs {
     }
 
     /// Remembers how a commit ended, for `.artfs/last-commit.json` and the log.
-    fn note_commit(
-        &self,
-        session: &OpenSession,
-        result: std::result::Result<&Committed, &Arc<SessionCommitError>>,
-    ) {
+    fn note_commit(&self, session: &OpenSession, result: Result<&Committed, &Arc<SessionCommitError>>) {
         let name = session_directory(session.name.as_ref());
         let note = match result {
             Ok(outcome) => {
                 tracing::info!(artifact = %session.artifact, version = %outcome.version, "committed");
-                serde_json::json!({ "session": name, "time": self.now(), "ok": true, "outcome": outcome })
+                serde_json::json!({ "session": name, "time": self.replies.now(), "ok": true, "outcome": outcome })
             }
             Err(e) => {
                 tracing::warn!(artifact = %session.artifact, session = name, "commit failed: {e}");
                 serde_json::json!({
-                    "session": name, "time": self.now(), "ok": false,
-                    "error": e.to_string(), "errno": e.errno().0,
+                    "session": name, "time": self.replies.now(), "ok": false,
+                    "error": e.to_string(), "errno": Errno::from(&**e).0,
                 })
             }
         };

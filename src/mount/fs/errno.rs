@@ -1,8 +1,11 @@
-//! Errors as the kernel wants them: one match for each layer's error, without a catch-all.
+//! The errno for every error, and the log line that says to the operator what an errno cannot.
+//!
+//! There is one exhaustive match for each kind of error, without a catch-all.
 
+use super::error::{SessionCommitError, SessionOpenError};
 use crate::host::process::limits;
 use crate::host::shortage::Shortage;
-use crate::mount::staging::{FreezeError, RegistryError, StagingError};
+use crate::mount::staging::{FreezeError, LowerError, RegistryError, StagingError};
 use crate::repo::catalog::{CatalogError, EditError};
 use crate::repo::commit::CommitError;
 use crate::repo::trust::Refusal;
@@ -10,12 +13,12 @@ use crate::repo::view::ReadError;
 use crate::store::source::SourceError;
 use crate::store::{StoreError, is_full};
 
-/// The number of a failed system call, as the caller will see it.
+/// The number with which a system call fails, as the caller sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
-/// The result of a file-system operation.
-pub type Result<T> = std::result::Result<T, Errno>;
+/// The result of a file-system operation: unless it says otherwise, an error is what the kernel is answered.
+pub type Result<T, E = Errno> = std::result::Result<T, E>;
 
 impl Errno {
     pub(super) const NOT_FOUND: Errno = Errno(libc::ENOENT);
@@ -25,9 +28,11 @@ impl Errno {
     pub(super) const INVALID: Errno = Errno(libc::EINVAL);
     pub(super) const STALE: Errno = Errno(libc::ESTALE);
     pub(super) const IO: Errno = Errno(libc::EIO);
+    pub(super) const BUSY: Errno = Errno(libc::EBUSY);
     pub(super) const NO_ATTRIBUTE: Errno = Errno(libc::ENODATA);
 
-    /// A system call's number. What the daemon itself has no more of is told as the host's trouble.
+    /// The errno of a system call of the daemon. A limit of the daemon itself is reported as one of the host: the caller
+    /// would take EMFILE for its own limit.
     fn of(number: i32) -> Self {
         Shortage::of_number(number).map_or(Errno(number), Errno::short)
     }
@@ -40,18 +45,43 @@ impl Errno {
     }
 }
 
+impl From<&StagingError> for Errno {
+    fn from(e: &StagingError) -> Self {
+        if !matches!(e, StagingError::Os(_)) {
+            tracing::warn!("{e}");
+        }
+        match e {
+            StagingError::Os(errno) => Errno::of(*errno),
+            StagingError::Io(e) | StagingError::Lower(LowerError::Io(e)) => e.into(),
+            // Whatever kept the true bytes away, a reader gets no others.
+            StagingError::Lower(LowerError::Read(_) | LowerError::NotAFile(_)) => Errno::IO,
+            StagingError::DamagedMark(_) | StagingError::MarkedAsOther | StagingError::LostBytes => Errno::IO,
+            StagingError::Frozen | StagingError::Mapped(_) => Errno::BUSY,
+            StagingError::Changed(_) => Errno::STALE,
+            StagingError::NoAttributes { .. } => Errno(libc::ENOTSUP),
+            StagingError::TooManyToMove { .. } => Errno(libc::EXDEV),
+            StagingError::NotExchangeable => Errno::INVALID,
+            StagingError::PathTooLong { .. } => Errno(libc::ENAMETOOLONG),
+            StagingError::SpecialFiles(_) => Errno::NOT_PERMITTED,
+        }
+    }
+}
+
 impl From<StagingError> for Errno {
     fn from(e: StagingError) -> Self {
-        if let Some(message) = e.message() {
-            tracing::warn!(errno = e.errno(), "{message}");
-        }
-        Errno::of(e.errno())
+        (&e).into()
+    }
+}
+
+impl From<&std::io::Error> for Errno {
+    fn from(e: &std::io::Error) -> Self {
+        Errno::of(e.raw_os_error().unwrap_or(libc::EIO))
     }
 }
 
 impl From<std::io::Error> for Errno {
     fn from(e: std::io::Error) -> Self {
-        Errno::of(e.raw_os_error().unwrap_or(libc::EIO))
+        (&e).into()
     }
 }
 
@@ -130,7 +160,7 @@ impl From<ReadError> for Errno {
 }
 
 impl From<Refusal> for Errno {
-    /// Whoever admits a name tells why it is refused.
+    /// Logs nothing: the gate reports each refusal once.
     fn from(e: Refusal) -> Self {
         match e {
             Refusal::Forbidden { .. } | Refusal::NotMoved { .. } => Errno::DENIED,
@@ -141,10 +171,44 @@ impl From<Refusal> for Errno {
     }
 }
 
+impl From<&RegistryError> for Errno {
+    fn from(e: &RegistryError) -> Self {
+        tracing::error!("{e}");
+        match e {
+            RegistryError::Database { source, .. }
+                if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
+            {
+                Errno(libc::ENOSPC)
+            }
+            RegistryError::Io { source, .. } if is_full(source) => Errno(libc::ENOSPC),
+            RegistryError::Damaged { .. }
+            | RegistryError::Database { .. }
+            | RegistryError::Io { .. }
+            | RegistryError::Exists(_)
+            | RegistryError::NotFound(_) => Errno::IO,
+        }
+    }
+}
+
 impl From<RegistryError> for Errno {
     fn from(e: RegistryError) -> Self {
-        tracing::error!("{e}");
-        Errno(e.errno())
+        (&e).into()
+    }
+}
+
+impl From<&SessionOpenError> for Errno {
+    fn from(e: &SessionOpenError) -> Self {
+        match e {
+            SessionOpenError::Registry(e) => e.into(),
+            SessionOpenError::Staging(e) => e.into(),
+            SessionOpenError::Replaced => Errno::STALE,
+        }
+    }
+}
+
+impl From<SessionOpenError> for Errno {
+    fn from(e: SessionOpenError) -> Self {
+        (&e).into()
     }
 }
 
@@ -187,6 +251,25 @@ impl From<&CommitError> for Errno {
 
 impl From<&FreezeError> for Errno {
     fn from(e: &FreezeError) -> Self {
-        Errno(e.errno())
+        match e {
+            FreezeError::Busy(_) => Errno::BUSY,
+            FreezeError::Other(e) => e.into(),
+        }
+    }
+}
+
+impl From<&SessionCommitError> for Errno {
+    /// The errno for the caller of the `rename` that committed.
+    fn from(e: &SessionCommitError) -> Self {
+        match e {
+            SessionCommitError::Busy(_) => Errno::BUSY,
+            SessionCommitError::ReadOnly => Errno::READ_ONLY,
+            SessionCommitError::Setting { .. } => Errno(libc::EIO),
+            SessionCommitError::Commit(e) => e.into(),
+            SessionCommitError::Unreadable(_) => Errno::DENIED,
+            SessionCommitError::Staging(e) => e.into(),
+            SessionCommitError::Registry(e) => e.into(),
+            SessionCommitError::Open(e) => e.into(),
+        }
     }
 }

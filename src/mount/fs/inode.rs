@@ -1,6 +1,6 @@
 //! Inode numbers: what each of them stands for.
 //!
-//! The number space is cut into slots of 2^40. Slot 0 holds the names (projects, artifacts, aliases, generated
+//! The number space is divided into slots of 2^40. Slot 0 holds the names (projects, artifacts, aliases, generated
 //! files) and a range for every version: its root, then its entries in manifest order, so that an entry's number
 //! follows from its place and takes no memory. Every staging session has a slot of its own, and so has every place
 //! where a version stands in another one, from when it is first looked at. No number is used twice within a mount.
@@ -12,16 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::OnceCell;
 
-use super::generated::Generated;
-use super::sessions::OpenSession;
+use super::errno::{Errno, Result};
+use super::generated_file::GeneratedFile;
+use super::open_session::OpenSession;
+use super::version_node::{Shown, VersionNode};
 use crate::format::clock::Timestamp;
 use crate::format::contained::Contained;
-use crate::format::entry::{Entry, Mtime};
-use crate::format::id::{Digest, ManifestId};
+use crate::format::entry::Entry;
 use crate::format::name::{ArtifactKey, ProjectName, VersionNumber};
-use crate::format::path::TreePath;
 use crate::repo::catalog::VersionRecord;
-use crate::repo::view::VersionView;
 
 /// Bits of a number below its slot.
 const SLOT_BITS: u32 = 40;
@@ -30,7 +29,7 @@ const MAX_SLOTS: usize = (1 << (u64::BITS - SLOT_BITS)) - 1;
 /// The mount's root.
 pub const ROOT: u64 = 1;
 
-/// What stands behind a number that belongs to no version and no session.
+/// An object that belongs to no version and no session.
 #[derive(Debug, Clone)]
 pub(super) enum GeneratedNode {
     /// The mount's root.
@@ -44,93 +43,25 @@ pub(super) enum GeneratedNode {
     /// The `.artfs` of an artifact.
     ArtifactControl(ArtifactKey),
     /// A file of a `.artfs`.
-    Generated(Arc<Generated>),
+    Generated(Arc<GeneratedFile>),
     /// An alias, `latest` included, as it was set by one event.
     Alias { target: String, since: Timestamp },
-    /// A symbolic link on its way to become an alias, or a local temporary.
+    /// A symbolic link that a rename will make an alias, or a local temporary.
     Temporary { target: Vec<u8>, since: Timestamp },
 }
 
-/// What a name's number is found by, so that the same thing keeps its number.
+/// Identifies a name, so that the same name keeps its number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum NodeKey {
     Control,
     Project(ProjectName),
     Artifact(ArtifactKey),
     ArtifactControl(ArtifactKey),
-    /// A generated file, by its name and the event it is true of.
+    /// A generated file, by its name and the event whose state it shows.
     Generated(Option<ArtifactKey>, String, u64),
     /// An alias by its name, target and the event that set it: a move has a new number.
     Alias(ArtifactKey, String, VersionNumber, u64),
     Temporary(ArtifactKey, Vec<u8>, u64),
-}
-
-/// A version that has been looked up, by its name or where another one contains it.
-#[derive(Debug)]
-pub(super) struct VersionNode {
-    /// The number of its root; its entries follow.
-    pub base: u64,
-    pub artifact: ArtifactKey,
-    pub shown: Shown,
-    pub view: OnceCell<Arc<VersionView>>,
-}
-
-/// What a version is shown by.
-#[derive(Debug)]
-pub(super) enum Shown {
-    /// Its name, with what the log says of it.
-    Named(Box<VersionRecord>),
-    /// An entry of another version.
-    Contained {
-        contained: Box<Contained>,
-        mtime: Mtime,
-        /// The number of the directory that the entry is in.
-        parent: u64,
-    },
-}
-
-impl VersionNode {
-    /// The number of the entry at `ordinal`.
-    pub fn ino(&self, ordinal: u64) -> u64 {
-        self.base + 1 + ordinal
-    }
-
-    /// Its number in its artifact.
-    pub fn number(&self) -> VersionNumber {
-        match &self.shown {
-            Shown::Named(record) => record.version,
-            Shown::Contained { contained, .. } => contained.version,
-        }
-    }
-
-    /// The digest of all of it.
-    pub fn digest(&self) -> Digest {
-        match &self.shown {
-            Shown::Named(record) => record.digest,
-            Shown::Contained { contained, .. } => contained.digest,
-        }
-    }
-
-    /// `project/name:v7`, for messages.
-    pub fn label(&self) -> String {
-        format!("{}:{}", self.artifact, self.number())
-    }
-
-    /// Its manifest's root.
-    pub fn manifest(&self) -> ManifestId {
-        match &self.shown {
-            Shown::Named(record) => record.manifest,
-            Shown::Contained { contained, .. } => contained.manifest,
-        }
-    }
-
-    /// The directory of its manifest that is shown as its root; none is all of it.
-    pub fn root_path(&self) -> Option<&TreePath> {
-        match &self.shown {
-            Shown::Named(_) => None,
-            Shown::Contained { contained, .. } => contained.path.as_ref(),
-        }
-    }
 }
 
 /// What a number stands for.
@@ -142,7 +73,7 @@ pub(super) enum Resolved {
     Session(Arc<OpenSession>),
 }
 
-/// All numbers of a mount. The lock is held for look-ups in memory only.
+/// The inode table of a mount. Its lock is held for look-ups in memory only.
 #[derive(Debug)]
 pub(super) struct Inodes {
     next: AtomicU64,
@@ -156,13 +87,13 @@ struct InodeTables {
     /// With the number of their entries.
     versions: BTreeMap<u64, (Arc<VersionNode>, u64)>,
     version_bases: HashMap<(ArtifactKey, VersionNumber), u64>,
-    /// By the number that the entry would have if it were any other.
+    /// By the number that the entry would have if it were an ordinary one.
     contained: HashMap<u64, Arc<VersionNode>>,
     /// From slot 1 on.
     slots: Vec<Slot>,
 }
 
-/// Whose a slot is.
+/// What a slot belongs to.
 #[derive(Debug)]
 enum Slot {
     Session(Arc<OpenSession>),
@@ -264,7 +195,7 @@ impl Inodes {
         Some(node)
     }
 
-    /// Gives a session its slot: `open` is told the first number of it.
+    /// Gives a session its slot; `open` gets the slot's first number.
     pub fn add_session(&self, open: impl FnOnce(u64) -> OpenSession) -> Arc<OpenSession> {
         let mut tables = self.tables();
         let slot = tables.slots.len() as u64 + 1;
@@ -273,8 +204,12 @@ impl Inodes {
         session
     }
 
-    /// What a number stands for; none if it was forgotten.
-    pub fn resolve(&self, number: u64) -> Option<Resolved> {
+    /// What a number stands for; ESTALE if it was forgotten.
+    pub fn resolve(&self, number: u64) -> Result<Resolved> {
+        self.find(number).ok_or(Errno::STALE)
+    }
+
+    fn find(&self, number: u64) -> Option<Resolved> {
         let tables = self.tables();
         if number >> SLOT_BITS > 0 {
             let slot = (number >> SLOT_BITS) as usize - 1;

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use tokio::runtime::Handle;
 
-use super::{Fs, Result};
 use crate::format::entry::{Entry, EntryBody, FileBody, Sought};
 use crate::format::id::ManifestId;
 use crate::format::name::ArtifactKey;
 use crate::format::path::TreePath;
-use crate::mount::staging::{self, Lower, LowerContent, Unchanged};
+use crate::mount::staging::{self, Lower, LowerContent, LowerError, Unchanged};
 use crate::repo::commit::UnchangedRange;
 use crate::repo::view::{FileContent, ReadContext, ReadError, VersionView, WholeView};
 
 /// What is read, for messages.
-const LABEL: &str = "a staged file";
+pub(super) const LABEL: &str = "a staged file";
 
 /// Bytes of staged files that have no local copy.
 #[derive(Debug)]
@@ -27,18 +26,13 @@ pub(super) struct SessionContent {
     gives: Gives,
 }
 
-/// When bytes of a file are given out.
+/// When the bytes of a file are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gives {
     /// As its chunks come.
     Chunks,
-    /// When all of it is here and proved.
+    /// When all of it is local and verified.
     Whole,
-}
-
-fn to_io(e: ReadError) -> std::io::Error {
-    tracing::warn!("{e}");
-    std::io::Error::from_raw_os_error(libc::EIO)
 }
 
 impl SessionContent {
@@ -46,16 +40,11 @@ impl SessionContent {
         Self { runtime, context, gives }
     }
 
-    async fn open(&self, file: &FileBody) -> std::result::Result<Arc<FileContent>, ReadError> {
+    async fn open(&self, file: &FileBody) -> Result<Arc<FileContent>, ReadError> {
         self.context.open_file(file, LABEL, &label_path()).await
     }
 
-    async fn read_file(
-        &self,
-        file: &FileBody,
-        offset: u64,
-        len: usize,
-    ) -> std::result::Result<bytes::Bytes, ReadError> {
+    async fn read_file(&self, file: &FileBody, offset: u64, len: usize) -> Result<bytes::Bytes, ReadError> {
         let content = self.open(file).await?;
         if self.gives == Gives::Whole && !content.is_whole() {
             content.materialize().await?;
@@ -64,60 +53,34 @@ impl SessionContent {
     }
 }
 
-impl Fs {
-    /// Keeps the content of a file of the version below open for as long as its handle is: its readers share one
-    /// stream, and one verdict.
-    ///
-    /// # Errors
-    /// It is condemned, or must be whole first and does not become so.
-    pub(super) async fn keep_lower(&self, handle: u64, entry: &Entry) -> Result<()> {
-        let EntryBody::File(body) = &entry.body else { return Ok(()) };
-        let content = self.context.open_file(body, LABEL, &label_path()).await?;
-        if self.session_gives() == Gives::Whole {
-            self.wait_until_whole(&content).await?;
-        }
-        self.lower_files.lock().insert(handle, content);
-        Ok(())
-    }
-
-    /// Whose version a staged file is of, and whether that one must be signed, is not known of every file: where
-    /// anything must be, all are given out as files of signed versions are.
-    pub(super) fn session_gives(&self) -> Gives {
-        if self.admission.is_some() { Gives::Whole } else { Gives::Chunks }
-    }
-}
-
-fn label_path() -> TreePath {
+pub(super) fn label_path() -> TreePath {
     TreePath::new(*b"staged").expect("a plain name is a path")
 }
 
-/// Neither a file nor a reference is ever staged without its bytes.
-fn no_file() -> std::io::Error {
-    std::io::Error::from_raw_os_error(libc::EIO)
-}
-
 impl LowerContent for SessionContent {
-    fn copy_out(&self, entry: &Entry, dest: &std::fs::File) -> std::io::Result<()> {
+    fn copy_out(&self, entry: &Entry, dest: &std::fs::File) -> Result<(), LowerError> {
         match &entry.body {
             EntryBody::File(file) => {
                 let whole = async { self.open(file).await?.materialize().await };
-                staging::copy_file(&self.runtime.block_on(whole).map_err(to_io)?, dest, file.size)
+                Ok(staging::copy_file(&self.runtime.block_on(whole)?, dest, file.size)?)
             }
             EntryBody::Reference(reference) => {
                 let content = self.context.open_reference(reference, LABEL, &label_path());
                 let mut parts = Box::pin(content.parts());
                 let mut at = 0;
-                while let Some(part) = self.runtime.block_on(parts.try_next()).map_err(to_io)? {
+                while let Some(part) = self.runtime.block_on(parts.try_next())? {
                     dest.write_all_at(&part, at)?;
                     at += part.len() as u64;
                 }
                 Ok(())
             }
-            EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => Err(no_file()),
+            EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => {
+                Err(LowerError::NotAFile(entry.path.clone()))
+            }
         }
     }
 
-    fn read(&self, entry: &Entry, offset: u64, buf: &mut [u8]) -> std::io::Result<usize> {
+    fn read(&self, entry: &Entry, offset: u64, buf: &mut [u8]) -> Result<usize, LowerError> {
         let read = async {
             match &entry.body {
                 EntryBody::File(file) => self.read_file(file, offset, buf.len()).await.map(Some),
@@ -128,16 +91,16 @@ impl LowerContent for SessionContent {
                 EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => Ok(None),
             }
         };
-        let bytes = self.runtime.block_on(read).map_err(to_io)?.ok_or_else(no_file)?;
+        let bytes = self.runtime.block_on(read)?.ok_or_else(|| LowerError::NotAFile(entry.path.clone()))?;
         buf[..bytes.len()].copy_from_slice(&bytes);
         Ok(bytes.len())
     }
 
-    fn seek(&self, entry: &Entry, offset: u64, sought: Sought) -> std::io::Result<Option<u64>> {
+    fn seek(&self, entry: &Entry, offset: u64, sought: Sought) -> Result<Option<u64>, LowerError> {
         match &entry.body {
             EntryBody::File(file) if file.has_holes() => {
                 let found = async { self.open(file).await?.seek(offset, sought).await };
-                self.runtime.block_on(found).map_err(to_io)
+                Ok(self.runtime.block_on(found)?)
             }
             _ => Ok(Some(if sought == Sought::Data { offset } else { entry.size() })),
         }
@@ -170,22 +133,22 @@ impl SessionLower {
         Self { runtime, context, artifact, manifest, label, view: tokio::sync::OnceCell::new() }
     }
 
-    fn with<T, F>(&self, work: impl FnOnce(Arc<WholeView>) -> F) -> std::io::Result<T>
+    fn with<T, F>(&self, work: impl FnOnce(Arc<WholeView>) -> F) -> Result<T, LowerError>
     where
-        F: Future<Output = std::result::Result<T, ReadError>>,
+        F: Future<Output = Result<T, ReadError>>,
     {
         let open = || async {
             let own = VersionView::open(&self.context, &self.artifact, self.manifest, &self.label).await?;
             Ok(WholeView::new(own))
         };
         let done = async { work(self.view.get_or_try_init(open).await?.clone()).await };
-        self.runtime.block_on(done).map_err(to_io)
+        Ok(self.runtime.block_on(done)?)
     }
 }
 
 impl SessionLower {
     /// What nothing staged touches, if it is in the version's own manifest and not in that of one it contains.
-    pub fn range(&self, unchanged: &Unchanged) -> std::io::Result<Option<UnchangedRange>> {
+    pub fn range(&self, unchanged: &Unchanged) -> Result<Option<UnchangedRange>, LowerError> {
         self.with(|view| async move {
             let top = view.top();
             let Unchanged { directory, after, before, .. } = unchanged;
@@ -196,14 +159,19 @@ impl SessionLower {
                 }
             }
             let (directory, runtime) = (directory.as_ref(), self.runtime.clone());
-            let (after, before) = (after.as_deref(), before.as_deref());
-            Ok(Some(UnchangedRange::new(top.clone(), runtime, directory, after, before)))
+            Ok(Some(UnchangedRange::new(
+                top.clone(),
+                runtime,
+                directory,
+                after.as_deref(),
+                before.as_deref(),
+            )))
         })
     }
 }
 
 impl Lower for SessionLower {
-    fn find(&self, path: &TreePath) -> std::io::Result<Option<Entry>> {
+    fn find(&self, path: &TreePath) -> Result<Option<Entry>, LowerError> {
         self.with(|view| async move { Ok(view.find(path).await?.map(|found| found.entry)) })
     }
 
@@ -211,14 +179,14 @@ impl Lower for SessionLower {
         &self,
         directory: Option<&TreePath>,
         after: Option<&[u8]>,
-    ) -> std::io::Result<Vec<Entry>> {
+    ) -> Result<Vec<Entry>, LowerError> {
         self.with(|view| async move {
             let page = view.children(directory, after, PAGE).await?;
             Ok(page.into_iter().map(|found| found.entry).collect())
         })
     }
 
-    fn subtree(&self, directory: &TreePath) -> std::io::Result<Vec<Entry>> {
+    fn subtree(&self, directory: &TreePath) -> Result<Vec<Entry>, LowerError> {
         self.with(|view| async move {
             let mut entries = view.walk_below(directory).await?;
             let mut all = Vec::new();

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::sessions::Live;
+use super::error::SessionCommitError;
+use super::open_session::LiveSession;
 use crate::format::path::TreePath;
 use crate::host::durable;
 use crate::host::spill::SpillFile;
@@ -16,9 +17,9 @@ use crate::repo::commit::{
     CommitError, ItemBody, OwnBytes, TreeError, TreeItem, TreeSource, TreeVisitor, Writers,
 };
 
-/// The content of a frozen session. Each walk leaves the list of the files whose bytes it gave in [`Live::hashed`].
+/// The content of a frozen session. Each walk leaves the list of the files whose bytes it gave in [`LiveSession::hashed`].
 pub(super) struct SessionTree {
-    pub live: Arc<Live>,
+    pub live: Arc<LiveSession>,
     /// The user who must be able to read all of it; none if that need not be checked.
     pub reader: Option<Credentials>,
     /// The folder for what does not fit in memory.
@@ -28,22 +29,14 @@ pub(super) struct SessionTree {
 impl TreeSource for SessionTree {
     fn walk(&self, visit: TreeVisitor<'_>) -> Result<(), CommitError> {
         let live = &self.live;
-        let (mut failed, mut read) = (None, SpillFile::new(self.folder.as_deref()));
-        let scanned = live.session.scan(&mut |scanned| {
-            let visited = match scanned {
-                Scanned::Entry(staged) => check_readable(&staged, self.reader.as_ref())
-                    .and_then(|()| give(live, *staged, &mut read, visit)),
-                Scanned::Unchanged(unchanged) => give_unchanged(live, &unchanged, &mut read, visit),
-            };
-            visited.map_err(|e| {
-                failed = Some(e);
-                StagingError::new(libc::ECANCELED)
-            })
-        });
-        match failed {
-            Some(e) => return Err(e),
-            None => scanned.map_err(TreeError::new)?,
-        }
+        let mut read = SpillFile::new(self.folder.as_deref());
+        live.session.scan(&mut |scanned| match scanned {
+            Scanned::Entry(staged) => {
+                check_readable(&staged, self.reader.as_ref())?;
+                give(live, *staged, &mut read, visit)
+            }
+            Scanned::Unchanged(unchanged) => give_unchanged(live, &unchanged, &mut read, visit),
+        })?;
         *live.hashed.lock() = read;
         Ok(())
     }
@@ -52,7 +45,7 @@ impl TreeSource for SessionTree {
 /// A file that a commit read: its state at that time, and its path.
 pub(super) type CommittedFile = (StatIdentity, Vec<u8>);
 
-/// Decodes a record of [`Live::hashed`].
+/// Decodes a record of [`LiveSession::hashed`].
 pub(super) fn read_of(record: &[u8]) -> Option<CommittedFile> {
     let (identity, path) = record.split_first_chunk()?;
     Some((StatIdentity::from_bytes(identity), path.to_vec()))
@@ -62,19 +55,14 @@ pub(super) fn read_of(record: &[u8]) -> Option<CommittedFile> {
 fn check_readable(staged: &Staged, reader: Option<&Credentials>) -> Result<(), CommitError> {
     match (&staged.access, reader) {
         (Some(access), Some(reader)) if !access.allows(reader) => {
-            let message = format!(
-                "{} may not be read by the committer: its owner, or the user who mounted, can commit it or make it \
-                 readable",
-                staged.path
-            );
-            Err(TreeError::new(StagingError::with(libc::EACCES, message)).into())
+            Err(TreeError::new(SessionCommitError::Unreadable(staged.path.clone())).into())
         }
         _ => Ok(()),
     }
 }
 
 fn give(
-    live: &Arc<Live>,
+    live: &Arc<LiveSession>,
     staged: Staged,
     read: &mut SpillFile,
     visit: TreeVisitor<'_>,
@@ -93,30 +81,20 @@ fn give(
 
 /// Gives unchanged entries as a range where that is possible: then a single entry costs nothing.
 fn give_unchanged(
-    live: &Arc<Live>,
+    live: &Arc<LiveSession>,
     unchanged: &Unchanged,
     read: &mut SpillFile,
     visit: TreeVisitor<'_>,
 ) -> Result<(), CommitError> {
-    let failed = |e: std::io::Error| TreeError::new(StagingError::from(e));
-    let range = live.lower.as_ref().map(|lower| lower.range(unchanged)).transpose().map_err(failed)?;
+    let range = live.lower.as_ref().map(|lower| lower.range(unchanged)).transpose();
+    let range = range.map_err(StagingError::Lower)?;
     if let Some(range) = range.flatten() {
         return TreeItem::unchanged(range)?.map_or(Ok(()), visit);
     }
-    let mut failed = None;
-    let given = unchanged.entries(&mut |staged| {
-        give(live, staged, read, visit).map_err(|e| {
-            failed = Some(e);
-            StagingError::new(libc::ECANCELED)
-        })
-    });
-    match failed {
-        Some(e) => Err(e),
-        None => Ok(given.map_err(TreeError::new)?),
-    }
+    unchanged.entries(&mut |staged| give(live, staged, read, visit))
 }
 
-fn item_of(live: &Arc<Live>, staged: Staged) -> Result<TreeItem, CommitError> {
+fn item_of(live: &Arc<LiveSession>, staged: Staged) -> Result<TreeItem, CommitError> {
     let Staged { path, executable, mtime, source, access: _ } = staged;
     let what = match source {
         ContentSource::Directory => ItemBody::Directory,
@@ -137,5 +115,5 @@ fn item_of(live: &Arc<Live>, staged: Staged) -> Result<TreeItem, CommitError> {
 }
 
 fn open(session: &Session, path: &TreePath, file: &LocalFile) -> Result<File, CommitError> {
-    Ok(session.open_staged(path, &file.identity).map_err(TreeError::new)?)
+    Ok(session.open_staged(path, &file.identity)?)
 }

@@ -18,7 +18,7 @@ use crate::mount::fs::{OpenMode, PassthroughFile};
 /// in the order in which the kinds were chosen; what is done under it takes microseconds.
 #[derive(Debug)]
 pub(super) struct Backings {
-    /// Whether passthrough is granted: by the kernel's version, and by the first try (it needs privileges).
+    /// Whether passthrough is granted: the kernel must support it, and the first try succeed (it needs privileges).
     enabled: AtomicBool,
     inodes: Mutex<HashMap<u64, OpenInode>>,
 }
@@ -59,7 +59,7 @@ impl OpenReply for ReplyOpen {
     }
 }
 
-/// The reply to a create, with what it says of the new file.
+/// The reply to a create, with the attributes of the new file.
 pub(super) struct CreateReply {
     pub reply: ReplyCreate,
     pub ttl: std::time::Duration,
@@ -85,12 +85,12 @@ impl Backings {
         Self { enabled: AtomicBool::new(enabled), inodes: Mutex::default() }
     }
 
-    /// Whether files are handed to the kernel.
+    /// Returns whether files are handed to the kernel.
     pub fn are_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)
     }
 
-    /// Answers an open in the kind that the inode is open in, or chooses one.
+    /// Replies to an open with the kind that the inode is already open in, or chooses one.
     pub fn answer(&self, ino: u64, handle: u64, mode: &OpenMode, extra: FopenFlags, reply: impl OpenReply) {
         let handle = FileHandle(handle);
         let mut inodes = self.inodes.lock();

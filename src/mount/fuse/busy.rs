@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a notification waits for a directory to be idle at the most; names then live out their short lifetime.
+/// How long a notification waits for a directory to be idle; then the name expires by its short lifetime.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Requests under way by directory. The lock is held for counting only.
@@ -19,7 +19,7 @@ pub(super) struct BusyDirectories {
     idle: Condvar,
 }
 
-/// A request under way in one directory or two; over when it is dropped, after the reply.
+/// A request under way in one directory or two. It ends when this is dropped, after the reply.
 #[derive(Debug)]
 pub(super) struct BusyRequest {
     directories: Arc<BusyDirectories>,
@@ -36,7 +36,7 @@ impl BusyDirectories {
         BusyRequest { directories: self.clone(), inos: [ino, other] }
     }
 
-    /// Waits until nothing is under way in a directory; false if that took too long.
+    /// Waits until no request is under way in a directory. Returns `false` if that took too long.
     pub fn wait_idle(&self, ino: u64) -> bool {
         let mut counts = self.counts.lock();
         let waited = self.idle.wait_while_for(&mut counts, |counts| counts.contains_key(&ino), MAX_WAIT);

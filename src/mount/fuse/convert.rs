@@ -1,4 +1,4 @@
-//! Between the types of the protocol and our own, and the replies that many requests share.
+//! Conversions between the types of the protocol and our own, and the replies that many requests share.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,8 +26,8 @@ fn system_time(time: Mtime) -> SystemTime {
     base.and_then(|t| t.checked_add(nanos)).unwrap_or(UNIX_EPOCH)
 }
 
-/// The time that the kernel sent. Before 1970 fuser counts the nanoseconds, which the kernel counts forward, back from
-/// the second; so its distance from 1970 has both as they were sent.
+/// Returns the time that the kernel sent. For times before 1970 fuser subtracts the nanoseconds, which the kernel adds;
+/// so seconds and nanoseconds of the distance to 1970 are the numbers that were sent.
 pub(super) fn sent(time: SystemTime) -> Mtime {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => {
@@ -83,7 +83,7 @@ pub(super) fn file_attr(attr: &Attr) -> FileAttr {
     }
 }
 
-/// Attributes of which the kernel takes only number and type.
+/// Attributes of which the kernel uses only number and type.
 pub(super) fn nameless_attr(ino: u64) -> FileAttr {
     FileAttr {
         ino: INodeNo(ino),

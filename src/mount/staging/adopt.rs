@@ -1,4 +1,4 @@
-//! Bringing together what `state.db` says of sessions and what lies in their directories, when a registry is opened.
+//! Opening a registry: reconciles `state.db` with the directories of sessions.
 //!
 //! The database may be lost, emptied, an older copy, or another host's; the folder of sessions may be copied in part.
 //! So the directory decides, and no file is deleted that nothing explains:
@@ -17,8 +17,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::record::{self, Beside, SessionId, SessionRecord};
-use super::registry::{Result, SessionRegistry, io_error};
+use super::error::{RecordError, RegistryError};
+use super::record::{self, Beside, SessionRecord};
+use super::registry::{SessionRegistry, io_error};
+use super::session_id::SessionId;
+use crate::format::clock::Env;
 use crate::format::name::session_directory;
 use crate::host::durable;
 
@@ -27,26 +30,22 @@ const REASON: &str = "reason.txt";
 /// How many names are tried for what is set aside under a name that is taken.
 const MAX_NAMES: u32 = 1000;
 
-/// Where a state folder keeps files that were staged and that no session can be found for.
-pub(super) fn set_aside_folder(state: &Path) -> PathBuf {
-    state.join("set-aside")
-}
-
-/// What was set aside in a state folder and is still there: directories, each with its staged files below `tree/`.
-/// Whatever cannot be looked at counts as nothing.
-pub fn set_aside(state: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(set_aside_folder(state)).into_iter().flatten();
-    let mut found: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    found.sort();
-    found
-}
-
 fn place(record: &SessionRecord) -> String {
     format!("{}/{}", record.artifact, session_directory(record.name.as_ref()))
 }
 
+type Result<T> = std::result::Result<T, RegistryError>;
+
 impl SessionRegistry {
-    pub(super) fn bring_together(&self) -> Result<()> {
+    /// Opens the registry of a state folder, making both if needed: takes up sessions that the database does not know,
+    /// sets aside what cannot be taken up, and deletes what ended sessions left. For the one daemon of the folder.
+    pub fn open(state_dir: &Path, env: Env) -> Result<Self> {
+        let registry = Self::connect(state_dir, env)?;
+        registry.reconcile()?;
+        Ok(registry)
+    }
+
+    fn reconcile(&self) -> Result<()> {
         let in_sessions = |e| io_error(&self.sessions, e);
         for name in record::dead(&self.sessions).map_err(in_sessions)? {
             record::delete_dead(&self.sessions, &name)
@@ -90,7 +89,7 @@ impl SessionRegistry {
 
     /// Makes the rows of sessions what their records say; one session to a name. Returns the names.
     fn take_up(&self, mut living: Vec<(SessionRecord, Option<SessionRecord>)>) -> Result<BTreeSet<String>> {
-        // Who has the name already keeps it; else who was written last.
+        // The session that has the name already keeps it; else the one that was written last.
         let known = |record: &SessionRecord, row: &Option<SessionRecord>| {
             row.as_ref().is_some_and(|row| place(row) == place(record))
         };
@@ -101,7 +100,7 @@ impl SessionRegistry {
         for (record, row) in living.into_iter().rev() {
             if !taken.insert(place(&record)) {
                 self.remove_row(record.id)?;
-                let problem = format!("{} is another session", place(&record));
+                let problem = RecordError::NameTaken(place(&record));
                 self.set_aside(record.id, &self.directory(record.id), &problem)?;
                 continue;
             }
@@ -125,8 +124,8 @@ impl SessionRegistry {
         Ok(taken)
     }
 
-    /// Moves a directory that no session can be found for to where it is never deleted, and says so.
-    fn set_aside(&self, id: SessionId, directory: &Path, problem: &str) -> Result<()> {
+    /// Moves a directory that no session can be found for to where it is never deleted, and logs that.
+    fn set_aside(&self, id: SessionId, directory: &Path, problem: &RecordError) -> Result<()> {
         let kept = self.move_aside(id, directory, problem).map_err(|e| io_error(directory, e))?;
         tracing::error!(
             "staged files of session {id} cannot be shown ({problem}). They are kept in {}",
@@ -135,14 +134,14 @@ impl SessionRegistry {
         Ok(())
     }
 
-    fn move_aside(&self, id: SessionId, directory: &Path, problem: &str) -> io::Result<PathBuf> {
+    fn move_aside(&self, id: SessionId, directory: &Path, problem: &RecordError) -> io::Result<PathBuf> {
         durable::create_private_directory(&self.set_aside)?;
         if directory.is_dir() {
             let text = format!(
                 "The files below tree/ were staged, and no session could be found for them: {problem}.\n\
                  Copy what you need into a staging directory, then delete this folder. artfs never does.\n"
             );
-            // What it says was logged too.
+            // The log says the same.
             let _ = fs::write(directory.join(REASON), text);
         }
         for number in 0..MAX_NAMES {

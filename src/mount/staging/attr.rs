@@ -1,10 +1,10 @@
-//! What callers give and get: who asks, what an object is like, what is to change.
+//! Callers, attributes, and changes of attributes.
 
 use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::host::sys::Stat;
 pub use crate::host::sys::{FsStat, TimeChange};
 
-/// Who makes a call; new objects are theirs.
+/// The process that makes a call; it owns the objects that the call makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// User.
@@ -15,7 +15,7 @@ pub struct Caller {
     pub pid: u32,
 }
 
-/// What kind of object stands at a name.
+/// The kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileKind {
     /// A regular file.
@@ -56,7 +56,7 @@ impl FileKind {
     }
 }
 
-/// What `stat` says of an object in a session.
+/// The attributes of an object in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {
     /// The node, which is also the inode number.
@@ -139,7 +139,7 @@ impl Attr {
     }
 }
 
-/// What `setattr` shall change; none leaves a thing as it is.
+/// The attributes that `setattr` changes; those that are none stay as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SetAttr {
     /// Permission, set-id and sticky bits.
@@ -181,7 +181,7 @@ pub fn without_set_id(perm: u32) -> u32 {
 pub struct DirEntry {
     /// The name.
     pub name: Box<[u8]>,
-    /// What stands there.
+    /// Its kind.
     pub kind: FileKind,
     /// Its inode number, where one is known; else [`UNKNOWN_INO`].
     pub ino: u64,

@@ -35,7 +35,7 @@ impl Session {
         let mut tree = self.tree();
         let known = tree.node(node)?;
         if known.kind != FileKind::Symlink {
-            return Err(StagingError::new(libc::EINVAL));
+            return Err(StagingError::Os(libc::EINVAL));
         }
         if let NodeLocation::Lower(entry) = &known.place
             && let EntryBody::Symlink { target } = &entry.body
@@ -77,8 +77,8 @@ impl Session {
             let mut tree = self.tree();
             let state = match tree.node(node)?.kind {
                 FileKind::File => file_state(&tree, node)?,
-                FileKind::Directory => return Err(StagingError::new(libc::EISDIR)),
-                _ => return Err(StagingError::new(libc::EINVAL)),
+                FileKind::Directory => return Err(StagingError::Os(libc::EISDIR)),
+                _ => return Err(StagingError::Os(libc::EINVAL)),
             };
             self.ensure_upper(&mut tree, node)?;
             (state, self.node_fd(&mut tree, node)?)
@@ -94,7 +94,7 @@ impl Session {
         self.copy_up(&state, &fd)?;
         closer::check_thread(at);
         match handle.map(|h| self.handle(h)).transpose()? {
-            Some(handle) if handle.node() == node => Ok(handle.writable()?.set_len(size)?),
+            Some(handle) if handle.node == node => Ok(handle.writable()?.set_len(size)?),
             _ => Ok(sys::truncate_fd(at, size)?),
         }
     }

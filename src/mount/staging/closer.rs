@@ -1,7 +1,7 @@
-//! Closing descriptors where it keeps nobody waiting.
+//! Closing descriptors on a thread that nobody waits for.
 //!
 //! The last close of a deleted file frees its blocks, which takes seconds or minutes if the file is in many pieces; so
-//! does cutting one off. Whoever answers the kernel, or holds a lock that others need, must not do that. So descriptors
+//! does cutting one off. A thread that answers the kernel, or holds a lock that others need, must not do that. So descriptors
 //! of staged files are [`DeferredClose`]: dropped anywhere, that of a large deleted file is closed by a thread of its own.
 
 use parking_lot::Mutex;
@@ -30,6 +30,9 @@ pub struct Closer {
 
 impl Closer {
     /// Starts its thread.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
     pub fn start() -> io::Result<Arc<Self>> {
         Self::closing_by(drop)
     }
@@ -49,7 +52,7 @@ impl Closer {
         Ok(Arc::new(Self { queue: Some(queue), waiting, thread: Mutex::new(Some(thread)) }))
     }
 
-    /// Whether so many descriptors wait that no more large files should be removed for now.
+    /// Returns whether so many descriptors wait that removals of large files should wait too.
     pub fn is_full(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) >= MAX_WAITING
     }
@@ -81,7 +84,7 @@ thread_local! {
     static ANSWERING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does what answers the kernel on this thread. In tests, what may take long is noticed there.
+/// Runs `work`, which answers the kernel, on this thread. Debug builds panic if it truncates a large file.
 pub fn answering<T>(work: impl FnOnce() -> T) -> T {
     let before = ANSWERING.replace(true);
     let done = work();
@@ -101,6 +104,9 @@ pub(super) fn check_thread(fd: BorrowedFd<'_>) {
 pub(super) fn is_large(stat: &sys::Stat) -> bool {
     stat.is_file() && stat.blocks() * 512 >= LARGE_BYTES
 }
+
+/// A descriptor of something in a session.
+pub(super) type Fd = Arc<DeferredClose<OwnedFd>>;
 
 /// A descriptor that is closed by a [`Closer`].
 #[derive(Debug)]

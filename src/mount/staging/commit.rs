@@ -1,42 +1,14 @@
-//! What a commit does to a session besides reading it: freeze, retire, discard.
+//! Freezing, retiring and emptying a session.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::delete::remove_tree;
-use super::error::{Result, StagingError};
+use super::error::{FreezeError, Result, StagingError};
 use super::gate::Gate;
 use super::readdir::list_upper;
 use super::session::Session;
 use crate::host::sys;
-
-/// Why a session could not be frozen.
-#[derive(Debug, thiserror::Error)]
-pub enum FreezeError {
-    /// These files (or, with none named, changes under way) are in the way.
-    #[error("{}", describe(.0))]
-    Busy(Vec<String>),
-    /// Anything else; EBUSY if it is frozen already, ESTALE once retired.
-    #[error(transparent)]
-    Other(#[from] StagingError),
-}
-
-fn describe(paths: &[String]) -> String {
-    match paths {
-        [] => "changes to the staging session are still under way; try again".to_owned(),
-        paths => format!("open for writing: {}; close and try again", paths.join(", ")),
-    }
-}
-
-impl FreezeError {
-    /// The errno for a caller that can be told no more.
-    pub fn errno(&self) -> i32 {
-        match self {
-            FreezeError::Busy(_) => libc::EBUSY,
-            FreezeError::Other(e) => e.errno(),
-        }
-    }
-}
 
 /// A frozen session: every change answers EBUSY until this is dropped. Reads go on.
 #[derive(Debug)]

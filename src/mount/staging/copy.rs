@@ -48,7 +48,7 @@ impl<'a> RangeCopy<'a> {
                 Ok(0) => break,
                 Ok(n) => self.done += n as u64,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if is_unable(&e) => return self.by_hand(|buffer, at| from.read_at(buffer, at)),
+                Err(e) if is_unable(&e) => return self.by_hand(|buffer, at| read_some(from, buffer, at)),
                 Err(e) => return Err(e),
             }
         }
@@ -78,7 +78,10 @@ impl<'a> RangeCopy<'a> {
     }
 
     /// Copies what `read` puts into a buffer from an offset on.
-    pub fn by_hand(&mut self, read: impl Fn(&mut [u8], u64) -> io::Result<usize>) -> io::Result<()> {
+    pub fn by_hand<E: From<io::Error>>(
+        &mut self,
+        read: impl Fn(&mut [u8], u64) -> Result<usize, E>,
+    ) -> Result<(), E> {
         let mut buffer = vec![0; self.step(BUFFER_BYTES)];
         while self.done < self.len {
             let step = self.step(buffer.len());
@@ -88,7 +91,6 @@ impl<'a> RangeCopy<'a> {
                     self.to.write_all_at(&buffer[..got], self.to_offset + self.done)?;
                     self.done += got as u64;
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
@@ -98,6 +100,16 @@ impl<'a> RangeCopy<'a> {
     /// How much to copy next, `most` at the most.
     fn step(&self, most: usize) -> usize {
         usize::try_from(self.len - self.done).unwrap_or(most).min(most)
+    }
+}
+
+/// One read at an offset, repeated while signals interrupt it.
+fn read_some(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    loop {
+        match file.read_at(buffer, at) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn check_file(entry: &Entry) -> Result<()> {
     match &entry.body {
         EntryBody::File(_) | EntryBody::Reference(_) => Ok(()),
         EntryBody::Directory | EntryBody::Symlink { .. } | EntryBody::Contained(_) => {
-            Err(StagingError::with(libc::EIO, "a staged file is marked as something that is no file"))
+            Err(StagingError::MarkedAsOther)
         }
     }
 }
@@ -40,7 +40,7 @@ impl Session {
         let mut at = id;
         while let NodeLocation::Lower(entry) = &tree.node(at)?.place {
             let (parent, name) =
-                tree.node(at)?.names.first().cloned().ok_or_else(|| StagingError::new(libc::ESTALE))?;
+                tree.node(at)?.names.first().cloned().ok_or_else(|| StagingError::Os(libc::ESTALE))?;
             chain.push((at, parent, name, entry.clone()));
             at = parent;
         }
@@ -152,10 +152,7 @@ impl Session {
             if let Some(path) = crate::format::path::TreePath::new(dir).ok()
                 && lower.subtree(&path)?.len() > MAX_MOVED_ENTRIES
             {
-                return Err(StagingError::with(
-                    libc::EXDEV,
-                    format!("{path} has more than {MAX_MOVED_ENTRIES} entries of the version below"),
-                ));
+                return Err(StagingError::TooManyToMove { path, most: MAX_MOVED_ENTRIES });
             }
             self.ensure_upper(tree, id)?;
             self.make_all_upper(tree, id)?;

@@ -49,7 +49,7 @@ impl Session {
     pub fn local_file(&self, handle: u64) -> Result<Arc<DeferredClose<File>>> {
         let handle = self.handle(handle)?;
         if handle.is_remote() {
-            return Err(StagingError::new(libc::EXDEV));
+            return Err(StagingError::Os(libc::EXDEV));
         }
         handle.local()
     }

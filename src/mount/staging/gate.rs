@@ -1,4 +1,4 @@
-//! Who may change a session: counts changes under way and open writers, and shuts them out for a commit.
+//! Admits changes to a session: counts changes under way and open writers, and shuts both out for a commit.
 //!
 //! Order in `staging`: a pass through the gate, then the tree's lock, then leaves. The gate's own lock is a leaf.
 
@@ -18,7 +18,7 @@ struct GateState {
     writers: u32,
 }
 
-/// See the module.
+/// Admits changes to a session; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     state: Mutex<GateState>,
@@ -40,10 +40,10 @@ impl Gate {
     pub fn change(&self) -> Result<ChangeGuard<'_>> {
         let mut state = self.state.lock();
         if state.retired {
-            return Err(StagingError::new(libc::ESTALE));
+            return Err(StagingError::Os(libc::ESTALE));
         }
         if state.frozen {
-            return Err(StagingError::with(libc::EBUSY, "this staging session is being committed"));
+            return Err(StagingError::Frozen);
         }
         state.changes += 1;
         Ok(ChangeGuard(self))
@@ -51,7 +51,7 @@ impl Gate {
 
     /// ESTALE once retired.
     pub fn check_alive(&self) -> Result<()> {
-        if self.state.lock().retired { Err(StagingError::new(libc::ESTALE)) } else { Ok(()) }
+        if self.state.lock().retired { Err(StagingError::Os(libc::ESTALE)) } else { Ok(()) }
     }
 
     /// Counts a writer; only during a change.
@@ -64,15 +64,16 @@ impl Gate {
         self.settled.notify_all();
     }
 
-    /// Shuts changes out; false (and open again) if there are still writers after [`MAX_SETTLE`], or if it is shut.
+    /// Shuts changes out. Returns `false`, with changes admitted again, if there are still writers after
+    /// [`MAX_SETTLE`].
     pub fn freeze(&self) -> Result<bool> {
         let deadline = Instant::now() + MAX_SETTLE;
         let mut state = self.state.lock();
         if state.retired {
-            return Err(StagingError::new(libc::ESTALE));
+            return Err(StagingError::Os(libc::ESTALE));
         }
         if state.frozen {
-            return Err(StagingError::with(libc::EBUSY, "this staging session is being committed already"));
+            return Err(StagingError::Frozen);
         }
         state.frozen = true;
         loop {

@@ -14,6 +14,7 @@ use super::copyup::check_file;
 use super::error::{Result, StagingError};
 use super::marks::{self, Identity};
 use super::nodes::FileState;
+use super::open_handle::Handle;
 use super::session::Session;
 use crate::format::entry::{Entry, Mtime, Sought};
 use crate::host::process::limits;
@@ -58,16 +59,6 @@ pub enum CopySource<'a> {
     File(&'a File),
     /// A version's file.
     Version(&'a Entry),
-}
-
-/// One open of a file.
-pub(super) struct Handle {
-    node: u64,
-    state: Arc<FileState>,
-    /// None for one that was opened to read while the bytes were in the version.
-    file: Option<Arc<DeferredClose<File>>>,
-    is_writer: bool,
-    appends: bool,
 }
 
 fn is_write(flags: i32) -> bool {
@@ -183,13 +174,13 @@ impl Session {
 
     pub(super) fn handle(&self, handle: u64) -> Result<Arc<Handle>> {
         let handles = self.handles.read();
-        handles.get(&handle).cloned().ok_or_else(|| StagingError::new(libc::EBADF))
+        handles.get(&handle).cloned().ok_or_else(|| StagingError::Os(libc::EBADF))
     }
 
     /// Closes a handle. With the last writer of a clone its identity is recorded.
     pub fn release(&self, handle: u64) -> Result<()> {
         let removed = self.handles.write().remove(&handle);
-        let removed = removed.ok_or_else(|| StagingError::new(libc::EBADF))?;
+        let removed = removed.ok_or_else(|| StagingError::Os(libc::EBADF))?;
         self.close(
             removed.node,
             &removed.state,
@@ -324,11 +315,11 @@ impl Session {
         let sought = match whence {
             libc::SEEK_DATA => Sought::Data,
             libc::SEEK_HOLE => Sought::Hole,
-            _ => return Err(StagingError::new(libc::EINVAL)),
+            _ => return Err(StagingError::Os(libc::EINVAL)),
         };
         if let Some(entry) = handle.state.remote() {
             let found = if offset < entry.size() { self.content.seek(&entry, offset, sought)? } else { None };
-            return found.ok_or_else(|| StagingError::new(libc::ENXIO));
+            return found.ok_or_else(|| StagingError::Os(libc::ENXIO));
         }
         let file = handle.local()?;
         Ok(match sought {
@@ -351,20 +342,22 @@ impl Session {
         let to = handle.writable()?;
         *handle.state.candidate.lock() = None;
         if handle.appends {
-            return Err(StagingError::new(libc::EBADF));
+            return Err(StagingError::Os(libc::EBADF));
         }
         let mut copy = RangeCopy::new(from_offset, to, offset, len);
-        let copied = match from {
-            CopySource::File(from) => copy.file(from),
-            CopySource::Version(body) => copy.by_hand(|buffer, at| self.content.read(body, at, buffer)),
+        let copied: Result<()> = match from {
+            CopySource::File(from) => copy.file(from).map_err(StagingError::from),
+            CopySource::Version(body) => {
+                copy.by_hand(|buffer, at| self.content.read(body, at, buffer)).map_err(StagingError::Lower)
+            }
         };
         match copied {
-            Err(e) if copy.done() == 0 => Err(e.into()),
+            Err(e) if copy.done() == 0 => Err(e),
             _ => Ok(copy.done()),
         }
     }
 
-    /// Says that the whole content of `entry` (a version's file) was just copied into an open, before that empty
+    /// Notes that the whole content of `entry` (a version's file) was just copied into an open, before that empty
     /// file. If this is its only handle, the file gets a new mtime that any later write changes, and is recorded as
     /// identical to the entry when it is closed unchanged. False if it could not be noted; the file is fine then
     /// too, and is read again at commit.
@@ -399,36 +392,11 @@ fn record_identity(file: &File, candidate: &Identity) -> io::Result<()> {
 pub(super) fn file_state(tree: &super::nodes::StagedTree, node: u64) -> Result<Arc<FileState>> {
     let known = tree.node(node)?;
     known.state.clone().ok_or_else(|| {
-        StagingError::new(match known.kind {
+        StagingError::Os(match known.kind {
             FileKind::Directory => libc::EISDIR,
             FileKind::Symlink => libc::ELOOP,
             FileKind::File => libc::EIO,
             FileKind::Fifo | FileKind::Socket | FileKind::CharDevice | FileKind::BlockDevice => libc::ENXIO,
         })
     })
-}
-
-impl Handle {
-    pub(super) fn node(&self) -> u64 {
-        self.node
-    }
-
-    /// The upper file, whose bytes are there.
-    pub(super) fn local(&self) -> Result<Arc<DeferredClose<File>>> {
-        let file = self.file.clone().or_else(|| self.state.reader.lock().clone());
-        file.ok_or_else(|| StagingError::with(libc::EIO, "an open staged file has lost its local bytes"))
-    }
-
-    /// Whether its bytes are in the version below.
-    pub(super) fn is_remote(&self) -> bool {
-        self.state.remote().is_some()
-    }
-
-    /// The upper file, if this handle may write.
-    pub(super) fn writable(&self) -> Result<&File> {
-        match &self.file {
-            Some(file) if self.is_writer => Ok(file),
-            _ => Err(StagingError::new(libc::EBADF)),
-        }
-    }
 }

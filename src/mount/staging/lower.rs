@@ -1,13 +1,13 @@
-//! What a session stands on: an immutable version below it, and the bytes of that version's files.
+//! The immutable version below a session, and the bytes of its files.
 
 use parking_lot::Mutex;
 use std::fs::File;
-use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use lru::LruCache;
 
+use super::error::LowerError;
 use crate::format::entry::{Entry, Sought};
 use crate::format::path::TreePath;
 
@@ -15,13 +15,20 @@ use crate::format::path::TreePath;
 /// listings are asked for, and remembered, before a session's lock is taken (only a rename of a directory of the
 /// version asks under it), and reads of open files never wait for that lock.
 pub trait Lower: Send + Sync {
-    /// What the version has at a path.
-    fn find(&self, path: &TreePath) -> io::Result<Option<Entry>>;
+    /// Returns the version's entry at a path.
+    ///
+    /// # Errors
+    /// The version cannot be read now; as for all calls here.
+    fn find(&self, path: &TreePath) -> Result<Option<Entry>, LowerError>;
     /// Direct children of a directory (none: the root) whose names come after `after`, in name order: as many as are
     /// taken together, none at the end.
-    fn children_after(&self, directory: Option<&TreePath>, after: Option<&[u8]>) -> io::Result<Vec<Entry>>;
+    fn children_after(
+        &self,
+        directory: Option<&TreePath>,
+        after: Option<&[u8]>,
+    ) -> Result<Vec<Entry>, LowerError>;
     /// All direct children of a directory (none: the root), in name order.
-    fn children(&self, directory: Option<&TreePath>) -> io::Result<Vec<Entry>> {
+    fn children(&self, directory: Option<&TreePath>) -> Result<Vec<Entry>, LowerError> {
         let mut all: Vec<Entry> = Vec::new();
         loop {
             let page = self.children_after(directory, all.last().map(|entry| entry.path.file_name()))?;
@@ -32,19 +39,19 @@ pub trait Lower: Send + Sync {
         }
     }
     /// Everything below a directory (itself not included), in path order.
-    fn subtree(&self, directory: &TreePath) -> io::Result<Vec<Entry>>;
+    fn subtree(&self, directory: &TreePath) -> Result<Vec<Entry>, LowerError>;
 }
 
-/// Where the bytes of files come from that are staged without a local copy. Given to every session, because such a
-/// file may outlive the session's lower.
+/// The bytes of files that are staged without a local copy. Every session has it, because such a file may outlive the
+/// version below the session.
 pub trait LowerContent: Send + Sync {
     /// Writes the whole content to `dest`, an empty file extended to the right size; holes may stay holes.
-    fn copy_out(&self, file: &Entry, dest: &File) -> io::Result<()>;
+    fn copy_out(&self, file: &Entry, dest: &File) -> Result<(), LowerError>;
     /// Reads at an offset; fewer bytes than asked for only at the end of the file.
-    fn read(&self, file: &Entry, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    fn read(&self, file: &Entry, offset: u64, buf: &mut [u8]) -> Result<usize, LowerError>;
     /// The first byte from an offset within the file on that is sought; none if no data follows. A file of which
     /// nothing is known is data throughout.
-    fn seek(&self, file: &Entry, offset: u64, sought: Sought) -> io::Result<Option<u64>> {
+    fn seek(&self, file: &Entry, offset: u64, sought: Sought) -> Result<Option<u64>, LowerError> {
         Ok(Some(if sought == Sought::Data { offset } else { file.size() }))
     }
 }
@@ -74,7 +81,7 @@ impl RememberedLower {
         Self { lower, found: Mutex::new(found), listed: Mutex::new(listed) }
     }
 
-    pub fn find(&self, path: &TreePath) -> io::Result<Option<Entry>> {
+    pub fn find(&self, path: &TreePath) -> Result<Option<Entry>, LowerError> {
         if let Some(known) = self.found.lock().get(path) {
             return Ok(known.clone());
         }
@@ -83,7 +90,7 @@ impl RememberedLower {
         Ok(answer)
     }
 
-    pub fn children(&self, directory: Option<&TreePath>) -> io::Result<Arc<Vec<Entry>>> {
+    pub fn children(&self, directory: Option<&TreePath>) -> Result<Arc<Vec<Entry>>, LowerError> {
         let key = directory.cloned();
         if let Some(known) = self.listed.lock().get(&key) {
             return Ok(known.clone());
@@ -100,11 +107,11 @@ impl RememberedLower {
         &self,
         directory: Option<&TreePath>,
         after: Option<&[u8]>,
-    ) -> io::Result<Vec<Entry>> {
+    ) -> Result<Vec<Entry>, LowerError> {
         self.lower.children_after(directory, after)
     }
 
-    pub fn subtree(&self, directory: &TreePath) -> io::Result<Vec<Entry>> {
+    pub fn subtree(&self, directory: &TreePath) -> Result<Vec<Entry>, LowerError> {
         self.lower.subtree(directory)
     }
 }

@@ -17,7 +17,7 @@ use crate::format::entry::MAX_TARGET_BYTES;
 use crate::host::process::limits;
 use crate::host::sys::{self, insist};
 
-/// What a new object shall be like. None for links to an existing one, which stay as they are.
+/// Owner and mode of a new object; none for a link to an existing one, which keeps its own.
 struct Dress {
     caller: Caller,
     /// Permission bits; none for symbolic links, which have none of their own.
@@ -39,7 +39,7 @@ impl Session {
     ) -> Result<Attr> {
         let kind_bits = match mode & libc::S_IFMT {
             0 => libc::S_IFREG,
-            libc::S_IFDIR | libc::S_IFLNK => return Err(StagingError::new(libc::EINVAL)),
+            libc::S_IFDIR | libc::S_IFLNK => return Err(StagingError::Os(libc::EINVAL)),
             bits => bits,
         };
         let dress = Dress { caller, perm: Some(mode & 0o7777 & !umask), is_dir: false };
@@ -55,7 +55,7 @@ impl Session {
     /// Makes a symbolic link.
     pub fn symlink(&self, caller: Caller, parent: u64, name: &[u8], target: &[u8]) -> Result<Attr> {
         if target.len() > MAX_TARGET_BYTES {
-            return Err(StagingError::new(libc::ENAMETOOLONG));
+            return Err(StagingError::Os(libc::ENAMETOOLONG));
         }
         let dress = Dress { caller, perm: None, is_dir: false };
         self.make(parent, name, Some(dress), |dir, name| sys::symlink_at(target, dir, name))
@@ -67,14 +67,14 @@ impl Session {
         let fd = {
             let mut tree = self.tree();
             if self.resolve_opt(&mut tree, parent, name)?.is_some() {
-                return Err(StagingError::new(libc::EEXIST));
+                return Err(StagingError::Os(libc::EEXIST));
             }
             let known = tree.node(node)?;
             if known.kind == FileKind::Directory {
-                return Err(StagingError::new(libc::EPERM));
+                return Err(StagingError::Os(libc::EPERM));
             }
             if known.names.is_empty() && self.attr_of(&mut tree, node)?.nlink == 0 {
-                return Err(StagingError::new(libc::ENOENT));
+                return Err(StagingError::Os(libc::ENOENT));
             }
             self.ensure_upper(&mut tree, node)?;
             self.node_fd(&mut tree, node)?
@@ -105,12 +105,12 @@ impl Session {
         });
         match (attr, made.take()) {
             (Ok(attr), Some(file)) => Ok((attr, self.opened_new(attr.ino, file, flags)?)),
-            (Err(e), _) if e.errno() == libc::EEXIST && flags & libc::O_EXCL == 0 => {
+            (Err(StagingError::Os(libc::EEXIST)), _) if flags & libc::O_EXCL == 0 => {
                 drop(change);
                 let attr = self.lookup(parent, name)?;
                 if attr.kind == FileKind::Directory {
                     self.forget(attr.ino, 1);
-                    return Err(StagingError::new(libc::EISDIR));
+                    return Err(StagingError::Os(libc::EISDIR));
                 }
                 match self.open(attr.ino, flags & !libc::O_CREAT) {
                     Ok(open) => Ok((attr, open)),
@@ -121,7 +121,7 @@ impl Session {
                 }
             }
             (Err(e), _) => Err(e),
-            (Ok(_), None) => Err(StagingError::new(libc::EIO)),
+            (Ok(_), None) => Err(StagingError::Os(libc::EIO)),
         }
     }
 
@@ -148,10 +148,10 @@ impl Session {
         self.warm(parent, name);
         let mut tree = self.tree();
         if self.resolve_opt(&mut tree, parent, name)?.is_some() {
-            return Err(StagingError::new(libc::EEXIST));
+            return Err(StagingError::Os(libc::EEXIST));
         }
         if tree.node(parent)?.names.is_empty() && parent != self.root {
-            return Err(StagingError::new(libc::ENOENT));
+            return Err(StagingError::Os(libc::ENOENT));
         }
         self.ensure_upper(&mut tree, parent)?;
         let dir_fd = self.dir_fd(&mut tree, parent)?;

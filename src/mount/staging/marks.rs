@@ -1,4 +1,4 @@
-//! What the overlay writes on upper files: extended attributes below `user.artfs.`, which users never see.
+//! The overlay's marks on upper files: extended attributes below `user.artfs.`, which users never see.
 //!
 //! They lie on the inode, so they move with renames, are shared by hard links and go with the file.
 //!
@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 
+use super::error::StagingError;
 use crate::format::entry::{Entry, Mtime};
 use crate::format::path::TreePath;
 use crate::host::sqlite;
@@ -34,10 +35,6 @@ pub(super) fn pathless(entry: &Entry) -> Entry {
     Entry { path: TreePath::new(&b"x"[..]).expect("one letter is a path"), ..entry.clone() }
 }
 
-fn damaged(what: &str, error: impl std::fmt::Display) -> io::Error {
-    io::Error::other(format!("the overlay's {what} mark on a staged file is damaged: {error}"))
-}
-
 /// A mark of a name in a directory, of a file without read permission too.
 fn of_child(dir: BorrowedFd<'_>, name: &[u8], mark: &[u8]) -> io::Result<Option<Vec<u8>>> {
     match sys::xattr_of_child(dir, name, mark) {
@@ -49,9 +46,9 @@ fn of_child(dir: BorrowedFd<'_>, name: &[u8], mark: &[u8]) -> io::Result<Option<
     }
 }
 
-pub(super) fn stub_of_child(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Entry>> {
+pub(super) fn stub_of_child(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Entry>, StagingError> {
     let Some(bytes) = of_child(dir, name, STUB)? else { return Ok(None) };
-    Entry::decode_alone(&bytes).map(Some).map_err(|e| damaged("stub", e))
+    Entry::decode_alone(&bytes).map(Some).map_err(StagingError::DamagedMark)
 }
 
 pub(super) fn set_stub(fd: BorrowedFd<'_>, entry: &Entry) -> io::Result<()> {
@@ -62,7 +59,7 @@ pub(super) fn remove_stub(fd: BorrowedFd<'_>) -> io::Result<()> {
     sys::remove_xattr(fd, STUB)
 }
 
-/// A whiteout is told by its mark; size and mode spare the look at other files.
+/// Whether a name is a whiteout. The mark decides; size and mode rule out most files without reading it.
 pub(super) fn is_whiteout(dir: BorrowedFd<'_>, name: &[u8], stat: &sys::Stat) -> io::Result<bool> {
     if !stat.is_file() || stat.size() != 0 || stat.perm() != WHITEOUT_PERM {
         return Ok(false);
@@ -129,7 +126,8 @@ pub(super) fn remove_identity(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// The claim on a file, if it is of this boot. One that cannot be read is none: the file is hashed again.
+/// The claim on a file, if it was made in this boot. A claim that cannot be decoded counts as none: the file is hashed
+/// again.
 pub(super) fn identity(fd: BorrowedFd<'_>) -> io::Result<Option<Identity>> {
     Ok(sys::insist(fd, || sys::xattr(fd, IDENTITY))?.and_then(|bytes| decode_identity(&bytes)))
 }

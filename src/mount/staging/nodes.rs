@@ -1,4 +1,4 @@
-//! The nodes of a session: what the kernel (or another caller) knows by number.
+//! The nodes of a session: the objects that the kernel (or another caller) knows by number.
 //!
 //! A node is one object: an inode of the upper tree, whatever its names, or a path of the lower version until it is
 //! copied up (the node stays the same then). Paths are the parents' numbers and names, so a renamed directory takes
@@ -15,10 +15,9 @@ use std::sync::Arc;
 use lru::LruCache;
 
 use super::attr::FileKind;
-use super::closer::DeferredClose;
+use super::closer::{DeferredClose, Fd};
 use super::error::{Result, StagingError};
 use super::marks::Identity;
-use super::session::Fd;
 use crate::format::entry::{Entry, Mtime};
 use crate::host::process::limits;
 
@@ -62,7 +61,8 @@ impl FileState {
         *self.remote.write() = entry;
     }
 
-    /// Ends being remote by `act`, unless it is not remote (any more): nobody reads or changes the entry meanwhile.
+    /// Runs `act` on the entry and forgets it, if the bytes are still remote. Nobody reads or changes the entry
+    /// meanwhile.
     pub fn settle(&self, act: impl FnOnce(&Entry) -> io::Result<()>) -> io::Result<()> {
         let mut remote = self.remote.write();
         if let Some(entry) = remote.as_deref() {
@@ -72,7 +72,7 @@ impl FileState {
         Ok(())
     }
 
-    /// Sets times by `set`, which tells the mtime it got. A stub stands for its entry with that mtime from then on,
+    /// Sets times by `set`, which returns the new mtime. A stub stands for its entry with that mtime from then on,
     /// recorded by `mark`.
     pub fn change_mtime(
         &self,
@@ -96,7 +96,7 @@ pub(super) struct StagedNode {
     pub names: Vec<(u64, Box<[u8]>)>,
     pub kind: FileKind,
     pub place: NodeLocation,
-    /// How often the kernel was told of it and has not forgotten.
+    /// Look-ups that the kernel has not forgotten.
     pub lookups: u64,
     /// Handles, and opens in progress.
     pub opens: u32,
@@ -137,17 +137,17 @@ impl StagedTree {
     }
 
     pub fn node(&self, id: u64) -> Result<&StagedNode> {
-        self.nodes.get(&id).ok_or_else(|| StagingError::new(libc::ESTALE))
+        self.nodes.get(&id).ok_or_else(|| StagingError::Os(libc::ESTALE))
     }
 
     pub fn node_mut(&mut self, id: u64) -> Result<&mut StagedNode> {
-        self.nodes.get_mut(&id).ok_or_else(|| StagingError::new(libc::ESTALE))
+        self.nodes.get_mut(&id).ok_or_else(|| StagingError::Os(libc::ESTALE))
     }
 
     /// A node that must be a directory.
     pub fn directory(&self, id: u64) -> Result<&StagedNode> {
         let node = self.node(id)?;
-        if node.kind == FileKind::Directory { Ok(node) } else { Err(StagingError::new(libc::ENOTDIR)) }
+        if node.kind == FileKind::Directory { Ok(node) } else { Err(StagingError::Os(libc::ENOTDIR)) }
     }
 
     /// Makes a node known, not yet looked up.

@@ -1,21 +1,21 @@
-//! What is known of a session, and how it lies beside the session's files.
+//! The record of a session, and how it lies beside the session's files.
 //!
 //! `session.json` in a session's directory says whose it is, so that its files are found again whatever becomes of
 //! `state.db`. The name `retired` instead says that the session is over: only what has it, or lies under a name that
 //! begins with `dead-`, may be deleted.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::delete::{DEAD, remove_tree};
+use super::error::{RecordError, RecordValueError};
+use super::session_id::SessionId;
 use crate::format::id::{EventId, ManifestId};
 use crate::format::name::{ArtifactKey, SessionName, VersionNumber};
 use crate::host::durable;
@@ -23,48 +23,12 @@ use crate::repo::gc::InUseVersion;
 
 const RECORD: &str = "session.json";
 const OVER: &str = "retired";
-/// The form of a record. One of another form is not understood.
+/// The form of a record. Records of other forms are not read.
 const FORM: u32 = 1;
 /// Longer than any record with all the attributes that a session may have; a longer file is not one.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
 
-/// The random name of a session and of its directory.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SessionId(EventId);
-
-impl SessionId {
-    /// An id of random bytes.
-    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(EventId::from_bytes(bytes))
-    }
-
-    /// The raw bytes.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SessionId({})", self.0)
-    }
-}
-
-impl FromStr for SessionId {
-    type Err = crate::format::id::ParseIdError;
-
-    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-/// The version a session stands on.
+/// The version below a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LowerVersion {
     /// Its content.
@@ -73,16 +37,16 @@ pub struct LowerVersion {
     pub number: VersionNumber,
 }
 
-/// What the registry knows of a session.
+/// A session, as the registry keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
     /// Its id.
     pub id: SessionId,
-    /// Of which artifact.
+    /// Its artifact.
     pub artifact: ArtifactKey,
     /// None for plain `staging`.
     pub name: Option<SessionName>,
-    /// The version it stands on.
+    /// The version below it.
     pub lower: Option<LowerVersion>,
     /// The id of its commit, once one was tried.
     pub commit_id: Option<EventId>,
@@ -98,7 +62,7 @@ impl SessionRecord {
     }
 }
 
-/// A record as it is written, in a row and beside the files; nothing in it is checked yet.
+/// A record as it is stored, in a row and beside the files, its values unchecked.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Stored {
     pub id: String,
@@ -112,24 +76,24 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// The record; the error says which value is wrong.
-    pub fn check(self) -> Result<SessionRecord, String> {
-        fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
-            text.parse().map_err(|e: T::Err| e.to_string())
-        }
+    /// Returns the record.
+    ///
+    /// # Errors
+    /// Names the first value that is not valid.
+    pub fn check(self) -> Result<SessionRecord, RecordValueError> {
         let lower = match (&self.lower_manifest, &self.lower_version) {
             (Some(manifest), Some(number)) => {
-                Some(LowerVersion { manifest: parse(manifest)?, number: parse(number)? })
+                Some(LowerVersion { manifest: manifest.parse()?, number: number.parse()? })
             }
             (None, None) => None,
-            _ => return Err("a session has half a lower version".to_owned()),
+            _ => return Err(RecordValueError::HalfLower),
         };
         Ok(SessionRecord {
-            id: parse(&self.id)?,
-            artifact: ArtifactKey { project: parse(&self.project)?, name: parse(&self.artifact)? },
-            name: if self.name.is_empty() { None } else { Some(parse(&self.name)?) },
+            id: self.id.parse()?,
+            artifact: ArtifactKey { project: self.project.parse()?, name: self.artifact.parse()? },
+            name: if self.name.is_empty() { None } else { Some(self.name.parse()?) },
             lower,
-            commit_id: self.commit_id.as_deref().map(parse).transpose()?,
+            commit_id: self.commit_id.as_deref().map(str::parse).transpose()?,
             settings: self.settings,
         })
     }
@@ -155,15 +119,15 @@ struct OnDisk {
     stored: Stored,
 }
 
-/// What lies beside a session's files.
+/// The record or the mark that lies beside a session's files.
 #[derive(Debug)]
 pub(super) enum Beside {
-    /// Its record.
+    /// A record: the session goes on.
     Living(SessionRecord),
-    /// The mark that it is over.
+    /// The mark that the session has ended.
     Over,
-    /// No record that could be understood; why.
-    Nothing(String),
+    /// No usable record.
+    Nothing(RecordError),
 }
 
 /// Writes a session's record durably; makes its directory if it is not there.
@@ -184,29 +148,29 @@ pub(super) fn read(directory: &Path, id: SessionId) -> Beside {
     }
     let file = directory.join(RECORD);
     let bytes = match fs::metadata(&file) {
-        Ok(meta) if meta.len() > MAX_RECORD_BYTES => return Beside::Nothing(format!("{RECORD} is too long")),
-        Ok(meta) if !meta.is_file() => return Beside::Nothing(format!("{RECORD} is no file")),
+        Ok(meta) if meta.len() > MAX_RECORD_BYTES => return Beside::Nothing(RecordError::TooLong),
+        Ok(meta) if !meta.is_file() => return Beside::Nothing(RecordError::NotAFile),
         Ok(_) => fs::read(&file),
         Err(e) => Err(e),
     };
     let bytes = match bytes {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Beside::Nothing(format!("there is no {RECORD} in it"));
+            return Beside::Nothing(RecordError::Missing);
         }
-        Err(e) => return Beside::Nothing(format!("{RECORD} cannot be read: {e}")),
+        Err(e) => return Beside::Nothing(RecordError::Unreadable(e)),
     };
     let parsed =
-        serde_json::from_slice::<OnDisk>(&bytes).map_err(|e| e.to_string()).and_then(|on_disk| match on_disk
-            .form
-        {
-            FORM => on_disk.stored.check(),
-            other => Err(format!("it is of form {other}, which another artfs writes")),
+        serde_json::from_slice::<OnDisk>(&bytes).map_err(RecordValueError::from).and_then(|on_disk| {
+            match on_disk.form {
+                FORM => on_disk.stored.check(),
+                other => Err(RecordValueError::Form(other)),
+            }
         });
     match parsed {
         Ok(record) if record.id == id => Beside::Living(record),
-        Ok(record) => Beside::Nothing(format!("{RECORD} is of session {}", record.id)),
-        Err(problem) => Beside::Nothing(format!("{RECORD} is damaged: {problem}")),
+        Ok(record) => Beside::Nothing(RecordError::OtherSession(record.id)),
+        Err(e) => Beside::Nothing(RecordError::Damaged(e)),
     }
 }
 

@@ -1,8 +1,7 @@
-//! Which sessions exist, and what belongs to one besides its files: `state.db`.
+//! Which sessions exist, and their settings: `state.db`.
 //!
 //! Every session has a record of its own beside its files too (see `record`), which says the same and is what counts:
-//! the database may be lost or be another's. What both say is brought together when the registry is opened (see
-//! `adopt`). A directory with its record is made before its row, and marked as over after its row went. The database
+//! the database may be lost or be another's. Opening the registry reconciles the two (see `adopt`). A directory with its record is made before its row, and marked as over after its row went. The database
 //! is durable (synchronous, written ahead); damage is an error.
 
 use parking_lot::Mutex;
@@ -16,12 +15,15 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::adopt::set_aside_folder;
-use super::record::{self, Beside, LowerVersion, SessionId, SessionRecord, Stored};
+use super::error::{DatabaseDamage, RecordValueError, RegistryError};
+use super::record::{self, Beside, LowerVersion, SessionRecord, Stored};
+use super::session_id::SessionId;
+use super::set_aside::set_aside_folder;
 use crate::format::clock::Env;
 use crate::format::id::EventId;
-use crate::format::name::{ArtifactKey, ArtifactName, ProjectName, SessionName, session_directory};
-use crate::store::is_full;
+use crate::format::name::{
+    ArtifactKey, ArtifactName, NameError, ProjectName, SessionName, session_directory,
+};
 
 /// How long another process's transaction is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,70 +50,7 @@ const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
-/// Why the registry could not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The database is not what was written.
-    #[error(
-        "{path} is damaged ({problem}). Restore it from a backup; or move it aside, with {path}-wal and {path}-shm, \
-         and start again: staged files are found by the records beside them. What only the database knows is lost \
-         with it: artifacts made by mkdir in which nothing is staged, and what runs read that no commit has told yet"
-    )]
-    Damaged {
-        /// The database file.
-        path: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// Another process holds it for too long, the disk is full, ….
-    #[error("{path}: {source}")]
-    Database {
-        /// The database file.
-        path: String,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// The state folder itself.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which file or directory.
-        path: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A session of that name is there already.
-    #[error("{0} exists already")]
-    Exists(String),
-    /// No such session.
-    #[error("staging session {0} does not exist (any more)")]
-    NotFound(SessionId),
-}
-
-impl RegistryError {
-    /// The errno for a caller that can be told no more: ENOSPC where room is wanted, else EIO.
-    pub fn errno(&self) -> i32 {
-        match self {
-            RegistryError::Database { source, .. }
-                if source.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
-            {
-                libc::ENOSPC
-            }
-            RegistryError::Io { source, .. } if is_full(source) => libc::ENOSPC,
-            RegistryError::Damaged { .. }
-            | RegistryError::Database { .. }
-            | RegistryError::Io { .. }
-            | RegistryError::Exists(_)
-            | RegistryError::NotFound(_) => libc::EIO,
-        }
-    }
-}
-
-impl From<RegistryError> for io::Error {
-    /// Of the errno's kind, in the error's own words.
-    fn from(error: RegistryError) -> Self {
-        io::Error::new(io::Error::from_raw_os_error(error.errno()).kind(), error)
-    }
-}
+type Result<T> = std::result::Result<T, RegistryError>;
 
 /// The sessions of a state folder. All calls are durable when they return.
 pub struct SessionRegistry {
@@ -128,12 +67,9 @@ impl fmt::Debug for SessionRegistry {
     }
 }
 
-pub(super) type Result<T> = std::result::Result<T, RegistryError>;
-
 impl SessionRegistry {
-    /// Opens the registry of a state folder, making both if needed: takes up sessions that the database does not know,
-    /// sets aside what cannot be taken up, and deletes what ended sessions left. For the one daemon of the folder.
-    pub fn open(state_dir: &Path, env: Env) -> Result<Self> {
+    /// Opens the database of a state folder, and makes both if needed.
+    pub(super) fn connect(state_dir: &Path, env: Env) -> Result<Self> {
         let database_path = state_dir.join("state.db");
         let sessions = state_dir.join("sessions");
         DirBuilder::new()
@@ -148,15 +84,14 @@ impl SessionRegistry {
         let problem: String =
             database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(describe)?;
         if problem != "ok" {
+            let problem = DatabaseDamage::Check(problem);
             return Err(RegistryError::Damaged { path: database_path.display().to_string(), problem });
         }
         let set_aside = set_aside_folder(state_dir);
-        let registry = Self { database: Mutex::new(database), database_path, sessions, set_aside, env };
-        registry.bring_together()?;
-        Ok(registry)
+        Ok(Self { database: Mutex::new(database), database_path, sessions, set_aside, env })
     }
 
-    /// The sessions of a state folder whose daemon does not run, by rows and records. Changes nothing.
+    /// Returns the sessions of a state folder whose daemon does not run, from rows and records. Changes nothing.
     pub fn look(state_dir: &Path) -> Result<Vec<SessionRecord>> {
         let sessions = state_dir.join("sessions");
         let mut found = BTreeMap::new();
@@ -237,7 +172,7 @@ impl SessionRegistry {
 
     /// Adds a session's row; false if its name or id is taken.
     pub(super) fn add_row(&self, record: &SessionRecord) -> Result<bool> {
-        let settings = serde_json::to_string(&record.settings).map_err(|e| self.damaged(e))?;
+        let settings = settings_text(&record.settings);
         let added = self
             .database
             .lock()
@@ -277,7 +212,7 @@ impl SessionRegistry {
         }
     }
 
-    /// Ends a session: its name is free from this instant. Its files are left for [`Self::delete_files`].
+    /// Ends a session: its name is free from this instant. Its files stay for [`Self::delete_files`].
     pub fn retire(&self, id: SessionId) -> Result<()> {
         if !self.remove_row(id)? {
             return Err(RegistryError::NotFound(id));
@@ -285,7 +220,7 @@ impl SessionRegistry {
         // In this order: what is marked is deleted at the next start, so it must not be in use any more. One without
         // a mark is found again instead, and if it was committed, the log says so.
         if let Err(e) = record::mark_over(&self.directory(id)) {
-            tracing::warn!("session {id} is over, but that could not be written down beside its files: {e}");
+            tracing::warn!("session {id} has ended, but could not be marked so beside its files: {e}");
         }
         Ok(())
     }
@@ -300,7 +235,7 @@ impl SessionRegistry {
         self.sessions.join(id.to_string())
     }
 
-    /// Says on which version a session stands.
+    /// Sets the version below a session.
     pub fn set_lower(&self, id: SessionId, lower: Option<LowerVersion>) -> Result<()> {
         self.change(id, |record| record.lower = lower)
     }
@@ -339,7 +274,7 @@ impl SessionRegistry {
         let found = found.map_err(|e| self.error(e))?.transpose().map_err(|e| self.damaged(e))?;
         let mut record = found.ok_or(RegistryError::NotFound(id))?;
         change(&mut record);
-        let settings = serde_json::to_string(&record.settings).map_err(|e| self.damaged(e))?;
+        let settings = settings_text(&record.settings);
         transaction
             .execute(
                 "UPDATE sessions SET lower_manifest = ?2, lower_version = ?3, commit_id = ?4, settings = ?5
@@ -386,7 +321,7 @@ impl SessionRegistry {
         Ok(())
     }
 
-    /// All of them; an artifact is none for the project itself.
+    /// All projects (no artifact) and artifacts that only this host knows.
     pub fn local_names(&self) -> Result<Vec<(ProjectName, Option<ArtifactName>)>> {
         let database = self.database.lock();
         let mut query = database
@@ -397,10 +332,10 @@ impl SessionRegistry {
             .map_err(|e| self.error(e))?;
         rows.map(|row| {
             let (project, artifact) = row.map_err(|e| self.error(e))?;
-            let project = project.parse().map_err(|e| self.damaged(e))?;
+            let project = project.parse().map_err(|e: NameError| self.damaged(e.into()))?;
             let artifact = match artifact.as_str() {
                 "" => None,
-                name => Some(name.parse().map_err(|e| self.damaged(e))?),
+                name => Some(name.parse().map_err(|e: NameError| self.damaged(e.into()))?),
             };
             Ok((project, artifact))
         })
@@ -413,7 +348,7 @@ impl SessionRegistry {
         found.map_err(|e| self.error(e))?.transpose().map_err(|e| self.damaged(e))
     }
 
-    /// Whether rows were written by a program that made a directory with a record for each.
+    /// Whether the rows were written by a program that gives each session a directory with a record.
     pub(super) fn rows_have_records(&self) -> Result<bool> {
         let form: i64 = self
             .database
@@ -423,7 +358,7 @@ impl SessionRegistry {
         Ok(form >= FORM)
     }
 
-    /// From now on they were.
+    /// Notes that from now on each row's session has a directory with a record.
     pub(super) fn set_rows_have_records(&self) -> Result<()> {
         self.database.lock().pragma_update(None, "user_version", FORM).map_err(|e| self.error(e))
     }
@@ -432,18 +367,23 @@ impl SessionRegistry {
         describe(&self.database_path, error)
     }
 
-    fn damaged(&self, problem: impl fmt::Display) -> RegistryError {
+    fn damaged(&self, value: RecordValueError) -> RegistryError {
         let path = self.database_path.display().to_string();
-        RegistryError::Damaged { path, problem: problem.to_string() }
+        RegistryError::Damaged { path, problem: value.into() }
     }
 }
 
 const COLUMNS: &str = "id, project, artifact, name, lower_manifest, lower_version, commit_id, settings";
 
-/// A row's values, each checked; the error says which is wrong.
-fn from_row(row: &Row<'_>) -> std::result::Result<SessionRecord, String> {
-    let text = |column: &str| row.get::<_, String>(column).map_err(|e| e.to_string());
-    let maybe = |column: &str| row.get::<_, Option<String>>(column).map_err(|e| e.to_string());
+/// The settings as a row has them.
+fn settings_text(settings: &BTreeMap<String, Vec<u8>>) -> String {
+    serde_json::to_string(settings).expect("names and bytes are JSON")
+}
+
+/// Reads a row and checks its values.
+fn from_row(row: &Row<'_>) -> std::result::Result<SessionRecord, RecordValueError> {
+    let text = |column: &str| row.get::<_, String>(column);
+    let maybe = |column: &str| row.get::<_, Option<String>>(column);
     let stored = Stored {
         id: text("id")?,
         project: text("project")?,
@@ -452,12 +392,12 @@ fn from_row(row: &Row<'_>) -> std::result::Result<SessionRecord, String> {
         lower_manifest: maybe("lower_manifest")?,
         lower_version: maybe("lower_version")?,
         commit_id: maybe("commit_id")?,
-        settings: serde_json::from_str(&text("settings")?).map_err(|e| e.to_string())?,
+        settings: serde_json::from_str(&text("settings")?)?,
     };
     stored.check()
 }
 
-/// The rows of a database that nobody has open, which need not have a table of sessions.
+/// Reads the rows of a database that no daemon has open. It need not have a table of sessions.
 fn read_rows(path: &Path) -> Result<Vec<SessionRecord>> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let read = || {
@@ -470,7 +410,10 @@ fn read_rows(path: &Path) -> Result<Vec<SessionRecord>> {
         query.query_map([], |row| Ok(from_row(row)))?.collect::<rusqlite::Result<Vec<_>>>()
     };
     let rows = read().map_err(|e| describe(path, e))?;
-    let damaged = |problem| RegistryError::Damaged { path: path.display().to_string(), problem };
+    let damaged = |value: RecordValueError| RegistryError::Damaged {
+        path: path.display().to_string(),
+        problem: value.into(),
+    };
     rows.into_iter().map(|row| row.map_err(damaged)).collect()
 }
 
@@ -489,7 +432,9 @@ fn describe(path: &Path, source: rusqlite::Error) -> RegistryError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     let path = path.display().to_string();
     match source.sqlite_error_code() {
-        Some(DatabaseCorrupt | NotADatabase) => RegistryError::Damaged { path, problem: source.to_string() },
+        Some(DatabaseCorrupt | NotADatabase) => {
+            RegistryError::Damaged { path, problem: DatabaseDamage::Sqlite(source) }
+        }
         _ => RegistryError::Database { path, source },
     }
 }

@@ -1,14 +1,15 @@
-//! Names that go: unlink and rmdir, and the whiteouts that keep a version's names hidden.
+//! Removing names: unlink and rmdir, and the whiteouts that hide a version's names.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::attr::FileKind;
+use super::closer::Fd;
 use super::error::{Result, StagingError};
 use super::marks;
 use super::nodes::{NodeLocation, StagedTree};
 use super::readdir::list_upper;
-use super::session::{Fd, Session};
+use super::session::Session;
 use crate::host::sys::{self, insist};
 
 impl Session {
@@ -19,7 +20,7 @@ impl Session {
         let mut tree = self.tree();
         let id = self.resolve(&mut tree, parent, name)?;
         if tree.node(id)?.kind == FileKind::Directory {
-            return Err(StagingError::new(libc::EISDIR));
+            return Err(StagingError::Os(libc::EISDIR));
         }
         let shows_below = self.lower_at(&tree, parent, name)?.is_some();
         self.ensure_upper(&mut tree, parent)?;
@@ -40,17 +41,17 @@ impl Session {
     pub fn rmdir(&self, parent: u64, name: &[u8]) -> Result<()> {
         let _change = self.gate.change()?;
         match name {
-            b"." => return Err(StagingError::new(libc::EINVAL)),
-            b".." => return Err(StagingError::new(libc::ENOTEMPTY)),
+            b"." => return Err(StagingError::Os(libc::EINVAL)),
+            b".." => return Err(StagingError::Os(libc::ENOTEMPTY)),
             _ => self.warm(parent, name),
         }
         let mut tree = self.tree();
         let id = self.resolve(&mut tree, parent, name)?;
         if tree.node(id)?.kind != FileKind::Directory {
-            return Err(StagingError::new(libc::ENOTDIR));
+            return Err(StagingError::Os(libc::ENOTDIR));
         }
         if !self.list(&mut tree, id)?.is_empty() {
-            return Err(StagingError::new(libc::ENOTEMPTY));
+            return Err(StagingError::Os(libc::ENOTEMPTY));
         }
         let shows_below = self.lower_at(&tree, parent, name)?.is_some();
         self.ensure_upper(&mut tree, parent)?;

@@ -2,7 +2,7 @@
 //!
 //! Where the old name exists in the lower version, it needs a whiteout in the same instant as the object goes. No
 //! system call does both in general, so the intent is written down first: `intent` names the directory and the
-//! name, and whoever opens the session after a crash puts the whiteout if the object has gone.
+//! name, and the next open after a crash puts the whiteout if the object is gone.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -33,7 +33,7 @@ impl Session {
         new_name: &[u8],
         flags: u32,
     ) -> Result<()> {
-        let fail = |errno| Err(StagingError::new(errno));
+        let fail = |errno| Err(StagingError::Os(errno));
         if !matches!(flags, 0 | libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE) {
             return fail(libc::EINVAL);
         }
@@ -60,7 +60,7 @@ impl Session {
             return Ok(());
         }
         if flags == libc::RENAME_EXCHANGE {
-            let target = target.ok_or_else(|| StagingError::new(libc::ENOENT))?;
+            let target = target.ok_or_else(|| StagingError::Os(libc::ENOENT))?;
             return self.exchange(tree, (parent, name, source), (new_parent, new_name, target));
         }
         if let Some(target) = target {
@@ -133,13 +133,10 @@ impl Session {
         for (id, other_parent) in [(a.2, b.0), (b.2, a.0)] {
             let node = tree.node(id)?;
             if matches!(node.place, NodeLocation::Lower(_)) || node.lower.is_some() {
-                return Err(StagingError::with(
-                    libc::EINVAL,
-                    "only what is staged can be exchanged, not what a version below shows",
-                ));
+                return Err(StagingError::NotExchangeable);
             }
             if node.kind == FileKind::Directory && tree.is_within(other_parent, id) {
-                return Err(StagingError::new(libc::EINVAL));
+                return Err(StagingError::Os(libc::EINVAL));
             }
         }
         for id in [a.2, b.2] {
@@ -157,7 +154,7 @@ impl Session {
     }
 
     fn write_intent(&self, tree: &StagedTree, from: NameAt<'_>) -> Result<()> {
-        let dir = tree.path(from.0).ok_or_else(|| StagingError::new(libc::ENOENT))?;
+        let dir = tree.path(from.0).ok_or_else(|| StagingError::Os(libc::ENOENT))?;
         let flags = libc::O_CREAT | libc::O_TRUNC | libc::O_WRONLY;
         let mut file = File::from(sys::open_at(self.session_fd.as_fd(), INTENT, flags, 0o600)?);
         file.write_all(&[&dir, &b"\0"[..], from.1, INTENT_END].concat())?;

@@ -1,7 +1,7 @@
 //! A session's whole content in a version's order, for a commit: what is known already, and what must be read.
 //!
-//! The walk reads the disk, not the nodes. It holds one directory's names a level and one descriptor in all. What
-//! nothing staged touches of the version below is told as stretches and not listed.
+//! The walk reads the disk, not the nodes. It holds one directory's names a level and one descriptor in all. Parts of
+//! the version below that nothing staged touches are reported as stretches, not entry by entry.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,8 +19,6 @@ use crate::format::path::{NameList, TreePath};
 use crate::host::steady::StatIdentity;
 use crate::host::sys::{self, insist};
 
-/// Special files that an error names; the others are counted.
-const MAX_NAMED: usize = 10;
 /// How long the kernel may take to let go of a file that was closed.
 const MAX_CLOSING: Duration = Duration::from_secs(2);
 /// Between two looks whether it did.
@@ -37,7 +35,7 @@ pub struct Staged {
     pub mtime: Mtime,
     /// What it is.
     pub source: ContentSource,
-    /// Who may read it; none if that is everyone, as of what the version has.
+    /// Its owner, group and mode; none for entries of the version, which everyone may read.
     pub access: Option<Access>,
 }
 
@@ -50,7 +48,7 @@ pub struct Access {
     is_directory: bool,
 }
 
-/// A user with his groups.
+/// A user and all groups of one process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The user.
@@ -103,7 +101,7 @@ impl StatIdentity {
     }
 }
 
-/// What a scan tells of.
+/// What a scan reports.
 #[derive(Debug)]
 pub enum Scanned {
     /// An entry that is staged.
@@ -147,7 +145,10 @@ impl Children {
 
 impl Unchanged {
     /// Calls `visit` for all of them in path order. Memory: a page of entries for each directory on the way down.
-    pub fn entries(&self, visit: &mut dyn FnMut(Staged) -> Result<()>) -> Result<()> {
+    pub fn entries<E: From<StagingError>>(
+        &self,
+        visit: &mut dyn FnMut(Staged) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut levels = vec![Children::new(self.directory.clone(), self.after.clone())];
         while let Some(level) = levels.last_mut() {
             let Some(entry) = level.next(&self.lower)? else {
@@ -206,7 +207,10 @@ impl Session {
     /// # Errors
     /// EPERM naming special files (`visit` has been called for everything else); ENAMETOOLONG for paths a version
     /// cannot have; what `visit` returns.
-    pub fn scan(&self, visit: &mut dyn FnMut(Scanned) -> Result<()>) -> Result<()> {
+    pub fn scan<E: From<StagingError>>(
+        &self,
+        visit: &mut dyn FnMut(Scanned) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut special = Vec::new();
         let mut levels = vec![self.level(Box::default(), self.lower().is_some())?];
         while let Some(level) = levels.last_mut() {
@@ -229,10 +233,7 @@ impl Session {
             let path = child_path(&level.path, &name).ok_or_else(|| {
                 let start = String::from_utf8_lossy(&level.path);
                 let start: String = start.chars().take(200).collect();
-                StagingError::with(
-                    libc::ENAMETOOLONG,
-                    format!("a path below {start:?} is longer than the 4095 bytes a version can have"),
-                )
+                StagingError::PathTooLong { below: start }
             })?;
             let Some((staged, kind)) = stage(&dir, path.clone(), self.marks)? else {
                 special.push(path);
@@ -240,7 +241,8 @@ impl Session {
                 continue;
             };
             if kind == FileKind::Directory {
-                let below = level.below && self.shows_below(&path)? && !marks::is_opaque(dir.as_fd(), &name)?;
+                let below =
+                    level.below && self.shows_below(&path)? && !self.is_opaque(&dir, path.file_name())?;
                 drop(dir);
                 visit(Scanned::Entry(Box::new(staged)))?;
                 levels.push(self.level(path.as_bytes().into(), below)?);
@@ -249,7 +251,7 @@ impl Session {
                 visit(Scanned::Entry(Box::new(staged)))?;
             }
         }
-        if special.is_empty() { Ok(()) } else { Err(special_files(&special)) }
+        if special.is_empty() { Ok(()) } else { Err(StagingError::SpecialFiles(special).into()) }
     }
 
     fn open_level(&self, path: &[u8]) -> Result<OwnedFd> {
@@ -264,6 +266,10 @@ impl Session {
         }
         let stat = sys::stat_at(dir.as_fd(), name)?;
         Ok(marks::is_whiteout(dir.as_fd(), name, &stat)?)
+    }
+
+    fn is_opaque(&self, dir: &OwnedFd, name: &[u8]) -> Result<bool> {
+        Ok(marks::is_opaque(dir.as_fd(), name)?)
     }
 
     /// Whether the version has a directory at this path.
@@ -303,15 +309,14 @@ impl Session {
     pub fn open_staged(&self, path: &TreePath, identity: &StatIdentity) -> Result<File> {
         let fd = sys::open_beneath(self.tree_fd.as_fd(), path.as_bytes(), libc::O_PATH)?;
         if StatIdentity::of(&sys::stat_fd(fd.as_fd())?) != *identity {
-            return Err(StagingError::with(libc::ESTALE, format!("{path} has changed while it was read")));
+            return Err(StagingError::Changed(path.clone()));
         }
         let file: File = insist(fd.as_fd(), || sys::reopen(fd.as_fd(), libc::O_RDONLY))?.into();
         // The kernel's own hold of a file that was just closed ends a moment after its release is told.
         let deadline = Instant::now() + MAX_CLOSING;
         while sys::has_writer(&file) {
             if Instant::now() > deadline {
-                let message = format!("{path} is still mapped by a program that can write to it");
-                return Err(StagingError::with(libc::EBUSY, message));
+                return Err(StagingError::Mapped(path.clone()));
             }
             std::thread::sleep(CLOSING_POLL);
         }
@@ -380,17 +385,4 @@ fn stage(dir: &OwnedFd, path: TreePath, has_marks: bool) -> Result<Option<(Stage
     let access = Access { uid: stat.uid(), gid: stat.gid(), perm: stat.perm(), is_directory };
     let access = (kind != FileKind::Symlink).then_some(access);
     Ok(Some((Staged { path, executable, mtime, source, access }, kind)))
-}
-
-fn special_files(paths: &[TreePath]) -> StagingError {
-    let named: Vec<String> = paths.iter().take(MAX_NAMED).map(TreePath::to_string).collect();
-    let more = match paths.len() - named.len() {
-        0 => String::new(),
-        n => format!(" and {n} more"),
-    };
-    let message = format!(
-        "devices, pipes and sockets cannot be in a version: {}{more}; remove them and commit again",
-        named.join(", ")
-    );
-    StagingError::with(libc::EPERM, message)
 }

@@ -1,4 +1,4 @@
-//! One writable session: its directory, what it stands on, and how names become nodes.
+//! One writable session: its directory, the version below it, and how names become nodes.
 //!
 //! The upper tree on disk is the truth; everything in memory can be forgotten and found again. The session's
 //! directory holds `tree/` (the upper tree), `tmp/` (what is being made; emptied at open), `intent` (see `rename`)
@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::attr::{Attr, FileKind, FsStat};
-use super::closer::{self, Closer, DeferredClose};
+use super::closer::{self, Closer, DeferredClose, Fd};
 use super::delete::remove_tree;
 use super::error::{Result, StagingError};
 use super::gate::Gate;
-use super::handle::Handle;
 use super::lower::{Lower, LowerContent, RememberedLower};
 use super::marks;
 use super::nodes::{FileState, Locked, NodeLocation, StagedTree};
+use super::open_handle::Handle;
 use crate::format::entry::{Entry, EntryBody};
 use crate::format::path::{PathError, TreePath, check_component};
 use crate::host::process::limits;
@@ -32,7 +32,7 @@ const TREE: &[u8] = b"tree";
 const TMP: &[u8] = b"tmp";
 const OVERLAID: &[u8] = b"overlaid";
 
-/// What a session is opened with.
+/// The parts that a session is opened with.
 pub struct SessionOptions {
     /// The session's own directory; made if it is not there.
     pub directory: PathBuf,
@@ -40,14 +40,11 @@ pub struct SessionOptions {
     pub ids: Arc<AtomicU64>,
     /// Bytes of files that have no local copy.
     pub content: Arc<dyn LowerContent>,
-    /// The version it stands on.
+    /// The version below it.
     pub lower: Option<Arc<dyn Lower>>,
     /// Closes its files.
     pub closer: Arc<Closer>,
 }
-
-/// A descriptor of something in a session.
-pub(super) type Fd = Arc<DeferredClose<OwnedFd>>;
 
 /// A writable overlay. All calls take `&self` and may come from any thread; with a lower version they may block.
 pub struct Session {
@@ -103,14 +100,7 @@ impl Session {
         let kept = marks::are_kept(tmp_fd.as_fd());
         if lower.is_some() {
             if !kept {
-                return Err(StagingError::with(
-                    libc::ENOTSUP,
-                    format!(
-                        "{} is on a file system without user extended attributes; starting from a version needs \
-                         them: put the state folder on ext4, xfs, btrfs or a recent tmpfs",
-                        directory.display()
-                    ),
-                ));
+                return Err(StagingError::NoAttributes { directory });
             }
             sys::open_at(at, OVERLAID, libc::O_CREAT | libc::O_WRONLY, 0o600)?;
         }
@@ -211,14 +201,14 @@ impl Session {
         self.tree().nodes.len()
     }
 
-    /// The attributes of a node that is told to the kernel, counted as a look-up.
+    /// The attributes of a node for a reply to the kernel, counted as a look-up.
     pub(super) fn answer(&self, tree: &mut StagedTree, id: u64) -> Result<Attr> {
         let attr = self.attr_of(tree, id)?;
         tree.node_mut(id)?.lookups += 1;
         Ok(attr)
     }
 
-    /// Asks the lower version for a name before the tree is locked, so that its answer is at hand by then.
+    /// Looks a name up in the version below before the tree is locked, so that the answer is remembered by then.
     pub(super) fn warm(&self, parent: u64, name: &[u8]) {
         let Some(lower) = self.lower() else { return };
         let path = {
@@ -235,7 +225,7 @@ impl Session {
         }
     }
 
-    /// What the lower version shows at a name of a directory.
+    /// The version's entry at a name of a directory.
     pub(super) fn lower_at(&self, tree: &StagedTree, parent: u64, name: &[u8]) -> Result<Option<Entry>> {
         let dir = tree.node(parent)?.lower.as_deref();
         let (Some(lower), Some(dir)) = (self.lower(), dir) else { return Ok(None) };
@@ -245,7 +235,7 @@ impl Session {
         }
     }
 
-    /// The node at a name. It is dropped at the end of the call unless something holds it by then.
+    /// The node at a name. It is dropped when the tree is unlocked, unless something holds it.
     pub(super) fn resolve(&self, tree: &mut StagedTree, parent: u64, name: &[u8]) -> Result<u64> {
         check_name(name)?;
         let node = tree.directory(parent)?;
@@ -257,7 +247,7 @@ impl Session {
             match sys::stat_at(dir.as_fd(), name) {
                 Ok(stat) => {
                     if self.overlaid && marks::is_whiteout(dir.as_fd(), name, &stat)? {
-                        return Err(StagingError::new(libc::ENOENT));
+                        return Err(StagingError::Os(libc::ENOENT));
                     }
                     return self.adopt(tree, parent, name, &dir, &stat);
                 }
@@ -265,7 +255,7 @@ impl Session {
                 Err(e) => return Err(e.into()),
             }
         }
-        let entry = self.lower_at(tree, parent, name)?.ok_or_else(|| StagingError::new(libc::ENOENT))?;
+        let entry = self.lower_at(tree, parent, name)?.ok_or_else(|| StagingError::Os(libc::ENOENT))?;
         let id = self.next_id();
         let entry = Arc::new(entry);
         tree.insert(id, FileKind::of(&entry), NodeLocation::Lower(entry.clone()));
@@ -283,12 +273,12 @@ impl Session {
     pub(super) fn resolve_opt(&self, tree: &mut StagedTree, parent: u64, name: &[u8]) -> Result<Option<u64>> {
         match self.resolve(tree, parent, name) {
             Ok(id) => Ok(Some(id)),
-            Err(e) if e.errno() == libc::ENOENT => Ok(None),
+            Err(StagingError::Os(libc::ENOENT)) => Ok(None),
             Err(e) => Err(e),
         }
     }
 
-    /// Makes an upper object's node known under a name.
+    /// Gives an upper object a node, and the node a name.
     pub(super) fn adopt(
         &self,
         tree: &mut StagedTree,
@@ -336,7 +326,7 @@ impl Session {
         let mut at = id;
         let base = loop {
             let name = tree.node(at)?.names.first().cloned();
-            let (parent, name) = name.ok_or_else(|| StagingError::new(libc::ESTALE))?;
+            let (parent, name) = name.ok_or_else(|| StagingError::Os(libc::ESTALE))?;
             parts.push(name);
             at = parent;
             if at == self.root {
@@ -366,7 +356,7 @@ impl Session {
             return self.dir_fd(tree, id);
         }
         let name = node.names.first().cloned();
-        let (parent, name) = name.ok_or_else(|| StagingError::new(libc::ESTALE))?;
+        let (parent, name) = name.ok_or_else(|| StagingError::Os(libc::ESTALE))?;
         let dir = self.dir_fd(tree, parent)?;
         Ok(DeferredClose::new(sys::open_at(dir.as_fd(), &name, libc::O_PATH, 0)?, &self.closer))
     }
@@ -403,7 +393,7 @@ pub(super) fn child_path(directory: &[u8], name: &[u8]) -> Option<TreePath> {
 
 pub(super) fn check_name(name: &[u8]) -> Result<()> {
     check_component(name).map_err(|e| {
-        StagingError::new(match e {
+        StagingError::Os(match e {
             PathError::TooLong { .. } => libc::ENAMETOOLONG,
             PathError::Empty(_) | PathError::Dots(_) | PathError::Nul(_) => libc::EINVAL,
         })

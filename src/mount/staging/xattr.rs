@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::host::sys;
 
 fn fail<T>(errno: i32) -> Result<T> {
-    Err(StagingError::new(errno))
+    Err(StagingError::Os(errno))
 }
 
 fn check_namespace(name: &[u8]) -> Result<()> {
@@ -29,7 +29,7 @@ impl Session {
             return fail(libc::ENODATA);
         }
         let fd = self.node_fd(&mut tree, node)?;
-        sys::xattr(fd.as_fd(), name)?.ok_or_else(|| StagingError::new(libc::ENODATA))
+        sys::xattr(fd.as_fd(), name)?.ok_or_else(|| StagingError::Os(libc::ENODATA))
     }
 
     /// The names of all attributes.

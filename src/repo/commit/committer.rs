@@ -1,6 +1,5 @@
 //! The committer: makes a version of a tree.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +104,7 @@ impl Committer {
         request: &NewVersion,
         progress: Arc<CommitProgress>,
         tree: impl TreeSource + 'static,
-        mut before_event: impl FnMut(EventId) -> io::Result<()>,
+        mut before_event: impl FnMut(EventId) -> Result<(), CommitError>,
     ) -> Result<Committed, CommitError> {
         let artifact = &request.artifact;
         // Nothing is read and hashed for a store that cannot take it.
@@ -141,8 +140,7 @@ impl Committer {
         }
         prepared.covered = exists.filter(|artifact| self.condemned().covers(artifact));
         let mut id = event_id(&request.origin, &prepared.digest);
-        let announce = |error| CommitError::io(Path::new("the state folder"), error);
-        before_event(id).map_err(announce)?;
+        before_event(id)?;
         let mut details = self.write_details(request).await?;
         let mut overtakings = 0;
         // The manifest is written only when the event will name it.
@@ -161,7 +159,7 @@ impl Committer {
                         let of_content = event_id(&request.origin, &prepared.digest);
                         if id != of_content {
                             id = of_content;
-                            before_event(id).map_err(announce)?;
+                            before_event(id)?;
                         }
                     }
                     if details.is_some_and(|details| self.condemned().has_details(&details.id)) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ring::digest::{Context, SHA256};
 use futures::StreamExt;
+use ring::digest::{Context, SHA256};
 
 use super::finding::{Finding, Problem, damage, is_damage};
 use super::progress::VerifyProgress;

@@ -25,6 +25,7 @@ use crate::format::entry::{
 };
 use crate::format::id::{FileHash, PackId};
 use crate::format::path::TreePath;
+use crate::mount::fs::Errno;
 
 pub(super) const ME: Caller = Caller { uid: 0, gid: 0, pid: 0 };
 pub(super) const OLD: Mtime = Mtime { seconds: 1_000_000, nanos: 123_456_789 };
@@ -81,35 +82,39 @@ impl Version {
 }
 
 impl Lower for Version {
-    fn find(&self, path: &TreePath) -> io::Result<Option<Entry>> {
+    fn find(&self, path: &TreePath) -> Result<Option<Entry>, LowerError> {
         Ok(self.entries.get(path).cloned())
     }
 
-    fn children_after(&self, directory: Option<&TreePath>, after: Option<&[u8]>) -> io::Result<Vec<Entry>> {
+    fn children_after(
+        &self,
+        directory: Option<&TreePath>,
+        after: Option<&[u8]>,
+    ) -> Result<Vec<Entry>, LowerError> {
         let children = self.entries.values().filter(|e| e.path.parent().as_ref() == directory);
         let behind = children.filter(|e| after.is_none_or(|after| e.path.file_name() > after));
         Ok(behind.take(2).cloned().collect())
     }
 
-    fn subtree(&self, directory: &TreePath) -> io::Result<Vec<Entry>> {
+    fn subtree(&self, directory: &TreePath) -> Result<Vec<Entry>, LowerError> {
         Ok(self.entries.values().filter(|e| e.path.is_below(directory)).cloned().collect())
     }
 }
 
 impl Version {
-    fn bytes_of(&self, entry: &Entry) -> io::Result<&Vec<u8>> {
-        let EntryBody::File(file) = &entry.body else { return Err(io::Error::other("no file")) };
-        self.bytes.get(&file.hash).ok_or_else(|| io::Error::other("no such content"))
+    fn bytes_of(&self, entry: &Entry) -> Result<&Vec<u8>, LowerError> {
+        let EntryBody::File(file) = &entry.body else { return Err(LowerError::NotAFile(entry.path.clone())) };
+        self.bytes.get(&file.hash).ok_or_else(|| io::Error::other("no such content").into())
     }
 }
 
 impl LowerContent for Version {
-    fn copy_out(&self, file: &Entry, dest: &File) -> io::Result<()> {
+    fn copy_out(&self, file: &Entry, dest: &File) -> Result<(), LowerError> {
         let bytes = self.bytes_of(file)?;
-        dest.write_all_at(bytes, 0)
+        Ok(dest.write_all_at(bytes, 0)?)
     }
 
-    fn read(&self, file: &Entry, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    fn read(&self, file: &Entry, offset: u64, buf: &mut [u8]) -> Result<usize, LowerError> {
         let bytes = self.bytes_of(file)?;
         let rest = bytes.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(buf.len());
@@ -187,7 +192,7 @@ impl Fixture {
         let mut kind = FileKind::Directory;
         for part in path.split('/').filter(|p| !p.is_empty()) {
             if kind == FileKind::Symlink {
-                return Err(StagingError::new(libc::ENOENT));
+                return Err(StagingError::Os(libc::ENOENT));
             }
             let attr = self.lookup(node, part.as_bytes())?;
             (node, kind) = (attr.ino, attr.kind);
@@ -201,8 +206,8 @@ impl Fixture {
         let node = self.at(dir)?;
         match self.getattr(node)?.kind {
             FileKind::Directory => Ok((node, name.as_bytes())),
-            FileKind::Symlink => Err(StagingError::new(libc::ENOENT)),
-            _ => Err(StagingError::new(libc::ENOTDIR)),
+            FileKind::Symlink => Err(StagingError::Os(libc::ENOENT)),
+            _ => Err(StagingError::Os(libc::ENOTDIR)),
         }
     }
 
@@ -333,6 +338,23 @@ pub(super) enum Shown {
     File(Vec<u8>, u32, u32),
     Directory,
     Link(Vec<u8>),
+}
+
+/// The errno that the kernel is answered.
+pub(super) trait KernelErrno {
+    fn errno(&self) -> i32;
+}
+
+impl KernelErrno for StagingError {
+    fn errno(&self) -> i32 {
+        Errno::from(self).0
+    }
+}
+
+impl KernelErrno for FreezeError {
+    fn errno(&self) -> i32 {
+        Errno::from(self).0
+    }
 }
 
 /// The errno of what must fail.

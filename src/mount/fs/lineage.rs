@@ -1,10 +1,9 @@
-//! Which run reads and writes what: told to the watch when files are opened, and asked of it at a commit.
+//! Which run reads and writes what: noted when files are opened, and recorded by commits.
 
 use std::sync::Arc;
 
-use super::Fs;
-use super::inode::VersionNode;
-use super::sessions::{Live, OpenSession};
+use super::open_session::{LiveSession, OpenSession};
+use super::version_node::VersionNode;
 use crate::format::name::{ArtifactKey, RunId, VersionNumber};
 use crate::format::run::{MAX_READS, Run, RunSource, VersionRead};
 use crate::mount::provenance::{LedgerError, OpenWatch, Published, WatchCounts};
@@ -20,17 +19,17 @@ pub enum RecordedLineage {
     Record(Option<RunId>),
 }
 
-/// What was found of the runs behind a commit.
+/// The runs behind a commit, and what they read.
 #[derive(Debug, Default)]
 pub(super) struct ProducingRuns {
-    /// The runs whose reads are taken in.
+    /// The runs whose reads the commit records.
     pub runs: Vec<RunId>,
     run: Option<Run>,
     reads: Vec<VersionRead>,
 }
 
 impl ProducingRuns {
-    /// Adds it to what the committer says.
+    /// Adds run and reads to a commit's settings.
     pub fn add_to(&self, settings: &mut Settings) {
         settings.run = self.run.clone().map(Box::new);
         settings.reads = self.reads.iter().take(MAX_READS).cloned().collect();
@@ -38,41 +37,51 @@ impl ProducingRuns {
     }
 }
 
-impl Fs {
-    /// A file of a version was opened.
-    pub(super) async fn note_read(&self, caller: Caller, version: &VersionNode, ordinal: u64, bytes: u64) {
+/// Notes opens and writes for lineage, where it is recorded; without a watch, nothing is.
+pub(super) struct LineageRecorder {
+    watch: Option<Arc<OpenWatch>>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl LineageRecorder {
+    pub fn new(watch: Option<Arc<OpenWatch>>, runtime: tokio::runtime::Handle) -> Self {
+        Self { watch, runtime }
+    }
+
+    /// Notes that a caller opened a file of a version.
+    pub async fn note_read(&self, caller: Caller, version: &VersionNode, ordinal: u64, bytes: u64) {
         let Some(watch) = &self.watch else { return };
         if let Some(run) = watch.run_of(caller.pid).await {
             watch.opened(&run, &version.artifact, version.number(), version.digest(), ordinal, bytes);
         }
     }
 
-    /// A session is changed.
-    pub(super) async fn note_write(&self, caller: Caller, session: &OpenSession) {
+    /// Notes that a caller changes a session.
+    pub async fn note_write(&self, caller: Caller, session: &OpenSession) {
         let (Some(watch), Some(live)) = (&self.watch, session.live_now()) else { return };
         if let Some(run) = watch.run_of(caller.pid).await {
             watch.wrote(&run, &live.id.to_string());
         }
     }
 
-    /// The run of a caller.
+    /// The run that a thread belongs to.
     pub async fn run_of(&self, thread: u32) -> Option<RunId> {
         self.watch.as_ref()?.run_of(thread).await.map(|run| (*run).clone())
     }
 
-    /// What was seen of runs.
-    pub fn lineage_counts(&self) -> Option<WatchCounts> {
+    /// Counts of what was noted.
+    pub fn counts(&self) -> Option<WatchCounts> {
         self.watch.as_ref().map(|watch| watch.counts())
     }
 
-    /// Writes what was seen of runs to the state folder.
-    pub async fn flush_runs(&self) -> Result<(), LedgerError> {
+    /// Writes what was noted to the state folder.
+    pub async fn flush(&self) -> Result<(), LedgerError> {
         let Some(watch) = self.watch.clone() else { return Ok(()) };
         self.runtime.spawn_blocking(move || watch.flush()).await.unwrap_or(Ok(()))
     }
 
-    /// The runs behind what is staged. A failure is logged: no commit fails for want of it.
-    pub(super) async fn runs_behind(&self, lineage: &RecordedLineage, live: &Arc<Live>) -> ProducingRuns {
+    /// The runs that wrote what is staged. A failure is logged: no commit fails for want of lineage.
+    pub async fn runs_behind(&self, lineage: &RecordedLineage, live: &Arc<LiveSession>) -> ProducingRuns {
         let (Some(watch), RecordedLineage::Record(committer)) = (self.watch.clone(), lineage.clone()) else {
             return ProducingRuns::default();
         };
@@ -81,28 +90,28 @@ impl Fs {
         match found {
             Ok(Ok(made)) => made,
             Ok(Err(e)) => {
-                tracing::warn!("the run is not recorded: {e}");
+                tracing::warn!("the commit is made without its run: {e}");
                 ProducingRuns::default()
             }
             Err(_) => ProducingRuns::default(),
         }
     }
 
-    /// A commit has recorded what these runs read.
-    pub(super) fn lineage_published(
+    /// Notes that a commit has recorded what these runs read.
+    pub fn published(
         &self,
         artifact: &ArtifactKey,
         version: VersionNumber,
         made: &ProducingRuns,
-        live: &Arc<Live>,
+        live: &Arc<LiveSession>,
     ) {
         let Some(watch) = &self.watch else { return };
         let session = live.id.to_string();
-        // What the event had no room for is left, to be told as uses.
+        // Reads that the event had no room for stay in the ledger, and are published as uses.
         let reads = &made.reads[..made.reads.len().min(MAX_READS)];
         let told = Published { reads, made: Some((artifact, version)), session: Some(&session) };
         if let Err(e) = watch.ledger().published(&made.runs, watch.store(), &told) {
-            // What was read may then be told a second time, as a use.
+            // These reads may then be published a second time, as uses.
             tracing::warn!("{artifact}: {e}");
         }
     }
@@ -129,7 +138,7 @@ fn find(
     let reads = ledger.reads_of(&runs, watch.store())?;
     let mut records: Vec<Run> =
         runs.iter().filter_map(|run| ledger.run(run).transpose()).collect::<Result<_, _>>()?;
-    // The one that people named counts before the last one that wrote, and one that read before one that did not.
+    // A declared run is preferred to the last one that wrote, and a run that read to one that did not.
     let mut best = None;
     for (at, record) in records.iter().enumerate() {
         let is_named = record.source == RunSource::Declared;

@@ -1,16 +1,24 @@
-//! Listing directories: a snapshot taken when they are opened.
+//! Open directories. A listing is a snapshot taken when the directory is opened.
 //!
-//! A version's directory never changes, so it needs no snapshot: it is read page by page, and an entry's place in
-//! the listing is its place in the manifest.
+//! A version's directory never changes, so it needs no snapshot: it is read page by page, and an entry's offset in
+//! the listing follows from its place in the manifest.
 
 use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::inode::{GeneratedNode, Resolved, Shown, VersionNode};
-use super::{AttrReply, Errno, Fs, Result};
+use super::errno::{Errno, Result};
+use super::inode::{Inodes, Resolved};
+use super::names::NameTree;
+use super::reply::AttrReply;
+use super::sessions::Sessions;
+use super::version_node::{Shown, VersionNode};
+use super::versions::VersionTrees;
 use crate::format::entry::EntryBody;
+use crate::format::id::ManifestId;
+use crate::format::name::ArtifactKey;
 use crate::format::path::TreePath;
 use crate::mount::staging::FileKind;
 
@@ -32,7 +40,7 @@ pub struct ListedName {
     pub answer: Option<AttrReply>,
 }
 
-/// What a name of a listing is.
+/// The kind of object that a name of a listing stands for.
 pub type ListedKind = FileKind;
 
 /// An open directory.
@@ -137,21 +145,39 @@ fn dots(ino: u64, parent: u64) -> [ListedName; 2] {
     })
 }
 
-/// What `readdir` gives as a number where none is known: any but 0, which programs take for "deleted".
-const UNKNOWN_INO: u64 = crate::mount::staging::UNKNOWN_INO;
 /// Offsets of `.` and `..`; entries follow.
 const FIRST_ENTRY: u64 = 2;
 
-impl Fs {
+/// The open directories of a mount, by handle. The lock is held for look-ups only.
+pub(super) struct OpenDirectories {
+    inodes: Arc<Inodes>,
+    names: Arc<NameTree>,
+    sessions: Arc<Sessions>,
+    versions: Arc<VersionTrees>,
+    runtime: tokio::runtime::Handle,
+    open: Mutex<HashMap<u64, Arc<DirectoryHandle>>>,
+}
+
+impl OpenDirectories {
+    pub fn new(
+        inodes: Arc<Inodes>,
+        names: Arc<NameTree>,
+        sessions: Arc<Sessions>,
+        versions: Arc<VersionTrees>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        Self { inodes, names, sessions, versions, runtime, open: Mutex::default() }
+    }
+
     /// Opens a directory. Returns its handle, and whether the kernel may keep the listing.
-    pub async fn opendir(self: &Arc<Self>, ino: u64) -> Result<(u64, bool)> {
-        let handle = match self.resolve(ino)? {
-            Resolved::Node(node) => DirectoryHandle::snapshot(ino, self.list_names(&node).await?),
+    pub async fn open(&self, ino: u64, resolved: Resolved) -> Result<(u64, bool)> {
+        let handle = match resolved {
+            Resolved::Node(node) => DirectoryHandle::snapshot(ino, self.names.list(&node).await?),
             Resolved::Session(session) => {
-                DirectoryHandle::snapshot(ino, self.list_session(&session, ino).await?)
+                DirectoryHandle::snapshot(ino, self.sessions.list(&session, ino).await?)
             }
             Resolved::Version(version, None) => {
-                self.view(&version).await?;
+                self.versions.view(&version).await?;
                 let parent = match &version.shown {
                     Shown::Named(_) => ino,
                     Shown::Contained { parent, .. } => *parent,
@@ -160,7 +186,7 @@ impl Fs {
                 DirectoryHandle::in_version(version, path, ino, parent)
             }
             Resolved::Version(version, Some(ordinal)) => {
-                let entry = self.entry(&version, ordinal).await?;
+                let entry = self.versions.entry(&version, ordinal).await?;
                 if entry.body != EntryBody::Directory {
                     return Err(Errno(libc::ENOTDIR));
                 }
@@ -170,18 +196,18 @@ impl Fs {
         };
         let keep = matches!(handle.of, OpenDirectory::Version(_));
         let number = self.inodes.next();
-        self.directories.lock().insert(number, Arc::new(handle));
+        self.open.lock().insert(number, Arc::new(handle));
         Ok((number, keep))
     }
 
     /// Closes a directory.
-    pub fn releasedir(&self, handle: u64) {
-        self.directories.lock().remove(&handle);
+    pub fn release(&self, handle: u64) {
+        self.open.lock().remove(&handle);
     }
 
-    /// Names from `offset` on, as many as are at hand at once; none at the end.
-    pub async fn readdir(self: &Arc<Self>, handle: u64, offset: u64) -> Result<DirectoryNames> {
-        let open = self.directories.lock().get(&handle).cloned();
+    /// Names from `offset` on: those of one page, none at the end.
+    pub async fn read(&self, handle: u64, offset: u64) -> Result<DirectoryNames> {
+        let open = self.open.lock().get(&handle).cloned();
         let open = open.ok_or(Errno(libc::EBADF))?;
         if let Some(names) = open.page().from(offset) {
             return Ok(names);
@@ -194,73 +220,49 @@ impl Fs {
         };
         let page = match ahead {
             Some(page) => page,
-            // Also where making it ahead failed: that may be over.
-            None => self.version_page(place, offset).await?,
+            // Also where reading it ahead failed: the failure may have passed.
+            None => version_page(&self.versions, place, offset).await?,
         };
         if let Some(last) = page.names.last().filter(|_| !page.is_last) {
-            // Made while the kernel takes in this one.
-            let (fs, place, begin) = (self.clone(), place.clone(), last.next_offset);
-            let next = self.runtime.spawn(async move { fs.version_page(&place, begin).await });
+            // Read while the kernel takes in this one.
+            let (versions, place, begin) = (self.versions.clone(), place.clone(), last.next_offset);
+            let next = self.runtime.spawn(async move { version_page(&versions, &place, begin).await });
             *open.ahead.lock() = Some((begin, next));
         }
         *open.page() = page.clone();
         Ok(DirectoryNames { page: page.names, from: 0 })
     }
 
-    /// The page of a version's directory that begins at `offset`.
-    async fn version_page(self: &Arc<Self>, place: &VersionDirectory, offset: u64) -> Result<NamePage> {
-        let VersionDirectory { version, path, ino, parent } = place;
-        let view = self.view(version).await?;
-        let after = match offset.checked_sub(FIRST_ENTRY + 1) {
-            Some(ordinal) => Some(self.entry(version, ordinal).await?.path),
-            None => None,
-        };
-        let after = after.as_ref().map(TreePath::file_name);
-        let entries = view.children(path.as_ref(), after, PAGE).await?;
-        let is_last = entries.len() < PAGE;
-        let dots = dots(*ino, *parent).into_iter().filter(|dot| dot.next_offset > offset);
-        let mut names: Vec<ListedName> = Vec::with_capacity(entries.len() + 2);
-        names.extend(dots);
-        for (ordinal, entry) in entries {
-            let answer = self.entry_answer(version, ordinal, &entry, *ino)?;
-            names.push(ListedName {
-                next_offset: FIRST_ENTRY + ordinal + 1,
-                ino: answer.attr.ino,
-                kind: answer.attr.kind,
-                name: entry.path.file_name().to_vec(),
-                answer: Some(answer),
-            });
-        }
-        Ok(NamePage { begin: offset, names: Arc::new(names), is_last })
+    /// The versions of which a directory is open.
+    pub fn versions(&self) -> Vec<(ArtifactKey, ManifestId)> {
+        let open = self.open.lock();
+        open.values().filter_map(|directory| directory.version()).map(|v| v.key()).collect()
     }
+}
 
-    async fn list_names(self: &Arc<Self>, node: &GeneratedNode) -> Result<Vec<(Vec<u8>, u64, FileKind)>> {
-        let directory = |name: &str| (name.as_bytes().to_vec(), UNKNOWN_INO, FileKind::Directory);
-        let link = |name: &str| (name.as_bytes().to_vec(), UNKNOWN_INO, FileKind::Symlink);
-        match node {
-            GeneratedNode::Root => {
-                Ok(self.list_projects().await?.iter().map(|p| directory(p.as_str())).collect())
-            }
-            GeneratedNode::Project(project) => {
-                Ok(self.list_artifacts(project).await?.iter().map(|a| directory(a.as_str())).collect())
-            }
-            GeneratedNode::Artifact(artifact) => {
-                let mut names = Vec::new();
-                if let Some(state) = self.state(artifact).await? {
-                    names.extend(state.aliases().map(|(alias, _)| link(alias.as_str())));
-                    names.extend(state.latest().map(|_| link("latest")));
-                    names.extend(state.versions().map(|v| directory(&v.version.to_string())));
-                }
-                if !self.options.read_only {
-                    names.extend(self.session_names(artifact)?.iter().map(|name| directory(name)));
-                }
-                names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-                Ok(names)
-            }
-            GeneratedNode::Control | GeneratedNode::ArtifactControl(_) => self.list_generated(node).await,
-            GeneratedNode::Generated(_) | GeneratedNode::Alias { .. } | GeneratedNode::Temporary { .. } => {
-                Err(Errno(libc::ENOTDIR))
-            }
-        }
+/// The page of a version's directory that begins at `offset`.
+async fn version_page(versions: &VersionTrees, place: &VersionDirectory, offset: u64) -> Result<NamePage> {
+    let VersionDirectory { version, path, ino, parent } = place;
+    let view = versions.view(version).await?;
+    let after = match offset.checked_sub(FIRST_ENTRY + 1) {
+        Some(ordinal) => Some(versions.entry(version, ordinal).await?.path),
+        None => None,
+    };
+    let after = after.as_ref().map(TreePath::file_name);
+    let entries = view.children(path.as_ref(), after, PAGE).await?;
+    let is_last = entries.len() < PAGE;
+    let dots = dots(*ino, *parent).into_iter().filter(|dot| dot.next_offset > offset);
+    let mut names: Vec<ListedName> = Vec::with_capacity(entries.len() + 2);
+    names.extend(dots);
+    for (ordinal, entry) in entries {
+        let answer = versions.entry_reply(version, ordinal, &entry, *ino)?;
+        names.push(ListedName {
+            next_offset: FIRST_ENTRY + ordinal + 1,
+            ino: answer.attr.ino,
+            kind: answer.attr.kind,
+            name: entry.path.file_name().to_vec(),
+            answer: Some(answer),
+        });
     }
+    Ok(NamePage { begin: offset, names: Arc::new(names), is_last })
 }
