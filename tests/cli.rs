@@ -770,10 +770,7 @@ hint: `artfs ls --deleted proj/bert` lists the deleted versions
     let lines: Vec<Vec<&str>> = all.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["VERSION", "SIZE", "CREATED", "(UTC)", "DELETED", "(UTC)", "BY", "WHY"], "{all}");
     assert_eq!((lines.len(), lines[1][0], lines[2][0]), (3, "proj/bert:v0", "proj/bert:v1"), "{all}");
-    assert!(
-        lines[1].ends_with(&["asked", "for"]) && lines[2].ends_with(&["with", "the", "artifact"]),
-        "{all}"
-    );
+    assert!(lines[1].ends_with(&["requested"]) && lines[2].ends_with(&["with", "the", "artifact"]), "{all}");
     for what in ["proj", "proj/bert"] {
         assert_eq!(host.say(&["ls", "--deleted", what]), all);
     }

@@ -135,7 +135,7 @@ async fn what_is_known_is_shown_while_the_store_is_away() {
     for words in [&["sync"][..], &["sync", "proj"], &["sync", "proj/bert"]] {
         let told = host.failure(words);
         assert!(told.contains("error: the store cannot be reached for artifacts"), "{told}");
-        assert!(told.contains("\nhint: `artfs doctor` looks into it; "), "{told}");
+        assert!(told.contains("\nhint: run `artfs doctor`, and check the network"), "{told}");
     }
     // What must be written needs the store.
     let told = host.failure(&["alias", "set", "proj/bert", "best", "v0"]);
@@ -157,7 +157,7 @@ async fn a_log_of_which_only_the_end_is_here_is_not_shown_as_whole() {
     let expected =
         "error: 64 events of the log of proj/bert are not on this host, and the store cannot be reached";
     assert!(told.contains(expected), "{told}");
-    assert!(told.contains("\nhint: `artfs doctor` looks into it; "), "{told}");
+    assert!(told.contains("\nhint: run `artfs doctor`, and check the network"), "{told}");
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a_store_never_seen_must_answer() {
     host.set("ARTFS_STORE_TIMEOUT", "500ms");
     let told = host.failure(&["ls"]);
     assert!(told.starts_with("error: cannot open the store s3://test-bucket/team: "), "{told}");
-    assert!(told.contains("\nhint: `artfs doctor` looks into it; "), "{told}");
+    assert!(told.contains("\nhint: run `artfs doctor`, and check the network"), "{told}");
 }
 
 #[tokio::test]

@@ -8,8 +8,6 @@ mod records;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use self::records::{
     alias, deleted_version, list, name, put_alias, put_deleted, put_read, put_version, read, table, text,
     version,
@@ -20,7 +18,7 @@ use super::inline_root::InlineRoot;
 use super::record::{AliasRecord, DeletedVersion, VersionRecord};
 use super::sshsig::PublicKey;
 use super::wire::{WireReader, Writer};
-use crate::format::id::{ArtifactId, CheckpointHash, EventHash, EventId, StoreId};
+use crate::format::id::{ArtifactId, EventHash, EventId, StoreId};
 use crate::format::name::{AliasName, ArtifactKey, VersionNumber};
 
 const WHAT: &str = "checkpoint";
@@ -38,15 +36,6 @@ const MAX_RAW_BYTES: u32 = 128 << 20;
 const MAX_OBJECT_BYTES: usize = 64 << 20;
 /// The highest event number a checkpoint may claim: numbers behind it still fit where they are kept.
 pub const MAX_SEQ: u64 = i64::MAX as u64;
-
-/// How a checkpoint is named, by its object's key and by the events that vouch for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct CheckpointRef {
-    /// The last event it takes in.
-    pub seq: u64,
-    /// The hash of its object's bytes.
-    pub hash: CheckpointHash,
-}
 
 /// The keys that may move an alias, by alias; never none.
 pub type Protections = BTreeMap<AliasName, BTreeSet<PublicKey>>;

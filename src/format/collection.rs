@@ -12,7 +12,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::CheckpointRef;
+use super::checkpoint_ref::CheckpointRef;
 use super::error::FormatError;
 use super::header::FORMAT_VERSION;
 use super::wire::{WireReader, put_short_bytes};

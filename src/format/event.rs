@@ -5,26 +5,22 @@
 //! ([`super::signed`]).
 //! A line of `log.jsonl` is the stored object.
 
-use std::collections::BTreeMap;
-
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::checkpoint::CheckpointRef;
+use super::checkpoint_ref::CheckpointRef;
 use super::details::DetailsRef;
 use super::error::FormatError;
 use super::exact;
 use super::header::FORMAT_VERSION;
 use super::inline_root::InlineRoot;
+pub use super::metadata::Metadata;
 use super::run::VersionRead;
 use super::sshsig::PublicKey;
 use crate::format::clock::Timestamp;
 use crate::format::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};
 use crate::format::name::{AliasName, ArtifactName, ProjectName, VersionNumber};
-
-/// Metadata of a version: JSON values under names. Numbers keep the spelling that they were given ([`exact`]).
-pub type Metadata = BTreeMap<String, serde_json::Value>;
 
 /// The largest event object in bytes; bounds what a reader takes in.
 pub const MAX_EVENT_BYTES: usize = 4 << 20;

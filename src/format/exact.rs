@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
-use super::event::Metadata;
+use super::metadata::Metadata;
 
 /// Levels of lists and objects, as `serde_json` has them.
 const MAX_LEVELS: usize = 127;

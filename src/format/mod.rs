@@ -21,6 +21,7 @@
 //! ```
 
 pub mod checkpoint;
+pub mod checkpoint_ref;
 pub mod chunk;
 pub mod clock;
 pub mod codec;
@@ -38,6 +39,7 @@ pub mod lease;
 pub mod listed;
 pub mod listing;
 pub mod manifest;
+pub mod metadata;
 pub mod modelsigning;
 pub mod name;
 pub mod pack;

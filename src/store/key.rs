@@ -2,7 +2,7 @@
 
 use object_store::path::Path;
 
-use crate::format::checkpoint::CheckpointRef;
+use crate::format::checkpoint_ref::CheckpointRef;
 use crate::format::id::{DetailsId, ManifestId, PackId, TokenId};
 use crate::format::name::{ArtifactKey, RunId, VersionNumber};
 

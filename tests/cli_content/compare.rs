@@ -203,7 +203,7 @@ fn an_event_that_the_log_does_not_have_is_an_error() {
         assert!(said.contains("has 3 events, and none with number 99"), "{said}");
         let (code, said) = host.say(&[&["log", "p/bert:v0", "--event", "2"], format].concat());
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains("event 2 of p/bert is not about v0"), "{said}");
+        assert!(said.contains("event 2 of p/bert does not concern v0"), "{said}");
     }
 }
 

@@ -179,6 +179,6 @@ fn decided_once() {
     let file = host.folder().join("f");
     fs::write(&file, "g").unwrap();
     let said = host.failure(&["put", "--sha256", file.to_str().unwrap(), "p/a"]);
-    assert!(said.contains("was made without --sha256"), "{said}");
+    assert!(said.contains("was created without --sha256"), "{said}");
     host.ok(&["put", file.to_str().unwrap(), "p/a"]);
 }

@@ -110,7 +110,10 @@ fn no_more() {
     assert!(!log.contains("the store does not answer") && !log.contains("cannot be reached"), "{log}");
     assert!(host.status()["store_offline_since"].is_null());
     let doctor = String::from_utf8(host.run(&["doctor"]).stdout).unwrap();
-    assert!(doctor.contains("WARN  daemon") && doctor.contains("700 may be: no further file"), "{doctor}");
+    assert!(
+        doctor.contains("WARN  daemon") && doctor.contains("of 700 files are open: no further file"),
+        "{doctor}"
+    );
     drop(kept);
     assert_eq!(errno(File::create(host.path("p/w/staging/again"))), 0);
     drop(open);

@@ -267,7 +267,7 @@ fn wrong_name() {
         assert!(output.status.success(), "{output:?}");
     }
     let log = host.log();
-    assert_eq!(log.matches("$ARTFS_RUN is not taken: \"my run/1\"").count(), 1, "{log}");
+    assert_eq!(log.matches("$ARTFS_RUN is ignored: \"my run/1\"").count(), 1, "{log}");
 }
 
 fn aliases() {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::format::checkpoint::{Checkpoint, CheckpointRef};
+use artfs::format::checkpoint::Checkpoint;
+use artfs::format::checkpoint_ref::CheckpointRef;
 use artfs::format::clock;
 use artfs::format::event::{ArtifactPolicy, Event, EventBody, TagChange};
 use artfs::format::id::{CheckpointHash, EventHash, EventId, StoreId};

@@ -143,7 +143,6 @@ fn every_import_stays_in_its_layer_or_goes_down() {
 }
 
 #[test]
-#[ignore = "circles are still being removed"]
 fn no_files_import_each_other_in_a_circle() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let read = |path: PathBuf| {

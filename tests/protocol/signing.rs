@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use artfs::format::checkpoint::CheckpointRef;
+use artfs::format::checkpoint_ref::CheckpointRef;
 use artfs::format::clock::{self, Timestamp};
 use artfs::format::event::{self, AliasMove, AliasTarget, Event, EventBody};
 use artfs::format::id::{CheckpointHash, EventHash, EventId};

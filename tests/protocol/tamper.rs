@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use artfs::format::checkpoint::CheckpointRef;
+use artfs::format::checkpoint_ref::CheckpointRef;
 use artfs::format::clock;
 use artfs::format::details::{Details, DetailsRef};
 use artfs::format::event::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use artfs::format::checkpoint::CheckpointRef;
+use artfs::format::checkpoint_ref::CheckpointRef;
 use artfs::format::clock::Timestamp;
 use artfs::format::event::{Commit, CommitSettings, Event, EventBody, Metadata};
 use artfs::format::id::{ArtifactId, Digest, EventHash, EventId, ManifestId, StoreId};

@@ -13,7 +13,7 @@ use super::error::CatalogError;
 use super::races::Races;
 use super::read::Expect;
 use super::state::ArtifactState;
-use crate::format::checkpoint::CheckpointRef;
+use crate::format::checkpoint_ref::CheckpointRef;
 use crate::format::event::{Event, EventBody, MAX_EVENT_BYTES};
 use crate::format::id::{ArtifactId, EventHash, EventId};
 use crate::format::name::{ArtifactKey, VersionNumber};

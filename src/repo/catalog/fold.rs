@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::error::EventFault;
 use super::state::ArtifactState;
-use crate::format::checkpoint::{CheckpointRef, Protections};
+use crate::format::checkpoint::Protections;
+use crate::format::checkpoint_ref::CheckpointRef;
 use crate::format::event::{
     AliasMove, AliasTarget, Commit, CommitSettings, Deletion, DeletionCause, Event, EventBody, Protection,
 };

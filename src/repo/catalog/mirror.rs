@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::format::checkpoint::CheckpointRef;
+use crate::format::checkpoint_ref::CheckpointRef;
 use crate::format::id::{DetailsId, StoreId};
 use crate::format::name::ArtifactKey;
 use crate::host::sqlite;

@@ -14,7 +14,7 @@ use super::artifacts::Catalog;
 use super::cell::{KnownLog, LogCell};
 use super::error::{CatalogError, EventFault, MirrorFault};
 use super::state::ArtifactState;
-use crate::format::checkpoint::CheckpointRef;
+use crate::format::checkpoint_ref::CheckpointRef;
 use crate::format::event::Event;
 use crate::format::id::EventHash;
 use crate::format::name::ArtifactKey;

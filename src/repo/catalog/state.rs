@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::format::checkpoint::{Checkpoint, CheckpointRef, Protections};
+use crate::format::checkpoint::{Checkpoint, Protections};
+use crate::format::checkpoint_ref::CheckpointRef;
 use crate::format::event::EventBody;
 use crate::format::id::{ArtifactId, EventHash, EventId, StoreId};
 use crate::format::name::{AliasName, ArtifactKey, Selector, VersionNumber};

@@ -2,10 +2,12 @@
 
 use super::error::CommitError;
 use super::own_bytes::OwnBytes;
-use super::tree_source::TreeVisitor;
 use super::unchanged_range::UnchangedRange;
 use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::path::TreePath;
+
+/// Takes the entries of a tree, one after the other.
+pub type TreeVisitor<'a> = &'a mut dyn FnMut(TreeItem) -> Result<(), CommitError>;
 
 /// One path of the tree that is to become a version.
 #[derive(Debug)]

@@ -13,10 +13,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::error::{CommitError, DeadLinkError};
+use super::item::TreeVisitor;
 use super::item::{ItemBody, TreeItem};
 use super::place::{Leads, LinkTarget, TreeLocation};
 use super::reference::ReferenceMaker;
-use super::tree_source::{TreeSource, TreeVisitor};
+use super::tree_source::TreeSource;
 use crate::format::contained::{Contained, MAX_LEVELS};
 use crate::format::entry::{Entry, EntryBody, MAX_TARGET_BYTES};
 use crate::format::name::Selector;

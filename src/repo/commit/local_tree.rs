@@ -8,9 +8,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::error::CommitError;
+use super::item::TreeVisitor;
 use super::item::{ItemBody, TreeItem};
 use super::own_bytes::{OwnBytes, Writers};
-use super::tree_source::{TreeSource, TreeVisitor};
+use super::tree_source::TreeSource;
 use crate::format::entry::{MAX_TARGET_BYTES, Mtime};
 use crate::format::path::{NameList, TreePath};
 use crate::host::durable;

@@ -3,13 +3,14 @@
 use super::chunks::ChunkWriter;
 use super::error::CommitError;
 use super::ingest::{Done, Renewal, ingest};
+use super::item::TreeVisitor;
 use super::packs::{PackWriter, Uploads};
 use super::prepared::Prepared;
 use super::progress::CommitProgress;
 use super::renewer::Renewer;
 use super::stored_chunks::StoredChunks;
 use super::tree::{CommitTree, TreeBuilder};
-use super::tree_source::{TreeSource, TreeVisitor};
+use super::tree_source::TreeSource;
 
 /// How entries whose content is known are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

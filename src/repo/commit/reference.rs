@@ -14,10 +14,10 @@ use tokio::runtime::Handle;
 
 use super::described_objects::DescribedObjects;
 use super::error::CommitError;
+use super::item::TreeVisitor;
 use super::item::{ItemBody, TreeItem};
 use super::progress::CommitProgress;
 use super::sorted::Sorter;
-use super::tree_source::TreeVisitor;
 use crate::format::entry::{Entry, EntryBody, Mtime};
 use crate::format::id::{FileHash, Sha256};
 use crate::format::path::TreePath;

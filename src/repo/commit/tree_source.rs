@@ -1,10 +1,7 @@
 //! The interface through which a commit reads its tree.
 
 use super::error::CommitError;
-use super::item::TreeItem;
-
-/// Takes the entries of a tree, one after the other.
-pub type TreeVisitor<'a> = &'a mut dyn FnMut(TreeItem) -> Result<(), CommitError>;
+use super::item::TreeVisitor;
 
 /// A tree that a commit can read: local directories ([`super::LocalTree`]), a staging session, or any closure that
 /// takes a [`TreeVisitor`].

@@ -2,9 +2,9 @@ use std::fs::File;
 use std::io::Seek;
 use std::sync::mpsc::channel;
 
+use super::super::item::TreeVisitor;
 use super::super::item::{ItemBody, TreeItem};
 use super::super::own_bytes::{OwnBytes, Writers};
-use super::super::tree_source::TreeVisitor;
 use super::reader::BATCH_BYTES;
 use super::*;
 use crate::format::codec::Codec;
