@@ -324,9 +324,12 @@ impl Filesystem for KernelRequests {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let (fs, backings) = (self.fs.clone(), self.backings.clone());
+        let fs = self.fs.clone();
+        // Before the next request is taken: an open that followed the close would share a backing that can be written
+        // to, and as long as that is mapped the session cannot be committed.
+        let backing = self.backings.release(ino.0);
         self.serve(async move {
-            if let Some(backing) = backings.release(ino.0) {
+            if let Some(backing) = backing {
                 tokio::task::spawn_blocking(move || drop(backing));
             }
             reply_empty(reply, fs.release(ino.0, fh.0));
