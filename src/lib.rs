@@ -16,7 +16,7 @@
 //! | to learn | read |
 //! |---|---|
 //! | what stands in a store | [`format::event`] (the log), [`format::manifest`] and [`format::entry`] (a version), [`format::pack`] (bytes) |
-//! | how a version is read | [`repo::view`]: [`VersionView`](repo::view::VersionView), then `fetch` and `content` beside it |
+//! | how a version is read | [`repo::view`]: [`VersionView`](repo::view::VersionView), then `file` and `fetch` beside it |
 //! | how a version is made | [`repo::commit`]: [`Committer::commit`](repo::commit::Committer::commit) |
 //! | how a name becomes a version | [`repo::catalog`] |
 //! | how the kernel's requests are answered | [`mount::fuse`], then [`mount::fs`] |
@@ -32,7 +32,7 @@
 //! use artfs::format::{clock, entry::EntryBody};
 //! use artfs::repo::cache::{Cache, CacheOptions};
 //! use artfs::repo::catalog::{Actor, Catalog};
-//! use artfs::repo::commit::{ChunkIndex, CommitProgress, Committer, NewVersion, Settings, roots, walk};
+//! use artfs::repo::commit::{ChunkIndex, CommitProgress, Committer, LocalTree, NewVersion, Settings};
 //! use artfs::repo::view::{ReadContext, ReadLimits, VersionView};
 //! use artfs::store::{OnMissing, Store, StoreUrl};
 //!
@@ -61,9 +61,8 @@
 //!     settings: Settings::default(),
 //!     demanded: None,
 //! };
-//! let roots = roots(&[tree])?;
-//! let progress = Arc::new(CommitProgress::default());
-//! committer.commit(&request, progress, move |visit| walk(&roots, visit), |_| Ok(())).await?;
+//! let tree = LocalTree::new(&[tree])?;
+//! committer.commit(&request, Arc::new(CommitProgress::default()), tree, |_| Ok(())).await?;
 //!
 //! let record = catalog.resolve(&"demo/model:v0".parse()?).await?;
 //! let view = VersionView::open(&context, &artifact, record.manifest, "demo/model:v0").await?;

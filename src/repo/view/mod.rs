@@ -30,8 +30,8 @@
 //! let (artifact, actor) = ("project/data".parse()?, Actor { user: "ann".into(), host: "here".into() });
 //! let settings = Settings::default();
 //! let request = NewVersion { artifact, origin: [1; 16], actor, settings, demanded: None };
-//! let roots = roots(&[tree])?;
-//! committer.commit(&request, Arc::default(), move |visit| walk(&roots, visit), |_| Ok(())).await?;
+//! let tree = LocalTree::new(&[tree])?;
+//! committer.commit(&request, Arc::default(), tree, |_| Ok(())).await?;
 //!
 //! let state = catalog.state(&request.artifact, Duration::ZERO).await?.expect("the artifact was committed");
 //! let manifest = state.latest().expect("it has a version").manifest;
