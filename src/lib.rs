@@ -4,7 +4,7 @@
 //!
 //! | layer | what it is |
 //! |---|---|
-//! | [`format`] | ids, names, paths, the chunker, the query language, every encoding: no I/O |
+//! | [`mod@format`] | ids, names, paths, the chunker, the query language, every encoding: no I/O |
 //! | [`host`] | this machine: durable writes, spill files, SQLite, processes, keys |
 //! | [`store`] | objects in a directory or a bucket, and where references point |
 //! | [`repo`] | what a versioned repository is: catalog, cache, read, commit, collection, verification, audit |

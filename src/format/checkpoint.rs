@@ -1,7 +1,7 @@
 //! Checkpoints: what a log adds up to after one of its events, so that a reader needs only the events behind it.
 //!
 //! Equal states have equal raw forms. A checkpoint proves nothing by itself: it is trusted when an event behind it
-//! names its hash ([`CheckpointRef`]).
+//! names its hash ([`CheckpointRef`](super::checkpoint_ref::CheckpointRef)).
 
 mod records;
 

@@ -66,7 +66,7 @@ pub struct MountedFs {
     /// Serves until the mount is gone, however that happens, and returns when nothing is left of it. Runs on a
     /// thread of its own.
     pub serve: Box<dyn FnOnce() -> io::Result<()> + Send>,
-    /// Answers every request but `Unmount`; its answer to `Status` is added to [`super::status`].
+    /// Answers every request but `Unmount`; its answer to `Status` is added to [`super::status()`].
     /// `Unmount` never reaches it.
     pub handler: Arc<dyn Handler>,
 }

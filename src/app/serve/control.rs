@@ -27,7 +27,7 @@ use crate::repo::view::ReadContext;
 /// How often a client that waits for a commit gets progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What the file system adds to [`daemon::status`].
+/// What the file system adds to `daemon::status`.
 pub(super) fn status(fs: &Fs, cache: &Cache) -> Value {
     let sessions = fs.sessions().unwrap_or_default();
     json!({

@@ -100,6 +100,7 @@ impl StagedFiles {
     }
 
     /// Makes and opens a file.
+    #[expect(clippy::too_many_arguments, reason = "those of the system call")]
     pub async fn create(
         &self,
         caller: Caller,

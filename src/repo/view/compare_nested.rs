@@ -80,7 +80,7 @@ impl Differences {
     /// that only one side has, for each two manifests that differ; the roots of contained versions that differ.
     ///
     /// # Errors
-    /// A block is damaged, or cannot be read now; more than [`MAX_SHOWN`] entries differ.
+    /// A block is damaged, or cannot be read now; more than `MAX_SHOWN` entries differ.
     pub async fn next(&mut self) -> Result<Option<DifferingPath>, ReadError> {
         while let Some(level) = self.levels.last_mut() {
             let Some(pair) = level.pairs.next().await? else {

@@ -287,7 +287,7 @@ impl NestedWalk {
     /// Returns the next entries, at most as many as one block holds; none at the end.
     ///
     /// # Errors
-    /// As of [`WholeView::find`]; more than [`MAX_SHOWN`] entries are shown.
+    /// As of [`WholeView::find`]; more than `MAX_SHOWN` entries are shown.
     pub async fn next_batch(&mut self) -> Result<Vec<NestedEntry>, ReadError> {
         while let Some(level) = self.levels.last_mut() {
             if level.waiting.is_empty() {

@@ -52,7 +52,7 @@ pub fn line(text: &str) -> String {
     out
 }
 
-/// Escapes each line of a text as [`line`] does.
+/// Escapes each line of a text as [`line()`] does.
 pub fn lines(text: &str) -> String {
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
