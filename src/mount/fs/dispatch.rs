@@ -546,9 +546,8 @@ impl Fs {
     /// Moves a name: files within a session, aliases, and the commit `mv staging next`.
     ///
     /// # Errors
-    /// ENOENT without the old name; EXDEV out of a session; EROFS in versions; EPERM for what cannot be moved; EACCES
-    /// for a caller who may only read; EBUSY during a commit, or for one while files are open; ETIMEDOUT if it goes
-    /// on.
+    /// ENOENT without the old name; EXDEV out of a session; EROFS in versions; EPERM for what may not move; EACCES
+    /// for a caller who may only read; EBUSY during a commit, or for one if files are open; ETIMEDOUT if it goes on.
     pub async fn rename(
         &self,
         caller: Caller,
