@@ -352,6 +352,10 @@ impl Fs {
 /// An error is the errno that the kernel is answered. ESTALE for a number that was forgotten holds for every call.
 impl Fs {
     /// Finds a name in a directory.
+    ///
+    /// # Errors
+    /// ENOENT if the name does not exist; ENOTDIR if the parent is no directory; EACCES or ETIMEDOUT for a version or
+    /// alias that is not admitted; EIO if the store, the version or the local disk cannot be read.
     pub async fn lookup(&self, caller: Caller, parent: u64, name: &[u8]) -> Result<AttrReply> {
         match self.inodes.resolve(parent)? {
             Resolved::Node(node) => self.names.lookup(caller, &node, name).await,
@@ -369,6 +373,10 @@ impl Fs {
     }
 
     /// Returns the attributes of a number.
+    ///
+    /// # Errors
+    /// ESTALE once the session has ended, unless the file is open; EIO if the version or the local disk cannot be
+    /// read.
     pub async fn getattr(&self, ino: u64) -> Result<AttrReply> {
         match self.inodes.resolve(ino)? {
             Resolved::Node(node) => Ok(self.names.getattr(ino, &node)),
@@ -378,6 +386,10 @@ impl Fs {
     }
 
     /// Changes attributes.
+    ///
+    /// # Errors
+    /// EROFS or EPERM outside sessions; EACCES for a caller who may only read; EISDIR or EINVAL for a size of what is
+    /// no file; EBUSY during a commit, ESTALE once the session has ended; EIO if content to copy up cannot be read.
     pub async fn setattr(
         &self,
         caller: Caller,
@@ -390,6 +402,10 @@ impl Fs {
     }
 
     /// Returns the target of a symbolic link.
+    ///
+    /// # Errors
+    /// EINVAL if it is no symbolic link; ESTALE once the session has ended; EIO if the version or the local disk
+    /// cannot be read.
     pub async fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
         match self.inodes.resolve(ino)? {
             Resolved::Node(GeneratedNode::Alias { target, .. }) => Ok(target.into_bytes()),
@@ -425,6 +441,10 @@ impl Fs {
     }
 
     /// Makes a device, FIFO, socket or file.
+    ///
+    /// # Errors
+    /// EROFS or EPERM outside sessions; EACCES for a caller who may only read; EEXIST if the name is taken; EPERM for
+    /// a device unless the daemon is root; EBUSY during a commit, ESTALE once the session has ended.
     pub async fn mknod(
         &self,
         caller: Caller,
@@ -441,6 +461,10 @@ impl Fs {
     }
 
     /// Makes a directory; in the upper levels a project, an artifact or a session.
+    ///
+    /// # Errors
+    /// EEXIST if the name is taken; in the upper levels EINVAL for a name that cannot be one, EPERM for a version's
+    /// or an alias's; EROFS where nothing can be made; EACCES for a caller who may only read; EBUSY during a commit.
     pub async fn mkdir(
         &self,
         caller: Caller,
@@ -459,6 +483,10 @@ impl Fs {
     }
 
     /// Removes a name that is not a directory's.
+    ///
+    /// # Errors
+    /// ENOENT if the name does not exist; EISDIR for a directory; EPERM for `latest`; EROFS or EPERM in other places;
+    /// EACCES for a caller who may only read; EBUSY during a commit; EIO if the log cannot be written.
     pub async fn unlink(&self, caller: Caller, parent: u64, name: &[u8]) -> Result<()> {
         if let Resolved::Node(GeneratedNode::Artifact(artifact)) = self.inodes.resolve(parent)? {
             return self.aliases.remove(caller, &artifact, name).await;
@@ -468,6 +496,10 @@ impl Fs {
     }
 
     /// Removes an empty directory; in the upper levels an empty project, artifact or session.
+    ///
+    /// # Errors
+    /// ENOENT if the name does not exist; ENOTDIR or ENOTEMPTY; EPERM for `staging`, an alias, and what the store
+    /// has; EROFS in versions and `.artfs`; EACCES for a caller who may only read; EBUSY during a commit.
     pub async fn rmdir(&self, caller: Caller, parent: u64, name: &[u8]) -> Result<()> {
         if let Resolved::Node(node) = self.inodes.resolve(parent)? {
             return self.names.rmdir(caller, &node, name).await;
@@ -477,6 +509,10 @@ impl Fs {
     }
 
     /// Makes a symbolic link; in an artifact's directory an alias.
+    ///
+    /// # Errors
+    /// EEXIST for a name taken in a session; EINVAL for an alias or a target that cannot be one, ENOENT without the
+    /// target, EACCES if the mount would not serve it; EROFS or EPERM elsewhere; EBUSY during a commit.
     pub async fn symlink(
         &self,
         caller: Caller,
@@ -494,6 +530,10 @@ impl Fs {
     }
 
     /// Gives a file one more name.
+    ///
+    /// # Errors
+    /// EXDEV unless both are in one session; EEXIST if the name is taken; EPERM for a directory; EROFS or EPERM
+    /// outside sessions; EACCES for a caller who may only read; EBUSY during a commit.
     pub async fn link(&self, caller: Caller, ino: u64, parent: u64, name: &[u8]) -> Result<AttrReply> {
         let session = self.writable_session(caller, parent)?;
         match self.inodes.resolve(ino)? {
@@ -504,6 +544,10 @@ impl Fs {
     }
 
     /// Moves a name: files within a session, aliases, and the commit `mv staging next`.
+    ///
+    /// # Errors
+    /// ENOENT without the old name; EXDEV out of a session; EROFS in versions; EPERM for what may not move; EACCES
+    /// for a caller who may only read; EBUSY during a commit, or for one if files are open; ETIMEDOUT if it goes on.
     pub async fn rename(
         &self,
         caller: Caller,
@@ -539,6 +583,9 @@ impl Fs {
     }
 
     /// Describes the disk of the state folder, which staging and cache are on.
+    ///
+    /// # Errors
+    /// The state folder cannot be opened for reading; EIO where its disk fails.
     pub fn statfs(&self) -> Result<FsStat> {
         Ok(staging::disk(&self.options.state)?)
     }
@@ -547,6 +594,10 @@ impl Fs {
 /// Open directories.
 impl Fs {
     /// Opens a directory. Returns its handle, and whether the kernel may keep the listing.
+    ///
+    /// # Errors
+    /// ENOTDIR if it is no directory; ESTALE once the session has ended; EIO if the store, the version or the local
+    /// disk cannot be read.
     pub async fn opendir(&self, ino: u64) -> Result<(u64, bool)> {
         self.directories.open(ino, self.inodes.resolve(ino)?).await
     }
@@ -557,11 +608,18 @@ impl Fs {
     }
 
     /// Names from `offset` on: those of one page, none at the end.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown; ESTALE for an offset that no entry of the version has; EIO if the version
+    /// cannot be read.
     pub async fn readdir(&self, handle: u64, offset: u64) -> Result<DirectoryNames> {
         self.directories.read(handle, offset).await
     }
 
     /// Makes a directory's names durable.
+    ///
+    /// # Errors
+    /// ESTALE once the session has ended; EIO where the local disk fails.
     pub async fn fsyncdir(&self, ino: u64) -> Result<()> {
         match self.inodes.resolve(ino)? {
             Resolved::Session(session) => self.staged_files.fsyncdir(&session, ino).await,
@@ -573,6 +631,10 @@ impl Fs {
 /// Open files.
 impl Fs {
     /// Opens a file; `flags` as of `open(2)`.
+    ///
+    /// # Errors
+    /// EROFS or EACCES to write where the caller may not; EISDIR, ELOOP or ENXIO if it is no regular file; EBUSY to
+    /// write during a commit; ETIMEDOUT if it must be whole, or made, and takes too long; EIO if it cannot be.
     pub async fn open(&self, caller: Caller, ino: u64, flags: i32) -> Result<OpenedFile> {
         match self.inodes.resolve(ino)? {
             Resolved::Node(_) | Resolved::Version(..) if writes(flags) => Err(Errno::READ_ONLY),
@@ -593,6 +655,10 @@ impl Fs {
     }
 
     /// Makes and opens a file.
+    ///
+    /// # Errors
+    /// EROFS or EPERM outside sessions; EACCES for a caller who may only read; EEXIST with `O_EXCL` if the name is
+    /// taken, EISDIR if by a directory; ENFILE if too many files are open; EBUSY during a commit.
     pub async fn create(
         &self,
         caller: Caller,
@@ -607,6 +673,9 @@ impl Fs {
     }
 
     /// Closes a file.
+    ///
+    /// # Errors
+    /// EBADF if a session does not know the handle.
     pub fn release(&self, ino: u64, handle: u64) -> Result<()> {
         match self.inodes.resolve(ino)? {
             Resolved::Session(session) => self.staged_files.release(&session, handle),
@@ -618,6 +687,10 @@ impl Fs {
     }
 
     /// Reads from an open file; fewer bytes than asked for only at its end.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown; EACCES for a reference to a source that is not allowed; EIO if the bytes
+    /// cannot be fetched or are damaged, or the local disk fails.
     pub async fn read(&self, ino: u64, handle: u64, offset: u64, len: u32) -> Result<Bytes> {
         match self.inodes.resolve(ino)? {
             Resolved::Session(session) => self.staged_files.read(&session, handle, offset, len).await,
@@ -629,12 +702,20 @@ impl Fs {
 
     /// Reads from a file that was not opened; fewer bytes than asked for only at its end. Only files of versions and
     /// of `.artfs` can be read so.
+    ///
+    /// # Errors
+    /// EBADF for a file of a session; EISDIR or ELOOP if it is no file; EACCES for a reference to a source that is
+    /// not allowed; ETIMEDOUT if it takes too long; EIO if the bytes cannot be fetched or are damaged.
     pub async fn read_unopened(&self, caller: Caller, ino: u64, offset: u64, len: u32) -> Result<Bytes> {
         self.version_files.read_unopened(caller, ino, offset, len).await
     }
 
     /// Writes to an open file. With `drop_set_id` the write clears set-id bits, as one by a process without rights over
     /// the file does.
+    ///
+    /// # Errors
+    /// EROFS outside sessions; EBADF if the handle is unknown or may not write; that of the disk (ENOSPC, EIO) if not
+    /// a byte was written.
     pub async fn write(
         &self,
         ino: u64,
@@ -648,6 +729,9 @@ impl Fs {
     }
 
     /// Makes an open file's content durable.
+    ///
+    /// # Errors
+    /// EBADF if a session does not know the handle; EIO or ENOSPC where the disk could not take what was written.
     pub async fn fsync(&self, ino: u64, handle: u64, datasync: bool) -> Result<()> {
         match self.inodes.resolve(ino)? {
             Resolved::Session(session) => self.staged_files.fsync(&session, handle, datasync).await,
@@ -656,12 +740,20 @@ impl Fs {
     }
 
     /// Allocates, punches or zeroes a range.
+    ///
+    /// # Errors
+    /// EROFS outside sessions; EBADF if the handle is unknown or may not write; EOPNOTSUPP for a mode that the file
+    /// system lacks; ENOSPC.
     pub async fn fallocate(&self, ino: u64, handle: u64, offset: u64, len: u64, mode: i32) -> Result<()> {
         let session = self.session_of(ino)?;
         self.staged_files.fallocate(&session, handle, offset, len, mode).await
     }
 
     /// Finds data or a hole.
+    ///
+    /// # Errors
+    /// ENXIO at or behind the end, or if no data follows; EINVAL for another `whence`; EBADF if a session does not
+    /// know the handle; EIO if the version cannot be read.
     pub async fn lseek(&self, ino: u64, handle: u64, offset: u64, whence: i32) -> Result<u64> {
         let resolved = self.inodes.resolve(ino)?;
         if let Resolved::Session(session) = &resolved {
@@ -685,6 +777,10 @@ impl Fs {
     }
 
     /// Copies between open files. A whole file of a version copied into a new file is remembered as a clone.
+    ///
+    /// # Errors
+    /// EROFS outside sessions; EXDEV from a generated file, a reference, or a staged file whose bytes are in the
+    /// version below; EBADF if a handle is unknown, may not write, or appends; EIO if the version cannot be read.
     #[expect(clippy::too_many_arguments, reason = "as copy_file_range(2)")]
     pub async fn copy_file_range(
         &self,
@@ -705,6 +801,10 @@ impl Fs {
 /// Extended attributes.
 impl Fs {
     /// Returns the value of an attribute.
+    ///
+    /// # Errors
+    /// ENODATA if there is none of this name; EOPNOTSUPP for a name outside `user.*`; ESTALE once the session has
+    /// ended; EIO if the version, its log or the local disk cannot be read.
     pub async fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Vec<u8>> {
         match self.inodes.resolve(ino)? {
             // Access lists and security labels: `ls -l` asks for two of them at every file, unless it is answered that the
@@ -719,6 +819,9 @@ impl Fs {
     }
 
     /// Returns the names of all attributes.
+    ///
+    /// # Errors
+    /// ESTALE once the session has ended; EIO if the version, its log or the local disk cannot be read.
     pub async fn listxattr(&self, ino: u64) -> Result<Vec<Vec<u8>>> {
         match self.inodes.resolve(ino)? {
             Resolved::Node(_) => Ok(Vec::new()),
@@ -731,6 +834,10 @@ impl Fs {
     }
 
     /// Sets an attribute; `flags` as of `setxattr(2)`.
+    ///
+    /// # Errors
+    /// EPERM above versions and sessions; EROFS for what a version cannot change; EACCES for a caller who may only
+    /// read; EINVAL for a bad value; EOPNOTSUPP outside `user.*`; EBUSY during a commit; EIO if it cannot be written.
     pub async fn setxattr(
         &self,
         caller: Caller,
@@ -754,6 +861,9 @@ impl Fs {
     }
 
     /// Removes an attribute.
+    ///
+    /// # Errors
+    /// As [`Self::setxattr`]; ENODATA if a session has none of this name.
     pub async fn removexattr(&self, caller: Caller, ino: u64, name: &[u8]) -> Result<()> {
         match self.inodes.resolve(ino)? {
             Resolved::Node(_) => Err(Errno::NOT_PERMITTED),

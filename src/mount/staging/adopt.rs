@@ -39,6 +39,10 @@ type Result<T> = std::result::Result<T, RegistryError>;
 impl SessionRegistry {
     /// Opens the registry of a state folder, making both if needed: takes up sessions that the database does not know,
     /// sets aside what cannot be taken up, and deletes what ended sessions left. For the one daemon of the folder.
+    ///
+    /// # Errors
+    /// The state folder or the database cannot be read or written; another process holds the database for 10 s;
+    /// [`RegistryError::Damaged`] if it does not read back as it was written.
     pub fn open(state_dir: &Path, env: Env) -> Result<Self> {
         let registry = Self::connect(state_dir, env)?;
         registry.reconcile()?;

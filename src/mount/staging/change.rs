@@ -16,6 +16,10 @@ use crate::host::sys::{self, insist};
 impl Session {
     /// The attributes of a node, which may be unlinked if a handle or the kernel still holds it. Of an
     /// ended session, only what is still open has any.
+    ///
+    /// # Errors
+    /// ESTALE for an unknown node, or one that is not open once the session has ended; EIO where the local disk
+    /// fails.
     pub fn getattr(&self, node: u64) -> Result<Attr> {
         let mut tree = self.tree();
         if tree.node(node)?.opens == 0 {
@@ -30,6 +34,9 @@ impl Session {
     }
 
     /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// EINVAL if it is no symbolic link; ESTALE for an unknown node or once the session has ended.
     pub fn readlink(&self, node: u64) -> Result<Vec<u8>> {
         self.gate.check_alive()?;
         let mut tree = self.tree();
@@ -49,6 +56,10 @@ impl Session {
     /// Changes attributes, in the order size, owner, mode, times. With `handle` (of `ftruncate`) the size is changed
     /// through it, whatever the file's mode. A file of the version becomes a stub; with a size other than 0 its
     /// content is copied up.
+    ///
+    /// # Errors
+    /// EISDIR or EINVAL for a size of what is no file; EBADF if the handle may not write; EPERM for a forbidden
+    /// owner; `Lower` if content cannot be fetched; `Frozen` during a commit, ESTALE once the session has ended.
     pub fn setattr(&self, node: u64, set: &SetAttr, handle: Option<u64>) -> Result<Attr> {
         let _change = self.gate.change()?;
         if let Some(size) = set.size {
@@ -129,6 +140,9 @@ impl Session {
 
     /// Records that a file has exactly an entry's content, found by reading it when it was `read_as`. False if it is
     /// open for writing or has changed since; nothing is recorded then.
+    ///
+    /// # Errors
+    /// ESTALE for an unknown node; EISDIR, ELOOP or ENXIO if it is no regular file; ENOSPC if the record has no room.
     pub fn set_identity(&self, node: u64, entry: &Entry, read_as: &StatIdentity) -> Result<bool> {
         let mut tree = self.tree();
         let state = file_state(&tree, node)?;

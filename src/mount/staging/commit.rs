@@ -31,6 +31,10 @@ impl FreezeGuard {
 impl Session {
     /// Shuts out changes. Handles that are just being released are waited for, 2 s at most; then the error names
     /// the files that are open for writing.
+    ///
+    /// # Errors
+    /// [`FreezeError::Busy`] while files are open for writing or changes go on; else `Frozen` if it is frozen
+    /// already, ESTALE once it has ended.
     pub fn freeze(&self) -> std::result::Result<FreezeGuard, FreezeError> {
         if self.gate.freeze()? {
             return Ok(FreezeGuard(self.gate.clone()));
@@ -59,6 +63,9 @@ impl Session {
 
     /// Empties the session, of the version below too (tell the registry first). Nodes other than the root are
     /// ESTALE then; EBUSY, naming the files, while any is open for writing.
+    ///
+    /// # Errors
+    /// As [`Self::freeze`]; that of the disk where the files cannot be moved away or deleted.
     pub fn discard(&self) -> std::result::Result<(), FreezeError> {
         let _frozen = self.freeze()?;
         let doomed = self.tmp_name();

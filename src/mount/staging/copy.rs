@@ -12,6 +12,9 @@ const KERNEL_STEP_BYTES: usize = 1 << 30;
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// Copies the first `len` bytes of a file into another, in the kernel (sharing blocks where it can).
+///
+/// # Errors
+/// `UnexpectedEof` if `from` is shorter; else that of reading, or of writing: ENOSPC on a full disk.
 pub fn copy_file(from: &File, to: &File, len: u64) -> io::Result<()> {
     let mut copy = RangeCopy::new(0, to, 0, len);
     copy.file(from)?;

@@ -68,6 +68,10 @@ fn is_write(flags: i32) -> bool {
 impl Session {
     /// Opens a regular file; `flags` as of `open(2)`. A file of the version is copied up first if it may be written
     /// (not with `O_TRUNC`). Any identity recorded for it is gone before a writable open returns.
+    ///
+    /// # Errors
+    /// ESTALE once the session has ended; EISDIR, ELOOP or ENXIO if it is no regular file; EACCES by its mode; EMFILE
+    /// if too many files are open; to write, `Frozen` during a commit, `Lower` if its content cannot be copied up.
     pub fn open(&self, node: u64, flags: i32) -> Result<StagedFile> {
         limits::admit()?;
         let writes = is_write(flags);
@@ -178,6 +182,9 @@ impl Session {
     }
 
     /// Closes a handle. With the last writer of a clone its identity is recorded.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown.
     pub fn release(&self, handle: u64) -> Result<()> {
         let removed = self.handles.write().remove(&handle);
         let removed = removed.ok_or_else(|| StagingError::Os(libc::EBADF))?;
@@ -225,6 +232,10 @@ impl Session {
     }
 
     /// Reads at an offset; fewer bytes than asked for only at the end.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown; `Lower` if bytes of the version cannot be read; EIO where the local disk
+    /// fails.
     pub fn read(&self, handle: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let handle = self.handle(handle)?;
         if let Some(entry) = handle.state.remote() {
@@ -245,6 +256,9 @@ impl Session {
     }
 
     /// Writes at an offset, or at the end for a handle opened with `O_APPEND`. Returns the bytes written.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown or may not write; that of the disk (ENOSPC, EIO) if not a byte was written.
     pub fn write(&self, handle: u64, offset: u64, data: &[u8]) -> Result<usize> {
         let handle = self.handle(handle)?;
         let file = handle.writable()?;
@@ -264,6 +278,9 @@ impl Session {
     }
 
     /// Takes the set-id bits from an open file, as a write by somebody without rights over it does.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown or may not write; EPERM if the file is not the process's own.
     pub fn drop_set_id(&self, handle: u64) -> Result<()> {
         let handle = self.handle(handle)?;
         let file = handle.writable()?;
@@ -276,6 +293,9 @@ impl Session {
     }
 
     /// Makes a file's content durable; its metadata too unless `datasync`.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown; EIO or ENOSPC where the disk could not take what was written.
     pub fn fsync(&self, handle: u64, datasync: bool) -> Result<()> {
         let handle = self.handle(handle)?;
         if handle.state.remote().is_some() {
@@ -286,6 +306,10 @@ impl Session {
     }
 
     /// Makes a directory's names durable.
+    ///
+    /// # Errors
+    /// ENOTDIR if it is no directory; ESTALE for an unknown node or once the session has ended; EIO where the disk
+    /// fails.
     pub fn fsyncdir(&self, directory: u64) -> Result<()> {
         self.gate.check_alive()?;
         let fd = {
@@ -302,6 +326,9 @@ impl Session {
     }
 
     /// `fallocate` with its own mode bits.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown or may not write; EOPNOTSUPP for a mode that the file system lacks; ENOSPC.
     pub fn fallocate(&self, handle: u64, mode: i32, offset: u64, len: u64) -> Result<()> {
         let handle = self.handle(handle)?;
         let file = handle.writable()?;
@@ -310,6 +337,10 @@ impl Session {
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE`.
+    ///
+    /// # Errors
+    /// ENXIO at or behind the end, or if no data follows; EINVAL for another `whence`; EBADF if the handle is
+    /// unknown; `Lower` if the version cannot be read.
     pub fn lseek(&self, handle: u64, offset: u64, whence: i32) -> Result<u64> {
         let handle = self.handle(handle)?;
         let sought = match whence {
@@ -330,6 +361,10 @@ impl Session {
 
     /// Copies into an open file, in the kernel (sharing blocks where it can) if possible. Returns the bytes copied,
     /// fewer than asked for at the source's end, or where it failed on the way.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown, may not write, or appends. If not a byte was copied: `Lower` for a version's
+    /// file that cannot be read, or that of the disk.
     pub fn copy_range(
         &self,
         from: CopySource<'_>,
@@ -361,6 +396,9 @@ impl Session {
     /// file. If this is its only handle, the file gets a new mtime that any later write changes, and is recorded as
     /// identical to the entry when it is closed unchanged. False if it could not be noted; the file is fine then
     /// too, and is read again at commit.
+    ///
+    /// # Errors
+    /// EBADF if the handle is unknown or may not write; that of the disk where the times cannot be read or set.
     pub fn note_clone(&self, handle: u64, entry: &Entry) -> Result<bool> {
         let handle = self.handle(handle)?;
         let file = handle.writable()?;

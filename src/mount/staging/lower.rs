@@ -22,12 +22,18 @@ pub trait Lower: Send + Sync {
     fn find(&self, path: &TreePath) -> Result<Option<Entry>, LowerError>;
     /// Direct children of a directory (none: the root) whose names come after `after`, in name order: as many as are
     /// taken together, none at the end.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
     fn children_after(
         &self,
         directory: Option<&TreePath>,
         after: Option<&[u8]>,
     ) -> Result<Vec<Entry>, LowerError>;
     /// All direct children of a directory (none: the root), in name order.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
     fn children(&self, directory: Option<&TreePath>) -> Result<Vec<Entry>, LowerError> {
         let mut all: Vec<Entry> = Vec::new();
         loop {
@@ -39,6 +45,9 @@ pub trait Lower: Send + Sync {
         }
     }
     /// Everything below a directory (itself not included), in path order.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
     fn subtree(&self, directory: &TreePath) -> Result<Vec<Entry>, LowerError>;
 }
 
@@ -46,11 +55,22 @@ pub trait Lower: Send + Sync {
 /// version below the session.
 pub trait LowerContent: Send + Sync {
     /// Writes the whole content to `dest`, an empty file extended to the right size; holes may stay holes.
+    ///
+    /// # Errors
+    /// [`LowerError::Read`] if the content cannot be fetched or is damaged; [`LowerError::Io`] if `dest` cannot be
+    /// written; [`LowerError::NotAFile`] for an entry that is no file.
     fn copy_out(&self, file: &Entry, dest: &File) -> Result<(), LowerError>;
     /// Reads at an offset; fewer bytes than asked for only at the end of the file.
+    ///
+    /// # Errors
+    /// [`LowerError::Read`] if the bytes cannot be fetched or are damaged; [`LowerError::NotAFile`] for an entry that
+    /// is no file.
     fn read(&self, file: &Entry, offset: u64, buf: &mut [u8]) -> Result<usize, LowerError>;
     /// The first byte from an offset within the file on that is sought; none if no data follows. A file of which
     /// nothing is known is data throughout.
+    ///
+    /// # Errors
+    /// [`LowerError::Read`] if the file's list of chunks cannot be read.
     fn seek(&self, file: &Entry, offset: u64, sought: Sought) -> Result<Option<u64>, LowerError> {
         Ok(Some(if sought == Sought::Data { offset } else { file.size() }))
     }

@@ -28,6 +28,9 @@ struct Dress {
 impl Session {
     /// Makes a regular file, FIFO, socket or device (`mode` has the type). A process that is not root cannot make
     /// devices (EPERM); a commit refuses everything but regular files.
+    ///
+    /// # Errors
+    /// As [`Self::mkdir`]; EINVAL for the type of a directory or a symbolic link, EPERM as said.
     pub fn mknod(
         &self,
         caller: Caller,
@@ -47,12 +50,19 @@ impl Session {
     }
 
     /// Makes a directory.
+    ///
+    /// # Errors
+    /// EEXIST if the name is taken; ENOENT if the parent was removed; `Frozen` during a commit, ESTALE once the
+    /// session has ended; ENOSPC on a full disk.
     pub fn mkdir(&self, caller: Caller, parent: u64, name: &[u8], mode: u32, umask: u32) -> Result<Attr> {
         let dress = Dress { caller, perm: Some(mode & 0o7777 & !umask), is_dir: true };
         self.make(parent, name, Some(dress), |dir, name| sys::mkdir_at(dir, name, 0o700))
     }
 
     /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// As [`Self::mkdir`]; ENAMETOOLONG for a target longer than a version can have.
     pub fn symlink(&self, caller: Caller, parent: u64, name: &[u8], target: &[u8]) -> Result<Attr> {
         if target.len() > MAX_TARGET_BYTES {
             return Err(StagingError::Os(libc::ENAMETOOLONG));
@@ -62,6 +72,9 @@ impl Session {
     }
 
     /// Gives an object that is no directory another name.
+    ///
+    /// # Errors
+    /// As [`Self::mkdir`]; EPERM for a directory, ENOENT for an object that has no name left.
     pub fn link(&self, node: u64, parent: u64, name: &[u8]) -> Result<Attr> {
         let _change = self.gate.change()?;
         let fd = {
@@ -84,6 +97,10 @@ impl Session {
 
     /// Makes a regular file and opens it. With `O_EXCL` in `flags` it must not exist; without, one that exists is
     /// opened. The descriptor is made with the file, so its mode does not matter to it.
+    ///
+    /// # Errors
+    /// As [`Self::mkdir`], EEXIST with `O_EXCL` only; EISDIR if a directory is there; EMFILE if too many files are
+    /// open; as [`Self::open`] for a file that exists.
     pub fn create(
         &self,
         caller: Caller,

@@ -13,6 +13,10 @@ use crate::host::sys::{self, insist};
 
 impl Session {
     /// A snapshot of a directory without `.` and `..`, in name order. Entries are not counted as looked up.
+    ///
+    /// # Errors
+    /// ENOTDIR if it is no directory; ESTALE for an unknown node or once the session has ended; `Lower` if the
+    /// version cannot be read.
     pub fn readdir(&self, directory: u64) -> Result<Vec<DirEntry>> {
         self.gate.check_alive()?;
         let below = {
@@ -30,6 +34,9 @@ impl Session {
     }
 
     /// The parent of a directory, for `..`; the root's is itself.
+    ///
+    /// # Errors
+    /// ESTALE for an unknown node; ENOTDIR if it is no directory.
     pub fn parent(&self, directory: u64) -> Result<u64> {
         let tree = self.tree();
         Ok(tree.directory(directory)?.names.first().map_or(directory, |(parent, _)| *parent))

@@ -92,6 +92,10 @@ impl SessionRegistry {
     }
 
     /// Returns the sessions of a state folder whose daemon does not run, from rows and records. Changes nothing.
+    ///
+    /// # Errors
+    /// The database or the folder of sessions cannot be read; [`RegistryError::Damaged`] for a row that is not valid.
+    /// A record that cannot be read is passed over.
     pub fn look(state_dir: &Path) -> Result<Vec<SessionRecord>> {
         let sessions = state_dir.join("sessions");
         let mut found = BTreeMap::new();
@@ -112,6 +116,10 @@ impl SessionRegistry {
     }
 
     /// Every session.
+    ///
+    /// # Errors
+    /// [`RegistryError::Database`] if the database cannot be read; [`RegistryError::Damaged`] for a row that is not
+    /// valid.
     pub fn list(&self) -> Result<Vec<SessionRecord>> {
         let database = self.database.lock();
         let query = format!("SELECT {COLUMNS} FROM sessions ORDER BY project, artifact, name");
@@ -121,12 +129,18 @@ impl SessionRegistry {
     }
 
     /// A session by its id.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`] if there is none of this id; else as [`Self::list`].
     pub fn get(&self, id: SessionId) -> Result<SessionRecord> {
         let query = format!("SELECT {COLUMNS} FROM sessions WHERE id = ?1");
         self.one(&query, params![id.to_string()])?.ok_or(RegistryError::NotFound(id))
     }
 
     /// A session by its name; none for plain `staging`.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
     pub fn find(&self, artifact: &ArtifactKey, name: Option<&SessionName>) -> Result<Option<SessionRecord>> {
         let query =
             format!("SELECT {COLUMNS} FROM sessions WHERE project = ?1 AND artifact = ?2 AND name = ?3");
@@ -137,6 +151,10 @@ impl SessionRegistry {
     }
 
     /// Makes a session; [`RegistryError::Exists`] if its name is taken.
+    ///
+    /// # Errors
+    /// [`RegistryError::Exists`] as said; else the database, or the session's directory and record, cannot be
+    /// written.
     pub fn create(
         &self,
         artifact: &ArtifactKey,
@@ -202,6 +220,9 @@ impl SessionRegistry {
     }
 
     /// The session of that name, made without a lower version if there is none.
+    ///
+    /// # Errors
+    /// As [`Self::create`]; [`RegistryError::Exists`] only if another call made it meanwhile and it has ended again.
     pub fn get_or_create(&self, artifact: &ArtifactKey, name: Option<&SessionName>) -> Result<SessionRecord> {
         if let Some(found) = self.find(artifact, name)? {
             return Ok(found);
@@ -213,6 +234,9 @@ impl SessionRegistry {
     }
 
     /// Ends a session: its name is free from this instant. Its files stay for [`Self::delete_files`].
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`] if it has ended already; [`RegistryError::Database`] if its row cannot be removed.
     pub fn retire(&self, id: SessionId) -> Result<()> {
         if !self.remove_row(id)? {
             return Err(RegistryError::NotFound(id));
@@ -226,6 +250,9 @@ impl SessionRegistry {
     }
 
     /// Deletes the files of a retired session; may take long. What it leaves is deleted at the next open.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`] if something in it cannot be deleted.
     pub fn delete_files(&self, id: SessionId) -> Result<()> {
         record::delete(&self.sessions, id).map_err(|e| io_error(&self.directory(id), e))
     }
@@ -236,21 +263,34 @@ impl SessionRegistry {
     }
 
     /// Sets the version below a session.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`] if there is no such session; its row or the record beside its files cannot be
+    /// written.
     pub fn set_lower(&self, id: SessionId, lower: Option<LowerVersion>) -> Result<()> {
         self.change(id, |record| record.lower = lower)
     }
 
     /// The id that a session's commit has or had; none before the first attempt.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
     pub fn commit_id(&self, id: SessionId) -> Result<Option<EventId>> {
         Ok(self.get(id)?.commit_id)
     }
 
     /// Makes a commit's id durable, before its first attempt; none forgets it after a known failure.
+    ///
+    /// # Errors
+    /// As [`Self::set_lower`].
     pub fn set_commit_id(&self, id: SessionId, commit: Option<EventId>) -> Result<()> {
         self.change(id, |record| record.commit_id = commit)
     }
 
     /// Sets or, with none, removes one setting of the next commit. True if there was one of that name before.
+    ///
+    /// # Errors
+    /// As [`Self::set_lower`].
     pub fn set_setting(&self, id: SessionId, attribute: &str, value: Option<&[u8]>) -> Result<bool> {
         let mut before = None;
         self.change(id, |record| {
@@ -299,12 +339,18 @@ impl SessionRegistry {
     }
 
     /// Adds a project (`artifact` none) or an artifact that only this host knows.
+    ///
+    /// # Errors
+    /// [`RegistryError::Database`] if the database cannot be written.
     pub fn add_local_name(&self, project: &ProjectName, artifact: Option<&ArtifactName>) -> Result<()> {
         let sql = "INSERT OR IGNORE INTO local_names (project, artifact) VALUES (?1, ?2)";
         self.change_local_name(sql, project, artifact)
     }
 
     /// Removes one; nothing if it is not there.
+    ///
+    /// # Errors
+    /// [`RegistryError::Database`] if the database cannot be written.
     pub fn remove_local_name(&self, project: &ProjectName, artifact: Option<&ArtifactName>) -> Result<()> {
         let sql = "DELETE FROM local_names WHERE project = ?1 AND artifact = ?2";
         self.change_local_name(sql, project, artifact)
@@ -322,6 +368,10 @@ impl SessionRegistry {
     }
 
     /// All projects (no artifact) and artifacts that only this host knows.
+    ///
+    /// # Errors
+    /// [`RegistryError::Database`] if the database cannot be read; [`RegistryError::Damaged`] for a name that is not
+    /// valid.
     pub fn local_names(&self) -> Result<Vec<(ProjectName, Option<ArtifactName>)>> {
         let database = self.database.lock();
         let mut query = database

@@ -14,6 +14,10 @@ use crate::host::sys::{self, insist};
 
 impl Session {
     /// Removes a name that is not a directory's.
+    ///
+    /// # Errors
+    /// ENOENT if the name does not exist; EISDIR for a directory; `Frozen` during a commit, ESTALE once the session
+    /// has ended; `Lower` if the version cannot be read.
     pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
         let _change = self.gate.change()?;
         self.warm(parent, name);
@@ -38,6 +42,10 @@ impl Session {
     }
 
     /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// ENOENT if the name does not exist; ENOTDIR for what is no directory; ENOTEMPTY, for `..` too; EINVAL for `.`;
+    /// `Frozen` during a commit, ESTALE once the session has ended; `Lower` if the version cannot be read.
     pub fn rmdir(&self, parent: u64, name: &[u8]) -> Result<()> {
         let _change = self.gate.change()?;
         match name {

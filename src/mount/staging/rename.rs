@@ -25,6 +25,10 @@ impl Session {
     /// Renames with the flags of `renameat2`: 0, `RENAME_NOREPLACE` or `RENAME_EXCHANGE`. EXCHANGE takes only
     /// objects without anything of a lower version, else EINVAL. A directory with more than 200,000 entries
     /// of the lower version is EXDEV.
+    ///
+    /// # Errors
+    /// ENOENT without the old name, or for EXCHANGE the new one; EEXIST, EISDIR, ENOTDIR or ENOTEMPTY for what stands
+    /// at the new name; EINVAL for a move into itself; `Frozen` during a commit, ESTALE once the session has ended.
     pub fn rename(
         &self,
         parent: u64,

@@ -145,6 +145,9 @@ impl Children {
 
 impl Unchanged {
     /// Calls `visit` for all of them in path order. Memory: a page of entries for each directory on the way down.
+    ///
+    /// # Errors
+    /// `Lower` if the version cannot be read; what `visit` returns.
     pub fn entries<E: From<StagingError>>(
         &self,
         visit: &mut dyn FnMut(Staged) -> Result<(), E>,
@@ -287,6 +290,9 @@ impl Session {
     }
 
     /// Whether nothing is staged and nothing of a version shows.
+    ///
+    /// # Errors
+    /// `Lower` if the version cannot be read; EIO where the local disk fails.
     pub fn is_empty(&self) -> Result<bool> {
         let mut level = self.level(Box::default(), self.lower().is_some())?;
         loop {
@@ -306,6 +312,10 @@ impl Session {
     /// Opens a file that [`Self::scan`] told of, to read it. ESTALE if it is another file or has changed since,
     /// EBUSY if a program still has it mapped and can write to it: with passthrough such a mapping holds the local
     /// file alone, and no handle of ours tells of it.
+    ///
+    /// # Errors
+    /// The ESTALE is [`StagingError::Changed`], the EBUSY [`StagingError::Mapped`]; ENOENT if nothing is there any
+    /// more.
     pub fn open_staged(&self, path: &TreePath, identity: &StatIdentity) -> Result<File> {
         let fd = sys::open_beneath(self.tree_fd.as_fd(), path.as_bytes(), libc::O_PATH)?;
         if StatIdentity::of(&sys::stat_fd(fd.as_fd())?) != *identity {
@@ -324,6 +334,9 @@ impl Session {
     }
 
     /// Which file a node is, and in which state: what [`Self::set_identity`] wants. None if its bytes are not here.
+    ///
+    /// # Errors
+    /// ESTALE for an unknown node; EISDIR, ELOOP or ENXIO if it is no regular file.
     pub fn stat_identity(&self, node: u64) -> Result<Option<StatIdentity>> {
         let mut tree = self.tree();
         let state = super::handle::file_state(&tree, node)?;

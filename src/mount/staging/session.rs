@@ -167,6 +167,10 @@ impl Session {
     }
 
     /// Finds a name and counts a look-up of it.
+    ///
+    /// # Errors
+    /// ENOENT if the name does not exist; ENOTDIR if the parent is no directory; ESTALE once the session has ended;
+    /// `Lower` if the version cannot be read.
     pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Attr> {
         self.gate.check_alive()?;
         self.warm(parent, name);
@@ -192,6 +196,9 @@ impl Session {
     }
 
     /// The file system below.
+    ///
+    /// # Errors
+    /// EIO where the local disk fails.
     pub fn statfs(&self) -> Result<FsStat> {
         Ok(sys::statfs(self.tree_fd.as_fd())?)
     }

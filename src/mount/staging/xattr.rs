@@ -19,6 +19,10 @@ fn check_namespace(name: &[u8]) -> Result<()> {
 
 impl Session {
     /// The value of an attribute; ENODATA if it is not there.
+    ///
+    /// # Errors
+    /// ENODATA as said; EOPNOTSUPP for a name outside `user.*`; ESTALE for an unknown node or once the session has
+    /// ended.
     pub fn getxattr(&self, node: u64, name: &[u8]) -> Result<Vec<u8>> {
         self.gate.check_alive()?;
         check_namespace(name)?;
@@ -33,6 +37,9 @@ impl Session {
     }
 
     /// The names of all attributes.
+    ///
+    /// # Errors
+    /// ESTALE for an unknown node or once the session has ended; EIO where the local disk fails.
     pub fn listxattr(&self, node: u64) -> Result<Vec<Vec<u8>>> {
         self.gate.check_alive()?;
         let mut tree = self.tree();
@@ -49,6 +56,10 @@ impl Session {
     }
 
     /// Sets an attribute; `flags` 0, `XATTR_CREATE` or `XATTR_REPLACE`. `user.artfs.*` is accepted and dropped.
+    ///
+    /// # Errors
+    /// EEXIST or ENODATA as the flags have it; EOPNOTSUPP for a name outside `user.*`; EPERM for what is neither file
+    /// nor directory; `Frozen` during a commit, ESTALE once the session has ended; ENOSPC if the value has no room.
     pub fn setxattr(&self, node: u64, name: &[u8], value: &[u8], flags: i32) -> Result<()> {
         let _change = self.gate.change()?;
         check_namespace(name)?;
@@ -65,6 +76,10 @@ impl Session {
     }
 
     /// Removes an attribute; ENODATA if it is not there.
+    ///
+    /// # Errors
+    /// ENODATA as said; EOPNOTSUPP for a name outside `user.*`; EPERM for what is neither file nor directory;
+    /// `Frozen` during a commit, ESTALE once the session has ended.
     pub fn removexattr(&self, node: u64, name: &[u8]) -> Result<()> {
         let _change = self.gate.change()?;
         check_namespace(name)?;

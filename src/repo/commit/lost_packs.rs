@@ -40,6 +40,10 @@ impl Losses {
     /// Compares the packs that `index` knows with those of the store; none if the store has more than [`MAX_LISTED`].
     /// Cost: a request for each 1,000 packs. Where something seems lost also a listing, one for each new collection and
     /// for some tables of moves.
+    ///
+    /// # Errors
+    /// The packs cannot be listed, or a collection or a table of moves cannot be read. A table that is gone or
+    /// damaged is no error.
     pub async fn find(
         index: &ChunkIndex,
         condemned: &Condemned,

@@ -54,12 +54,19 @@ pub struct ExportTree {
 impl ExportTree {
     /// Opens a directory, made with its parents if it is not there. The path itself is the user's and may have
     /// symbolic links in it.
+    ///
+    /// # Errors
+    /// It or a parent cannot be made; else as [`Self::open`].
     pub fn create(path: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
         Self::open(path)
     }
 
     /// Opens a directory that is there.
+    ///
+    /// # Errors
+    /// `NotFound` if there is nothing, `NotADirectory` if it is something else, `PermissionDenied` if it may not be
+    /// read.
     pub fn open(path: &Path) -> io::Result<Self> {
         let root = OwnedFd::from(std::fs::File::open(path)?);
         if !sys::stat_fd(root.as_fd())?.is_dir() {
@@ -74,6 +81,9 @@ impl ExportTree {
     }
 
     /// Opens a directory below (none: the root) step by step.
+    ///
+    /// # Errors
+    /// `NotFound` if a component is missing, `NotADirectory` if one is something else, a symbolic link too.
     pub fn directory(&self, path: Option<&TreePath>) -> io::Result<OwnedFd> {
         let mut at = self.root.try_clone()?;
         let components = path.map(|p| p.as_bytes().split(|b| *b == b'/'));

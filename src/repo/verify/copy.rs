@@ -26,6 +26,9 @@ const FILES_AT_ONCE: usize = 4;
 /// Compares what is in `directory` with the version: kinds, content by hash, exec bits and targets of links, not
 /// times. What is below a directory that is missing, or should not be there, is not named again. Gives what
 /// differs in order of path.
+///
+/// # Errors
+/// [`CopyCheckError::Read`] if the version cannot be read; [`CopyCheckError::Io`] if what is in the directory cannot.
 pub async fn copy(
     view: &Arc<VersionView>,
     directory: &Path,

@@ -84,6 +84,10 @@ pub enum RepairError {
 
 /// Stores again what the store lacks of a version, and of what it contains, as far as the cache of `context` or the
 /// copies have it. Cost: reading all of the version, two requests for each pack, and writing what is stored again.
+///
+/// # Errors
+/// [`RepairError::Read`] if the version cannot be read now; what is damaged in it is left in the report instead.
+/// [`RepairError::Store`] if a manifest's root cannot be asked for, or nothing can be stored.
 pub async fn repair(
     context: &Arc<ReadContext>,
     artifact: &ArtifactKey,
