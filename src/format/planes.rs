@@ -139,14 +139,20 @@ fn gather(raw: &[u8], width: usize, plane: usize, out: &mut Vec<u8>) {
     let (eights, rest) = out[from..].as_chunks_mut::<8>();
     let done = eights.len() * 8 * width;
     match width {
-        2 => eights.iter_mut().zip(raw.as_chunks::<16>().0).for_each(|(eight, numbers)| {
-            let [low, high] = words(numbers).map(|word| every_second(word >> shift));
-            *eight = (low | high << 32).to_le_bytes();
-        }),
-        _ => eights.iter_mut().zip(raw.as_chunks::<32>().0).for_each(|(eight, numbers)| {
-            let [a, b, c, d] = words(numbers).map(|word| every_fourth(word >> shift));
-            *eight = (a | b << 16 | c << 32 | d << 48).to_le_bytes();
-        }),
+        2 => {
+            for (eight, numbers) in eights.iter_mut().zip(raw.as_chunks::<16>().0) {
+                let [a, b] = words(numbers);
+                *eight = (every_second(a >> shift) | every_second(b >> shift) << 32).to_le_bytes();
+            }
+        }
+        _ => {
+            for (eight, numbers) in eights.iter_mut().zip(raw.as_chunks::<32>().0) {
+                let [a, b, c, d] = words(numbers);
+                let low = every_fourth(a >> shift) | every_fourth(b >> shift) << 16;
+                let high = every_fourth(c >> shift) | every_fourth(d >> shift) << 16;
+                *eight = (low | high << 32).to_le_bytes();
+            }
+        }
     }
     let numbers = raw[done..].chunks_exact(width);
     rest.iter_mut().zip(numbers).for_each(|(byte, number)| *byte = number[plane]);
@@ -154,6 +160,7 @@ fn gather(raw: &[u8], width: usize, plane: usize, out: &mut Vec<u8>) {
     out.extend(raw.get(tail + plane));
 }
 
+#[inline(always)] // also where size comes first: a call for each word costs as much as the work
 fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> [u64; WORDS] {
     const { assert!(BYTES == 8 * WORDS) };
     let words = bytes.as_chunks().0;
@@ -161,6 +168,7 @@ fn words<const BYTES: usize, const WORDS: usize>(bytes: &[u8; BYTES]) -> [u64; W
 }
 
 /// Bytes 0, 2, 4 and 6, side by side.
+#[inline(always)]
 fn every_second(word: u64) -> u64 {
     let pairs = word & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
@@ -168,11 +176,13 @@ fn every_second(word: u64) -> u64 {
 }
 
 /// Bytes 0 and 4, side by side.
+#[inline(always)]
 fn every_fourth(word: u64) -> u64 {
     (word & 0xff) | (word >> 24 & 0xff00)
 }
 
 /// The inverse of [`every_second`].
+#[inline(always)]
 fn spread_second(bytes: u64) -> u64 {
     let fours = (bytes | bytes << 16) & 0x0000_ffff_0000_ffff;
     (fours | fours << 8) & 0x00ff_00ff_00ff_00ff
