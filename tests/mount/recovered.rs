@@ -114,6 +114,10 @@ fn damaged() {
     host.umount();
     let whole = fs::read(database(&host)).unwrap();
     fs::write(database(&host), vec![b'x'; whole.len()]).unwrap();
+    // The journal goes, too: with it SQLite would put the pages back.
+    for name in ["state.db-wal", "state.db-shm"] {
+        let _ = fs::remove_file(host.state.join(name));
+    }
     let refused = host.try_mount();
     assert!(!refused.status.success());
     let said = String::from_utf8(refused.stderr).unwrap();
