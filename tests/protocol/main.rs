@@ -26,6 +26,7 @@ mod linearizability;
 mod openlineage;
 mod outage;
 mod overtaken;
+mod promises;
 mod quota;
 mod requests;
 mod retention;
