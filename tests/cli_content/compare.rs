@@ -134,7 +134,7 @@ fn diff_ends_with_a_code_that_scripts_can_use() {
         host.say(&["diff", "p/bert:v0", "p/bert:v1", "--path", "nope"]),
         (
             Some(1),
-            "error: neither p/bert:v0 nor p/bert:v1 has nope\nhint: `artfs ls --files p/bert:v1` lists what exists\n"
+            "error: neither p/bert:v0 nor p/bert:v1 has nope\nhint: `artfs ls --files p/bert:v1` lists its paths\n"
                 .into()
         )
     );
