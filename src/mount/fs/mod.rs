@@ -12,6 +12,7 @@ mod admission;
 mod aliases;
 mod artifact_child;
 mod artifact_rename;
+mod assembly;
 mod clone;
 mod commit;
 mod directories;

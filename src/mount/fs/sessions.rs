@@ -214,9 +214,14 @@ impl Sessions {
         live: Arc<LiveSession>,
         call: impl FnOnce(&Session) -> staging::Result<T> + Send + 'static,
     ) -> Result<T> {
-        if !live.blocks {
-            return Ok(call(&live.session)?);
-        }
+        if live.blocks { self.run_apart(live, call).await } else { Ok(call(&live.session)?) }
+    }
+
+    async fn run_apart<T: Send + 'static>(
+        &self,
+        live: Arc<LiveSession>,
+        call: impl FnOnce(&Session) -> staging::Result<T> + Send + 'static,
+    ) -> Result<T> {
         let done = self.runtime.spawn_blocking(move || call(&live.session)).await;
         Ok(done.map_err(|_| Errno::IO)??)
     }
@@ -229,11 +234,11 @@ impl Sessions {
         call: impl FnOnce(&Session) -> staging::Result<T> + Send + 'static,
     ) -> Result<T> {
         let live = self.open_live(session)?.ok_or(Errno::NOT_FOUND)?;
-        if !live.session.is_large(ino) {
-            return self.run_live(live, call).await;
+        if live.session.is_large(ino) {
+            self.run_apart(live, call).await
+        } else {
+            self.run_live(live, call).await
         }
-        let done = self.runtime.spawn_blocking(move || call(&live.session)).await;
-        Ok(done.map_err(|_| Errno::IO)??)
     }
 
     /// Waits while too many large removed files are still to be freed.
@@ -250,8 +255,7 @@ impl Sessions {
         call: impl FnOnce(&Session) -> staging::Result<T> + Send + 'static,
     ) -> Result<T> {
         let live = self.open_or_make(session)?;
-        let done = self.runtime.spawn_blocking(move || call(&live.session)).await;
-        Ok(done.map_err(|_| Errno::IO)??)
+        self.run_apart(live, call).await
     }
 
     /// Finds a session's directory: `staging` always exists, `staging.<session>` if it was made.
