@@ -25,7 +25,15 @@ pub fn open_rebuildable(path: &Path, schema: &str) -> rusqlite::Result<Connectio
     open_checked(path, schema, |_| Ok(()))
 }
 
-/// The same; `check` reads what the caller relies on, and an error of damage from it counts as damage.
+/// As [`open_rebuildable`], for a database that only saves work: none without a path, and none, with the warning
+/// `without`, when it cannot be opened.
+pub fn open_optional(path: Option<&Path>, schema: &str, without: &str) -> Option<Connection> {
+    let path = path?;
+    let opened = open_rebuildable(path, schema);
+    opened.inspect_err(|e| tracing::warn!(path = %path.display(), error = %e, "{without}")).ok()
+}
+
+/// As [`open_rebuildable`]; `check` reads what the caller relies on, and an error of damage from it counts as damage.
 ///
 /// # Errors
 /// As for [`open_rebuildable`], and errors of `check` that are not damage.

@@ -98,10 +98,7 @@ impl Catalog {
             let version = select(state, target)?;
             let add: Vec<String> = add.iter().filter(|t| !version.tags.contains(*t)).cloned().collect();
             let remove: Vec<String> = remove.iter().filter(|t| version.tags.contains(*t)).cloned().collect();
-            if add.is_empty() && remove.is_empty() {
-                return Ok(AppendStep::Nothing);
-            }
-            Ok(AppendStep::Append(EventBody::Tag(TagChange { version: version.version, add, remove })))
+            Ok(tag_step(version.version, add, remove))
         })
         .await
     }
@@ -121,10 +118,7 @@ impl Catalog {
             let version = select(state, target)?;
             let add: Vec<String> = tags.iter().filter(|t| !version.tags.contains(*t)).cloned().collect();
             let remove: Vec<String> = version.tags.iter().filter(|t| !tags.contains(t)).cloned().collect();
-            if add.is_empty() && remove.is_empty() {
-                return Ok(AppendStep::Nothing);
-            }
-            Ok(AppendStep::Append(EventBody::Tag(TagChange { version: version.version, add, remove })))
+            Ok(tag_step(version.version, add, remove))
         })
         .await
     }
@@ -259,6 +253,13 @@ pub(super) fn select<'a>(
         deleted @ CatalogError::Deleted { .. } => EditError::Catalog(deleted),
         _ => EditError::NoTarget { artifact: state.key().clone(), target: target.to_string() },
     })
+}
+
+fn tag_step(version: VersionNumber, add: Vec<String>, remove: Vec<String>) -> AppendStep {
+    if add.is_empty() && remove.is_empty() {
+        return AppendStep::Nothing;
+    }
+    AppendStep::Append(EventBody::Tag(TagChange { version, add, remove }))
 }
 
 fn check_alias(

@@ -41,13 +41,7 @@ pub(super) struct Mirror {
 
 impl Mirror {
     pub fn open(path: Option<&Path>, store: StoreId) -> Self {
-        let db = path.and_then(|path| {
-            sqlite::open_rebuildable(path, SCHEMA)
-                .inspect_err(
-                    |e| tracing::warn!(path = %path.display(), error = %e, "no local copy of the logs"),
-                )
-                .ok()
-        });
+        let db = sqlite::open_optional(path, SCHEMA, "no local copy of the logs");
         Self { store: store.to_string(), db: Mutex::new(db) }
     }
 

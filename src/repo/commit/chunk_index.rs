@@ -48,13 +48,7 @@ pub struct ChunkIndex {
 impl ChunkIndex {
     /// The index of a store's chunks in the local database at `path` (none: in memory only).
     pub fn open(path: Option<&Path>, store: StoreId) -> Self {
-        let db = path.and_then(|path| {
-            sqlite::open_rebuildable(path, SCHEMA)
-                .inspect_err(
-                    |e| tracing::warn!(path = %path.display(), error = %e, "no index of stored chunks"),
-                )
-                .ok()
-        });
+        let db = sqlite::open_optional(path, SCHEMA, "no index of stored chunks");
         Self {
             store: store.to_string(),
             path: path.map(Path::to_owned),
