@@ -29,7 +29,7 @@ pub enum GcError {
         /// The version.
         version: String,
         /// Why.
-        source: ReadError,
+        source: Box<ReadError>,
     },
     /// The store has something else among the artifacts.
     #[error("nothing was collected: {path} is not an artifact of this format; is it another program's?")]

@@ -134,7 +134,7 @@ impl Marker<'_> {
                 Err(GcError::Read(ReadError::Missing { .. } | ReadError::Corrupt { .. }))
                     if missing == Missing::Skipped => {}
                 Err(GcError::Read(error @ (ReadError::Missing { .. } | ReadError::Corrupt { .. }))) => {
-                    return Err(GcError::Damaged { version: label, source: error });
+                    return Err(GcError::Damaged { version: label, source: Box::new(error) });
                 }
                 other => other?,
             }

@@ -102,7 +102,7 @@ async fn verify_manifests(
         let found = listing.digest();
         if found != stated || view.totals().digest != stated {
             let manifest = view.manifest();
-            let source = ForbiddenCause::OtherDigest { manifest, found, signed: stated };
+            let source = Box::new(ForbiddenCause::OtherDigest { manifest, found, signed: stated });
             return Err(Refusal::Forbidden { name: name.to_owned(), source });
         }
         for inner in contained {

@@ -19,7 +19,7 @@ pub enum Refusal {
         /// The artifact and the name in it.
         name: String,
         /// Which rule is broken.
-        source: ForbiddenCause,
+        source: Box<ForbiddenCause>,
     },
     /// This host may not move the alias, because it would not serve it then.
     #[error("{name} was not moved, because this host would not serve it then: {source}")]

@@ -80,5 +80,5 @@ impl LogHistory {
 }
 
 fn rolled_back(state: &ArtifactState, mismatch: LogMismatch) -> Refusal {
-    Refusal::Forbidden { name: state.key().to_string(), source: mismatch.into() }
+    Refusal::Forbidden { name: state.key().to_string(), source: Box::new(mismatch.into()) }
 }

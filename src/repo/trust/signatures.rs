@@ -99,7 +99,7 @@ impl SignatureCheck {
         let stored = self.catalog.stored_event(key, seq).await?;
         check(&stored).map_err(|source| Refusal::Forbidden {
             name: name.to_owned(),
-            source: ForbiddenCause::Event { seq, source },
+            source: Box::new(ForbiddenCause::Event { seq, source }),
         })?;
         // The next mount needs it again, perhaps without the store.
         self.catalog.mirror_event(key, seq, &stored);
