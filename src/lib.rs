@@ -15,7 +15,7 @@
 //!
 //! | to learn | read |
 //! |---|---|
-//! | what stands in a store | [`format::event`] (the log), [`format::manifest`] and [`format::entry`] (a version), [`format::pack`] (bytes) |
+//! | what a store holds | [`format::event`] (the log), [`format::manifest`] and [`format::entry`] (a version), [`format::pack`] (bytes) |
 //! | how a version is read | [`repo::view`]: [`VersionView`](repo::view::VersionView), then `file` and `fetch` beside it |
 //! | how a version is made | [`repo::commit`]: [`Committer::commit`](repo::commit::Committer::commit) |
 //! | how a name becomes a version | [`repo::catalog`] |

@@ -30,7 +30,7 @@ impl Shortage {
         }
     }
 
-    /// What a caller of the mount is told. EMFILE would be taken for the caller's own limit.
+    /// Returns the errno for a caller of the mount; EMFILE would mean the caller's own limit.
     pub fn errno(self) -> i32 {
         match self {
             Self::OwnFiles | Self::AllFiles => libc::ENFILE,

@@ -34,7 +34,7 @@ use crate::store::OnMissing;
 Examples:
   artfs gc                  the daily run
   artfs gc --dry-run        what it would do
-  artfs gc --grace 0s       all at once: only if nobody has a deleted version open"
+  artfs gc --grace 0s       at once; only while no host has a deleted version open"
 )]
 pub struct GcArgs {
     /// Show what would be done, and do nothing

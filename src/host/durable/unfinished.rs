@@ -2,8 +2,8 @@
 //!
 //! Where the file system can, such a file has no name before, so nothing is left of one whose writer was killed.
 //! Elsewhere, and for the moment in which it replaces another file, it has a name of a form that nobody chooses:
-//! its second half is the hash of its first. Its writer holds a lock on it for as long as it lives; one without a lock
-//! is dead, and removed by the next who writes there. Neither is ever taken for a user's file.
+//! its second half is the hash of its first. Its writer holds a lock on it until it ends; the next writer in that
+//! directory removes files without a lock. Neither kind ever passes for a user's file.
 
 use std::fs::{File, TryLockError};
 use std::io;

@@ -1,7 +1,7 @@
-//! Whether a thread that waits for an answer of ours is about to end, so that the answer is for nobody.
+//! Whether a thread that waits for an answer of the mount is about to end, so that no one needs the answer.
 //!
-//! Once a request on the mount was taken, its caller stays in the kernel until it is answered, whatever signal it
-//! got. The signal stands in the `status` of the thread meanwhile.
+//! Once the daemon has taken a request, its caller stays in the kernel until the answer, whatever signal arrives.
+//! Meanwhile `/proc/<thread>/status` shows the pending signal.
 
 use std::time::Duration;
 

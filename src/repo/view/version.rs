@@ -212,18 +212,6 @@ impl VersionView {
         Leaves::new(&self.tree, from, to)
     }
 
-    /// Returns the path of the first entry that is not before a place. Cost: as of [`VersionView::find`].
-    ///
-    /// # Errors
-    /// A block is damaged, or cannot be read now.
-    pub async fn first_from(&self, from: &Bound) -> Result<Option<TreePath>, ReadError> {
-        let cursor = TreeCursor::at_path(&self.tree, from.as_bytes(), Access::Lookup).await?;
-        match cursor.path(&self.tree)? {
-            None => Ok(None),
-            Some(_) => cursor.entry(&self.tree).map(|entry| Some(entry.path)),
-        }
-    }
-
     /// Opens a file of this version; when it is small and not in the cache, its neighbours come along with it.
     ///
     /// # Errors

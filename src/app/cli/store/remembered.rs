@@ -48,7 +48,7 @@ pub fn recall(file: &Path, url: &StoreUrl) -> Option<RememberedHeader> {
 pub fn remember(file: &Path, url: &StoreUrl, header: &StoreHeader, conditions: Option<ProvenConditions>) {
     let remembered = RememberedHeader { url: url.to_string(), header: header.clone(), conditions };
     let text = serde_json::to_vec_pretty(&remembered).expect("plain data");
-    let folder = file.parent().expect("the file stands in a folder of the state folder");
+    let folder = file.parent().expect("the file is in a folder of the state folder");
     let kept =
         durable::create_private_directory(folder).and_then(|()| durable::write_atomically(file, &text));
     if let Err(error) = kept {

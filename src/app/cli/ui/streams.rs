@@ -67,8 +67,8 @@ impl Ui {
         self.print_bytes(escape::json(json).as_bytes())
     }
 
-    /// Prints JSON lines byte for byte as the store holds them; on a terminal, where nobody hashes them, as
-    /// [`Ui::print_json_text`] does.
+    /// Prints JSON lines byte for byte as the store holds them. On a terminal they are escaped, as by
+    /// [`Ui::print_json_text`].
     ///
     /// # Errors
     /// As [`Ui::print`].
